@@ -1,0 +1,61 @@
+#pragma once
+
+#include <napi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "engine/errors.h"
+
+// From JavaScript values to C++ and from C++ errors to JavaScript. lib/ has checked every argument; what is checked
+// again here is only what memory safety hangs on.
+
+namespace mtadam::addon {
+
+/// A JavaScript Error with `code` (without the prefix ERR_MTADAM_); lib/ makes an MTAdamError of it.
+Napi::Error coded_error(Napi::Env env, const std::string& code, const std::string& message);
+
+/// Runs the body of a call; what it throws becomes a JavaScript exception.
+template <class Body>
+auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
+  try {
+    return std::forward<Body>(body)();
+  } catch (const Error& error) {
+    throw coded_error(env, error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    throw coded_error(env, "OUT_OF_MEMORY", "There is not enough memory on the CPU.");
+  }
+}
+
+/// The C++ object behind one of this addon's JavaScript objects. T::kTypeTag tells them apart.
+template <class T>
+T& unwrap(const Napi::Value& value) {
+  if (value.IsObject()) {
+    const Napi::Object object = value.As<Napi::Object>();
+    if (object.CheckTypeTag(&T::kTypeTag)) return *T::Unwrap(object);
+  }
+  throw coded_error(value.Env(), "OPTION", "An object of the native addon was expected.");
+}
+
+/// The elements of a typed array that holds `count` elements of T or more.
+template <class T>
+T* elements(const Napi::Value& value, std::size_t count) {
+  if (!value.IsTypedArray()) throw coded_error(value.Env(), "DTYPE", "A typed array was expected.");
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  if (array.ElementSize() != sizeof(T) || array.ElementLength() < count) {
+    throw coded_error(value.Env(), "LENGTH", "A typed array of another length was expected.");
+  }
+  // Asking for the buffer moves a small array that lies in V8's heap out of it, for good: its address then stays.
+  return reinterpret_cast<T*>(static_cast<std::byte*>(array.ArrayBuffer().Data()) + array.ByteOffset());
+}
+
+/// A number that TypeScript passes as an index or a count.
+std::uint32_t index(const Napi::Value& value);
+
+/// Where `bytes` bytes of a tensor lie: a typed array or a Buffer of the addon. Never null, not even for no bytes.
+std::byte* address(const Napi::Value& value, std::size_t bytes);
+
+}  // namespace mtadam::addon

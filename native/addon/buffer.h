@@ -1,0 +1,38 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "engine/device.h"
+
+namespace mtadam::addon {
+
+/// Memory on a device: bytes, whatever their dtype.
+class Buffer final : public Napi::ObjectWrap<Buffer> {
+ public:
+  static constexpr napi_type_tag kTypeTag = {0x6d74616461640002, 0x62756666657200};
+  static Napi::Function define(Napi::Env env);
+
+  /// (device: Device, byteLength: number)
+  explicit Buffer(const Napi::CallbackInfo& info);
+  ~Buffer() override;
+
+  std::byte* data() const { return memory_ == nullptr ? nullptr : memory_->data(); }
+  std::size_t size() const { return memory_ == nullptr ? 0 : size_; }
+
+ private:
+  Napi::Value pointer(const Napi::CallbackInfo& info);
+  void upload(const Napi::CallbackInfo& info);
+  void download(const Napi::CallbackInfo& info);
+  void fill(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
+  void release();
+
+  std::size_t size_ = 0;
+  std::shared_ptr<mtadam::Device> device_;
+  // After device_, so that it is freed before.
+  std::unique_ptr<Memory> memory_;
+};
+
+}  // namespace mtadam::addon

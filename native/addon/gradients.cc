@@ -1,0 +1,42 @@
+#include "addon/gradients.h"
+
+#include "addon/arguments.h"
+#include "addon/optimizer.h"
+
+namespace mtadam::addon {
+
+Napi::Function Gradients::define(Napi::Env env) {
+  return DefineClass(env, "Gradients", {InstanceMethod<&Gradients::set>("set")});
+}
+
+Gradients::Gradients(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Gradients>(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTypeTag);
+  optimizer_ = &unwrap<Optimizer>(info[0]);
+  owner_ = Napi::Persistent(info[0].As<Napi::Object>());
+  const mtadam::Optimizer& engine = optimizer_->get();
+  guarded(info.Env(), [&] {
+    table_ = std::make_unique<AddressTable>(optimizer_->device(), engine.options().terms,
+                                            engine.layout().tensor_count());
+  });
+}
+
+// (term, parameter, source | null): −1, or the parameter that the gradient overlaps; then nothing is set.
+Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
+  const std::uint32_t term = index(info[0]);
+  const std::uint32_t parameter = index(info[1]);
+  const mtadam::Optimizer& engine = optimizer_->get();
+  if (term >= engine.options().terms || parameter >= engine.layout().tensor_count()) {
+    throw coded_error(info.Env(), "OPTION", "An index is out of range.");
+  }
+  if (info[2].IsNull()) {
+    table_->set(term, parameter, nullptr);
+    return Napi::Number::New(info.Env(), -1);
+  }
+  const std::size_t bytes = engine.layout().tensors()[parameter].length * sizeof(float);
+  std::byte* const begin = address(info[2], bytes);
+  const std::int64_t overlapped = optimizer_->ranges().overlap(begin, begin + bytes);
+  if (overlapped < 0) table_->set(term, parameter, reinterpret_cast<float*>(begin));
+  return Napi::Number::New(info.Env(), static_cast<double>(overlapped));
+}
+
+}  // namespace mtadam::addon

@@ -1,0 +1,285 @@
+#include "addon/optimizer.h"
+
+#include <algorithm>
+
+#include "addon/arguments.h"
+#include "addon/device.h"
+#include "addon/gradients.h"
+
+namespace mtadam::addon {
+namespace {
+
+// How lib/ packs the options of one call into a Float64Array: gradientScale, the weights, then each group.
+constexpr std::size_t kGroupValues = 8;
+
+std::size_t values_count(const OptimizerOptions& options) {
+  return 1 + options.terms + options.groups * kGroupValues;
+}
+
+std::vector<GroupOptions> groups_of(const double* values, const OptimizerOptions& options) {
+  std::vector<GroupOptions> groups;
+  groups.reserve(options.groups);
+  const double* at = values + 1 + options.terms;
+  for (std::uint32_t group = 0; group < options.groups; ++group, at += kGroupValues) {
+    groups.push_back({at[0], at[1], at[2], at[3], at[4], at[5], at[6] != 0, at[7] != 0});
+  }
+  return groups;
+}
+
+struct Shape {
+  std::vector<ParameterShape> parameters;
+  OptimizerOptions options;
+};
+
+Shape shape_of(const Napi::Value& value) {
+  const Napi::Object object = value.As<Napi::Object>();
+  const std::size_t count = object.Get("lengths").As<Napi::TypedArray>().ElementLength();
+  const double* const lengths = elements<double>(object.Get("lengths"), count);
+  const std::uint32_t* const layers = elements<std::uint32_t>(object.Get("layers"), count);
+  const std::uint32_t* const groups = elements<std::uint32_t>(object.Get("groups"), count);
+  Shape shape;
+  shape.options.groups = index(object.Get("groupCount"));
+  shape.options.terms = index(object.Get("terms"));
+  shape.options.form = {object.Get("summed").ToBoolean(), object.Get("amsgrad").ToBoolean()};
+  shape.options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();
+  shape.parameters.reserve(count);
+  for (std::size_t k = 0; k < count; ++k) {
+    // Layers are numbered in order of first appearance, so none can exceed the number of parameters.
+    if (layers[k] >= count || groups[k] >= shape.options.groups) {
+      throw coded_error(value.Env(), "OPTION", "An index is out of range.");
+    }
+    shape.parameters.push_back({static_cast<std::uint64_t>(lengths[k]), layers[k], groups[k]});
+  }
+  return shape;
+}
+
+Plane plane_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  if (name == "m") return Plane::m;
+  return name == "v" ? Plane::v : Plane::x;
+}
+
+}  // namespace
+
+// ---- ParameterRanges ----
+
+ParameterRanges::ParameterRanges(std::vector<Range> ranges) : ranges_(std::move(ranges)) {
+  ranges_.erase(std::remove_if(ranges_.begin(), ranges_.end(), [](const Range& r) { return r.begin == r.end; }),
+                ranges_.end());
+  std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+}
+
+const ParameterRanges::Range* ParameterRanges::first_overlap() const {
+  for (std::size_t k = 1; k < ranges_.size(); ++k) {
+    if (ranges_[k].begin < ranges_[k - 1].end) return &ranges_[k - 1];
+  }
+  return nullptr;
+}
+
+std::int64_t ParameterRanges::overlap(const std::byte* begin, const std::byte* end) const {
+  if (begin == end) return -1;
+  // Ranges do not overlap each other, so only the last that begins before `end` can reach past `begin`.
+  const auto after = std::lower_bound(ranges_.begin(), ranges_.end(), end,
+                                      [](const Range& range, const std::byte* to) { return range.begin < to; });
+  if (after == ranges_.begin()) return -1;
+  const Range& range = *(after - 1);
+  return range.end > begin ? static_cast<std::int64_t>(range.parameter) : -1;
+}
+
+// ---- Optimizer ----
+
+Napi::Function Optimizer::define(Napi::Env env) {
+  return DefineClass(env, "Optimizer",
+                     {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
+                      InstanceMethod<&Optimizer::update>("update"),
+                      InstanceMethod<&Optimizer::read_balances>("readBalances"),
+                      InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
+                      InstanceMethod<&Optimizer::read_clocks>("readClocks"),
+                      InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"),
+                      InstanceMethod<&Optimizer::read_plane>("readPlane"),
+                      InstanceMethod<&Optimizer::write_plane>("writePlane"),
+                      InstanceMethod<&Optimizer::dispose>("dispose")});
+}
+
+Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimizer>(info) {
+  const Napi::Env env = info.Env();
+  info.This().As<Napi::Object>().TypeTag(&kTypeTag);
+  device_ = unwrap<Device>(info[0]).get();
+  guarded(env, [&] {
+    const Shape shape = shape_of(info[1]);
+    const Napi::Array sources = info[2].As<Napi::Array>();
+    Layout layout(shape.parameters);
+    auto table = std::make_unique<AddressTable>(device_, 1, layout.tensor_count());
+    std::vector<ParameterRanges::Range> ranges;
+    ranges.reserve(layout.tensor_count());
+    for (std::uint32_t k = 0; k < layout.tensor_count(); ++k) {
+      const std::size_t bytes = layout.tensors()[k].length * sizeof(float);
+      std::byte* const begin = address(sources.Get(k), bytes);
+      table->set(0, k, reinterpret_cast<float*>(begin));
+      ranges.push_back({begin, begin + bytes, k});
+    }
+    ranges_ = ParameterRanges(std::move(ranges));
+    if (const ParameterRanges::Range* const overlapping = ranges_.first_overlap()) {
+      Napi::Error error = coded_error(env, "INVALID_POINTER", "Two parameters overlap.");
+      Napi::Array parameters = Napi::Array::New(env, 2);
+      parameters.Set(0u, overlapping[0].parameter);
+      parameters.Set(1u, overlapping[1].parameter);
+      error.Set("parameters", parameters);
+      throw error;
+    }
+    const std::size_t bytes = State::bytes(layout, shape.options.form, shape.options.terms);
+    optimizer_ = std::make_unique<mtadam::Optimizer>(device_, std::move(layout), shape.options, std::move(table));
+    bytes_ = static_cast<std::int64_t>(bytes);
+  });
+  Napi::MemoryManagement::AdjustExternalMemory(env, bytes_);
+}
+
+Optimizer::~Optimizer() { release(); }
+
+void Optimizer::release() {
+  if (optimizer_ == nullptr) return;
+  optimizer_.reset();
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -bytes_);
+}
+
+mtadam::Optimizer& Optimizer::get() const {
+  if (optimizer_ == nullptr) throw coded_error(Env(), "DISPOSED", "The optimizer has been disposed of.");
+  return *optimizer_;
+}
+
+std::uint32_t Optimizer::term(const Napi::Value& value) const {
+  const std::uint32_t number = index(value);
+  if (number >= get().options().terms) throw coded_error(value.Env(), "OPTION", "An index is out of range.");
+  return number;
+}
+
+std::uint32_t Optimizer::tensor(const Napi::Value& value) const {
+  const std::uint32_t number = index(value);
+  if (number >= get().layout().tensor_count()) {
+    throw coded_error(value.Env(), "OPTION", "An index is out of range.");
+  }
+  return number;
+}
+
+// (gradients, values)
+void Optimizer::step(const Napi::CallbackInfo& info) {
+  mtadam::Optimizer& engine = get();
+  const OptimizerOptions& options = engine.options();
+  Gradients& gradients = unwrap<Gradients>(info[0]);
+  const double* const values = elements<double>(info[1], values_count(options));
+  guarded(info.Env(), [&] {
+    engine.set_groups(groups_of(values, options));
+    engine.set_weights(0, {values + 1, values + 1 + options.terms});
+    engine.step(gradients.table(), values[0]);
+  });
+}
+
+// (gradients, values, term, opens): `opens` where this is the first of a step, whose options then hold for all of it.
+void Optimizer::accumulate(const Napi::CallbackInfo& info) {
+  mtadam::Optimizer& engine = get();
+  const OptimizerOptions& options = engine.options();
+  Gradients& gradients = unwrap<Gradients>(info[0]);
+  const double* const values = elements<double>(info[1], values_count(options));
+  const std::uint32_t number = term(info[2]);
+  const bool opens = info[3].ToBoolean();
+  guarded(info.Env(), [&] {
+    if (opens) engine.set_groups(groups_of(values, options));
+    engine.set_weights(number, {values[1 + number]});
+    engine.accumulate(gradients.table(), number, values[0]);
+  });
+}
+
+void Optimizer::update(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().update(); });
+}
+
+// (term, n: Float64Array, occurred: Uint8Array), a value per layer.
+void Optimizer::read_balances(const Napi::CallbackInfo& info) {
+  const std::uint32_t number = term(info[0]);
+  const std::size_t layers = get().layout().layer_count();
+  double* const n = elements<double>(info[1], layers);
+  std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  guarded(info.Env(), [&] {
+    const std::vector<Balance> balances = get().balances(number);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      n[layer] = balances[layer].n;
+      occurred[layer] = balances[layer].occurred != 0;
+    }
+  });
+}
+
+void Optimizer::restore_balances(const Napi::CallbackInfo& info) {
+  const std::uint32_t number = term(info[0]);
+  const std::size_t layers = get().layout().layer_count();
+  const double* const n = elements<double>(info[1], layers);
+  const std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  guarded(info.Env(), [&] {
+    std::vector<SavedBalance> saved;
+    saved.reserve(layers);
+    for (std::size_t layer = 0; layer < layers; ++layer) saved.push_back({n[layer], occurred[layer] != 0});
+    get().restore_balances(number, saved);
+  });
+}
+
+// (term | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array), a value per parameter; null: the clock T.
+void Optimizer::read_clocks(const Napi::CallbackInfo& info) {
+  const std::size_t tensors = get().layout().tensor_count();
+  std::int64_t* const t = elements<std::int64_t>(info[1], tensors);
+  double* const p1 = elements<double>(info[2], tensors);
+  double* const p2 = elements<double>(info[3], tensors);
+  guarded(info.Env(), [&] {
+    const std::vector<Clock> clocks = info[0].IsNull() ? get().shared_clocks() : get().clocks(term(info[0]));
+    for (std::size_t k = 0; k < tensors; ++k) {
+      t[k] = clocks[k].t;
+      p1[k] = clocks[k].p1;
+      p2[k] = clocks[k].p2;
+    }
+  });
+}
+
+void Optimizer::restore_clocks(const Napi::CallbackInfo& info) {
+  const std::size_t tensors = get().layout().tensor_count();
+  const std::int64_t* const t = elements<std::int64_t>(info[1], tensors);
+  const double* const p1 = elements<double>(info[2], tensors);
+  const double* const p2 = elements<double>(info[3], tensors);
+  guarded(info.Env(), [&] {
+    std::vector<SavedClock> saved;
+    saved.reserve(tensors);
+    for (std::size_t k = 0; k < tensors; ++k) saved.push_back({t[k], p1[k], p2[k]});
+    if (info[0].IsNull()) {
+      get().restore_shared_clocks(saved);
+    } else {
+      get().restore_clocks(term(info[0]), saved);
+    }
+  });
+}
+
+// (plane: "m" | "v" | "x", term, parameter, values: Float32Array). lib/ asks only for planes that the form has.
+void Optimizer::read_plane(const Napi::CallbackInfo& info) {
+  const Plane plane = plane_of(info[0]);
+  const std::uint32_t owner = term(info[1]);
+  const std::uint32_t parameter = tensor(info[2]);
+  float* const to = elements<float>(info[3], get().layout().tensors()[parameter].length);
+  guarded(info.Env(), [&] { get().read_plane(plane, owner, parameter, to); });
+}
+
+void Optimizer::write_plane(const Napi::CallbackInfo& info) {
+  const Plane plane = plane_of(info[0]);
+  const std::uint32_t owner = term(info[1]);
+  const std::uint32_t parameter = tensor(info[2]);
+  const float* const from = elements<float>(info[3], get().layout().tensors()[parameter].length);
+  guarded(info.Env(), [&] { get().write_plane(plane, owner, parameter, from); });
+}
+
+void Optimizer::dispose(const Napi::CallbackInfo&) { release(); }
+
+Napi::Value state_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Shape shape = shape_of(info[0]);
+    const Layout layout(shape.parameters);
+    const std::size_t bytes = State::bytes(layout, shape.options.form, shape.options.terms);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
+}
+
+}  // namespace mtadam::addon

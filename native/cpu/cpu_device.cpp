@@ -1,0 +1,264 @@
+#include "cpu/cpu_device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/host_memory.h"
+#include "kernels/scalars.h"
+
+namespace mtadam {
+namespace {
+
+// Blocks of work: enough of them that threads finish together, none so small that taking it costs more than it is.
+constexpr std::uint64_t kBlocksPerThread = 8;
+constexpr std::uint64_t kMaxBlockChunks = 64;
+
+// Below this many element visits a step is over before a second thread has woken.
+constexpr std::uint64_t kAloneElements = 32768;
+
+/// Consecutive chunks of one tensor.
+struct ChunkRange {
+  std::uint32_t tensor;
+  std::uint64_t first;  // element
+  std::uint64_t count;  // elements
+};
+
+/// Calls body(range) for every tensor that has chunks among first .. last of the chunk table.
+template <class Body>
+void for_tensors(const Tables& tables, std::uint64_t first, std::uint64_t last, const Body& body) {
+  while (first < last) {
+    const Chunk& chunk = tables.chunks[first];
+    const Tensor& tensor = tables.tensors[chunk.tensor];
+    const std::uint64_t begin = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+    const std::uint64_t end = std::min(tensor.length, begin + (last - first) * kChunkElements);
+    body(ChunkRange{chunk.tensor, begin, end - begin});
+    first += (end - begin + kChunkElements - 1) / kChunkElements;
+  }
+}
+
+/// S of a layer: lane q mod 128 adds its chunk sums in the order of q, then the halving tree over the lanes.
+double layer_sum(const double* partial, std::uint64_t slots) {
+  if (slots == 0) return 0;
+  if (slots == 1) return partial[0];
+  double lanes[kLayerLanes] = {};
+  for (std::uint64_t q = 0; q < slots; ++q) lanes[q % kLayerLanes] += partial[q];
+  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
+    for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call.
+void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const Layer& layer = tables.layers[layer_index];
+  const std::uint32_t last = call.first + call.count;
+  // All norms before the first scale: the anchor may be any term.
+  for (std::uint32_t term = call.first; term < last; ++term) {
+    if (!present_in_layer(tables, call, term, layer)) continue;
+    const double sum = layer_sum(tables.terms[term].partial + layer.slot, layer.slots);
+    record_norm(tables, call, term, layer_index, sum);
+  }
+  const double anchor = anchor_norm(tables, layer_index);
+  for (std::uint32_t term = call.first; term < last; ++term) {
+    if (present_in_layer(tables, call, term, layer)) begin_layer(tables, call, term, layer_index, anchor);
+  }
+}
+
+/// The part that a tensor's terms have in its step.
+struct Parts {
+  std::uint32_t count = 0;    // terms that D is taken over
+  std::uint32_t present = 0;  // terms that take part
+  std::uint32_t first[kFusedTerms] = {};
+};
+
+/// Whether the term is part of D: it takes part, or first moments are summed and it did before.
+bool counts(const Tables& tables, const Clock& clock, std::uint64_t step) {
+  return takes_part(clock, step) || (tables.summed && !tables.amsgrad && clock.t > 0);
+}
+
+Parts parts_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
+  Parts parts;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Clock& clock = tables.terms[term].clocks[tensor];
+    if (!counts(tables, clock, step)) continue;
+    if (parts.count < kFusedTerms) parts.first[parts.count] = term;
+    parts.count += 1;
+    if (takes_part(clock, step)) parts.present += 1;
+  }
+  return parts;
+}
+
+float* offset(float* plane, std::uint64_t elements) { return plane == nullptr ? nullptr : plane + elements; }
+
+/// `call` is null where the term's gradient has been used already.
+TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, const ChunkRange& range) {
+  const Term& state = tables.terms[term];
+  const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
+  const float* const g = call == nullptr ? nullptr : gradient_of(tables, *call, term, range.tensor);
+  return {g == nullptr ? nullptr : g + range.first,
+          offset(state.m, at),
+          offset(state.v, at),
+          offset(state.x, at),
+          state.coefficients[range.tensor]};
+}
+
+TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const std::uint64_t at = tensor.plane + range.first;
+  TensorRun run{};
+  run.count = range.count;
+  run.theta = tables.parameters[range.tensor] + range.first;
+  run.sum = offset(tables.shared.m, at);
+  run.sum_x = offset(tables.shared.x, at);
+  if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
+  run.group = tables.group_elements[tensor.group];
+  return run;
+}
+
+LoopForm loop_form(const Tables& tables, const GroupElements& group) {
+  return {tables.summed, tables.amsgrad, group.coupled != 0, group.decoupled != 0};
+}
+
+/// One tile with the loop over terms outside: any number of terms, present or only remembered.
+void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile,
+                 std::uint64_t step) {
+  alignas(64) float d[kTileElements];
+  alignas(64) float u[kTileElements];
+  const TensorRun run = tensor_run(tables, tile);
+  const LoopForm form = loop_form(tables, run.group);
+  TilePass pass{d, u, true, true};
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Clock& clock = tables.terms[term].clocks[tile.tensor];
+    if (!counts(tables, clock, step)) continue;
+    const TermRun part = term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile);
+    loops.tile(part.g != nullptr, form)(run, part, pass);
+    if (part.g != nullptr) pass.opens = false;
+    pass.first = false;
+  }
+  loops.move(form)(run, d, u);
+}
+
+/// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
+void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
+  const std::uint64_t step = *tables.shared.step;
+  const Parts parts = parts_of(tables, range.tensor, step);
+  if (parts.present == 0) return;
+  if (parts.count == parts.present && parts.count <= kFusedTerms) {
+    const TensorRun run = tensor_run(tables, range);
+    TermRun terms[kFusedTerms];
+    for (std::uint32_t k = 0; k < parts.count; ++k) terms[k] = term_run(tables, call, parts.first[k], range);
+    loops.fused(parts.count, call != nullptr, loop_form(tables, run.group))(run, terms);
+    return;
+  }
+  for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
+    const std::uint64_t count = std::min<std::uint64_t>(kTileElements, range.count - done);
+    update_tile(loops, tables, call, {range.tensor, range.first + done, count}, step);
+  }
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice(unsigned threads, const std::string& instruction_set)
+    : set_(mtadam::instruction_set(instruction_set)), pool_(threads) {}
+
+std::unique_ptr<Memory> CpuDevice::allocate(std::size_t bytes) { return allocate_host(bytes); }
+
+void CpuDevice::write(void* to, const void* from, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(to, from, bytes);
+}
+
+void CpuDevice::read(void* to, const void* from, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(to, from, bytes);
+}
+
+void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) {
+  std::byte* const target = static_cast<std::byte*>(to);
+  // Double what is filled already: a handful of long copies whatever the element.
+  std::size_t filled = std::min(element, bytes);
+  std::memcpy(target, &pattern, filled);
+  while (filled < bytes) {
+    const std::size_t more = std::min(filled, bytes - filled);
+    std::memcpy(target + filled, target, more);
+    filled += more;
+  }
+}
+
+/// Runs body(first, last) noexcept over ranges that make up 0 .. count, in parallel where `elements` are worth it.
+template <class Body>
+void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body) {
+  if (elements <= kAloneElements) {
+    pool_.run(1, [&](std::size_t) noexcept { body(0, count); });
+    return;
+  }
+  const std::uint64_t per_thread = count / (pool_.threads() * kBlocksPerThread);
+  const std::uint64_t block = std::clamp<std::uint64_t>(per_thread, 1, kMaxBlockChunks);
+  pool_.run((count + block - 1) / block, [&](std::size_t k) noexcept {
+    const std::uint64_t first = k * block;
+    body(first, std::min(count, first + block));
+  });
+}
+
+void CpuDevice::norms(const Tables& tables, const Call& call) {
+  const Loops& loops = *set_.loops;
+  const auto sum_range = [&](const ChunkRange& range) {
+    const std::uint64_t slot = tables.tensors[range.tensor].slot + range.first / kChunkElements;
+    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+      const float* const g = gradient_of(tables, call, term, range.tensor);
+      double* partial = tables.terms[term].partial + slot;
+      for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
+        const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
+        // An absent tensor's chunks add nothing to a layer in which others are present.
+        *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
+      }
+    }
+  };
+  for_blocks(tables.chunk_count, tables.element_count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, sum_range); });
+  // A layer's scalars cost about as much as the norm of a thousand elements.
+  for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) {
+               for (std::uint64_t layer = first; layer < last; ++layer) {
+                 finish_layer(tables, call, static_cast<std::uint32_t>(layer));
+               }
+             });
+}
+
+void CpuDevice::moments(const Tables& tables, const Call& call) {
+  const Loops& loops = *set_.loops;
+  const auto moments_of_range = [&](const ChunkRange& range) {
+    const TensorRun run = tensor_run(tables, range);
+    const MomentsLoop loop = loops.moments(loop_form(tables, run.group));
+    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+      if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
+      const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
+      loop(run, term_run(tables, &call, term, range), opens);
+    }
+  };
+  for_blocks(tables.chunk_count, tables.element_count * call.count, [&](std::uint64_t first, std::uint64_t last) {
+    for_tensors(tables, first, last, moments_of_range);
+  });
+}
+
+void CpuDevice::update(const Tables& tables) { update(tables, nullptr); }
+
+void CpuDevice::update(const Tables& tables, const Call& call) { update(tables, &call); }
+
+void CpuDevice::update(const Tables& tables, const Call* call) {
+  const Loops& loops = *set_.loops;
+  const auto update_of_range = [&](const ChunkRange& range) { update_range(loops, tables, call, range); };
+  for_blocks(tables.chunk_count, tables.element_count * tables.term_count,
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, update_of_range); });
+  *tables.shared.step += 1;
+}
+
+void CpuDevice::add(float* target, const float* source, std::uint64_t count) {
+  const Loops& loops = *set_.loops;
+  const std::uint64_t chunks = (count + kChunkElements - 1) / kChunkElements;
+  for_blocks(chunks, count, [&](std::uint64_t first, std::uint64_t last) {
+    const std::uint64_t begin = first * kChunkElements;
+    const std::uint64_t end = std::min(count, last * kChunkElements);
+    loops.add(target + begin, source + begin, end - begin);
+  });
+}
+
+}  // namespace mtadam

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+
+#include "cpu/instruction_set.h"
+#include "cpu/thread_pool.h"
+#include "engine/device.h"
+
+namespace mtadam {
+
+/// The CPU as a device: a thread pool over chunks of parameters, vectorised loops over kernels/moments.h. Calls are
+/// done when they return. The bits do not depend on the number of threads or the instruction set.
+class CpuDevice final : public Device {
+ public:
+  /// Throws Error (OPTION) for an instruction set that this machine lacks; "" takes the widest.
+  explicit CpuDevice(unsigned threads, const std::string& instruction_set = "");
+
+  unsigned threads() const { return pool_.threads(); }
+  const char* instruction_set() const { return set_.name; }
+
+  std::unique_ptr<Memory> allocate(std::size_t bytes) override;
+  void write(void* to, const void* from, std::size_t bytes) override;
+  void read(void* to, const void* from, std::size_t bytes) override;
+  void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) override;
+  void norms(const Tables& tables, const Call& call) override;
+  void moments(const Tables& tables, const Call& call) override;
+  void update(const Tables& tables) override;
+  void update(const Tables& tables, const Call& call) override;
+  void add(float* target, const float* source, std::uint64_t count) override;
+
+ private:
+  template <class Body>
+  void for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body);
+  void update(const Tables& tables, const Call* call);
+
+  InstructionSet set_;
+  ThreadPool pool_;
+};
+
+}  // namespace mtadam

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/loops.h"
+
+namespace mtadam {
+
+/// One compiled copy of the element loops and the name of what it needs.
+struct InstructionSet {
+  const char* name;  // "baseline", "x86-64-v3", "x86-64-v4"
+  const Loops* loops;
+};
+
+/// Those in this build that this machine can run, narrowest first.
+std::vector<InstructionSet> instruction_sets();
+
+/// The one of that name; the widest for "". Throws Error (OPTION) where this machine or this build lacks it.
+InstructionSet instruction_set(const std::string& name);
+
+}  // namespace mtadam

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/layout.h"
+
+namespace mtadam {
+
+/// How many terms one loop walks at once. With more, a loop has more streams than the hardware prefetchers follow,
+/// and tiles with the loop over terms outside are faster.
+constexpr std::uint32_t kFusedTerms = 3;
+
+/// Elements of a tile: its D and U stay in the first-level cache while one term after another passes over it.
+constexpr std::uint32_t kTileElements = 4096;
+
+/// Which loop, beside the number of terms. Chosen per run of elements, compiled per combination.
+struct LoopForm {
+  bool summed;    // M in place of m
+  bool amsgrad;
+  bool coupled;   // λ·θ in ĝ
+  bool decoupled;  // d·θ in the step
+};
+
+/// One term's part of a run of elements of one tensor.
+struct TermRun {
+  const float* g;  // null: the moments have had this step's gradient already, or the term is absent
+  float* m;        // null where summed
+  float* v;
+  float* x;  // null without amsgrad, and where summed
+  Coefficients k;
+};
+
+/// A run of elements of one tensor, and what all terms share in it.
+struct TensorRun {
+  std::uint64_t count;
+  float* theta;
+  float* sum;    // M; null where not summed
+  float* sum_x;  // the shared x; null unless summed with amsgrad
+  Coefficients shared;  // c and b of T
+  GroupElements group;
+};
+
+/// The moments of one term alone, for accumulate. `opens`: no other term took part before, so M decays first.
+using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
+
+/// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part.
+using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
+
+/// One term's pass over a tile: its moments where it brings a gradient, then its part of D and U.
+struct TilePass {
+  float* d;
+  float* u;
+  bool opens;  // the first to take part in this step
+  bool first;  // the first to be part of D and U
+};
+using TileLoop = void (*)(const TensorRun& run, const TermRun& term, const TilePass& pass);
+
+/// Step 7 for a tile from its D and U.
+using MoveLoop = void (*)(const TensorRun& run, const float* d, const float* u);
+
+/// The element loops of one instruction set. The same bits from each.
+struct Loops {
+  /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
+  double (*sum_of_squares)(const float* g, std::uint32_t count);
+  MomentsLoop (*moments)(LoopForm form);
+  FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
+  TileLoop (*tile)(bool with_gradient, LoopForm form);
+  MoveLoop (*move)(LoopForm form);
+  /// target[k] += source[k].
+  void (*add)(float* target, const float* source, std::uint64_t count);
+};
+
+}  // namespace mtadam

@@ -1,0 +1,29 @@
+#include "engine/address_table.h"
+
+namespace mtadam {
+
+AddressTable::AddressTable(std::shared_ptr<Device> device, std::uint32_t rows, std::uint32_t columns)
+    : device_(std::move(device)),
+      columns_(columns),
+      addresses_(static_cast<std::size_t>(rows) * columns, nullptr),
+      changed_(rows, false),  // the device's copy starts zeroed as well
+      memory_(device_->allocate(addresses_.size() * sizeof(float*))) {}
+
+void AddressTable::set(std::uint32_t row, std::uint32_t column, float* address) {
+  float*& place_of = addresses_[place(row, column)];
+  if (place_of == address) return;
+  place_of = address;
+  changed_[row] = true;
+}
+
+float* const* AddressTable::on_device(std::uint32_t first, std::uint32_t count) {
+  auto* const copy = reinterpret_cast<float**>(memory_->data());
+  for (std::uint32_t row = first; row < first + count; ++row) {
+    if (!changed_[row]) continue;
+    device_->write(copy + place(row, 0), addresses_.data() + place(row, 0), columns_ * sizeof(float*));
+    changed_[row] = false;
+  }
+  return copy + place(first, 0);
+}
+
+}  // namespace mtadam

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/layout.h"
+
+namespace mtadam {
+
+/// Memory of a device. Freed with the object, which keeps what it needs of its device alive.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ protected:
+  Memory(std::byte* data, std::size_t size) : data_(data), size_(size) {}
+
+ private:
+  std::byte* data_;
+  std::size_t size_;
+};
+
+/// What the engine asks of a device. Calls are ordered as made; a device may return before they are carried out.
+class Device {
+ public:
+  Device() = default;
+  virtual ~Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  /// Zeroed memory that starts on a page. Throws Error (OUT_OF_MEMORY).
+  virtual std::unique_ptr<Memory> allocate(std::size_t bytes) = 0;
+  /// Host to device. The source may be reused when the call returns.
+  virtual void write(void* to, const void* from, std::size_t bytes) = 0;
+  /// Device to host, after all that was ordered before; the target is complete when the call returns.
+  virtual void read(void* to, const void* from, std::size_t bytes) = 0;
+
+  /// Fills with the first `element` bytes of `pattern` (1, 2, 4 or 8), over and over; `bytes` is a multiple of it.
+  virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) = 0;
+
+  /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
+  virtual void norms(const Tables& tables, const Call& call) = 0;
+  /// Steps 5 and 6 for the call's terms; norms() has run for the same call.
+  virtual void moments(const Tables& tables, const Call& call) = 0;
+  /// Step 7 from the moments, and the end of the step.
+  virtual void update(const Tables& tables) = 0;
+  /// Steps 5 to 7 in one pass over all terms' gradients, and the end of the step; the same bits as moments() and
+  /// then update(). norms() has run for the same call.
+  virtual void update(const Tables& tables, const Call& call) = 0;
+
+  /// target[k] += source[k], in float32.
+  virtual void add(float* target, const float* source, std::uint64_t count) = 0;
+};
+
+}  // namespace mtadam

@@ -1,0 +1,75 @@
+#include "engine/layout.h"
+
+#include <algorithm>
+#include <string>
+
+#include "engine/errors.h"
+
+namespace mtadam {
+namespace {
+
+constexpr std::uint64_t kLineElements = 16;  // 64 bytes of float32
+
+// Far beyond any machine's memory, and small enough that no sum of offsets below can overflow.
+constexpr std::uint64_t kMaxLength = std::uint64_t{1} << 43;
+
+std::uint64_t chunks_of(std::uint64_t length) { return (length + kChunkElements - 1) / kChunkElements; }
+
+std::uint64_t whole_lines(std::uint64_t elements) {
+  return (elements + kLineElements - 1) / kLineElements * kLineElements;
+}
+
+}  // namespace
+
+Layout::Layout(const std::vector<ParameterShape>& parameters) {
+  std::uint64_t chunk_count = 0;
+  tensors_.reserve(parameters.size());
+  for (const ParameterShape& shape : parameters) {
+    if (plane_elements_ > kMaxLength || shape.length > kMaxLength - plane_elements_) {
+      throw Error("LENGTH", "`parameters` must have fewer than 2**43 elements together.");
+    }
+    tensors_.push_back({shape.length, plane_elements_, 0, chunk_count, shape.layer, shape.group});
+    plane_elements_ += whole_lines(shape.length);
+    chunk_count += chunks_of(shape.length);
+  }
+  chunks_.reserve(chunk_count);
+  for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+    const std::uint64_t count = chunks_of(tensors_[tensor].length);
+    for (std::uint64_t index = 0; index < count; ++index) {
+      chunks_.push_back({tensor, static_cast<std::uint32_t>(index)});
+    }
+  }
+  gather_layers();
+}
+
+void Layout::gather_layers() {
+  std::uint32_t layer_count = 0;
+  for (const Tensor& tensor : tensors_) layer_count = std::max(layer_count, tensor.layer + 1);
+  layers_.assign(layer_count, Layer{});
+  for (const Tensor& tensor : tensors_) layers_[tensor.layer].members += 1;
+  std::uint32_t member = 0;
+  for (Layer& layer : layers_) {
+    layer.member = member;
+    member += layer.members;
+  }
+
+  members_.resize(tensors_.size());
+  std::vector<std::uint32_t> filled(layer_count, 0);
+  for (std::uint32_t index = 0; index < tensor_count(); ++index) {
+    const Layer& layer = layers_[tensors_[index].layer];
+    members_[layer.member + filled[tensors_[index].layer]++] = index;
+  }
+
+  std::uint64_t slot = 0;
+  for (Layer& layer : layers_) {
+    layer.slot = slot;
+    for (std::uint32_t k = 0; k < layer.members; ++k) {
+      Tensor& tensor = tensors_[members_[layer.member + k]];
+      tensor.slot = slot;
+      slot += chunks_of(tensor.length);
+    }
+    layer.slots = slot - layer.slot;
+  }
+}
+
+}  // namespace mtadam

@@ -1,0 +1,164 @@
+#include "engine/optimizer.h"
+
+#include <cmath>
+
+namespace mtadam {
+namespace {
+
+GroupElements elements_of(const GroupOptions& group) {
+  const double decay = group.weight_decay;
+  return {
+      static_cast<float>(group.beta1),
+      static_cast<float>(1 - group.beta1),
+      static_cast<float>(group.beta2),
+      static_cast<float>(1 - group.beta2),
+      static_cast<float>(group.eps),
+      group.decoupled ? 0.0f : static_cast<float>(decay),
+      group.decoupled ? static_cast<float>(group.lr * decay) : 0.0f,
+  };
+}
+
+template <class T>
+T* upload(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
+  memory.push_back(device.allocate(values.size() * sizeof(T)));
+  T* const place = reinterpret_cast<T*>(memory.back()->data());
+  device.write(place, values.data(), values.size() * sizeof(T));
+  return place;
+}
+
+template <class T>
+std::vector<T> download(Device& device, const T* from, std::size_t count) {
+  std::vector<T> values(count);
+  device.read(values.data(), from, count * sizeof(T));
+  return values;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
+                     std::unique_ptr<AddressTable> parameters)
+    : device_(std::move(device)),
+      layout_(std::move(layout)),
+      options_(options),
+      state_(*device_, layout_, options.form, options.terms),
+      parameters_(std::move(parameters)) {
+  tables_.tensors = upload(*device_, memory_, layout_.tensors());
+  tables_.chunks = upload(*device_, memory_, layout_.chunks());
+  tables_.layers = upload(*device_, memory_, layout_.layers());
+  tables_.members = upload(*device_, memory_, layout_.members());
+  tables_.parameters = parameters_->on_device(0, 1);
+  tables_.terms = upload(*device_, memory_, state_.terms());
+  tables_.groups = groups_ = upload(*device_, memory_, std::vector<Group>(options.groups));
+  tables_.group_elements = group_elements_ =
+      upload(*device_, memory_, std::vector<GroupElements>(options.groups));
+  tables_.weights = weights_ = upload(*device_, memory_, std::vector<double>(options.terms, 1.0));
+  tables_.shared = state_.shared();
+  for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
+  tables_.chunk_count = layout_.chunks().size();
+  tables_.tensor_count = layout_.tensor_count();
+  tables_.layer_count = layout_.layer_count();
+  tables_.term_count = options.terms;
+  tables_.summed = options.form.summed;
+  tables_.amsgrad = options.form.amsgrad;
+  tables_.initial_norm = options.initial_norm;
+}
+
+void Optimizer::set_groups(const std::vector<GroupOptions>& groups) {
+  std::vector<Group> scalars;
+  std::vector<GroupElements> elements;
+  scalars.reserve(groups.size());
+  elements.reserve(groups.size());
+  for (const GroupOptions& group : groups) {
+    scalars.push_back({group.lr, group.beta1, group.beta2, group.beta3, group.maximize ? -1.0 : 1.0});
+    elements.push_back(elements_of(group));
+  }
+  device_->write(groups_, scalars.data(), scalars.size() * sizeof(Group));
+  device_->write(group_elements_, elements.data(), elements.size() * sizeof(GroupElements));
+}
+
+void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weights) {
+  device_->write(weights_ + first, weights.data(), weights.size() * sizeof(double));
+}
+
+Call Optimizer::call(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale) {
+  return {gradients.on_device(first, count), first, count, gradient_scale};
+}
+
+void Optimizer::step(AddressTable& gradients, double gradient_scale) {
+  const Call all = call(gradients, 0, options_.terms, gradient_scale);
+  device_->norms(tables_, all);
+  device_->update(tables_, all);
+}
+
+void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale) {
+  const Call one = call(gradients, term, 1, gradient_scale);
+  device_->norms(tables_, one);
+  device_->moments(tables_, one);
+}
+
+void Optimizer::update() { device_->update(tables_); }
+
+std::vector<Balance> Optimizer::balances(std::uint32_t term) const {
+  return download(*device_, state_.terms()[term].balance, layout_.layer_count());
+}
+
+void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
+  std::vector<Balance> balances;
+  balances.reserve(saved.size());
+  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, one.occurred ? 1u : 0u});
+  device_->write(state_.terms()[term].balance, balances.data(), balances.size() * sizeof(Balance));
+}
+
+std::vector<Clock> Optimizer::clocks(std::uint32_t term) const {
+  return download(*device_, state_.terms()[term].clocks, layout_.tensor_count());
+}
+
+void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved) {
+  restore(state_.terms()[term].clocks, state_.terms()[term].coefficients, saved);
+}
+
+std::vector<Clock> Optimizer::shared_clocks() const {
+  return download(*device_, state_.shared().clocks, layout_.tensor_count());
+}
+
+void Optimizer::restore_shared_clocks(const std::vector<SavedClock>& saved) {
+  restore(state_.shared().clocks, state_.shared().coefficients, saved);
+}
+
+// b follows from P₂ alone and is read before the clock advances again (a summed step looks at the terms that are
+// absent now); f and c are written when it does.
+void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved) {
+  std::vector<Clock> restored;
+  std::vector<Coefficients> derived;
+  restored.reserve(saved.size());
+  derived.reserve(saved.size());
+  for (const SavedClock& clock : saved) {
+    restored.push_back({clock.t, clock.p1, clock.p2, 0});
+    derived.push_back({0, 0, static_cast<float>(std::sqrt(1 - clock.p2))});
+  }
+  device_->write(clocks, restored.data(), restored.size() * sizeof(Clock));
+  device_->write(coefficients, derived.data(), derived.size() * sizeof(Coefficients));
+}
+
+float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const {
+  const Term& own = state_.terms()[term];
+  const Shared& shared = state_.shared();
+  const bool summed = options_.form.summed;
+  float* start = nullptr;
+  switch (plane) {
+    case Plane::m: start = summed ? shared.m : own.m; break;
+    case Plane::v: start = own.v; break;
+    case Plane::x: start = summed ? shared.x : own.x; break;
+  }
+  return start + layout_.tensors()[tensor].plane;
+}
+
+void Optimizer::read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) const {
+  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float));
+}
+
+void Optimizer::write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from) {
+  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float));
+}
+
+}  // namespace mtadam

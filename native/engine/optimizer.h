@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/address_table.h"
+#include "engine/device.h"
+#include "engine/layout.h"
+#include "engine/state.h"
+
+namespace mtadam {
+
+/// What is fixed when an optimizer is made.
+struct OptimizerOptions {
+  std::uint32_t terms = 1;
+  std::uint32_t groups = 1;
+  StateForm form;
+  double initial_norm = 0;  // c of `initialNorm: c`; 0 = "first"
+};
+
+/// A parameter group's options, as given.
+struct GroupOptions {
+  double lr;
+  double beta1, beta2, beta3;
+  double eps;
+  double weight_decay;
+  bool decoupled;
+  bool maximize;
+};
+
+/// The state of one (term, layer) or one (term, tensor), as a checkpoint holds it.
+struct SavedBalance {
+  double n;
+  bool occurred;
+};
+struct SavedClock {
+  std::int64_t t;
+  double p1, p2;
+};
+
+enum class Plane { m, v, x };
+
+/// A step of MTAdam on some device: owns layout, tables and state, and puts the device's calls in order. Arguments
+/// are trusted (TypeScript has checked them), but for what the state itself forbids.
+class Optimizer {
+ public:
+  /// `parameters` has one row, the addresses of θ on the device.
+  Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
+            std::unique_ptr<AddressTable> parameters);
+
+  const Layout& layout() const { return layout_; }
+  const OptimizerOptions& options() const { return options_; }
+  Device& device() const { return *device_; }
+
+  /// The options of the step about to begin: one entry per group. Holds until the next call.
+  void set_groups(const std::vector<GroupOptions>& groups);
+  /// The weights w of the terms first .. first + weights.size(), from the next call on.
+  void set_weights(std::uint32_t first, const std::vector<double>& weights);
+
+  /// A whole step. `gradients`: a row per term.
+  void step(AddressTable& gradients, double gradient_scale);
+  /// One term's part of a step; update() ends it.
+  void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale);
+  void update();
+
+  // The state, a piece at a time. `Plane::m` and `Plane::x` are the terms' own or, with first moments summed, the
+  // shared ones, for which `term` is ignored.
+  std::vector<Balance> balances(std::uint32_t term) const;
+  void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
+  std::vector<Clock> clocks(std::uint32_t term) const;
+  void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
+  std::vector<Clock> shared_clocks() const;
+  void restore_shared_clocks(const std::vector<SavedClock>& saved);
+  void read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) const;
+  void write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from);
+
+ private:
+  Call call(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale);
+  float* plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const;
+  void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
+
+  std::shared_ptr<Device> device_;
+  Layout layout_;
+  OptimizerOptions options_;
+  State state_;
+  std::unique_ptr<AddressTable> parameters_;
+  std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
+  Group* groups_;
+  GroupElements* group_elements_;
+  double* weights_;
+  Tables tables_{};
+};
+
+}  // namespace mtadam

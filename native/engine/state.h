@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "engine/device.h"
+#include "engine/layout.h"
+
+namespace mtadam {
+
+/// Which planes and records the options call for.
+struct StateForm {
+  bool summed = false;   // one first moment M for all terms
+  bool amsgrad = false;  // x beside v (with `summed`, one x for all terms)
+};
+
+/// Where the pieces of one term lie in its allocation, in bytes. Offsets of planes that the form does not need
+/// are 0; no plane starts there.
+struct TermPlaces {
+  TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
+  std::size_t balance, clocks, coefficients, partial;
+  std::size_t m = 0, v = 0, x = 0;
+  std::size_t bytes;
+};
+
+/// The same for the state that the terms share.
+struct SharedPlaces {
+  SharedPlaces(const Layout& layout, StateForm form);
+  std::size_t step;
+  std::size_t clocks = 0, coefficients = 0, opener = 0;
+  std::size_t m = 0, x = 0;
+  std::size_t bytes;
+};
+
+/// The optimizer's state on a device: one allocation per term and one shared, so that a term can come or go without
+/// a copy. Moments start at 0, clocks at t = 0 and P₁ = P₂ = 1.
+class State {
+ public:
+  State(Device& device, const Layout& layout, StateForm form, std::size_t terms);
+
+  const std::vector<Term>& terms() const { return terms_; }
+  const Shared& shared() const { return shared_; }
+
+  /// Bytes that a state of this form takes, tables and scratch included.
+  static std::size_t bytes(const Layout& layout, StateForm form, std::size_t terms);
+
+ private:
+  void add_term(Device& device, const Layout& layout, StateForm form);
+
+  std::vector<std::unique_ptr<Memory>> memory_;
+  std::vector<Term> terms_;
+  Shared shared_{};
+};
+
+}  // namespace mtadam

@@ -1,0 +1,139 @@
+#pragma once
+
+#include <cstdint>
+
+// The structs that kernels read. They lie in the memory of the device, are plain data, and mean the same on the
+// host and on every device. Offsets of elements are 64-bit; 32 bits number things of which there are fewer.
+
+namespace mtadam {
+
+// The canonical order of the sum of squares (ALGORITHM "Numerics") is made of these four.
+constexpr std::uint32_t kChunkElements = 4096;
+constexpr std::uint32_t kSegmentElements = 256;
+constexpr std::uint32_t kChunkLanes = 32;
+constexpr std::uint32_t kLayerLanes = 128;
+
+/// Norms at or below this neither anchor nor are scaled (ALGORITHM, steps 3 and 4).
+constexpr double kNormFloor = 1e-10;
+
+/// One parameter tensor.
+struct Tensor {
+  std::uint64_t length;  // elements
+  std::uint64_t plane;   // where its elements begin in every moment plane
+  std::uint64_t slot;    // where its chunks begin among the partial sums
+  std::uint64_t chunk;   // where its chunks begin in the chunk table
+  std::uint32_t layer;
+  std::uint32_t group;
+};
+
+/// kChunkElements consecutive elements of one tensor; the last chunk of a tensor may be shorter.
+struct Chunk {
+  std::uint32_t tensor;
+  std::uint32_t index;  // within the tensor
+};
+
+/// One balancing unit: the tensors that share n and s. Its partial sums are contiguous, in the order q of
+/// ALGORITHM's "Sum of squares"; its tensors are members[member .. member + members).
+struct Layer {
+  std::uint64_t slot;
+  std::uint64_t slots;
+  std::uint32_t member;
+  std::uint32_t members;
+};
+
+/// A parameter group's options in one step: as given, for the scalars.
+struct Group {
+  double lr;
+  double beta1;
+  double beta2;
+  double beta3;
+  double sign;  // −1 to maximize, else 1
+};
+
+/// A parameter group's options in one step: rounded to float32 once, for the elements.
+struct GroupElements {
+  float beta1;
+  float rest1;  // 1 − β₁, rounded after the subtraction
+  float beta2;
+  float rest2;
+  float eps;
+  float coupled;    // λ of the coupled decay, 0 where there is none
+  float decoupled;  // d = lr·λ of the decoupled decay, 0 where there is none
+};
+
+/// How often a term took part in a tensor's steps, and what follows from it (ALGORITHM, step 6 and "Scalars").
+struct Clock {
+  std::int64_t t;
+  double p1;           // P₁: the product of the β₁ used so far
+  double p2;           // P₂: the same of β₂
+  std::uint64_t step;  // the step in which the term last took part; compared with Shared::step, never cleared
+};
+
+/// Rounded to float32 once per step (ALGORITHM, "Scalars").
+struct Coefficients {
+  float f;  // ±s/σ, what a gradient is multiplied by
+  float c;  // lr/(1 − P₁)
+  float b;  // √(1 − P₂)
+};
+
+/// What a term's gradients in a layer have been like.
+struct Balance {
+  double n;                // moving average of the gradient norm, true gradients (σ divided out)
+  double r;                // the norm of the last step that brought a gradient
+  double s;                // the scale of the last step it took part in
+  std::uint64_t skipped;   // how often it counted as absent because r was not finite
+  std::uint64_t occurred;  // 0 until the pair first occurs
+};
+
+/// The state of one loss term. Planes that the options do not need are null.
+struct Term {
+  float* m;
+  float* v;
+  float* x;
+  Balance* balance;            // per layer
+  Clock* clocks;               // per tensor
+  Coefficients* coefficients;  // per tensor
+  double* partial;             // sums of squares per chunk, by slot
+};
+
+/// The state that the terms share.
+struct Shared {
+  float* m;                    // M, when the first moments are summed
+  float* x;                    // x, when they are and amsgrad is on
+  Clock* clocks;               // T per tensor, when they are
+  Coefficients* coefficients;  // of T (c and b)
+  std::uint32_t* opener;       // the term that was the first to take part in a tensor's open step: it decays M
+  std::uint64_t* step;         // the number of the open step; update advances it
+};
+
+/// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are the device's.
+struct Tables {
+  const Tensor* tensors;
+  const Chunk* chunks;
+  const Layer* layers;
+  const std::uint32_t* members;
+  float* const* parameters;  // addresses of θ, per tensor
+  const Term* terms;
+  const Group* groups;
+  const GroupElements* group_elements;
+  const double* weights;  // w, per term
+  Shared shared;
+  std::uint64_t element_count;
+  std::uint64_t chunk_count;
+  std::uint32_t tensor_count;
+  std::uint32_t layer_count;
+  std::uint32_t term_count;
+  bool summed;
+  bool amsgrad;
+  double initial_norm;  // c of `initialNorm: c`; 0 stands for "first"
+};
+
+/// One call's gradients: of the terms first .. first + count, addresses[term − first][tensor], null = absent.
+struct Call {
+  const float* const* gradients;
+  std::uint32_t first;
+  std::uint32_t count;
+  double gradient_scale;  // σ
+};
+
+}  // namespace mtadam

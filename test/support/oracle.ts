@@ -1,0 +1,536 @@
+/**
+ * What one step of MTAdam computes, written straight from ALGORITHM.md in float64: for reading rather than
+ * speed, and the measure of every other implementation. Nothing is rounded to float32, sums have no canonical
+ * order and tiny moments are not flushed to zero; those are matters of the implementations, and their
+ * tolerances cover them.
+ *
+ * The symbols are those of ALGORITHM.md:
+ *
+ *   i, l, p    a term (one loss), a layer (a balancing unit), a parameter tensor; here always numbers from 0
+ *   θ          the values of a tensor
+ *   g, ĝ       a term's gradient for a tensor, as it came and balanced
+ *   w, s       a term's weight, and the scale that balances it in a layer
+ *   r, n       the norm of a term's gradient over a layer, and its moving average
+ *   m, v, x    first moment, second moment and (amsgrad) the largest second moment so far, of one term in one
+ *              tensor
+ *   M, T       with `firstMoment: "summed"`: the first moment of all terms together, and its clock
+ *   t, P₁, P₂  a clock: how many steps were taken, and the products β₁ᵗ and β₂ᵗ of the betas used in them
+ *   W          by how much `stepScale: "mean"` shortens the step
+ */
+
+/** Options that may differ from tensor to tensor. */
+export interface GroupOptions {
+  lr: number;
+  betas: readonly [beta1: number, beta2: number, beta3: number];
+  eps: number;
+  weightDecay: number;
+  decoupledWeightDecay: boolean;
+  maximize: boolean;
+}
+
+/** Options of the whole optimizer, with the group options that hold where a tensor has none of its own. */
+export interface OracleOptions extends GroupOptions {
+  terms: number;
+  weights: readonly number[];
+  amsgrad: boolean;
+  firstMoment: "perTerm" | "summed";
+  initialNorm: "first" | number;
+  /** A number is the index of a term. */
+  anchor: "first" | "max" | "mean" | number;
+  balance: number;
+  stepScale: "sum" | "mean";
+  nonFinite: "skipTerm" | "skipStep" | "propagate";
+}
+
+export function defaultOptions(terms: number): OracleOptions {
+  return {
+    lr: 1e-3,
+    betas: [0.9, 0.999, 0.9],
+    eps: 1e-8,
+    weightDecay: 0,
+    decoupledWeightDecay: false,
+    maximize: false,
+    terms,
+    weights: Array.from({ length: terms }, () => 1),
+    amsgrad: false,
+    firstMoment: "perTerm",
+    initialNorm: "first",
+    anchor: "first",
+    balance: 1,
+    stepScale: "sum",
+    nonFinite: "skipTerm",
+  };
+}
+
+export interface OracleTensor {
+  init: ArrayLike<number>;
+  /** Tensors with one tag are one layer; a tensor without is a layer of its own. */
+  layer?: string | number;
+  options?: Partial<GroupOptions>;
+}
+
+/** A term's gradient for every tensor; null where it is absent. */
+export type TermGradients = readonly (ArrayLike<number> | null)[];
+
+export interface CallOptions {
+  /** One per term, for this call alone. */
+  weights?: readonly number[];
+  /** σ: the factor the losses were multiplied by. */
+  gradientScale?: number;
+}
+
+export interface Clock {
+  /** t */
+  steps: number;
+  /** P₁ = β₁ᵗ, kept as a product since the betas may change on the way. */
+  beta1Product: number;
+  /** P₂ = β₂ᵗ */
+  beta2Product: number;
+}
+
+/** What is kept for one term in one tensor. With summed first moments m stays zero, and x too. */
+export interface TermState {
+  readonly m: Float64Array;
+  readonly v: Float64Array;
+  readonly x: Float64Array;
+  readonly clock: Clock;
+}
+
+/** What is kept for one tensor. */
+export interface TensorState {
+  readonly layer: number;
+  /** May be changed between steps. */
+  readonly options: GroupOptions;
+  /** θ */
+  readonly parameters: Float64Array;
+  readonly terms: readonly TermState[];
+  /** M, the x of all terms together and the clock T; untouched unless first moments are summed. */
+  readonly summed: { readonly M: Float64Array; readonly x: Float64Array; readonly clock: Clock };
+  /** The terms that took part in the open step, in the order they came, with the weights they came with. */
+  readonly present: { readonly term: number; readonly weight: number }[];
+}
+
+/** One term's part in a step. */
+interface Contribution {
+  readonly term: number;
+  readonly weight: number;
+  /** True gradients, see trueGradient(); null where the term is absent. */
+  readonly gradients: readonly (Float64Array | null)[];
+  /** r per layer; null where the term is absent. */
+  readonly norms: readonly (number | null)[];
+}
+
+/** A norm up to here counts as zero: it neither anchors a layer nor is its gradient scaled. */
+const NORM_FLOOR = 1e-10;
+
+export class Oracle {
+  readonly options: OracleOptions;
+  readonly tensors: readonly TensorState[];
+  /** Completed steps, those included in which nothing moved. */
+  iterations = 0;
+  /** In how many steps a term's gradient for a layer was not finite, [term][layer]; 0 with "propagate". */
+  readonly skipped: number[][];
+
+  readonly #layerCount: number;
+  /** n, [term][layer]; undefined where the pair never occurred. */
+  readonly #movingNorms: (number | undefined)[][];
+  readonly #termsOfOpenStep = new Set<number>();
+
+  constructor(tensors: readonly OracleTensor[], options: Partial<OracleOptions> & { terms: number }) {
+    this.options = { ...defaultOptions(options.terms), ...options };
+    requireLength("weights", this.options.weights, options.terms);
+    const { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize } = this.options;
+    const groupDefaults = { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize };
+
+    const layers = numberLayers(tensors);
+    this.#layerCount = new Set(layers).size;
+    this.tensors = tensors.map(({ init, options: ownOptions }, tensor) => {
+      return newTensorState(init, at(layers, tensor), { ...groupDefaults, ...ownOptions }, options.terms);
+    });
+    this.#movingNorms = table(options.terms, this.#layerCount, undefined);
+    this.skipped = table(options.terms, this.#layerCount, 0);
+    this.#beta3OfLayers();
+  }
+
+  /** θ of every tensor. */
+  get parameters(): Float64Array[] {
+    return this.tensors.map((tensor) => tensor.parameters);
+  }
+
+  /** n, [term][layer]; NaN where the pair never occurred. */
+  norms(): number[][] {
+    return this.#movingNorms.map((norms) => norms.map((norm) => norm ?? NaN));
+  }
+
+  /** s, [term][layer], with the norms as they are; NaN where the pair never occurred. */
+  scales(weights = this.options.weights): number[][] {
+    return this.#movingNorms.map((norms, term) =>
+      norms.map((norm, layer) => (norm === undefined ? NaN : this.#scale(term, layer, at(weights, term)))),
+    );
+  }
+
+  /** A whole step. Every norm is updated before any anchor is chosen. */
+  step(gradients: readonly TermGradients[], call: CallOptions = {}): void {
+    requireLength("gradients", gradients, this.options.terms);
+    if (this.#termsOfOpenStep.size > 0) throw new Error("a step is open");
+
+    const contributions = gradients.map((ofTerm, term) => this.#contribution(term, ofTerm, call));
+    const nonFinite = contributions.flatMap((contribution) => this.#countNonFinite(contribution));
+    if (this.options.nonFinite === "skipStep" && nonFinite.length > 0) {
+      this.iterations++;
+      return;
+    }
+    const admitted = contributions.map((contribution) => this.#withoutNonFinite(contribution));
+    for (const contribution of admitted) this.#updateNorms(contribution);
+    for (const contribution of admitted) this.#updateMoments(contribution);
+    this.update();
+  }
+
+  /** One term of a step, balanced with the norms known by now. The parameters move in update(). */
+  accumulate(term: number, gradients: TermGradients, call: CallOptions = {}): void {
+    if (this.options.nonFinite === "skipStep") throw new Error("skipStep needs all terms at once");
+    if (this.#termsOfOpenStep.has(term)) throw new Error(`term ${term} came twice in one step`);
+
+    const contribution = this.#contribution(term, gradients, call);
+    this.#termsOfOpenStep.add(term);
+    this.#countNonFinite(contribution);
+    const admitted = this.#withoutNonFinite(contribution);
+    this.#updateNorms(admitted);
+    this.#updateMoments(admitted);
+  }
+
+  /** Ends a step: the tensors in which some term was present move. */
+  update(): void {
+    for (const tensor of this.tensors) {
+      if (tensor.present.length > 0) this.#move(tensor);
+      tensor.present.length = 0;
+    }
+    this.#termsOfOpenStep.clear();
+    this.iterations++;
+  }
+
+  /** Step 1: the term's gradients and their norms r. */
+  #contribution(term: number, gradients: TermGradients, call: CallOptions): Contribution {
+    requireLength(`gradients of term ${term}`, gradients, this.tensors.length);
+    const weights = call.weights ?? this.options.weights;
+    requireLength("weights", weights, this.options.terms);
+    const gradientScale = call.gradientScale ?? 1;
+
+    const trueGradients = this.tensors.map(({ parameters, options }, tensor) => {
+      const gradient = at(gradients, tensor);
+      if (gradient === null) return null;
+      requireLength(`gradient of term ${term} for tensor ${tensor}`, gradient, parameters.length);
+      return trueGradient(gradient, gradientScale, options.maximize);
+    });
+    return {
+      term,
+      weight: at(weights, term),
+      gradients: trueGradients,
+      norms: this.#gradientNorms(trueGradients),
+    };
+  }
+
+  /** Step 1: r = ‖g‖₂ over the tensors of each layer where the term is present; null where it is in none. */
+  #gradientNorms(gradients: Contribution["gradients"]): (number | null)[] {
+    const squares = Array.from({ length: this.#layerCount }, (): number | null => null);
+    for (const [tensor, gradient] of gradients.entries()) {
+      const { layer } = at(this.tensors, tensor);
+      if (gradient !== null) squares[layer] = (squares[layer] ?? 0) + sumOfSquares(gradient);
+    }
+    return squares.map((square) => (square === null ? null : Math.sqrt(square)));
+  }
+
+  /**
+   * The layers in which the term's gradient holds a NaN or an infinity. r tells, since the squares of float32
+   * values cannot overflow here.
+   */
+  #countNonFinite({ term, norms }: Contribution): number[] {
+    if (this.options.nonFinite === "propagate") return [];
+    const layers = [...norms.keys()].filter((layer) => isNonFinite(at(norms, layer)));
+    const counts = at(this.skipped, term);
+    for (const layer of layers) counts[layer] = at(counts, layer) + 1;
+    return layers;
+  }
+
+  /** With "skipTerm": the term counts as absent in the layers where its gradient is not finite. */
+  #withoutNonFinite(contribution: Contribution): Contribution {
+    if (this.options.nonFinite === "propagate") return contribution;
+    const { gradients, norms } = contribution;
+    return {
+      ...contribution,
+      gradients: gradients.map((gradient, tensor) =>
+        isNonFinite(at(norms, at(this.tensors, tensor).layer)) ? null : gradient,
+      ),
+      norms: norms.map((norm) => (isNonFinite(norm) ? null : norm)),
+    };
+  }
+
+  /** Step 2: n of the term, in the layers where it is present. */
+  #updateNorms({ term, norms }: Contribution): void {
+    const beta3OfLayers = this.#beta3OfLayers();
+    const movingNorms = at(this.#movingNorms, term);
+    for (const [layer, norm] of norms.entries()) {
+      if (norm === null) continue;
+      movingNorms[layer] = this.#movingNorm(movingNorms[layer], norm, at(beta3OfLayers, layer));
+    }
+  }
+
+  /** Step 2: n ← r the first time, then β₃·n + (1−β₃)·r; or so from the first time on, from `initialNorm`. */
+  #movingNorm(previous: number | undefined, norm: number, beta3: number): number {
+    let start = previous;
+    if (start === undefined) {
+      if (this.options.initialNorm === "first") return norm;
+      start = this.options.initialNorm;
+    }
+    return beta3 * start + (1 - beta3) * norm;
+  }
+
+  /** Step 3: n of the anchor; undefined where no term that occurred in the layer is above the floor. */
+  #anchorNorm(layer: number): number | undefined {
+    const qualified = this.#movingNorms.map((norms) => norms[layer]).filter(isAboveFloor);
+    const first = qualified[0];
+    const { anchor } = this.options;
+    if (first === undefined || anchor === "first") return first;
+    if (anchor === "max") return Math.max(...qualified);
+    if (anchor === "mean") return geometricMean(qualified);
+    const named = at(this.#movingNorms, anchor)[layer];
+    return isAboveFloor(named) ? named : first;
+  }
+
+  /** Step 4: s = w·(n_a/n_i)ᵖ; 1 without any weight below the floor; always 0 for a weight of 0. */
+  #scale(term: number, layer: number, weight: number): number {
+    if (weight === 0) return 0;
+    const norm = at(this.#movingNorms, term)[layer];
+    const anchorNorm = this.#anchorNorm(layer);
+    if (!isAboveFloor(norm) || anchorNorm === undefined) return 1;
+    return weight * (anchorNorm / norm) ** this.options.balance;
+  }
+
+  /** Steps 5 and 6, in every tensor where the term is present. */
+  #updateMoments({ term, weight, gradients }: Contribution): void {
+    for (const [index, gradient] of gradients.entries()) {
+      if (gradient === null) continue;
+      const tensor = at(this.tensors, index);
+      const balanced = balancedGradient(gradient, this.#scale(term, tensor.layer, weight), tensor);
+      if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
+      else this.#updateSummed(tensor, term, balanced);
+      tensor.present.push({ term, weight });
+    }
+  }
+
+  /** Step 6. */
+  #updatePerTerm({ options, terms }: TensorState, term: number, balanced: Float64Array): void {
+    const [beta1, beta2] = options.betas;
+    const { m, v, x, clock } = at(terms, term);
+    advance(clock, beta1, beta2);
+    average(m, beta1, balanced);
+    average(v, beta2, squared(balanced));
+    if (this.options.amsgrad) raise(x, v);
+  }
+
+  /** Step 6, summed: M fades and T advances once per step, with its first term; v and t are the term's. */
+  #updateSummed(
+    { options, terms, summed, present }: TensorState,
+    term: number,
+    balanced: Float64Array,
+  ): void {
+    const [beta1, beta2] = options.betas;
+    if (present.length === 0) {
+      advance(summed.clock, beta1, beta2);
+      multiply(summed.M, beta1);
+    }
+    addMultiple(summed.M, 1 - beta1, balanced);
+
+    const { v, clock } = at(terms, term);
+    advance(clock, beta1, beta2);
+    average(v, beta2, squared(balanced));
+    if (this.options.amsgrad) raise(summed.x, v);
+  }
+
+  /** Step 7: θ ← θ − numerator / denominator, shortened by W, and less the decoupled decay lr·λ·θ. */
+  #move(tensor: TensorState): void {
+    const { parameters } = tensor;
+    const { lr, weightDecay, decoupledWeightDecay } = tensor.options;
+    const numerator = this.#stepNumerator(tensor);
+    const denominator = this.#stepDenominator(tensor);
+    const shortening = this.options.stepScale === "mean" ? meanDivisor(tensor) : 1;
+    const decay = decoupledWeightDecay ? lr * weightDecay : 0;
+    parameters.forEach((value, k) => {
+      const adamStep = at(numerator, k) / at(denominator, k) / shortening;
+      parameters[k] = value - (decay * value + adamStep);
+    });
+  }
+
+  /** Step 7: Σᵢ (lr/(1−β₁^tᵢ))·mᵢ over the terms present; summed: (lr/(1−β₁ᵀ))·M. */
+  #stepNumerator({ options, parameters, terms, summed, present }: TensorState): Float64Array {
+    const sum = new Float64Array(parameters.length);
+    if (this.options.firstMoment === "summed") {
+      addMultiple(sum, options.lr / (1 - summed.clock.beta1Product), summed.M);
+      return sum;
+    }
+    for (const { term } of present) {
+      const { m, clock } = at(terms, term);
+      addMultiple(sum, options.lr / (1 - clock.beta1Product), m);
+    }
+    return sum;
+  }
+
+  /**
+   * Step 7: maxᵢ(√vᵢ/√(1−β₂^tᵢ) + ε), with x in the place of v under amsgrad. Over the terms present; in the
+   * summed form over every term that has occurred, since M still holds the momentum of those absent now.
+   * Summed amsgrad has one x for all terms, which is corrected with the clock T.
+   */
+  #stepDenominator({ options, parameters, terms, summed, present }: TensorState): Float64Array {
+    const { amsgrad, firstMoment } = this.options;
+    const largest = new Float64Array(parameters.length);
+    const include = (second: Float64Array, clock: Clock): void => {
+      const correction = Math.sqrt(1 - clock.beta2Product);
+      largest.forEach((value, k) => {
+        largest[k] = Math.max(value, Math.sqrt(at(second, k)) / correction + options.eps);
+      });
+    };
+    if (firstMoment === "summed" && amsgrad) include(summed.x, summed.clock);
+    else if (firstMoment === "summed") {
+      for (const { v, clock } of terms) if (clock.steps > 0) include(v, clock);
+    } else {
+      for (const { term } of present) {
+        const { v, x, clock } = at(terms, term);
+        include(amsgrad ? x : v, clock);
+      }
+    }
+    return largest;
+  }
+
+  /** β₃ per layer; one n cannot be averaged in two ways, so the tensors of a layer must agree. */
+  #beta3OfLayers(): number[] {
+    const beta3OfLayers: number[] = [];
+    for (const { layer, options } of this.tensors) {
+      const beta3 = options.betas[2];
+      if ((beta3OfLayers[layer] ?? beta3) !== beta3) throw new Error(`β₃ differs inside layer ${layer}`);
+      beta3OfLayers[layer] = beta3;
+    }
+    return beta3OfLayers;
+  }
+}
+
+/** Before step 1: the gradient of the loss itself, or of its negative where that is to be maximized. */
+function trueGradient(gradient: ArrayLike<number>, gradientScale: number, maximize: boolean): Float64Array {
+  const sign = maximize ? -1 : 1;
+  return Float64Array.from(gradient, (value) => (sign * value) / gradientScale);
+}
+
+/** Step 5: ĝ = s·g + λ·θ; λ only where decay is coupled. */
+function balancedGradient(
+  gradient: Float64Array,
+  scale: number,
+  { parameters, options }: TensorState,
+): Float64Array {
+  const decay = options.decoupledWeightDecay ? 0 : options.weightDecay;
+  return gradient.map((value, k) =>
+    decay === 0 ? scale * value : scale * value + decay * at(parameters, k),
+  );
+}
+
+/** Step 7, `stepScale: "mean"`: W = Σw / max w over the terms present; 1 where all weights are 0. */
+function meanDivisor({ present }: TensorState): number {
+  const weights = present.map(({ weight }) => weight);
+  const largest = Math.max(...weights);
+  return largest === 0 ? 1 : weights.reduce((sum, weight) => sum + weight, 0) / largest;
+}
+
+/** Step 3, `anchor: "mean"`. */
+function geometricMean(norms: readonly number[]): number {
+  return Math.exp(norms.reduce((sum, norm) => sum + Math.log(norm), 0) / norms.length);
+}
+
+function isAboveFloor(norm: number | undefined): norm is number {
+  return norm !== undefined && norm > NORM_FLOOR;
+}
+
+function isNonFinite(norm: number | null): boolean {
+  return norm !== null && !Number.isFinite(norm);
+}
+
+/** The layer of every tensor, numbered in order of first appearance. */
+function numberLayers(tensors: readonly OracleTensor[]): number[] {
+  const numbers = new Map<string | number | symbol, number>();
+  return tensors.map(({ layer: tag }) => {
+    const layer = tag ?? Symbol("a layer of its own");
+    const number = numbers.get(layer) ?? numbers.size;
+    numbers.set(layer, number);
+    return number;
+  });
+}
+
+function newTensorState(
+  init: ArrayLike<number>,
+  layer: number,
+  options: GroupOptions,
+  termCount: number,
+): TensorState {
+  const zeros = (): Float64Array => new Float64Array(init.length);
+  const newTermState = (): TermState => ({ m: zeros(), v: zeros(), x: zeros(), clock: newClock() });
+  return {
+    layer,
+    options,
+    parameters: Float64Array.from(init),
+    terms: Array.from({ length: termCount }, newTermState),
+    summed: { M: zeros(), x: zeros(), clock: newClock() },
+    present: [],
+  };
+}
+
+function newClock(): Clock {
+  return { steps: 0, beta1Product: 1, beta2Product: 1 };
+}
+
+/** t ← t + 1 */
+function advance(clock: Clock, beta1: number, beta2: number): void {
+  clock.steps++;
+  clock.beta1Product *= beta1;
+  clock.beta2Product *= beta2;
+}
+
+function sumOfSquares(values: Float64Array): number {
+  return values.reduce((sum, value) => sum + value * value, 0);
+}
+
+function squared(values: Float64Array): Float64Array {
+  return values.map((value) => value * value);
+}
+
+/** target ← β·target + (1−β)·sample */
+function average(target: Float64Array, beta: number, sample: Float64Array): void {
+  multiply(target, beta);
+  addMultiple(target, 1 - beta, sample);
+}
+
+function multiply(target: Float64Array, factor: number): void {
+  target.forEach((value, k) => (target[k] = factor * value));
+}
+
+function addMultiple(target: Float64Array, factor: number, values: Float64Array): void {
+  target.forEach((value, k) => (target[k] = value + factor * at(values, k)));
+}
+
+/** x ← v > x ? v : x, as ALGORITHM.md has it and not Math.max: a NaN in v leaves x. */
+function raise(x: Float64Array, v: Float64Array): void {
+  v.forEach((value, k) => {
+    if (value > at(x, k)) x[k] = value;
+  });
+}
+
+function table<T>(rows: number, columns: number, value: T): T[][] {
+  return Array.from({ length: rows }, () => Array.from({ length: columns }, () => value));
+}
+
+/** The element at an index that must exist: a NaN from past an end would not say where it arose. */
+function at<T>(list: ArrayLike<T>, index: number): T {
+  const element = list[index];
+  if (element === undefined) throw new RangeError(`no element ${index} among ${list.length}`);
+  return element;
+}
+
+function requireLength(what: string, list: ArrayLike<unknown>, length: number): void {
+  if (list.length !== length) throw new RangeError(`${what}: ${length} expected, ${list.length} came`);
+}
