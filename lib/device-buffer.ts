@@ -1,0 +1,132 @@
+import type { Device } from "./device";
+import { checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
+import { fromNative, mustBe, MTAdamError } from "./errors";
+import type { AnyTypedArray, NativeBuffer } from "./native";
+import { checkKeys } from "./options";
+
+const token = Symbol("DeviceBuffer");
+
+/** Elements of one dtype in the memory of a device. */
+export class DeviceBuffer<D extends DType = DType> {
+  readonly device: Device;
+  readonly dtype: D;
+  /** Elements. */
+  readonly length: number;
+  readonly byteLength: number;
+  #native: NativeBuffer | undefined;
+
+  /** @internal `device.buffer()` and {@link DeviceBuffer.from} make buffers. */
+  constructor(key: symbol, device: Device, dtype: D, length: number) {
+    if (key !== token) {
+      throw new MTAdamError("OPTION", "A `DeviceBuffer` must be made by `device.buffer()` or `DeviceBuffer.from()`.");
+    }
+    this.device = device;
+    this.dtype = dtype;
+    this.length = length;
+    this.byteLength = length * DTYPES[dtype].bytes;
+    this.#native = fromNative(() => new device.addon.Buffer(device.native, this.byteLength));
+    // These four stand for what was allocated; code that trusts them must be able to.
+    Object.freeze(this);
+  }
+
+  /**
+   * A buffer on `device` with the elements of `array`: float32 of a Float32Array, float64 of a Float64Array, and of a
+   * Uint16Array what `dtype` says.
+   */
+  static from<D extends DType = "float32">(array: HostArray<D>, device: Device, dtype?: D): DeviceBuffer<D> {
+    return device.buffer(array, dtype);
+  }
+
+  /** @internal */
+  static allocate(device: Device, length: unknown, dtype: DType): DeviceBuffer {
+    if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0 || length > MAX_LENGTH) {
+      throw mustBe("LENGTH", "length", `be a whole number from 0 to 2**43`, length);
+    }
+    return new DeviceBuffer(token, device, dtype, length);
+  }
+
+  /** @internal */
+  static copyOf(device: Device, array: unknown, dtype: DType): DeviceBuffer {
+    const source = checkHostArray("array", array, dtype);
+    const buffer = new DeviceBuffer(token, device, dtype, source.length);
+    buffer.#alive().upload(source);
+    return buffer;
+  }
+
+  /** The address of the first element on the device. @throws MTAdamError DISPOSED */
+  get ptr(): bigint {
+    return this.#alive().pointer;
+  }
+
+  /**
+   * Copies `array`, of the same length, into the buffer. It may be changed again when the call returns.
+   *
+   * @throws MTAdamError LENGTH, DTYPE, DISPOSED
+   */
+  upload(array: HostArray<D>, options: { stream?: null } = {}): void {
+    checkKeys("options", options, ["stream"]);
+    this.#alive().upload(this.#sameLength("array", array));
+  }
+
+  /**
+   * Copies the elements to `target`, of the same length, or to a new array.
+   *
+   * @throws MTAdamError LENGTH, DTYPE, DISPOSED (the promise rejects)
+   */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
+  async download(target?: HostArray<D>): Promise<HostArray<D>> {
+    const source = this.#alive();
+    const array = target === undefined ? DTYPES[this.dtype].make(this.length) : this.#sameLength("target", target);
+    source.download(array);
+    return array as HostArray<D>;
+  }
+
+  /** Sets every element to `value`, rounded to the dtype. @throws MTAdamError OPTION, DISPOSED */
+  fill(value: number): void {
+    if (typeof value !== "number") throw mustBe("OPTION", "value", "be a number", value);
+    const traits = DTYPES[this.dtype];
+    const element = traits.make(1);
+    element[0] = traits.encode(value);
+    this.#alive().fill(element);
+  }
+
+  /** Whether {@link dispose} was called. */
+  get disposed(): boolean {
+    return this.#native === undefined;
+  }
+
+  /** Frees the memory now; otherwise it is freed when the buffer is collected. */
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #alive(): NativeBuffer {
+    if (this.#native === undefined) throw new MTAdamError("DISPOSED", "The buffer has been disposed of.");
+    return this.#native;
+  }
+
+  #sameLength(subject: string, array: unknown): AnyTypedArray {
+    const checked = checkHostArray(subject, array, this.dtype);
+    if (checked.length === this.length) return checked;
+    throw mustBe("LENGTH", subject, `have ${this.length} elements, as the buffer has`, checked);
+  }
+
+  /** @internal What native code takes for `value`, if it is a buffer; undefined otherwise. */
+  static native(value: unknown): NativeBuffer | undefined {
+    return DeviceBuffer.is(value) ? value.#alive() : undefined;
+  }
+
+  /** @internal Whether `value` was made by this class: unlike instanceof, true for nothing else. */
+  static is(value: unknown): value is DeviceBuffer {
+    return typeof value === "object" && value !== null && #native in value;
+  }
+}
+
+// As in native/engine/layout.cpp.
+const MAX_LENGTH = 2 ** 43;
+

@@ -1,0 +1,119 @@
+/** Every code of this package. {@link MTAdamError.code} is one of them. */
+export type MTAdamErrorCode =
+  | "ERR_MTADAM_NO_DEVICE"
+  | "ERR_MTADAM_DRIVER"
+  | "ERR_MTADAM_HOST_POINTER"
+  | "ERR_MTADAM_INVALID_POINTER"
+  | "ERR_MTADAM_LENGTH"
+  | "ERR_MTADAM_DTYPE"
+  | "ERR_MTADAM_OPTION"
+  | "ERR_MTADAM_TERM"
+  | "ERR_MTADAM_STATE"
+  | "ERR_MTADAM_BUSY"
+  | "ERR_MTADAM_DISPOSED"
+  | "ERR_MTADAM_OUT_OF_MEMORY"
+  | "ERR_MTADAM_CUDA"
+  | "ERR_MTADAM_CHECKPOINT";
+
+type ShortCode = MTAdamErrorCode extends `ERR_MTADAM_${infer Short}` ? Short : never;
+
+/** What this package throws. Nothing was changed by the call that threw it. */
+export class MTAdamError extends Error {
+  readonly code: MTAdamErrorCode;
+  /** The name of the CUDA error, where there was one. */
+  readonly cudaError?: string;
+  /** The CUDA call that failed, where one did. */
+  readonly operation?: string;
+
+  constructor(code: ShortCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = `ERR_MTADAM_${code}`;
+  }
+
+  static {
+    // On the prototype, as for built-in errors: not a property of each error.
+    Object.defineProperty(this.prototype, "name", { value: "MTAdamError", configurable: true, writable: true });
+  }
+}
+
+/**
+ * "`subject` must be …; got …." — the one sentence of an argument error.
+ *
+ * @param subject what was wrong, as the user wrote it
+ * @param rule what it must be, completing "must be" or "must have"
+ */
+export function mustBe(code: ShortCode, subject: string, rule: string, value: unknown): MTAdamError {
+  return new MTAdamError(code, `\`${subject}\` must ${rule}; got ${describeValue(value)}.`);
+}
+
+const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
+  "NO_DEVICE",
+  "DRIVER",
+  "HOST_POINTER",
+  "INVALID_POINTER",
+  "LENGTH",
+  "DTYPE",
+  "OPTION",
+  "TERM",
+  "STATE",
+  "BUSY",
+  "DISPOSED",
+  "OUT_OF_MEMORY",
+  "CUDA",
+  "CHECKPOINT",
+]);
+
+/** Calls into native code; a coded error of the addon becomes an MTAdamError. */
+export function fromNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message?: unknown };
+    if (typeof code === "string" && SHORT_CODES.has(code)) {
+      throw new MTAdamError(code as ShortCode, String(message), { cause: error });
+    }
+    throw error;
+  }
+}
+
+const typedArrayTag = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype) as object,
+  Symbol.toStringTag,
+)?.get as (this: unknown) => string | undefined;
+
+/** "Float32Array" and so on; undefined for anything else. Not fooled by proxies, subclasses or other realms. */
+export function typedArrayName(value: unknown): string | undefined {
+  return typedArrayTag.call(value);
+}
+
+/** A few words for a value in a message. Runs no code of the user's and names no address. */
+export function describeValue(value: unknown): string {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+    case "number":
+      return Object.is(value, -0) ? "-0" : String(value);
+    case "bigint":
+      return "a bigint";
+    case "function":
+      return "a function";
+    case "object": {
+      if (value === null) return "null";
+      const name = typedArrayName(value);
+      if (name !== undefined) return `a ${name} of ${(value as Float32Array).length}`;
+      if (isArray(value)) return `an array of ${value.length}`;
+      return "an object";
+    }
+    default:
+      return String(value);
+  }
+}
+
+// Array.isArray throws for a revoked proxy.
+function isArray(value: object): value is unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}

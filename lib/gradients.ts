@@ -1,0 +1,200 @@
+import type { Device } from "./device";
+import { DeviceBuffer } from "./device-buffer";
+import { checkSource, nativeSource, recheckSource, type Source } from "./device-pointer";
+import { describeValue, fromNative, mustBe, MTAdamError, typedArrayName } from "./errors";
+import type { NativeGradients } from "./native";
+import { unknownTerm } from "./options";
+import type { Parameter, TensorData } from "./parameters";
+
+/** One term's gradient for one parameter; null or undefined: the term is absent there. */
+export type Gradient = TensorData | null | undefined;
+
+/** One term's gradients: one per parameter in order (across groups), or by name, where a missing one is absent. */
+export type TermGradients = readonly Gradient[] | Readonly<Record<string, Gradient>> | null | undefined;
+
+/** All terms' gradients, in the order of the terms or by name. */
+export type Gradients = readonly TermGradients[] | Readonly<Record<string, TermGradients>>;
+
+/** What a gradient table needs to know of its optimizer. */
+export interface GradientTarget {
+  readonly device: Device;
+  readonly terms: readonly string[];
+  readonly parameters: readonly Parameter[];
+  /** By parameter name. */
+  readonly indices: ReadonlyMap<string, number>;
+}
+
+/**
+ * Gradients term by term and parameter by parameter, as they were last given. Native code is told of a gradient only
+ * when it is another one than before; what supplied it is kept alive until then.
+ */
+export class GradientTable {
+  readonly #target: GradientTarget;
+  readonly #sources: (Source | null)[];
+  readonly #row: Gradient[];
+  readonly native: NativeGradients;
+
+  constructor(target: GradientTarget, native: NativeGradients) {
+    this.#target = target;
+    this.#sources = new Array<Source | null>(target.terms.length * target.parameters.length).fill(null);
+    this.#row = new Array<Gradient>(target.parameters.length).fill(null);
+    this.native = native;
+  }
+
+  /** @throws MTAdamError LENGTH, TERM, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
+  assign(gradients: unknown): void {
+    const { terms } = this.#target;
+    if (Array.isArray(gradients)) {
+      const list: unknown[] = gradients;
+      if (list.length !== terms.length) {
+        throw mustBe("LENGTH", "gradients", `have ${terms.length} entries, one per term`, list);
+      }
+      for (let term = 0; term < terms.length; ++term) this.assignTerm(term, list[term]);
+      return;
+    }
+    const named = checkNamed("gradients", gradients, "term");
+    for (const name of Object.keys(named)) {
+      if (!terms.includes(name)) throw unknownTerm(name, terms);
+    }
+    for (const [term, name] of terms.entries()) {
+      this.assignTerm(term, Object.hasOwn(named, name) ? named[name] : null);
+    }
+  }
+
+  /** @throws MTAdamError LENGTH, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
+  assignTerm(term: number, gradients: unknown): void {
+    const row = this.#readRow(gradients);
+    for (let parameter = 0; parameter < row.length; ++parameter) this.set(term, parameter, row[parameter]);
+  }
+
+  /** @throws MTAdamError DTYPE, LENGTH, INVALID_POINTER, DISPOSED */
+  set(term: number, parameter: number, value: unknown): void {
+    const { device, parameters } = this.#target;
+    const at = term * parameters.length + parameter;
+    const gradient = value ?? null;
+    if (this.#sources[at] === gradient) return;
+    const { name, length } = this.#parameter(parameter);
+    const source = gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
+    const nativeValue = source === null ? null : nativeSource(source);
+    const overlapped = fromNative(() => this.native.set(term, parameter, nativeValue));
+    if (overlapped >= 0) {
+      throw new MTAdamError(
+        "INVALID_POINTER",
+        `\`${this.#subject(term, parameter)}\` must not overlap a parameter; got one that overlaps ` +
+          `${describeValue(overlapped === parameter ? name : this.#parameter(overlapped).name)}.`,
+      );
+    }
+    this.#sources[at] = source;
+  }
+
+  /** Looks once more at the gradients of the terms from `first` on. @throws MTAdamError LENGTH, DISPOSED */
+  recheck(first: number, count: number): void {
+    const { parameters } = this.#target;
+    let at = first * parameters.length;
+    for (let term = first; term < first + count; ++term) {
+      for (let parameter = 0; parameter < parameters.length; ++parameter, ++at) {
+        const source = this.#sources[at];
+        if (source === null || source === undefined) continue;
+        recheckSource(() => this.#subject(term, parameter), source, this.#parameter(parameter).length);
+      }
+    }
+  }
+
+  recheckAll(): void {
+    this.recheck(0, this.#target.terms.length);
+  }
+
+  /** What was given and is not absent, each object once. */
+  sources(): Set<Source> {
+    const present = new Set<Source>();
+    for (const source of this.#sources) {
+      if (source !== null) present.add(source);
+    }
+    return present;
+  }
+
+  /** One term's gradients as a list with an entry per parameter; valid until the next call. */
+  #readRow(gradients: unknown): Gradient[] {
+    const { parameters, indices } = this.#target;
+    const row = this.#row;
+    if (Array.isArray(gradients)) {
+      const list = gradients as Gradient[];
+      if (list.length !== parameters.length) {
+        throw mustBe("LENGTH", "gradients", `have ${parameters.length} entries, one per parameter`, list);
+      }
+      for (let parameter = 0; parameter < row.length; ++parameter) row[parameter] = list[parameter];
+      return row;
+    }
+    row.fill(null);
+    if (gradients === null || gradients === undefined) return row;
+    const named = checkNamed("gradients", gradients, "parameter");
+    for (const name of Object.keys(named)) {
+      const parameter = indices.get(name);
+      if (parameter === undefined) {
+        throw mustBe("OPTION", "gradients", "be by name of a parameter", name);
+      }
+      row[parameter] = named[name] as Gradient;
+    }
+    return row;
+  }
+
+  #subject(term: number, parameter: number): string {
+    return `gradients[${JSON.stringify(this.#target.terms[term])}][${JSON.stringify(this.#parameter(parameter).name)}]`;
+  }
+
+  #parameter(index: number): Parameter {
+    return this.#target.parameters[index] as Parameter;
+  }
+}
+
+function checkNamed(subject: string, value: unknown, key: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && typedArrayName(value) === undefined && !DeviceBuffer.is(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw mustBe("OPTION", subject, `be an array, one entry per ${key}, or an object by name of the ${key}`, value);
+}
+
+/**
+ * Gradients at addresses that stay: made once by `optimizer.prepare()`, then given to `optimizer.step()` in place of
+ * gradients, without a look at each of them.
+ */
+export class PreparedGradients {
+  readonly #table: GradientTable;
+  readonly #owner: object;
+  readonly #resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number];
+
+  /** @internal */
+  constructor(
+    table: GradientTable,
+    owner: object,
+    resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number],
+  ) {
+    this.#table = table;
+    this.#owner = owner;
+    this.#resolve = resolve;
+  }
+
+  /**
+   * Another gradient in place of one; null: absent.
+   *
+   * @param term its index or name
+   * @param parameter its index or name
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH, INVALID_POINTER, DISPOSED
+   */
+  set(term: number | string, parameter: number | string, gradient: Gradient): void {
+    this.#table.set(...this.#resolve(term, parameter), gradient);
+  }
+
+  /** Sets every element of every gradient to 0. */
+  zero(): void {
+    this.#table.recheckAll();
+    for (const source of this.#table.sources()) source.fill(0);
+  }
+
+  /** @internal The table, if `value` is one of this class. */
+  static table(value: unknown, owner: object): GradientTable | undefined {
+    if (typeof value !== "object" || value === null || !(#table in value)) return undefined;
+    if (value.#owner === owner) return value.#table;
+    throw new MTAdamError("OPTION", "`gradients` must be prepared by the same optimizer; got those of another.");
+  }
+}

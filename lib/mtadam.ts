@@ -1,0 +1,521 @@
+import { loadState, saveState, type StateDict, type StateOwner } from "./checkpoint";
+import type { Device } from "./device";
+import { checkSource, nativeSource, recheckSource } from "./device-pointer";
+import { fromNative, mustBe, MTAdamError } from "./errors";
+import {
+  GradientTable,
+  PreparedGradients,
+  type Gradients,
+  type GradientTarget,
+  type TermGradients,
+} from "./gradients";
+import { native, packValues, valuesLength, type GroupValues, type NativeOptimizer, type NativeShape } from "./native";
+import {
+  checkGradientScale,
+  checkGroup,
+  checkKeys,
+  checkNoStream,
+  checkOptions,
+  checkWeights,
+  learningRate,
+  unknownTerm,
+  type CheckedOptions,
+  type GroupOptions,
+  type LearningRate,
+  type MTAdamOptions,
+  type Weights,
+} from "./options";
+import {
+  checkLayerBetas,
+  flattenParameters,
+  type FlatParameters,
+  type Parameter,
+  type Parameters,
+} from "./parameters";
+
+/** Options of one call. They hold for that call alone. */
+export interface StepOptions {
+  /** In place of the optimizer's weights; in `accumulate`, the entry of its term counts. */
+  weights?: Weights;
+  /** What the losses were multiplied by; it is divided out of the gradients. Default 1. */
+  gradientScale?: number;
+  /** On the CPU there are no streams. */
+  stream?: null;
+}
+
+/** The options of a group as they stand; a change is checked and takes effect at the next step. */
+export interface ParamGroup extends GroupOptions {
+  betas: [number, number, number];
+  /** The names of its parameters. */
+  readonly parameters: readonly string[];
+}
+
+type MaybePromise<T> = T | PromiseLike<T>;
+/** Runs one term's backward pass and gives its gradients; null: the term is absent in this step. */
+export type TermCallback = () => MaybePromise<TermGradients>;
+/** A callback per term, in order or by name. */
+export type TermCallbacks =
+  | readonly (TermCallback | null | undefined)[]
+  | Readonly<Record<string, TermCallback | null | undefined>>;
+
+/**
+ * MTAdam (Malkiel and Wolf 2020, arXiv:2006.14683): Adam for a loss of several terms. Takes the gradient of each term
+ * separately, rescales the terms to the same norm in every layer, keeps Adam's moments per term, and divides the sum
+ * of the steps by the largest second moment. One term alone is Adam.
+ *
+ * @example
+ * const optimizer = new MTAdam([weight, bias], { terms: ["content", "style"], lr: 1e-3 });
+ * optimizer.step({ content: [weightGrad0, biasGrad0], style: [weightGrad1, biasGrad1] });
+ */
+export class MTAdam {
+  readonly #flat: FlatParameters;
+  readonly #indices: ReadonlyMap<string, number>;
+  readonly #options: CheckedOptions;
+  readonly #groups: readonly ParamGroup[];
+  readonly #table: GradientTable;
+  readonly #values: Float64Array;
+  #native: NativeOptimizer | undefined;
+  #weights: readonly number[];
+  #iterations = 0;
+  /** The terms accumulated in the open step. */
+  readonly #accumulated = new Set<number>();
+  #isOpen = false;
+  /** The name of the asynchronous call that has not settled. */
+  #busy: string | undefined;
+
+  /**
+   * @param parameters parameters, or groups of them; updated in place by every step
+   * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY
+   */
+  constructor(parameters: Parameters, options: MTAdamOptions) {
+    const checked = checkOptions(options);
+    const flat = flattenParameters(parameters, checked.group, checked.device);
+    this.#options = checked;
+    this.#flat = flat;
+    this.#weights = Object.freeze(checked.weights);
+    this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
+    this.#groups = Object.freeze(flat.groups.map((group, index) => paramGroup(group, index, flat.parameters)));
+    this.#values = new Float64Array(valuesLength(checked.terms.length, flat.groups.length));
+    this.#native = this.#makeNative();
+    this.#table = this.#makeTable();
+  }
+
+  /** The bytes that the state of such an optimizer takes on its device, parameters and gradients not included. */
+  static stateBytes(parameters: Parameters, options: MTAdamOptions): number {
+    const checked = checkOptions(options);
+    const flat = flattenParameters(parameters, checked.group, checked.device);
+    return fromNative(() => native.stateBytes(nativeShape(flat, checked)));
+  }
+
+  /** Completed steps: calls of `step` and `update`, from 0. */
+  get iterations(): number {
+    return this.#iterations;
+  }
+
+  /** The names of the terms, in order. */
+  get terms(): readonly string[] {
+    return this.#options.terms;
+  }
+
+  /** The names of the layers in order of first appearance: the columns of {@link norms}. */
+  get layers(): readonly string[] {
+    return this.#flat.layers;
+  }
+
+  get device(): Device {
+    return this.#flat.device;
+  }
+
+  /** The options of each group. A change is checked at the next step, and holds from then on. */
+  get paramGroups(): readonly ParamGroup[] {
+    return this.#groups;
+  }
+
+  /** w of each term, in order. */
+  get weights(): readonly number[] {
+    return this.#weights;
+  }
+
+  /** In order, or by name, where a term that is left out keeps its weight. */
+  set weights(weights: Weights) {
+    this.#weights = Object.freeze(checkWeights(weights, this.terms, this.#weights));
+  }
+
+  /** The learning rate of the first group. */
+  get lr(): number | LearningRate {
+    return (this.#groups[0] as ParamGroup).lr;
+  }
+
+  /** Sets that of all groups. */
+  set lr(lr: number | LearningRate) {
+    const checked = checkGroup({ lr }, undefined).lr;
+    for (const group of this.#groups) group.lr = checked;
+  }
+
+  /**
+   * One step from all terms' gradients: steps 1 to 7 of the algorithm.
+   *
+   * @param gradients by term, then by parameter, each in order or by name; or what {@link prepare} made of them
+   * @throws MTAdamError STATE while a step is open, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION, BUSY, DISPOSED
+   */
+  step(gradients: Gradients | PreparedGradients, options?: StepOptions): void {
+    this.#checkIdle("step");
+    const call = this.#checkCall(options);
+    const groups = this.#resolveGroups();
+    const table = this.#tableOf(gradients);
+    // Whatever code of the user's was to run (getters, schedules) has run; the rest is undisturbed.
+    const engine = this.#checkIdle("step");
+    this.#recheckParameters();
+    table.recheckAll();
+    packValues(this.#values, call.gradientScale, call.weights, groups);
+    fromNative(() => {
+      engine.step(table.native, this.#values);
+    });
+    this.#iterations += 1;
+  }
+
+  /**
+   * One term's part of a step, steps 1 to 6; {@link update} ends the step. The same gradient buffers may serve term
+   * after term. Terms given in order give the same bits as {@link step}. The step has the options that hold at its
+   * first `accumulate`.
+   *
+   * @param term its name or index
+   * @throws MTAdamError STATE where the term has been accumulated, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION, BUSY,
+   * DISPOSED
+   */
+  accumulate(term: string | number, gradients: TermGradients, options?: StepOptions): void {
+    this.#checkUsable();
+    this.#accumulate(this.#checkTerm(term), gradients, options, () => this.#checkUsable());
+  }
+
+  /**
+   * Ends the step, step 7: the parameters move by what was accumulated. With nothing accumulated they stay, and the
+   * call counts as an iteration all the same.
+   *
+   * @throws MTAdamError LENGTH, BUSY, DISPOSED
+   */
+  update(options?: Pick<StepOptions, "stream">): void {
+    checkNoStream(checkKeys<StepOptions>("options", options, ["stream"]).stream);
+    this.#update(this.#checkUsable());
+  }
+
+  /**
+   * The loop over the loss terms: calls each callback in the order of `terms`, accumulates what it gives, and updates.
+   * A term without a callback is absent. If a callback throws or rejects, so does this, and the step stays open.
+   *
+   * @throws MTAdamError as {@link accumulate}; until it settles, other calls are BUSY
+   */
+  async stepEach(callbacks: TermCallbacks, options?: StepOptions): Promise<void> {
+    this.#checkUsable();
+    const inOrder = this.#checkCallbacks(callbacks);
+    const call = checkKeys<StepOptions>("options", options, STEP_KEYS);
+    this.#checkUsable();
+    this.#busy = "stepEach";
+    try {
+      for (const [term, callback] of inOrder.entries()) {
+        if (callback === undefined) continue;
+        const gradients = await callback();
+        this.#accumulate(term, gradients, call, () => this.#alive());
+      }
+      this.#update(this.#alive());
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+
+  /**
+   * Gradients whose memory stays, for many steps: `step(prepared)` then looks at none of them.
+   *
+   * @throws MTAdamError as {@link step}
+   */
+  prepare(gradients: Gradients): PreparedGradients {
+    this.#checkUsable();
+    const table = this.#makeTable();
+    table.assign(gradients);
+    return new PreparedGradients(table, this, (term, parameter) => [
+      this.#checkTerm(term),
+      this.#checkParameter(parameter),
+    ]);
+  }
+
+  /**
+   * Adds one set of a term's gradients into another, in place: for micro-batches, whose sum is what a step wants.
+   *
+   * @param target it must have a gradient wherever `source` has one
+   * @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, BUSY, DISPOSED
+   */
+  addGradients(target: TermGradients, source: TermGradients): void {
+    this.#checkUsable();
+    const targets = this.#byParameter("target", target);
+    const sources = this.#byParameter("source", source);
+    const { device, parameters } = this.#flat;
+    const pairs = parameters.flatMap(({ name, length }, index) => {
+      const from = sources[index] ?? null;
+      if (from === null) return [];
+      const to = checkSource(`target[${JSON.stringify(name)}]`, targets[index], length, device);
+      return [{ to, from: checkSource(`source[${JSON.stringify(name)}]`, from, length, device), length }];
+    });
+    this.#checkUsable();
+    for (const { to, from, length } of pairs) {
+      fromNative(() => {
+        device.native.add(nativeSource(to), nativeSource(from), length);
+      });
+    }
+  }
+
+  /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
+  async norms(): Promise<Float32Array> {
+    const engine = this.#checkUsable();
+    const layers = this.layers.length;
+    const norms = new Float32Array(this.terms.length * layers);
+    const n = new Float64Array(layers);
+    const occurred = new Uint8Array(layers);
+    for (let term = 0; term < this.terms.length; ++term) {
+      fromNative(() => {
+        engine.readBalances(term, n, occurred);
+      });
+      for (const [layer, value] of n.entries()) norms[term * layers + layer] = occurred[layer] === 0 ? NaN : value;
+    }
+    return norms;
+  }
+
+  /** A copy of the whole state: see {@link StateDict}. @throws MTAdamError STATE while a step is open */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
+  async stateDict(): Promise<StateDict> {
+    return saveState(this.#stateOwner(this.#checkIdle("stateDict")));
+  }
+
+  /**
+   * Puts back what {@link stateDict} gave: norms, moments, clocks, iterations, weights and the groups' options
+   * (a learning-rate schedule stays). Going on then gives the same bits as never having stopped. Parameters and terms
+   * are matched by name, in any order. A state with first moments per term can be loaded where they are summed.
+   *
+   * @param options `strict: false`: load what matches, and leave the rest as it is
+   * @throws MTAdamError CHECKPOINT where the state does not fit, STATE while a step is open; nothing is loaded then
+   */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
+  async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
+    this.#checkIdle("loadStateDict");
+    const { strict = true } = checkKeys<{ strict: boolean }>("options", options, ["strict"]);
+    if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
+    const apply = loadState(this.#stateOwner(this.#alive()), state, strict);
+    this.#checkIdle("loadStateDict");
+    const { iterations, weights } = apply();
+    this.#iterations = iterations;
+    this.#weights = Object.freeze(weights);
+  }
+
+  /** Waits until all that was enqueued is done. On the CPU that is always so. */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
+  async synchronize(): Promise<void> {
+    this.#alive();
+  }
+
+  synchronizeSync(): void {
+    this.#alive();
+  }
+
+  /** Frees the state now; otherwise it is freed when the optimizer is collected. */
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #accumulate(term: number, gradients: unknown, options: unknown, check: () => NativeOptimizer): void {
+    this.#checkNew(term);
+    const call = this.#checkCall(options);
+    const groups = this.#isOpen ? [] : this.#resolveGroups();
+    this.#table.assignTerm(term, gradients);
+    // As in step(): no code of the user's runs from here on, and what had run may have changed these.
+    const engine = check();
+    this.#checkNew(term);
+    this.#recheckParameters();
+    this.#table.recheck(term, 1);
+    packValues(this.#values, call.gradientScale, call.weights, groups);
+    fromNative(() => {
+      engine.accumulate(this.#table.native, this.#values, term, !this.#isOpen);
+    });
+    this.#isOpen = true;
+    this.#accumulated.add(term);
+  }
+
+  #update(engine: NativeOptimizer): void {
+    this.#recheckParameters();
+    fromNative(() => {
+      engine.update();
+    });
+    this.#isOpen = false;
+    this.#accumulated.clear();
+    this.#iterations += 1;
+  }
+
+  #makeNative(): NativeOptimizer {
+    const { device, parameters } = this.#flat;
+    const sources = parameters.map(({ source }) => nativeSource(source));
+    try {
+      return fromNative(
+        () => new device.addon.Optimizer(device.native, nativeShape(this.#flat, this.#options), sources),
+      );
+    } catch (error) {
+      const overlapping = ((error as Error).cause as { parameters?: number[] } | undefined)?.parameters;
+      if (overlapping === undefined) throw error;
+      const names = overlapping.map((index) => JSON.stringify(parameters[index]?.name));
+      throw new MTAdamError(
+        "INVALID_POINTER",
+        `\`parameters\` must not overlap; got ${names.join(" and ")}, which share memory.`,
+      );
+    }
+  }
+
+  #makeTable(): GradientTable {
+    const target: GradientTarget = {
+      device: this.device,
+      terms: this.terms,
+      parameters: this.#flat.parameters,
+      indices: this.#indices,
+    };
+    const engine = this.#alive();
+    return new GradientTable(
+      target,
+      fromNative(() => new this.device.addon.Gradients(engine)),
+    );
+  }
+
+  #tableOf(gradients: Gradients | PreparedGradients): GradientTable {
+    const prepared = PreparedGradients.table(gradients, this);
+    if (prepared !== undefined) return prepared;
+    this.#table.assign(gradients);
+    return this.#table;
+  }
+
+  #stateOwner(engine: NativeOptimizer): StateOwner {
+    return {
+      native: engine,
+      options: this.#options,
+      terms: this.terms,
+      weights: this.#weights,
+      parameters: this.#flat.parameters,
+      layers: this.layers,
+      groups: this.#groups,
+      iterations: this.#iterations,
+    };
+  }
+
+  #alive(): NativeOptimizer {
+    if (this.#native === undefined) throw new MTAdamError("DISPOSED", "The optimizer has been disposed of.");
+    return this.#native;
+  }
+
+  #checkUsable(): NativeOptimizer {
+    const engine = this.#alive();
+    if (this.#busy === undefined) return engine;
+    throw new MTAdamError("BUSY", `\`${this.#busy}\` has not settled; await it before the next call.`);
+  }
+
+  #checkIdle(operation: string): NativeOptimizer {
+    const engine = this.#checkUsable();
+    if (!this.#isOpen) return engine;
+    throw new MTAdamError("STATE", `\`${operation}\` must wait for \`update()\`: a step is open.`);
+  }
+
+  #checkNew(term: number): void {
+    if (!this.#accumulated.has(term)) return;
+    throw new MTAdamError(
+      "STATE",
+      `\`accumulate\` must get each term once per step; got ${JSON.stringify(this.terms[term])} again (for ` +
+        "micro-batches, add the gradients up first, with `addGradients`, and pass the sum once with `gradientScale`).",
+    );
+  }
+
+  #checkTerm(term: unknown): number {
+    const index = typeof term === "string" ? this.terms.indexOf(term) : term;
+    if (typeof index === "number" && Number.isInteger(index) && index >= 0 && index < this.terms.length) return index;
+    throw unknownTerm(term, this.terms);
+  }
+
+  #checkParameter(parameter: unknown): number {
+    const index = typeof parameter === "string" ? this.#indices.get(parameter) : parameter;
+    const count = this.#flat.parameters.length;
+    if (typeof index === "number" && Number.isInteger(index) && index >= 0 && index < count) return index;
+    throw mustBe("OPTION", "parameter", "be the name of a parameter or its index", parameter);
+  }
+
+  #checkCall(options: unknown): { weights: readonly number[]; gradientScale: number } {
+    if (options === undefined) return { weights: this.#weights, gradientScale: 1 };
+    const { weights, gradientScale, stream } = checkKeys<StepOptions>("options", options, STEP_KEYS);
+    checkNoStream(stream);
+    return {
+      weights: weights === undefined ? this.#weights : checkWeights(weights, this.terms, this.#weights),
+      gradientScale: checkGradientScale(gradientScale),
+    };
+  }
+
+  #checkCallbacks(callbacks: unknown): (TermCallback | undefined)[] {
+    const named = new Array<unknown>(this.terms.length);
+    if (Array.isArray(callbacks)) {
+      if (callbacks.length !== this.terms.length) {
+        throw mustBe("LENGTH", "callbacks", `have ${this.terms.length} entries, one per term`, callbacks);
+      }
+      for (const term of this.terms.keys()) named[term] = callbacks[term];
+    } else if (typeof callbacks === "object" && callbacks !== null) {
+      for (const [name, callback] of Object.entries(callbacks)) named[this.#checkTerm(name)] = callback;
+    } else {
+      throw mustBe("OPTION", "callbacks", "be an array or an object by name of the term", callbacks);
+    }
+    return Array.from(named, (callback, term) => {
+      if (callback === undefined || callback === null) return undefined;
+      if (typeof callback !== "function") throw mustBe("OPTION", "callbacks", "be functions", callback);
+      this.#checkNew(term);
+      return callback as TermCallback;
+    });
+  }
+
+  /** The groups' options as numbers, as they stand now. */
+  #resolveGroups(): GroupValues[] {
+    const groups = this.#groups.map((group) => checkGroup(group, undefined));
+    checkLayerBetas(this.#flat.parameters, this.layers, groups);
+    return groups.map((group) => ({ ...group, lr: learningRate(group.lr, this.#iterations) }));
+  }
+
+  #recheckParameters(): void {
+    for (const { name, source, length } of this.#flat.parameters) recheckSource(() => name, source, length);
+  }
+
+  #byParameter(subject: string, gradients: TermGradients): unknown[] {
+    const { parameters } = this.#flat;
+    if (gradients === null || gradients === undefined) return [];
+    if (Array.isArray(gradients)) {
+      if (gradients.length === parameters.length) return [...(gradients as unknown[])];
+      throw mustBe("LENGTH", subject, `have ${parameters.length} entries, one per parameter`, gradients);
+    }
+    const list: unknown[] = [];
+    for (const [name, gradient] of Object.entries(gradients)) list[this.#checkParameter(name)] = gradient;
+    return list;
+  }
+}
+
+const STEP_KEYS = ["weights", "gradientScale", "stream"] as const;
+
+function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
+  return {
+    lengths: Float64Array.from(flat.parameters, ({ length }) => length),
+    layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
+    groups: Uint32Array.from(flat.parameters, ({ group }) => group),
+    groupCount: flat.groups.length,
+    terms: options.terms.length,
+    summed: options.firstMoment === "summed",
+    amsgrad: options.amsgrad,
+    initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,
+  };
+}
+
+/** Sealed, so that a misspelled option is an error of the language. */
+function paramGroup(group: GroupOptions, index: number, parameters: readonly Parameter[]): ParamGroup {
+  const names = parameters.filter((parameter) => parameter.group === index).map(({ name }) => name);
+  return Object.seal({ ...group, betas: [...group.betas], parameters: Object.freeze(names) });
+}

@@ -1,0 +1,119 @@
+import path from "node:path";
+import loadAddon from "node-gyp-build";
+
+// Declarations of the addon, and its loading. The only file that knows how native code is reached.
+
+/** A tensor's memory as native code takes it. */
+export type NativeSource = Float32Array | NativeBuffer;
+
+export type AnyTypedArray = Float32Array | Float64Array | Uint16Array;
+
+export interface NativeDevice {
+  readonly instructionSet: string;
+  /** target[k] += source[k]. */
+  add(target: NativeSource, source: NativeSource, count: number): void;
+  dispose(): void;
+}
+
+export interface NativeBuffer {
+  readonly pointer: bigint;
+  upload(from: AnyTypedArray): void;
+  download(to: AnyTypedArray): void;
+  /** Every element becomes the only one of `element`. */
+  fill(element: AnyTypedArray): void;
+  dispose(): void;
+}
+
+/** What an optimizer's state looks like: a value per parameter, and what all share. */
+export interface NativeShape {
+  /** Elements. */
+  lengths: Float64Array;
+  /** Numbered in order of first appearance. */
+  layers: Uint32Array;
+  groups: Uint32Array;
+  groupCount: number;
+  terms: number;
+  summed: boolean;
+  amsgrad: boolean;
+  /** c of `initialNorm: c`; 0 = "first". */
+  initialNorm: number;
+}
+
+export type NativePlane = "m" | "v" | "x";
+
+export interface NativeOptimizer {
+  /** `values`: {@link packValues}. */
+  step(gradients: NativeGradients, values: Float64Array): void;
+  accumulate(gradients: NativeGradients, values: Float64Array, term: number, opens: boolean): void;
+  update(): void;
+  /** A value per layer. */
+  readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
+  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
+  /** A value per parameter; term null: the clock T of the summed first moment. */
+  readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
+  restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
+  /** With first moments summed, planes m and x are the shared ones and `term` is any. */
+  readPlane(plane: NativePlane, term: number, parameter: number, to: Float32Array): void;
+  writePlane(plane: NativePlane, term: number, parameter: number, from: Float32Array): void;
+  dispose(): void;
+}
+
+export interface NativeGradients {
+  /** Null = absent. Returns −1, or the parameter that the gradient overlaps; then nothing was set. */
+  set(term: number, parameter: number, source: NativeSource | null): number;
+}
+
+export interface NativeAddon {
+  Device: new (threads: number, instructionSet: string) => NativeDevice;
+  Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
+  /** Throws a coded error with `parameters`, two indices, where two sources overlap. */
+  Optimizer: new (
+    device: NativeDevice,
+    shape: NativeShape,
+    sources: readonly NativeSource[],
+  ) => NativeOptimizer;
+  Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
+  describeCpu(): { instructionSets: string[] };
+  stateBytes(shape: NativeShape): number;
+}
+
+/** Options of one parameter group in one step, resolved to numbers. */
+export interface GroupValues {
+  lr: number;
+  betas: readonly [number, number, number];
+  eps: number;
+  weightDecay: number;
+  decoupledWeightDecay: boolean;
+  maximize: boolean;
+}
+
+const GROUP_VALUES = 8;
+
+/** How many values {@link packValues} writes. */
+export function valuesLength(terms: number, groups: number): number {
+  return 1 + terms + groups * GROUP_VALUES;
+}
+
+/** The options of one call as native code reads them: gradientScale, the weights, then each group. */
+export function packValues(
+  into: Float64Array,
+  gradientScale: number,
+  weights: ArrayLike<number>,
+  groups: readonly GroupValues[],
+): void {
+  into[0] = gradientScale;
+  into.set(weights, 1);
+  let at = 1 + weights.length;
+  for (const group of groups) {
+    into[at] = group.lr;
+    into.set(group.betas, at + 1);
+    into[at + 4] = group.eps;
+    into[at + 5] = group.weightDecay;
+    into[at + 6] = group.decoupledWeightDecay ? 1 : 0;
+    into[at + 7] = group.maximize ? 1 : 0;
+    at += GROUP_VALUES;
+  }
+}
+
+// One level up both from lib/ (tests) and from dist/.
+export const native = loadAddon(path.join(__dirname, "..")) as NativeAddon;

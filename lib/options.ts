@@ -1,0 +1,290 @@
+import type { Device } from "./device";
+import { describeValue, mustBe, MTAdamError } from "./errors";
+
+/** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
+export type LearningRate = (iterations: number) => number;
+
+/** Options that each parameter group may set for itself and change between steps. */
+export interface GroupOptions {
+  /** Learning rate, at least 0. */
+  lr: number | LearningRate;
+  /**
+   * β₁ and β₂ in [0, 1), of the first and second moments; β₃ in [0, 1], of the norms. The slower the norm average, the
+   * closer MTAdam came to well-chosen weights in our experiments: 0.999 is worth a try.
+   */
+  betas: readonly [number, number, number];
+  /** ε of step 7, more than 0. */
+  eps: number;
+  /** λ, at least 0. */
+  weightDecay: number;
+  /** Decay the parameters once per step, as AdamW does, instead of adding λ·θ to each term's gradient. */
+  decoupledWeightDecay: boolean;
+  /** Ascend: every gradient is negated first. */
+  maximize: boolean;
+}
+
+/** A weight per term, in order or by name. Finite, at least 0. */
+export type Weights = readonly number[] | Readonly<Record<string, number>>;
+
+/** Options of a whole optimizer, beside the defaults of its groups. */
+export interface OptimizerOptions {
+  /** The loss terms: how many (they are then named "0", "1", …) or their names. */
+  terms: number | readonly string[];
+  /** w of step 4, 1 by default. A term of weight 0 moves nothing, but its norms go on. */
+  weights?: Weights;
+  /** Divide by the largest second moment seen so far, as Adam's variant of that name. */
+  amsgrad?: boolean;
+  /** "perTerm", the paper; or "summed": one first moment for all terms, I + 1 words of state instead of 2·I. */
+  firstMoment?: "perTerm" | "summed";
+  /** "first": n starts at the first norm, as the reference; a number (the paper: 1): n starts there. */
+  initialNorm?: "first" | number;
+  /** Which norm the terms of a layer are scaled to. */
+  anchor?: "first";
+  /** The exponent p of step 4. */
+  balance?: 1;
+  /** Whether the step is the sum or the mean of the terms' steps. */
+  stepScale?: "sum";
+  /** What a NaN or an infinity in a gradient does: that term counts as absent in that layer for this step. */
+  nonFinite?: "skipTerm";
+  /** Where the step is computed. Default: where the parameters are. */
+  device?: Device;
+  /** On the CPU there are no streams. */
+  stream?: null;
+}
+
+/** What the constructor takes. */
+export type MTAdamOptions = OptimizerOptions & Partial<GroupOptions>;
+
+interface Rule<T> {
+  default: T;
+  /** Completes "must". */
+  rule: string;
+  accepts(value: unknown): boolean;
+}
+
+const finite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
+const isBoolean = (value: unknown): boolean => typeof value === "boolean";
+const isIn = (value: unknown, low: number, high: number): boolean => finite(value) && value >= low && value <= high;
+const only = <T>(value: T): Rule<T> => ({
+  default: value,
+  rule: `be ${JSON.stringify(value)} (nothing else yet)`,
+  accepts: (given) => given === value,
+});
+const oneOf = <T extends string>(first: T, ...others: T[]): Rule<T> => ({
+  default: first,
+  rule: `be ${[first, ...others].map((name) => `"${name}"`).join(" or ")}`,
+  accepts: (value) => [first, ...others].includes(value as T),
+});
+const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
+
+/** Every group option: default, range and message. */
+export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOptions[K]> } = {
+  lr: {
+    default: 1e-3,
+    rule: "be a finite number of at least 0 or a function of the iterations that returns one",
+    accepts: (value) => typeof value === "function" || isLearningRate(value),
+  },
+  betas: {
+    default: [0.9, 0.999, 0.9],
+    rule: "be three numbers, the first two in [0, 1) and the third in [0, 1]",
+    accepts: (value) =>
+      Array.isArray(value) &&
+      value.length === 3 &&
+      value.every((beta) => isIn(beta, 0, 1)) &&
+      value[0] !== 1 &&
+      value[1] !== 1,
+  },
+  eps: { default: 1e-8, rule: "be a finite number above 0", accepts: (value) => finite(value) && value > 0 },
+  weightDecay: { default: 0, rule: "be a finite number of at least 0", accepts: (v) => finite(v) && v >= 0 },
+  decoupledWeightDecay: flag,
+  maximize: flag,
+};
+
+type Defaulted = Required<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream">>;
+
+/** Every other option that stands on its own: default, range and message. */
+export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[K]> } = {
+  amsgrad: flag,
+  firstMoment: oneOf("perTerm", "summed"),
+  initialNorm: {
+    default: "first",
+    rule: 'be "first" or a finite number above 0',
+    accepts: (value) => value === "first" || (finite(value) && value > 0),
+  },
+  anchor: only("first"),
+  balance: only(1),
+  stepScale: only("sum"),
+  nonFinite: only("skipTerm"),
+};
+
+export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];
+const OPTIMIZER_KEYS = Object.keys(OPTIMIZER_RULES) as (keyof Defaulted)[];
+
+/** What the constructor was given, checked, with its defaults. */
+export interface CheckedOptions extends Defaulted {
+  terms: readonly string[];
+  weights: number[];
+  device: Device | undefined;
+  group: GroupOptions;
+}
+
+/** @throws MTAdamError OPTION, TERM (in `weights`), naming the option */
+export function checkOptions(value: unknown): CheckedOptions {
+  const keys = ["terms", "weights", "device", "stream", ...OPTIMIZER_KEYS, ...GROUP_KEYS];
+  const given = checkKeys<Record<string, unknown>>("options", value, keys);
+  checkNoStream(given["stream"]);
+  const terms = checkTerms(given["terms"]);
+  const own = {} as Record<string, unknown>;
+  for (const key of OPTIMIZER_KEYS) own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key]);
+  const ones = terms.map(() => 1);
+  return {
+    ...(own as unknown as Defaulted),
+    terms,
+    weights: given["weights"] === undefined ? ones : checkWeights(given["weights"], terms, ones),
+    device: given["device"] as Device | undefined,
+    group: checkGroup(given, undefined),
+  };
+}
+
+/**
+ * The group options in `given`; where it has none, those of `inherited`, or else the defaults.
+ *
+ * @throws MTAdamError OPTION
+ */
+export function checkGroup(
+  given: Partial<Record<keyof GroupOptions, unknown>>,
+  inherited: GroupOptions | undefined,
+): GroupOptions {
+  const group = {} as Record<string, unknown>;
+  for (const key of GROUP_KEYS) {
+    const checked: unknown = checkOne(key, GROUP_RULES[key] as Rule<unknown>, given[key] ?? inherited?.[key]);
+    group[key] = key === "betas" ? [...(checked as number[])] : checked;
+  }
+  return group as unknown as GroupOptions;
+}
+
+function checkOne<T>(key: string, rule: Rule<T>, value: unknown): T {
+  if (value === undefined) return rule.default;
+  if (!rule.accepts(value)) throw mustBe("OPTION", key, rule.rule, value);
+  return value as T;
+}
+
+function isLearningRate(value: unknown): value is number {
+  return finite(value) && value >= 0;
+}
+
+/** lr as a number. @throws MTAdamError OPTION where a schedule returns anything else than an lr */
+export function learningRate(lr: number | LearningRate, iterations: number): number {
+  if (typeof lr !== "function") return lr;
+  const value: unknown = lr(iterations);
+  if (!isLearningRate(value)) {
+    throw mustBe("OPTION", "lr", "return a finite number of at least 0", value);
+  }
+  return value;
+}
+
+/** Names that say something else where a term's name may stand. */
+const RESERVED: readonly string[] = ["first", "max", "mean"];
+const MAX_TERMS = 65536;
+
+function checkTerms(value: unknown): readonly string[] {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_TERMS) {
+    return Array.from({ length: value }, (_, k) => String(k));
+  }
+  if (!Array.isArray(value) || value.length === 0) {
+    throw mustBe("OPTION", "terms", "be a whole number of at least 1 or a list of names", value);
+  }
+  const names = value as unknown[];
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (typeof name !== "string" || name === "" || RESERVED.includes(name) || seen.has(name)) {
+      throw mustBe("OPTION", "terms", "be unique names, none of them empty, first, max or mean", name);
+    }
+    seen.add(name);
+  }
+  return [...seen];
+}
+
+/**
+ * A weight per term. Where `value` is by name and leaves a term out, it has the one in `otherwise`.
+ *
+ * @throws MTAdamError OPTION, LENGTH, TERM
+ */
+export function checkWeights(value: unknown, terms: readonly string[], otherwise: readonly number[]): number[] {
+  const weights = [...otherwise];
+  const set = (term: number, weight: unknown): void => {
+    if (!finite(weight) || weight < 0) {
+      throw mustBe("OPTION", "weights", "be finite numbers of at least 0", weight);
+    }
+    weights[term] = weight;
+  };
+  if (Array.isArray(value)) {
+    const list: unknown[] = value;
+    if (list.length !== terms.length) {
+      throw mustBe("LENGTH", "weights", `have ${terms.length} entries, one per term`, list);
+    }
+    for (let term = 0; term < terms.length; ++term) set(term, list[term]);
+    return weights;
+  }
+  if (typeof value !== "object" || value === null) {
+    throw mustBe("OPTION", "weights", "be an array or an object by name of the term", value);
+  }
+  for (const [name, weight] of Object.entries(value)) {
+    const term = terms.indexOf(name);
+    if (term < 0) throw unknownTerm(name, terms);
+    if (weight !== undefined) set(term, weight);
+  }
+  return weights;
+}
+
+export function unknownTerm(given: unknown, terms: readonly string[]): MTAdamError {
+  const list = terms.length > 8 ? `${terms.slice(0, 8).join(", ")}, …` : terms.join(", ");
+  return mustBe("TERM", "term", `be one of the terms (${list}) or its index`, given);
+}
+
+/** @throws MTAdamError OPTION */
+export function checkGradientScale(value: unknown): number {
+  if (value === undefined) return 1;
+  if (finite(value) && value > 0) return value;
+  throw mustBe("OPTION", "gradientScale", "be a finite number above 0", value);
+}
+
+/** @throws MTAdamError OPTION */
+export function checkNoStream(value: unknown): void {
+  if (value === undefined || value === null) return;
+  throw mustBe("OPTION", "stream", "be left out on the CPU, which has no streams", value);
+}
+
+/**
+ * An object's own entries, each read once.
+ *
+ * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
+ */
+export function checkKeys<T extends object>(subject: string, value: unknown, keys: readonly string[]): Partial<T> {
+  if (value === undefined) return {};
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw mustBe("OPTION", subject, "be an object", value);
+  }
+  const entries = { ...value } as Record<string, unknown>;
+  for (const key of Object.keys(entries)) {
+    if (keys.includes(key)) continue;
+    const meant = keys.find((known) => isNear(key, known));
+    const hint = meant === undefined ? `it knows ${keys.join(", ")}` : `did you mean \`${meant}\`?`;
+    throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)}; ${hint}`);
+  }
+  return entries as Partial<T>;
+}
+
+/** Whether two names differ in case or by at most two letters added, dropped or changed. */
+function isNear(a: string, b: string): boolean {
+  let row = Array.from({ length: b.length + 1 }, (_, k) => k);
+  for (const [i, letter] of [...a.toLowerCase()].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b.toLowerCase()].entries()) {
+      const changed = (row[j] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(changed, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return (row.at(-1) ?? Infinity) <= 2;
+}

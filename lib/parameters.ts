@@ -1,0 +1,204 @@
+import { defaultCpu, Device } from "./device";
+import { DeviceBuffer } from "./device-buffer";
+import { checkSource, isPointerLike, type DevicePointerLike, type Source } from "./device-pointer";
+import { describeValue, mustBe, MTAdamError, typedArrayName } from "./errors";
+import { checkGroup, checkKeys, GROUP_KEYS, type GroupOptions } from "./options";
+
+/** What a parameter's elements, or a gradient's, can be. */
+export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
+
+/** One parameter tensor. */
+export interface ParameterDescription {
+  /** Unique; by default the index among all parameters. */
+  name?: string;
+  /** A Float32Array or a buffer, updated in place, or a device pointer. */
+  data: TensorData;
+  /** Elements; required for a bare pointer. */
+  length?: number;
+  /** For checkpoints and messages; its product is the length. */
+  shape?: readonly number[];
+  dtype?: "float32";
+  /** Parameters with the same tag are balanced as one layer. Default: each is a layer of its own. */
+  layer?: string;
+}
+
+export type ParameterLike = TensorData | ParameterDescription;
+
+/** Parameters that share options. What is left out is as in the optimizer's options. */
+export type ParameterGroup = { parameters: readonly ParameterLike[] } & Partial<GroupOptions>;
+
+export type Parameters = readonly ParameterLike[] | readonly ParameterGroup[];
+
+/** One parameter, checked. */
+export interface Parameter {
+  readonly name: string;
+  readonly source: Source;
+  readonly length: number;
+  readonly shape: readonly number[];
+  readonly layer: number;
+  readonly group: number;
+}
+
+/** All parameters in order across groups, and what native code makes its layout from. */
+export interface FlatParameters {
+  readonly device: Device;
+  readonly parameters: readonly Parameter[];
+  /** Names, in order of first appearance. */
+  readonly layers: readonly string[];
+  readonly groups: readonly GroupOptions[];
+}
+
+type Described = Omit<Parameter, "source" | "layer"> & { data: unknown; tag: string | undefined };
+
+/** @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, DISPOSED */
+export function flattenParameters(
+  value: unknown,
+  defaults: GroupOptions,
+  device: Device | undefined,
+): FlatParameters {
+  const { described, groups } = readGroups(value, defaults);
+  checkNames(described);
+  const where = device === undefined ? deviceOf(described) : checkDevice(device);
+  const numbers = new Map<string, number>();
+  const parameters = described.map(({ data, tag = "", ...parameter }): Parameter => {
+    const source = checkSource(parameter.name, data, parameter.length, where);
+    const layerName = tag || parameter.name;
+    const layer = numbers.get(layerName) ?? numbers.size;
+    numbers.set(layerName, layer);
+    return { ...parameter, source, layer };
+  });
+  const layers = [...numbers.keys()];
+  checkLayerBetas(parameters, layers, groups);
+  return { device: where, parameters, layers, groups };
+}
+
+function readGroups(value: unknown, defaults: GroupOptions): { described: Described[]; groups: GroupOptions[] } {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw mustBe("OPTION", "parameters", "be a list of at least one parameter or group", value);
+  }
+  const items = value as unknown[];
+  const described: Described[] = [];
+  if (!items.some(isGroup)) {
+    for (const item of items) described.push(describe(item, described.length, 0));
+    return { described, groups: [defaults] };
+  }
+  const groups = items.map((item, group) => {
+    if (!isGroup(item)) {
+      throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);
+    }
+    const { parameters, ...options } = checkKeys<ParameterGroup>("group", item, ["parameters", ...GROUP_KEYS]);
+    if (!Array.isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
+    for (const parameter of parameters as unknown[]) {
+      described.push(describe(parameter, described.length, group));
+    }
+    return checkGroup(options, defaults);
+  });
+  if (described.length === 0) {
+    throw new MTAdamError("OPTION", "`parameters` must have at least one parameter in some group; got none.");
+  }
+  return { described, groups };
+}
+
+function isGroup(item: unknown): item is ParameterGroup {
+  return typeof item === "object" && item !== null && "parameters" in item;
+}
+
+const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
+
+function describe(item: unknown, index: number, group: number): Described {
+  const isBare =
+    typedArrayName(item) !== undefined || DeviceBuffer.is(item) || isPointerLike(item) || !hasData(item);
+  const given = isBare ? { data: item } : checkKeys<ParameterDescription>("parameter", item, PARAMETER_KEYS);
+  const { name = String(index), data, length, shape, dtype = "float32", layer } = given as ParameterDescription;
+  if (typeof name !== "string" || name === "") {
+    throw mustBe("OPTION", "name", "be a string that is not empty", name);
+  }
+  if (dtype !== "float32") throw mustBe("DTYPE", `${name}.dtype`, 'be "float32"', dtype);
+  if (layer !== undefined && (typeof layer !== "string" || layer === "")) {
+    throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
+  }
+  const elements = lengthOf(name, data, length);
+  return { name, data, tag: layer, group, length: elements, shape: checkShape(name, shape, elements) };
+}
+
+function hasData(item: unknown): boolean {
+  return typeof item === "object" && item !== null && "data" in item;
+}
+
+function lengthOf(name: string, data: unknown, length: unknown): number {
+  const own = typedArrayName(data) !== undefined || DeviceBuffer.is(data) ? (data as Float32Array).length : undefined;
+  if (length === undefined && own !== undefined) return own;
+  if (own === undefined && !isPointerLike(data)) {
+    throw mustBe("DTYPE", name, "be a Float32Array, a float32 buffer or a device pointer", data);
+  }
+  if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0) {
+    throw mustBe("LENGTH", `${name}.length`, "be a whole number of elements", length);
+  }
+  if (own !== undefined && own !== length) {
+    throw mustBe("LENGTH", `${name}.length`, `be that of its data, ${own}`, length);
+  }
+  return length;
+}
+
+function checkShape(name: string, shape: unknown, length: number): readonly number[] {
+  if (shape === undefined) return [length];
+  const dimensions = Array.isArray(shape) ? [...(shape as unknown[])] : undefined;
+  const isDimension = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+  if (dimensions?.every(isDimension) !== true) {
+    throw mustBe("OPTION", `${name}.shape`, "be a list of whole numbers", shape);
+  }
+  if (dimensions.reduce((product, dimension) => product * dimension, 1) !== length) {
+    throw new MTAdamError(
+      "LENGTH",
+      `\`${name}.shape\` must have the ${length} elements of its data; got [${dimensions.join(", ")}].`,
+    );
+  }
+  return dimensions;
+}
+
+function checkNames(described: readonly Described[]): void {
+  const names = new Set<string>();
+  for (const { name } of described) {
+    if (names.has(name)) throw mustBe("OPTION", "name", "be unique among the parameters", name);
+    names.add(name);
+  }
+  for (const { tag } of described) {
+    if (tag === undefined || !names.has(tag)) continue;
+    if (described.some((other) => other.name === tag && other.tag === undefined)) {
+      throw mustBe("OPTION", "layer", "not be the name of a parameter that is a layer of its own", tag);
+    }
+  }
+}
+
+function deviceOf(described: readonly Described[]): Device {
+  for (const { data } of described) {
+    if (DeviceBuffer.is(data)) return data.device;
+  }
+  return defaultCpu();
+}
+
+function checkDevice(device: unknown): Device {
+  if (device instanceof Device) return device;
+  throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
+}
+
+/** @throws MTAdamError OPTION where β₃ differs inside a layer */
+export function checkLayerBetas(
+  parameters: readonly Parameter[],
+  layers: readonly string[],
+  groups: readonly GroupOptions[],
+): void {
+  if (groups.length === 1) return;
+  const betas: (number | undefined)[] = [];
+  for (const { layer, group } of parameters) {
+    const beta3 = groups[group]?.betas[2];
+    betas[layer] ??= beta3;
+    if (betas[layer] !== beta3) {
+      throw new MTAdamError(
+        "OPTION",
+        `\`betas\` must have the same β₃ in all groups that share a layer; layer ${describeValue(layers[layer])} ` +
+          `got ${String(betas[layer])} and ${String(beta3)}.`,
+      );
+    }
+  }
+}
