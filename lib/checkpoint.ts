@@ -65,8 +65,10 @@ function planes({ firstMoment, amsgrad }: Pick<CheckedOptions, "firstMoment" | "
 }
 
 /** The shared planes' keys: M, as the algorithm calls it, and x. */
-const sharedKey = (plane: NativePlane, parameter: number): string => `${plane === "m" ? "M" : plane}.${parameter}`;
-const ownKey = (plane: NativePlane, term: number, parameter: number): string => `${plane}.${term}.${parameter}`;
+const sharedKey = (plane: NativePlane, parameter: number): string =>
+  `${plane === "m" ? "M" : plane}.${parameter}`;
+const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
+  `${plane}.${term}.${parameter}`;
 
 interface Clocks {
   t: BigInt64Array;
@@ -320,7 +322,8 @@ function match(kind: string, ours: readonly string[], theirs: readonly string[],
   for (const [number, name] of ours.entries()) {
     const found = numbers.get(name);
     if (found !== undefined) matches.push({ ours: number, theirs: found });
-    else if (strict) fail(`The state must have the ${kind} ${describeValue(name)}; it has none of that name.`);
+    else if (strict)
+      fail(`The state must have the ${kind} ${describeValue(name)}; it has none of that name.`);
   }
   if (strict && matches.length < theirs.length) {
     const extra = theirs.find((name) => !ours.includes(name));
@@ -372,7 +375,8 @@ function matchGroups(
   return theirs.flatMap((sources, ours) => {
     const [source] = sources;
     if (sources.size !== 1 || source === undefined) {
-      if (strict && sources.size > 1) fail("The state must have the optimizer's groups; got parameters in others.");
+      if (strict && sources.size > 1)
+        fail("The state must have the optimizer's groups; got parameters in others.");
       return [];
     }
     const saved = metadata.groups[source];
@@ -394,7 +398,8 @@ function matchGroups(
 function checkMetadata(state: unknown): CheckpointMetadata {
   const metadata = isObject(state) ? state["metadata"] : undefined;
   if (!isObject(metadata)) fail("The state must have an object as `metadata`.");
-  if (metadata["version"] !== 1) fail(`The state must be of version 1; got ${describeValue(metadata["version"])}.`);
+  if (metadata["version"] !== 1)
+    fail(`The state must be of version 1; got ${describeValue(metadata["version"])}.`);
   const { iterations, terms, layers, parameters, options, groups } = metadata;
   const isValid =
     isCount(iterations) &&
@@ -402,7 +407,11 @@ function checkMetadata(state: unknown): CheckpointMetadata {
     isNames(layers) &&
     Array.isArray(parameters) &&
     parameters.every(
-      (p) => isObject(p) && typeof p["name"] === "string" && isCount(p["length"]) && typeof p["layer"] === "string",
+      (p) =>
+        isObject(p) &&
+        typeof p["name"] === "string" &&
+        isCount(p["length"]) &&
+        typeof p["layer"] === "string",
     ) &&
     isNames(parameters.map((p: { name: string }) => p.name)) &&
     parameters.every((p: { layer: string }) => layers.includes(p.layer)) &&
@@ -413,10 +422,13 @@ function checkMetadata(state: unknown): CheckpointMetadata {
   return metadata as unknown as CheckpointMetadata;
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null;
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const isNames = (value: unknown): value is string[] =>
-  Array.isArray(value) && value.every((name) => typeof name === "string") && new Set(value).size === value.length;
+  Array.isArray(value) &&
+  value.every((name) => typeof name === "string") &&
+  new Set(value).size === value.length;
 
 /** Tensors of a state by key, each checked for type, length and range when it is asked for. */
 class StateReader {
@@ -445,7 +457,13 @@ class StateReader {
 
   copyClock(term: number, parameter: number, to: Clocks, at: number): void {
     const parameters = this.#metadata.parameters.length;
-    this.#copyClock(["t", "P1", "P2"], this.#metadata.terms.length * parameters, term * parameters + parameter, to, at);
+    this.#copyClock(
+      ["t", "P1", "P2"],
+      this.#metadata.terms.length * parameters,
+      term * parameters + parameter,
+      to,
+      at,
+    );
   }
 
   copySharedClock(parameter: number, to: Clocks, at: number): void {

@@ -18,7 +18,10 @@ export class DeviceBuffer<D extends DType = DType> {
   /** @internal `device.buffer()` and {@link DeviceBuffer.from} make buffers. */
   constructor(key: symbol, device: Device, dtype: D, length: number) {
     if (key !== token) {
-      throw new MTAdamError("OPTION", "A `DeviceBuffer` must be made by `device.buffer()` or `DeviceBuffer.from()`.");
+      throw new MTAdamError(
+        "OPTION",
+        "A `DeviceBuffer` must be made by `device.buffer()` or `DeviceBuffer.from()`.",
+      );
     }
     this.device = device;
     this.dtype = dtype;
@@ -76,7 +79,8 @@ export class DeviceBuffer<D extends DType = DType> {
   // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async download(target?: HostArray<D>): Promise<HostArray<D>> {
     const source = this.#alive();
-    const array = target === undefined ? DTYPES[this.dtype].make(this.length) : this.#sameLength("target", target);
+    const array =
+      target === undefined ? DTYPES[this.dtype].make(this.length) : this.#sameLength("target", target);
     source.download(array);
     return array as HostArray<D>;
   }
@@ -129,4 +133,3 @@ export class DeviceBuffer<D extends DType = DType> {
 
 // As in native/engine/layout.cpp.
 const MAX_LENGTH = 2 ** 43;
-

@@ -107,7 +107,10 @@ export function lengthOfArray(array: Float32Array): number {
 export function recheckSource(subject: () => string, source: Source, length: number): void {
   if (DeviceBuffer.is(source)) {
     if (!source.disposed) return;
-    throw new MTAdamError("DISPOSED", `\`${subject()}\` must be a live buffer; got one that was disposed of.`);
+    throw new MTAdamError(
+      "DISPOSED",
+      `\`${subject()}\` must be a live buffer; got one that was disposed of.`,
+    );
   }
   const now = lengthOfArray(source);
   if (now === length) return;

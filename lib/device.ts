@@ -28,7 +28,13 @@ export class Device {
   #native: NativeDevice | undefined;
 
   /** @internal {@link openDevice} makes devices. */
-  constructor(kind: DeviceKind, name: string, threads: number, addon: NativeAddon, nativeDevice: NativeDevice) {
+  constructor(
+    kind: DeviceKind,
+    name: string,
+    threads: number,
+    addon: NativeAddon,
+    nativeDevice: NativeDevice,
+  ) {
     this.kind = kind;
     this.name = name;
     this.threads = threads;

@@ -32,7 +32,11 @@ export class MTAdamError extends Error {
 
   static {
     // On the prototype, as for built-in errors: not a property of each error.
-    Object.defineProperty(this.prototype, "name", { value: "MTAdamError", configurable: true, writable: true });
+    Object.defineProperty(this.prototype, "name", {
+      value: "MTAdamError",
+      configurable: true,
+      writable: true,
+    });
   }
 }
 

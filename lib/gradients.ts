@@ -74,7 +74,8 @@ export class GradientTable {
     const gradient = value ?? null;
     if (this.#sources[at] === gradient) return;
     const { name, length } = this.#parameter(parameter);
-    const source = gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
+    const source =
+      gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
     const nativeValue = source === null ? null : nativeSource(source);
     const overlapped = fromNative(() => this.native.set(term, parameter, nativeValue));
     if (overlapped >= 0) {
@@ -148,10 +149,20 @@ export class GradientTable {
 }
 
 function checkNamed(subject: string, value: unknown, key: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && typedArrayName(value) === undefined && !DeviceBuffer.is(value)) {
+  if (
+    typeof value === "object" &&
+    value !== null &&
+    typedArrayName(value) === undefined &&
+    !DeviceBuffer.is(value)
+  ) {
     return value as Record<string, unknown>;
   }
-  throw mustBe("OPTION", subject, `be an array, one entry per ${key}, or an object by name of the ${key}`, value);
+  throw mustBe(
+    "OPTION",
+    subject,
+    `be an array, one entry per ${key}, or an object by name of the ${key}`,
+    value,
+  );
 }
 
 /**
@@ -195,6 +206,9 @@ export class PreparedGradients {
   static table(value: unknown, owner: object): GradientTable | undefined {
     if (typeof value !== "object" || value === null || !(#table in value)) return undefined;
     if (value.#owner === owner) return value.#table;
-    throw new MTAdamError("OPTION", "`gradients` must be prepared by the same optimizer; got those of another.");
+    throw new MTAdamError(
+      "OPTION",
+      "`gradients` must be prepared by the same optimizer; got those of another.",
+    );
   }
 }

@@ -1,3 +1,6 @@
+// For consumers whose own `lib` ends before Symbol.dispose.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 export { MTAdam } from "./mtadam";
 export type { ParamGroup, StepOptions, TermCallback, TermCallbacks } from "./mtadam";
 export { openDevice, describeDevices } from "./device";

@@ -9,7 +9,14 @@ import {
   type GradientTarget,
   type TermGradients,
 } from "./gradients";
-import { native, packValues, valuesLength, type GroupValues, type NativeOptimizer, type NativeShape } from "./native";
+import {
+  native,
+  packValues,
+  valuesLength,
+  type GroupValues,
+  type NativeOptimizer,
+  type NativeShape,
+} from "./native";
 import {
   checkGradientScale,
   checkGroup,
@@ -55,8 +62,7 @@ type MaybePromise<T> = T | PromiseLike<T>;
 export type TermCallback = () => MaybePromise<TermGradients>;
 /** A callback per term, in order or by name. */
 export type TermCallbacks =
-  | readonly (TermCallback | null | undefined)[]
-  | Readonly<Record<string, TermCallback | null | undefined>>;
+  readonly (TermCallback | null | undefined)[] | Readonly<Record<string, TermCallback | null | undefined>>;
 
 /**
  * MTAdam (Malkiel and Wolf 2020, arXiv:2006.14683): Adam for a loss of several terms. Takes the gradient of each term
@@ -94,7 +100,9 @@ export class MTAdam {
     this.#flat = flat;
     this.#weights = Object.freeze(checked.weights);
     this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
-    this.#groups = Object.freeze(flat.groups.map((group, index) => paramGroup(group, index, flat.parameters)));
+    this.#groups = Object.freeze(
+      flat.groups.map((group, index) => paramGroup(group, index, flat.parameters)),
+    );
     this.#values = new Float64Array(valuesLength(checked.terms.length, flat.groups.length));
     this.#native = this.#makeNative();
     this.#table = this.#makeTable();
@@ -275,7 +283,8 @@ export class MTAdam {
       fromNative(() => {
         engine.readBalances(term, n, occurred);
       });
-      for (const [layer, value] of n.entries()) norms[term * layers + layer] = occurred[layer] === 0 ? NaN : value;
+      for (const [layer, value] of n.entries())
+        norms[term * layers + layer] = occurred[layer] === 0 ? NaN : value;
     }
     return norms;
   }
@@ -434,7 +443,8 @@ export class MTAdam {
 
   #checkTerm(term: unknown): number {
     const index = typeof term === "string" ? this.terms.indexOf(term) : term;
-    if (typeof index === "number" && Number.isInteger(index) && index >= 0 && index < this.terms.length) return index;
+    if (typeof index === "number" && Number.isInteger(index) && index >= 0 && index < this.terms.length)
+      return index;
     throw unknownTerm(term, this.terms);
   }
 

@@ -64,7 +64,8 @@ interface Rule<T> {
 
 const finite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
 const isBoolean = (value: unknown): boolean => typeof value === "boolean";
-const isIn = (value: unknown, low: number, high: number): boolean => finite(value) && value >= low && value <= high;
+const isIn = (value: unknown, low: number, high: number): boolean =>
+  finite(value) && value >= low && value <= high;
 const only = <T>(value: T): Rule<T> => ({
   default: value,
   rule: `be ${JSON.stringify(value)} (nothing else yet)`,
@@ -135,7 +136,8 @@ export function checkOptions(value: unknown): CheckedOptions {
   checkNoStream(given["stream"]);
   const terms = checkTerms(given["terms"]);
   const own = {} as Record<string, unknown>;
-  for (const key of OPTIMIZER_KEYS) own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key]);
+  for (const key of OPTIMIZER_KEYS)
+    own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key]);
   const ones = terms.map(() => 1);
   return {
     ...(own as unknown as Defaulted),
@@ -210,7 +212,11 @@ function checkTerms(value: unknown): readonly string[] {
  *
  * @throws MTAdamError OPTION, LENGTH, TERM
  */
-export function checkWeights(value: unknown, terms: readonly string[], otherwise: readonly number[]): number[] {
+export function checkWeights(
+  value: unknown,
+  terms: readonly string[],
+  otherwise: readonly number[],
+): number[] {
   const weights = [...otherwise];
   const set = (term: number, weight: unknown): void => {
     if (!finite(weight) || weight < 0) {
@@ -260,7 +266,11 @@ export function checkNoStream(value: unknown): void {
  *
  * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
  */
-export function checkKeys<T extends object>(subject: string, value: unknown, keys: readonly string[]): Partial<T> {
+export function checkKeys<T extends object>(
+  subject: string,
+  value: unknown,
+  keys: readonly string[],
+): Partial<T> {
   if (value === undefined) return {};
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw mustBe("OPTION", subject, "be an object", value);

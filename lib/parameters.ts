@@ -72,7 +72,10 @@ export function flattenParameters(
   return { device: where, parameters, layers, groups };
 }
 
-function readGroups(value: unknown, defaults: GroupOptions): { described: Described[]; groups: GroupOptions[] } {
+function readGroups(
+  value: unknown,
+  defaults: GroupOptions,
+): { described: Described[]; groups: GroupOptions[] } {
   if (!Array.isArray(value) || value.length === 0) {
     throw mustBe("OPTION", "parameters", "be a list of at least one parameter or group", value);
   }
@@ -86,7 +89,10 @@ function readGroups(value: unknown, defaults: GroupOptions): { described: Descri
     if (!isGroup(item)) {
       throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);
     }
-    const { parameters, ...options } = checkKeys<ParameterGroup>("group", item, ["parameters", ...GROUP_KEYS]);
+    const { parameters, ...options } = checkKeys<ParameterGroup>("group", item, [
+      "parameters",
+      ...GROUP_KEYS,
+    ]);
     if (!Array.isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
     for (const parameter of parameters as unknown[]) {
       described.push(describe(parameter, described.length, group));
@@ -109,7 +115,14 @@ function describe(item: unknown, index: number, group: number): Described {
   const isBare =
     typedArrayName(item) !== undefined || DeviceBuffer.is(item) || isPointerLike(item) || !hasData(item);
   const given = isBare ? { data: item } : checkKeys<ParameterDescription>("parameter", item, PARAMETER_KEYS);
-  const { name = String(index), data, length, shape, dtype = "float32", layer } = given as ParameterDescription;
+  const {
+    name = String(index),
+    data,
+    length,
+    shape,
+    dtype = "float32",
+    layer,
+  } = given as ParameterDescription;
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }
@@ -126,7 +139,8 @@ function hasData(item: unknown): boolean {
 }
 
 function lengthOf(name: string, data: unknown, length: unknown): number {
-  const own = typedArrayName(data) !== undefined || DeviceBuffer.is(data) ? (data as Float32Array).length : undefined;
+  const own =
+    typedArrayName(data) !== undefined || DeviceBuffer.is(data) ? (data as Float32Array).length : undefined;
   if (length === undefined && own !== undefined) return own;
   if (own === undefined && !isPointerLike(data)) {
     throw mustBe("DTYPE", name, "be a Float32Array, a float32 buffer or a device pointer", data);
@@ -143,7 +157,8 @@ function lengthOf(name: string, data: unknown, length: unknown): number {
 function checkShape(name: string, shape: unknown, length: number): readonly number[] {
   if (shape === undefined) return [length];
   const dimensions = Array.isArray(shape) ? [...(shape as unknown[])] : undefined;
-  const isDimension = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+  const isDimension = (value: unknown): value is number =>
+    Number.isSafeInteger(value) && (value as number) >= 0;
   if (dimensions?.every(isDimension) !== true) {
     throw mustBe("OPTION", `${name}.shape`, "be a list of whole numbers", shape);
   }

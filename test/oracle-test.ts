@@ -1,0 +1,137 @@
+import fc from "fast-check";
+import { testDevice } from "./support/device";
+import { difference, euclidean } from "./support/golden";
+import { Oracle, type OracleOptions } from "./support/oracle";
+import { randomSource, randomTensor } from "./support/random";
+import { expectSameBits, run, WAYS, type Experiment } from "./support/run";
+
+// Lengths around every vector width and chunk; few of the long ones.
+const length = fc.oneof(
+  { weight: 8, arbitrary: fc.integer({ min: 0, max: 70 }) },
+  { weight: 1, arbitrary: fc.constantFrom(255, 256, 257, 4095, 4096, 4097, 12_300) },
+);
+
+interface Model {
+  lengths: number[];
+  tags: (number | undefined)[];
+  groups: { lr: number; weightDecay: number; eps: number; maximize: boolean }[];
+  terms: number;
+  steps: number;
+  presence: number;
+  seed: number;
+  options: Pick<OracleOptions, "amsgrad" | "firstMoment" | "initialNorm" | "decoupledWeightDecay"> & {
+    betas: [number, number, number];
+    weights: number[];
+  };
+  gradientScale: number;
+}
+
+const group = fc.record({
+  lr: fc.constantFrom(1e-3, 0.02),
+  weightDecay: fc.constantFrom(0, 0.1),
+  eps: fc.constantFrom(1e-8, 1e-4, 1),
+  maximize: fc.boolean(),
+});
+
+const model: fc.Arbitrary<Model> = fc
+  .record({ terms: fc.integer({ min: 1, max: 12 }), tensors: fc.integer({ min: 1, max: 6 }) })
+  .chain(({ terms, tensors }) => {
+    const perTensor = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T[]> =>
+      fc.array(arbitrary, { minLength: tensors, maxLength: tensors });
+    return fc.record({
+      lengths: perTensor(length),
+      tags: perTensor(fc.option(fc.integer({ min: 0, max: 2 }), { nil: undefined })),
+      groups: perTensor(group),
+      terms: fc.constant(terms),
+      steps: fc.integer({ min: 1, max: 6 }),
+      presence: fc.constantFrom(1, 0.7),
+      seed: fc.integer({ min: 0, max: 2 ** 31 }),
+      options: fc.record({
+        amsgrad: fc.boolean(),
+        firstMoment: fc.constantFrom("perTerm" as const, "summed" as const),
+        initialNorm: fc.constantFrom("first" as const, 1),
+        decoupledWeightDecay: fc.boolean(),
+        betas: fc.constantFrom<[number, number, number][]>(
+          [0.9, 0.999, 0.9],
+          [0.8, 0.95, 0.999],
+          [0, 0.9, 0],
+        ),
+        weights: fc.array(fc.constantFrom(1, 0.5, 3, 0), { minLength: terms, maxLength: terms }),
+      }),
+      gradientScale: fc.constantFrom(1, 1024, 3),
+    });
+  });
+
+/** Gradients whose scales differ by orders of magnitude from term to term and step to step. */
+function experiment({
+  lengths,
+  tags,
+  groups,
+  terms,
+  steps,
+  presence,
+  seed,
+  options,
+  gradientScale,
+}: Model): Experiment {
+  const random = randomSource(seed);
+  const scales = Array.from({ length: terms }, () => 10 ** (random() * 6 - 3));
+  return {
+    init: lengths.map((count) => randomTensor(random, count, 1)),
+    tags,
+    groups,
+    options: { terms, ...options },
+    gradientScale,
+    gradients: Array.from({ length: steps }, () =>
+      scales.map((scale) =>
+        lengths.map((count) =>
+          random() < presence ? randomTensor(random, count, scale * (0.5 + random())) : null,
+        ),
+      ),
+    ),
+  };
+}
+
+describe("random models", () => {
+  test("are within 1e-6 of the oracle, relative to the distance moved", async () => {
+    await fc.assert(
+      fc.asyncProperty(model, async (drawn) => {
+        const what = experiment(drawn);
+        const { tags, groups } = drawn;
+        const oracle = new Oracle(
+          what.init.map((init, k) => {
+            const layer = tags[k];
+            return {
+              init,
+              options: groups[k] ?? {},
+              ...(layer === undefined ? {} : { layer: `tag ${layer}` }),
+            };
+          }),
+          { ...drawn.options, terms: drawn.terms },
+        );
+        for (const gradients of what.gradients)
+          oracle.step(gradients, { gradientScale: drawn.gradientScale });
+        const { parameters } = await run(what, { device: testDevice() });
+        const error = euclidean(difference(parameters, oracle.parameters));
+        const moved = euclidean(difference(oracle.parameters, what.init));
+        const size = euclidean(oracle.parameters.flatMap((values) => [...values]));
+        // Where little moves, what is left is half a rounding of θ per step.
+        expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
+      }),
+      { numRuns: 100, seed: 1 },
+    );
+  });
+
+  test("have the same bits in every way to take a step, with any threads and after a restart", async () => {
+    const one = testDevice({ threads: 1, instructionSet: "baseline" });
+    const seven = testDevice({ threads: 7 });
+    await fc.assert(
+      fc.asyncProperty(model, fc.constantFrom(...WAYS), async (drawn, way) => {
+        const what = experiment(drawn);
+        const expected = await run(what, { device: one });
+        expectSameBits(await run(what, { device: seven, way, restoreBefore: drawn.steps >> 1 }), expected);
+      }),
+      { numRuns: 60, seed: 2 },
+    );
+  });
+});
