@@ -310,9 +310,7 @@ function sumMoments(
 
 function readSharedClocks({ native, parameters }: StateOwner): Clocks {
   const clocks = makeClocks(parameters.length);
-  fromNative(() => {
-    native.readClocks(null, clocks.t, clocks.P1, clocks.P2);
-  });
+  fromNative(() => native.readClocks(null, clocks.t, clocks.P1, clocks.P2));
   return clocks;
 }
 
@@ -333,8 +331,8 @@ function match(kind: string, ours: readonly string[], theirs: readonly string[],
 }
 
 function checkParameter(owner: StateOwner, ours: number, metadata: CheckpointMetadata, theirs: number): void {
-  const own = owner.parameters[ours] as Parameter;
-  const saved = metadata.parameters[theirs] as CheckpointMetadata["parameters"][number];
+  const own = owner.parameters[ours]!;
+  const saved = metadata.parameters[theirs]!;
   if (saved.length !== own.length) {
     fail(`The state must have ${own.length} elements for ${describeValue(own.name)}; got ${saved.length}.`);
   }
@@ -449,8 +447,8 @@ class StateReader {
   balance(term: number, layer: number): { n: number; occurred: number } {
     const layers = this.#metadata.layers.length;
     const count = this.#metadata.terms.length * layers;
-    const n = this.#tensor<Float64Array>("n", "Float64Array", count)[term * layers + layer] ?? NaN;
-    const occurred = this.#tensor<Uint8Array>("occurred", "Uint8Array", count)[term * layers + layer] ?? 0;
+    const n = this.#tensor("n", "Float64Array", count)[term * layers + layer] ?? NaN;
+    const occurred = this.#tensor("occurred", "Uint8Array", count)[term * layers + layer] ?? 0;
     if (occurred > 1 || !(n >= 0)) fail("The state must have norms of at least 0.");
     return { n, occurred };
   }
@@ -471,7 +469,7 @@ class StateReader {
   }
 
   plane(key: string, parameter: number): Float32Array {
-    return this.#tensor<Float32Array>(key, "Float32Array", this.#metadata.parameters[parameter]?.length ?? 0);
+    return this.#tensor(key, "Float32Array", this.#metadata.parameters[parameter]?.length ?? 0);
   }
 
   #copyClock(
@@ -481,9 +479,9 @@ class StateReader {
     to: Clocks,
     at: number,
   ): void {
-    const t = this.#tensor<BigInt64Array>(keys[0], "BigInt64Array", count)[from] ?? -1n;
-    const P1 = this.#tensor<Float64Array>(keys[1], "Float64Array", count)[from] ?? NaN;
-    const P2 = this.#tensor<Float64Array>(keys[2], "Float64Array", count)[from] ?? NaN;
+    const t = this.#tensor(keys[0], "BigInt64Array", count)[from] ?? -1n;
+    const P1 = this.#tensor(keys[1], "Float64Array", count)[from] ?? NaN;
+    const P2 = this.#tensor(keys[2], "Float64Array", count)[from] ?? NaN;
     const isProduct = (value: number): boolean => value >= 0 && value <= 1;
     if (t < 0n || !isProduct(P1) || !isProduct(P2)) fail("The state must have valid clocks.");
     to.t[at] = t;
@@ -491,9 +489,18 @@ class StateReader {
     to.P2[at] = P2;
   }
 
-  #tensor<T extends StateTensor>(key: string, type: string, length: number): T {
+  #tensor<T extends keyof TensorTypes>(key: string, type: T, length: number): TensorTypes[T] {
     const tensor = Object.hasOwn(this.#state, key) ? this.#state[key] : undefined;
-    if (typedArrayName(tensor) === type && (tensor as T).length === length) return tensor as T;
+    if (typedArrayName(tensor) === type && (tensor as StateTensor).length === length) {
+      return tensor as TensorTypes[T];
+    }
     fail(`The state must have \`${key}\`, a ${type} of ${length}; got ${describeValue(tensor)}.`);
   }
+}
+
+interface TensorTypes {
+  Float32Array: Float32Array;
+  Float64Array: Float64Array;
+  BigInt64Array: BigInt64Array;
+  Uint8Array: Uint8Array;
 }

@@ -76,7 +76,6 @@ export class DeviceBuffer<D extends DType = DType> {
    *
    * @throws MTAdamError LENGTH, DTYPE, DISPOSED (the promise rejects)
    */
-  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async download(target?: HostArray<D>): Promise<HostArray<D>> {
     const source = this.#alive();
     const array =

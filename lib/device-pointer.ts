@@ -68,7 +68,7 @@ function checkBuffer(subject: string, buffer: DeviceBuffer, length: number, devi
 }
 
 function checkArray(subject: string, array: Float32Array, length: number): Float32Array {
-  if (isResizable(bufferGetter.call(array))) {
+  if (isResizable(array)) {
     throw new MTAdamError(
       "INVALID_POINTER",
       `\`${subject}\` must have a buffer of fixed size; got an array over a resizable one.`,
@@ -78,24 +78,26 @@ function checkArray(subject: string, array: Float32Array, length: number): Float
   return array;
 }
 
-/** A getter of the language itself, which no property of one object can hide. */
-function getter<T>(prototype: object, name: string): (this: unknown) => T {
-  return (Object.getOwnPropertyDescriptor(prototype, name)?.get ?? (() => false)) as (this: unknown) => T;
+/** Reads a property by the language's own getter, which no property of one object can hide. */
+function reader(prototype: object, name: string): (object: object) => unknown {
+  const property = Object.getOwnPropertyDescriptor(prototype, name);
+  return (object) => property?.get?.call(object) as unknown;
 }
 
 const typedArrayPrototype = Object.getPrototypeOf(Float32Array.prototype) as object;
-const bufferGetter = getter<ArrayBufferLike>(typedArrayPrototype, "buffer");
-const lengthGetter = getter<number>(typedArrayPrototype, "length");
-const resizableGetter = getter<boolean>(ArrayBuffer.prototype, "resizable");
-const growableGetter = getter<boolean>(SharedArrayBuffer.prototype, "growable");
+const bufferOf = reader(typedArrayPrototype, "buffer");
+const lengthOf = reader(typedArrayPrototype, "length");
+const isResizableBuffer = reader(ArrayBuffer.prototype, "resizable");
+const isGrowableBuffer = reader(SharedArrayBuffer.prototype, "growable");
 
-function isResizable(buffer: ArrayBufferLike): boolean {
-  return types.isSharedArrayBuffer(buffer) ? growableGetter.call(buffer) : resizableGetter.call(buffer);
+function isResizable(array: Float32Array): boolean {
+  const buffer = bufferOf(array) as ArrayBufferLike;
+  return (types.isSharedArrayBuffer(buffer) ? isGrowableBuffer(buffer) : isResizableBuffer(buffer)) === true;
 }
 
 /** The length of a typed array itself: 0 once its buffer is detached. */
 export function lengthOfArray(array: Float32Array): number {
-  return lengthGetter.call(array);
+  return lengthOf(array) as number;
 }
 
 /**

@@ -83,11 +83,11 @@ export function fromNative<T>(call: () => T): T {
 const typedArrayTag = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype) as object,
   Symbol.toStringTag,
-)?.get as (this: unknown) => string | undefined;
+);
 
 /** "Float32Array" and so on; undefined for anything else. Not fooled by proxies, subclasses or other realms. */
 export function typedArrayName(value: unknown): string | undefined {
-  return typedArrayTag.call(value);
+  return typedArrayTag?.get?.call(value) as string | undefined;
 }
 
 /** A few words for a value in a message. Runs no code of the user's and names no address. */

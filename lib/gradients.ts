@@ -144,7 +144,7 @@ export class GradientTable {
   }
 
   #parameter(index: number): Parameter {
-    return this.#target.parameters[index] as Parameter;
+    return this.#target.parameters[index]!;
   }
 }
 

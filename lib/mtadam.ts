@@ -151,7 +151,7 @@ export class MTAdam {
 
   /** The learning rate of the first group. */
   get lr(): number | LearningRate {
-    return (this.#groups[0] as ParamGroup).lr;
+    return this.#groups[0]!.lr;
   }
 
   /** Sets that of all groups. */
@@ -176,9 +176,7 @@ export class MTAdam {
     this.#recheckParameters();
     table.recheckAll();
     packValues(this.#values, call.gradientScale, call.weights, groups);
-    fromNative(() => {
-      engine.step(table.native, this.#values);
-    });
+    fromNative(() => engine.step(table.native, this.#values));
     this.#iterations += 1;
   }
 
@@ -265,14 +263,11 @@ export class MTAdam {
     });
     this.#checkUsable();
     for (const { to, from, length } of pairs) {
-      fromNative(() => {
-        device.native.add(nativeSource(to), nativeSource(from), length);
-      });
+      fromNative(() => device.native.add(nativeSource(to), nativeSource(from), length));
     }
   }
 
   /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
-  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async norms(): Promise<Float32Array> {
     const engine = this.#checkUsable();
     const layers = this.layers.length;
@@ -280,9 +275,7 @@ export class MTAdam {
     const n = new Float64Array(layers);
     const occurred = new Uint8Array(layers);
     for (let term = 0; term < this.terms.length; ++term) {
-      fromNative(() => {
-        engine.readBalances(term, n, occurred);
-      });
+      fromNative(() => engine.readBalances(term, n, occurred));
       for (const [layer, value] of n.entries())
         norms[term * layers + layer] = occurred[layer] === 0 ? NaN : value;
     }
@@ -290,7 +283,6 @@ export class MTAdam {
   }
 
   /** A copy of the whole state: see {@link StateDict}. @throws MTAdamError STATE while a step is open */
-  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async stateDict(): Promise<StateDict> {
     return saveState(this.#stateOwner(this.#checkIdle("stateDict")));
   }
@@ -303,7 +295,6 @@ export class MTAdam {
    * @param options `strict: false`: load what matches, and leave the rest as it is
    * @throws MTAdamError CHECKPOINT where the state does not fit, STATE while a step is open; nothing is loaded then
    */
-  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
     this.#checkIdle("loadStateDict");
     const { strict = true } = checkKeys<{ strict: boolean }>("options", options, ["strict"]);
@@ -316,7 +307,6 @@ export class MTAdam {
   }
 
   /** Waits until all that was enqueued is done. On the CPU that is always so. */
-  // eslint-disable-next-line @typescript-eslint/require-await -- a rejection, not an exception, on every device
   async synchronize(): Promise<void> {
     this.#alive();
   }
@@ -346,18 +336,14 @@ export class MTAdam {
     this.#recheckParameters();
     this.#table.recheck(term, 1);
     packValues(this.#values, call.gradientScale, call.weights, groups);
-    fromNative(() => {
-      engine.accumulate(this.#table.native, this.#values, term, !this.#isOpen);
-    });
+    fromNative(() => engine.accumulate(this.#table.native, this.#values, term, !this.#isOpen));
     this.#isOpen = true;
     this.#accumulated.add(term);
   }
 
   #update(engine: NativeOptimizer): void {
     this.#recheckParameters();
-    fromNative(() => {
-      engine.update();
-    });
+    fromNative(() => engine.update());
     this.#isOpen = false;
     this.#accumulated.clear();
     this.#iterations += 1;

@@ -285,16 +285,17 @@ export function checkKeys<T extends object>(
   return entries as Partial<T>;
 }
 
-/** Whether two names differ in case or by at most two letters added, dropped or changed. */
+/** Whether two names differ in case or by at most two letters added, dropped or changed (Levenshtein's distance). */
 function isNear(a: string, b: string): boolean {
-  let row = Array.from({ length: b.length + 1 }, (_, k) => k);
-  for (const [i, letter] of [...a.toLowerCase()].entries()) {
+  const [from, to] = [a.toLowerCase(), b.toLowerCase()];
+  let row = Array.from({ length: to.length + 1 }, (_, k) => k);
+  for (let i = 0; i < from.length; ++i) {
     const next = [i + 1];
-    for (const [j, other] of [...b.toLowerCase()].entries()) {
-      const changed = (row[j] ?? 0) + (letter === other ? 0 : 1);
-      next.push(Math.min(changed, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    for (let j = 0; j < to.length; ++j) {
+      const changed = row[j]! + (from[i] === to[j] ? 0 : 1);
+      next.push(Math.min(changed, row[j + 1]! + 1, next[j]! + 1));
     }
     row = next;
   }
-  return (row.at(-1) ?? Infinity) <= 2;
+  return row[to.length]! <= 2;
 }

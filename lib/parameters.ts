@@ -114,15 +114,10 @@ const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
 function describe(item: unknown, index: number, group: number): Described {
   const isBare =
     typedArrayName(item) !== undefined || DeviceBuffer.is(item) || isPointerLike(item) || !hasData(item);
-  const given = isBare ? { data: item } : checkKeys<ParameterDescription>("parameter", item, PARAMETER_KEYS);
-  const {
-    name = String(index),
-    data,
-    length,
-    shape,
-    dtype = "float32",
-    layer,
-  } = given as ParameterDescription;
+  const given: Record<string, unknown> = isBare
+    ? { data: item }
+    : checkKeys<Record<string, unknown>>("parameter", item, PARAMETER_KEYS);
+  const { name = String(index), data, length, shape, dtype = "float32", layer } = given;
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }

@@ -25,7 +25,9 @@ function cmakeJs(...args) {
   });
   if (result.status === 0) return;
   if (!verbose) process.stderr.write((result.stdout ?? "") + (result.stderr ?? ""));
-  console.error(`build-native: \`cmake-js ${args.join(" ")}\` failed. It needs CMake 3.22+ and a C++20 compiler.`);
+  console.error(
+    `build-native: \`cmake-js ${args.join(" ")}\` failed. It needs CMake 3.22+ and a C++20 compiler.`,
+  );
   process.exit(result.status ?? 1);
 }
 

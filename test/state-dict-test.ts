@@ -222,7 +222,7 @@ describe("a state that does not fit is a coded error, and nothing is loaded", ()
     const saved = await new Trained(NAMES, { terms: TERMS, lr: 0.5 })
       .train(0, 3, TERMS)
       .optimizer.stateDict();
-    const result = edit(saved as StateDict & Record<string, unknown>);
+    const result = edit(saved);
     const { optimizer } = new Trained(NAMES, { terms: TERMS }).train(0, 1, TERMS);
     const before = await optimizer.stateDict();
     const failure = await optimizer.loadStateDict(result === null ? (null as never) : saved).then(

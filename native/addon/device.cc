@@ -7,8 +7,8 @@ namespace mtadam::addon {
 
 Napi::Function Device::define(Napi::Env env) {
   return DefineClass(env, "Device",
-                     {InstanceAccessor<&Device::instruction_set>("instructionSet"),
-                      InstanceMethod<&Device::add>("add"), InstanceMethod<&Device::dispose>("dispose")});
+                     {InstanceAccessor<&Device::instruction_set>("instructionSet"), InstanceMethod<&Device::add>("add"),
+                      InstanceMethod<&Device::dispose>("dispose")});
 }
 
 Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {

@@ -15,8 +15,8 @@ Gradients::Gradients(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Gradient
   owner_ = Napi::Persistent(info[0].As<Napi::Object>());
   const mtadam::Optimizer& engine = optimizer_->get();
   guarded(info.Env(), [&] {
-    table_ = std::make_unique<AddressTable>(optimizer_->device(), engine.options().terms,
-                                            engine.layout().tensor_count());
+    table_ =
+        std::make_unique<AddressTable>(optimizer_->device(), engine.options().terms, engine.layout().tensor_count());
   });
 }
 

@@ -12,9 +12,7 @@ namespace {
 // How lib/ packs the options of one call into a Float64Array: gradientScale, the weights, then each group.
 constexpr std::size_t kGroupValues = 8;
 
-std::size_t values_count(const OptimizerOptions& options) {
-  return 1 + options.terms + options.groups * kGroupValues;
-}
+std::size_t values_count(const OptimizerOptions& options) { return 1 + options.terms + options.groups * kGroupValues; }
 
 std::vector<GroupOptions> groups_of(const double* values, const OptimizerOptions& options) {
   std::vector<GroupOptions> groups;
@@ -89,16 +87,14 @@ std::int64_t ParameterRanges::overlap(const std::byte* begin, const std::byte* e
 // ---- Optimizer ----
 
 Napi::Function Optimizer::define(Napi::Env env) {
-  return DefineClass(env, "Optimizer",
-                     {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
-                      InstanceMethod<&Optimizer::update>("update"),
-                      InstanceMethod<&Optimizer::read_balances>("readBalances"),
-                      InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
-                      InstanceMethod<&Optimizer::read_clocks>("readClocks"),
-                      InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"),
-                      InstanceMethod<&Optimizer::read_plane>("readPlane"),
-                      InstanceMethod<&Optimizer::write_plane>("writePlane"),
-                      InstanceMethod<&Optimizer::dispose>("dispose")});
+  return DefineClass(
+      env, "Optimizer",
+      {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
+       InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::read_balances>("readBalances"),
+       InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
+       InstanceMethod<&Optimizer::read_clocks>("readClocks"),
+       InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"), InstanceMethod<&Optimizer::read_plane>("readPlane"),
+       InstanceMethod<&Optimizer::write_plane>("writePlane"), InstanceMethod<&Optimizer::dispose>("dispose")});
 }
 
 Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimizer>(info) {

@@ -95,10 +95,7 @@ TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, con
   const Term& state = tables.terms[term];
   const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
   const float* const g = call == nullptr ? nullptr : gradient_of(tables, *call, term, range.tensor);
-  return {g == nullptr ? nullptr : g + range.first,
-          offset(state.m, at),
-          offset(state.v, at),
-          offset(state.x, at),
+  return {g == nullptr ? nullptr : g + range.first, offset(state.m, at), offset(state.v, at), offset(state.x, at),
           state.coefficients[range.tensor]};
 }
 
@@ -234,9 +231,8 @@ void CpuDevice::moments(const Tables& tables, const Call& call) {
       loop(run, term_run(tables, &call, term, range), opens);
     }
   };
-  for_blocks(tables.chunk_count, tables.element_count * call.count, [&](std::uint64_t first, std::uint64_t last) {
-    for_tensors(tables, first, last, moments_of_range);
-  });
+  for_blocks(tables.chunk_count, tables.element_count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, moments_of_range); });
 }
 
 void CpuDevice::update(const Tables& tables) { update(tables, nullptr); }

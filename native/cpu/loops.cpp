@@ -247,8 +247,7 @@ FusedLoop pick_fused(const bool* flags) {
   if constexpr (sizeof...(kFlags) == 5) {
     return fused<kTerms, kFlags...>;
   } else {
-    return *flags ? pick_fused<kTerms, kFlags..., true>(flags + 1)
-                  : pick_fused<kTerms, kFlags..., false>(flags + 1);
+    return *flags ? pick_fused<kTerms, kFlags..., true>(flags + 1) : pick_fused<kTerms, kFlags..., false>(flags + 1);
   }
 }
 
@@ -278,9 +277,12 @@ MomentsLoop find_moments(LoopForm form) {
 FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
   const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.decoupled};
   switch (terms) {
-    case 1: return pick_fused<1>(flags);
-    case 2: return pick_fused<2>(flags);
-    default: return pick_fused<kFusedTerms>(flags);
+    case 1:
+      return pick_fused<1>(flags);
+    case 2:
+      return pick_fused<2>(flags);
+    default:
+      return pick_fused<kFusedTerms>(flags);
   }
 }
 

@@ -15,9 +15,9 @@ constexpr std::uint32_t kTileElements = 4096;
 
 /// Which loop, beside the number of terms. Chosen per run of elements, compiled per combination.
 struct LoopForm {
-  bool summed;    // M in place of m
+  bool summed;  // M in place of m
   bool amsgrad;
-  bool coupled;   // λ·θ in ĝ
+  bool coupled;    // λ·θ in ĝ
   bool decoupled;  // d·θ in the step
 };
 
@@ -34,8 +34,8 @@ struct TermRun {
 struct TensorRun {
   std::uint64_t count;
   float* theta;
-  float* sum;    // M; null where not summed
-  float* sum_x;  // the shared x; null unless summed with amsgrad
+  float* sum;           // M; null where not summed
+  float* sum_x;         // the shared x; null unless summed with amsgrad
   Coefficients shared;  // c and b of T
   GroupElements group;
 };

@@ -29,8 +29,8 @@ class ThreadPool {
   template <class Task>
   void run(std::size_t count, const Task& task) {
     static_assert(std::is_nothrow_invocable_v<const Task&, std::size_t>);
-    run(count, [](const void* context, std::size_t k) noexcept { (*static_cast<const Task*>(context))(k); },
-        &task);
+    run(
+        count, [](const void* context, std::size_t k) noexcept { (*static_cast<const Task*>(context))(k); }, &task);
   }
 
  private:

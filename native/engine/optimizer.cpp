@@ -49,8 +49,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.parameters = parameters_->on_device(0, 1);
   tables_.terms = upload(*device_, memory_, state_.terms());
   tables_.groups = groups_ = upload(*device_, memory_, std::vector<Group>(options.groups));
-  tables_.group_elements = group_elements_ =
-      upload(*device_, memory_, std::vector<GroupElements>(options.groups));
+  tables_.group_elements = group_elements_ = upload(*device_, memory_, std::vector<GroupElements>(options.groups));
   tables_.weights = weights_ = upload(*device_, memory_, std::vector<double>(options.terms, 1.0));
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
@@ -146,9 +145,15 @@ float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t t
   const bool summed = options_.form.summed;
   float* start = nullptr;
   switch (plane) {
-    case Plane::m: start = summed ? shared.m : own.m; break;
-    case Plane::v: start = own.v; break;
-    case Plane::x: start = summed ? shared.x : own.x; break;
+    case Plane::m:
+      start = summed ? shared.m : own.m;
+      break;
+    case Plane::v:
+      start = own.v;
+      break;
+    case Plane::x:
+      start = summed ? shared.x : own.x;
+      break;
   }
   return start + layout_.tensors()[tensor].plane;
 }

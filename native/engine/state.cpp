@@ -40,9 +40,7 @@ T* at(const Memory& memory, std::size_t place) {
 }
 
 // Null where there is no such plane.
-float* plane_at(const Memory& memory, std::size_t place) {
-  return place == 0 ? nullptr : at<float>(memory, place);
-}
+float* plane_at(const Memory& memory, std::size_t place) { return place == 0 ? nullptr : at<float>(memory, place); }
 
 std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 

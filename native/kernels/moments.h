@@ -34,9 +34,7 @@ MTADAM_INLINE float first_moment(float m, float gradient, const GroupElements& k
 MTADAM_INLINE float decayed_sum(float sum, const GroupElements& k) { return flushed(k.beta1 * sum); }
 
 /// M after one more term.
-MTADAM_INLINE float added_to_sum(float sum, float gradient, const GroupElements& k) {
-  return sum + k.rest1 * gradient;
-}
+MTADAM_INLINE float added_to_sum(float sum, float gradient, const GroupElements& k) { return sum + k.rest1 * gradient; }
 
 /// v, step 6.
 MTADAM_INLINE float second_moment(float v, float gradient, const GroupElements& k) {

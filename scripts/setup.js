@@ -1,0 +1,92 @@
+"use strict";
+
+// What `npm test` and `npm run demo` need on a fresh clone, each made only where it is missing or out of date: the
+// npm packages, the addon, the compiled TypeScript, and GoogleTest for the native tests. Uses Node alone.
+
+const { spawnSync } = require("node:child_process");
+const fs = require("node:fs");
+const path = require("node:path");
+
+const root = path.resolve(__dirname, "..");
+
+/** Runs a command in the checkout; ends this process where it fails. */
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (result.status === 0) return;
+  console.error(
+    `\`${[command, ...args].join(" ")}\` failed${result.error ? `: ${result.error.message}` : ""}`,
+  );
+  process.exit(result.status ?? 1);
+}
+
+/** Runs npm, also where only npm itself knows where it is. */
+function npm(...args) {
+  const script = process.env.npm_execpath;
+  if (script?.endsWith(".js")) run(process.execPath, [script, ...args]);
+  else run(process.platform === "win32" ? "npm.cmd" : "npm", args, { shell: process.platform === "win32" });
+}
+
+function succeeds(command, args) {
+  return spawnSync(command, args, { cwd: root, stdio: "ignore" }).status === 0;
+}
+
+function modified(file) {
+  return fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? -Infinity;
+}
+
+/** The latest change below a file or folder. */
+function newest(place) {
+  const full = path.join(root, place);
+  if (!fs.statSync(full).isDirectory()) return modified(full);
+  return Math.max(...fs.readdirSync(full).map((name) => newest(path.join(place, name))));
+}
+
+function isStale(product, ...sources) {
+  return modified(path.join(root, product)) < Math.max(...sources.map(newest));
+}
+
+function packages() {
+  if (isStale("node_modules/.package-lock.json", "package-lock.json")) npm("ci");
+}
+
+function build() {
+  packages();
+  const native = ["native/kernels", "native/engine", "native/cpu", "native/addon", "CMakeLists.txt"];
+  if (isStale("build/Release/mtadam.node", ...native)) {
+    console.log("Building the addon …");
+    npm("run", "--silent", "build:native");
+  }
+  if (isStale("dist/index.mjs", "lib", "tsconfig.json")) {
+    console.log("Compiling the TypeScript …");
+    npm("run", "--silent", "build:ts");
+  }
+}
+
+const INSTALL_GTEST = ["apt-get", "install", "-y", "libgtest-dev"];
+
+/** Whether CMake finds GoogleTest, by its own word. */
+function hasGoogleTest() {
+  const find = ["-DNAME=GTest", "-DCOMPILER_ID=GNU", "-DLANGUAGE=CXX", "-DMODE=EXIST"];
+  return succeeds("cmake", ["--find-package", ...find]);
+}
+
+/** Installs GoogleTest where this user may; else names the command and ends. */
+function googleTest() {
+  if (hasGoogleTest()) return;
+  const mayInstall =
+    process.platform === "linux" && process.getuid() === 0 && succeeds("apt-get", ["--version"]);
+  if (mayInstall) {
+    console.log("Installing GoogleTest (libgtest-dev) …");
+    run("apt-get", ["update", "-qq"]);
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    run(INSTALL_GTEST[0], [...INSTALL_GTEST.slice(1), "-qq"], { env });
+    return;
+  }
+  console.error(
+    `The native tests need GoogleTest. On Debian and Ubuntu: sudo ${INSTALL_GTEST.join(" ")}; ` +
+      "with Homebrew: brew install googletest.",
+  );
+  process.exit(1);
+}
+
+module.exports = { root, run, npm, packages, build, googleTest };

@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+"use strict";
+
+// npm test: sets up what is missing, then runs the native tests and the TypeScript suite and prints what they did.
+//   npm test -- test/golden-test.ts …   arguments go to jest, which then runs alone
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const setup = require("./setup");
+const { nativeTests } = require("./native-tests");
+
+function jest(args) {
+  const report = path.join(setup.root, "build", "jest.json");
+  fs.mkdirSync(path.dirname(report), { recursive: true });
+  fs.rmSync(report, { force: true });
+  const command = [require.resolve("jest/bin/jest.js"), "--json", `--outputFile=${report}`, ...args];
+  // Its report goes to the file; what jest prints for a reader goes to standard error.
+  spawnSync(process.execPath, command, { cwd: setup.root, stdio: ["ignore", "ignore", "inherit"] });
+  const result = JSON.parse(fs.readFileSync(report, "utf8"));
+  return {
+    passed: result.numPassedTests,
+    // A file that does not even load counts as one failure.
+    failed: result.numFailedTests + result.numRuntimeErrorTestSuites,
+    skipped: result.numPendingTests + result.numTodoTests,
+  };
+}
+
+function main() {
+  const args = process.argv.slice(2);
+  setup.build();
+  const suites = {};
+  if (args.length === 0) {
+    setup.googleTest();
+    suites["native (GoogleTest)"] = nativeTests();
+  }
+  suites["TypeScript (jest)"] = jest(args);
+
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  console.log();
+  for (const [name, { passed, failed, skipped }] of Object.entries(suites)) {
+    console.log(`${name.padEnd(22)} ${passed} passed, ${failed} failed, ${skipped} skipped`);
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+  }
+  console.log(`${total.passed} passed, ${total.failed} failed`);
+  process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
+
+main();
