@@ -7,13 +7,13 @@
 
 namespace mtadam {
 
-// The canonical order of the sum of squares (ALGORITHM "Numerics") is made of these four.
+// The canonical order of the sum of squares (docs/algorithm.md "Numerics") is made of these four.
 constexpr std::uint32_t kChunkElements = 4096;
 constexpr std::uint32_t kSegmentElements = 256;
 constexpr std::uint32_t kChunkLanes = 32;
 constexpr std::uint32_t kLayerLanes = 128;
 
-/// Norms at or below this neither anchor nor are scaled (ALGORITHM, steps 3 and 4).
+/// Norms at or below this neither anchor nor are scaled (docs/algorithm.md, steps 3 and 4).
 constexpr double kNormFloor = 1e-10;
 
 /// One parameter tensor.
@@ -33,7 +33,7 @@ struct Chunk {
 };
 
 /// One balancing unit: the tensors that share n and s. Its partial sums are contiguous, in the order q of
-/// ALGORITHM's "Sum of squares"; its tensors are members[member .. member + members).
+/// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members).
 struct Layer {
   std::uint64_t slot;
   std::uint64_t slots;
@@ -61,7 +61,7 @@ struct GroupElements {
   float decoupled;  // d = lr·λ of the decoupled decay, 0 where there is none
 };
 
-/// How often a term took part in a tensor's steps, and what follows from it (ALGORITHM, step 6 and "Scalars").
+/// How often a term took part in a tensor's steps, and what follows from it (docs/algorithm.md, step 6 and "Scalars").
 struct Clock {
   std::int64_t t;
   double p1;           // P₁: the product of the β₁ used so far
@@ -69,7 +69,7 @@ struct Clock {
   std::uint64_t step;  // the step in which the term last took part; compared with Shared::step, never cleared
 };
 
-/// Rounded to float32 once per step (ALGORITHM, "Scalars").
+/// Rounded to float32 once per step (docs/algorithm.md, "Scalars").
 struct Coefficients {
   float f;  // ±s/σ, what a gradient is multiplied by
   float c;  // lr/(1 − P₁)

@@ -5,7 +5,7 @@
 #include "kernels/layout.h"
 #include "kernels/portable.h"
 
-// The arithmetic of one parameter (ALGORITHM, steps 5 to 7 and "Elements"). The CPU and the GPU run these very
+// The arithmetic of one parameter (docs/algorithm.md, steps 5 to 7 and "Elements"). The CPU and the GPU run these very
 // lines, in float32, each operator rounded: compile with contraction off, IEEE division and square root, and no
 // flush to zero. Everything is a value; loops and addresses belong to the devices.
 

@@ -5,7 +5,7 @@
 #include "kernels/layout.h"
 #include "kernels/portable.h"
 
-// The arithmetic of one (term, layer) and of one (term, tensor): ALGORITHM, steps 1 to 4, the clocks of step 6,
+// The arithmetic of one (term, layer) and of one (term, tensor): docs/algorithm.md, steps 1 to 4, the clocks of step 6,
 // and "Scalars". In double, once per step; results for the elements are rounded to float32 once.
 
 namespace mtadam {

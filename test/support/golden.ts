@@ -1,5 +1,5 @@
 /**
- * The golden cases of test/golden: inputs, and the outputs they must give. ALGORITHM.md, "Golden files", has
+ * The golden cases of test/golden: inputs, and the outputs they must give. test/golden/README.md has
  * the format. What those files call a layer is a tensor; where tensors share a layer tag, each repeats the
  * norms.
  */
@@ -147,7 +147,7 @@ function presence(golden: GoldenCase, gradients: readonly (readonly (Float32Arra
 }
 
 /**
- * Throws unless the parameters (θ per tensor, after this kept step) are as close to the case as ALGORITHM.md,
+ * Throws unless the parameters (θ per tensor, after this kept step) are as close to the case as test/golden/README.md,
  * "Tolerance", demands.
  */
 export function assertWithinTolerance(

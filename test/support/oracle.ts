@@ -1,10 +1,10 @@
 /**
- * What one step of MTAdam computes, written straight from ALGORITHM.md in float64: for reading rather than
+ * What one step of MTAdam computes, written straight from docs/algorithm.md in float64: for reading rather than
  * speed, and the measure of every other implementation. Nothing is rounded to float32, sums have no canonical
  * order and tiny moments are not flushed to zero; those are matters of the implementations, and their
  * tolerances cover them.
  *
- * The symbols are those of ALGORITHM.md:
+ * The symbols are those of docs/algorithm.md:
  *
  *   i, l, p    a term (one loss), a layer (a balancing unit), a parameter tensor; here always numbers from 0
  *   θ          the values of a tensor
@@ -513,7 +513,7 @@ function addMultiple(target: Float64Array, factor: number, values: Float64Array)
   target.forEach((value, k) => (target[k] = value + factor * at(values, k)));
 }
 
-/** x ← v > x ? v : x, as ALGORITHM.md has it and not Math.max: a NaN in v leaves x. */
+/** x ← v > x ? v : x, as docs/algorithm.md has it and not Math.max: a NaN in v leaves x. */
 function raise(x: Float64Array, v: Float64Array): void {
   v.forEach((value, k) => {
     if (value > at(x, k)) x[k] = value;
