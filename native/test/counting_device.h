@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "cpu/host_memory.h"
+#include "engine/device.h"
+
+namespace mtadam::test {
+
+/// Memory of the host that counts the bytes it gives and takes in. It computes nothing.
+class CountingDevice final : public Device {
+ public:
+  std::unique_ptr<Memory> allocate(std::size_t bytes) override {
+    allocated_ += bytes;
+    return allocate_host(bytes);
+  }
+  void write(void* to, const void* from, std::size_t bytes) override {
+    written_ += bytes;
+    const std::byte* const source = static_cast<const std::byte*>(from);
+    for (std::size_t k = 0; k < bytes; ++k) static_cast<std::byte*>(to)[k] = source[k];
+  }
+  void read(void*, const void*, std::size_t) override {}
+  void fill(void*, std::uint64_t, std::size_t, std::size_t) override {}
+  void norms(const Tables&, const Call&) override {}
+  void moments(const Tables&, const Call&) override {}
+  void update(const Tables&) override {}
+  void update(const Tables&, const Call&) override {}
+  void add(float*, const float*, std::uint64_t) override {}
+
+  std::size_t allocated() const { return allocated_; }
+  std::size_t written() const { return written_; }
+
+ private:
+  std::size_t allocated_ = 0;
+  std::size_t written_ = 0;
+};
+
+}  // namespace mtadam::test

@@ -1,0 +1,97 @@
+#include "kernels/moments.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "support.h"
+
+// The rounding, the order and the corner cases of docs/algorithm.md, "Elements", spelled out in values: the other
+// tests run these very functions and would not notice.
+
+namespace mtadam {
+namespace {
+
+using test::same_bits;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kSmallestNormal = 0x1p-126f;
+
+GroupElements elements() { return {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0.25f, 0.125f}; }
+
+TEST(Moments, FlushWhatIsSubnormalAndNothingElse) {
+  const float below = std::nextafter(kSmallestNormal, 0.0f);
+  EXPECT_TRUE(same_bits(flushed(kSmallestNormal), kSmallestNormal));
+  EXPECT_TRUE(same_bits(flushed(-kSmallestNormal), -kSmallestNormal));
+  EXPECT_TRUE(same_bits(flushed(below), 0.0f));
+  EXPECT_TRUE(same_bits(flushed(-below), 0.0f));
+  EXPECT_TRUE(same_bits(flushed(-0.0f), 0.0f));
+  EXPECT_TRUE(std::isnan(flushed(kNan)));
+  EXPECT_EQ(flushed(-kInfinity), -kInfinity);
+}
+
+TEST(Moments, FlushTheDecayedPartBeforeTheGradientsShareIsAdded) {
+  GroupElements k = elements();
+  k.beta1 = k.beta2 = 0.5f;
+  k.rest1 = k.rest2 = 0.5f;
+  // The share is subnormal as well: it stays, and alone.
+  EXPECT_TRUE(same_bits(first_moment(kSmallestNormal, 0x1p-130f, k), 0x1p-131f));
+  EXPECT_TRUE(same_bits(added_to_sum(decayed_sum(kSmallestNormal, k), 0x1p-130f, k), 0x1p-131f));
+  EXPECT_TRUE(same_bits(second_moment(kSmallestNormal, 0x1p-70f, k), 0x1p-141f));
+  // Only a step decays M, not every term of it.
+  EXPECT_TRUE(same_bits(added_to_sum(0x1p-127f, 0.0f, k), 0x1p-127f));
+}
+
+TEST(Moments, ScaleTheGradientBeforeItIsSquared) {
+  const GroupElements k = elements();
+  // 1e20² is infinite in float32.
+  EXPECT_TRUE(std::isfinite(second_moment(0, 1e20f, k)));
+  for (const float g : {1e20f, 3.3f, 1e-19f}) {
+    EXPECT_TRUE(same_bits(second_moment(2, g, k), 0.999f * 2 + (0.001f * g) * g)) << g;
+  }
+}
+
+TEST(Moments, AddCoupledDecayToTheScaledGradient) {
+  const GroupElements k = elements();
+  EXPECT_EQ((balanced_gradient<true>(3, 8, -2, k)), -6.0f + 0.25f * 8);
+  EXPECT_EQ((balanced_gradient<false>(3, 8, -2, k)), -6.0f);
+  EXPECT_TRUE(same_bits(balanced_gradient<false>(-0.0f, kNan, 2, k), -0.0f)) << "θ has no part without decay";
+}
+
+TEST(Moments, KeepTheSecondOfTwoThatAreEqualOrNotComparable) {
+  EXPECT_EQ(larger(2, 1), 2);
+  EXPECT_EQ(larger(1, 2), 2);
+  EXPECT_TRUE(same_bits(larger(0.0f, -0.0f), -0.0f));
+  EXPECT_TRUE(same_bits(larger(-0.0f, 0.0f), 0.0f));
+  EXPECT_EQ(larger(kNan, 1), 1);
+  EXPECT_TRUE(std::isnan(larger(1, kNan)));
+}
+
+TEST(Moments, CorrectTheRootAndThenAddEpsilon) {
+  GroupElements k = elements();
+  k.eps = 0.5f;
+  EXPECT_EQ(denominator(4, 0.25f, k), 8.5f);
+  EXPECT_TRUE(same_bits(denominator(2, 0.3f, k), std::sqrt(2.0f) / 0.3f + 0.5f));
+}
+
+TEST(Moments, DecayTheParameterInsideTheStep) {
+  const GroupElements k = elements();
+  EXPECT_EQ((moved<false>(8, 3, 2, k)), 6.5f);
+  EXPECT_EQ((moved<true>(8, 3, 2, k)), 5.5f);
+  // 1 − 2⁻²⁵ is a tie and rounds back to 1. So weak a decay, added to the step, tips it; as a factor 1 − d it
+  // would be 1 in float32 and do nothing.
+  GroupElements weak = elements();
+  weak.decoupled = 1e-9f;
+  EXPECT_EQ((moved<false>(1, 0x1p-25f, 1, weak)), 1.0f);
+  EXPECT_EQ((moved<true>(1, 0x1p-25f, 1, weak)), 1.0f - 0x1p-24f);
+}
+
+TEST(Moments, KeepTheSignOfAZeroStep) {
+  EXPECT_TRUE(same_bits(step_part(-0.0f, 2), -0.0f));
+  EXPECT_TRUE(same_bits(moved<false>(-0.0f, 0.0f, 1, elements()), -0.0f));
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,452 @@
+#include "engine/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <optional>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "cpu/instruction_set.h"
+#include "training.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#  include <immintrin.h>
+#endif
+
+// Whole steps: the same bits on every way there, and the state that they leave. Whether the bits are right is
+// the subject of oracle_test.cpp.
+
+namespace mtadam {
+namespace {
+
+using test::default_group;
+using test::Gradients;
+using test::Mishaps;
+using test::Model;
+using test::Random;
+using test::random_model;
+using test::random_steps;
+using test::same_bits;
+using test::same_saved_state;
+using test::same_state;
+using test::Snapshot;
+using test::Training;
+
+// Small enough for one thread.
+const std::vector<std::uint64_t> kSmall{5, 0, 300, 1, 4097, 0};
+// Beyond what one thread does alone, with a tensor of more chunks than a block of work holds.
+const std::vector<std::uint64_t> kLarge{0, 10'000, 70 * 4096 + 3, 3, 0, 4096};
+
+Snapshot by_steps(Training& training, const std::vector<Gradients>& steps) {
+  for (const Gradients& gradients : steps) training.step(gradients);
+  return training.snapshot();
+}
+
+Snapshot by_streaming(Training& training, const std::vector<Gradients>& steps) {
+  for (const Gradients& gradients : steps) training.stream(gradients);
+  return training.snapshot();
+}
+
+std::string name_of(const Model& model, int round) {
+  return "round " + std::to_string(round) + ", " + std::to_string(model.options.terms) + " terms" +
+         (model.options.form.summed ? ", summed" : "") + (model.options.form.amsgrad ? ", amsgrad" : "");
+}
+
+// ---- The same bits
+// ------------------------------------------------------------------------------------------
+
+TEST(Optimizer, StepsAsAccumulatingAndUpdatingDoes) {
+  Random random(21);
+  for (int round = 0; round < 600; ++round) {
+    const Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12));
+    SCOPED_TRACE(name_of(model, round));
+    Training stepping(model, 1);
+    Training streaming(model, 1);
+    for (const Gradients& gradients : random_steps(random, model, 6)) {
+      stepping.step(gradients);
+      streaming.stream(gradients);
+      ASSERT_TRUE(same_state(stepping.snapshot(), streaming.snapshot()));
+    }
+  }
+}
+
+TEST(Optimizer, GivesTheSameBitsInEveryInstructionSet) {
+  Random random(22);
+  for (int round = 0; round < 120; ++round) {
+    const Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12));
+    SCOPED_TRACE(name_of(model, round));
+    const std::vector<Gradients> steps = random_steps(random, model, 5);
+    Training baseline(model, 1, "baseline");
+    const Snapshot expected = by_steps(baseline, steps);
+    for (const InstructionSet& set : instruction_sets()) {
+      Training other(model, 1, set.name);
+      EXPECT_TRUE(same_state(expected, by_steps(other, steps))) << set.name;
+    }
+  }
+}
+
+TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreads) {
+  Random random(23);
+  for (const std::uint32_t terms : {1, 3, 5, 12}) {
+    const Model model = random_model(random, kLarge, terms);
+    SCOPED_TRACE(name_of(model, 0));
+    const std::vector<Gradients> steps = random_steps(random, model, 3);
+    Training alone(model, 1);
+    const Snapshot expected = by_steps(alone, steps);
+    for (const unsigned threads : {2u, 7u, 64u}) {
+      Training stepping(model, threads);
+      EXPECT_TRUE(same_state(expected, by_steps(stepping, steps))) << threads << " threads";
+      Training streaming(model, threads);
+      EXPECT_TRUE(same_state(expected, by_streaming(streaming, steps))) << threads << " threads, streamed";
+    }
+  }
+}
+
+TEST(Optimizer, GivesTheSameBitsToTwoThatShareADevice) {
+  Random random(24);
+  const Model model = random_model(random, kLarge, 2);
+  const std::vector<Gradients> steps = random_steps(random, model, 6);
+  Training alone(model, 1);
+  const Snapshot expected = by_steps(alone, steps);
+  const auto device = std::make_shared<CpuDevice>(3);
+  Training here(model, device);
+  Training there(model, device);
+  Snapshot from_there;
+  std::thread other([&] { from_there = by_steps(there, steps); });
+  EXPECT_TRUE(same_state(expected, by_steps(here, steps)));
+  other.join();
+  EXPECT_TRUE(same_state(expected, from_there));
+}
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+TEST(Optimizer, GivesTheSameBitsToACallerThatFlushesSubnormals) {
+  Random random(25);
+  for (const std::vector<std::uint64_t>& lengths : {kSmall, kLarge}) {
+    const Model model = random_model(random, lengths, 3);
+    const std::vector<Gradients> steps = random_steps(random, model, 3);
+    Training usual(model, 2);
+    const Snapshot expected = by_steps(usual, steps);
+    const unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved | 0x8040);  // flush to zero, denormals are zero
+    Training flushing(model, 2);
+    for (const Gradients& gradients : steps) flushing.step(gradients);
+    _mm_setcsr(saved);
+    EXPECT_TRUE(same_state(expected, flushing.snapshot()));
+  }
+}
+
+#endif
+
+// Two tensors of whole chunks under one tag have the chunks of one tensor that is as long as both.
+TEST(Optimizer, TreatsTensorsOfOneTagAsOneTensor) {
+  Random random(26);
+  constexpr std::uint64_t kFirst = 3 * 4096;
+  const Model whole = random_model(random, {kFirst + 150 * 4096 + 77}, 3);
+  Model parts = whole;
+  const auto split = [](const std::vector<float>& values) {
+    const auto middle = values.begin() + kFirst;
+    return std::pair(std::vector<float>(values.begin(), middle), std::vector<float>(middle, values.end()));
+  };
+  const auto [first, second] = split(whole.theta[0]);
+  const std::uint32_t group = whole.parameters[0].group;
+  parts.parameters = {{first.size(), 0, group}, {second.size(), 0, group}};
+  parts.theta = {first, second};
+
+  Training as_whole(whole, 2);
+  Training as_parts(parts, 2);
+  for (const Gradients& gradients : random_steps(random, whole, 3, {0.1, 0, 0, 0})) {
+    Gradients of_parts(gradients.size());
+    for (std::size_t term = 0; term < gradients.size(); ++term) {
+      of_parts[term].resize(2);
+      if (gradients[term][0]) std::tie(of_parts[term][0], of_parts[term][1]) = split(*gradients[term][0]);
+    }
+    as_whole.step(gradients);
+    as_parts.step(of_parts);
+  }
+  std::vector<float> joined = as_parts.theta()[0];
+  joined.insert(joined.end(), as_parts.theta()[1].begin(), as_parts.theta()[1].end());
+  EXPECT_TRUE(same_bits(as_whole.theta()[0], joined));
+}
+
+// r from the gradients in the plainest form. More chunks than lanes, most of them of small tensors, with tags that
+// interleave and absent tensors. A few large squares among many that are less than half a unit of their last place:
+// these are lost or kept depending on what they are added to first.
+TEST(Optimizer, SumsALayersSquaresInTheCanonicalOrder) {
+  Random random(27);
+  for (int round = 0; round < 30; ++round) {
+    std::vector<std::uint64_t> lengths{3 * 4096 + 5, 0};
+    for (int small = 0; small < 300; ++small) lengths.push_back(random.below(20));
+    Model model = random_model(random, lengths, 2);
+    for (ParameterShape& shape : model.parameters) shape.layer = 0;
+    for (std::size_t tensor = 2; tensor < lengths.size(); tensor += 1 + random.below(6)) {
+      model.parameters[tensor].layer = 1;
+    }
+    model.gradient_scale = 3;  // divided out of the root
+    Gradients gradients = test::random_gradients(random, model, {0, 0.1, 0, 0});
+    for (std::vector<std::optional<std::vector<float>>>& of_term : gradients) {
+      for (std::optional<std::vector<float>>& gradient : of_term) {
+        if (!gradient) continue;
+        for (float& value : *gradient) value = static_cast<float>(random.between(-0.2, 0.2));
+        if (!gradient->empty() && random.chance(0.02)) gradient->front() = 0x1p26f;
+      }
+    }
+
+    Training training(model, round % 2 == 0 ? 1 : 7);
+    training.step(gradients);
+    for (std::uint32_t term = 0; term < 2; ++term) {
+      for (std::uint32_t layer = 0; layer < 2; ++layer) {
+        std::vector<double> chunk_sums;
+        for (std::size_t tensor = 0; tensor < lengths.size(); ++tensor) {
+          if (model.parameters[tensor].layer != layer) continue;
+          const std::vector<float> zeros(lengths[tensor]);
+          const std::vector<float>& g = gradients[term][tensor] ? *gradients[term][tensor] : zeros;
+          for (std::size_t begin = 0; begin < g.size(); begin += 4096) {
+            const std::size_t count = std::min<std::size_t>(4096, g.size() - begin);
+            chunk_sums.push_back(test::canonical_chunk_sum(g.data() + begin, count));
+          }
+        }
+        const double r = std::sqrt(test::canonical_layer_sum(chunk_sums)) / 3;
+        ASSERT_TRUE(same_bits(r, training.optimizer().balances(term)[layer].r))
+            << "round " << round << ", term " << term << ", layer " << layer << ", chunks " << chunk_sums.size();
+      }
+    }
+  }
+}
+
+// 1 − 0.999 in float32 would be off by 5e-5, and all later steps with it.
+TEST(Optimizer, RoundsWhatFollowsFromItsOptionsOnce) {
+  Model model;
+  model.parameters = {{1, 0, 0}};
+  model.groups = {default_group()};
+  model.weights = {1};
+  model.theta = {{0}};
+  Training training(model, 1);
+  training.step({{std::vector<float>{1}}});  // n_a/n = 1: the moments are the rests themselves
+  float m = 0, v = 0;
+  training.optimizer().read_plane(Plane::m, 0, 0, &m);
+  training.optimizer().read_plane(Plane::v, 0, 0, &v);
+  EXPECT_TRUE(same_bits(m, static_cast<float>(1 - 0.9)));
+  EXPECT_TRUE(same_bits(v, static_cast<float>(1 - 0.999)));
+}
+
+// ---- Absent is not zero
+// -------------------------------------------------------------------------------------
+
+// With decay, and with momentum from a step before: both would move a parameter.
+TEST(Optimizer, LeavesAllAsItIsWhereEveryTermIsAbsent) {
+  for (const bool summed : {false, true}) {
+    for (const bool decoupled : {false, true}) {
+      Random random(28);
+      Model model = random_model(random, kSmall, 5);
+      model.options.form.summed = summed;
+      for (GroupOptions& group : model.groups) {
+        group.weight_decay = 0.1;
+        group.decoupled = decoupled;
+      }
+      Training training(model, 1);
+      training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+      const Snapshot before = training.snapshot();
+      const Gradients none = test::random_gradients(random, model, {1, 0, 0, 0});
+      training.step(none);
+      EXPECT_TRUE(same_state(before, training.snapshot()));
+      training.stream(none);
+      EXPECT_TRUE(same_state(before, training.snapshot()));
+      training.optimizer().update();  // nothing accumulated
+      EXPECT_TRUE(same_state(before, training.snapshot()));
+    }
+  }
+}
+
+TEST(Optimizer, MovesOnlyTheTensorsThatATermReaches) {
+  for (const bool summed : {false, true}) {
+    Random random(29);
+    Model model = random_model(random, {40, 40, 40}, 2);
+    model.options.form.summed = summed;
+    for (GroupOptions& group : model.groups) group.weight_decay = 0.1;
+    model.weights = {1, 1};
+    Training training(model, 1);
+    training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+    const Snapshot before = training.snapshot();
+    Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    gradients[0][1].reset();
+    gradients[1][1].reset();
+    gradients[1][2].reset();
+    training.step(gradients);
+    EXPECT_FALSE(same_bits(before.theta[0], training.theta()[0]));
+    EXPECT_TRUE(same_bits(before.theta[1], training.theta()[1]));
+    EXPECT_FALSE(same_bits(before.theta[2], training.theta()[2]));
+    const std::vector<Clock> first = training.optimizer().clocks(0);
+    const std::vector<Clock> second = training.optimizer().clocks(1);
+    EXPECT_EQ(first[0].t, 2);
+    EXPECT_EQ(first[1].t, 1);
+    EXPECT_EQ(first[2].t, 2);
+    EXPECT_EQ(second[0].t, 2);
+    EXPECT_EQ(second[1].t, 1);
+    EXPECT_EQ(second[2].t, 1);
+    if (!summed) continue;
+    const std::vector<Clock> shared = training.optimizer().shared_clocks();
+    EXPECT_EQ(shared[0].t, 2) << "once a step, not once a term";
+    EXPECT_EQ(shared[1].t, 1);
+    EXPECT_EQ(shared[2].t, 2);
+  }
+}
+
+TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoShare) {
+  Model model;
+  model.parameters = {{4, 0, 0}};
+  model.options.terms = 2;
+  model.groups = {default_group()};
+  model.weights = {1, 0};
+  model.theta = {{1, 2, 3, 4}};
+  Training training(model, 1);
+  training.step({{std::vector<float>{1, 1, 1, 1}}, {std::vector<float>{3, 4, 0, 0}}});
+  const Balance balance = training.optimizer().balances(1)[0];
+  EXPECT_EQ(balance.n, 5);
+  EXPECT_EQ(balance.s, 0);
+  EXPECT_EQ(training.optimizer().clocks(1)[0].t, 1);
+  std::vector<float> m(4, 1.0f);
+  training.optimizer().read_plane(Plane::m, 1, 0, m.data());
+  EXPECT_EQ(m, std::vector<float>(4, 0.0f));
+}
+
+TEST(Optimizer, TakesNewWeightsForSomeOfItsTerms) {
+  Random random(33);
+  Model model = random_model(random, kSmall, 4);
+  model.weights = {1, 2, 3, 4};
+  Model other = model;
+  other.weights = {1, 0.5, 0, 4};
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training changed(model, 1);
+  changed.optimizer().set_weights(1, {0.5, 0});
+  changed.step(gradients);
+  Training made_so(other, 1);
+  made_so.step(gradients);
+  EXPECT_TRUE(same_state(made_so.snapshot(), changed.snapshot()));
+}
+
+// ---- Norms that are not finite
+// ------------------------------------------------------------------------------
+
+// The term is skipped in the whole layer, as if absent there, and elsewhere goes on.
+TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
+  Random random(30);
+  for (int round = 0; round < 60; ++round) {
+    const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 5);
+    Model model = random_model(random, {50, 4097, 0, 9, 200}, terms);
+    const std::vector<std::uint32_t> layers{0, 1, 0, 0, 2};
+    for (std::size_t tensor = 0; tensor < layers.size(); ++tensor) model.parameters[tensor].layer = layers[tensor];
+    SCOPED_TRACE(name_of(model, round));
+
+    const std::vector<Gradients> usual = random_steps(random, model, 4, {0.1, 0.1, 0.1, 0});
+    std::vector<Gradients> spoiled = usual;
+    std::vector<Gradients> without = usual;
+    const std::uint32_t term = static_cast<std::uint32_t>(random.below(terms));
+    std::uint64_t skipped = 0;
+    for (const std::size_t step : {1u, 2u}) {
+      if (!usual[step][term][3]) continue;
+      (*spoiled[step][term][3])[random.below(9)] =
+          std::vector<float>{std::numeric_limits<float>::quiet_NaN(), HUGE_VALF, -HUGE_VALF}[random.below(3)];
+      for (const std::size_t tensor : {0u, 2u, 3u}) without[step][term][tensor].reset();
+      skipped += 1;
+    }
+
+    Training spoiled_by_steps(model, 1);
+    Training spoiled_by_streaming(model, 1);
+    Training absent(model, 1);
+    const Snapshot expected = by_steps(absent, without);
+    EXPECT_TRUE(same_saved_state(expected, by_steps(spoiled_by_steps, spoiled)));
+    EXPECT_TRUE(same_saved_state(expected, by_streaming(spoiled_by_streaming, spoiled)));
+    for (Training* training : {&spoiled_by_steps, &spoiled_by_streaming}) {
+      for (std::uint32_t i = 0; i < terms; ++i) {
+        for (std::uint32_t layer = 0; layer < 3; ++layer) {
+          EXPECT_EQ(training->optimizer().balances(i)[layer].skipped, i == term && layer == 0 ? skipped : 0);
+        }
+      }
+    }
+    for (const std::vector<float>& theta : spoiled_by_steps.theta()) {
+      for (const float value : theta) ASSERT_TRUE(std::isfinite(value));
+    }
+  }
+}
+
+// ---- Saving and restoring
+// -----------------------------------------------------------------------------------
+
+void copy_state(Training& from, Training& to, const Model& model) {
+  for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+    std::vector<SavedBalance> balances;
+    for (const Balance& balance : from.optimizer().balances(term)) {
+      balances.push_back({balance.n, balance.occurred != 0});
+    }
+    to.optimizer().restore_balances(term, balances);
+  }
+  const auto saved = [](const std::vector<Clock>& clocks) {
+    std::vector<SavedClock> all;
+    for (const Clock& clock : clocks) all.push_back({clock.t, clock.p1, clock.p2});
+    return all;
+  };
+  for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+    to.optimizer().restore_clocks(term, saved(from.optimizer().clocks(term)));
+  }
+  if (model.options.form.summed) to.optimizer().restore_shared_clocks(saved(from.optimizer().shared_clocks()));
+  for (const auto& [plane, term] : from.planes()) {
+    for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+      std::vector<float> values(model.theta[tensor].size());
+      from.optimizer().read_plane(plane, term, tensor, values.data());
+      to.optimizer().write_plane(plane, term, tensor, values.data());
+    }
+  }
+}
+
+TEST(Optimizer, GoesOnFromARestoredStateAsIfItHadNeverStopped) {
+  Random random(31);
+  for (int round = 0; round < 120; ++round) {
+    Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
+    SCOPED_TRACE(name_of(model, round));
+    // Many absences: a restored clock must also serve a term that does not come at once.
+    const std::vector<Gradients> steps = random_steps(random, model, 6, {0.3, 0.2, 0.05, 0.05});
+    Training training(model, 1);
+    for (std::size_t k = 0; k < 3; ++k) training.step(steps[k]);
+
+    model.theta = training.theta();
+    Training restored(model, 1);
+    copy_state(training, restored, model);
+    ASSERT_TRUE(same_saved_state(training.snapshot(), restored.snapshot()));
+    for (std::size_t k = 3; k < steps.size(); ++k) {
+      training.step(steps[k]);
+      if (round % 2 == 0) restored.step(steps[k]);
+      if (round % 2 == 1) restored.stream(steps[k]);
+      ASSERT_TRUE(same_saved_state(training.snapshot(), restored.snapshot())) << "step " << k;
+    }
+  }
+}
+
+// The optimizer that is restored into may have been used before.
+TEST(Optimizer, ForgetsWhatItWasWhenAStateIsRestored) {
+  Random random(32);
+  for (const bool summed : {false, true}) {
+    Model model = random_model(random, kSmall, 3);
+    model.options.form = {summed, true};
+    Training training(model, 1);
+    by_steps(training, random_steps(random, model, 2));
+    Model moved = model;
+    moved.theta = training.theta();
+    Training used(moved, 1);
+    used.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+    const std::vector<std::vector<float>> after_use = used.theta();
+    copy_state(training, used, model);
+    Model from_there = model;
+    from_there.theta = after_use;
+    Training fresh(from_there, 1);
+    copy_state(training, fresh, model);
+    const std::vector<Gradients> steps = random_steps(random, model, 3);
+    EXPECT_TRUE(same_saved_state(by_steps(fresh, steps), by_steps(used, steps)));
+  }
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,255 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "training.h"
+
+// Steps against the formulas of docs/algorithm.md in float64, with nothing of the code under test in them.
+
+namespace mtadam {
+namespace {
+
+using test::default_group;
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::random_gradients;
+using test::random_model;
+using test::Training;
+
+class Oracle {
+ public:
+  explicit Oracle(const Model& model)
+      : model_(model), groups_(model.groups), layers_(model.layer_count()), clocks_(model.parameters.size()) {
+    for (const std::vector<float>& values : model.theta) theta_.emplace_back(values.begin(), values.end());
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+      terms_.emplace_back();
+      terms_[term].norms.resize(layers_);
+      for (const std::vector<double>& values : theta_) terms_[term].tensors.emplace_back(values.size());
+    }
+    for (const std::vector<double>& values : theta_) shared_.emplace_back(values.size());
+  }
+
+  void set_groups(const std::vector<GroupOptions>& groups) { groups_ = groups; }
+
+  void step(const Gradients& gradients) {
+    std::vector<std::vector<bool>> present(terms_.size(), std::vector<bool>(theta_.size(), false));
+    for (std::uint32_t layer = 0; layer < layers_; ++layer) take_norms(gradients, layer, present);
+    for (std::uint32_t tensor = 0; tensor < theta_.size(); ++tensor) move(gradients, tensor, present);
+  }
+
+  const std::vector<std::vector<double>>& theta() const { return theta_; }
+  double norm(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].n; }
+  double skipped(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].skipped; }
+
+ private:
+  struct Norm {
+    double n = 0, s = 0, skipped = 0;
+    bool occurred = false;
+  };
+  struct Ticks {
+    int t = 0;
+    double p1 = 1, p2 = 1;
+    void advance(const GroupOptions& group) {
+      t += 1;
+      p1 *= group.beta1;
+      p2 *= group.beta2;
+    }
+  };
+  struct Moments {
+    explicit Moments(std::size_t size) : m(size), v(size), x(size) {}
+    Ticks clock;
+    std::vector<double> m, v, x;
+  };
+  struct TermState {
+    std::vector<Norm> norms;
+    std::vector<Moments> tensors;
+  };
+
+  // Steps 1 to 4.
+  void take_norms(const Gradients& gradients, std::uint32_t layer, std::vector<std::vector<bool>>& present) {
+    std::vector<bool> in_layer(terms_.size(), false);
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      double squares = 0, beta3 = 0;
+      bool any = false;
+      for (std::size_t p = 0; p < theta_.size(); ++p) {
+        if (model_.parameters[p].layer != layer) continue;
+        beta3 = groups_[model_.parameters[p].group].beta3;
+        if (!gradients[i][p]) continue;
+        any = true;
+        for (const double g : *gradients[i][p]) squares += g * g;
+      }
+      if (!any) continue;
+      const double r = std::sqrt(squares) / model_.gradient_scale;
+      Norm& norm = terms_[i].norms[layer];
+      if (!std::isfinite(r)) {
+        norm.skipped += 1;
+        continue;
+      }
+      in_layer[i] = true;
+      const double initial = model_.options.initial_norm;
+      if (!norm.occurred) norm.n = initial == 0 ? r : initial;
+      if (norm.occurred || initial != 0) norm.n = beta3 * norm.n + (1 - beta3) * r;
+      norm.occurred = true;
+    }
+    double anchor = 0;
+    for (std::size_t i = terms_.size(); i-- > 0;) {
+      const Norm& norm = terms_[i].norms[layer];
+      if (norm.occurred && norm.n > 1e-10) anchor = norm.n;
+    }
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (!in_layer[i]) continue;
+      Norm& norm = terms_[i].norms[layer];
+      norm.s = norm.n > 1e-10 ? model_.weights[i] * anchor / norm.n : 1;
+      if (model_.weights[i] == 0) norm.s = 0;
+      for (std::size_t p = 0; p < theta_.size(); ++p) {
+        present[i][p] = present[i][p] || (model_.parameters[p].layer == layer && gradients[i][p].has_value());
+      }
+    }
+  }
+
+  // Steps 5 to 7.
+  void move(const Gradients& gradients, std::uint32_t p, const std::vector<std::vector<bool>>& present) {
+    const GroupOptions& group = groups_[model_.parameters[p].group];
+    const auto [summed, amsgrad] = model_.options.form;
+    bool any = false;
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (!present[i][p]) continue;
+      any = true;
+      terms_[i].tensors[p].clock.advance(group);
+    }
+    if (!any) return;
+    clocks_[p].advance(group);
+    for (std::size_t e = 0; e < theta_[p].size(); ++e) {
+      double& theta = theta_[p][e];
+      double u = 0, d = 0;
+      if (summed) shared_[p].m[e] *= group.beta1;
+      for (std::size_t i = 0; i < terms_.size(); ++i) {
+        Moments& own = terms_[i].tensors[p];
+        if (present[i][p]) {
+          const double s = terms_[i].norms[model_.parameters[p].layer].s;
+          double g = (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+          if (!group.decoupled) g += group.weight_decay * theta;
+          own.m[e] = group.beta1 * own.m[e] + (1 - group.beta1) * g;
+          shared_[p].m[e] += summed ? (1 - group.beta1) * g : 0;
+          own.v[e] = group.beta2 * own.v[e] + (1 - group.beta2) * g * g;
+          own.x[e] = std::max(own.x[e], own.v[e]);
+          shared_[p].x[e] = std::max(shared_[p].x[e], own.v[e]);
+        }
+        if (!present[i][p] && (!summed || own.clock.t == 0)) continue;
+        const double v = amsgrad ? own.x[e] : own.v[e];
+        d = std::max(d, std::sqrt(v) / std::sqrt(1 - own.clock.p2) + group.eps);
+        u += group.lr / (1 - own.clock.p1) * own.m[e];
+      }
+      if (summed) u = group.lr / (1 - clocks_[p].p1) * shared_[p].m[e];
+      if (summed && amsgrad) d = std::sqrt(shared_[p].x[e]) / std::sqrt(1 - clocks_[p].p2) + group.eps;
+      theta -= u / d + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
+    }
+  }
+
+  Model model_;
+  std::vector<GroupOptions> groups_;
+  std::uint32_t layers_;
+  std::vector<std::vector<double>> theta_;
+  std::vector<TermState> terms_;
+  std::vector<Moments> shared_;
+  std::vector<Ticks> clocks_;  // T
+};
+
+// docs/algorithm.md, "Tolerance".
+constexpr double kTolerance = 2e-7;
+
+void expect_close(const std::vector<std::vector<double>>& expected, const std::vector<std::vector<float>>& actual) {
+  for (std::size_t p = 0; p < expected.size(); ++p) {
+    for (std::size_t e = 0; e < expected[p].size(); ++e) {
+      ASSERT_NEAR(double{actual[p][e]}, expected[p][e], kTolerance) << "tensor " << p << ", element " << e;
+    }
+  }
+}
+
+TEST(Oracle, AgreesWithStepsOfEveryKind) {
+  Random random(41);
+  for (int round = 0; round < 240; ++round) {
+    const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 6);
+    const Model model = random_model(random, {30, 0, 1, 200, 65}, terms);
+    SCOPED_TRACE("round " + std::to_string(round) + ", " + std::to_string(terms) + " terms" +
+                 (model.options.form.summed ? ", summed" : "") + (model.options.form.amsgrad ? ", amsgrad" : ""));
+    Training training(model, 1);
+    Oracle oracle(model);
+    for (int step = 0; step < 6; ++step) {
+      if (step == 3) {  // a schedule, from the fourth step on
+        std::vector<GroupOptions> groups = model.groups;
+        for (GroupOptions& group : groups)
+          group = {group.lr / 2,       group.beta1 / 2 + 0.4, 0.99,          group.beta3, group.eps,
+                   group.weight_decay, group.decoupled,       group.maximize};
+        training.set_groups(groups);
+        oracle.set_groups(groups);
+      }
+      const Gradients gradients = random_gradients(random, model, {0.15, 0.2, 0.1, 0.03});
+      training.step(gradients);
+      oracle.step(gradients);
+      ASSERT_NO_FATAL_FAILURE(expect_close(oracle.theta(), training.theta())) << "step " << step;
+      for (std::uint32_t term = 0; term < terms; ++term) {
+        const std::vector<Balance> balances = training.optimizer().balances(term);
+        for (std::uint32_t layer = 0; layer < model.layer_count(); ++layer) {
+          const double n = oracle.norm(term, layer);
+          ASSERT_NEAR(balances[layer].n, n, 1e-13 * n);
+          ASSERT_EQ(static_cast<double>(balances[layer].skipped), oracle.skipped(term, layer));
+        }
+      }
+    }
+  }
+}
+
+// Adam as its paper has it, with powers in place of running products.
+TEST(Oracle, OneTermIsAdam) {
+  Random random(42);
+  Model model;
+  model.parameters = {{300, 0, 0}, {5000, 1, 0}};
+  model.groups = {default_group()};
+  model.weights = {1};
+  model.theta = {std::vector<float>(300, 0.25f), std::vector<float>(5000, -0.5f)};
+  Training training(model, 2);
+  std::vector<std::vector<double>> theta{std::vector<double>(300, 0.25), std::vector<double>(5000, -0.5)};
+  std::vector<std::vector<double>> m{std::vector<double>(300), std::vector<double>(5000)}, v = m;
+  for (int t = 1; t <= 10; ++t) {
+    const Gradients gradients = random_gradients(random, model, {0, 0, 0, 0});
+    training.step(gradients);
+    for (std::size_t p = 0; p < theta.size(); ++p) {
+      for (std::size_t e = 0; e < theta[p].size(); ++e) {
+        const double g = double{(*gradients[0][p])[e]};
+        m[p][e] = 0.9 * m[p][e] + 0.1 * g;
+        v[p][e] = 0.999 * v[p][e] + 0.001 * g * g;
+        theta[p][e] -=
+            1e-3 * (m[p][e] / (1 - std::pow(0.9, t))) / (std::sqrt(v[p][e] / (1 - std::pow(0.999, t))) + 1e-8);
+      }
+    }
+    ASSERT_NO_FATAL_FAILURE(expect_close(theta, training.theta())) << "step " << t;
+  }
+}
+
+// Not an exact equality: M is rounded once per step and each m_i by itself.
+TEST(Oracle, SummedMomentsAreTheirSumWhenEveryTermIsThere) {
+  Random random(43);
+  Model model = random_model(random, {100, 33}, 4);
+  model.options.form = {false, false};
+  Model summed = model;
+  summed.options.form.summed = true;
+  Training per_term(model, 1);
+  Training together(summed, 1);
+  for (int step = 0; step < 10; ++step) {
+    const Gradients gradients = random_gradients(random, model, {0, 0, 0, 0});
+    per_term.step(gradients);
+    together.step(gradients);
+  }
+  for (std::size_t p = 0; p < model.theta.size(); ++p) {
+    for (std::size_t e = 0; e < model.theta[p].size(); ++e) {
+      EXPECT_NEAR(per_term.theta()[p][e], together.theta()[p][e], 3e-7);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mtadam

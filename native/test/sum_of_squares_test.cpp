@@ -1,0 +1,97 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "cpu/instruction_set.h"
+#include "support.h"
+
+namespace mtadam {
+namespace {
+
+using test::canonical_chunk_sum;
+using test::Random;
+using test::same_bits;
+
+std::vector<std::uint32_t> counts() {
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t count = 0; count <= 1100; ++count) all.push_back(count);
+  for (std::uint32_t count = 3000; count < kChunkElements; count += 61) all.push_back(count);
+  all.insert(all.end(), {kChunkElements - 1, kChunkElements});
+  return all;
+}
+
+// Every instruction set, count and misalignment, bit for bit.
+void expect_canonical(const std::vector<float>& values) {
+  for (const std::uint32_t count : counts()) {
+    const double expected = canonical_chunk_sum(values.data(), count);
+    for (std::size_t shift = 0; shift < 4; ++shift) {
+      // Of exactly the length that is read: a sanitizer sees one element too many.
+      std::vector<float> shifted(shift + count);
+      std::copy_n(values.begin(), count, shifted.begin() + static_cast<std::ptrdiff_t>(shift));
+      for (const InstructionSet& set : instruction_sets()) {
+        const double actual = set.loops->sum_of_squares(shifted.data() + shift, count);
+        ASSERT_TRUE(same_bits(expected, actual)) << set.name << ", " << count << " elements, " << 4 * shift
+                                                 << " bytes past alignment: " << actual << " instead of " << expected;
+      }
+    }
+  }
+}
+
+TEST(SumOfSquares, FollowsTheCanonicalOrderOverEveryMagnitude) {
+  Random random(1);
+  std::vector<float> values(kChunkElements);
+  for (float& value : values) value = random.of_magnitude(-100, 100);  // 1e-30 to 1e30
+  expect_canonical(values);
+}
+
+// Squares of like size: every sum is rounded, so every order gives other bits.
+TEST(SumOfSquares, FollowsTheCanonicalOrderWhereEverySumIsRounded) {
+  Random random(2);
+  std::vector<float> values(kChunkElements);
+  for (float& value : values) value = static_cast<float>(random.between(-1, 1));
+  expect_canonical(values);
+}
+
+TEST(SumOfSquares, SquaresSubnormalsExactly) {
+  Random random(3);
+  std::vector<float> values(kChunkElements);
+  for (float& value : values) value = random.of_magnitude(-149, -120);
+  expect_canonical(values);
+  constexpr float kSmallest = std::numeric_limits<float>::denorm_min();
+  for (const InstructionSet& set : instruction_sets()) {
+    EXPECT_EQ(set.loops->sum_of_squares(&kSmallest, 1), 0x1p-298) << set.name;
+  }
+}
+
+TEST(SumOfSquares, IsRightToOnePartInAMillionFromTinyToHuge) {
+  for (const double magnitude : {1e-30, 1e-23, 1e-10, 1.0, 1e19, 1e30}) {
+    const std::vector<float> values(kChunkElements, static_cast<float>(magnitude));
+    for (const InstructionSet& set : instruction_sets()) {
+      const double norm = std::sqrt(set.loops->sum_of_squares(values.data(), kChunkElements));
+      EXPECT_NEAR(norm / (64 * magnitude), 1, 1e-6) << set.name << ", " << magnitude;
+    }
+  }
+}
+
+TEST(SumOfSquares, LetsOneNanOrInfinityThroughFromAnyPlace) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::uint32_t count : {1u, 31u, 257u, 4095u, 4096u}) {
+    std::vector<float> values(count, 1.0f);
+    for (std::uint32_t place = 0; place < count; place += 1 + place / 8) {
+      for (const InstructionSet& set : instruction_sets()) {
+        values[place] = kNan;
+        EXPECT_TRUE(std::isnan(set.loops->sum_of_squares(values.data(), count))) << set.name << ", " << place;
+        values[place] = -kInfinity;
+        EXPECT_EQ(set.loops->sum_of_squares(values.data(), count), kInfinity) << set.name << ", " << place;
+        values[place] = 1;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,233 @@
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/cpu_device.h"
+#include "engine/optimizer.h"
+#include "support.h"
+
+// A model, gradients for it, and an optimizer that trains it: what the tests of whole steps share.
+
+namespace mtadam::test {
+
+/// All that a training begins with.
+struct Model {
+  std::vector<ParameterShape> parameters;
+  OptimizerOptions options;
+  std::vector<GroupOptions> groups;
+  std::vector<double> weights;  // per term
+  double gradient_scale = 1;
+  std::vector<std::vector<float>> theta;  // where the parameters start
+
+  std::uint32_t layer_count() const {
+    std::uint32_t count = 0;
+    for (const ParameterShape& shape : parameters) count = std::max(count, shape.layer + 1);
+    return count;
+  }
+};
+
+/// The gradients of one step, by term and tensor; nullopt = absent.
+using Gradients = std::vector<std::vector<std::optional<std::vector<float>>>>;
+
+/// The state of a training. Scalars lie in vectors, an entry per (term, layer) or (clock, tensor).
+struct Snapshot {
+  std::vector<std::vector<float>> theta, planes;
+  std::vector<double> norms, clocks;
+  std::vector<double> passing;  // what a checkpoint does not hold: r, s, skipped
+};
+
+inline testing::AssertionResult same_saved_state(const Snapshot& expected, const Snapshot& actual) {
+  const auto named = [](const std::string& name, const testing::AssertionResult& result) {
+    return result ? result : testing::AssertionFailure() << name << ": " << result.message();
+  };
+  testing::AssertionResult result = testing::AssertionSuccess();
+  for (std::size_t k = 0; result && k < expected.theta.size(); ++k) {
+    result = named("tensor " + std::to_string(k), same_bits(expected.theta[k], actual.theta[k]));
+  }
+  for (std::size_t k = 0; result && k < expected.planes.size(); ++k) {
+    result = named("plane " + std::to_string(k), same_bits(expected.planes[k], actual.planes[k]));
+  }
+  if (result) result = named("norms", same_bits(expected.norms, actual.norms));
+  if (result) result = named("clocks", same_bits(expected.clocks, actual.clocks));
+  return result;
+}
+
+inline testing::AssertionResult same_state(const Snapshot& expected, const Snapshot& actual) {
+  const testing::AssertionResult saved = same_saved_state(expected, actual);
+  if (!saved) return saved;
+  const testing::AssertionResult passing = same_bits(expected.passing, actual.passing);
+  return passing ? passing : testing::AssertionFailure() << "r, s, skipped: " << passing.message();
+}
+
+class Training {
+ public:
+  Training(const Model& model, std::shared_ptr<Device> device)
+      : model_(model), theta_(model.theta), gradients_(device, model.options.terms, tensor_count()) {
+    auto addresses = std::make_unique<AddressTable>(device, 1, tensor_count());
+    for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+      addresses->set(0, tensor, address(theta_[tensor]));
+    }
+    optimizer_ = std::make_unique<Optimizer>(device, Layout(model.parameters), model.options, std::move(addresses));
+    set_groups(model.groups);
+    optimizer_->set_weights(0, model.weights);
+  }
+  Training(const Model& model, unsigned threads, const std::string& instruction_set = "")
+      : Training(model, std::make_shared<CpuDevice>(threads, instruction_set)) {}
+
+  Optimizer& optimizer() { return *optimizer_; }
+  const std::vector<std::vector<float>>& theta() const { return theta_; }
+
+  void set_groups(const std::vector<GroupOptions>& groups) { optimizer_->set_groups(groups); }
+
+  /// All terms at once.
+  void step(const Gradients& gradients) {
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
+    optimizer_->step(gradients_, model_.gradient_scale);
+  }
+
+  /// Term after term.
+  void stream(const Gradients& gradients) {
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      set_gradients(term, gradients);
+      optimizer_->accumulate(gradients_, term, model_.gradient_scale);
+    }
+    optimizer_->update();
+  }
+
+  Snapshot snapshot() const {
+    Snapshot result;
+    result.theta = theta_;
+    for (const auto& [plane, term] : planes()) {
+      for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+        result.planes.emplace_back(theta_[tensor].size());
+        optimizer_->read_plane(plane, term, tensor, result.planes.back().data());
+      }
+    }
+    const auto append = [&](const std::vector<Clock>& clocks) {
+      for (const Clock& clock : clocks) {
+        result.clocks.insert(result.clocks.end(), {static_cast<double>(clock.t), clock.p1, clock.p2});
+      }
+    };
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      for (const Balance& balance : optimizer_->balances(term)) {
+        result.norms.insert(result.norms.end(), {balance.n, balance.occurred != 0 ? 1.0 : 0.0});
+        result.passing.insert(result.passing.end(), {balance.r, balance.s, static_cast<double>(balance.skipped)});
+      }
+      append(optimizer_->clocks(term));
+    }
+    if (model_.options.form.summed) append(optimizer_->shared_clocks());
+    return result;
+  }
+
+  /// The planes that the form has, each with a term (0 for a shared one).
+  std::vector<std::pair<Plane, std::uint32_t>> planes() const {
+    const auto [summed, amsgrad] = model_.options.form;
+    std::vector<std::pair<Plane, std::uint32_t>> all;
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      all.emplace_back(Plane::v, term);
+      if (!summed || term == 0) all.emplace_back(Plane::m, term);
+      if (amsgrad && (!summed || term == 0)) all.emplace_back(Plane::x, term);
+    }
+    return all;
+  }
+
+ private:
+  std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(model_.parameters.size()); }
+
+  // An empty tensor has an address as well: null would mean absent. A table's addresses are not const, since
+  // parameters are in one, too.
+  float* address(const std::vector<float>& values) {
+    return values.empty() ? &nothing_ : const_cast<float*>(values.data());
+  }
+
+  void set_gradients(std::uint32_t term, const Gradients& gradients) {
+    for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+      const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
+      gradients_.set(term, tensor, gradient ? address(*gradient) : nullptr);
+    }
+  }
+
+  Model model_;
+  float nothing_ = 0;
+  std::vector<std::vector<float>> theta_;
+  AddressTable gradients_;
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+// ---- Random models and gradients
+// ----------------------------------------------------------------------------
+
+inline GroupOptions default_group() { return {1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}; }
+
+/// Everything that may differ: tags, groups, forms, weights (0 among them), decays.
+inline Model random_model(Random& random, const std::vector<std::uint64_t>& lengths, std::uint32_t terms) {
+  Model model;
+  model.options.terms = terms;
+  model.options.groups = 2;
+  model.options.form = {random.chance(0.5), random.chance(0.4)};
+  model.options.initial_norm = random.chance(0.3) ? 1 : 0;
+  model.gradient_scale = random.chance(0.3) ? 128 : 1;
+  std::uint32_t layers = 0;
+  for (const std::uint64_t length : lengths) {
+    const std::uint32_t layer =
+        layers > 0 && random.chance(0.4) ? static_cast<std::uint32_t>(random.below(layers)) : layers++;
+    model.parameters.push_back({length, layer, static_cast<std::uint32_t>(random.below(2))});
+    model.theta.emplace_back(length);
+    for (float& value : model.theta.back()) value = static_cast<float>(random.between(-0.5, 0.5));
+  }
+  const double beta3 = random.pick<double>({0.9, 0.5, 0});
+  for (std::uint32_t group = 0; group < model.options.groups; ++group) {
+    model.groups.push_back({random.pick<double>({1e-3, 1e-4}), random.pick<double>({0.9, 0.5, 0}),
+                            random.pick<double>({0.999, 0.9}), beta3, random.pick<double>({1e-8, 1e-4}),
+                            random.pick<double>({0, 1e-2}), random.chance(0.5), random.chance(0.3)});
+  }
+  for (std::uint32_t term = 0; term < terms; ++term) {
+    model.weights.push_back(random.chance(0.15) ? 0 : random.between(0.1, 3));
+  }
+  return model;
+}
+
+/// How often a term is wholly absent, absent from a tensor, silent (zeros) or holds a NaN or an infinity.
+struct Mishaps {
+  double term = 0.1;
+  double tensor = 0.15;
+  double zeros = 0.05;
+  double not_finite = 0.05;
+};
+
+inline Gradients random_gradients(Random& random, const Model& model, const Mishaps& mishaps) {
+  Gradients gradients(model.options.terms);
+  for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+    const bool none = random.chance(mishaps.term);
+    const float scale = std::fabs(random.of_magnitude(-6, 6));
+    for (const ParameterShape& shape : model.parameters) {
+      gradients[term].emplace_back();
+      if (none || random.chance(mishaps.tensor)) continue;
+      std::vector<float>& values = gradients[term].back().emplace(shape.length);
+      if (random.chance(mishaps.zeros)) continue;
+      for (float& value : values) value = scale * static_cast<float>(random.between(-1, 1));
+      // Elements that get little or nothing: subnormal moments, and denominators of nothing but epsilon.
+      for (std::size_t k = 0; k < values.size() / 8; ++k) {
+        values[random.below(values.size())] = random.chance(0.5) ? 0.0f : random.of_magnitude(-149, -60);
+      }
+      if (!values.empty() && random.chance(mishaps.not_finite)) {
+        values[random.below(values.size())] = random.chance(0.5) ? std::nanf("") : -HUGE_VALF;
+      }
+    }
+  }
+  return gradients;
+}
+
+inline std::vector<Gradients> random_steps(Random& random, const Model& model, std::size_t count,
+                                           const Mishaps& mishaps = {}) {
+  std::vector<Gradients> steps;
+  for (std::size_t k = 0; k < count; ++k) steps.push_back(random_gradients(random, model, mishaps));
+  return steps;
+}
+
+}  // namespace mtadam::test
