@@ -102,18 +102,21 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
   device_ = unwrap<Device>(info[0]).get();
   guarded(env, [&] {
-    const Shape shape = shape_of(info[1]);
+    Shape shape = shape_of(info[1]);
     const Napi::Array sources = info[2].As<Napi::Array>();
-    Layout layout(shape.parameters);
-    auto table = std::make_unique<AddressTable>(device_, 1, layout.tensor_count());
+    const auto count = static_cast<std::uint32_t>(shape.parameters.size());
+    auto table = std::make_unique<AddressTable>(device_, 1, count);
     std::vector<ParameterRanges::Range> ranges;
-    ranges.reserve(layout.tensor_count());
-    for (std::uint32_t k = 0; k < layout.tensor_count(); ++k) {
-      const std::size_t bytes = layout.tensors()[k].length * sizeof(float);
+    ranges.reserve(count);
+    for (std::uint32_t k = 0; k < count; ++k) {
+      ParameterShape& parameter = shape.parameters[k];
+      const std::size_t bytes = parameter.length * sizeof(float);
       std::byte* const begin = address(sources.Get(k), bytes);
+      parameter.phase = reinterpret_cast<std::uintptr_t>(begin) / sizeof(float) % 4;
       table->set(0, k, reinterpret_cast<float*>(begin));
       ranges.push_back({begin, begin + bytes, k});
     }
+    Layout layout(shape.parameters);
     ranges_ = ParameterRanges(std::move(ranges));
     if (const ParameterRanges::Range* const overlapping = ranges_.first_overlap()) {
       Napi::Error error = coded_error(env, "INVALID_POINTER", "Two parameters overlap.");

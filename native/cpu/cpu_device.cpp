@@ -51,16 +51,14 @@ double layer_sum(const double* partial, std::uint64_t slots) {
 /// Steps 1 to 4 and the clocks, for one layer and all terms of the call.
 void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
-  const std::uint32_t last = call.first + call.count;
   // All norms before the first scale: the anchor may be any term.
-  for (std::uint32_t term = call.first; term < last; ++term) {
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present_in_layer(tables, call, term, layer)) continue;
-    const double sum = layer_sum(tables.terms[term].partial + layer.slot, layer.slots);
-    record_norm(tables, call, term, layer_index, sum);
+    record_norm(tables, term, layer_index, layer_sum(tables.terms[term].partial + layer.slot, layer.slots));
   }
-  const double anchor = anchor_norm(tables, layer_index);
-  for (std::uint32_t term = call.first; term < last; ++term) {
-    if (present_in_layer(tables, call, term, layer)) begin_layer(tables, call, term, layer_index, anchor);
+  scale_layer(tables, call, layer_index);
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
   }
 }
 

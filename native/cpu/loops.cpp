@@ -64,14 +64,15 @@ void term_moments(const TensorRun& run, const TermRun& term) {
   const float* const g = term.g;
   float* const m = term.m;
   float* const v = term.v;
-  float* const x = kSummed ? run.sum_x : term.x;
+  float* const x = term.x;
   float* const sum = run.sum;
   MTADAM_INDEPENDENT
   for (std::uint64_t e = 0; e < run.count; ++e) {
     const float gradient = balanced_gradient<kCoupled>(g[e], kCoupled ? theta[e] : 0.0f, f, k);
     const float second = second_moment(v[e], gradient, k);
     v[e] = second;
-    if constexpr (kAmsgrad) x[e] = larger(second, x[e]);
+    // The shared x takes its share of v in step 7.
+    if constexpr (kAmsgrad && !kSummed) x[e] = larger(second, x[e]);
     if constexpr (kSummed) {
       sum[e] = added_to_sum(kOpens ? decayed_sum(sum[e], k) : sum[e], gradient, k);
     } else {
@@ -131,7 +132,7 @@ void fused(const TensorRun& run, const TermRun* terms) {
         }
       }
       if constexpr (kAmsgrad && kSummed) {
-        if constexpr (kGradients) largest = larger(second, largest);
+        largest = larger(second, largest);
       } else if constexpr (kAmsgrad) {
         if constexpr (kGradients) x[i][e] = larger(second, x[i][e]);
         second = x[i][e];
@@ -148,10 +149,8 @@ void fused(const TensorRun& run, const TermRun* terms) {
     if constexpr (kSummed) {
       u = step_part(total, shared.c);
       if constexpr (kAmsgrad) d = denominator(largest, shared.b, k);
-      if constexpr (kGradients) {
-        sum[e] = total;
-        if constexpr (kAmsgrad) sum_x[e] = largest;
-      }
+      if constexpr (kGradients) sum[e] = total;
+      if constexpr (kAmsgrad) sum_x[e] = largest;
     }
     theta[e] = moved<kDecoupled>(at, u, d, k);
   }
@@ -175,14 +174,16 @@ void tile_term(const TensorRun& run, const TermRun& term, float* d, float* u) {
     if constexpr (kGradient) {
       const float gradient = balanced_gradient<kCoupled>(g[e], kCoupled ? theta[e] : 0.0f, own.f, k);
       v[e] = second = second_moment(second, gradient, k);
-      if constexpr (kAmsgrad) x[e] = larger(second, x[e]);
       if constexpr (kSummed) {
         sum[e] = added_to_sum(kOpens ? decayed_sum(sum[e], k) : sum[e], gradient, k);
       } else {
         m[e] = first_moment(m[e], gradient, k);
       }
     }
-    if constexpr (kAmsgrad) second = x[e];
+    if constexpr (kAmsgrad) {
+      if constexpr (kGradient || kSummed) x[e] = larger(second, x[e]);
+      second = x[e];
+    }
     if constexpr (!kSummed) {
       const float part = step_part(m[e], own.c);
       u[e] = kFirst ? part : u[e] + part;

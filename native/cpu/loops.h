@@ -40,13 +40,15 @@ struct TensorRun {
   GroupElements group;
 };
 
-/// The moments of one term alone, for accumulate. `opens`: no other term took part before, so M decays first.
+/// The moments of one term alone, for accumulate. `opens`: no other term took part before, so M decays first. The
+/// shared x waits for step 7: then it is read and written once, not once per term.
 using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
 
 /// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
-/// One term's pass over a tile: its moments where it brings a gradient, then its part of D and U.
+/// One term's pass over a tile: its moments where it brings a gradient, then its part of D and U. Terms that are absent
+/// now come by only where D is taken over them.
 struct TilePass {
   float* d;
   float* u;

@@ -28,8 +28,8 @@ Layout::Layout(const std::vector<ParameterShape>& parameters) {
     if (plane_elements_ > kMaxLength || shape.length > kMaxLength - plane_elements_) {
       throw Error("LENGTH", "`parameters` must have fewer than 2**43 elements together.");
     }
-    tensors_.push_back({shape.length, plane_elements_, 0, chunk_count, shape.layer, shape.group});
-    plane_elements_ += whole_lines(shape.length);
+    tensors_.push_back({shape.length, plane_elements_ + shape.phase, 0, chunk_count, shape.layer, shape.group});
+    plane_elements_ += whole_lines(shape.length + shape.phase);
     chunk_count += chunks_of(shape.length);
   }
   chunks_.reserve(chunk_count);
@@ -69,6 +69,7 @@ void Layout::gather_layers() {
       slot += chunks_of(tensor.length);
     }
     layer.slots = slot - layer.slot;
+    if (layer.slots == 0) empty_layers_.push_back(static_cast<std::uint32_t>(&layer - layers_.data()));
   }
 }
 

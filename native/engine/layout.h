@@ -12,6 +12,7 @@ struct ParameterShape {
   std::uint64_t length;  // elements
   std::uint32_t layer;   // 0 .. layer count, in order of first appearance
   std::uint32_t group;
+  std::uint32_t phase = 0;  // elements by which θ is past a 16-byte boundary, 0 to 3
 };
 
 /// Where everything lies: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in
@@ -25,10 +26,13 @@ class Layout {
   const std::vector<Chunk>& chunks() const { return chunks_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<std::uint32_t>& members() const { return members_; }
+  /// Layers without elements: no chunk of theirs comes by.
+  const std::vector<std::uint32_t>& empty_layers() const { return empty_layers_; }
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(tensors_.size()); }
   std::uint32_t layer_count() const { return static_cast<std::uint32_t>(layers_.size()); }
 
-  /// Elements of a moment plane: the tensors one after another, each on a cache line of its own.
+  /// Elements of a moment plane: the tensors one after another, each on cache lines of its own, and as far past a
+  /// 16-byte boundary as its θ, so that 16-byte accesses to both begin at the same element.
   std::uint64_t plane_elements() const { return plane_elements_; }
 
  private:
@@ -38,6 +42,7 @@ class Layout {
   std::vector<Chunk> chunks_;
   std::vector<Layer> layers_;
   std::vector<std::uint32_t> members_;
+  std::vector<std::uint32_t> empty_layers_;
   std::uint64_t plane_elements_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/optimizer.h"
 
 #include <cmath>
+#include <cstring>
 
 namespace mtadam {
 namespace {
@@ -48,18 +49,40 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.members = upload(*device_, memory_, layout_.members());
   tables_.parameters = parameters_->on_device(0, 1);
   tables_.terms = upload(*device_, memory_, state_.terms());
-  tables_.groups = groups_ = upload(*device_, memory_, std::vector<Group>(options.groups));
-  tables_.group_elements = group_elements_ = upload(*device_, memory_, std::vector<GroupElements>(options.groups));
-  tables_.weights = weights_ = upload(*device_, memory_, std::vector<double>(options.terms, 1.0));
+  tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
+  place_values();
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
   tables_.chunk_count = layout_.chunks().size();
   tables_.tensor_count = layout_.tensor_count();
   tables_.layer_count = layout_.layer_count();
   tables_.term_count = options.terms;
+  tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
   tables_.summed = options.form.summed;
   tables_.amsgrad = options.form.amsgrad;
   tables_.initial_norm = options.initial_norm;
+}
+
+void Optimizer::place_values() {
+  places_.weights = sizeof(double);
+  places_.groups = places_.weights + options_.terms * sizeof(double);
+  places_.group_elements = places_.groups + options_.groups * sizeof(Group);
+  values_.resize(places_.group_elements + options_.groups * sizeof(GroupElements));
+  values_memory_ = device_->allocate(values_.size());
+  const std::byte* const start = values_memory_->data();
+  tables_.gradient_scale = reinterpret_cast<const double*>(start);
+  tables_.weights = reinterpret_cast<const double*>(start + places_.weights);
+  tables_.groups = reinterpret_cast<const Group*>(start + places_.groups);
+  tables_.group_elements = reinterpret_cast<const GroupElements*>(start + places_.group_elements);
+  set_weights(0, std::vector<double>(options_.terms, 1.0));
+}
+
+template <class T>
+void Optimizer::set_values(std::size_t place, const std::vector<T>& values) {
+  const std::size_t bytes = values.size() * sizeof(T);
+  if (std::memcmp(values_.data() + place, values.data(), bytes) == 0) return;
+  std::memcpy(values_.data() + place, values.data(), bytes);
+  values_changed_ = true;
 }
 
 void Optimizer::set_groups(const std::vector<GroupOptions>& groups) {
@@ -71,26 +94,29 @@ void Optimizer::set_groups(const std::vector<GroupOptions>& groups) {
     scalars.push_back({group.lr, group.beta1, group.beta2, group.beta3, group.maximize ? -1.0 : 1.0});
     elements.push_back(elements_of(group));
   }
-  device_->write(groups_, scalars.data(), scalars.size() * sizeof(Group));
-  device_->write(group_elements_, elements.data(), elements.size() * sizeof(GroupElements));
+  set_values(places_.groups, scalars);
+  set_values(places_.group_elements, elements);
 }
 
 void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weights) {
-  device_->write(weights_ + first, weights.data(), weights.size() * sizeof(double));
+  set_values(places_.weights + first * sizeof(double), weights);
 }
 
-Call Optimizer::call(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale) {
-  return {gradients.on_device(first, count), first, count, gradient_scale};
+Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale) {
+  set_values(0, std::vector<double>{gradient_scale});
+  if (values_changed_) device_->write(values_memory_->data(), values_.data(), values_.size());
+  values_changed_ = false;
+  return {gradients.on_device(first, count), first, count};
 }
 
 void Optimizer::step(AddressTable& gradients, double gradient_scale) {
-  const Call all = call(gradients, 0, options_.terms, gradient_scale);
+  const Call all = prepare(gradients, 0, options_.terms, gradient_scale);
   device_->norms(tables_, all);
   device_->update(tables_, all);
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale) {
-  const Call one = call(gradients, term, 1, gradient_scale);
+  const Call one = prepare(gradients, term, 1, gradient_scale);
   device_->norms(tables_, one);
   device_->moments(tables_, one);
 }
@@ -104,7 +130,7 @@ std::vector<Balance> Optimizer::balances(std::uint32_t term) const {
 void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
   std::vector<Balance> balances;
   balances.reserve(saved.size());
-  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, one.occurred ? 1u : 0u});
+  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});
   device_->write(state_.terms()[term].balance, balances.data(), balances.size() * sizeof(Balance));
 }
 

@@ -53,7 +53,7 @@ class Optimizer {
   const OptimizerOptions& options() const { return options_; }
   Device& device() const { return *device_; }
 
-  /// The options of the step about to begin: one entry per group. Holds until the next call.
+  /// The options of the steps to come: one entry per group.
   void set_groups(const std::vector<GroupOptions>& groups);
   /// The weights w of the terms first .. first + weights.size(), from the next call on.
   void set_weights(std::uint32_t first, const std::vector<double>& weights);
@@ -76,7 +76,10 @@ class Optimizer {
   void write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from);
 
  private:
-  Call call(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale);
+  Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale);
+  void place_values();
+  template <class T>
+  void set_values(std::size_t place, const std::vector<T>& values);
   float* plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const;
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 
@@ -86,10 +89,15 @@ class Optimizer {
   State state_;
   std::unique_ptr<AddressTable> parameters_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
-  Group* groups_;
-  GroupElements* group_elements_;
-  double* weights_;
   Tables tables_{};
+
+  // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
+  struct {
+    std::size_t weights, groups, group_elements;
+  } places_;
+  std::vector<std::byte> values_;
+  bool values_changed_ = true;
+  std::unique_ptr<Memory> values_memory_;
 };
 
 }  // namespace mtadam

@@ -70,6 +70,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
 SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
   step = places.take(sizeof(std::uint64_t));
+  tickets = places.take((layout.layer_count() + 1) * sizeof(unsigned long long));
   if (form.summed) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
@@ -85,6 +86,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   memory_.push_back(device.allocate(places.bytes));
   const Memory& memory = *memory_.back();
   shared_.step = at<std::uint64_t>(memory, places.step);
+  shared_.tickets = at<unsigned long long>(memory, places.tickets);
   // Clocks that never advanced hold step 0, which must not look like the open one.
   const std::uint64_t first_step = 1;
   device.write(shared_.step, &first_step, sizeof first_step);

@@ -27,7 +27,7 @@ struct TermPlaces {
 /// The same for the state that the terms share.
 struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
-  std::size_t step;
+  std::size_t step, tickets;
   std::size_t clocks = 0, coefficients = 0, opener = 0;
   std::size_t m = 0, x = 0;
   std::size_t bytes;

@@ -81,6 +81,7 @@ struct Balance {
   double n;                // moving average of the gradient norm, true gradients (σ divided out)
   double r;                // the norm of the last step that brought a gradient
   double s;                // the scale of the last step it took part in
+  std::uint64_t step;      // the step in which it last took part, as in Clock
   std::uint64_t skipped;   // how often it counted as absent because r was not finite
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
@@ -98,12 +99,13 @@ struct Term {
 
 /// The state that the terms share.
 struct Shared {
-  float* m;                    // M, when the first moments are summed
-  float* x;                    // x, when they are and amsgrad is on
-  Clock* clocks;               // T per tensor, when they are
-  Coefficients* coefficients;  // of T (c and b)
-  std::uint32_t* opener;       // the term that was the first to take part in a tensor's open step: it decays M
-  std::uint64_t* step;         // the number of the open step; update advances it
+  float* m;                     // M, when the first moments are summed
+  float* x;                     // x, when they are and amsgrad is on
+  Clock* clocks;                // T per tensor, when they are
+  Coefficients* coefficients;   // of T (c and b)
+  std::uint32_t* opener;        // the term that was the first to take part in a tensor's open step: it decays M
+  std::uint64_t* step;          // the number of the open step; update advances it
+  unsigned long long* tickets;  // per layer, then one more: parts of a launch that are done; 0 between launches
 };
 
 /// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are the device's.
@@ -114,15 +116,19 @@ struct Tables {
   const std::uint32_t* members;
   float* const* parameters;  // addresses of θ, per tensor
   const Term* terms;
+  // The options of the open step. Behind pointers, so that a recorded step follows them.
   const Group* groups;
   const GroupElements* group_elements;
-  const double* weights;  // w, per term
+  const double* weights;         // w, per term
+  const double* gradient_scale;  // σ
   Shared shared;
+  const std::uint32_t* empty_layers;  // layers without elements
   std::uint64_t element_count;
   std::uint64_t chunk_count;
   std::uint32_t tensor_count;
   std::uint32_t layer_count;
   std::uint32_t term_count;
+  std::uint32_t empty_layer_count;
   bool summed;
   bool amsgrad;
   double initial_norm;  // c of `initialNorm: c`; 0 stands for "first"
@@ -133,7 +139,6 @@ struct Call {
   const float* const* gradients;
   std::uint32_t first;
   std::uint32_t count;
-  double gradient_scale;  // σ
 };
 
 }  // namespace mtadam

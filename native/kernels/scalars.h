@@ -36,10 +36,10 @@ MTADAM_INLINE double moving_norm(const Balance& balance, double r, double beta3,
 
 /// Steps 1 and 2 for one term present in one layer, from the sum of its squares. A norm that is not finite
 /// changes nothing but its count: the term then counts as absent in this layer.
-MTADAM_INLINE void record_norm(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
+MTADAM_INLINE void record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
                                double sum_of_squares) {
   Balance& balance = tables.terms[term].balance[layer_index];
-  balance.r = std::sqrt(sum_of_squares) / call.gradient_scale;
+  balance.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
   if (!std::isfinite(balance.r)) {
     balance.skipped += 1;
     return;
@@ -47,6 +47,7 @@ MTADAM_INLINE void record_norm(const Tables& tables, const Call& call, std::uint
   // One β₃ per layer: groups that disagree inside a layer are refused before a step gets here.
   const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
   balance.n = moving_norm(balance, balance.r, tables.groups[any.group].beta3, tables.initial_norm);
+  balance.step = *tables.shared.step;
   balance.occurred = 1;
 }
 
@@ -76,15 +77,24 @@ MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& g
   out.b = static_cast<float>(std::sqrt(1 - clock.p2));
 }
 
-/// f, c and b of a term that takes part in a tensor's step, and the tensor's own clock T where first moments are
-/// summed. Terms of one tensor one after another; tensors in any order.
-MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor_index,
-                                double s) {
+/// Step 4 for the terms of the call that take part in a layer. All their norms are recorded: the anchor may be any.
+MTADAM_INLINE void scale_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const double anchor = anchor_norm(tables, layer_index);
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    Balance& balance = tables.terms[term].balance[layer_index];
+    if (balance.step != *tables.shared.step) continue;
+    balance.s = balancing_scale(tables.weights[term], anchor, balance.n);
+  }
+}
+
+/// f, c and b of one term that takes part in a tensor's step, and the tensor's own clock T where first moments are
+/// summed.
+MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index, double s) {
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   const std::uint64_t step = *tables.shared.step;
   Coefficients& out = state.coefficients[tensor_index];
-  out.f = static_cast<float>(group.sign * s / call.gradient_scale);
+  out.f = static_cast<float>(group.sign * s / *tables.gradient_scale);
   advance_clock(state.clocks[tensor_index], out, group, step);
   if (!tables.summed) return;
   Clock& shared = tables.shared.clocks[tensor_index];
@@ -93,17 +103,15 @@ MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uin
   tables.shared.opener[tensor_index] = term;
 }
 
-/// Step 4 for one term present in one layer whose norms of this call are recorded, then begin_tensor for each of the
-/// layer's tensors that it reaches.
-MTADAM_INLINE void begin_layer(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
-                               double anchor) {
-  Balance& balance = tables.terms[term].balance[layer_index];
-  if (!std::isfinite(balance.r)) return;
-  balance.s = balancing_scale(tables.weights[term], anchor, balance.n);
-  const Layer& layer = tables.layers[layer_index];
-  for (std::uint32_t k = 0; k < layer.members; ++k) {
-    const std::uint32_t tensor = tables.members[layer.member + k];
-    if (gradient_of(tables, call, term, tensor) != nullptr) begin_tensor(tables, call, term, tensor, balance.s);
+/// begin_term for the terms of the call that reach a tensor, in order. Its layer is scaled.
+MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uint32_t layer_index,
+                                std::uint32_t tensor_index) {
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    const Balance& balance = tables.terms[term].balance[layer_index];
+    const bool takes_part = balance.step == *tables.shared.step;
+    if (takes_part && gradient_of(tables, call, term, tensor_index) != nullptr) {
+      begin_term(tables, term, tensor_index, balance.s);
+    }
   }
 }
 

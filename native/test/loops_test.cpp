@@ -44,7 +44,6 @@ std::vector<std::size_t> lengths() {
 }
 
 // ---- A run of elements, as values
-// ---------------------------------------------------------------------------
 
 struct TermValues {
   std::vector<float> g, m, v, x;
@@ -135,8 +134,7 @@ Values random_values(Random& random, std::size_t count, std::uint32_t terms) {
   return values;
 }
 
-// ---- The scalar step
-// ----------------------------------------------------------------------------------------
+// ---- The scalar step ----
 
 float balanced(const LoopForm& form, float g, float theta, float f, const GroupElements& k) {
   return form.coupled ? balanced_gradient<true>(g, theta, f, k) : balanced_gradient<false>(g, theta, f, k);
@@ -153,10 +151,7 @@ void scalar_moments(const LoopForm& form, Values& values, TermValues& term, std:
     term.m[e] = first_moment(term.m[e], gradient, k);
   }
   term.v[e] = second_moment(term.v[e], gradient, k);
-  if (form.amsgrad) {
-    float& x = form.summed ? values.sum_x[e] : term.x[e];
-    x = larger(term.v[e], x);
-  }
+  if (form.amsgrad && !form.summed) term.x[e] = larger(term.v[e], term.x[e]);
 }
 
 // Step 7 at one element.
@@ -171,7 +166,12 @@ void scalar_move(const LoopForm& form, Values& values, std::size_t e) {
     u = i == 0 ? part : u + part;
   }
   if (form.summed) u = step_part(values.sum[e], values.shared.c);
-  if (form.summed && form.amsgrad) d = denominator(values.sum_x[e], values.shared.b, k);
+  if (form.summed && form.amsgrad) {
+    for (const TermValues& term : values.terms) {
+      if (term.present) values.sum_x[e] = larger(term.v[e], values.sum_x[e]);
+    }
+    d = denominator(values.sum_x[e], values.shared.b, k);
+  }
   const float theta = values.theta[e];
   values.theta[e] = form.decoupled ? moved<true>(theta, u, d, k) : moved<false>(theta, u, d, k);
 }
@@ -188,8 +188,7 @@ void scalar_step(const LoopForm& form, Values& values) {
   }
 }
 
-// ---- The same values, in memory as the loops find them
-// ------------------------------------------------------
+// ---- The same values, in memory as the loops find them ----
 
 class Placed {
  public:
@@ -282,6 +281,8 @@ class Placed {
     GuardedFloats u(std::vector<float>(count_, kUnset), 0);
     TilePass pass{d.data(), u.data(), true, true};
     for (std::size_t i = 0; i < terms_.size(); ++i) {
+      // The shared x stands for the terms that are absent now: they are not part of D.
+      if (form_.summed && form_.amsgrad && !values_.terms[i].present) continue;
       TermRun term = terms_[i];
       if (!with_gradients || !values_.terms[i].present) term.g = nullptr;
       loops.tile(term.g != nullptr, form_)(run_, term, pass);

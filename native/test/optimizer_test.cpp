@@ -56,7 +56,6 @@ std::string name_of(const Model& model, int round) {
 }
 
 // ---- The same bits
-// ------------------------------------------------------------------------------------------
 
 TEST(Optimizer, StepsAsAccumulatingAndUpdatingDoes) {
   Random random(21);
@@ -234,7 +233,6 @@ TEST(Optimizer, RoundsWhatFollowsFromItsOptionsOnce) {
 }
 
 // ---- Absent is not zero
-// -------------------------------------------------------------------------------------
 
 // With decay, and with momentum from a step before: both would move a parameter.
 TEST(Optimizer, LeavesAllAsItIsWhereEveryTermIsAbsent) {
@@ -329,7 +327,6 @@ TEST(Optimizer, TakesNewWeightsForSomeOfItsTerms) {
 }
 
 // ---- Norms that are not finite
-// ------------------------------------------------------------------------------
 
 // The term is skipped in the whole layer, as if absent there, and elsewhere goes on.
 TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
@@ -374,7 +371,6 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
 }
 
 // ---- Saving and restoring
-// -----------------------------------------------------------------------------------
 
 void copy_state(Training& from, Training& to, const Model& model) {
   for (std::uint32_t term = 0; term < model.options.terms; ++term) {

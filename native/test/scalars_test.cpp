@@ -14,21 +14,21 @@ using test::same_bits;
 
 TEST(Scalars, TakeTheFirstNormAsItIs) {
   const Balance fresh{};
-  const Balance old{5, 0, 0, 0, 1};
+  const Balance old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 0), 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 0), 0.75 * 5 + 0.25 * 3);
 }
 
 TEST(Scalars, AverageFromTheFirstStepWhereAnInitialNormIsGiven) {
   const Balance fresh{};
-  const Balance old{5, 0, 0, 0, 1};
+  const Balance old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 1), 0.75 * 1 + 0.25 * 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 1), 0.75 * 5 + 0.25 * 3) << "later steps go on from n";
 }
 
 // A norm of zero is a norm: n goes on from 0, it does not start again.
 TEST(Scalars, GoOnFromANormOfZero) {
-  const Balance silent{0, 0, 0, 0, 1};
+  const Balance silent{0, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(silent, 3, 0.75, 0), 0.25 * 3);
 }
 
@@ -49,7 +49,8 @@ TEST(Scalars, SilenceATermOfWeightZeroEvenBelowTheFloor) {
 }
 
 TEST(Scalars, AnchorAtTheFirstTermThatHasOccurredAboveTheFloor) {
-  const std::vector<Balance> norms{{9, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 1}, {4, 0, 0, 0, 1}, {6, 0, 0, 0, 1}};
+  const std::vector<Balance> norms{
+      {9, 0, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 0, 1}, {4, 0, 0, 0, 0, 1}, {6, 0, 0, 0, 0, 1}};
   std::vector<Balance> layer = norms;
   std::vector<Term> terms(layer.size(), Term{});
   for (std::size_t k = 0; k < layer.size(); ++k) terms[k].balance = &layer[k];

@@ -155,7 +155,6 @@ TEST(ThreadPool, TakesJobsFromTwoCallersAtOnce) {
 }
 
 // ---- The floating-point environment
-// -------------------------------------------------------------------------
 
 // Runs a job that all threads of the pool take part in and returns how many tasks found the environment not
 // default.

@@ -1,0 +1,190 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda_device.cuh"
+#include "kernels/layout.h"
+#include "kernels/scalars.h"
+#include "kernels/vector_io.cuh"
+
+// The segmented norm: steps 1 to 4 of docs/algorithm.md for all layers and all terms of a call, in one launch. A block
+// sums the squares of one chunk of one term; the last block of a layer adds up its chunks and does the layer's scalars.
+// Double belongs here and not in the update, so this file is compiled apart from it.
+
+namespace mtadam::kernels {
+
+constexpr std::uint32_t kNormThreads = 128;
+
+namespace norms {
+
+constexpr std::uint32_t kSegments = kChunkElements / kSegmentElements;
+constexpr std::uint32_t kThreadsPerSegment = kNormThreads / kSegments;  // 8
+constexpr std::uint32_t kRow = kThreadsPerSegment * kVector;            // elements that those load at once
+constexpr std::uint32_t kRows = kSegmentElements / kRow;                // 8 loads in flight per thread
+static_assert(kRow == kChunkLanes, "a thread's vectors must stay in the same lanes");
+static_assert(kNormThreads == kLayerLanes, "one thread per lane of a layer's sum");
+
+/// The square is exact in float64, so fusing it into the addition changes no bit.
+__device__ __forceinline__ void add_square(double& sum, float value) {
+  const double x = static_cast<double>(value);
+  sum = fma(x, x, sum);
+}
+
+/// Element k of a chunk of `count`; 0 past its end.
+__device__ __forceinline__ float element(const float* chunk, std::uint32_t k, std::uint32_t count) {
+  return k < count ? chunk[k] : 0.0f;
+}
+
+/// This thread's four lanes of its segment, whose elements all exist. Vectors begin `head` elements into the segment,
+/// on a 16-byte boundary; the last of the eight threads then has the scalars before and behind them.
+__device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const float* segment, std::uint32_t part,
+                                                  std::uint32_t head) {
+  const bool wraps = head != 0 && part == kThreadsPerSegment - 1;
+  const std::uint32_t split = kVector - head;  // registers from here on have wrapped to the lanes of the next row
+#pragma unroll
+  for (std::uint32_t q = 0; q < kVector; ++q) {
+    if (wraps && q >= split) add_square(sum[q], segment[q - split]);
+  }
+  const float* const first = segment + head + part * kVector;
+  Four rows[kRows];
+#pragma unroll
+  for (std::uint32_t row = 0; row < kRows; ++row) {
+    rows[row] = wraps && row == kRows - 1 ? Four{} : load4(first + row * kRow);
+  }
+#pragma unroll
+  for (std::uint32_t row = 0; row < kRows; ++row) {
+#pragma unroll
+    for (std::uint32_t q = 0; q < kVector; ++q) add_square(sum[q], rows[row].e[q]);
+  }
+#pragma unroll
+  for (std::uint32_t q = 0; q < kVector; ++q) {
+    if (wraps && q < split) add_square(sum[q], segment[kSegmentElements - split + q]);
+  }
+}
+
+/// The same lanes where the tensor ends within the segment or before it.
+__device__ __forceinline__ void add_short_segment(double (&sum)[kVector], const float* chunk, std::uint32_t start,
+                                                  std::uint32_t count, std::uint32_t part, std::uint32_t head) {
+#pragma unroll
+  for (std::uint32_t q = 0; q < kVector; ++q) {
+    const std::uint32_t lane = (head + part * kVector + q) % kChunkLanes;
+    for (std::uint32_t row = 0; row < kRows; ++row)
+      add_square(sum[q], element(chunk, start + row * kRow + lane, count));
+  }
+}
+
+/// The sum of squares of a chunk, in the canonical order; valid in thread 0.
+__device__ inline double chunk_sum(const float* chunk, std::uint32_t count) {
+  MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);
+  const std::uint32_t segment = threadIdx.x / kThreadsPerSegment;
+  const std::uint32_t part = threadIdx.x % kThreadsPerSegment;
+  const std::uint32_t start = segment * kSegmentElements;
+  const std::uint32_t head = short_of_boundary(chunk);
+  double sum[kVector] = {0, 0, 0, 0};
+  if (start + kSegmentElements <= count) {
+    add_whole_segment(sum, chunk + start, part, head);
+  } else {
+    add_short_segment(sum, chunk, start, count, part, head);
+  }
+#pragma unroll
+  for (std::uint32_t q = 0; q < kVector; ++q) {
+    lanes[segment * kChunkLanes + (head + part * kVector + q) % kChunkLanes] = sum[q];
+  }
+  __syncthreads();
+  double total = 0;
+  if (threadIdx.x < kChunkLanes) {
+    for (std::uint32_t s = 0; s < kSegments; ++s) total += lanes[s * kChunkLanes + threadIdx.x];
+    for (std::uint32_t half = kChunkLanes / 2; half > 0; half /= 2) {
+      total += __shfl_down_sync(0xffffffffu, total, half);
+    }
+  }
+  return total;
+}
+
+/// Whether the call brings a gradient of the term for any tensor of the layer; the same answer in every thread.
+__device__ inline bool present(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer) {
+  int found = 0;
+  for (std::uint32_t k = threadIdx.x; k < layer.members; k += kNormThreads) {
+    found |= gradient_of(tables, call, term, tables.members[layer.member + k]) != nullptr;
+  }
+  return __syncthreads_or(found) != 0;
+}
+
+/// S of a layer from its chunks' sums; valid in thread 0. Other blocks wrote them: they are read past the first-level
+/// cache.
+__device__ inline double layer_sum(const double* partial, std::uint64_t slots) {
+  MTADAM_SHARED(double, lanes, kLayerLanes);
+  double sum = 0;
+  for (std::uint64_t q = threadIdx.x; q < slots; q += kLayerLanes) sum += __ldcg(partial + q);
+  lanes[threadIdx.x] = sum;
+  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) lanes[threadIdx.x] += lanes[threadIdx.x + half];
+  }
+  return lanes[threadIdx.x];
+}
+
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block.
+__device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const Layer& layer = tables.layers[layer_index];
+  // All norms before the first scale: the anchor may be any term.
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    if (!present(tables, call, term, layer)) continue;
+    const double sum = layer_sum(tables.terms[term].partial + layer.slot, layer.slots);
+    if (threadIdx.x == 0) record_norm(tables, term, layer_index, sum);
+  }
+  if (threadIdx.x == 0) scale_layer(tables, call, layer_index);
+  __syncthreads();
+  for (std::uint32_t k = threadIdx.x; k < layer.members; k += kNormThreads) {
+    begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
+  }
+}
+
+/// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counted the last
+/// of them: then all that the others had written before they counted can be read.
+__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expected) {
+  MTADAM_SHARED(int, last, 1);
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last[0] = atomicAdd(ticket, 1ull) == expected - 1;
+    if (last[0]) *ticket = 0;  // nobody else counts here before the next launch
+    __threadfence();
+  }
+  __syncthreads();
+  return last[0] != 0;
+}
+
+}  // namespace norms
+
+/// Any grid of blocks of kNormThreads.
+__global__ void __launch_bounds__(kNormThreads) norms_kernel(Tables tables, Call call) {
+  const std::uint64_t sums = tables.chunk_count * call.count;
+  for (std::uint64_t item = blockIdx.x; item < sums; item += gridDim.x) {
+    // The terms of a chunk one after another, so that layers end in the order in which they begin.
+    const Chunk chunk = tables.chunks[item / call.count];
+    const std::uint32_t term = call.first + static_cast<std::uint32_t>(item % call.count);
+    const Tensor& tensor = tables.tensors[chunk.tensor];
+    const Layer& layer = tables.layers[tensor.layer];
+    const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+    const std::uint64_t left = tensor.length - first;
+    const float* const g = gradient_of(tables, call, term, chunk.tensor);
+    // An absent tensor's chunks add nothing to a layer in which others are present.
+    double sum = 0;
+    if (g != nullptr) {
+      sum = norms::chunk_sum(g + first, static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements));
+    }
+    if (threadIdx.x == 0) tables.terms[term].partial[tensor.slot + chunk.index] = sum;
+    if (norms::is_last(tables.shared.tickets + tensor.layer, layer.slots * call.count)) {
+      norms::finish_layer(tables, call, tensor.layer);
+    }
+    // The next round writes to the shared arrays that some threads may still be reading.
+    __syncthreads();
+  }
+  // Layers without elements have no chunk that could be their last.
+  for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
+    norms::finish_layer(tables, call, tables.empty_layers[k]);
+    __syncthreads();
+  }
+}
+
+}  // namespace mtadam::kernels

@@ -1,0 +1,385 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda_device.cuh"
+#include "kernels/layout.h"
+#include "kernels/moments.h"
+#include "kernels/scalars.h"
+#include "kernels/vector_io.cuh"
+
+// Steps 5 to 7 of docs/algorithm.md: all terms in one pass (resident), or one term's moments (streamed) and then the
+// parameters from the moments. A block takes one chunk; a thread four neighbouring elements, 16 bytes per access, of
+// one array after another, with all loads ahead of the arithmetic. No double in this file.
+
+namespace mtadam::kernels {
+
+constexpr std::uint32_t kUpdateThreads = 256;
+
+/// Up to this many terms are unrolled; beyond it a loop takes one after another.
+constexpr std::uint32_t kMaxUnrolled = 8;
+
+/// What is fixed when an update kernel is compiled.
+template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
+struct UpdateForm {
+  static constexpr std::uint32_t kTerms = kTermCount;  // 0: any number
+  static constexpr bool kSummed = kSummedMoments;      // M in place of m
+  static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
+  static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
+};
+
+namespace update {
+
+/// kN consecutive elements in registers.
+template <std::uint32_t kN>
+struct Lanes {
+  float e[kN];
+};
+
+template <std::uint32_t kN>
+__device__ __forceinline__ Lanes<kN> load(const float* p) {
+  Lanes<kN> lanes;
+  if constexpr (kN == kVector) {
+    const Four four = load4(p);
+#pragma unroll
+    for (std::uint32_t k = 0; k < kN; ++k) lanes.e[k] = four.e[k];
+  } else {
+    lanes.e[0] = *p;
+  }
+  return lanes;
+}
+
+template <std::uint32_t kN>
+__device__ __forceinline__ void store(float* p, const Lanes<kN>& lanes) {
+  if constexpr (kN == kVector) {
+    store4(p, {{lanes.e[0], lanes.e[1], lanes.e[2], lanes.e[3]}});
+  } else {
+    *p = lanes.e[0];
+  }
+}
+
+/// One term's part in a chunk.
+struct Part {
+  const float* g;
+  float* m;
+  float* v;
+  float* x;
+  Coefficients k;
+  bool present;  // takes part in the open step
+  bool counts;   // is part of D: present, or with first moments summed in an earlier step
+};
+
+/// A chunk, and what all its terms share.
+struct Run {
+  std::uint32_t count;  // elements
+  std::uint32_t head;   // scalars before the first 16-byte boundary
+  bool aligned;         // all arrays meet their boundaries at the same elements
+  float* theta;
+  float* sum;    // M
+  float* sum_x;  // the shared x
+  Coefficients shared;
+  GroupElements group;
+};
+
+__device__ __forceinline__ float* offset(float* plane, std::uint64_t elements) {
+  return plane == nullptr ? nullptr : plane + elements;
+}
+
+__device__ inline Run make_run(const Tables& tables, const Chunk& chunk) {
+  const Tensor& tensor = tables.tensors[chunk.tensor];
+  const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+  const std::uint64_t left = tensor.length - first;
+  Run run;
+  run.count = static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements);
+  run.theta = tables.parameters[chunk.tensor] + first;
+  run.sum = offset(tables.shared.m, tensor.plane + first);
+  run.sum_x = offset(tables.shared.x, tensor.plane + first);
+  run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
+  run.group = tables.group_elements[tensor.group];
+  run.head = short_of_boundary(run.theta);
+  // The planes were laid out to meet θ's boundaries; gradients are where the caller has them.
+  run.aligned = true;
+  return run;
+}
+
+template <class Form>
+__device__ inline Part make_part(const Tables& tables, const Call& call, std::uint32_t term, const Chunk& chunk,
+                                 std::uint64_t step) {
+  const Tensor& tensor = tables.tensors[chunk.tensor];
+  const Term& state = tables.terms[term];
+  const Clock& clock = state.clocks[chunk.tensor];
+  const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+  const std::uint64_t at = tensor.plane + first;
+  Part part;
+  part.present = takes_part(clock, step);
+  part.counts = part.present || (Form::kSummed && !Form::kAmsgrad && clock.t > 0);
+  part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) + first : nullptr;
+  part.m = offset(state.m, at);
+  part.v = offset(state.v, at);
+  part.x = offset(state.x, at);
+  part.k = state.coefficients[chunk.tensor];
+  return part;
+}
+
+/// ĝ of one element. The branch is the same for all elements of a tensor.
+__device__ __forceinline__ float gradient(float g, float theta, float f, const GroupElements& k) {
+  return k.coupled != 0 ? balanced_gradient<true>(g, theta, f, k) : balanced_gradient<false>(g, theta, f, k);
+}
+
+/// U and D of kN elements while terms are added to them.
+template <std::uint32_t kN>
+struct Step {
+  Lanes<kN> u;
+  Lanes<kN> d;
+  Lanes<kN> sum;      // M
+  Lanes<kN> largest;  // the shared x
+  bool opened;        // M has decayed
+  bool started;       // some term is part of U and D
+};
+
+/// What one term reads: all of it before any arithmetic.
+template <std::uint32_t kN>
+struct Loads {
+  Lanes<kN> g, m, v, x;
+};
+
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void load_part(Loads<kN>& in, const Part& part, std::uint32_t e) {
+  if (!part.counts) return;
+  if (Form::kGradients && part.present) in.g = load<kN>(part.g + e);
+  if constexpr (!Form::kSummed) in.m = load<kN>(part.m + e);
+  // From the moments alone, the per-term x is all that counts; of the shared one, v still has its share to give.
+  if constexpr (Form::kGradients || !Form::kAmsgrad || Form::kSummed) in.v = load<kN>(part.v + e);
+  if constexpr (Form::kAmsgrad && !Form::kSummed) in.x = load<kN>(part.x + e);
+}
+
+/// Step 6 for a term that brings a gradient, then its part of U and D.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void add_part(Step<kN>& step, Loads<kN>& in, const Lanes<kN>& theta, const Part& part,
+                                         const Run& run, std::uint32_t e) {
+  if (!part.counts) return;
+  const GroupElements& k = run.group;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    if (Form::kGradients && part.present) {
+      const float ghat = gradient(in.g.e[j], theta.e[j], part.k.f, k);
+      in.v.e[j] = second_moment(in.v.e[j], ghat, k);
+      if constexpr (Form::kSummed) {
+        const float sum = step.opened ? step.sum.e[j] : decayed_sum(step.sum.e[j], k);
+        step.sum.e[j] = added_to_sum(sum, ghat, k);
+      } else {
+        in.m.e[j] = first_moment(in.m.e[j], ghat, k);
+        if constexpr (Form::kAmsgrad) in.x.e[j] = larger(in.v.e[j], in.x.e[j]);
+      }
+    }
+    if constexpr (Form::kSummed && Form::kAmsgrad) {
+      step.largest.e[j] = larger(in.v.e[j], step.largest.e[j]);
+    } else {
+      const float bound = denominator(Form::kAmsgrad ? in.x.e[j] : in.v.e[j], part.k.b, k);
+      step.d.e[j] = step.started ? larger(bound, step.d.e[j]) : bound;
+    }
+    if constexpr (!Form::kSummed) {
+      const float own = step_part(in.m.e[j], part.k.c);
+      step.u.e[j] = step.started ? step.u.e[j] + own : own;
+    }
+  }
+  if (Form::kGradients && part.present) {
+    store<kN>(part.v + e, in.v);
+    if constexpr (!Form::kSummed) store<kN>(part.m + e, in.m);
+    if constexpr (Form::kAmsgrad && !Form::kSummed) store<kN>(part.x + e, in.x);
+    step.opened = true;
+  }
+  step.started = true;
+}
+
+/// Step 7, once U and D are complete.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, const Run& run, std::uint32_t e) {
+  const GroupElements& k = run.group;
+  Lanes<kN> out;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    const float u = Form::kSummed ? step_part(step.sum.e[j], run.shared.c) : step.u.e[j];
+    const bool one_x = Form::kSummed && Form::kAmsgrad;
+    const float d = one_x ? denominator(step.largest.e[j], run.shared.b, k) : step.d.e[j];
+    out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], u, d, k) : moved<false>(theta.e[j], u, d, k);
+  }
+  if constexpr (Form::kSummed && Form::kGradients) store<kN>(run.sum + e, step.sum);
+  if constexpr (Form::kSummed && Form::kAmsgrad) store<kN>(run.sum_x + e, step.largest);
+  store<kN>(run.theta + e, out);
+}
+
+/// Elements e .. e + kN with every term's part at hand: all loads first.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void update_unrolled(const Run& run, const Part* parts, std::uint32_t e) {
+  Loads<kN> in[Form::kTerms];
+#pragma unroll
+  for (std::uint32_t i = 0; i < Form::kTerms; ++i) load_part<Form, kN>(in[i], parts[i], e);
+  Step<kN> step;
+  step.opened = step.started = false;
+  if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
+  if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
+  const Lanes<kN> theta = load<kN>(run.theta + e);
+#pragma unroll
+  for (std::uint32_t i = 0; i < Form::kTerms; ++i) add_part<Form, kN>(step, in[i], theta, parts[i], run, e);
+  move<Form, kN>(step, theta, run, e);
+}
+
+/// The same for any number of terms, one after another.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void update_looped(const Tables& tables, const Call& call, const Chunk& chunk,
+                                              std::uint64_t open, const Run& run, std::uint32_t e) {
+  Step<kN> step;
+  step.opened = step.started = false;
+  if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
+  if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
+  const Lanes<kN> theta = load<kN>(run.theta + e);
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Part part = make_part<Form>(tables, call, term, chunk, open);
+    Loads<kN> in;
+    load_part<Form, kN>(in, part, e);
+    add_part<Form, kN>(step, in, theta, part, run, e);
+  }
+  move<Form, kN>(step, theta, run, e);
+}
+
+/// Whether all gradients of the tensor meet the boundaries of θ, and whether there is any; for any number of terms.
+/// The same answer in every thread.
+template <class Form>
+__device__ inline bool survey(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open,
+                              Run& run) {
+  int present = 0;
+  int misaligned = 0;
+  for (std::uint32_t term = threadIdx.x; term < tables.term_count; term += kUpdateThreads) {
+    if (!takes_part(tables.terms[term].clocks[chunk.tensor], open)) continue;
+    present = 1;
+    if constexpr (Form::kGradients) {
+      misaligned |= short_of_boundary(gradient_of(tables, call, term, chunk.tensor)) != run.head;
+    }
+  }
+  run.aligned = __syncthreads_or(misaligned) == 0;
+  return __syncthreads_or(present) != 0;
+}
+
+/// The same from the parts of all terms.
+template <class Form>
+__device__ inline bool survey(const Part* parts, Run& run) {
+  bool present = false;
+#pragma unroll
+  for (std::uint32_t i = 0; i < Form::kTerms; ++i) {
+    if (!parts[i].present) continue;
+    present = true;
+    if (Form::kGradients && short_of_boundary(parts[i].g) != run.head) run.aligned = false;
+  }
+  return present;
+}
+
+/// Calls four(e) for vectors that begin on a boundary, one(e) for the elements before and behind them; one(e) for all
+/// where arrays do not agree on the boundaries.
+template <class One, class FourAtOnce>
+__device__ __forceinline__ void for_elements(const Run& run, const One& one, const FourAtOnce& four) {
+  if (!run.aligned) {
+    for (std::uint32_t e = threadIdx.x; e < run.count; e += kUpdateThreads) one(e);
+    return;
+  }
+  const std::uint32_t head = run.head < run.count ? run.head : run.count;
+  const std::uint32_t vectors = (run.count - head) / kVector;
+  for (std::uint32_t k = threadIdx.x; k < vectors; k += kUpdateThreads) four(head + k * kVector);
+  const std::uint32_t tail = head + vectors * kVector;
+  const std::uint32_t k = threadIdx.x;
+  if (k < head) one(k);
+  if (tail + k < run.count) one(tail + k);
+}
+
+template <class Form>
+__device__ inline void update_chunk(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open) {
+  Run run = make_run(tables, chunk);
+  if constexpr (Form::kTerms == 0) {
+    if (!survey<Form>(tables, call, chunk, open, run)) return;
+    for_elements(
+        run, [&](std::uint32_t e) { update_looped<Form, 1>(tables, call, chunk, open, run, e); },
+        [&](std::uint32_t e) { update_looped<Form, kVector>(tables, call, chunk, open, run, e); });
+  } else {
+    // Once per block: as registers of every thread, the addresses alone would take a hundred.
+    MTADAM_SHARED(Part, parts, Form::kTerms);
+    if (threadIdx.x < Form::kTerms) parts[threadIdx.x] = make_part<Form>(tables, call, threadIdx.x, chunk, open);
+    __syncthreads();
+    if (!survey<Form>(parts, run)) return;
+    for_elements(
+        run, [&](std::uint32_t e) { update_unrolled<Form, 1>(run, parts, e); },
+        [&](std::uint32_t e) { update_unrolled<Form, kVector>(run, parts, e); });
+  }
+}
+
+/// Step 6 for kN elements of one term that brings a gradient.
+template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
+__device__ __forceinline__ void moments_elements(const Run& run, const Part& part, bool opens, std::uint32_t e) {
+  const GroupElements& k = run.group;
+  const Lanes<kN> g = load<kN>(part.g + e);
+  Lanes<kN> v = load<kN>(part.v + e);
+  Lanes<kN> m = load<kN>((kSummed ? run.sum : part.m) + e);
+  Lanes<kN> x{};
+  // The shared x takes its share of v in the update.
+  if constexpr (kAmsgrad && !kSummed) x = load<kN>(part.x + e);
+  Lanes<kN> theta{};
+  if (k.coupled != 0) theta = load<kN>(run.theta + e);
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    const float ghat = gradient(g.e[j], theta.e[j], part.k.f, k);
+    v.e[j] = second_moment(v.e[j], ghat, k);
+    if constexpr (kSummed) {
+      m.e[j] = added_to_sum(opens ? decayed_sum(m.e[j], k) : m.e[j], ghat, k);
+    } else {
+      m.e[j] = first_moment(m.e[j], ghat, k);
+      if constexpr (kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+    }
+  }
+  store<kN>(part.v + e, v);
+  store<kN>((kSummed ? run.sum : part.m) + e, m);
+  if constexpr (kAmsgrad && !kSummed) store<kN>(part.x + e, x);
+}
+
+template <bool kSummed, bool kAmsgrad>
+__device__ inline void moments_chunk(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open) {
+  const Part part = make_part<UpdateForm<1, kSummed, kAmsgrad, true>>(tables, call, call.first, chunk, open);
+  if (!part.present) return;
+  Run run = make_run(tables, chunk);
+  run.aligned = short_of_boundary(part.g) == run.head;
+  const bool opens = kSummed && tables.shared.opener[chunk.tensor] == call.first;
+  for_elements(
+      run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, opens, e); },
+      [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, opens, e); });
+}
+
+}  // namespace update
+
+/// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
+/// kUpdateThreads. Chunks are taken from the last to the first: the gradients that the norms read last are still in
+/// the second-level cache.
+template <class Form>
+__global__ void __launch_bounds__(kUpdateThreads) update_kernel(Tables tables, Call call) {
+  const std::uint64_t open = *tables.shared.step;
+  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
+    update::update_chunk<Form>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);
+    __syncthreads();  // before the next chunk's parts take the place of these
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence();
+  // The last block to end ends the step: every other has read its number.
+  if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
+    tables.shared.tickets[tables.layer_count] = 0;
+    *tables.shared.step = open + 1;
+  }
+}
+
+/// Steps 5 and 6 for one term (call.count is 1).
+template <bool kSummed, bool kAmsgrad>
+__global__ void __launch_bounds__(kUpdateThreads) moments_kernel(Tables tables, Call call) {
+  const std::uint64_t open = *tables.shared.step;
+  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
+    update::moments_chunk<kSummed, kAmsgrad>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);
+  }
+}
+
+}  // namespace mtadam::kernels
