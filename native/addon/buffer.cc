@@ -38,14 +38,14 @@ void Buffer::upload(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   const std::byte* const from = address(info[0], bytes);
   std::byte* const to = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device_->write(to, from, bytes); });
+  guarded(info.Env(), [&] { device_->write(to, from, bytes, nullptr); });
 }
 
 void Buffer::download(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   std::byte* const to = address(info[0], bytes);
   const std::byte* const from = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device_->read(to, from, bytes); });
+  guarded(info.Env(), [&] { device_->read(to, from, bytes, nullptr); });
 }
 
 // (array of one element): every element becomes that one.
@@ -53,7 +53,7 @@ void Buffer::fill(const Napi::CallbackInfo& info) {
   const std::size_t element = info[0].As<Napi::TypedArray>().ByteLength();
   std::uint64_t pattern = 0;
   std::memcpy(&pattern, address(info[0], element), element);
-  if (memory_ != nullptr) guarded(info.Env(), [&] { device_->fill(memory_->data(), pattern, element, size_); });
+  if (memory_ != nullptr) guarded(info.Env(), [&] { device_->fill(memory_->data(), pattern, element, size_, nullptr); });
 }
 
 void Buffer::dispose(const Napi::CallbackInfo&) { release(); }

@@ -36,7 +36,7 @@ void Device::add(const Napi::CallbackInfo& info) {
   const std::size_t count = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value());
   float* const target = reinterpret_cast<float*>(address(info[0], count * sizeof(float)));
   const float* const source = reinterpret_cast<const float*>(address(info[1], count * sizeof(float)));
-  get()->add(target, source, count);
+  get()->add(target, source, count, nullptr);
 }
 
 void Device::dispose(const Napi::CallbackInfo&) { device_.reset(); }

@@ -158,15 +158,15 @@ CpuDevice::CpuDevice(unsigned threads, const std::string& instruction_set)
 
 std::unique_ptr<Memory> CpuDevice::allocate(std::size_t bytes) { return allocate_host(bytes); }
 
-void CpuDevice::write(void* to, const void* from, std::size_t bytes) {
+void CpuDevice::write(void* to, const void* from, std::size_t bytes, Stream) {
   if (bytes != 0) std::memcpy(to, from, bytes);
 }
 
-void CpuDevice::read(void* to, const void* from, std::size_t bytes) {
+void CpuDevice::read(void* to, const void* from, std::size_t bytes, Stream) {
   if (bytes != 0) std::memcpy(to, from, bytes);
 }
 
-void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) {
+void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream) {
   std::byte* const target = static_cast<std::byte*>(to);
   // Double what is filled already: a handful of long copies whatever the element.
   std::size_t filled = std::min(element, bytes);
@@ -193,7 +193,7 @@ void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Bo
   });
 }
 
-void CpuDevice::norms(const Tables& tables, const Call& call) {
+void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto sum_range = [&](const ChunkRange& range) {
     const std::uint64_t slot = tables.tensors[range.tensor].slot + range.first / kChunkElements;
@@ -218,7 +218,7 @@ void CpuDevice::norms(const Tables& tables, const Call& call) {
              });
 }
 
-void CpuDevice::moments(const Tables& tables, const Call& call) {
+void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto moments_of_range = [&](const ChunkRange& range) {
     const TensorRun run = tensor_run(tables, range);
@@ -233,11 +233,11 @@ void CpuDevice::moments(const Tables& tables, const Call& call) {
              [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, moments_of_range); });
 }
 
-void CpuDevice::update(const Tables& tables) { update(tables, nullptr); }
+void CpuDevice::update(const Tables& tables, Stream) { update_from(tables, nullptr); }
 
-void CpuDevice::update(const Tables& tables, const Call& call) { update(tables, &call); }
+void CpuDevice::update(const Tables& tables, const Call& call, Stream) { update_from(tables, &call); }
 
-void CpuDevice::update(const Tables& tables, const Call* call) {
+void CpuDevice::update_from(const Tables& tables, const Call* call) {
   const Loops& loops = *set_.loops;
   const auto update_of_range = [&](const ChunkRange& range) { update_range(loops, tables, call, range); };
   for_blocks(tables.chunk_count, tables.element_count * tables.term_count,
@@ -245,7 +245,7 @@ void CpuDevice::update(const Tables& tables, const Call* call) {
   *tables.shared.step += 1;
 }
 
-void CpuDevice::add(float* target, const float* source, std::uint64_t count) {
+void CpuDevice::add(float* target, const float* source, std::uint64_t count, Stream) {
   const Loops& loops = *set_.loops;
   const std::uint64_t chunks = (count + kChunkElements - 1) / kChunkElements;
   for_blocks(chunks, count, [&](std::uint64_t first, std::uint64_t last) {

@@ -19,19 +19,20 @@ class CpuDevice final : public Device {
   const char* instruction_set() const { return set_.name; }
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
-  void write(void* to, const void* from, std::size_t bytes) override;
-  void read(void* to, const void* from, std::size_t bytes) override;
-  void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) override;
-  void norms(const Tables& tables, const Call& call) override;
-  void moments(const Tables& tables, const Call& call) override;
-  void update(const Tables& tables) override;
-  void update(const Tables& tables, const Call& call) override;
-  void add(float* target, const float* source, std::uint64_t count) override;
+  void write(void* to, const void* from, std::size_t bytes, Stream stream) override;
+  void read(void* to, const void* from, std::size_t bytes, Stream stream) override;
+  void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
+  void join(Stream, Stream) override {}
+  void norms(const Tables& tables, const Call& call, Stream stream) override;
+  void moments(const Tables& tables, const Call& call, Stream stream) override;
+  void update(const Tables& tables, Stream stream) override;
+  void update(const Tables& tables, const Call& call, Stream stream) override;
+  void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
  private:
   template <class Body>
   void for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body);
-  void update(const Tables& tables, const Call* call);
+  void update_from(const Tables& tables, const Call* call);
 
   InstructionSet set_;
   ThreadPool pool_;

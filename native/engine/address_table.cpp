@@ -16,11 +16,11 @@ void AddressTable::set(std::uint32_t row, std::uint32_t column, float* address) 
   changed_[row] = true;
 }
 
-float* const* AddressTable::on_device(std::uint32_t first, std::uint32_t count) {
+float* const* AddressTable::on_device(std::uint32_t first, std::uint32_t count, Stream stream) {
   auto* const copy = reinterpret_cast<float**>(memory_->data());
   for (std::uint32_t row = first; row < first + count; ++row) {
     if (!changed_[row]) continue;
-    device_->write(copy + place(row, 0), addresses_.data() + place(row, 0), columns_ * sizeof(float*));
+    device_->write(copy + place(row, 0), addresses_.data() + place(row, 0), columns_ * sizeof(float*), stream);
     changed_[row] = false;
   }
   return copy + place(first, 0);

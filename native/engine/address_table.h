@@ -18,8 +18,8 @@ class AddressTable {
   float* get(std::uint32_t row, std::uint32_t column) const { return addresses_[place(row, column)]; }
   void set(std::uint32_t row, std::uint32_t column, float* address);
 
-  /// The rows first .. first + count on the device, as they are now.
-  float* const* on_device(std::uint32_t first, std::uint32_t count);
+  /// The rows first .. first + count on the device, as they are now for what comes next on `stream`.
+  float* const* on_device(std::uint32_t first, std::uint32_t count, Stream stream);
 
  private:
   std::size_t place(std::uint32_t row, std::uint32_t column) const {

@@ -26,7 +26,11 @@ class Memory {
   std::size_t size_;
 };
 
-/// What the engine asks of a device. Calls are ordered as made; a device may return before they are carried out.
+/// An order of work on a device, as the device names it (CUDA: a stream); null is the device's own. The CPU, where every
+/// call is done when it returns, has no other.
+using Stream = void*;
+
+/// What the engine asks of a device. Calls on one stream are carried out in order, perhaps after they have returned.
 class Device {
  public:
   Device() = default;
@@ -34,28 +38,32 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  /// Zeroed memory that starts on a page. Throws Error (OUT_OF_MEMORY).
+  /// Zeroed memory that starts on a page, or on 256 bytes where there are none; ready for any stream. Throws Error
+  /// (OUT_OF_MEMORY).
   virtual std::unique_ptr<Memory> allocate(std::size_t bytes) = 0;
   /// Host to device. The source may be reused when the call returns.
-  virtual void write(void* to, const void* from, std::size_t bytes) = 0;
-  /// Device to host, after all that was ordered before; the target is complete when the call returns.
-  virtual void read(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void write(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
+  /// Device to host; the target is complete when the call returns.
+  virtual void read(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
 
   /// Fills with the first `element` bytes of `pattern` (1, 2, 4 or 8), over and over; `bytes` is a multiple of it.
-  virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes) = 0;
+  virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) = 0;
+  /// What comes next on `later` waits for what is on `earlier` now.
+  virtual void join(Stream earlier, Stream later) = 0;
+
 
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
-  virtual void norms(const Tables& tables, const Call& call) = 0;
+  virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;
   /// Steps 5 and 6 for the call's terms; norms() has run for the same call.
-  virtual void moments(const Tables& tables, const Call& call) = 0;
+  virtual void moments(const Tables& tables, const Call& call, Stream stream) = 0;
   /// Step 7 from the moments, and the end of the step.
-  virtual void update(const Tables& tables) = 0;
+  virtual void update(const Tables& tables, Stream stream) = 0;
   /// Steps 5 to 7 in one pass over all terms' gradients, and the end of the step; the same bits as moments() and
   /// then update(). norms() has run for the same call.
-  virtual void update(const Tables& tables, const Call& call) = 0;
+  virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
   /// target[k] += source[k], in float32.
-  virtual void add(float* target, const float* source, std::uint64_t count) = 0;
+  virtual void add(float* target, const float* source, std::uint64_t count, Stream stream) = 0;
 };
 
 }  // namespace mtadam

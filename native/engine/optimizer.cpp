@@ -23,14 +23,14 @@ template <class T>
 T* upload(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
   memory.push_back(device.allocate(values.size() * sizeof(T)));
   T* const place = reinterpret_cast<T*>(memory.back()->data());
-  device.write(place, values.data(), values.size() * sizeof(T));
+  device.write(place, values.data(), values.size() * sizeof(T), nullptr);
   return place;
 }
 
 template <class T>
-std::vector<T> download(Device& device, const T* from, std::size_t count) {
+std::vector<T> download(Device& device, const T* from, std::size_t count, Stream stream) {
   std::vector<T> values(count);
-  device.read(values.data(), from, count * sizeof(T));
+  device.read(values.data(), from, count * sizeof(T), stream);
   return values;
 }
 
@@ -47,7 +47,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.chunks = upload(*device_, memory_, layout_.chunks());
   tables_.layers = upload(*device_, memory_, layout_.layers());
   tables_.members = upload(*device_, memory_, layout_.members());
-  tables_.parameters = parameters_->on_device(0, 1);
+  tables_.parameters = parameters_->on_device(0, 1, nullptr);
   tables_.terms = upload(*device_, memory_, state_.terms());
   tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
   place_values();
@@ -102,40 +102,52 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
-Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale) {
+// Calls on one optimizer follow each other whatever streams they come on.
+void Optimizer::continue_on(Stream stream) {
+  if (stream == stream_) return;
+  device_->join(stream_, stream);
+  stream_ = stream;
+}
+
+Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
+                        Stream stream) {
+  continue_on(stream);
   set_values(0, std::vector<double>{gradient_scale});
-  if (values_changed_) device_->write(values_memory_->data(), values_.data(), values_.size());
+  if (values_changed_) device_->write(values_memory_->data(), values_.data(), values_.size(), stream);
   values_changed_ = false;
-  return {gradients.on_device(first, count), first, count};
+  return {gradients.on_device(first, count, stream), first, count};
 }
 
-void Optimizer::step(AddressTable& gradients, double gradient_scale) {
-  const Call all = prepare(gradients, 0, options_.terms, gradient_scale);
-  device_->norms(tables_, all);
-  device_->update(tables_, all);
+void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
+  const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
+  device_->norms(tables_, all, stream);
+  device_->update(tables_, all, stream);
 }
 
-void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale) {
-  const Call one = prepare(gradients, term, 1, gradient_scale);
-  device_->norms(tables_, one);
-  device_->moments(tables_, one);
+void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
+  const Call one = prepare(gradients, term, 1, gradient_scale, stream);
+  device_->norms(tables_, one, stream);
+  device_->moments(tables_, one, stream);
 }
 
-void Optimizer::update() { device_->update(tables_); }
+void Optimizer::update(Stream stream) {
+  continue_on(stream);
+  device_->update(tables_, stream);
+}
 
 std::vector<Balance> Optimizer::balances(std::uint32_t term) const {
-  return download(*device_, state_.terms()[term].balance, layout_.layer_count());
+  return download(*device_, state_.terms()[term].balance, layout_.layer_count(), stream_);
 }
 
 void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
   std::vector<Balance> balances;
   balances.reserve(saved.size());
   for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});
-  device_->write(state_.terms()[term].balance, balances.data(), balances.size() * sizeof(Balance));
+  device_->write(state_.terms()[term].balance, balances.data(), balances.size() * sizeof(Balance), stream_);
 }
 
 std::vector<Clock> Optimizer::clocks(std::uint32_t term) const {
-  return download(*device_, state_.terms()[term].clocks, layout_.tensor_count());
+  return download(*device_, state_.terms()[term].clocks, layout_.tensor_count(), stream_);
 }
 
 void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved) {
@@ -143,7 +155,7 @@ void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>
 }
 
 std::vector<Clock> Optimizer::shared_clocks() const {
-  return download(*device_, state_.shared().clocks, layout_.tensor_count());
+  return download(*device_, state_.shared().clocks, layout_.tensor_count(), stream_);
 }
 
 void Optimizer::restore_shared_clocks(const std::vector<SavedClock>& saved) {
@@ -161,8 +173,8 @@ void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::ve
     restored.push_back({clock.t, clock.p1, clock.p2, 0});
     derived.push_back({0, 0, static_cast<float>(std::sqrt(1 - clock.p2))});
   }
-  device_->write(clocks, restored.data(), restored.size() * sizeof(Clock));
-  device_->write(coefficients, derived.data(), derived.size() * sizeof(Coefficients));
+  device_->write(clocks, restored.data(), restored.size() * sizeof(Clock), stream_);
+  device_->write(coefficients, derived.data(), derived.size() * sizeof(Coefficients), stream_);
 }
 
 float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const {
@@ -185,11 +197,11 @@ float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t t
 }
 
 void Optimizer::read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) const {
-  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float));
+  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float), stream_);
 }
 
 void Optimizer::write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from) {
-  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float));
+  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float), stream_);
 }
 
 }  // namespace mtadam

@@ -59,12 +59,12 @@ class Optimizer {
   void set_weights(std::uint32_t first, const std::vector<double>& weights);
 
   /// A whole step. `gradients`: a row per term.
-  void step(AddressTable& gradients, double gradient_scale);
+  void step(AddressTable& gradients, double gradient_scale, Stream stream = nullptr);
   /// One term's part of a step; update() ends it.
-  void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale);
-  void update();
+  void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
+  void update(Stream stream = nullptr);
 
-  // The state, a piece at a time. `Plane::m` and `Plane::x` are the terms' own or, with first moments summed, the
+  // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with first moments summed, the
   // shared ones, for which `term` is ignored.
   std::vector<Balance> balances(std::uint32_t term) const;
   void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
@@ -76,7 +76,8 @@ class Optimizer {
   void write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from);
 
  private:
-  Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale);
+  Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream stream);
+  void continue_on(Stream stream);
   void place_values();
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
@@ -90,6 +91,7 @@ class Optimizer {
   std::unique_ptr<AddressTable> parameters_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
   Tables tables_{};
+  Stream stream_ = nullptr;  // that of the last call
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
   struct {

@@ -20,7 +20,7 @@ class AddressTableTest : public testing::Test {
   // Bytes that go to the device when these rows are used.
   std::size_t uploaded(std::uint32_t first, std::uint32_t count) {
     const std::size_t before = device_->written();
-    float* const* rows = table_.on_device(first, count);
+    float* const* rows = table_.on_device(first, count, nullptr);
     for (std::uint32_t row = 0; row < count; ++row) {
       for (std::uint32_t column = 0; column < kColumns; ++column) {
         EXPECT_EQ(rows[row * kColumns + column], table_.get(first + row, column)) << first + row << ", " << column;

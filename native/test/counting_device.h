@@ -16,18 +16,19 @@ class CountingDevice final : public Device {
     allocated_ += bytes;
     return allocate_host(bytes);
   }
-  void write(void* to, const void* from, std::size_t bytes) override {
+  void write(void* to, const void* from, std::size_t bytes, Stream) override {
     written_ += bytes;
     const std::byte* const source = static_cast<const std::byte*>(from);
     for (std::size_t k = 0; k < bytes; ++k) static_cast<std::byte*>(to)[k] = source[k];
   }
-  void read(void*, const void*, std::size_t) override {}
-  void fill(void*, std::uint64_t, std::size_t, std::size_t) override {}
-  void norms(const Tables&, const Call&) override {}
-  void moments(const Tables&, const Call&) override {}
-  void update(const Tables&) override {}
-  void update(const Tables&, const Call&) override {}
-  void add(float*, const float*, std::uint64_t) override {}
+  void read(void*, const void*, std::size_t, Stream) override {}
+  void fill(void*, std::uint64_t, std::size_t, std::size_t, Stream) override {}
+  void join(Stream, Stream) override {}
+  void norms(const Tables&, const Call&, Stream) override {}
+  void moments(const Tables&, const Call&, Stream) override {}
+  void update(const Tables&, Stream) override {}
+  void update(const Tables&, const Call&, Stream) override {}
+  void add(float*, const float*, std::uint64_t, Stream) override {}
 
   std::size_t allocated() const { return allocated_; }
   std::size_t written() const { return written_; }

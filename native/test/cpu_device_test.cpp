@@ -70,7 +70,7 @@ TEST(CpuDevice, FillsWithTheFirstBytesOfAPattern) {
     for (const std::size_t elements : {0u, 1u, 2u, 3u, 5u, 64u, 1000u}) {
       const std::size_t bytes = element * elements;
       std::vector<std::byte> memory(bytes + 1, untouched);
-      device.fill(memory.data(), kPattern, element, bytes);
+      device.fill(memory.data(), kPattern, element, bytes, nullptr);
       for (std::size_t k = 0; k < bytes; ++k) {
         ASSERT_EQ(memory[k], static_cast<std::byte>(kPattern >> (8 * (k % element)))) << element << ", " << k;
       }
@@ -92,7 +92,7 @@ TEST(CpuDevice, AddsOnAnyNumberOfThreads) {
       CpuDevice device(threads);
       GuardedFloats to(target, 3);
       GuardedFloats from(source, 1);
-      device.add(to.data(), from.data(), count);
+      device.add(to.data(), from.data(), count, nullptr);
       EXPECT_TRUE(same_bits(expected, to.values())) << count << ", " << threads << " threads";
       EXPECT_TRUE(to.borders_intact());
     }
