@@ -43,7 +43,7 @@ export class DeviceBuffer<D extends DType = DType> {
   /** @internal */
   static allocate(device: Device, length: unknown, dtype: DType): DeviceBuffer {
     if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0 || length > MAX_LENGTH) {
-      throw mustBe("LENGTH", "length", `be a whole number from 0 to 2**43`, length);
+      throw mustBe("LENGTH", "length", `be a whole number from 0 to 2**40`, length);
     }
     return new DeviceBuffer(token, device, dtype, length);
   }
@@ -131,4 +131,4 @@ export class DeviceBuffer<D extends DType = DType> {
 }
 
 // As in native/engine/layout.cpp.
-const MAX_LENGTH = 2 ** 43;
+const MAX_LENGTH = 2 ** 40;

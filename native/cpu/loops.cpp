@@ -197,12 +197,11 @@ void tile_term(const TensorRun& run, const TermRun& term, float* d, float* u) {
 
 template <bool kGradient, bool kSummed, bool kAmsgrad, bool kCoupled>
 void tile(const TensorRun& run, const TermRun& term, const TilePass& pass) {
-  if (pass.opens && pass.first) {
+  // What comes first of all also opens the step, if it brings a gradient.
+  if (pass.first) {
     tile_term<kGradient, kSummed, kAmsgrad, kCoupled, true, true>(run, term, pass.d, pass.u);
   } else if (pass.opens) {
     tile_term<kGradient, kSummed, kAmsgrad, kCoupled, true, false>(run, term, pass.d, pass.u);
-  } else if (pass.first) {
-    tile_term<kGradient, kSummed, kAmsgrad, kCoupled, false, true>(run, term, pass.d, pass.u);
   } else {
     tile_term<kGradient, kSummed, kAmsgrad, kCoupled, false, false>(run, term, pass.d, pass.u);
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <system_error>
 
-#include "cpu/float_environment.h"
+#include "engine/float_environment.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #  include <immintrin.h>

@@ -10,8 +10,9 @@ namespace {
 
 constexpr std::uint64_t kLineElements = 16;  // 64 bytes of float32
 
-// Far beyond any machine's memory, and small enough that no sum of offsets below can overflow.
-constexpr std::uint64_t kMaxLength = std::uint64_t{1} << 43;
+// 4 TB of float32: beyond any device's memory, and small enough that no sum of offsets below can overflow and that the
+// chunk table of a model which is only described stays small.
+constexpr std::uint64_t kMaxLength = std::uint64_t{1} << 40;
 
 std::uint64_t chunks_of(std::uint64_t length) { return (length + kChunkElements - 1) / kChunkElements; }
 
@@ -26,7 +27,7 @@ Layout::Layout(const std::vector<ParameterShape>& parameters) {
   tensors_.reserve(parameters.size());
   for (const ParameterShape& shape : parameters) {
     if (plane_elements_ > kMaxLength || shape.length > kMaxLength - plane_elements_) {
-      throw Error("LENGTH", "`parameters` must have fewer than 2**43 elements together.");
+      throw Error("LENGTH", "`parameters` must have at most 2**40 elements together.");
     }
     tensors_.push_back({shape.length, plane_elements_ + shape.phase, 0, chunk_count, shape.layer, shape.group});
     plane_elements_ += whole_lines(shape.length + shape.phase);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/float_environment.h"
+
 namespace mtadam {
 namespace {
 
@@ -86,6 +88,7 @@ void Optimizer::set_values(std::size_t place, const std::vector<T>& values) {
 }
 
 void Optimizer::set_groups(const std::vector<GroupOptions>& groups) {
+  const DefaultFloatEnvironment environment;
   std::vector<Group> scalars;
   std::vector<GroupElements> elements;
   scalars.reserve(groups.size());
@@ -165,6 +168,7 @@ void Optimizer::restore_shared_clocks(const std::vector<SavedClock>& saved) {
 // b follows from P₂ alone and is read before the clock advances again (a summed step looks at the terms that are
 // absent now); f and c are written when it does.
 void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved) {
+  const DefaultFloatEnvironment environment;
   std::vector<Clock> restored;
   std::vector<Coefficients> derived;
   restored.reserve(saved.size());

@@ -15,6 +15,10 @@ namespace mtadam::kernels {
 
 constexpr std::uint32_t kNormThreads = 128;
 
+/// Blocks that a multiprocessor must hold: 64 registers a thread, and 128 KB of loads in flight. Left to itself, the
+/// compiler takes fewer registers on some architectures and spills.
+constexpr std::uint32_t kNormBlocks = 8;
+
 namespace norms {
 
 constexpr std::uint32_t kSegments = kChunkElements / kSegmentElements;
@@ -157,7 +161,7 @@ __device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expecte
 }  // namespace norms
 
 /// Any grid of blocks of kNormThreads.
-__global__ void __launch_bounds__(kNormThreads) norms_kernel(Tables tables, Call call) {
+__global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables tables, Call call) {
   const std::uint64_t sums = tables.chunk_count * call.count;
   for (std::uint64_t item = blockIdx.x; item < sums; item += gridDim.x) {
     // The terms of a chunk one after another, so that layers end in the order in which they begin.

@@ -19,6 +19,16 @@ constexpr std::uint32_t kUpdateThreads = 256;
 /// Up to this many terms are unrolled; beyond it a loop takes one after another.
 constexpr std::uint32_t kMaxUnrolled = 8;
 
+/// Blocks that a multiprocessor must be able to hold for a thread that reads `loads` vectors at once. It sets the
+/// registers that the compiler may take: as many as the loads in flight need. Left to itself, it takes fewer on some
+/// architectures and spills.
+constexpr std::uint32_t blocks_for(std::uint32_t loads) {
+  constexpr std::uint32_t kRegisters = 65536 / kUpdateThreads;
+  constexpr std::uint32_t kBeside = 64;
+  const std::uint32_t blocks = kRegisters / (kBeside + loads * kVector);
+  return blocks == 0 ? 1 : blocks;
+}
+
 /// What is fixed when an update kernel is compiled.
 template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
 struct UpdateForm {
@@ -26,6 +36,10 @@ struct UpdateForm {
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
+  /// Vectors of all unrolled terms that a thread has in flight.
+  static constexpr std::uint32_t kLoads =
+      (kTermCount == 0 ? 1 : kTermCount) * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
+                                            (kAmsgradOn && !kSummedMoments && kWithGradients ? 1 : 0));
 };
 
 namespace update {
@@ -225,17 +239,18 @@ __device__ __forceinline__ void update_unrolled(const Run& run, const Part* part
   move<Form, kN>(step, theta, run, e);
 }
 
-/// The same for any number of terms, one after another.
-template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void update_looped(const Tables& tables, const Call& call, const Chunk& chunk,
-                                              std::uint64_t open, const Run& run, std::uint32_t e) {
+/// The same for any number of terms, one after another. `part_of(i)` is the i-th term's part.
+template <class Form, std::uint32_t kN, class PartOf>
+__device__ __forceinline__ void update_looped(const Run& run, std::uint32_t terms, const PartOf& part_of,
+                                              std::uint32_t e) {
   Step<kN> step;
   step.opened = step.started = false;
   if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
   if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
   const Lanes<kN> theta = load<kN>(run.theta + e);
-  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    const Part part = make_part<Form>(tables, call, term, chunk, open);
+#pragma unroll 1
+  for (std::uint32_t i = 0; i < terms; ++i) {
+    const Part& part = part_of(i);
     Loads<kN> in;
     load_part<Form, kN>(in, part, e);
     add_part<Form, kN>(step, in, theta, part, run, e);
@@ -296,17 +311,20 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
   Run run = make_run(tables, chunk);
   if constexpr (Form::kTerms == 0) {
     if (!survey<Form>(tables, call, chunk, open, run)) return;
+    const auto part_of = [&](std::uint32_t i) { return make_part<Form>(tables, call, i, chunk, open); };
     for_elements(
-        run, [&](std::uint32_t e) { update_looped<Form, 1>(tables, call, chunk, open, run, e); },
-        [&](std::uint32_t e) { update_looped<Form, kVector>(tables, call, chunk, open, run, e); });
+        run, [&](std::uint32_t e) { update_looped<Form, 1>(run, tables.term_count, part_of, e); },
+        [&](std::uint32_t e) { update_looped<Form, kVector>(run, tables.term_count, part_of, e); });
   } else {
     // Once per block: as registers of every thread, the addresses alone would take a hundred.
     MTADAM_SHARED(Part, parts, Form::kTerms);
     if (threadIdx.x < Form::kTerms) parts[threadIdx.x] = make_part<Form>(tables, call, threadIdx.x, chunk, open);
     __syncthreads();
     if (!survey<Form>(parts, run)) return;
+    // Single elements are few, and unrolled they would double the code.
+    const auto part_of = [&](std::uint32_t i) -> const Part& { return parts[i]; };
     for_elements(
-        run, [&](std::uint32_t e) { update_unrolled<Form, 1>(run, parts, e); },
+        run, [&](std::uint32_t e) { update_looped<Form, 1>(run, Form::kTerms, part_of, e); },
         [&](std::uint32_t e) { update_unrolled<Form, kVector>(run, parts, e); });
   }
 }
@@ -357,7 +375,7 @@ __device__ inline void moments_chunk(const Tables& tables, const Call& call, con
 /// kUpdateThreads. Chunks are taken from the last to the first: the gradients that the norms read last are still in
 /// the second-level cache.
 template <class Form>
-__global__ void __launch_bounds__(kUpdateThreads) update_kernel(Tables tables, Call call) {
+__global__ void __launch_bounds__(kUpdateThreads, blocks_for(Form::kLoads)) update_kernel(Tables tables, Call call) {
   const std::uint64_t open = *tables.shared.step;
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
     update::update_chunk<Form>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);
@@ -375,7 +393,7 @@ __global__ void __launch_bounds__(kUpdateThreads) update_kernel(Tables tables, C
 
 /// Steps 5 and 6 for one term (call.count is 1).
 template <bool kSummed, bool kAmsgrad>
-__global__ void __launch_bounds__(kUpdateThreads) moments_kernel(Tables tables, Call call) {
+__global__ void __launch_bounds__(kUpdateThreads, blocks_for(4)) moments_kernel(Tables tables, Call call) {
   const std::uint64_t open = *tables.shared.step;
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
     update::moments_chunk<kSummed, kAmsgrad>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);

@@ -128,18 +128,41 @@ TEST(Layout, PlacesTensorsBeyondThirtyTwoBits) {
   EXPECT_EQ(static_cast<std::uint64_t>(last.index) * kChunkElements, kHuge);
 }
 
+// 16-byte accesses to θ and to its moments begin at the same element wherever θ lies.
+TEST(Layout, PlacesATensorAsFarPastABoundaryAsItsParameters) {
+  for (const std::uint64_t length : {0, 1, 13, 15, 16, 4097}) {
+    const Layout layout({{length, 0, 0, 3}, {length, 1, 0, 0}, {length, 2, 0, 1}, {length, 3, 0, 2}, {5, 4, 0, 3}});
+    expect_chunks_cover(layout);
+    const std::vector<std::uint64_t> phases{3, 0, 1, 2, 3};
+    std::uint64_t end = 0;
+    for (std::size_t k = 0; k < phases.size(); ++k) {
+      const Tensor& tensor = layout.tensors()[k];
+      EXPECT_EQ(tensor.plane % 4, phases[k]);
+      EXPECT_GE(tensor.plane / 16 * 16, end) << "shares a line with the tensor before";
+      end = tensor.plane + tensor.length;
+    }
+    EXPECT_GE(layout.plane_elements(), end);
+    EXPECT_EQ(layout.plane_elements() % 16, 0u);
+  }
+}
+
+TEST(Layout, NamesTheLayersWithoutElements) {
+  const Layout layout({{0, 0, 0}, {7, 1, 0}, {0, 1, 0}, {0, 2, 0}, {0, 0, 0}, {0, 3, 0}, {1, 3, 0}});
+  EXPECT_EQ(layout.empty_layers(), (std::vector<std::uint32_t>{0, 2}));
+}
+
 TEST(Layout, RefusesLengthsThatNothingCanHold) {
   constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
   constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
   for (const std::vector<std::uint64_t>& lengths :
        std::vector<std::vector<std::uint64_t>>{{kMost},
                                                {kMost - 4094},
-                                               {std::uint64_t{1} << 44},
-                                               {(std::uint64_t{1} << 43) + 1},
+                                               {std::uint64_t{1} << 41},
+                                               {(std::uint64_t{1} << 40) + 1},
                                                {kHalf, kHalf},  // together 0 in 64 bits
                                                {16, kMost - 15},
-                                               {std::uint64_t{1} << 42, (std::uint64_t{1} << 42) + 1},
-                                               {std::uint64_t{1} << 42, std::uint64_t{1} << 42, 1}}) {
+                                               {std::uint64_t{1} << 39, (std::uint64_t{1} << 39) + 1},
+                                               {std::uint64_t{1} << 39, std::uint64_t{1} << 39, 1}}) {
     try {
       untagged(lengths);
       FAIL() << "accepted " << lengths[0];

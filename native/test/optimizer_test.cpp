@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cfenv>
 #include <limits>
 #include <optional>
 #include <string>
@@ -118,6 +119,19 @@ TEST(Optimizer, GivesTheSameBitsToTwoThatShareADevice) {
   EXPECT_TRUE(same_state(expected, by_steps(here, steps)));
   other.join();
   EXPECT_TRUE(same_state(expected, from_there));
+}
+
+TEST(Optimizer, GivesTheSameBitsToACallerThatRoundsUpwards) {
+  Random random(26);
+  const Model model = random_model(random, kSmall, 3);
+  const std::vector<Gradients> steps = random_steps(random, model, 3);
+  Training usual(model, 2);
+  const Snapshot expected = by_steps(usual, steps);
+  std::fesetround(FE_UPWARD);
+  Training rounding(model, 2);
+  for (const Gradients& gradients : steps) rounding.step(gradients);
+  std::fesetround(FE_TONEAREST);
+  EXPECT_TRUE(same_state(expected, rounding.snapshot()));
 }
 
 #if defined(__x86_64__) || defined(_M_X64)

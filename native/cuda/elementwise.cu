@@ -1,0 +1,40 @@
+#include "kernels/elementwise.cuh"
+
+#include "cuda/errors.h"
+#include "cuda/grid.h"
+#include "cuda/kernels.h"
+
+namespace mtadam::cuda {
+namespace {
+
+constexpr unsigned kThreads = kernels::kElementwiseThreads;
+
+dim3 grid_of(std::uint64_t count) { return grid_for((count + kThreads - 1) / kThreads); }
+
+template <class T>
+void fill(void* to, std::uint64_t pattern, std::uint64_t count, cudaStream_t stream) {
+  check(launch_kernel(&kernels::fill_kernel<T>, grid_of(count), kThreads, stream, static_cast<T*>(to),
+                      static_cast<T>(pattern), count),
+        "fill_kernel");
+}
+
+}  // namespace
+
+void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream) {
+  check(launch_kernel(&kernels::add_kernel, grid_of(count), kThreads, stream, target, source, count), "add_kernel");
+}
+
+void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream) {
+  switch (element) {
+    case 1:
+      return fill<std::uint8_t>(to, pattern, count, stream);
+    case 2:
+      return fill<std::uint16_t>(to, pattern, count, stream);
+    case 4:
+      return fill<std::uint32_t>(to, pattern, count, stream);
+    default:
+      return fill<std::uint64_t>(to, pattern, count, stream);
+  }
+}
+
+}  // namespace mtadam::cuda

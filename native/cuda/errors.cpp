@@ -1,0 +1,61 @@
+#include "cuda/errors.h"
+
+namespace mtadam::cuda {
+namespace {
+
+// The code that a user can act on.
+const char* code_of(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return "OUT_OF_MEMORY";
+    case cudaErrorInsufficientDriver:
+      return "DRIVER";
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+      return "NO_DEVICE";
+    default:
+      return "CUDA";
+  }
+}
+
+// Errors after which every further call on the device fails, whoever made it: most of them come from a kernel, perhaps
+// one launched long ago, that touched memory which is no longer there.
+bool is_sticky(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorLaunchTimeout:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::string sentence(cudaError_t error, const char* operation) {
+  if (error == cudaErrorMemoryAllocation) return "There is not enough memory on the CUDA device.";
+  std::string text = std::string("`") + operation + "` failed with " + cudaGetErrorName(error);
+  if (is_sticky(error)) {
+    return text +
+           ": a kernel faulted, most likely on memory freed after it was given to the optimizer, and the device " +
+           "cannot be used by this process any more.";
+  }
+  return text + " (" + cudaGetErrorString(error) + ").";
+}
+
+}  // namespace
+
+CudaError::CudaError(cudaError_t error, const char* operation)
+    : Error(code_of(error), sentence(error, operation)), cuda_error_(cudaGetErrorName(error)), operation_(operation) {}
+
+void check(cudaError_t error, const char* operation) {
+  if (error == cudaSuccess) return;
+  // An error of this call alone must not be found again by the user's own check of the last error.
+  if (!is_sticky(error)) cudaGetLastError();
+  throw CudaError(error, operation);
+}
+
+}  // namespace mtadam::cuda

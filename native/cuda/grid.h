@@ -1,0 +1,17 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/runtime.h"
+
+namespace mtadam::cuda {
+
+/// A grid with a block for each of `items`, as far as a grid goes: kernels take several in turn beyond it. At least one
+/// block, since a kernel may have something to do besides.
+inline dim3 grid_for(std::uint64_t items) {
+  constexpr std::uint64_t kMaxBlocks = 0x7fffffff;
+  return dim3(static_cast<unsigned>(std::clamp<std::uint64_t>(items, 1, kMaxBlocks)));
+}
+
+}  // namespace mtadam::cuda

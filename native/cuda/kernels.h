@@ -1,0 +1,21 @@
+#pragma once
+
+#include "cuda/runtime.h"
+#include "kernels/layout.h"
+
+namespace mtadam::cuda {
+
+// The launches of a step: one each, however many tensors, layers and terms. They throw CudaError.
+
+/// Steps 1 to 4.
+void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
+/// Steps 5 and 6 for the call's one term.
+void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream);
+/// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
+void launch_update(const Tables& tables, const Call* call, cudaStream_t stream);
+/// target[k] += source[k].
+void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream);
+/// Fills `count` elements of 1, 2, 4 or 8 bytes.
+void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
+
+}  // namespace mtadam::cuda

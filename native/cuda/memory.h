@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "cuda/runtime.h"
+#include "engine/device.h"
+
+namespace mtadam::cuda {
+
+/// Makes a device the calling thread's current one while it lives; the user's own choice comes back.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  int device_;
+};
+
+/// Zeroed memory of a device, ready for any stream. Throws CudaError.
+std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes);
+
+/// Small blocks on their way to the device. Each waits in a pinned slot of its own until its copy is done, so that the
+/// copy is asynchronous and the caller's block may change at once.
+class PinnedRing {
+ public:
+  static constexpr std::size_t kSlotBytes = std::size_t{64} << 10;
+  static constexpr std::size_t kSlots = 16;
+
+  explicit PinnedRing(int device) : device_(device) {}
+  ~PinnedRing();
+  PinnedRing(const PinnedRing&) = delete;
+  PinnedRing& operator=(const PinnedRing&) = delete;
+
+  /// At most kSlotBytes. The device is current.
+  void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
+
+ private:
+  struct Slot {
+    std::byte* memory = nullptr;
+    cudaEvent_t done = nullptr;
+    bool used = false;
+  };
+  Slot& next();
+
+  int device_;
+  std::vector<Slot> slots_;
+  std::size_t turn_ = 0;
+};
+
+}  // namespace mtadam::cuda

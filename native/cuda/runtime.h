@@ -1,0 +1,27 @@
+#pragma once
+
+// The seam to CUDA: the only place from which native/cuda reaches the runtime. The tests put their own runtime, on host
+// memory, and their executor of kernels behind it.
+
+#if defined(MTADAM_SIMT)
+#  include "test/simt/cuda_runtime.h"
+#  include "test/simt/launch.h"
+#else
+#  include <cuda_runtime_api.h>
+#endif
+
+namespace mtadam::cuda {
+
+/// kernel<<<grid, threads, 0, stream>>>(arguments...), for any compiler. Returns the launch's error.
+template <class... Parameters>
+cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, unsigned threads, cudaStream_t stream,
+                          Parameters... arguments) {
+#if defined(MTADAM_SIMT)
+  return simt::launch(kernel, grid, dim3(threads), stream, arguments...);
+#else
+  void* addresses[] = {&arguments...};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(threads), addresses, 0, stream);
+#endif
+}
+
+}  // namespace mtadam::cuda

@@ -1,0 +1,59 @@
+#include "kernels/update.cuh"
+
+#include "cuda/errors.h"
+#include "cuda/grid.h"
+#include "cuda/kernels.h"
+
+namespace mtadam::cuda {
+namespace {
+
+using kernels::UpdateForm;
+using UpdateKernel = void (*)(Tables, Call);
+
+// Each picker consumes one run-time choice and ends at the instantiation that all of them name.
+
+template <std::uint32_t kTerms, bool... kFlags>
+UpdateKernel pick_update(const bool* flags) {
+  if constexpr (sizeof...(kFlags) == 3) {
+    return &kernels::update_kernel<UpdateForm<kTerms, kFlags...>>;
+  } else {
+    return *flags ? pick_update<kTerms, kFlags..., true>(flags + 1) : pick_update<kTerms, kFlags..., false>(flags + 1);
+  }
+}
+
+template <std::uint32_t kTerms = 1>
+UpdateKernel pick_update(std::uint32_t terms, const bool* flags) {
+  if constexpr (kTerms > kernels::kMaxUnrolled) {
+    return pick_update<0>(flags);
+  } else {
+    return terms == kTerms ? pick_update<kTerms>(flags) : pick_update<kTerms + 1>(terms, flags);
+  }
+}
+
+template <bool... kFlags>
+UpdateKernel pick_moments(const bool* flags) {
+  if constexpr (sizeof...(kFlags) == 2) {
+    return &kernels::moments_kernel<kFlags...>;
+  } else {
+    return *flags ? pick_moments<kFlags..., true>(flags + 1) : pick_moments<kFlags..., false>(flags + 1);
+  }
+}
+
+}  // namespace
+
+void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
+  const bool flags[] = {tables.summed, tables.amsgrad};
+  const UpdateKernel kernel = pick_moments<>(flags);
+  check(launch_kernel(kernel, grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables, call),
+        "moments_kernel");
+}
+
+void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) {
+  const bool flags[] = {tables.summed, tables.amsgrad, call != nullptr};
+  const UpdateKernel kernel = pick_update<>(tables.term_count, flags);
+  const Call used = call != nullptr ? *call : Call{};
+  check(launch_kernel(kernel, grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables, used),
+        "update_kernel");
+}
+
+}  // namespace mtadam::cuda

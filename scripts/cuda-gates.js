@@ -1,0 +1,83 @@
+#!/usr/bin/env node
+"use strict";
+
+// What can be known of the kernels without a GPU: that every architecture compiles them without a warning, a spill or
+// local memory, double precision only where it belongs, within a budget of registers, with 128-bit loads and stores.
+// Needs nvcc (12.8 or newer); without it nothing is checked, and that is said.
+
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const { root } = require("./setup");
+
+const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
+
+// Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
+// multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.
+const FILES = {
+  norms: { registers: 64, double: true, vector: { loads: /norms_kernel/ } },
+  update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
+  elementwise: { registers: 32, double: false, vector: {} },
+};
+
+const COMMON = ["-std=c++17", "-fmad=false", "--expt-relaxed-constexpr", "-Inative", "-I.", "-Werror", "all-warnings"];
+
+function nvcc(...args) {
+  return spawnSync("nvcc", [...COMMON, ...args], { cwd: root, encoding: "utf8", maxBuffer: 2 ** 28 });
+}
+
+/** Compiles for all architectures; the registers of each kernel by architecture. */
+function compile(name, { double }) {
+  const targets = ARCHITECTURES.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
+  const warnings = ["-v", "-warn-spills", "-warn-lmem-usage", ...(double ? [] : ["-warn-double-usage"]), "-Werror"];
+  const source = path.join("native", "cuda", `${name}.cu`);
+  const result = nvcc(...targets, "--threads", "0", `-Xptxas=${warnings.join(",")}`, "-c", source, "-o", "/dev/null");
+  if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
+  return [...result.stderr.matchAll(/entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers/g)].map(
+    ([, kernel, architecture, registers]) => ({ kernel, architecture, registers: Number(registers) }),
+  );
+}
+
+/** The PTX of each kernel. */
+function kernelsInPtx(name) {
+  const source = path.join("native", "cuda", `${name}.cu`);
+  const result = nvcc(`-arch=compute_${ARCHITECTURES[0]}`, "--ptx", source, "-o", "/dev/stdout");
+  if (result.status !== 0) throw new Error(`${source} does not compile to PTX:\n${result.stderr}`);
+  return result.stdout.split(/\.entry /).slice(1);
+}
+
+function check(name, file) {
+  const failures = [];
+  const compiled = compile(name, file);
+  if (compiled.length === 0 || compiled.length % ARCHITECTURES.length !== 0) {
+    failures.push(`${name}.cu: ${compiled.length} kernels are no multiple of ${ARCHITECTURES.length} architectures`);
+  }
+  for (const { kernel, architecture, registers } of compiled) {
+    if (registers > file.registers) failures.push(`${kernel} for ${architecture}: ${registers} registers`);
+  }
+  for (const ptx of kernelsInPtx(name)) {
+    const kernel = ptx.slice(0, ptx.indexOf("("));
+    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.nc)?\.v4\.[fbu]32/.test(ptx)) {
+      failures.push(`${kernel}: no 128-bit load`);
+    }
+    if (file.vector.stores?.test(kernel) && !/\bst\.global\.v4\.[fbu]32/.test(ptx)) {
+      failures.push(`${kernel}: no 128-bit store`);
+    }
+  }
+  const most = Math.max(...compiled.map(({ registers }) => registers));
+  const kernels = compiled.length / ARCHITECTURES.length;
+  console.log(`${name}.cu: ${kernels} kernels, at most ${most} of ${file.registers} registers`);
+  return failures;
+}
+
+function main() {
+  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
+    console.log("cuda-gates: not run, since there is no nvcc here");
+    return;
+  }
+  console.log(`cuda-gates: ${ARCHITECTURES.map((sm) => `sm_${sm}`).join(", ")}`);
+  const failures = Object.entries(FILES).flatMap(([name, file]) => check(name, file));
+  for (const failure of failures) console.error(`✗ ${failure}`);
+  process.exitCode = failures.length === 0 ? 0 : 1;
+}
+
+main();
