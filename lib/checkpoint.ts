@@ -1,4 +1,5 @@
-import { describeValue, fromNative, MTAdamError, typedArrayName } from "./errors";
+import { fromNative, MTAdamError } from "./errors";
+import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import type { NativeOptimizer, NativePlane } from "./native";
 import { checkGroup, type CheckedOptions, type GroupOptions } from "./options";
 import type { Parameter } from "./parameters";
@@ -174,8 +175,9 @@ export function loadState(
   state: unknown,
   strict: boolean,
 ): () => { iterations: number; weights: number[] } {
-  const metadata = checkMetadata(state);
-  const reader = new StateReader(state as Record<string, unknown>, metadata);
+  const entries = readOnce(state);
+  const metadata = checkMetadata(entries["metadata"]);
+  const reader = new StateReader(entries, metadata);
   const terms = match("term", owner.terms, metadata.terms, strict);
   const names = owner.parameters.map(({ name }) => name);
   const theirNames = metadata.parameters.map(({ name }) => name);
@@ -393,8 +395,19 @@ function matchGroups(
 
 // ---- Reading a state that anything may have written ----
 
-function checkMetadata(state: unknown): CheckpointMetadata {
-  const metadata = isObject(state) ? state["metadata"] : undefined;
+/** A state's entries and a deep copy of its metadata: whatever code reading them runs, runs here and only once. */
+function readOnce(state: unknown): Record<string, unknown> {
+  if (!isObject(state)) fail("The state must be an object.");
+  try {
+    const entries: Record<string, unknown> = { ...state };
+    // It is JSON by definition, as checkpoints hold it.
+    return { ...entries, metadata: JSON.parse(JSON.stringify(entries["metadata"] ?? null)) as unknown };
+  } catch {
+    fail("The state must be an object of plain data.");
+  }
+}
+
+function checkMetadata(metadata: unknown): CheckpointMetadata {
   if (!isObject(metadata)) fail("The state must have an object as `metadata`.");
   if (metadata["version"] !== 1)
     fail(`The state must be of version 1; got ${describeValue(metadata["version"])}.`);
@@ -403,18 +416,11 @@ function checkMetadata(state: unknown): CheckpointMetadata {
     isCount(iterations) &&
     isNames(terms) &&
     isNames(layers) &&
-    Array.isArray(parameters) &&
-    parameters.every(
-      (p) =>
-        isObject(p) &&
-        typeof p["name"] === "string" &&
-        isCount(p["length"]) &&
-        typeof p["layer"] === "string",
-    ) &&
-    isNames(parameters.map((p: { name: string }) => p.name)) &&
-    parameters.every((p: { layer: string }) => layers.includes(p.layer)) &&
+    isArray(parameters) &&
+    parameters.every((parameter) => isSavedParameter(parameter, layers)) &&
+    isNames(parameters.map(({ name }) => name)) &&
     isObject(options) &&
-    Array.isArray(groups) &&
+    isArray(groups) &&
     groups.every(isObject);
   if (!isValid) fail("The state must have complete `metadata`.");
   return metadata as unknown as CheckpointMetadata;
@@ -422,11 +428,17 @@ function checkMetadata(state: unknown): CheckpointMetadata {
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null;
+const isSavedParameter = (
+  value: unknown,
+  layers: readonly string[],
+): value is { name: string; length: number; layer: string } =>
+  isObject(value) &&
+  typeof value["name"] === "string" &&
+  isCount(value["length"]) &&
+  layers.includes(value["layer"] as string);
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const isNames = (value: unknown): value is string[] =>
-  Array.isArray(value) &&
-  value.every((name) => typeof name === "string") &&
-  new Set(value).size === value.length;
+  isArray(value) && value.every((name) => typeof name === "string") && new Set(value).size === value.length;
 
 /** Tensors of a state by key, each checked for type, length and range when it is asked for. */
 class StateReader {
@@ -491,7 +503,7 @@ class StateReader {
 
   #tensor<T extends keyof TensorTypes>(key: string, type: T, length: number): TensorTypes[T] {
     const tensor = Object.hasOwn(this.#state, key) ? this.#state[key] : undefined;
-    if (typedArrayName(tensor) === type && (tensor as StateTensor).length === length) {
+    if (typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === length) {
       return tensor as TensorTypes[T];
     }
     fail(`The state must have \`${key}\`, a ${type} of ${length}; got ${describeValue(tensor)}.`);

@@ -1,10 +1,18 @@
-import type { Device } from "./device";
+import { addonOf, isDevice, nativeDevice, type Device } from "./device";
 import { checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
 import { fromNative, mustBe, MTAdamError } from "./errors";
+import { typedArrayLength } from "./inspect";
 import type { AnyTypedArray, NativeBuffer } from "./native";
-import { checkKeys } from "./options";
+import { checkKeys, checkNoStream } from "./options";
 
 const token = Symbol("DeviceBuffer");
+
+// The way to what is private in a buffer, for this package alone.
+
+/** Whether `value` was made by {@link DeviceBuffer}: unlike instanceof, true for nothing else. */
+export let isBuffer: (value: unknown) => value is DeviceBuffer;
+/** @throws MTAdamError DISPOSED */
+export let nativeBuffer: (buffer: DeviceBuffer) => NativeBuffer;
 
 /** Elements of one dtype in the memory of a device. */
 export class DeviceBuffer<D extends DType = DType> {
@@ -14,6 +22,12 @@ export class DeviceBuffer<D extends DType = DType> {
   readonly length: number;
   readonly byteLength: number;
   #native: NativeBuffer | undefined;
+
+  static {
+    isBuffer = (value): value is DeviceBuffer =>
+      typeof value === "object" && value !== null && #native in value;
+    nativeBuffer = (buffer) => buffer.#alive();
+  }
 
   /** @internal `device.buffer()` and {@link DeviceBuffer.from} make buffers. */
   constructor(key: symbol, device: Device, dtype: D, length: number) {
@@ -27,7 +41,7 @@ export class DeviceBuffer<D extends DType = DType> {
     this.dtype = dtype;
     this.length = length;
     this.byteLength = length * DTYPES[dtype].bytes;
-    this.#native = fromNative(() => new device.addon.Buffer(device.native, this.byteLength));
+    this.#native = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
     // These four stand for what was allocated; code that trusts them must be able to.
     Object.freeze(this);
   }
@@ -37,6 +51,7 @@ export class DeviceBuffer<D extends DType = DType> {
    * Uint16Array what `dtype` says.
    */
   static from<D extends DType = "float32">(array: HostArray<D>, device: Device, dtype?: D): DeviceBuffer<D> {
+    if (!isDevice(device)) throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
     return device.buffer(array, dtype);
   }
 
@@ -51,7 +66,7 @@ export class DeviceBuffer<D extends DType = DType> {
   /** @internal */
   static copyOf(device: Device, array: unknown, dtype: DType): DeviceBuffer {
     const source = checkHostArray("array", array, dtype);
-    const buffer = new DeviceBuffer(token, device, dtype, source.length);
+    const buffer = new DeviceBuffer(token, device, dtype, typedArrayLength(source));
     buffer.#alive().upload(source);
     return buffer;
   }
@@ -67,8 +82,9 @@ export class DeviceBuffer<D extends DType = DType> {
    * @throws MTAdamError LENGTH, DTYPE, DISPOSED
    */
   upload(array: HostArray<D>, options: { stream?: null } = {}): void {
-    checkKeys("options", options, ["stream"]);
-    this.#alive().upload(this.#sameLength("array", array));
+    checkNoStream(checkKeys<{ stream: unknown }>("options", options, ["stream"]).stream);
+    const source = this.#sameLength("array", array);
+    this.#alive().upload(source);
   }
 
   /**
@@ -115,18 +131,8 @@ export class DeviceBuffer<D extends DType = DType> {
 
   #sameLength(subject: string, array: unknown): AnyTypedArray {
     const checked = checkHostArray(subject, array, this.dtype);
-    if (checked.length === this.length) return checked;
+    if (typedArrayLength(checked) === this.length) return checked;
     throw mustBe("LENGTH", subject, `have ${this.length} elements, as the buffer has`, checked);
-  }
-
-  /** @internal What native code takes for `value`, if it is a buffer; undefined otherwise. */
-  static native(value: unknown): NativeBuffer | undefined {
-    return DeviceBuffer.is(value) ? value.#alive() : undefined;
-  }
-
-  /** @internal Whether `value` was made by this class: unlike instanceof, true for nothing else. */
-  static is(value: unknown): value is DeviceBuffer {
-    return typeof value === "object" && value !== null && #native in value;
   }
 }
 

@@ -1,7 +1,7 @@
-import { types } from "node:util";
 import type { Device } from "./device";
-import { DeviceBuffer } from "./device-buffer";
-import { mustBe, MTAdamError, typedArrayName } from "./errors";
+import { isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
+import { mustBe, MTAdamError } from "./errors";
+import { hasResizableBuffer, typedArrayLength, typedArrayName } from "./inspect";
 import type { NativeSource } from "./native";
 
 /** An address in device memory, in the forms that the Node packages which hand them out use. */
@@ -22,8 +22,14 @@ export type Source = Float32Array | DeviceBuffer;
 /** Whether `value` has one of the forms of {@link DevicePointerLike} (which says nothing about the address). */
 export function isPointerLike(value: unknown): boolean {
   if (typeof value === "bigint" || typeof value === "number") return true;
-  if (typeof value !== "object" || value === null || typedArrayName(value) !== undefined) return false;
-  return "ptr" in value || "__cuda_array_interface__" in value || ("buffer" in value && !("data" in value));
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
+  try {
+    if ("ptr" in value || "__cuda_array_interface__" in value) return true;
+    const buffer = "buffer" in value ? value.buffer : undefined;
+    return typeof buffer === "object" && buffer !== null && "ptr" in buffer;
+  } catch {
+    return false; // a revoked proxy, a prototype: whatever it is, it is no pointer
+  }
 }
 
 /**
@@ -33,7 +39,7 @@ export function isPointerLike(value: unknown): boolean {
  * @throws MTAdamError LENGTH, DTYPE, INVALID_POINTER, DISPOSED
  */
 export function checkSource(subject: string, value: unknown, length: number, device: Device): Source {
-  if (DeviceBuffer.is(value)) return checkBuffer(subject, value, length, device);
+  if (isBuffer(value)) return checkBuffer(subject, value, length, device);
   if (typedArrayName(value) === "Float32Array") return checkArray(subject, value as Float32Array, length);
   if (isPointerLike(value)) {
     throw new MTAdamError(
@@ -68,36 +74,14 @@ function checkBuffer(subject: string, buffer: DeviceBuffer, length: number, devi
 }
 
 function checkArray(subject: string, array: Float32Array, length: number): Float32Array {
-  if (isResizable(array)) {
+  if (hasResizableBuffer(array)) {
     throw new MTAdamError(
       "INVALID_POINTER",
       `\`${subject}\` must have a buffer of fixed size; got an array over a resizable one.`,
     );
   }
-  if (lengthOfArray(array) !== length) throw mustBe("LENGTH", subject, `have ${length} elements`, array);
+  if (typedArrayLength(array) !== length) throw mustBe("LENGTH", subject, `have ${length} elements`, array);
   return array;
-}
-
-/** Reads a property by the language's own getter, which no property of one object can hide. */
-function reader(prototype: object, name: string): (object: object) => unknown {
-  const property = Object.getOwnPropertyDescriptor(prototype, name);
-  return (object) => property?.get?.call(object) as unknown;
-}
-
-const typedArrayPrototype = Object.getPrototypeOf(Float32Array.prototype) as object;
-const bufferOf = reader(typedArrayPrototype, "buffer");
-const lengthOf = reader(typedArrayPrototype, "length");
-const isResizableBuffer = reader(ArrayBuffer.prototype, "resizable");
-const isGrowableBuffer = reader(SharedArrayBuffer.prototype, "growable");
-
-function isResizable(array: Float32Array): boolean {
-  const buffer = bufferOf(array) as ArrayBufferLike;
-  return (types.isSharedArrayBuffer(buffer) ? isGrowableBuffer(buffer) : isResizableBuffer(buffer)) === true;
-}
-
-/** The length of a typed array itself: 0 once its buffer is detached. */
-export function lengthOfArray(array: Float32Array): number {
-  return lengthOf(array) as number;
 }
 
 /**
@@ -107,14 +91,14 @@ export function lengthOfArray(array: Float32Array): number {
  * @throws MTAdamError LENGTH, DISPOSED
  */
 export function recheckSource(subject: () => string, source: Source, length: number): void {
-  if (DeviceBuffer.is(source)) {
+  if (isBuffer(source)) {
     if (!source.disposed) return;
     throw new MTAdamError(
       "DISPOSED",
       `\`${subject()}\` must be a live buffer; got one that was disposed of.`,
     );
   }
-  const now = lengthOfArray(source);
+  const now = typedArrayLength(source);
   if (now === length) return;
   throw new MTAdamError(
     "LENGTH",
@@ -123,5 +107,5 @@ export function recheckSource(subject: () => string, source: Source, length: num
 }
 
 export function nativeSource(source: Source): NativeSource {
-  return DeviceBuffer.native(source) ?? (source as Float32Array);
+  return isBuffer(source) ? nativeBuffer(source) : source;
 }

@@ -1,7 +1,8 @@
 import os from "node:os";
 import { DeviceBuffer } from "./device-buffer";
 import { checkDType, type DType, type HostArray } from "./dtype";
-import { fromNative, mustBe, MTAdamError, typedArrayName } from "./errors";
+import { fromNative, mustBe, MTAdamError } from "./errors";
+import { typedArrayName } from "./inspect";
 import { native, type NativeAddon, type NativeDevice } from "./native";
 import { checkKeys } from "./options";
 
@@ -17,29 +18,51 @@ export interface CpuDeviceOptions {
   instructionSet?: string;
 }
 
+/** What only this package has, so that nobody else constructs the class below. */
+export const deviceKey = Symbol("Device");
+
+// The way to what is private in a device, for this package alone.
+
+/** Whether `value` was made by {@link Device}: unlike instanceof, true for nothing else. */
+export let isDevice: (value: unknown) => value is Device;
+/** The addon that this device's buffers and optimizers are made with. */
+export let addonOf: (device: Device) => NativeAddon;
+/** @throws MTAdamError DISPOSED */
+export let nativeDevice: (device: Device) => NativeDevice;
+
 /** Where parameters, gradients and the optimizer's state live, and where a step is computed. */
 export class Device {
   readonly kind: DeviceKind;
   readonly name: string;
   /** Threads that compute, the calling one included. They start with the first step that can use them. */
   readonly threads: number;
-  /** @internal The addon that this device's buffers and optimizers are made with. */
-  readonly addon: NativeAddon;
+  readonly #addon: NativeAddon;
   #native: NativeDevice | undefined;
+
+  static {
+    isDevice = (value): value is Device => typeof value === "object" && value !== null && #native in value;
+    addonOf = (device) => device.#addon;
+    nativeDevice = (device) => {
+      if (device.#native === undefined) throw new MTAdamError("DISPOSED", "The device has been disposed of.");
+      return device.#native;
+    };
+  }
 
   /** @internal {@link openDevice} makes devices. */
   constructor(
+    key: symbol,
     kind: DeviceKind,
     name: string,
     threads: number,
     addon: NativeAddon,
-    nativeDevice: NativeDevice,
+    own: NativeDevice,
   ) {
+    if (key !== deviceKey) throw new MTAdamError("OPTION", "A device must be opened by `openDevice()`.");
     this.kind = kind;
     this.name = name;
     this.threads = threads;
-    this.addon = addon;
-    this.#native = nativeDevice;
+    this.#addon = addon;
+    this.#native = own;
     Object.freeze(this);
   }
 
@@ -73,12 +96,6 @@ export class Device {
   [Symbol.dispose](): void {
     this.dispose();
   }
-
-  /** @internal */
-  get native(): NativeDevice {
-    if (this.#native === undefined) throw new MTAdamError("DISPOSED", "The device has been disposed of.");
-    return this.#native;
-  }
 }
 
 const MAX_THREADS = 1024;
@@ -109,7 +126,7 @@ function openCpu(options: unknown): Device {
     throw mustBe("OPTION", "instructionSet", "be a string", instructionSet);
   }
   const device = fromNative(() => new native.Device(threads, instructionSet));
-  return new Device("cpu", `${cpuModel()} (${device.instructionSet})`, threads, native, device);
+  return new Device(deviceKey, "cpu", `${cpuModel()} (${device.instructionSet})`, threads, native, device);
 }
 
 let shared: Device | undefined;

@@ -1,4 +1,5 @@
-import { mustBe, typedArrayName } from "./errors";
+import { mustBe } from "./errors";
+import { typedArrayName } from "./inspect";
 import type { AnyTypedArray } from "./native";
 
 /** Element types of a buffer. Parameters and gradients are "float32". */
@@ -23,8 +24,18 @@ interface DTypeTraits {
 export const DTYPES: Readonly<Record<DType, DTypeTraits>> = {
   float32: { bytes: 4, array: "Float32Array", make: (n) => new Float32Array(n), encode: (value) => value },
   float64: { bytes: 8, array: "Float64Array", make: (n) => new Float64Array(n), encode: (value) => value },
-  float16: { bytes: 2, array: "Uint16Array", make: (n) => new Uint16Array(n), encode: float16Bits },
-  bfloat16: { bytes: 2, array: "Uint16Array", make: (n) => new Uint16Array(n), encode: bfloat16Bits },
+  float16: {
+    bytes: 2,
+    array: "Uint16Array",
+    make: (n) => new Uint16Array(n),
+    encode: (value) => floatBits(value, 5, 10),
+  },
+  bfloat16: {
+    bytes: 2,
+    array: "Uint16Array",
+    make: (n) => new Uint16Array(n),
+    encode: (value) => floatBits(value, 8, 7),
+  },
 };
 
 export function checkDType(value: unknown): DType {
@@ -39,27 +50,21 @@ export function checkHostArray(subject: string, value: unknown, dtype: DType): A
   throw mustBe("DTYPE", subject, `be a ${array} (${dtype})`, value);
 }
 
-/** The nearest float16, ties to even, as its 16 bits. */
-function float16Bits(value: number): number {
-  if (Number.isNaN(value)) return 0x7e00;
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+/** The bits of the nearest float of that form, ties to even. */
+function floatBits(value: number, exponentBits: number, significandBits: number): number {
+  const bias = 2 ** (exponentBits - 1) - 1;
+  const infinity = (2 ** exponentBits - 1) * 2 ** significandBits;
+  if (Number.isNaN(value)) return infinity + 2 ** (significandBits - 1);
+  const sign = value < 0 || Object.is(value, -0) ? 2 ** (exponentBits + significandBits) : 0;
   const magnitude = Math.abs(value);
-  if (magnitude >= 65520) return sign | 0x7c00;
-  if (magnitude < 2 ** -14) return sign | roundToEven(magnitude * 2 ** 24);
-  const exponent = Math.min(15, Math.floor(Math.log2(magnitude)));
-  // A log2 that rounds up to the next integer would leave a significand below 1.
-  const power = 2 ** exponent > magnitude ? exponent - 1 : exponent;
-  // Rounding up to 2048 carries into the exponent, as it should.
-  return sign | (((power + 14) << 10) + roundToEven((magnitude / 2 ** power) * 1024));
-}
-
-/** The nearest bfloat16, ties to even, as its 16 bits. */
-function bfloat16Bits(value: number): number {
-  if (Number.isNaN(value)) return 0x7fc0;
-  const view = new DataView(new ArrayBuffer(4));
-  view.setFloat32(0, value);
-  const bits = view.getUint32(0);
-  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+  if (magnitude === Infinity) return sign + infinity;
+  // Subnormals have the spacing of the smallest normals. log2 may round up to the next integer.
+  const guess = Math.max(1 - bias, Math.floor(Math.log2(magnitude)));
+  const exponent = guess > 1 - bias && 2 ** guess > magnitude ? guess - 1 : guess;
+  const significand = roundToEven(magnitude / 2 ** (exponent - significandBits));
+  // The leading bit of a normal adds 1 to the exponent field; so does rounding up to the next power of two.
+  const bits = (exponent + bias - 1) * 2 ** significandBits + significand;
+  return sign + Math.min(bits, infinity);
 }
 
 function roundToEven(value: number): number {

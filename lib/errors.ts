@@ -1,3 +1,5 @@
+import { describeValue } from "./inspect";
+
 /** Every code of this package. {@link MTAdamError.code} is one of them. */
 export type MTAdamErrorCode =
   | "ERR_MTADAM_NO_DEVICE"
@@ -77,47 +79,5 @@ export function fromNative<T>(call: () => T): T {
       throw new MTAdamError(code as ShortCode, String(message), { cause: error });
     }
     throw error;
-  }
-}
-
-const typedArrayTag = Object.getOwnPropertyDescriptor(
-  Object.getPrototypeOf(Uint8Array.prototype) as object,
-  Symbol.toStringTag,
-);
-
-/** "Float32Array" and so on; undefined for anything else. Not fooled by proxies, subclasses or other realms. */
-export function typedArrayName(value: unknown): string | undefined {
-  return typedArrayTag?.get?.call(value) as string | undefined;
-}
-
-/** A few words for a value in a message. Runs no code of the user's and names no address. */
-export function describeValue(value: unknown): string {
-  switch (typeof value) {
-    case "string":
-      return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-    case "number":
-      return Object.is(value, -0) ? "-0" : String(value);
-    case "bigint":
-      return "a bigint";
-    case "function":
-      return "a function";
-    case "object": {
-      if (value === null) return "null";
-      const name = typedArrayName(value);
-      if (name !== undefined) return `a ${name} of ${(value as Float32Array).length}`;
-      if (isArray(value)) return `an array of ${value.length}`;
-      return "an object";
-    }
-    default:
-      return String(value);
-  }
-}
-
-// Array.isArray throws for a revoked proxy.
-function isArray(value: object): value is unknown[] {
-  try {
-    return Array.isArray(value);
-  } catch {
-    return false;
   }
 }

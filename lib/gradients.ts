@@ -1,7 +1,7 @@
 import type { Device } from "./device";
-import { DeviceBuffer } from "./device-buffer";
 import { checkSource, nativeSource, recheckSource, type Source } from "./device-pointer";
-import { describeValue, fromNative, mustBe, MTAdamError, typedArrayName } from "./errors";
+import { fromNative, mustBe, MTAdamError } from "./errors";
+import { describeValue, isArray, isPlainObject } from "./inspect";
 import type { NativeGradients } from "./native";
 import { unknownTerm } from "./options";
 import type { Parameter, TensorData } from "./parameters";
@@ -31,25 +31,24 @@ export interface GradientTarget {
 export class GradientTable {
   readonly #target: GradientTarget;
   readonly #sources: (Source | null)[];
-  readonly #row: Gradient[];
+  readonly #row: unknown[];
   readonly native: NativeGradients;
 
   constructor(target: GradientTarget, native: NativeGradients) {
     this.#target = target;
     this.#sources = new Array<Source | null>(target.terms.length * target.parameters.length).fill(null);
-    this.#row = new Array<Gradient>(target.parameters.length).fill(null);
+    this.#row = new Array<unknown>(target.parameters.length).fill(null);
     this.native = native;
   }
 
   /** @throws MTAdamError LENGTH, TERM, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
   assign(gradients: unknown): void {
     const { terms } = this.#target;
-    if (Array.isArray(gradients)) {
-      const list: unknown[] = gradients;
-      if (list.length !== terms.length) {
-        throw mustBe("LENGTH", "gradients", `have ${terms.length} entries, one per term`, list);
+    if (isArray(gradients)) {
+      if (gradients.length !== terms.length) {
+        throw mustBe("LENGTH", "gradients", `have ${terms.length} entries, one per term`, gradients);
       }
-      for (let term = 0; term < terms.length; ++term) this.assignTerm(term, list[term]);
+      for (let term = 0; term < terms.length; ++term) this.assignTerm(term, gradients[term]);
       return;
     }
     const named = checkNamed("gradients", gradients, "term");
@@ -65,6 +64,7 @@ export class GradientTable {
   assignTerm(term: number, gradients: unknown): void {
     const row = this.#readRow(gradients);
     for (let parameter = 0; parameter < row.length; ++parameter) this.set(term, parameter, row[parameter]);
+    row.fill(null); // it keeps nothing alive
   }
 
   /** @throws MTAdamError DTYPE, LENGTH, INVALID_POINTER, DISPOSED */
@@ -115,15 +115,19 @@ export class GradientTable {
   }
 
   /** One term's gradients as a list with an entry per parameter; valid until the next call. */
-  #readRow(gradients: unknown): Gradient[] {
+  #readRow(gradients: unknown): unknown[] {
     const { parameters, indices } = this.#target;
     const row = this.#row;
-    if (Array.isArray(gradients)) {
-      const list = gradients as Gradient[];
-      if (list.length !== parameters.length) {
-        throw mustBe("LENGTH", "gradients", `have ${parameters.length} entries, one per parameter`, list);
+    if (isArray(gradients)) {
+      if (gradients.length !== parameters.length) {
+        throw mustBe(
+          "LENGTH",
+          "gradients",
+          `have ${parameters.length} entries, one per parameter`,
+          gradients,
+        );
       }
-      for (let parameter = 0; parameter < row.length; ++parameter) row[parameter] = list[parameter];
+      for (let parameter = 0; parameter < row.length; ++parameter) row[parameter] = gradients[parameter];
       return row;
     }
     row.fill(null);
@@ -134,7 +138,7 @@ export class GradientTable {
       if (parameter === undefined) {
         throw mustBe("OPTION", "gradients", "be by name of a parameter", name);
       }
-      row[parameter] = named[name] as Gradient;
+      row[parameter] = named[name];
     }
     return row;
   }
@@ -149,14 +153,7 @@ export class GradientTable {
 }
 
 function checkNamed(subject: string, value: unknown, key: string): Record<string, unknown> {
-  if (
-    typeof value === "object" &&
-    value !== null &&
-    typedArrayName(value) === undefined &&
-    !DeviceBuffer.is(value)
-  ) {
-    return value as Record<string, unknown>;
-  }
+  if (isPlainObject(value)) return value;
   throw mustBe(
     "OPTION",
     subject,
@@ -164,6 +161,9 @@ function checkNamed(subject: string, value: unknown, key: string): Record<string
     value,
   );
 }
+
+/** What only this package has, so that nobody else constructs the class below. */
+export const preparedKey = Symbol("PreparedGradients");
 
 /**
  * Gradients at addresses that stay: made once by `optimizer.prepare()`, then given to `optimizer.step()` in place of
@@ -174,12 +174,16 @@ export class PreparedGradients {
   readonly #owner: object;
   readonly #resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number];
 
-  /** @internal */
+  /** @internal `optimizer.prepare()` makes these. */
   constructor(
+    key: symbol,
     table: GradientTable,
     owner: object,
     resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number],
   ) {
+    if (key !== preparedKey) {
+      throw new MTAdamError("OPTION", "Prepared gradients must be made by `optimizer.prepare()`.");
+    }
     this.#table = table;
     this.#owner = owner;
     this.#resolve = resolve;

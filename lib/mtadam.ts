@@ -1,9 +1,11 @@
 import { loadState, saveState, type StateDict, type StateOwner } from "./checkpoint";
-import type { Device } from "./device";
+import { addonOf, nativeDevice, type Device } from "./device";
 import { checkSource, nativeSource, recheckSource } from "./device-pointer";
 import { fromNative, mustBe, MTAdamError } from "./errors";
+import { isArray, isPlainObject } from "./inspect";
 import {
   GradientTable,
+  preparedKey,
   PreparedGradients,
   type Gradients,
   type GradientTarget,
@@ -19,12 +21,12 @@ import {
 } from "./native";
 import {
   checkGradientScale,
-  checkGroup,
   checkKeys,
   checkNoStream,
   checkOptions,
   checkWeights,
   learningRate,
+  recheckGroup,
   unknownTerm,
   type CheckedOptions,
   type GroupOptions,
@@ -86,7 +88,9 @@ export class MTAdam {
   /** The terms accumulated in the open step. */
   readonly #accumulated = new Set<number>();
   #isOpen = false;
-  /** The name of the asynchronous call that has not settled. */
+  /** The weights when the open step began. */
+  #weightsOfStep: readonly number[] = [];
+  /** The call that has not ended: it waits for a promise, or runs code of the user's to read its arguments. */
   #busy: string | undefined;
 
   /**
@@ -156,7 +160,7 @@ export class MTAdam {
 
   /** Sets that of all groups. */
   set lr(lr: number | LearningRate) {
-    const checked = checkGroup({ lr }, undefined).lr;
+    const checked = recheckGroup({ ...this.#groups[0]!, lr }).lr;
     for (const group of this.#groups) group.lr = checked;
   }
 
@@ -168,11 +172,13 @@ export class MTAdam {
    */
   step(gradients: Gradients | PreparedGradients, options?: StepOptions): void {
     this.#checkIdle("step");
-    const call = this.#checkCall(options);
-    const groups = this.#resolveGroups();
-    const table = this.#tableOf(gradients);
-    // Whatever code of the user's was to run (getters, schedules) has run; the rest is undisturbed.
-    const engine = this.#checkIdle("step");
+    const { call, groups, table } = this.#reading("step", () => ({
+      call: this.#checkCall(options),
+      groups: this.#resolveGroups(),
+      table: this.#tableOf(gradients),
+    }));
+    // Whatever code of the user's was to run (getters, schedules) has run. It may have disposed of things.
+    const engine = this.#alive();
     this.#recheckParameters();
     table.recheckAll();
     packValues(this.#values, call.gradientScale, call.weights, groups);
@@ -191,7 +197,11 @@ export class MTAdam {
    */
   accumulate(term: string | number, gradients: TermGradients, options?: StepOptions): void {
     this.#checkUsable();
-    this.#accumulate(this.#checkTerm(term), gradients, options, () => this.#checkUsable());
+    const index = this.#checkTerm(term);
+    const read = this.#reading("accumulate", () => {
+      return this.#readTerm(index, gradients, this.#checkCall(options));
+    });
+    this.#accumulate(index, read);
   }
 
   /**
@@ -201,8 +211,11 @@ export class MTAdam {
    * @throws MTAdamError LENGTH, BUSY, DISPOSED
    */
   update(options?: Pick<StepOptions, "stream">): void {
-    checkNoStream(checkKeys<StepOptions>("options", options, ["stream"]).stream);
-    this.#update(this.#checkUsable());
+    this.#checkUsable();
+    this.#reading("update", () =>
+      checkNoStream(checkKeys<StepOptions>("options", options, ["stream"]).stream),
+    );
+    this.#update(this.#alive());
   }
 
   /**
@@ -213,15 +226,14 @@ export class MTAdam {
    */
   async stepEach(callbacks: TermCallbacks, options?: StepOptions): Promise<void> {
     this.#checkUsable();
-    const inOrder = this.#checkCallbacks(callbacks);
-    const call = checkKeys<StepOptions>("options", options, STEP_KEYS);
-    this.#checkUsable();
     this.#busy = "stepEach";
     try {
+      const inOrder = this.#checkCallbacks(callbacks);
+      const call = this.#checkCall(options);
       for (const [term, callback] of inOrder.entries()) {
         if (callback === undefined) continue;
         const gradients = await callback();
-        this.#accumulate(term, gradients, call, () => this.#alive());
+        this.#accumulate(term, this.#readTerm(term, gradients, call));
       }
       this.#update(this.#alive());
     } finally {
@@ -237,8 +249,8 @@ export class MTAdam {
   prepare(gradients: Gradients): PreparedGradients {
     this.#checkUsable();
     const table = this.#makeTable();
-    table.assign(gradients);
-    return new PreparedGradients(table, this, (term, parameter) => [
+    this.#reading("prepare", () => table.assign(gradients));
+    return new PreparedGradients(preparedKey, table, this, (term, parameter) => [
       this.#checkTerm(term),
       this.#checkParameter(parameter),
     ]);
@@ -252,18 +264,19 @@ export class MTAdam {
    */
   addGradients(target: TermGradients, source: TermGradients): void {
     this.#checkUsable();
-    const targets = this.#byParameter("target", target);
-    const sources = this.#byParameter("source", source);
     const { device, parameters } = this.#flat;
+    const [targets, sources] = this.#reading("addGradients", () => {
+      return [this.#byParameter("target", target), this.#byParameter("source", source)] as const;
+    });
     const pairs = parameters.flatMap(({ name, length }, index) => {
       const from = sources[index] ?? null;
       if (from === null) return [];
       const to = checkSource(`target[${JSON.stringify(name)}]`, targets[index], length, device);
       return [{ to, from: checkSource(`source[${JSON.stringify(name)}]`, from, length, device), length }];
     });
-    this.#checkUsable();
+    const engine = this.#alive();
     for (const { to, from, length } of pairs) {
-      fromNative(() => device.native.add(nativeSource(to), nativeSource(from), length));
+      fromNative(() => engine.add(nativeSource(to), nativeSource(from), length));
     }
   }
 
@@ -297,10 +310,12 @@ export class MTAdam {
    */
   async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
     this.#checkIdle("loadStateDict");
-    const { strict = true } = checkKeys<{ strict: boolean }>("options", options, ["strict"]);
-    if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
-    const apply = loadState(this.#stateOwner(this.#alive()), state, strict);
-    this.#checkIdle("loadStateDict");
+    const apply = this.#reading("loadStateDict", () => {
+      const { strict = true } = checkKeys<{ strict: boolean }>("options", options, ["strict"]);
+      if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
+      return loadState(this.#stateOwner(this.#alive()), state, strict);
+    });
+    this.#alive();
     const { iterations, weights } = apply();
     this.#iterations = iterations;
     this.#weights = Object.freeze(weights);
@@ -325,18 +340,24 @@ export class MTAdam {
     this.dispose();
   }
 
-  #accumulate(term: number, gradients: unknown, options: unknown, check: () => NativeOptimizer): void {
+  /** Reads one term's gradients, and the groups' options where they open a step; runs code of the user's. */
+  #readTerm(term: number, gradients: unknown, call: CallValues): CallValues & { groups: GroupValues[] } {
     this.#checkNew(term);
-    const call = this.#checkCall(options);
     const groups = this.#isOpen ? [] : this.#resolveGroups();
     this.#table.assignTerm(term, gradients);
-    // As in step(): no code of the user's runs from here on, and what had run may have changed these.
-    const engine = check();
-    this.#checkNew(term);
+    return { ...call, groups };
+  }
+
+  #accumulate(
+    term: number,
+    { weights, gradientScale, groups }: CallValues & { groups: GroupValues[] },
+  ): void {
+    const engine = this.#alive();
     this.#recheckParameters();
     this.#table.recheck(term, 1);
-    packValues(this.#values, call.gradientScale, call.weights, groups);
+    packValues(this.#values, gradientScale, weights, groups);
     fromNative(() => engine.accumulate(this.#table.native, this.#values, term, !this.#isOpen));
+    if (!this.#isOpen) this.#weightsOfStep = this.#weights;
     this.#isOpen = true;
     this.#accumulated.add(term);
   }
@@ -354,7 +375,12 @@ export class MTAdam {
     const sources = parameters.map(({ source }) => nativeSource(source));
     try {
       return fromNative(
-        () => new device.addon.Optimizer(device.native, nativeShape(this.#flat, this.#options), sources),
+        () =>
+          new (addonOf(device).Optimizer)(
+            nativeDevice(device),
+            nativeShape(this.#flat, this.#options),
+            sources,
+          ),
       );
     } catch (error) {
       const overlapping = ((error as Error).cause as { parameters?: number[] } | undefined)?.parameters;
@@ -377,7 +403,7 @@ export class MTAdam {
     const engine = this.#alive();
     return new GradientTable(
       target,
-      fromNative(() => new this.device.addon.Gradients(engine)),
+      fromNative(() => new (addonOf(this.device).Gradients)(engine)),
     );
   }
 
@@ -409,7 +435,7 @@ export class MTAdam {
   #checkUsable(): NativeOptimizer {
     const engine = this.#alive();
     if (this.#busy === undefined) return engine;
-    throw new MTAdamError("BUSY", `\`${this.#busy}\` has not settled; await it before the next call.`);
+    throw new MTAdamError("BUSY", `\`${this.#busy}\` has not settled; wait for it before the next call.`);
   }
 
   #checkIdle(operation: string): NativeOptimizer {
@@ -441,24 +467,25 @@ export class MTAdam {
     throw mustBe("OPTION", "parameter", "be the name of a parameter or its index", parameter);
   }
 
-  #checkCall(options: unknown): { weights: readonly number[]; gradientScale: number } {
-    if (options === undefined) return { weights: this.#weights, gradientScale: 1 };
+  #checkCall(options: unknown): CallValues {
+    const standing = this.#isOpen ? this.#weightsOfStep : this.#weights;
+    if (options === undefined) return { weights: standing, gradientScale: 1 };
     const { weights, gradientScale, stream } = checkKeys<StepOptions>("options", options, STEP_KEYS);
     checkNoStream(stream);
     return {
-      weights: weights === undefined ? this.#weights : checkWeights(weights, this.terms, this.#weights),
+      weights: weights === undefined ? standing : checkWeights(weights, this.terms, standing),
       gradientScale: checkGradientScale(gradientScale),
     };
   }
 
   #checkCallbacks(callbacks: unknown): (TermCallback | undefined)[] {
     const named = new Array<unknown>(this.terms.length);
-    if (Array.isArray(callbacks)) {
+    if (isArray(callbacks)) {
       if (callbacks.length !== this.terms.length) {
         throw mustBe("LENGTH", "callbacks", `have ${this.terms.length} entries, one per term`, callbacks);
       }
       for (const term of this.terms.keys()) named[term] = callbacks[term];
-    } else if (typeof callbacks === "object" && callbacks !== null) {
+    } else if (isPlainObject(callbacks)) {
       for (const [name, callback] of Object.entries(callbacks)) named[this.#checkTerm(name)] = callback;
     } else {
       throw mustBe("OPTION", "callbacks", "be an array or an object by name of the term", callbacks);
@@ -473,7 +500,7 @@ export class MTAdam {
 
   /** The groups' options as numbers, as they stand now. */
   #resolveGroups(): GroupValues[] {
-    const groups = this.#groups.map((group) => checkGroup(group, undefined));
+    const groups = this.#groups.map(recheckGroup);
     checkLayerBetas(this.#flat.parameters, this.layers, groups);
     return groups.map((group) => ({ ...group, lr: learningRate(group.lr, this.#iterations) }));
   }
@@ -482,17 +509,38 @@ export class MTAdam {
     for (const { name, source, length } of this.#flat.parameters) recheckSource(() => name, source, length);
   }
 
-  #byParameter(subject: string, gradients: TermGradients): unknown[] {
+  #byParameter(subject: string, gradients: unknown): unknown[] {
     const { parameters } = this.#flat;
     if (gradients === null || gradients === undefined) return [];
-    if (Array.isArray(gradients)) {
-      if (gradients.length === parameters.length) return [...(gradients as unknown[])];
+    if (isArray(gradients)) {
+      if (gradients.length === parameters.length) return [...gradients];
       throw mustBe("LENGTH", subject, `have ${parameters.length} entries, one per parameter`, gradients);
+    }
+    if (!isPlainObject(gradients)) {
+      throw mustBe("OPTION", subject, "be an array or an object by name of the parameter", gradients);
     }
     const list: unknown[] = [];
     for (const [name, gradient] of Object.entries(gradients)) list[this.#checkParameter(name)] = gradient;
     return list;
   }
+
+  /**
+   * Runs what reads a call's arguments. Getters and schedules of the user's may run in it: they are not to begin
+   * another call of this optimizer in the middle of this one.
+   */
+  #reading<T>(operation: string, read: () => T): T {
+    this.#busy = operation;
+    try {
+      return read();
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+}
+
+interface CallValues {
+  weights: readonly number[];
+  gradientScale: number;
 }
 
 const STEP_KEYS = ["weights", "gradientScale", "stream"] as const;

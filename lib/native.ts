@@ -10,8 +10,6 @@ export type AnyTypedArray = Float32Array | Float64Array | Uint16Array;
 
 export interface NativeDevice {
   readonly instructionSet: string;
-  /** target[k] += source[k]. */
-  add(target: NativeSource, source: NativeSource, count: number): void;
   dispose(): void;
 }
 
@@ -46,6 +44,8 @@ export interface NativeOptimizer {
   step(gradients: NativeGradients, values: Float64Array): void;
   accumulate(gradients: NativeGradients, values: Float64Array, term: number, opens: boolean): void;
   update(): void;
+  /** target[k] += source[k]. */
+  add(target: NativeSource, source: NativeSource, count: number): void;
   /** A value per layer. */
   readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
   restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;

@@ -1,5 +1,6 @@
 import type { Device } from "./device";
-import { describeValue, mustBe, MTAdamError } from "./errors";
+import { mustBe, MTAdamError } from "./errors";
+import { describeValue, isArray, isPlainObject } from "./inspect";
 
 /** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
 export type LearningRate = (iterations: number) => number;
@@ -89,13 +90,17 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
     default: [0.9, 0.999, 0.9],
     rule: "be three numbers, the first two in [0, 1) and the third in [0, 1]",
     accepts: (value) =>
-      Array.isArray(value) &&
+      isArray(value) &&
       value.length === 3 &&
       value.every((beta) => isIn(beta, 0, 1)) &&
       value[0] !== 1 &&
       value[1] !== 1,
   },
-  eps: { default: 1e-8, rule: "be a finite number above 0", accepts: (value) => finite(value) && value > 0 },
+  eps: {
+    default: 1e-8,
+    rule: "be a finite number above 0, also when it is rounded to float32",
+    accepts: (value) => finite(value) && Math.fround(value) > 0,
+  },
   weightDecay: { default: 0, rule: "be a finite number of at least 0", accepts: (v) => finite(v) && v >= 0 },
   decoupledWeightDecay: flag,
   maximize: flag,
@@ -159,10 +164,28 @@ export function checkGroup(
 ): GroupOptions {
   const group = {} as Record<string, unknown>;
   for (const key of GROUP_KEYS) {
-    const checked: unknown = checkOne(key, GROUP_RULES[key] as Rule<unknown>, given[key] ?? inherited?.[key]);
-    group[key] = key === "betas" ? [...(checked as number[])] : checked;
+    const value: unknown = given[key];
+    const own = value === undefined ? inherited?.[key] : value;
+    group[key] = checkOne(key, GROUP_RULES[key] as Rule<unknown>, key === "betas" ? copyOfThree(own) : own);
   }
   return group as unknown as GroupOptions;
+}
+
+/**
+ * A group's options as they stand, after anything may have been done to them.
+ *
+ * @throws MTAdamError OPTION
+ */
+export function recheckGroup(group: Readonly<Record<keyof GroupOptions, unknown>>): GroupOptions {
+  for (const key of GROUP_KEYS) {
+    if (group[key] === undefined) throw mustBe("OPTION", key, GROUP_RULES[key].rule, undefined);
+  }
+  return checkGroup(group, undefined);
+}
+
+/** Betas are read once, holes and all, before they are looked at; what cannot be betas is left as it is. */
+function copyOfThree(value: unknown): unknown {
+  return isArray(value) && value.length === 3 ? [value[0], value[1], value[2]] : value;
 }
 
 function checkOne<T>(key: string, rule: Rule<T>, value: unknown): T {
@@ -193,12 +216,11 @@ function checkTerms(value: unknown): readonly string[] {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_TERMS) {
     return Array.from({ length: value }, (_, k) => String(k));
   }
-  if (!Array.isArray(value) || value.length === 0) {
-    throw mustBe("OPTION", "terms", "be a whole number of at least 1 or a list of names", value);
+  if (!isArray(value) || value.length === 0 || value.length > MAX_TERMS) {
+    throw mustBe("OPTION", "terms", `be a whole number from 1 to ${MAX_TERMS} or a list of names`, value);
   }
-  const names = value as unknown[];
   const seen = new Set<string>();
-  for (const name of names) {
+  for (const name of value) {
     if (typeof name !== "string" || name === "" || RESERVED.includes(name) || seen.has(name)) {
       throw mustBe("OPTION", "terms", "be unique names, none of them empty, first, max or mean", name);
     }
@@ -224,15 +246,14 @@ export function checkWeights(
     }
     weights[term] = weight;
   };
-  if (Array.isArray(value)) {
-    const list: unknown[] = value;
-    if (list.length !== terms.length) {
-      throw mustBe("LENGTH", "weights", `have ${terms.length} entries, one per term`, list);
+  if (isArray(value)) {
+    if (value.length !== terms.length) {
+      throw mustBe("LENGTH", "weights", `have ${terms.length} entries, one per term`, value);
     }
-    for (let term = 0; term < terms.length; ++term) set(term, list[term]);
+    for (let term = 0; term < terms.length; ++term) set(term, value[term]);
     return weights;
   }
-  if (typeof value !== "object" || value === null) {
+  if (!isPlainObject(value)) {
     throw mustBe("OPTION", "weights", "be an array or an object by name of the term", value);
   }
   for (const [name, weight] of Object.entries(value)) {
@@ -272,21 +293,21 @@ export function checkKeys<T extends object>(
   keys: readonly string[],
 ): Partial<T> {
   if (value === undefined) return {};
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw mustBe("OPTION", subject, "be an object", value);
-  }
-  const entries = { ...value } as Record<string, unknown>;
+  if (!isPlainObject(value)) throw mustBe("OPTION", subject, "be an object", value);
+  const entries = { ...value };
   for (const key of Object.keys(entries)) {
     if (keys.includes(key)) continue;
     const meant = keys.find((known) => isNear(key, known));
     const hint = meant === undefined ? `it knows ${keys.join(", ")}` : `did you mean \`${meant}\`?`;
-    throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)}; ${hint}`);
+    throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)} (${hint}).`);
   }
   return entries as Partial<T>;
 }
 
-/** Whether two names differ in case or by at most two letters added, dropped or changed (Levenshtein's distance). */
+/** Whether two names differ in case or by a few letters added, dropped or changed (Levenshtein's distance). */
 function isNear(a: string, b: string): boolean {
+  const most = Math.min(2, b.length - 1);
+  if (Math.abs(a.length - b.length) > most) return false;
   const [from, to] = [a.toLowerCase(), b.toLowerCase()];
   let row = Array.from({ length: to.length + 1 }, (_, k) => k);
   for (let i = 0; i < from.length; ++i) {
@@ -297,5 +318,5 @@ function isNear(a: string, b: string): boolean {
     }
     row = next;
   }
-  return row[to.length]! <= 2;
+  return row[to.length]! <= most;
 }

@@ -1,7 +1,8 @@
-import { defaultCpu, Device } from "./device";
-import { DeviceBuffer } from "./device-buffer";
+import { defaultCpu, isDevice, type Device } from "./device";
+import { isBuffer, type DeviceBuffer } from "./device-buffer";
 import { checkSource, isPointerLike, type DevicePointerLike, type Source } from "./device-pointer";
-import { describeValue, mustBe, MTAdamError, typedArrayName } from "./errors";
+import { mustBe, MTAdamError } from "./errors";
+import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import { checkGroup, checkKeys, GROUP_KEYS, type GroupOptions } from "./options";
 
 /** What a parameter's elements, or a gradient's, can be. */
@@ -76,29 +77,30 @@ function readGroups(
   value: unknown,
   defaults: GroupOptions,
 ): { described: Described[]; groups: GroupOptions[] } {
-  if (!Array.isArray(value) || value.length === 0) {
+  if (!isArray(value) || value.length === 0) {
     throw mustBe("OPTION", "parameters", "be a list of at least one parameter or group", value);
   }
-  const items = value as unknown[];
   const described: Described[] = [];
-  if (!items.some(isGroup)) {
-    for (const item of items) described.push(describe(item, described.length, 0));
-    return { described, groups: [defaults] };
-  }
-  const groups = items.map((item, group) => {
-    if (!isGroup(item)) {
+  const groups: GroupOptions[] = [];
+  const inGroups = isGroup(value[0]);
+  // One by one, so that the first wrong entry of a list of any length ends it.
+  for (const item of value) {
+    if (isGroup(item) !== inGroups) {
       throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);
+    }
+    if (!inGroups) {
+      described.push(describe(item, described.length, 0));
+      continue;
     }
     const { parameters, ...options } = checkKeys<ParameterGroup>("group", item, [
       "parameters",
       ...GROUP_KEYS,
     ]);
-    if (!Array.isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
-    for (const parameter of parameters as unknown[]) {
-      described.push(describe(parameter, described.length, group));
-    }
-    return checkGroup(options, defaults);
-  });
+    if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
+    for (const parameter of parameters) described.push(describe(parameter, described.length, groups.length));
+    groups.push(checkGroup(options, defaults));
+  }
+  if (!inGroups) groups.push(defaults);
   if (described.length === 0) {
     throw new MTAdamError("OPTION", "`parameters` must have at least one parameter in some group; got none.");
   }
@@ -113,7 +115,7 @@ const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
 
 function describe(item: unknown, index: number, group: number): Described {
   const isBare =
-    typedArrayName(item) !== undefined || DeviceBuffer.is(item) || isPointerLike(item) || !hasData(item);
+    typedArrayName(item) !== undefined || isBuffer(item) || isPointerLike(item) || !hasData(item);
   const given: Record<string, unknown> = isBare
     ? { data: item }
     : checkKeys<Record<string, unknown>>("parameter", item, PARAMETER_KEYS);
@@ -134,8 +136,7 @@ function hasData(item: unknown): boolean {
 }
 
 function lengthOf(name: string, data: unknown, length: unknown): number {
-  const own =
-    typedArrayName(data) !== undefined || DeviceBuffer.is(data) ? (data as Float32Array).length : undefined;
+  const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
   if (own === undefined && !isPointerLike(data)) {
     throw mustBe("DTYPE", name, "be a Float32Array, a float32 buffer or a device pointer", data);
@@ -149,9 +150,16 @@ function lengthOf(name: string, data: unknown, length: unknown): number {
   return length;
 }
 
+function ownLength(data: unknown): number | undefined {
+  if (isBuffer(data)) return data.length;
+  return typedArrayName(data) === undefined ? undefined : typedArrayLength(data as ArrayBufferView);
+}
+
+const MAX_DIMENSIONS = 64;
+
 function checkShape(name: string, shape: unknown, length: number): readonly number[] {
   if (shape === undefined) return [length];
-  const dimensions = Array.isArray(shape) ? [...(shape as unknown[])] : undefined;
+  const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
   const isDimension = (value: unknown): value is number =>
     Number.isSafeInteger(value) && (value as number) >= 0;
   if (dimensions?.every(isDimension) !== true) {
@@ -182,13 +190,13 @@ function checkNames(described: readonly Described[]): void {
 
 function deviceOf(described: readonly Described[]): Device {
   for (const { data } of described) {
-    if (DeviceBuffer.is(data)) return data.device;
+    if (isBuffer(data)) return data.device;
   }
   return defaultCpu();
 }
 
 function checkDevice(device: unknown): Device {
-  if (device instanceof Device) return device;
+  if (isDevice(device)) return device;
   throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
 }
 

@@ -19,7 +19,15 @@ const FILES = {
   elementwise: { registers: 32, double: false, vector: {} },
 };
 
-const COMMON = ["-std=c++17", "-fmad=false", "--expt-relaxed-constexpr", "-Inative", "-I.", "-Werror", "all-warnings"];
+const COMMON = [
+  "-std=c++17",
+  "-fmad=false",
+  "--expt-relaxed-constexpr",
+  "-Inative",
+  "-I.",
+  "-Werror",
+  "all-warnings",
+];
 
 function nvcc(...args) {
   return spawnSync("nvcc", [...COMMON, ...args], { cwd: root, encoding: "utf8", maxBuffer: 2 ** 28 });
@@ -28,9 +36,24 @@ function nvcc(...args) {
 /** Compiles for all architectures; the registers of each kernel by architecture. */
 function compile(name, { double }) {
   const targets = ARCHITECTURES.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
-  const warnings = ["-v", "-warn-spills", "-warn-lmem-usage", ...(double ? [] : ["-warn-double-usage"]), "-Werror"];
+  const warnings = [
+    "-v",
+    "-warn-spills",
+    "-warn-lmem-usage",
+    ...(double ? [] : ["-warn-double-usage"]),
+    "-Werror",
+  ];
   const source = path.join("native", "cuda", `${name}.cu`);
-  const result = nvcc(...targets, "--threads", "0", `-Xptxas=${warnings.join(",")}`, "-c", source, "-o", "/dev/null");
+  const result = nvcc(
+    ...targets,
+    "--threads",
+    "0",
+    `-Xptxas=${warnings.join(",")}`,
+    "-c",
+    source,
+    "-o",
+    "/dev/null",
+  );
   if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
   return [...result.stderr.matchAll(/entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers/g)].map(
     ([, kernel, architecture, registers]) => ({ kernel, architecture, registers: Number(registers) }),
@@ -49,7 +72,9 @@ function check(name, file) {
   const failures = [];
   const compiled = compile(name, file);
   if (compiled.length === 0 || compiled.length % ARCHITECTURES.length !== 0) {
-    failures.push(`${name}.cu: ${compiled.length} kernels are no multiple of ${ARCHITECTURES.length} architectures`);
+    failures.push(
+      `${name}.cu: ${compiled.length} kernels are no multiple of ${ARCHITECTURES.length} architectures`,
+    );
   }
   for (const { kernel, architecture, registers } of compiled) {
     if (registers > file.registers) failures.push(`${kernel} for ${architecture}: ${registers} registers`);

@@ -15,6 +15,15 @@ std::uint32_t index(const Napi::Value& value) {
   return value.As<Napi::Number>().Uint32Value();
 }
 
+// The wrapper's ArrayBuffer() is no way to a SharedArrayBuffer.
+std::byte* data(const Napi::TypedArray& array) {
+  void* first = nullptr;
+  if (napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &first, nullptr, nullptr) != napi_ok) {
+    throw Napi::Error::New(array.Env());
+  }
+  return static_cast<std::byte*>(first);
+}
+
 std::byte* address(const Napi::Value& value, std::size_t bytes) {
   // Null means absent, and an empty array may have no address of its own. This one is never dereferenced.
   static std::byte nothing;
@@ -24,8 +33,7 @@ std::byte* address(const Napi::Value& value, std::size_t bytes) {
     if (array.ByteLength() < bytes) {
       throw coded_error(value.Env(), "LENGTH", "A typed array of another length was expected.");
     }
-    found = static_cast<std::byte*>(array.ArrayBuffer().Data());
-    if (found != nullptr) found += array.ByteOffset();
+    found = data(array);
   } else {
     const Buffer& buffer = unwrap<Buffer>(value);
     if (buffer.size() < bytes) throw coded_error(value.Env(), "LENGTH", "A buffer of another length was expected.");

@@ -40,6 +40,10 @@ T& unwrap(const Napi::Value& value) {
   throw coded_error(value.Env(), "OPTION", "An object of the native addon was expected.");
 }
 
+/// The first byte of a typed array's elements, in a shared buffer, too; null where it is detached. Asking moves a small
+/// array that lies in V8's heap out of it, for good: its address then stays.
+std::byte* data(const Napi::TypedArray& array);
+
 /// The elements of a typed array that holds `count` elements of T or more.
 template <class T>
 T* elements(const Napi::Value& value, std::size_t count) {
@@ -48,8 +52,7 @@ T* elements(const Napi::Value& value, std::size_t count) {
   if (array.ElementSize() != sizeof(T) || array.ElementLength() < count) {
     throw coded_error(value.Env(), "LENGTH", "A typed array of another length was expected.");
   }
-  // Asking for the buffer moves a small array that lies in V8's heap out of it, for good: its address then stays.
-  return reinterpret_cast<T*>(static_cast<std::byte*>(array.ArrayBuffer().Data()) + array.ByteOffset());
+  return reinterpret_cast<T*>(data(array));
 }
 
 /// A number that TypeScript passes as an index or a count.

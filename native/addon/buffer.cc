@@ -29,6 +29,11 @@ void Buffer::release() {
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -static_cast<int64_t>(size_));
 }
 
+mtadam::Device& Buffer::device() const {
+  if (device_ == nullptr) throw coded_error(Env(), "DISPOSED", "The buffer has been disposed of.");
+  return *device_;
+}
+
 Napi::Value Buffer::pointer(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data())));
 }
@@ -38,22 +43,23 @@ void Buffer::upload(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   const std::byte* const from = address(info[0], bytes);
   std::byte* const to = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device_->write(to, from, bytes, nullptr); });
+  guarded(info.Env(), [&] { device().write(to, from, bytes, nullptr); });
 }
 
 void Buffer::download(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   std::byte* const to = address(info[0], bytes);
   const std::byte* const from = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device_->read(to, from, bytes, nullptr); });
+  guarded(info.Env(), [&] { device().read(to, from, bytes, nullptr); });
 }
 
 // (array of one element): every element becomes that one.
 void Buffer::fill(const Napi::CallbackInfo& info) {
   const std::size_t element = info[0].As<Napi::TypedArray>().ByteLength();
   std::uint64_t pattern = 0;
+  if (element == 0 || element > sizeof pattern) throw coded_error(info.Env(), "LENGTH", "One element was expected.");
   std::memcpy(&pattern, address(info[0], element), element);
-  if (memory_ != nullptr) guarded(info.Env(), [&] { device_->fill(memory_->data(), pattern, element, size_, nullptr); });
+  guarded(info.Env(), [&] { device().fill(memory_->data(), pattern, element, size_, nullptr); });
 }
 
 void Buffer::dispose(const Napi::CallbackInfo&) { release(); }

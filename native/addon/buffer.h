@@ -27,6 +27,8 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
   void download(const Napi::CallbackInfo& info);
   void fill(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
+  /// Throws (DISPOSED) after dispose().
+  mtadam::Device& device() const;
   void release();
 
   std::size_t size_ = 0;

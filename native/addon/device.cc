@@ -6,9 +6,9 @@
 namespace mtadam::addon {
 
 Napi::Function Device::define(Napi::Env env) {
-  return DefineClass(env, "Device",
-                     {InstanceAccessor<&Device::instruction_set>("instructionSet"), InstanceMethod<&Device::add>("add"),
-                      InstanceMethod<&Device::dispose>("dispose")});
+  return DefineClass(
+      env, "Device",
+      {InstanceAccessor<&Device::instruction_set>("instructionSet"), InstanceMethod<&Device::dispose>("dispose")});
 }
 
 Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {
@@ -29,14 +29,6 @@ std::shared_ptr<mtadam::Device> Device::get() const {
 
 Napi::Value Device::instruction_set(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), instruction_set_);
-}
-
-// (target, source, count): target += source.
-void Device::add(const Napi::CallbackInfo& info) {
-  const std::size_t count = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value());
-  float* const target = reinterpret_cast<float*>(address(info[0], count * sizeof(float)));
-  const float* const source = reinterpret_cast<const float*>(address(info[1], count * sizeof(float)));
-  get()->add(target, source, count, nullptr);
 }
 
 void Device::dispose(const Napi::CallbackInfo&) { device_.reset(); }

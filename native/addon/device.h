@@ -22,7 +22,6 @@ class Device final : public Napi::ObjectWrap<Device> {
 
  private:
   Napi::Value instruction_set(const Napi::CallbackInfo& info);
-  void add(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<mtadam::Device> device_;

@@ -90,7 +90,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
   return DefineClass(
       env, "Optimizer",
       {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
-       InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::read_balances>("readBalances"),
+       InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::add>("add"),
+       InstanceMethod<&Optimizer::read_balances>("readBalances"),
        InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
        InstanceMethod<&Optimizer::read_clocks>("readClocks"),
        InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"), InstanceMethod<&Optimizer::read_plane>("readPlane"),
@@ -190,6 +191,14 @@ void Optimizer::accumulate(const Napi::CallbackInfo& info) {
 
 void Optimizer::update(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { get().update(); });
+}
+
+// (target, source, count): target += source.
+void Optimizer::add(const Napi::CallbackInfo& info) {
+  const std::size_t count = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value());
+  float* const target = reinterpret_cast<float*>(address(info[0], count * sizeof(float)));
+  const float* const source = reinterpret_cast<const float*>(address(info[1], count * sizeof(float)));
+  guarded(info.Env(), [&] { get().device().add(target, source, count, nullptr); });
 }
 
 // (term, n: Float64Array, occurred: Uint8Array), a value per layer.

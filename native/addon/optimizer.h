@@ -49,6 +49,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void step(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
   void update(const Napi::CallbackInfo& info);
+  void add(const Napi::CallbackInfo& info);
   void read_balances(const Napi::CallbackInfo& info);
   void restore_balances(const Napi::CallbackInfo& info);
   void read_clocks(const Napi::CallbackInfo& info);

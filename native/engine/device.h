@@ -26,8 +26,8 @@ class Memory {
   std::size_t size_;
 };
 
-/// An order of work on a device, as the device names it (CUDA: a stream); null is the device's own. The CPU, where every
-/// call is done when it returns, has no other.
+/// An order of work on a device, as the device names it (CUDA: a stream); null is the device's own. The CPU, where
+/// every call is done when it returns, has no other.
 using Stream = void*;
 
 /// What the engine asks of a device. Calls on one stream are carried out in order, perhaps after they have returned.
@@ -50,7 +50,6 @@ class Device {
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) = 0;
   /// What comes next on `later` waits for what is on `earlier` now.
   virtual void join(Stream earlier, Stream later) = 0;
-
 
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
   virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;

@@ -64,8 +64,8 @@ class Optimizer {
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
 
-  // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with first moments summed, the
-  // shared ones, for which `term` is ignored.
+  // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
+  // first moments summed, the shared ones, for which `term` is ignored.
   std::vector<Balance> balances(std::uint32_t term) const;
   void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
   std::vector<Clock> clocks(std::uint32_t term) const;

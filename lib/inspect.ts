@@ -1,0 +1,73 @@
+import { types } from "node:util";
+
+// Looking at values that anybody may have made, without running any code of theirs: the getters below are the
+// language's own, which no property, subclass, proxy or other realm can hide or imitate.
+
+function reader(prototype: object, name: string | symbol): (object: unknown) => unknown {
+  const property = Object.getOwnPropertyDescriptor(prototype, name);
+  return (object) => property?.get?.call(object) as unknown;
+}
+
+const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
+const tagOf = reader(typedArrayPrototype, Symbol.toStringTag);
+const lengthOf = reader(typedArrayPrototype, "length");
+const bufferOf = reader(typedArrayPrototype, "buffer");
+const isResizable = reader(ArrayBuffer.prototype, "resizable");
+const isGrowable = reader(SharedArrayBuffer.prototype, "growable");
+
+/** "Float32Array" and so on; undefined for anything else. */
+export function typedArrayName(value: unknown): string | undefined {
+  return tagOf(value) as string | undefined;
+}
+
+/** The elements of a typed array; 0 once its buffer is detached. */
+export function typedArrayLength(array: ArrayBufferView): number {
+  return lengthOf(array) as number;
+}
+
+/** Whether a typed array lies over memory whose size may change. */
+export function hasResizableBuffer(array: ArrayBufferView): boolean {
+  const buffer = bufferOf(array);
+  return (types.isSharedArrayBuffer(buffer) ? isGrowable(buffer) : isResizable(buffer)) === true;
+}
+
+/** An array, and not a proxy of one that was revoked (for which Array.isArray throws). */
+export function isArray(value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+/** An object literal, of any realm: no array, no instance of a class. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null || isArray(value)) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** A few words for a value in a message. Names no address. */
+export function describeValue(value: unknown): string {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+    case "number":
+      return Object.is(value, -0) ? "-0" : String(value);
+    case "bigint":
+      return "a bigint";
+    case "symbol":
+      return "a symbol";
+    case "function":
+      return "a function";
+    case "object": {
+      if (value === null) return "null";
+      const name = typedArrayName(value);
+      if (name !== undefined) return `a ${name} of ${typedArrayLength(value as ArrayBufferView)}`;
+      if (types.isProxy(value)) return "a proxy";
+      return isArray(value) ? `an array of ${value.length}` : "an object";
+    }
+    default:
+      return String(value);
+  }
+}
