@@ -229,8 +229,7 @@ __device__ __forceinline__ void update_unrolled(const Run& run, const Part* part
   Loads<kN> in[Form::kTerms];
 #pragma unroll
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) load_part<Form, kN>(in[i], parts[i], e);
-  Step<kN> step;
-  step.opened = step.started = false;
+  Step<kN> step{};
   if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
   if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
   const Lanes<kN> theta = load<kN>(run.theta + e);
@@ -243,8 +242,7 @@ __device__ __forceinline__ void update_unrolled(const Run& run, const Part* part
 template <class Form, std::uint32_t kN, class PartOf>
 __device__ __forceinline__ void update_looped(const Run& run, std::uint32_t terms, const PartOf& part_of,
                                               std::uint32_t e) {
-  Step<kN> step;
-  step.opened = step.started = false;
+  Step<kN> step{};
   if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
   if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
   const Lanes<kN> theta = load<kN>(run.theta + e);

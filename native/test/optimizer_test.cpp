@@ -181,7 +181,8 @@ TEST(Optimizer, TreatsTensorsOfOneTagAsOneTensor) {
     as_parts.step(of_parts);
   }
   std::vector<float> joined = as_parts.theta()[0];
-  joined.insert(joined.end(), as_parts.theta()[1].begin(), as_parts.theta()[1].end());
+  const std::vector<float> rest = as_parts.theta()[1];
+  joined.insert(joined.end(), rest.begin(), rest.end());
   EXPECT_TRUE(same_bits(as_whole.theta()[0], joined));
 }
 
@@ -378,7 +379,8 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
         }
       }
     }
-    for (const std::vector<float>& theta : spoiled_by_steps.theta()) {
+    const std::vector<std::vector<float>> reached = spoiled_by_steps.theta();
+    for (const std::vector<float>& theta : reached) {
       for (const float value : theta) ASSERT_TRUE(std::isfinite(value));
     }
   }

@@ -64,15 +64,56 @@ inline testing::AssertionResult same_state(const Snapshot& expected, const Snaps
   return passing ? passing : testing::AssertionFailure() << "r, s, skipped: " << passing.message();
 }
 
+/// Where tensors begin, in elements past a 16-byte boundary, from 0 to 3.
+enum class Alignment {
+  kVectors,  // all at 0
+  kAlike,    // each tensor somewhere, its gradients at the same place
+  kAnyhow,   // parameters and gradients each somewhere
+};
+
+/// float32 elements in the memory of a device.
+class PlacedTensor {
+ public:
+  PlacedTensor(Device& device, std::size_t length, std::uint32_t offset)
+      : memory_(device.allocate((length + offset) * sizeof(float))),
+        data_(reinterpret_cast<float*>(memory_->data()) + offset),
+        length_(length) {}
+
+  float* data() const { return data_; }
+  void write(Device& device, const std::vector<float>& values) const {
+    device.write(data_, values.data(), length_ * sizeof(float), nullptr);
+  }
+  std::vector<float> read(Device& device) const {
+    std::vector<float> values(length_);
+    device.read(values.data(), data_, length_ * sizeof(float), nullptr);
+    return values;
+  }
+
+ private:
+  std::unique_ptr<Memory> memory_;
+  float* data_;
+  std::size_t length_;
+};
+
 class Training {
  public:
-  Training(const Model& model, std::shared_ptr<Device> device)
-      : model_(model), theta_(model.theta), gradients_(device, model.options.terms, tensor_count()) {
-    auto addresses = std::make_unique<AddressTable>(device, 1, tensor_count());
+  Training(const Model& model, std::shared_ptr<Device> device, Alignment alignment = Alignment::kVectors)
+      : model_(model), device_(std::move(device)), table_(device_, model.options.terms, tensor_count()) {
+    auto addresses = std::make_unique<AddressTable>(device_, 1, tensor_count());
+    std::vector<ParameterShape> shapes = model.parameters;
+    gradients_.resize(model.options.terms);
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
-      addresses->set(0, tensor, address(theta_[tensor]));
+      const std::uint32_t offset = alignment == Alignment::kVectors ? 0 : (tensor + 1) % 4;
+      shapes[tensor].phase = offset;
+      theta_.emplace_back(*device_, model.theta[tensor].size(), offset);
+      theta_.back().write(*device_, model.theta[tensor]);
+      addresses->set(0, tensor, theta_.back().data());
+      for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+        const std::uint32_t own = alignment == Alignment::kAnyhow ? (offset + term + tensor / 4) % 4 : offset;
+        gradients_[term].emplace_back(*device_, model.theta[tensor].size(), own);
+      }
     }
-    optimizer_ = std::make_unique<Optimizer>(device, Layout(model.parameters), model.options, std::move(addresses));
+    optimizer_ = std::make_unique<Optimizer>(device_, Layout(shapes), model.options, std::move(addresses));
     set_groups(model.groups);
     optimizer_->set_weights(0, model.weights);
   }
@@ -80,31 +121,35 @@ class Training {
       : Training(model, std::make_shared<CpuDevice>(threads, instruction_set)) {}
 
   Optimizer& optimizer() { return *optimizer_; }
-  const std::vector<std::vector<float>>& theta() const { return theta_; }
+  std::vector<std::vector<float>> theta() const {
+    std::vector<std::vector<float>> values;
+    for (const PlacedTensor& tensor : theta_) values.push_back(tensor.read(*device_));
+    return values;
+  }
 
   void set_groups(const std::vector<GroupOptions>& groups) { optimizer_->set_groups(groups); }
 
   /// All terms at once.
   void step(const Gradients& gradients) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
-    optimizer_->step(gradients_, model_.gradient_scale);
+    optimizer_->step(table_, model_.gradient_scale);
   }
 
   /// Term after term.
   void stream(const Gradients& gradients) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
       set_gradients(term, gradients);
-      optimizer_->accumulate(gradients_, term, model_.gradient_scale);
+      optimizer_->accumulate(table_, term, model_.gradient_scale);
     }
     optimizer_->update();
   }
 
   Snapshot snapshot() const {
     Snapshot result;
-    result.theta = theta_;
+    result.theta = theta();
     for (const auto& [plane, term] : planes()) {
       for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
-        result.planes.emplace_back(theta_[tensor].size());
+        result.planes.emplace_back(model_.theta[tensor].size());
         optimizer_->read_plane(plane, term, tensor, result.planes.back().data());
       }
     }
@@ -139,28 +184,24 @@ class Training {
  private:
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(model_.parameters.size()); }
 
-  // An empty tensor has an address as well: null would mean absent. A table's addresses are not const, since
-  // parameters are in one, too.
-  float* address(const std::vector<float>& values) {
-    return values.empty() ? &nothing_ : const_cast<float*>(values.data());
-  }
-
   void set_gradients(std::uint32_t term, const Gradients& gradients) {
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
-      gradients_.set(term, tensor, gradient ? address(*gradient) : nullptr);
+      const PlacedTensor& place = gradients_[term][tensor];
+      if (gradient) place.write(*device_, *gradient);
+      table_.set(term, tensor, gradient ? place.data() : nullptr);
     }
   }
 
   Model model_;
-  float nothing_ = 0;
-  std::vector<std::vector<float>> theta_;
-  AddressTable gradients_;
+  std::shared_ptr<Device> device_;
+  std::vector<PlacedTensor> theta_;
+  std::vector<std::vector<PlacedTensor>> gradients_;  // by term and tensor
+  AddressTable table_;
   std::unique_ptr<Optimizer> optimizer_;
 };
 
-// ---- Random models and gradients
-// ----------------------------------------------------------------------------
+// ---- Random models and gradients ----
 
 inline GroupOptions default_group() { return {1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}; }
 

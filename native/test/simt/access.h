@@ -1,0 +1,63 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "test/simt/cuda/arena.h"
+
+// What the access checker has seen of kernels. It sees each load and store of code that was compiled with
+// -fsanitize=thread and linked with mtadam_simt_access in place of the thread sanitizer. Without it all counts are 0.
+
+namespace simt::access {
+
+using cuda::Traffic;
+
+/// Whether this program has the access checker.
+bool active();
+
+/// Of all kernels since the last reset: bytes of global memory.
+Traffic total();
+/// Of the allocation that the pointer lies in, by kernels, since it was made.
+Traffic traffic(const void* pointer);
+void reset_total();
+
+/// Counts what kernels do to a range of global memory while it exists.
+class Watch {
+ public:
+  Watch(const void* begin, std::size_t bytes);
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  /// How often single bytes were read or written: as often as each other where least and most are equal.
+  struct Times {
+    unsigned least = 0;
+    unsigned most = 0;
+    bool operator==(const Times&) const = default;
+  };
+
+  Traffic traffic() const { return traffic_; }
+  Times reads() const { return times(reads_); }
+  Times writes() const { return times(writes_); }
+  /// The share of the traffic that went in accesses of this many bytes each: 1, 2, 4, 8 or 16.
+  Traffic in_accesses_of(std::size_t width) const;
+
+  void reset();
+  void record(const void* address, std::size_t bytes, bool read, bool write);
+
+ private:
+  static Times times(const std::vector<std::uint8_t>& counts);
+
+  const char* begin_;
+  std::vector<std::uint8_t> reads_;  // one per byte, up to 255
+  std::vector<std::uint8_t> writes_;
+  Traffic traffic_;
+  std::array<Traffic, 5> by_width_;
+};
+
+/// One access by a kernel, on its fiber; from the hooks.
+void check(void* address, std::size_t bytes, bool read, bool write, bool aligned, const void* code);
+
+}  // namespace simt::access

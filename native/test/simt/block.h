@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "test/simt/fiber.h"
+#include "test/simt/machine.h"
+#include "test/simt/shared_memory.h"
+
+namespace simt {
+
+constexpr unsigned kWarpLanes = 32;
+
+enum class WarpOperation { kShuffle, kBallot, kSync };
+
+/// What a block's rules need of the scheduler.
+class BlockHost {
+ public:
+  virtual ~BlockHost() = default;
+  /// The fiber waits no longer.
+  virtual void make_ready(Fiber& fiber) = 0;
+  /// The launch ends with this error, unless there is one already.
+  virtual void fail(Fault fault, const char* text, const Fiber* one, const Fiber* other) = 0;
+};
+
+/// A resident block: its threads, its shared memory, and the rules of barriers and warp operations. Everything but the
+/// construction runs on fibers too, so it does not allocate.
+class Block {
+ public:
+  Block(BlockHost& host, uint3 id, dim3 block_size, dim3 grid_size);
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  std::vector<Fiber>& threads() { return threads_; }
+  SharedMemory& shared() { return shared_; }
+  unsigned live() const { return live_; }
+
+  /// The fiber arrives; when it is the last, all become ready with their results.
+  void arrive_at_barrier(Fiber& fiber, machine::Barrier kind, bool predicate);
+  /// The same for the lanes of the fiber's mask, which it has set together with the operands.
+  void arrive_at_warp(Fiber& fiber, WarpOperation operation);
+  void leave(Fiber& fiber);
+
+  /// Of the fiber's next barrier: an address for the thread sanitizer. Two take turns, so that one barrier's threads do
+  /// not wait for the next one's.
+  void* barrier_order(const Fiber& fiber) { return &barrier_order_[fiber.barrier_parity]; }
+  Fiber* lane(const Fiber& of_warp, unsigned lane);
+
+ private:
+  void complete_barrier();
+  void complete_warp(Fiber& fiber, WarpOperation operation);
+
+  BlockHost& host_;
+  std::vector<Fiber> threads_;
+  SharedMemory shared_;
+  unsigned live_;
+  unsigned at_barrier_ = 0;
+  char barrier_order_[2] = {};
+};
+
+}  // namespace simt

@@ -1,0 +1,170 @@
+#include "test/simt/cuda/memory.h"
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "test/simt/cuda/runtime.h"
+#include "test/simt/cuda_runtime.h"
+
+namespace simt::cuda {
+
+Place place_of(const void* address, std::size_t bytes) {
+  Runtime& runtime = Runtime::get();
+  for (int k = 0; k < Runtime::kMaxDevices; ++k) {
+    const auto& device = runtime.devices[static_cast<std::size_t>(k)];
+    if (!device || !device->memory.contains(address)) continue;
+    return {device->memory.live(address, bytes) ? Place::Kind::kDevice : Place::Kind::kInvalid, k};
+  }
+  if (!runtime.pinned->contains(address)) return {Place::Kind::kPageable, -1};
+  const bool live = runtime.pinned->live(address, bytes);
+  return {live ? Place::Kind::kPinned : Place::Kind::kInvalid, -1};
+}
+
+Allocation* allocation_of(const void* address) {
+  Runtime& runtime = Runtime::get();
+  for (const auto& device : runtime.devices) {
+    if (device && device->memory.contains(address)) return device->memory.find(address);
+  }
+  return runtime.pinned->contains(address) ? runtime.pinned->find(address) : nullptr;
+}
+
+namespace {
+
+Allocation* live_allocation_at(const void* address) {
+  Allocation* allocation = allocation_of(address);
+  return allocation && allocation->live && allocation->holds(address, 0) ? allocation : nullptr;
+}
+
+cudaError_t allocate_pinned(Runtime& runtime, Call& call, void** memory, std::size_t bytes) {
+  if (!memory) return call.done(cudaErrorInvalidValue);
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (const auto error = runtime.injected("allocation")) return call.done(*error);
+  Allocation* allocation = runtime.pinned->allocate(bytes, runtime.thread().device);
+  if (!allocation) return call.done(cudaErrorMemoryAllocation);
+  *memory = allocation->data;
+  return cudaSuccess;
+}
+
+constexpr int kDriverSuccess = 0;
+constexpr int kDriverInvalidValue = 1;
+constexpr int kDriverNotFound = 500;
+
+int address_range(unsigned long long* base, std::size_t* bytes, unsigned long long address) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  runtime.counters.calls["cuMemGetAddressRange"] += 1;
+  if (!base && !bytes) return kDriverInvalidValue;
+  const Allocation* allocation = live_allocation_at(reinterpret_cast<const void*>(address));
+  if (!allocation) return kDriverNotFound;
+  if (base) *base = reinterpret_cast<std::uintptr_t>(allocation->data);
+  if (bytes) *bytes = allocation->bytes;
+  return kDriverSuccess;
+}
+
+}  // namespace
+
+}  // namespace simt::cuda
+
+using simt::cuda::Allocation;
+using simt::cuda::Arena;
+using simt::cuda::Place;
+
+extern "C" {
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!memory) return call.done(cudaErrorInvalidValue);
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (const auto error = runtime.injected("allocation")) return call.done(*error);
+  Arena& arena = runtime.current().memory;
+  if (bytes > runtime.settings.memory - arena.live_bytes()) return call.done(cudaErrorMemoryAllocation);
+  runtime.show_memory();
+  Allocation* allocation = arena.allocate(bytes, runtime.thread().device);
+  if (!allocation) return call.done(cudaErrorMemoryAllocation);
+  *memory = allocation->data;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!memory) return cudaSuccess;
+  const Place place = simt::cuda::place_of(memory, 0);
+  Allocation* allocation = simt::cuda::live_allocation_at(memory);
+  if (place.kind != Place::Kind::kDevice || !allocation || allocation->data != memory) {
+    return call.done(cudaErrorInvalidValue);
+  }
+  if (runtime.settings.free_synchronises) runtime.synchronise_device(place.device);
+  runtime.show_memory();
+  runtime.device(place.device).memory.free(*allocation);
+  return call.outcome(place.device);
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  SIMT_CUDA_CALL(kSafe);
+  return simt::cuda::allocate_pinned(runtime, call, memory, bytes);
+}
+
+cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags) {
+  SIMT_CUDA_CALL(kSafe);
+  constexpr unsigned kKnown = cudaHostAllocPortable | cudaHostAllocMapped | cudaHostAllocWriteCombined;
+  if ((flags & ~kKnown) != 0) return call.done(cudaErrorInvalidValue);
+  return simt::cuda::allocate_pinned(runtime, call, memory, bytes);
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!memory) return cudaSuccess;
+  const Place place = simt::cuda::place_of(memory, 0);
+  Allocation* allocation = simt::cuda::live_allocation_at(memory);
+  if (place.kind != Place::Kind::kPinned || !allocation || allocation->data != memory) {
+    return call.done(cudaErrorInvalidValue);
+  }
+  runtime.pinned->free(*allocation);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  SIMT_CUDA_CALL(kContext);
+  if (!free || !total) return call.done(cudaErrorInvalidValue);
+  *total = runtime.settings.memory;
+  *free = runtime.settings.memory - runtime.current().memory.live_bytes();
+  return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  SIMT_CUDA_CALL(kContext);
+  if (!attributes) return call.done(cudaErrorInvalidValue);
+  *attributes = {cudaMemoryTypeUnregistered, cudaInvalidDeviceId, nullptr, const_cast<void*>(pointer)};
+  const Allocation* allocation = simt::cuda::live_allocation_at(pointer);
+  if (!allocation) return cudaSuccess;
+  const Place place = simt::cuda::place_of(pointer, 0);
+  attributes->device = allocation->device;
+  attributes->devicePointer = const_cast<void*>(pointer);
+  if (place.kind == Place::Kind::kDevice) {
+    attributes->type = cudaMemoryTypeDevice;
+    attributes->hostPointer = nullptr;
+  } else {
+    attributes->type = cudaMemoryTypeHost;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long,
+                                    cudaDriverEntryPointQueryResult* status) {
+  SIMT_CUDA_CALL(kDevice);
+  if (!symbol || !function) return call.done(cudaErrorInvalidValue);
+  const bool known = std::strcmp(symbol, "cuMemGetAddressRange") == 0;
+  *function = known ? reinterpret_cast<void*>(&simt::cuda::address_range) : nullptr;
+  if (status) *status = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* status) {
+  return cudaGetDriverEntryPoint(symbol, function, flags, status);
+}
+
+}  // extern "C"

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+
+#include "test/simt/cuda/arena.h"
+
+namespace simt::cuda {
+
+/// Where a range of memory lies.
+struct Place {
+  enum class Kind {
+    kDevice,    ///< in one live allocation of device memory
+    kPinned,    ///< in one live allocation of pinned memory
+    kInvalid,   ///< in the addresses of either, but freed, or beyond its allocation
+    kPageable,  ///< anywhere else
+  };
+
+  Kind kind;
+  int device;  ///< of device memory, and of an address that could be
+};
+
+/// With the runtime's lock held, as the others here.
+Place place_of(const void* address, std::size_t bytes);
+
+/// The allocation that the address lies or once lay in, dead or alive; null if none.
+Allocation* allocation_of(const void* address);
+
+}  // namespace simt::cuda

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "test/simt/error.h"
+#include "test/simt/thread.h"
+
+namespace simt {
+
+constexpr std::size_t kStackBytes = 256 << 10;
+
+/// A stack above a guard page, with the thread sanitizer's fibers that go with it. All are costly to make and are used
+/// again by later threads.
+class Stack {
+ public:
+  Stack();
+  ~Stack();
+  Stack(const Stack&) = delete;
+  Stack& operator=(const Stack&) = delete;
+
+  char* bottom() const { return bottom_; }
+  char* top() const { return bottom_ + kStackBytes; }
+  bool contains(const void* address) const { return address >= bottom_ && address < top(); }
+
+  void* tsan_fiber() const { return tsan_fiber_; }
+  /// Stands for what the thread's fences have ordered so far; made when first asked for.
+  void* tsan_fence_fiber();
+
+ private:
+  char* bottom_;
+  void* tsan_fiber_ = nullptr;
+  void* tsan_fence_fiber_ = nullptr;
+};
+
+/// The stacks of one host thread that no fiber uses.
+class StackPool {
+ public:
+  StackPool() = default;
+  ~StackPool();
+  StackPool(const StackPool&) = delete;
+  StackPool& operator=(const StackPool&) = delete;
+
+  /// Under the thread sanitizer any of them: a thread that always got the stack of the thread with its index in an
+  /// earlier block would be ordered after it, and no race between the two would show.
+  Stack* take(std::uint64_t random);
+  void give_back(Stack* stack) { free_.push_back(stack); }
+
+ private:
+  std::vector<Stack*> free_;
+};
+
+/// Addresses of atomics that a thread has read since its last fence. Used on fibers, so it never allocates.
+class ObservedAtomics {
+ public:
+  static constexpr unsigned kCapacity = 32;
+
+  /// False when there is no room for one more.
+  bool add(void* address) {
+    for (unsigned k = 0; k < count_; ++k) {
+      if (addresses_[k] == address) return true;
+    }
+    if (count_ == kCapacity) return false;
+    addresses_[count_++] = address;
+    return true;
+  }
+  void clear() { count_ = 0; }
+  unsigned size() const { return count_; }
+  void* operator[](unsigned k) const { return addresses_[k]; }
+
+ private:
+  void* addresses_[kCapacity];
+  unsigned count_ = 0;
+};
+
+class Block;
+
+/// A CUDA thread.
+struct Fiber : Thread {
+  enum class State : std::uint8_t { kReady, kAtBarrier, kAtWarp, kExited };
+
+  State state = State::kReady;
+  Stack* stack = nullptr;
+  void* stack_pointer = nullptr;
+  void* asan_fake_stack = nullptr;
+  Block* home = nullptr;
+  Where where;  ///< of the last barrier, warp operation or helper
+
+  // What the thread brought to the operation that it waits at, and the result when that is done.
+  int operation = 0;
+  unsigned mask = 0;
+  unsigned source_lane = 0;
+  bool predicate = false;
+  std::uint64_t value = 0;
+
+  unsigned barrier_parity = 0;
+  unsigned warp_parity = 0;
+  bool has_fenced = false;
+  ObservedAtomics observed;
+  char warp_order[2];  ///< addresses for the thread sanitizer, one per parity
+  char fence_order;
+  char write_order;
+};
+
+}  // namespace simt
