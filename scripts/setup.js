@@ -64,10 +64,15 @@ function build() {
 
 const INSTALL_GTEST = ["apt-get", "install", "-y", "libgtest-dev"];
 
-/** Whether CMake finds GoogleTest, by its own word. */
+/** Whether the compiler finds GoogleTest's header. */
 function hasGoogleTest() {
-  const find = ["-DNAME=GTest", "-DCOMPILER_ID=GNU", "-DLANGUAGE=CXX", "-DMODE=EXIST"];
-  return succeeds("cmake", ["--find-package", ...find]);
+  const input = "#include <gtest/gtest.h>\n";
+  return (
+    spawnSync(process.env.CXX ?? "c++", ["-E", "-x", "c++", "-"], {
+      input,
+      stdio: ["pipe", "ignore", "ignore"],
+    }).status === 0
+  );
 }
 
 /** Installs GoogleTest where this user may; else names the command and ends. */

@@ -14,7 +14,12 @@ function jest(args) {
   const report = path.join(setup.root, "build", "jest.json");
   fs.mkdirSync(path.dirname(report), { recursive: true });
   fs.rmSync(report, { force: true });
-  const command = [require.resolve("jest/bin/jest.js"), "--json", `--outputFile=${report}`, ...args];
+  const command = [
+    path.join(setup.root, "node_modules", "jest", "bin", "jest.js"),
+    "--json",
+    `--outputFile=${report}`,
+    ...args,
+  ];
   // Its report goes to the file; what jest prints for a reader goes to standard error.
   spawnSync(process.execPath, command, { cwd: setup.root, stdio: ["ignore", "ignore", "inherit"] });
   const result = JSON.parse(fs.readFileSync(report, "utf8"));
