@@ -45,14 +45,26 @@ class Block {
   /// Of the fiber's next barrier: an address for the thread sanitizer. Two take turns, so that one barrier's threads do
   /// not wait for the next one's.
   void* barrier_order(const Fiber& fiber) { return &barrier_order_[fiber.barrier_parity]; }
-  Fiber* lane(const Fiber& of_warp, unsigned lane);
+  Fiber& lane(const Fiber& of_warp, unsigned lane) { return threads_[of_warp.warp * kWarpLanes + lane]; }
 
  private:
+  /// Which lanes of a warp do what, one bit each.
+  struct Warp {
+    unsigned present = 0;
+    unsigned at_operation = 0;
+    unsigned at_barrier = 0;
+    unsigned exited = 0;
+  };
+
+  Warp& warp(const Fiber& fiber) { return warps_[fiber.warp]; }
   void complete_barrier();
   void complete_warp(Fiber& fiber, WarpOperation operation);
+  /// A lane does something that the lanes which wait for it at a warp operation do not expect.
+  void fail_waiting(const Fiber& fiber, const char* text);
 
   BlockHost& host_;
   std::vector<Fiber> threads_;
+  std::vector<Warp> warps_;
   SharedMemory shared_;
   unsigned live_;
   unsigned at_barrier_ = 0;

@@ -49,6 +49,13 @@ void reset(const Settings& settings = {});
 Settings settings();
 void set_execution(Execution execution, std::uint64_t seed = 1);
 
+/// Reads settings, the executor's too, from words such as "devices=2 execution=random order=descending seed=7": for
+/// programs that only an environment variable reaches. The keys: devices, driver (0 or 1), driver_version, memory (in
+/// MiB), execution (eager, lazy, random), order (ascending, descending, random), resident_blocks, seed,
+/// hide_device_memory (0 or 1), free_synchronises (0 or 1). Others stay as they are by default. Throws
+/// std::invalid_argument.
+void reset_from(const std::string& words);
+
 // ---- Faults to inject ----
 
 /// The n-th launch from now (1: the next), those of graphs included, fails when it runs; the error stays, and every

@@ -18,7 +18,7 @@ Scheduler& scheduler() { return *Scheduler::active(); }
 void acquire_from_lanes(Fiber& fiber, unsigned parity) {
   if (!__tsan_acquire) return;
   for (unsigned k = 0; k < kWarpLanes; ++k) {
-    if (fiber.mask >> k & 1) acquire_order(&fiber.home->lane(fiber, k)->warp_order[parity]);
+    if (fiber.mask >> k & 1) acquire_order(&fiber.home->lane(fiber, k).warp_order[parity]);
   }
 }
 

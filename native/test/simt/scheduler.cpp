@@ -124,7 +124,8 @@ void Scheduler::start_block(std::size_t number) {
 }
 
 Fiber& Scheduler::choose() {
-  if (config_.order == Order::kRandom) ready_.bring_forward(random() % ready_.size());
+  // Of the high half of a draw, the share that the queue is of all numbers: cheaper than a remainder.
+  if (config_.order == Order::kRandom) ready_.bring_forward((random() >> 32) * ready_.size() >> 32);
   return *ready_.pop();
 }
 

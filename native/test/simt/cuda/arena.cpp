@@ -27,6 +27,11 @@ void* reserve(std::size_t bytes, int protection) {
 }
 
 bool intact(const char* begin, const char* end) {
+  for (; end - begin >= 8; begin += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, begin, sizeof word);
+    if (word != kRedZoneByte * 0x0101010101010101u) return false;
+  }
   for (; begin < end; ++begin) {
     if (static_cast<unsigned char>(*begin) != kRedZoneByte) return false;
   }

@@ -52,12 +52,13 @@ Operation staged_to_device(const Copy& copy, const std::shared_ptr<const std::ve
 /// From pinned memory, which the device reads when the operation runs: until then the program must leave it as it is.
 Operation pinned_to_device(const Copy& copy) {
   std::optional<std::uint64_t> queued;
-  if (!Runtime::get().awaits_delivery(copy.from, copy.bytes)) queued = fingerprint(copy.from, copy.bytes);
+  if (!Runtime::get().awaits_delivery({copy.from, copy.bytes})) queued = fingerprint(copy.from, copy.bytes);
   Operation operation;
+  operation.source = {copy.from, copy.bytes};
   operation.run = [=] {
     require_live(copy.to, copy.bytes);
     require_live(copy.from, copy.bytes);
-    Runtime::get().deliver_into(copy.from, copy.bytes);
+    Runtime::get().deliver_into({copy.from, copy.bytes});
     if (queued && fingerprint(copy.from, copy.bytes) != *queued) {
       throw OperationFailed(cudaErrorLaunchFailure,
                             "pinned memory was overwritten while a copy from it to the device was queued");
@@ -83,7 +84,7 @@ Operation in_place(const Copy& copy) {
   operation.run = [=] {
     require_live(copy.to, copy.bytes);
     require_live(copy.from, copy.bytes);
-    Runtime::get().deliver_into(copy.from, copy.bytes);
+    Runtime::get().deliver_into({copy.from, copy.bytes});
     std::memmove(copy.to, copy.from, copy.bytes);
   };
   return operation;

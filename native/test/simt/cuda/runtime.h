@@ -138,9 +138,9 @@ class Runtime {
   /// Runs some operations, as the execution mode has it.
   void run_some();
   /// Whether a copy to this host memory is queued, or done without the program knowing.
-  bool awaits_delivery(const void* begin, std::size_t bytes);
+  bool awaits_delivery(const HostRange& range);
   /// The host memory is about to be read by an operation: what copies have brought for it arrives.
-  void deliver_into(const void* begin, std::size_t bytes);
+  void deliver_into(const HostRange& range);
 
   // ---- Capture ----
 
@@ -162,6 +162,8 @@ class Runtime {
   void run_operation(const std::shared_ptr<Stream>& stream, Operation& operation);
   void call_host(const std::shared_ptr<Stream>& stream, Operation& operation);
   void push(const std::shared_ptr<Stream>& stream, Operation operation, std::vector<Point> after);
+  bool reads_later(const HostRange& range);
+  void conceal(Delivery& delivery);
   void deliver(Delivery& delivery);
 
   bool memory_shown_ = false;

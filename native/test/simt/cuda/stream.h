@@ -23,17 +23,25 @@ struct Point {
   std::uint64_t number = 0;
 };
 
-/// What a copy brings to host memory. It arrives there only when the program has made sure that the copy is done.
+/// What a copy brings to host memory. It arrives there only when the program has made sure that the copy is done; until
+/// then what the memory holds is concealed.
 struct Delivery {
   char* target;
   std::vector<char> data;
+  bool concealed = false;
   bool delivered = false;
+};
+
+struct HostRange {
+  const char* begin = nullptr;
+  std::size_t bytes = 0;
 };
 
 /// One operation in the queue of a stream.
 struct Operation {
   std::function<void()> run;  ///< null when it only orders
   std::shared_ptr<Delivery> delivery;
+  HostRange source;  ///< pinned memory that it reads
   bool calls_host = false;
   std::vector<Point> after;  ///< besides the operation before it in its stream
   std::uint64_t number = 0;

@@ -33,10 +33,11 @@ cudaError_t code_of(Fault fault) {
   return cudaErrorLaunchFailure;
 }
 
-bool overlap(const Delivery& delivery, const void* begin, std::size_t bytes) {
-  const char* first = static_cast<const char*>(begin);
-  return first < delivery.target + delivery.data.size() && delivery.target < first + bytes;
+bool overlap(const HostRange& one, const HostRange& other) {
+  return one.begin < other.begin + other.bytes && other.begin < one.begin + one.bytes;
 }
+
+HostRange range_of(const Delivery& delivery) { return {delivery.target, delivery.data.size()}; }
 
 }  // namespace
 
@@ -101,12 +102,8 @@ void Runtime::push(const std::shared_ptr<Stream>& stream, Operation operation, s
 
   operation.number = ++stream->last;
   operation.after = std::move(after);
-  if (operation.delivery) {
-    Delivery& delivery = *operation.delivery;
-    unpoison(delivery.target, delivery.data.size());
-    std::memset(delivery.target, 0xff, delivery.data.size());
-    poison(delivery.target, delivery.data.size());
-  }
+  // What an operation that is still to run reads there must stay.
+  if (operation.delivery && !reads_later(range_of(*operation.delivery))) conceal(*operation.delivery);
   stream->queue.push_back(std::move(operation));
   if (settings.execution == Execution::kEager) reach({stream, stream->last});
 }
@@ -124,7 +121,10 @@ bool Runtime::step(const std::shared_ptr<Stream>& stream) {
   stream->queue.pop_front();
   run_operation(stream, operation);
   stream->done = operation.number;
-  if (operation.delivery) stream->undelivered.emplace_back(operation.number, operation.delivery);
+  if (operation.delivery) {
+    conceal(*operation.delivery);
+    stream->undelivered.emplace_back(operation.number, operation.delivery);
+  }
   for (Point& point : operation.after) stream->joins.emplace_back(operation.number, std::move(point));
   return true;
 }
@@ -211,6 +211,25 @@ void Runtime::observe(const Point& point) {
   std::erase_if(closing, [](const auto& each) { return each->settled(); });
 }
 
+bool Runtime::reads_later(const HostRange& range) {
+  for (const auto& stream : all_streams()) {
+    for (const Operation& operation : stream->queue) {
+      if (overlap(operation.source, range)) return true;
+    }
+  }
+  return false;
+}
+
+void Runtime::conceal(Delivery& delivery) {
+  if (delivery.concealed) return;
+  delivery.concealed = true;
+  const bool freed = pinned->contains(delivery.target) && !pinned->live(delivery.target, delivery.data.size());
+  if (freed) return;
+  unpoison(delivery.target, delivery.data.size());
+  std::memset(delivery.target, 0xff, delivery.data.size());
+  poison(delivery.target, delivery.data.size());
+}
+
 void Runtime::deliver(Delivery& delivery) {
   if (delivery.delivered) return;
   delivery.delivered = true;
@@ -220,22 +239,22 @@ void Runtime::deliver(Delivery& delivery) {
   std::memcpy(delivery.target, delivery.data.data(), delivery.data.size());
 }
 
-bool Runtime::awaits_delivery(const void* begin, std::size_t bytes) {
+bool Runtime::awaits_delivery(const HostRange& range) {
   for (const auto& stream : all_streams()) {
     for (const Operation& operation : stream->queue) {
-      if (operation.delivery && overlap(*operation.delivery, begin, bytes)) return true;
+      if (operation.delivery && overlap(range_of(*operation.delivery), range)) return true;
     }
     for (const auto& [number, delivery] : stream->undelivered) {
-      if (!delivery->delivered && overlap(*delivery, begin, bytes)) return true;
+      if (!delivery->delivered && overlap(range_of(*delivery), range)) return true;
     }
   }
   return false;
 }
 
-void Runtime::deliver_into(const void* begin, std::size_t bytes) {
+void Runtime::deliver_into(const HostRange& range) {
   for (const auto& stream : all_streams()) {
     for (const auto& [number, delivery] : stream->undelivered) {
-      if (overlap(*delivery, begin, bytes)) deliver(*delivery);
+      if (overlap(range_of(*delivery), range)) deliver(*delivery);
     }
   }
 }

@@ -135,6 +135,19 @@ TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamReadsWhatAnEarlierOneBrings) {
   EXPECT_EQ(host_copy(other, 4), counting(4));
 }
 
+TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamWritesWhereAnEarlierOneReads) {
+  int* device = device_memory<int>(4);
+  int* other = device_copy(std::vector<int>(4, 9));
+  int* pinned = pinned_memory<int>(4);
+  std::iota(pinned, pinned + 4, 1);
+  cudaStream_t work = stream();
+  EXPECT_CUDA(cudaMemcpyAsync(device, pinned, 16, cudaMemcpyHostToDevice, work));
+  EXPECT_CUDA(cudaMemcpyAsync(pinned, other, 16, cudaMemcpyDeviceToHost, work));
+  EXPECT_CUDA(cudaStreamSynchronize(work));
+  EXPECT_EQ(host_copy(device, 4), counting(4));
+  EXPECT_EQ(pinned[3], 9);
+}
+
 TEST_F(CopyTest, MemoryThatIsFreedWhileACopyIsQueuedIsFound) {
   settings.execution = Execution::kLazy;
   restart();

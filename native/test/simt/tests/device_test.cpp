@@ -1,6 +1,7 @@
 // Versions, devices, errors and faults.
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -245,6 +246,22 @@ TEST_F(DeviceTest, CountsCallsAndLaunchesByName) {
 }
 
 // ---- Resetting ----
+
+TEST_F(DeviceTest, TakesItsSettingsFromWords) {
+  cuda::reset_from(
+      "devices=2  execution=lazy order=descending seed=9 resident_blocks=3 memory=64 driver_version=13020");
+  EXPECT_EQ(cuda::settings().devices, 2);
+  EXPECT_EQ(cuda::settings().execution, cuda::Execution::kLazy);
+  EXPECT_EQ(cuda::settings().seed, 9u);
+  EXPECT_EQ(cuda::settings().memory, std::size_t{64} << 20);
+  EXPECT_EQ(cuda::settings().driver_version, 13020);
+  EXPECT_TRUE(cuda::settings().hide_device_memory);
+  EXPECT_EQ(config().order, Order::kDescending);
+  EXPECT_EQ(config().resident_blocks, 3u);
+  for (const char* wrong : {"device=2", "devices", "devices=two", "seed=1x", "execution=soon"}) {
+    EXPECT_THROW(cuda::reset_from(wrong), std::invalid_argument) << wrong;
+  }
+}
 
 TEST_F(DeviceTest, AResetMachineKnowsNothingOfBefore) {
   void* memory = device_memory<int>(4);
