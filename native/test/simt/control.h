@@ -73,8 +73,9 @@ std::string failure();
 // ---- Counts since the last reset or reset_counters ----
 
 struct Counters {
-  std::map<std::string, std::uint64_t> calls;     ///< by function
-  std::map<std::string, std::uint64_t> launches;  ///< by kernel, as its symbol reads without result and parameters
+  std::map<std::string, std::uint64_t> calls;  ///< by function
+  /// By kernel, as its symbol reads without result and parameters; counted when they are queued.
+  std::map<std::string, std::uint64_t> launches;
   std::uint64_t copies = 0;
   std::uint64_t copied_bytes = 0;
   std::uint64_t pageable_copies = 0;  ///< asynchronous ones from or to pageable memory

@@ -1,5 +1,6 @@
 // Device and pinned memory: where it lies, what it holds, how accesses beyond it are found.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -1,6 +1,8 @@
 // What kernels say about memory: shared arrays, aligned accesses, the vector types.
 
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>

@@ -89,12 +89,12 @@ TEST_P(SynchronizationTest, ABarrierThatAThreadHasSkippedIsAnError) {
   EXPECT_TRUE(says(error, "thread (17,0,0) exited"));
 }
 
-__global__ void leave_before_the_shuffle() {
+__global__ void wait_in_the_second_warp() {
   if (threadIdx.x >= 32) __syncthreads();
 }
 
 TEST_P(SynchronizationTest, ABarrierOfSomeWarpsIsAnError) {
-  EXPECT_EQ(error_of([] { run(leave_before_the_shuffle, 1, 64); }).fault(), Fault::kBarrier);
+  EXPECT_EQ(error_of([] { run(wait_in_the_second_warp, 1, 64); }).fault(), Fault::kBarrier);
 }
 
 // ---- Warp operations ----
