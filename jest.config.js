@@ -1,11 +1,29 @@
 "use strict";
 
+// The suite is written against `device.buffer()` and runs on every kind of device: the CPU, and a CUDA device on the
+// host executor (build/executor, which needs no GPU). `--selectProjects cuda` runs it on a real one.
+
+// What is about the package, the process or the oracle, not about a device.
+const CPU_ONLY = ["package-test.ts", "oracle-golden-test.ts", "lifecycle-test.ts"];
+// What is about CUDA alone.
+const CUDA_ONLY = "test/cuda/";
+
+/** @returns {import("jest").Config} */
+function project(testDeviceKind, ignored) {
+  return {
+    displayName: testDeviceKind,
+    testEnvironment: "node",
+    roots: ["<rootDir>/test"],
+    testMatch: ["**/*-test.ts"],
+    testPathIgnorePatterns: ignored,
+    transform: { "^.+\\.ts$": ["ts-jest", { tsconfig: "test/tsconfig.json" }] },
+    globals: { testDeviceKind },
+  };
+}
+
 /** @type {import("jest").Config} */
 module.exports = {
-  testEnvironment: "node",
-  roots: ["<rootDir>/test"],
-  testMatch: ["**/*-test.ts"],
-  transform: { "^.+\\.ts$": ["ts-jest", { tsconfig: "test/tsconfig.json" }] },
-  // The structure of a failing number matters more than its stack.
+  projects: [project("cpu", [CUDA_ONLY]), project("executor", CPU_ONLY), project("cuda", CPU_ONLY)],
   errorOnDeprecated: true,
+  testTimeout: 60_000,
 };

@@ -1,9 +1,10 @@
 import { addonOf, isDevice, nativeDevice, type Device } from "./device";
 import { checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
-import { fromNative, mustBe, MTAdamError } from "./errors";
+import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { typedArrayLength } from "./inspect";
 import type { AnyTypedArray, NativeBuffer } from "./native";
-import { checkKeys, checkNoStream } from "./options";
+import { checkKeys } from "./options";
+import { checkStream, type StreamLike } from "./stream";
 
 const token = Symbol("DeviceBuffer");
 
@@ -67,7 +68,9 @@ export class DeviceBuffer<D extends DType = DType> {
   static copyOf(device: Device, array: unknown, dtype: DType): DeviceBuffer {
     const source = checkHostArray("array", array, dtype);
     const buffer = new DeviceBuffer(token, device, dtype, typedArrayLength(source));
-    buffer.#alive().upload(source);
+    fromNative(() => {
+      buffer.#alive().upload(source, null);
+    });
     return buffer;
   }
 
@@ -79,24 +82,28 @@ export class DeviceBuffer<D extends DType = DType> {
   /**
    * Copies `array`, of the same length, into the buffer. It may be changed again when the call returns.
    *
-   * @throws MTAdamError LENGTH, DTYPE, DISPOSED
+   * @param options `stream`: on a CUDA device, the stream that the copy is ordered on; default: the default stream
+   * @throws MTAdamError LENGTH, DTYPE, OPTION, DISPOSED, OUT_OF_MEMORY, CUDA
    */
-  upload(array: HostArray<D>, options: { stream?: null } = {}): void {
-    checkNoStream(checkKeys<{ stream: unknown }>("options", options, ["stream"]).stream);
+  upload(array: HostArray<D>, options: { stream?: StreamLike | null } = {}): void {
+    const stream = checkStream(checkKeys<{ stream: unknown }>("options", options, ["stream"]).stream);
     const source = this.#sameLength("array", array);
-    this.#alive().upload(source);
+    fromNative(() => {
+      this.#alive().upload(source, stream);
+    });
   }
 
   /**
-   * Copies the elements to `target`, of the same length, or to a new array.
+   * Copies the elements to `target`, of the same length, or to a new array. On a CUDA device it waits, off the event
+   * loop, for all that was enqueued on the device; what is enqueued before it settles may be among it.
    *
-   * @throws MTAdamError LENGTH, DTYPE, DISPOSED (the promise rejects)
+   * @throws MTAdamError LENGTH, DTYPE, DISPOSED, CUDA (the promise rejects)
    */
   async download(target?: HostArray<D>): Promise<HostArray<D>> {
     const source = this.#alive();
     const array =
       target === undefined ? DTYPES[this.dtype].make(this.length) : this.#sameLength("target", target);
-    source.download(array);
+    await fromNativePromise(fromNative(() => source.download(array)));
     return array as HostArray<D>;
   }
 
@@ -106,7 +113,9 @@ export class DeviceBuffer<D extends DType = DType> {
     const traits = DTYPES[this.dtype];
     const element = traits.make(1);
     element[0] = traits.encode(value);
-    this.#alive().fill(element);
+    fromNative(() => {
+      this.#alive().fill(element);
+    });
   }
 
   /** Whether {@link dispose} was called. */

@@ -34,7 +34,10 @@ export let nativeDevice: (device: Device) => NativeDevice;
 export class Device {
   readonly kind: DeviceKind;
   readonly name: string;
-  /** Threads that compute, the calling one included. They start with the first step that can use them. */
+  /**
+   * Threads of the CPU that compute, the calling one included; they start with the first step that can use them. On a
+   * CUDA device none: 0.
+   */
   readonly threads: number;
   readonly #addon: NativeAddon;
   #native: NativeDevice | undefined;
@@ -101,18 +104,19 @@ export class Device {
 const MAX_THREADS = 1024;
 
 /**
- * Opens a device: "auto" takes the first CUDA device that can be used, else the CPU.
+ * Opens a device: "auto" takes the first CUDA device that can be used, else the CPU; "cuda" is "cuda:0".
  *
- * @throws MTAdamError NO_DEVICE (with the reason), OPTION
+ * @throws MTAdamError NO_DEVICE, DRIVER, OUT_OF_MEMORY, CUDA (with the reason), OPTION
  */
 export function openDevice(name?: "auto" | "cpu", options?: CpuDeviceOptions): Device;
 export function openDevice(name: string): Device;
 export function openDevice(name: unknown = "auto", options: unknown = {}): Device {
-  if (name === "auto" || name === "cpu") return openCpu(options);
-  if (typeof name === "string" && /^cuda(:\d+)?$/.test(name)) {
-    throw new MTAdamError("NO_DEVICE", `\`${name}\` cannot be opened: ${NO_CUDA}`);
-  }
-  throw mustBe("OPTION", "device", 'be "auto", "cpu", "cuda" or "cuda:<number>"', name);
+  if (name === "cpu") return openCpu(options);
+  if (name === "auto") return openFirstCuda() ?? openCpu(options);
+  const index = typeof name === "string" ? /^cuda(?::(\d{1,6}))?$/.exec(name) : null;
+  if (index === null) throw mustBe("OPTION", "device", 'be "auto", "cpu", "cuda" or "cuda:<number>"', name);
+  checkKeys("options", options, []);
+  return openCuda(native, Number(index[1] ?? 0));
 }
 
 function openCpu(options: unknown): Device {
@@ -125,19 +129,67 @@ function openCpu(options: unknown): Device {
   if (typeof instructionSet !== "string") {
     throw mustBe("OPTION", "instructionSet", "be a string", instructionSet);
   }
-  const device = fromNative(() => new native.Device(threads, instructionSet));
-  return new Device(deviceKey, "cpu", `${cpuModel()} (${device.instructionSet})`, threads, native, device);
+  const device = fromNative(() => new native.Device("cpu", threads, instructionSet));
+  return new Device(deviceKey, "cpu", `${cpuModel()} (${device.name})`, threads, native, device);
 }
 
-let shared: Device | undefined;
+/** @internal A CUDA device of an addon: this package's, or the tests' own. */
+export function openCuda(addon: NativeAddon, index: number): Device {
+  const device = fromNative(() => new addon.Device("cuda", index));
+  return new Device(deviceKey, "cuda", device.name, 0, addon, device);
+}
 
-/** @internal The CPU device for parameters that name none: one per Node environment. */
+function openFirstCuda(): Device | undefined {
+  for (const [index, { usable }] of describeCuda().devices.entries()) {
+    if (!usable) continue;
+    try {
+      return openCuda(native, index);
+    } catch {
+      // Taken by another process, out of memory, faulty: the next one may do.
+    }
+  }
+  return undefined;
+}
+
+// One of each per Node environment, for parameters that name no device.
+let sharedCpu: Device | undefined;
+const sharedCuda: (Device | undefined)[] = [];
+
+/** @internal */
 export function defaultCpu(): Device {
-  if (shared === undefined || shared.disposed) shared = openCpu({});
-  return shared;
+  if (sharedCpu === undefined || sharedCpu.disposed) sharedCpu = openCpu({});
+  return sharedCpu;
 }
 
-const NO_CUDA = "this build of mtadam has no CUDA.";
+/**
+ * @internal The device that owns an address; undefined where there is no CUDA device that could.
+ * @throws MTAdamError HOST_POINTER where none does
+ */
+export function deviceOfAddress(subject: string, address: bigint): Device | undefined {
+  if (!describeCuda().usable) return undefined;
+  const index = native.cudaOwner(address);
+  if (index < 0) {
+    throw new MTAdamError(
+      "HOST_POINTER",
+      `\`${subject}\` must be memory of a CUDA device; got host memory, or device memory that was freed.`,
+    );
+  }
+  const device = sharedCuda[index];
+  if (device !== undefined && !device.disposed) return device;
+  return (sharedCuda[index] = openCuda(native, index));
+}
+
+/** What {@link describeDevices} says of one CUDA device. */
+export interface CudaDeviceDescription {
+  /** As in "cuda:<index>". */
+  index: number;
+  name: string;
+  /** Such as "9.0". */
+  computeCapability: string;
+  usable: boolean;
+  /** Why it is not. */
+  reason?: string;
+}
 
 export interface DevicesDescription {
   cpu: {
@@ -153,11 +205,13 @@ export interface DevicesDescription {
     usable: boolean;
     /** Why none can. */
     reason?: string;
+    /** The newest CUDA that the driver serves, such as "13.0". */
     driver?: string;
+    /** The CUDA of this build. */
     runtime?: string;
-    /** Compute capabilities that the binary holds code for, such as "8.0". */
+    /** Compute capabilities that the binary holds code for, such as "8.0", and "12.0+PTX" for all from there on. */
     architectures: string[];
-    devices: { index: number; name: string; computeCapability: string; usable: boolean; reason?: string }[];
+    devices: CudaDeviceDescription[];
   };
 }
 
@@ -171,7 +225,24 @@ export function describeDevices(): DevicesDescription {
       instructionSets,
       threads: os.availableParallelism(),
     },
-    cuda: { usable: false, reason: NO_CUDA, architectures: [], devices: [] },
+    cuda: describeCuda(),
+  };
+}
+
+function describeCuda(): DevicesDescription["cuda"] {
+  const { driver, runtime, reason, architectures, devices } = native.describeCuda();
+  return {
+    usable: reason === "",
+    ...(reason === "" ? {} : { reason }),
+    ...(driver === "" ? {} : { driver }),
+    ...(runtime === "" ? {} : { runtime }),
+    architectures,
+    devices: devices.map(({ reason: why, ...device }, index) => ({
+      index,
+      ...device,
+      usable: why === "",
+      ...(why === "" ? {} : { reason: why }),
+    })),
   };
 }
 

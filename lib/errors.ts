@@ -19,6 +19,12 @@ export type MTAdamErrorCode =
 
 type ShortCode = MTAdamErrorCode extends `ERR_MTADAM_${infer Short}` ? Short : never;
 
+/** @internal */
+export interface MTAdamErrorOptions extends ErrorOptions {
+  cudaError?: string | undefined;
+  operation?: string | undefined;
+}
+
 /** What this package throws. Nothing was changed by the call that threw it. */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
@@ -27,9 +33,11 @@ export class MTAdamError extends Error {
   /** The CUDA call that failed, where one did. */
   readonly operation?: string;
 
-  constructor(code: ShortCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: ShortCode, message: string, options: MTAdamErrorOptions = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.code = `ERR_MTADAM_${code}`;
+    if (options.cudaError !== undefined) this.cudaError = options.cudaError;
+    if (options.operation !== undefined) this.operation = options.operation;
   }
 
   static {
@@ -69,15 +77,47 @@ const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
   "CHECKPOINT",
 ]);
 
-/** Calls into native code; a coded error of the addon becomes an MTAdamError. */
-export function fromNative<T>(call: () => T): T {
+/** What the addon throws: Error with some of these. */
+interface NativeError {
+  code?: unknown;
+  message?: unknown;
+  cudaError?: string;
+  operation?: string;
+}
+
+/**
+ * A coded error of the addon as an MTAdamError; anything else as it is.
+ *
+ * @param subject what the message begins with, where the addon leaves that to its caller
+ */
+function translated(error: unknown, subject = ""): unknown {
+  const { code, message, cudaError, operation } = error as NativeError;
+  if (typeof code !== "string" || !SHORT_CODES.has(code)) return error;
+  const text = POINTER_CODES.has(code) ? `${subject}${String(message)}` : String(message);
+  return new MTAdamError(code as ShortCode, text, { cause: error, cudaError, operation });
+}
+
+/** The addon knows an address, but not what the user calls it. */
+const POINTER_CODES: ReadonlySet<string> = new Set<ShortCode>(["HOST_POINTER", "INVALID_POINTER"]);
+
+/**
+ * Calls into native code; a coded error of the addon becomes an MTAdamError.
+ *
+ * @param subject the name of the pointer that the call is about
+ */
+export function fromNative<T>(call: () => T, subject?: string): T {
   try {
     return call();
   } catch (error) {
-    const { code, message } = error as { code?: unknown; message?: unknown };
-    if (typeof code === "string" && SHORT_CODES.has(code)) {
-      throw new MTAdamError(code as ShortCode, String(message), { cause: error });
-    }
-    throw error;
+    throw translated(error, subject === undefined ? "" : `\`${subject}\` `);
+  }
+}
+
+/** The same for what native code promises. */
+export async function fromNativePromise(promise: Promise<void> | undefined): Promise<void> {
+  try {
+    await promise;
+  } catch (error) {
+    throw translated(error);
   }
 }

@@ -1,5 +1,5 @@
 import type { Device } from "./device";
-import { checkSource, nativeSource, recheckSource, type Source } from "./device-pointer";
+import { checkSource, DevicePointer, nativeSource, recheckSource, type Source } from "./device-pointer";
 import { fromNative, mustBe, MTAdamError } from "./errors";
 import { describeValue, isArray, isPlainObject } from "./inspect";
 import type { NativeGradients } from "./native";
@@ -76,8 +76,15 @@ export class GradientTable {
     const { name, length } = this.#parameter(parameter);
     const source =
       gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
+    if (isSameAddress(source, this.#sources[at])) {
+      this.#sources[at] = source; // perhaps supplied by another object
+      return;
+    }
     const nativeValue = source === null ? null : nativeSource(source);
-    const overlapped = fromNative(() => this.native.set(term, parameter, nativeValue));
+    const overlapped = fromNative(
+      () => this.native.set(term, parameter, nativeValue),
+      source instanceof DevicePointer ? this.#subject(term, parameter) : undefined,
+    );
     if (overlapped >= 0) {
       throw new MTAdamError(
         "INVALID_POINTER",
@@ -91,13 +98,19 @@ export class GradientTable {
   /** Looks once more at the gradients of the terms from `first` on. @throws MTAdamError LENGTH, DISPOSED */
   recheck(first: number, count: number): void {
     const { parameters } = this.#target;
-    let at = first * parameters.length;
-    for (let term = first; term < first + count; ++term) {
-      for (let parameter = 0; parameter < parameters.length; ++parameter, ++at) {
-        const source = this.#sources[at];
-        if (source === null || source === undefined) continue;
-        recheckSource(() => this.#subject(term, parameter), source, this.#parameter(parameter).length);
-      }
+    this.#recheckAmong(this.#sources, first * parameters.length, (first + count) * parameters.length);
+  }
+
+  #recheckAmong(sources: readonly (Source | null)[], begin: number, end: number): void {
+    const { parameters } = this.#target;
+    let parameter = 0;
+    for (let at = begin; at < end; ++at) {
+      const source = sources[at] ?? null;
+      const index = parameter;
+      parameter = parameter + 1 === parameters.length ? 0 : parameter + 1;
+      if (source === null) continue;
+      const term = Math.floor(at / parameters.length);
+      recheckSource(() => this.#subject(term, index), source, this.#parameter(index).length);
     }
   }
 
@@ -105,13 +118,14 @@ export class GradientTable {
     this.recheck(0, this.#target.terms.length);
   }
 
-  /** What was given and is not absent, each object once. */
-  sources(): Set<Source> {
-    const present = new Set<Source>();
-    for (const source of this.#sources) {
-      if (source !== null) present.add(source);
-    }
-    return present;
+  /** What was given, to look at once more when the table itself may hold something else. */
+  snapshot(): { recheck(): void } {
+    const { terms, parameters } = this.#target;
+    const sources = [...this.#sources];
+    const recheck = (): void => {
+      this.#recheckAmong(sources, 0, terms.length * parameters.length);
+    };
+    return { recheck };
   }
 
   /** One term's gradients as a list with an entry per parameter; valid until the next call. */
@@ -152,6 +166,10 @@ export class GradientTable {
   }
 }
 
+function isSameAddress(a: Source | null, b: Source | null | undefined): boolean {
+  return a instanceof DevicePointer && b instanceof DevicePointer && a.address === b.address;
+}
+
 function checkNamed(subject: string, value: unknown, key: string): Record<string, unknown> {
   if (isPlainObject(value)) return value;
   throw mustBe(
@@ -173,6 +191,7 @@ export class PreparedGradients {
   readonly #table: GradientTable;
   readonly #owner: object;
   readonly #resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number];
+  readonly #zero: (table: GradientTable) => void;
 
   /** @internal `optimizer.prepare()` makes these. */
   constructor(
@@ -180,6 +199,7 @@ export class PreparedGradients {
     table: GradientTable,
     owner: object,
     resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number],
+    zero: (table: GradientTable) => void,
   ) {
     if (key !== preparedKey) {
       throw new MTAdamError("OPTION", "Prepared gradients must be made by `optimizer.prepare()`.");
@@ -187,6 +207,7 @@ export class PreparedGradients {
     this.#table = table;
     this.#owner = owner;
     this.#resolve = resolve;
+    this.#zero = zero;
   }
 
   /**
@@ -200,10 +221,9 @@ export class PreparedGradients {
     this.#table.set(...this.#resolve(term, parameter), gradient);
   }
 
-  /** Sets every element of every gradient to 0. */
+  /** Sets every element of every gradient to 0. @throws MTAdamError LENGTH, BUSY, DISPOSED */
   zero(): void {
-    this.#table.recheckAll();
-    for (const source of this.#table.sources()) source.fill(0);
+    this.#zero(this.#table);
   }
 
   /** @internal The table, if `value` is one of this class. */

@@ -4,13 +4,21 @@
 export { MTAdam } from "./mtadam";
 export type { ParamGroup, StepOptions, TermCallback, TermCallbacks } from "./mtadam";
 export { openDevice, describeDevices } from "./device";
-export type { CpuDeviceOptions, Device, DeviceKind, DevicesDescription } from "./device";
+export type { CapturedStep } from "./captured-step";
+export type {
+  CpuDeviceOptions,
+  CudaDeviceDescription,
+  Device,
+  DeviceKind,
+  DevicesDescription,
+} from "./device";
 export { DeviceBuffer } from "./device-buffer";
 export type { DevicePointerLike } from "./device-pointer";
 export type { DType, HostArray } from "./dtype";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
+export type { StreamLike } from "./stream";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
 export type { GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type {

@@ -1,7 +1,8 @@
+import { capturedKey, CapturedStep } from "./captured-step";
 import { loadState, saveState, type StateDict, type StateOwner } from "./checkpoint";
 import { addonOf, nativeDevice, type Device } from "./device";
 import { checkSource, nativeSource, recheckSource } from "./device-pointer";
-import { fromNative, mustBe, MTAdamError } from "./errors";
+import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { isArray, isPlainObject } from "./inspect";
 import {
   GradientTable,
@@ -18,11 +19,11 @@ import {
   type GroupValues,
   type NativeOptimizer,
   type NativeShape,
+  type NativeStream,
 } from "./native";
 import {
   checkGradientScale,
   checkKeys,
-  checkNoStream,
   checkOptions,
   checkWeights,
   learningRate,
@@ -41,6 +42,10 @@ import {
   type Parameter,
   type Parameters,
 } from "./parameters";
+import { checkStream, type StreamLike } from "./stream";
+
+/** Options of one replay of a captured step. */
+export type ReplayOptions = Omit<StepOptions, "stream">;
 
 /** Options of one call. They hold for that call alone. */
 export interface StepOptions {
@@ -48,8 +53,12 @@ export interface StepOptions {
   weights?: Weights;
   /** What the losses were multiplied by; it is divided out of the gradients. Default 1. */
   gradientScale?: number;
-  /** On the CPU there are no streams. */
-  stream?: null;
+  /**
+   * Where the call is enqueued; null: the device's default stream. Calls of one optimizer follow each other whatever
+   * streams they come on; that the gradients are there by then is the caller's to order. On the CPU there are no
+   * streams.
+   */
+  stream?: StreamLike | null;
 }
 
 /** The options of a group as they stand; a change is checked and takes effect at the next step. */
@@ -58,6 +67,9 @@ export interface ParamGroup extends GroupOptions {
   /** The names of its parameters. */
   readonly parameters: readonly string[];
 }
+
+/** Whatever handed out the stream of an optimizer's last call: alive until it is given another. */
+const streamOwners = new WeakMap<MTAdam, unknown>();
 
 type MaybePromise<T> = T | PromiseLike<T>;
 /** Runs one term's backward pass and gives its gradients; null: the term is absent in this step. */
@@ -82,6 +94,7 @@ export class MTAdam {
   readonly #groups: readonly ParamGroup[];
   readonly #table: GradientTable;
   readonly #values: Float64Array;
+  readonly #stream: NativeStream;
   #native: NativeOptimizer | undefined;
   #weights: readonly number[];
   #iterations = 0;
@@ -95,11 +108,13 @@ export class MTAdam {
 
   /**
    * @param parameters parameters, or groups of them; updated in place by every step
-   * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY
+   * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA
    */
   constructor(parameters: Parameters, options: MTAdamOptions) {
     const checked = checkOptions(options);
     const flat = flattenParameters(parameters, checked.group, checked.device);
+    this.#stream = checkStream(checked.stream);
+    streamOwners.set(this, checked.stream);
     this.#options = checked;
     this.#flat = flat;
     this.#weights = Object.freeze(checked.weights);
@@ -182,7 +197,9 @@ export class MTAdam {
     this.#recheckParameters();
     table.recheckAll();
     packValues(this.#values, call.gradientScale, call.weights, groups);
-    fromNative(() => engine.step(table.native, this.#values));
+    fromNative(() => {
+      engine.step(table.native, this.#values, call.stream);
+    });
     this.#iterations += 1;
   }
 
@@ -212,10 +229,10 @@ export class MTAdam {
    */
   update(options?: Pick<StepOptions, "stream">): void {
     this.#checkUsable();
-    this.#reading("update", () =>
-      checkNoStream(checkKeys<StepOptions>("options", options, ["stream"]).stream),
+    const stream = this.#reading("update", () =>
+      this.#checkCallStream(checkKeys<StepOptions>("options", options, ["stream"]).stream),
     );
-    this.#update(this.#alive());
+    this.#update(this.#alive(), stream);
   }
 
   /**
@@ -235,7 +252,7 @@ export class MTAdam {
         const gradients = await callback();
         this.#accumulate(term, this.#readTerm(term, gradients, call));
       }
-      this.#update(this.#alive());
+      this.#update(this.#alive(), call.stream);
     } finally {
       this.#busy = undefined;
     }
@@ -250,10 +267,56 @@ export class MTAdam {
     this.#checkUsable();
     const table = this.#makeTable();
     this.#reading("prepare", () => table.assign(gradients));
-    return new PreparedGradients(preparedKey, table, this, (term, parameter) => [
+    const resolve = (term: unknown, parameter: unknown): [term: number, parameter: number] => [
       this.#checkTerm(term),
       this.#checkParameter(parameter),
-    ]);
+    ];
+    return new PreparedGradients(preparedKey, table, this, resolve, (own) => {
+      const engine = this.#checkUsable();
+      own.recheckAll();
+      fromNative(() => {
+        engine.zero(own.native, this.#stream);
+      });
+    });
+  }
+
+  /**
+   * Records a step with these gradients as a CUDA graph, without taking it. What `prepared` holds later does not change
+   * it; options and weights are those of each replay.
+   *
+   * @param options `stream`: where it is recorded and replayed, one that was created (the default stream cannot be
+   * recorded); default: a stream of its own, which orders itself with the default stream
+   * @throws MTAdamError OPTION on the CPU, STATE while a step is open, DISPOSED, BUSY, CUDA
+   */
+  captureStep(prepared: PreparedGradients, options?: { stream?: StreamLike | null }): CapturedStep {
+    this.#checkIdle("captureStep");
+    const stream = this.#reading("captureStep", () =>
+      this.#checkCallStream(checkKeys<StepOptions>("options", options, ["stream"]).stream),
+    );
+    const engine = this.#alive();
+    const table = PreparedGradients.table(prepared, this);
+    if (table === undefined) {
+      throw mustBe("OPTION", "prepared", "be what `prepare()` made", prepared);
+    }
+    this.#recheckParameters();
+    table.recheckAll();
+    const gradients = table.snapshot();
+    const step = fromNative(() => new (addonOf(this.device).CapturedStep)(engine, table.native, stream));
+    return new CapturedStep(capturedKey, step, (own, given) => {
+      this.#checkIdle("replay");
+      const { call, groups } = this.#reading("replay", () => ({
+        call: this.#checkCall(checkKeys<ReplayOptions>("options", given, ["weights", "gradientScale"])),
+        groups: this.#resolveGroups(),
+      }));
+      this.#alive();
+      this.#recheckParameters();
+      gradients.recheck();
+      packValues(this.#values, call.gradientScale, call.weights, groups);
+      fromNative(() => {
+        own.replay(this.#values);
+      });
+      this.#iterations += 1;
+    });
   }
 
   /**
@@ -272,11 +335,15 @@ export class MTAdam {
       const from = sources[index] ?? null;
       if (from === null) return [];
       const to = checkSource(`target[${JSON.stringify(name)}]`, targets[index], length, device);
-      return [{ to, from: checkSource(`source[${JSON.stringify(name)}]`, from, length, device), length }];
+      return [
+        { name, to, from: checkSource(`source[${JSON.stringify(name)}]`, from, length, device), length },
+      ];
     });
     const engine = this.#alive();
-    for (const { to, from, length } of pairs) {
-      fromNative(() => engine.add(nativeSource(to), nativeSource(from), length));
+    for (const { name, to, from, length } of pairs) {
+      fromNative(() => {
+        engine.add(nativeSource(to), nativeSource(from), length);
+      }, name);
     }
   }
 
@@ -321,13 +388,22 @@ export class MTAdam {
     this.#weights = Object.freeze(weights);
   }
 
-  /** Waits until all that was enqueued is done. On the CPU that is always so. */
+  /**
+   * Waits, off the event loop, until all that the optimizer has enqueued is done. On the CPU that is always so.
+   *
+   * @throws MTAdamError CUDA for what went wrong on the device since, DISPOSED (the promise rejects)
+   */
   async synchronize(): Promise<void> {
-    this.#alive();
+    const engine = this.#alive();
+    await fromNativePromise(fromNative(() => engine.synchronize()));
   }
 
+  /** The same, on the calling thread. */
   synchronizeSync(): void {
-    this.#alive();
+    const engine = this.#alive();
+    fromNative(() => {
+      engine.synchronizeNow();
+    });
   }
 
   /** Frees the state now; otherwise it is freed when the optimizer is collected. */
@@ -350,21 +426,25 @@ export class MTAdam {
 
   #accumulate(
     term: number,
-    { weights, gradientScale, groups }: CallValues & { groups: GroupValues[] },
+    { weights, gradientScale, stream, groups }: CallValues & { groups: GroupValues[] },
   ): void {
     const engine = this.#alive();
     this.#recheckParameters();
     this.#table.recheck(term, 1);
     packValues(this.#values, gradientScale, weights, groups);
-    fromNative(() => engine.accumulate(this.#table.native, this.#values, term, !this.#isOpen));
+    fromNative(() => {
+      engine.accumulate(this.#table.native, this.#values, stream, term, !this.#isOpen);
+    });
     if (!this.#isOpen) this.#weightsOfStep = this.#weights;
     this.#isOpen = true;
     this.#accumulated.add(term);
   }
 
-  #update(engine: NativeOptimizer): void {
+  #update(engine: NativeOptimizer, stream: NativeStream): void {
     this.#recheckParameters();
-    fromNative(() => engine.update());
+    fromNative(() => {
+      engine.update(stream);
+    });
     this.#isOpen = false;
     this.#accumulated.clear();
     this.#iterations += 1;
@@ -380,10 +460,18 @@ export class MTAdam {
             nativeDevice(device),
             nativeShape(this.#flat, this.#options),
             sources,
+            this.#stream,
           ),
       );
     } catch (error) {
-      const overlapping = ((error as Error).cause as { parameters?: number[] } | undefined)?.parameters;
+      const cause = (error as Error).cause as { parameters?: number[]; parameter?: number } | undefined;
+      const unknown = cause?.parameter;
+      if (unknown !== undefined) {
+        const { code, message } = error as MTAdamError;
+        const text = `\`${parameters[unknown]?.name}\` ${message}`;
+        throw new MTAdamError(code === "ERR_MTADAM_HOST_POINTER" ? "HOST_POINTER" : "INVALID_POINTER", text);
+      }
+      const overlapping = cause?.parameters;
       if (overlapping === undefined) throw error;
       const names = overlapping.map((index) => JSON.stringify(parameters[index]?.name));
       throw new MTAdamError(
@@ -469,13 +557,19 @@ export class MTAdam {
 
   #checkCall(options: unknown): CallValues {
     const standing = this.#isOpen ? this.#weightsOfStep : this.#weights;
-    if (options === undefined) return { weights: standing, gradientScale: 1 };
+    if (options === undefined) return { weights: standing, gradientScale: 1, stream: this.#stream };
     const { weights, gradientScale, stream } = checkKeys<StepOptions>("options", options, STEP_KEYS);
-    checkNoStream(stream);
     return {
+      stream: this.#checkCallStream(stream),
       weights: weights === undefined ? standing : checkWeights(weights, this.terms, standing),
       gradientScale: checkGradientScale(gradientScale),
     };
+  }
+
+  #checkCallStream(stream: unknown): NativeStream {
+    if (stream === undefined) return this.#stream;
+    streamOwners.set(this, stream);
+    return checkStream(stream);
   }
 
   #checkCallbacks(callbacks: unknown): (TermCallback | undefined)[] {
@@ -541,6 +635,7 @@ export class MTAdam {
 interface CallValues {
   weights: readonly number[];
   gradientScale: number;
+  stream: NativeStream;
 }
 
 const STEP_KEYS = ["weights", "gradientScale", "stream"] as const;

@@ -3,20 +3,24 @@ import loadAddon from "node-gyp-build";
 
 // Declarations of the addon, and its loading. The only file that knows how native code is reached.
 
-/** A tensor's memory as native code takes it. */
-export type NativeSource = Float32Array | NativeBuffer;
+/** A tensor's memory as native code takes it; a bigint is an address on the device. */
+export type NativeSource = Float32Array | NativeBuffer | bigint;
+
+/** A stream's handle; null is the default stream. */
+export type NativeStream = bigint | null;
 
 export type AnyTypedArray = Float32Array | Float64Array | Uint16Array;
 
 export interface NativeDevice {
-  readonly instructionSet: string;
+  readonly name: string;
   dispose(): void;
 }
 
 export interface NativeBuffer {
   readonly pointer: bigint;
-  upload(from: AnyTypedArray): void;
-  download(to: AnyTypedArray): void;
+  upload(from: AnyTypedArray, stream: NativeStream): void;
+  /** Undefined where `to` is complete when the call returns. */
+  download(to: AnyTypedArray): Promise<void> | undefined;
   /** Every element becomes the only one of `element`. */
   fill(element: AnyTypedArray): void;
   dispose(): void;
@@ -41,11 +45,22 @@ export type NativePlane = "m" | "v" | "x";
 
 export interface NativeOptimizer {
   /** `values`: {@link packValues}. */
-  step(gradients: NativeGradients, values: Float64Array): void;
-  accumulate(gradients: NativeGradients, values: Float64Array, term: number, opens: boolean): void;
-  update(): void;
+  step(gradients: NativeGradients, values: Float64Array, stream: NativeStream): void;
+  accumulate(
+    gradients: NativeGradients,
+    values: Float64Array,
+    stream: NativeStream,
+    term: number,
+    opens: boolean,
+  ): void;
+  update(stream: NativeStream): void;
+  /** Every gradient becomes 0. */
+  zero(gradients: NativeGradients, stream: NativeStream): void;
   /** target[k] += source[k]. */
   add(target: NativeSource, source: NativeSource, count: number): void;
+  /** Undefined where there is nothing to wait for. */
+  synchronize(): Promise<void> | undefined;
+  synchronizeNow(): void;
   /** A value per layer. */
   readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
   restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
@@ -63,17 +78,47 @@ export interface NativeGradients {
   set(term: number, parameter: number, source: NativeSource | null): number;
 }
 
+export interface NativeCapturedStep {
+  replay(values: Float64Array): void;
+  dispose(): void;
+}
+
+/** Strings are empty where there is nothing to say. */
+export interface NativeCudaDescription {
+  driver: string;
+  runtime: string;
+  reason: string;
+  architectures: string[];
+  devices: { name: string; computeCapability: string; reason: string }[];
+}
+
 export interface NativeAddon {
-  Device: new (threads: number, instructionSet: string) => NativeDevice;
+  Device: {
+    new (kind: "cpu", threads: number, instructionSet: string): NativeDevice;
+    new (kind: "cuda", index: number): NativeDevice;
+  };
   Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
-  /** Throws a coded error with `parameters`, two indices, where two sources overlap. */
+  /**
+   * Throws a coded error with `parameters`, two indices, where two sources overlap; with `parameter`, an index, where
+   * the device does not vouch for an address.
+   */
   Optimizer: new (
     device: NativeDevice,
     shape: NativeShape,
     sources: readonly NativeSource[],
+    /** Where calls that name no other will come. */
+    stream: NativeStream,
   ) => NativeOptimizer;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
+  CapturedStep: new (
+    optimizer: NativeOptimizer,
+    gradients: NativeGradients,
+    stream: NativeStream,
+  ) => NativeCapturedStep;
   describeCpu(): { instructionSets: string[] };
+  describeCuda(): NativeCudaDescription;
+  /** The number of the CUDA device whose memory it is; −1 where there is none. */
+  cudaOwner(address: bigint): number;
   stateBytes(shape: NativeShape): number;
 }
 

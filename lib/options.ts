@@ -1,6 +1,7 @@
 import type { Device } from "./device";
 import { mustBe, MTAdamError } from "./errors";
 import { describeValue, isArray, isPlainObject } from "./inspect";
+import type { StreamLike } from "./stream";
 
 /** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
 export type LearningRate = (iterations: number) => number;
@@ -49,8 +50,8 @@ export interface OptimizerOptions {
   nonFinite?: "skipTerm";
   /** Where the step is computed. Default: where the parameters are. */
   device?: Device;
-  /** On the CPU there are no streams. */
-  stream?: null;
+  /** Where calls come that name no other. Default: the device's default stream. On the CPU there are no streams. */
+  stream?: StreamLike | null;
 }
 
 /** What the constructor takes. */
@@ -131,6 +132,7 @@ export interface CheckedOptions extends Defaulted {
   terms: readonly string[];
   weights: number[];
   device: Device | undefined;
+  stream: unknown;
   group: GroupOptions;
 }
 
@@ -138,7 +140,6 @@ export interface CheckedOptions extends Defaulted {
 export function checkOptions(value: unknown): CheckedOptions {
   const keys = ["terms", "weights", "device", "stream", ...OPTIMIZER_KEYS, ...GROUP_KEYS];
   const given = checkKeys<Record<string, unknown>>("options", value, keys);
-  checkNoStream(given["stream"]);
   const terms = checkTerms(given["terms"]);
   const own = {} as Record<string, unknown>;
   for (const key of OPTIMIZER_KEYS)
@@ -149,6 +150,7 @@ export function checkOptions(value: unknown): CheckedOptions {
     terms,
     weights: given["weights"] === undefined ? ones : checkWeights(given["weights"], terms, ones),
     device: given["device"] as Device | undefined,
+    stream: given["stream"],
     group: checkGroup(given, undefined),
   };
 }
@@ -274,12 +276,6 @@ export function checkGradientScale(value: unknown): number {
   if (value === undefined) return 1;
   if (finite(value) && value > 0) return value;
   throw mustBe("OPTION", "gradientScale", "be a finite number above 0", value);
-}
-
-/** @throws MTAdamError OPTION */
-export function checkNoStream(value: unknown): void {
-  if (value === undefined || value === null) return;
-  throw mustBe("OPTION", "stream", "be left out on the CPU, which has no streams", value);
 }
 
 /**

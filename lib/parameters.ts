@@ -1,6 +1,13 @@
-import { defaultCpu, isDevice, type Device } from "./device";
+import { defaultCpu, deviceOfAddress, isDevice, type Device } from "./device";
 import { isBuffer, type DeviceBuffer } from "./device-buffer";
-import { checkSource, isPointerLike, type DevicePointerLike, type Source } from "./device-pointer";
+import {
+  checkSource,
+  DevicePointer,
+  isPointerLike,
+  readPointer,
+  type DevicePointerLike,
+  type Source,
+} from "./device-pointer";
 import { mustBe, MTAdamError } from "./errors";
 import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import { checkGroup, checkKeys, GROUP_KEYS, type GroupOptions } from "./options";
@@ -62,7 +69,7 @@ export function flattenParameters(
   const where = device === undefined ? deviceOf(described) : checkDevice(device);
   const numbers = new Map<string, number>();
   const parameters = described.map(({ data, tag = "", ...parameter }): Parameter => {
-    const source = checkSource(parameter.name, data, parameter.length, where);
+    const source = checkSource(parameter.name, data, parameter.length, where, "write");
     const layerName = tag || parameter.name;
     const layer = numbers.get(layerName) ?? numbers.size;
     numbers.set(layerName, layer);
@@ -127,8 +134,16 @@ function describe(item: unknown, index: number, group: number): Described {
   if (layer !== undefined && (typeof layer !== "string" || layer === "")) {
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }
-  const elements = lengthOf(name, data, length);
-  return { name, data, tag: layer, group, length: elements, shape: checkShape(name, shape, elements) };
+  const source = isBuffer(data) || !isPointerLike(data) ? data : readPointer(name, data);
+  const elements = lengthOf(name, source, length);
+  return {
+    name,
+    data: source,
+    tag: layer,
+    group,
+    length: elements,
+    shape: checkShape(name, shape, elements),
+  };
 }
 
 function hasData(item: unknown): boolean {
@@ -138,7 +153,7 @@ function hasData(item: unknown): boolean {
 function lengthOf(name: string, data: unknown, length: unknown): number {
   const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
-  if (own === undefined && !isPointerLike(data)) {
+  if (own === undefined && !(data instanceof DevicePointer)) {
     throw mustBe("DTYPE", name, "be a Float32Array, a float32 buffer or a device pointer", data);
   }
   if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0) {
@@ -151,7 +166,7 @@ function lengthOf(name: string, data: unknown, length: unknown): number {
 }
 
 function ownLength(data: unknown): number | undefined {
-  if (isBuffer(data)) return data.length;
+  if (isBuffer(data) || data instanceof DevicePointer) return data.length;
   return typedArrayName(data) === undefined ? undefined : typedArrayLength(data as ArrayBufferView);
 }
 
@@ -191,6 +206,11 @@ function checkNames(described: readonly Described[]): void {
 function deviceOf(described: readonly Described[]): Device {
   for (const { data } of described) {
     if (isBuffer(data)) return data.device;
+  }
+  for (const { name, data } of described) {
+    if (!(data instanceof DevicePointer) || data.length === 0) continue;
+    const owner = deviceOfAddress(name, data.address);
+    if (owner !== undefined) return owner;
   }
   return defaultCpu();
 }

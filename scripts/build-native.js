@@ -3,6 +3,9 @@
 
 // Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. Also called by
 // prebuildify in place of node-gyp, with that tool's arguments (rebuild --target=… --arch=… --release).
+//   --ptx        the CUDA kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
+//   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
+//   --verbose    with the output of the tools
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -10,8 +13,15 @@ const os = require("node:os");
 const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
-const output = path.join("build", "cmake");
 const verbose = process.argv.includes("--verbose");
+const executor = process.argv.includes("--executor");
+const ptx = process.argv.includes("--ptx");
+const output = path.join("build", executor ? "cmake-executor" : "cmake");
+const folder = path.join("build", executor ? "executor" : "Release");
+
+const ARCHITECTURES = ptx
+  ? "75-virtual"
+  : "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
 
 function cmakeJs(...args) {
   const env = { ...process.env };
@@ -33,7 +43,13 @@ function cmakeJs(...args) {
 
 function main() {
   // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
-  const generator = ["-O", output, "--CDCMAKE_BUILD_TYPE=Release"];
+  const generator = [
+    "-O",
+    output,
+    "--CDCMAKE_BUILD_TYPE=Release",
+    `--CDMTADAM_CUDA=${executor ? "EXECUTOR" : "AUTO"}`,
+    `--CDMTADAM_CUDA_ARCHITECTURES=${ARCHITECTURES}`,
+  ];
   cmakeJs("configure", ...generator);
   cmakeJs("build", ...generator, "-p", String(os.availableParallelism()));
 
@@ -42,7 +58,7 @@ function main() {
     .map((name) => path.join(root, output, name))
     .find((file) => fs.existsSync(file));
   if (built === undefined) throw new Error(`no mtadam.node below ${output}`);
-  const target = path.join(root, "build", "Release", "mtadam.node");
+  const target = path.join(root, folder, "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Not over the old file: a process that has it mapped would crash.
   fs.rmSync(target, { force: true });

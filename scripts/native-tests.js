@@ -15,7 +15,12 @@ const { root, run } = require("./setup");
 function nativeTests(sanitize = "") {
   const folder = path.join("build", sanitize === "" ? "native" : `native-${sanitize.replace(",", "-")}`);
   const jobs = String(os.availableParallelism());
-  const options = ["-DMTADAM_TESTS=ON", "-DMTADAM_WERROR=ON", `-DMTADAM_SANITIZE=${sanitize}`];
+  const options = [
+    "-DMTADAM_TESTS=ON",
+    "-DMTADAM_WERROR=ON",
+    "-DMTADAM_CUDA=OFF",
+    `-DMTADAM_SANITIZE=${sanitize}`,
+  ];
   run("cmake", ["-S", ".", "-B", folder, ...options], { stdio: ["ignore", "ignore", "inherit"] });
   run("cmake", ["--build", folder, "--parallel", jobs], { stdio: ["ignore", "ignore", "inherit"] });
 

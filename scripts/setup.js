@@ -49,17 +49,37 @@ function packages() {
   if (isStale("node_modules/.package-lock.json", "package-lock.json")) npm("ci");
 }
 
+const NATIVE = [
+  "native/kernels",
+  "native/engine",
+  "native/cpu",
+  "native/cuda",
+  "native/addon",
+  "CMakeLists.txt",
+  "scripts/build-native.js",
+];
+
 function build() {
   packages();
-  const native = ["native/kernels", "native/engine", "native/cpu", "native/addon", "CMakeLists.txt"];
-  if (isStale("build/Release/mtadam.node", ...native)) {
+  if (isStale("build/Release/mtadam.node", ...NATIVE)) {
     console.log("Building the addon …");
-    npm("run", "--silent", "build:native");
+    // Where there is a CUDA compiler: PTX serves every device, and takes it a minute less than machine code for each.
+    npm("run", "--silent", "build:native", "--", "--ptx");
   }
   if (isStale("dist/index.mjs", "lib", "tsconfig.json")) {
     console.log("Compiling the TypeScript …");
     npm("run", "--silent", "build:ts");
   }
+}
+
+/** The tests' addon, whose CUDA device is the host executor. Linux only. */
+function executor() {
+  if (process.platform !== "linux") return false;
+  if (isStale("build/executor/mtadam.node", ...NATIVE, "native/test/simt", "native/test/simt_addon.cc")) {
+    console.log("Building the addon of the tests …");
+    npm("run", "--silent", "build:native", "--", "--executor");
+  }
+  return true;
 }
 
 const INSTALL_GTEST = ["apt-get", "install", "-y", "libgtest-dev"];
@@ -94,4 +114,4 @@ function googleTest() {
   process.exit(1);
 }
 
-module.exports = { root, run, npm, packages, build, googleTest };
+module.exports = { root, run, npm, packages, build, executor, googleTest };

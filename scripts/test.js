@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm test: sets up what is missing, then runs the native tests and the TypeScript suite and prints what they did.
+// npm test: sets up what is missing, then runs the native tests and the TypeScript suite, the latter once per kind of
+// device, and prints what they did.
 //   npm test -- test/golden-test.ts …   arguments go to jest, which then runs alone
 
 const fs = require("node:fs");
@@ -10,7 +11,8 @@ const { spawnSync } = require("node:child_process");
 const setup = require("./setup");
 const { nativeTests } = require("./native-tests");
 
-function jest(args) {
+/** Runs the TypeScript suite on one kind of device: a project of jest.config.js. */
+function jest(device, args) {
   const report = path.join(setup.root, "build", "jest.json");
   fs.mkdirSync(path.dirname(report), { recursive: true });
   fs.rmSync(report, { force: true });
@@ -18,12 +20,18 @@ function jest(args) {
     path.join(setup.root, "node_modules", "jest", "bin", "jest.js"),
     "--json",
     `--outputFile=${report}`,
-    ...args,
+    `--selectProjects=${device}`,
+    ...(args.length === 0 ? [] : ["--passWithNoTests", "--", ...args]),
   ];
   // Its report goes to the file; what jest prints for a reader goes to standard error.
   spawnSync(process.execPath, command, { cwd: setup.root, stdio: ["ignore", "ignore", "inherit"] });
   const result = JSON.parse(fs.readFileSync(report, "utf8"));
+  const tests = result.testResults.flatMap(({ assertionResults }) => assertionResults);
   return {
+    // The others ask for nothing that only one device has, and run on each.
+    bound: tests.filter(({ ancestorTitles }) =>
+      ancestorTitles.some((title) => /^on (the CPU|CUDA): /.test(title)),
+    ).length,
     passed: result.numPassedTests,
     // A file that does not even load counts as one failure.
     failed: result.numFailedTests + result.numRuntimeErrorTestSuites,
@@ -39,12 +47,14 @@ function main() {
     setup.googleTest();
     suites["native (GoogleTest)"] = nativeTests();
   }
-  suites["TypeScript (jest)"] = jest(args);
+  suites["TypeScript, CPU"] = jest("cpu", args);
+  if (setup.executor()) suites["TypeScript, executor"] = jest("executor", args);
 
   const total = { passed: 0, failed: 0, skipped: 0 };
   console.log();
-  for (const [name, { passed, failed, skipped }] of Object.entries(suites)) {
-    console.log(`${name.padEnd(22)} ${passed} passed, ${failed} failed, ${skipped} skipped`);
+  for (const [name, { passed, failed, skipped, bound }] of Object.entries(suites)) {
+    const part = bound === undefined ? "" : ` (${bound} bound to the device)`;
+    console.log(`${name.padEnd(22)} ${passed} passed, ${failed} failed, ${skipped} skipped${part}`);
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;

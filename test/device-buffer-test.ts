@@ -4,7 +4,7 @@
 
 import fc from "fast-check";
 import { DeviceBuffer, MTAdam, MTAdamError, type DType, type HostArray } from "../lib";
-import { testDevice } from "./support/device";
+import { onCpu, testDevice } from "./support/device";
 
 const device = testDevice();
 
@@ -332,7 +332,7 @@ describe("parameters and gradients in buffers", () => {
   });
 });
 
-describe("on the CPU: buffers and arrays", () => {
+onCpu("buffers and arrays", () => {
   const values = (k: number): Float32Array => Float32Array.of(k, -2 * k, k + 0.25);
 
   test.each([

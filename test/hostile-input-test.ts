@@ -17,7 +17,7 @@ import {
   type StateDict,
 } from "../lib";
 import type * as mtadam from "../lib";
-import { testDevice } from "./support/device";
+import { onCpu, testDevice } from "./support/device";
 
 type Buffer32 = DeviceBuffer<"float32">;
 type Tensor = Buffer32 | Float32Array;
@@ -484,7 +484,7 @@ describe("code that runs in the middle of a call", () => {
   interrupts(false, places);
 });
 
-describe("on the CPU: code that runs in the middle of a call, over arrays", () => {
+onCpu("code that runs in the middle of a call, over arrays", () => {
   interrupts(true, places);
 });
 
@@ -645,7 +645,7 @@ const { WebAssembly } = globalThis as unknown as {
   WebAssembly: { Memory: new (of: { initial: number; maximum: number; shared?: boolean }) => Memory };
 };
 
-describe("on the CPU: arrays that are not plain ones", () => {
+onCpu("arrays that are not plain ones", () => {
   class Weights extends Float32Array {
     override get length(): number {
       return super.length;

@@ -5,6 +5,7 @@
 
 import { spawn } from "node:child_process";
 import path from "node:path";
+import { onCpu } from "./support/device";
 
 const root = path.join(__dirname, "..");
 
@@ -66,7 +67,7 @@ async function succeeds(program: string, ...flags: string[]): Promise<string> {
 const worker = (program: string): string =>
   `new Worker(${JSON.stringify(withPrelude(program))}, { eval: true })`;
 
-describe("on the CPU: a process", () => {
+onCpu("a process", () => {
   test.concurrent.each([
     ["after steps", `train().step(); console.log("done");`],
     ["with a device that was opened and not used", `openDevice("cpu", { threads: 8 }); console.log("done");`],
@@ -143,7 +144,7 @@ describe("on the CPU: a process", () => {
   });
 });
 
-describe("on the CPU: worker threads", () => {
+onCpu("worker threads", () => {
   test.concurrent("load the addon alone and end, one after the other", async () => {
     // The main thread does not: the library may leave memory with the worker that had it.
     const ended = await runScript(`
@@ -260,7 +261,7 @@ describe("on the CPU: worker threads", () => {
   });
 });
 
-describe("what nothing refers to any more", () => {
+onCpu("what nothing refers to any more", () => {
   // Collections are asked for until what is waited for has happened, or much too often.
   const collect = `
     const collect = async (until) => {
@@ -432,7 +433,7 @@ describe("what nothing refers to any more", () => {
   });
 });
 
-describe("on the CPU: two copies of the package", () => {
+onCpu("two copies of the package", () => {
   const load = `
     const Module = require("node:module");
     const vm = require("node:vm");

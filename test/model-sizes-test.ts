@@ -1,15 +1,18 @@
 import { MTAdam } from "../lib";
-import { testDevice } from "./support/device";
+import { isSlow, testDevice } from "./support/device";
 import { randomSource, randomTensor } from "./support/random";
 import { Oracle } from "./support/oracle";
 import { difference, maxAbs } from "./support/golden";
 
+const TENSORS = isSlow ? 300 : 3000;
+const ELEMENTS = isSlow ? 1_000_000 : 50_000_000;
+
 describe("models of every size train", () => {
-  test("3,000 tensors of 3,500 elements", async () => {
+  test(`${TENSORS} tensors of 3,500 elements`, async () => {
     const device = testDevice();
     const random = randomSource(1);
     const values = [0.5, 20].map((scale) => randomTensor(random, 3500, scale));
-    const parameters = Array.from({ length: 3000 }, () => device.buffer(3500));
+    const parameters = Array.from({ length: TENSORS }, () => device.buffer(3500));
     // One gradient buffer may serve many parameters and terms.
     const gradients = values
       .map((gradient) => device.buffer(gradient))
@@ -19,14 +22,14 @@ describe("models of every size train", () => {
 
     const oracle = new Oracle([{ init: new Float32Array(3500) }], { terms: 2 });
     for (let step = 0; step < 3; ++step) oracle.step(values.map((gradient) => [gradient]));
-    for (const parameter of [parameters[0], parameters[1499], parameters[2999]]) {
+    for (const parameter of [parameters[0], parameters[TENSORS / 2], parameters[TENSORS - 1]]) {
       const moved = (await parameter?.download()) ?? [];
       expect(maxAbs(difference([moved], oracle.parameters))).toBeLessThan(2e-9);
     }
   });
 
-  test("one tensor of 50 million elements", async () => {
-    const length = 50_000_000;
+  test(`one tensor of ${ELEMENTS} elements`, async () => {
+    const length = ELEMENTS;
     const device = testDevice();
     const parameter = device.buffer(length);
     const ones = device.buffer(length);
@@ -46,7 +49,7 @@ describe("models of every size train", () => {
     oracle.step([[[1]], [[-3]]]);
     const moved = await parameter.download();
     const expected = oracle.parameters[0]?.[0] ?? NaN;
-    for (const k of [0, 4095, 4096, 25_000_001, length - 1]) expect(moved[k]).toBeCloseTo(expected, 6);
+    for (const k of [0, 4095, 4096, length / 2 + 1, length - 1]) expect(moved[k]).toBeCloseTo(expected, 6);
     for (const buffer of [parameter, ones, threes]) buffer.dispose();
     optimizer.dispose();
   });

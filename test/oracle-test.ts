@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { testDevice } from "./support/device";
+import { isSlow, testDevice } from "./support/device";
 import { difference, euclidean } from "./support/golden";
 import { Oracle, type OracleOptions } from "./support/oracle";
 import { randomSource, randomTensor } from "./support/random";
@@ -118,7 +118,7 @@ describe("random models", () => {
         // Where little moves, what is left is half a rounding of θ per step.
         expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
       }),
-      { numRuns: 100, seed: 1 },
+      { numRuns: isSlow ? 20 : 100, seed: 1 },
     );
   });
 
@@ -131,7 +131,7 @@ describe("random models", () => {
         const expected = await run(what, { device: one });
         expectSameBits(await run(what, { device: seven, way, restoreBefore: drawn.steps >> 1 }), expected);
       }),
-      { numRuns: 60, seed: 2 },
+      { numRuns: isSlow ? 12 : 60, seed: 2 },
     );
   });
 });

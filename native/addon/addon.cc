@@ -1,22 +1,13 @@
 #include <napi.h>
 
-#include "addon/buffer.h"
-#include "addon/device.h"
-#include "addon/gradients.h"
-#include "addon/optimizer.h"
+#include "addon/exports.h"
 
-// Loaded once per Node environment (main thread, each worker). Nothing is shared between them: all state hangs on
-// the objects made here.
+// Loaded once per Node environment (main thread, each worker).
 namespace mtadam::addon {
 namespace {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  exports.Set("Device", Device::define(env));
-  exports.Set("Buffer", Buffer::define(env));
-  exports.Set("Gradients", Gradients::define(env));
-  exports.Set("Optimizer", Optimizer::define(env));
-  exports.Set("describeCpu", Napi::Function::New(env, describe_cpu));
-  exports.Set("stateBytes", Napi::Function::New(env, state_bytes));
+  define_exports(env, exports);
   return exports;
 }
 

@@ -10,6 +10,13 @@ Napi::Error coded_error(Napi::Env env, const std::string& code, const std::strin
   return error;
 }
 
+Napi::Error coded_error(Napi::Env env, const DeviceError& error) {
+  Napi::Error coded = coded_error(env, error.code(), error.what());
+  coded.Set("cudaError", Napi::String::New(env, error.status()));
+  coded.Set("operation", Napi::String::New(env, error.operation()));
+  return coded;
+}
+
 std::uint32_t index(const Napi::Value& value) {
   if (!value.IsNumber()) throw coded_error(value.Env(), "OPTION", "A number was expected.");
   return value.As<Napi::Number>().Uint32Value();
@@ -24,6 +31,30 @@ std::byte* data(const Napi::TypedArray& array) {
   return static_cast<std::byte*>(first);
 }
 
+namespace {
+
+void* pointer_of(const Napi::Value& value) {
+  bool lossless = true;
+  const std::uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) throw coded_error(value.Env(), "OPTION", "An address of 64 bits was expected.");
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
+}
+
+}  // namespace
+
+Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {
+  if (!value.IsBigInt()) return nullptr;
+  const Stream stream = pointer_of(value);
+  try {
+    device.check_stream(stream);
+  } catch (const DeviceError& error) {
+    throw coded_error(value.Env(), error);
+  } catch (const Error& error) {
+    throw coded_error(value.Env(), error.code(), std::string("`stream` ") + error.what());
+  }
+  return stream;
+}
+
 std::byte* address(const Napi::Value& value, std::size_t bytes) {
   // Null means absent, and an empty array may have no address of its own. This one is never dereferenced.
   static std::byte nothing;
@@ -34,6 +65,8 @@ std::byte* address(const Napi::Value& value, std::size_t bytes) {
       throw coded_error(value.Env(), "LENGTH", "A typed array of another length was expected.");
     }
     found = data(array);
+  } else if (value.IsBigInt()) {
+    found = static_cast<std::byte*>(pointer_of(value));
   } else {
     const Buffer& buffer = unwrap<Buffer>(value);
     if (buffer.size() < bytes) throw coded_error(value.Env(), "LENGTH", "A buffer of another length was expected.");

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/device.h"
 #include "engine/errors.h"
 
 // From JavaScript values to C++ and from C++ errors to JavaScript. lib/ has checked every argument; what is checked
@@ -17,12 +18,16 @@ namespace mtadam::addon {
 
 /// A JavaScript Error with `code` (without the prefix ERR_MTADAM_); lib/ makes an MTAdamError of it.
 Napi::Error coded_error(Napi::Env env, const std::string& code, const std::string& message);
+/// The same, with `cudaError` and `operation`.
+Napi::Error coded_error(Napi::Env env, const DeviceError& error);
 
 /// Runs the body of a call; what it throws becomes a JavaScript exception.
 template <class Body>
 auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   try {
     return std::forward<Body>(body)();
+  } catch (const DeviceError& error) {
+    throw coded_error(env, error);
   } catch (const Error& error) {
     throw coded_error(env, error.code(), error.what());
   } catch (const std::bad_alloc&) {
@@ -58,7 +63,11 @@ T* elements(const Napi::Value& value, std::size_t count) {
 /// A number that TypeScript passes as an index or a count.
 std::uint32_t index(const Napi::Value& value);
 
-/// Where `bytes` bytes of a tensor lie: a typed array or a Buffer of the addon. Never null, not even for no bytes.
+/// Where `bytes` bytes of a tensor lie: a typed array, a Buffer of the addon, or a BigInt, an address that is taken as
+/// it is. Never null, not even for no bytes.
 std::byte* address(const Napi::Value& value, std::size_t bytes);
+
+/// null, or the handle of a stream as a BigInt. Throws (OPTION, STATE) unless calls of the device can come on it.
+Stream stream_of(const Napi::Value& value, const mtadam::Device& device);
 
 }  // namespace mtadam::addon

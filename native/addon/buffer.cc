@@ -1,7 +1,10 @@
 #include "addon/buffer.h"
 
+#include <vector>
+
 #include "addon/arguments.h"
 #include "addon/device.h"
+#include "addon/promise.h"
 
 namespace mtadam::addon {
 
@@ -38,19 +41,40 @@ Napi::Value Buffer::pointer(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data())));
 }
 
-// (array): as many bytes as the array has, from the start.
+// (array, stream): as many bytes as the array has, from the start.
 void Buffer::upload(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   const std::byte* const from = address(info[0], bytes);
   std::byte* const to = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device().write(to, from, bytes, nullptr); });
+  const Stream stream = stream_of(info[1], device());
+  guarded(info.Env(), [&] { device().write(to, from, bytes, stream); });
 }
 
-void Buffer::download(const Napi::CallbackInfo& info) {
-  const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
-  std::byte* const to = address(info[0], bytes);
+// (array): a promise, or undefined where the array is complete already.
+Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
+  const Napi::TypedArray target = info[0].As<Napi::TypedArray>();
+  const std::size_t bytes = target.ByteLength();
+  std::byte* const to = address(target, bytes);
   const std::byte* const from = address(info.This(), bytes);
-  guarded(info.Env(), [&] { device().read(to, from, bytes, nullptr); });
+  if (device().immediate()) {
+    guarded(info.Env(), [&] { device().read(to, from, bytes, nullptr); });
+    return info.Env().Undefined();
+  }
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    // Not straight into the array: its memory may be detached and freed while the copy is under way.
+    auto arrived = std::make_shared<std::vector<std::byte>>(bytes);
+    auto wait = [device = device_, memory = memory_, arrived] {
+      // Whatever stream the elements are being computed on.
+      device->synchronize();
+      device->read(arrived->data(), memory->data(), arrived->size(), nullptr);
+    };
+    auto reference = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+    auto finish = [reference, arrived] {
+      const Napi::TypedArray array = reference->Value().As<Napi::TypedArray>();
+      std::memcpy(address(array, arrived->size()), arrived->data(), arrived->size());
+    };
+    return promise_of(info.Env(), std::move(wait), std::move(finish));
+  });
 }
 
 // (array of one element): every element becomes that one.

@@ -24,7 +24,7 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
  private:
   Napi::Value pointer(const Napi::CallbackInfo& info);
   void upload(const Napi::CallbackInfo& info);
-  void download(const Napi::CallbackInfo& info);
+  Napi::Value download(const Napi::CallbackInfo& info);
   void fill(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
   /// Throws (DISPOSED) after dispose().
@@ -33,8 +33,8 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
 
   std::size_t size_ = 0;
   std::shared_ptr<mtadam::Device> device_;
-  // After device_, so that it is freed before.
-  std::unique_ptr<Memory> memory_;
+  // After device_, so that it is freed before. Shared with downloads that have not ended.
+  std::shared_ptr<Memory> memory_;
 };
 
 }  // namespace mtadam::addon

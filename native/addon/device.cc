@@ -2,24 +2,34 @@
 
 #include "addon/arguments.h"
 #include "cpu/cpu_device.h"
+#include "cuda/cuda.h"
 
 namespace mtadam::addon {
+namespace {
+
+std::shared_ptr<mtadam::Device> open(const Napi::CallbackInfo& info) {
+  const std::string kind = info[0].ToString();
+  const std::uint32_t number = index(info[1]);
+  if (kind == "cuda") return cuda::open(static_cast<int>(number));
+  return std::make_shared<CpuDevice>(number, info[2].ToString());
+}
+
+Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {
+  Napi::Array array = Napi::Array::New(env, values.size());
+  for (std::uint32_t k = 0; k < values.size(); ++k) array.Set(k, values[k]);
+  return array;
+}
+
+}  // namespace
 
 Napi::Function Device::define(Napi::Env env) {
-  return DefineClass(
-      env, "Device",
-      {InstanceAccessor<&Device::instruction_set>("instructionSet"), InstanceMethod<&Device::dispose>("dispose")});
+  return DefineClass(env, "Device",
+                     {InstanceAccessor<&Device::name>("name"), InstanceMethod<&Device::dispose>("dispose")});
 }
 
 Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
-  const unsigned threads = index(info[0]);
-  const std::string name = info[1].ToString();
-  guarded(info.Env(), [&] {
-    auto cpu = std::make_shared<CpuDevice>(threads, name);
-    instruction_set_ = cpu->instruction_set();
-    device_ = std::move(cpu);
-  });
+  guarded(info.Env(), [&] { device_ = open(info); });
 }
 
 std::shared_ptr<mtadam::Device> Device::get() const {
@@ -27,20 +37,41 @@ std::shared_ptr<mtadam::Device> Device::get() const {
   return device_;
 }
 
-Napi::Value Device::instruction_set(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), instruction_set_);
-}
+Napi::Value Device::name(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), get()->name()); }
 
 void Device::dispose(const Napi::CallbackInfo&) { device_.reset(); }
 
 Napi::Value describe_cpu(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::vector<InstructionSet> sets = instruction_sets();
-  Napi::Array names = Napi::Array::New(env, sets.size());
-  for (std::uint32_t k = 0; k < sets.size(); ++k) names.Set(k, sets[k].name);
+  std::vector<std::string> names;
+  for (const InstructionSet& set : instruction_sets()) names.emplace_back(set.name);
   Napi::Object description = Napi::Object::New(env);
-  description.Set("instructionSets", names);
+  description.Set("instructionSets", strings(env, names));
   return description;
+}
+
+Napi::Value describe_cuda(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const cuda::Description found = cuda::describe();
+  Napi::Array devices = Napi::Array::New(env, found.devices.size());
+  for (std::uint32_t k = 0; k < found.devices.size(); ++k) {
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("name", found.devices[k].name);
+    device.Set("computeCapability", found.devices[k].compute_capability);
+    device.Set("reason", found.devices[k].reason);
+    devices.Set(k, device);
+  }
+  Napi::Object description = Napi::Object::New(env);
+  description.Set("driver", found.driver);
+  description.Set("runtime", found.runtime);
+  description.Set("reason", found.reason);
+  description.Set("architectures", strings(env, found.architectures));
+  description.Set("devices", devices);
+  return description;
+}
+
+Napi::Value cuda_owner(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), cuda::owner_of(address(info[0], 1)));
 }
 
 }  // namespace mtadam::addon

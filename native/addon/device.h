@@ -14,21 +14,27 @@ class Device final : public Napi::ObjectWrap<Device> {
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640001, 0x64657669636500};
   static Napi::Function define(Napi::Env env);
 
-  /// (threads: number, instructionSet: string)
+  /// ("cpu", threads: number, instructionSet: string) or ("cuda", index: number)
   explicit Device(const Napi::CallbackInfo& info);
 
   /// Throws (DISPOSED) after dispose().
   std::shared_ptr<mtadam::Device> get() const;
 
  private:
-  Napi::Value instruction_set(const Napi::CallbackInfo& info);
+  Napi::Value name(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<mtadam::Device> device_;
-  const char* instruction_set_ = "";
 };
 
 /// describeCpu(): { instructionSets: string[] }, narrowest first.
 Napi::Value describe_cpu(const Napi::CallbackInfo& info);
+
+/// describeCuda(): { driver, runtime, reason: string; architectures: string[]; devices: { name, computeCapability,
+/// reason: string }[] }, strings empty where there is nothing to say.
+Napi::Value describe_cuda(const Napi::CallbackInfo& info);
+
+/// cudaOwner(address: bigint): the number of the device whose memory it is, or −1.
+Napi::Value cuda_owner(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

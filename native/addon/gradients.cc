@@ -34,6 +34,7 @@ Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
   }
   const std::size_t bytes = engine.layout().tensors()[parameter].length * sizeof(float);
   std::byte* const begin = address(info[2], bytes);
+  if (info[2].IsBigInt()) guarded(info.Env(), [&] { optimizer_->check_gradient(begin, bytes); });
   const std::int64_t overlapped = optimizer_->ranges().overlap(begin, begin + bytes);
   if (overlapped < 0) table_->set(term, parameter, reinterpret_cast<float*>(begin));
   return Napi::Number::New(info.Env(), static_cast<double>(overlapped));

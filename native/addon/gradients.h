@@ -25,7 +25,7 @@ class Gradients final : public Napi::ObjectWrap<Gradients> {
   Napi::Value set(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference owner_;  // keeps the optimizer's wrapper, and so `optimizer_`, alive
-  const Optimizer* optimizer_ = nullptr;
+  Optimizer* optimizer_ = nullptr;
   std::unique_ptr<AddressTable> table_;
 };
 

@@ -1,10 +1,9 @@
 #include "addon/optimizer.h"
 
-#include <algorithm>
-
 #include "addon/arguments.h"
 #include "addon/device.h"
 #include "addon/gradients.h"
+#include "addon/promise.h"
 
 namespace mtadam::addon {
 namespace {
@@ -59,38 +58,13 @@ Plane plane_of(const Napi::Value& value) {
 
 }  // namespace
 
-// ---- ParameterRanges ----
-
-ParameterRanges::ParameterRanges(std::vector<Range> ranges) : ranges_(std::move(ranges)) {
-  ranges_.erase(std::remove_if(ranges_.begin(), ranges_.end(), [](const Range& r) { return r.begin == r.end; }),
-                ranges_.end());
-  std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-}
-
-const ParameterRanges::Range* ParameterRanges::first_overlap() const {
-  for (std::size_t k = 1; k < ranges_.size(); ++k) {
-    if (ranges_[k].begin < ranges_[k - 1].end) return &ranges_[k - 1];
-  }
-  return nullptr;
-}
-
-std::int64_t ParameterRanges::overlap(const std::byte* begin, const std::byte* end) const {
-  if (begin == end) return -1;
-  // Ranges do not overlap each other, so only the last that begins before `end` can reach past `begin`.
-  const auto after = std::lower_bound(ranges_.begin(), ranges_.end(), end,
-                                      [](const Range& range, const std::byte* to) { return range.begin < to; });
-  if (after == ranges_.begin()) return -1;
-  const Range& range = *(after - 1);
-  return range.end > begin ? static_cast<std::int64_t>(range.parameter) : -1;
-}
-
-// ---- Optimizer ----
-
 Napi::Function Optimizer::define(Napi::Env env) {
   return DefineClass(
       env, "Optimizer",
       {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
        InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::add>("add"),
+       InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
+       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
        InstanceMethod<&Optimizer::read_balances>("readBalances"),
        InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
        InstanceMethod<&Optimizer::read_clocks>("readClocks"),
@@ -102,6 +76,7 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
   const Napi::Env env = info.Env();
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
   device_ = unwrap<Device>(info[0]).get();
+  stream_of(info[3], *device_);  // calls will come on it
   guarded(env, [&] {
     Shape shape = shape_of(info[1]);
     const Napi::Array sources = info[2].As<Napi::Array>();
@@ -112,7 +87,9 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
     for (std::uint32_t k = 0; k < count; ++k) {
       ParameterShape& parameter = shape.parameters[k];
       const std::size_t bytes = parameter.length * sizeof(float);
-      std::byte* const begin = address(sources.Get(k), bytes);
+      const Napi::Value source = sources.Get(k);
+      std::byte* const begin = address(source, bytes);
+      if (source.IsBigInt()) check_parameter(env, k, begin, bytes);
       parameter.phase = reinterpret_cast<std::uintptr_t>(begin) / sizeof(float) % 4;
       table->set(0, k, reinterpret_cast<float*>(begin));
       ranges.push_back({begin, begin + bytes, k});
@@ -132,6 +109,21 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
     bytes_ = static_cast<std::int64_t>(bytes);
   });
   Napi::MemoryManagement::AdjustExternalMemory(env, bytes_);
+}
+
+// The error has the parameter's index as `parameter`.
+void Optimizer::check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes) {
+  try {
+    if (bytes > 0) device_->check_range(begin, bytes);
+  } catch (const Error& error) {
+    Napi::Error named = coded_error(env, error.code(), error.what());
+    named.Set("parameter", Napi::Number::New(env, parameter));
+    throw named;
+  }
+}
+
+void Optimizer::check_gradient(const std::byte* begin, std::size_t bytes) {
+  if (bytes > 0) known_.check(*device_, begin, bytes);
 }
 
 Optimizer::~Optimizer() { release(); }
@@ -161,44 +153,91 @@ std::uint32_t Optimizer::tensor(const Napi::Value& value) const {
   return number;
 }
 
-// (gradients, values)
+Optimizer::Call Optimizer::begin(const Napi::Value& values) {
+  mtadam::Optimizer& engine = get();
+  return {engine, elements<double>(values, values_count(engine.options()))};
+}
+
+void Optimizer::set_options(const Call& call) {
+  const OptimizerOptions& options = call.engine.options();
+  call.engine.set_groups(groups_of(call.values, options));
+  call.engine.set_weights(0, {call.values + 1, call.values + 1 + options.terms});
+}
+
+// (gradients, values, stream)
 void Optimizer::step(const Napi::CallbackInfo& info) {
-  mtadam::Optimizer& engine = get();
-  const OptimizerOptions& options = engine.options();
+  const Call call = begin(info[1]);
   Gradients& gradients = unwrap<Gradients>(info[0]);
-  const double* const values = elements<double>(info[1], values_count(options));
+  const Stream stream = stream_of(info[2], *device_);
   guarded(info.Env(), [&] {
-    engine.set_groups(groups_of(values, options));
-    engine.set_weights(0, {values + 1, values + 1 + options.terms});
-    engine.step(gradients.table(), values[0]);
+    set_options(call);
+    call.engine.step(gradients.table(), call.values[0], stream);
   });
 }
 
-// (gradients, values, term, opens): `opens` where this is the first of a step, whose options then hold for all of it.
+// (gradients, values, stream, term, opens): `opens` where this is the first of a step, whose options then hold for all
+// of it.
 void Optimizer::accumulate(const Napi::CallbackInfo& info) {
-  mtadam::Optimizer& engine = get();
-  const OptimizerOptions& options = engine.options();
+  const Call call = begin(info[1]);
   Gradients& gradients = unwrap<Gradients>(info[0]);
-  const double* const values = elements<double>(info[1], values_count(options));
-  const std::uint32_t number = term(info[2]);
-  const bool opens = info[3].ToBoolean();
+  const Stream stream = stream_of(info[2], *device_);
+  const std::uint32_t number = term(info[3]);
+  const bool opens = info[4].ToBoolean();
   guarded(info.Env(), [&] {
-    if (opens) engine.set_groups(groups_of(values, options));
-    engine.set_weights(number, {values[1 + number]});
-    engine.accumulate(gradients.table(), number, values[0]);
+    if (opens) call.engine.set_groups(groups_of(call.values, call.engine.options()));
+    call.engine.set_weights(number, {call.values[1 + number]});
+    call.engine.accumulate(gradients.table(), number, call.values[0], stream);
   });
 }
 
+// (stream)
 void Optimizer::update(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { get().update(); });
+  const Stream stream = stream_of(info[0], *device_);
+  guarded(info.Env(), [&] { get().update(stream); });
+}
+
+// (recorded, values)
+void Optimizer::replay(const RecordedStep& recorded, const Napi::Value& values) {
+  const Call call = begin(values);
+  guarded(Env(), [&] {
+    set_options(call);
+    call.engine.replay(recorded, call.values[0]);
+  });
+}
+
+// (gradients, stream)
+void Optimizer::zero(const Napi::CallbackInfo& info) {
+  Gradients& gradients = unwrap<Gradients>(info[0]);
+  const Stream stream = stream_of(info[1], *device_);
+  guarded(info.Env(), [&] { get().zero(gradients.table(), stream); });
 }
 
 // (target, source, count): target += source.
 void Optimizer::add(const Napi::CallbackInfo& info) {
-  const std::size_t count = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value());
-  float* const target = reinterpret_cast<float*>(address(info[0], count * sizeof(float)));
-  const float* const source = reinterpret_cast<const float*>(address(info[1], count * sizeof(float)));
-  guarded(info.Env(), [&] { get().device().add(target, source, count, nullptr); });
+  const std::size_t bytes = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value()) * sizeof(float);
+  std::byte* const target = address(info[0], bytes);
+  const std::byte* const source = address(info[1], bytes);
+  guarded(info.Env(), [&] {
+    mtadam::Device& device = get().device();
+    if (info[0].IsBigInt()) check_gradient(target, bytes);
+    if (info[1].IsBigInt()) check_gradient(source, bytes);
+    device.add(reinterpret_cast<float*>(target), reinterpret_cast<const float*>(source), bytes / sizeof(float),
+               nullptr);
+  });
+}
+
+// A promise, or undefined where nothing is to wait for.
+Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
+  mtadam::Optimizer& engine = get();
+  if (device_->immediate()) return info.Env().Undefined();
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return promise_of(
+        info.Env(), [done = engine.done()] { done->wait(); }, [] {});
+  });
+}
+
+void Optimizer::synchronize_now(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().done()->wait(); });
 }
 
 // (term, n: Float64Array, occurred: Uint8Array), a value per layer.

@@ -3,30 +3,11 @@
 #include <napi.h>
 
 #include <memory>
-#include <vector>
 
+#include "addon/ranges.h"
 #include "engine/optimizer.h"
 
 namespace mtadam::addon {
-
-/// Addresses that belong to the parameters, sorted: a gradient must not lie among them.
-class ParameterRanges {
- public:
-  struct Range {
-    const std::byte* begin;
-    const std::byte* end;
-    std::uint32_t parameter;
-  };
-  explicit ParameterRanges(std::vector<Range> ranges);
-
-  /// Two neighbours that overlap, or null.
-  const Range* first_overlap() const;
-  /// The parameter that overlaps begin .. end, or −1.
-  std::int64_t overlap(const std::byte* begin, const std::byte* end) const;
-
- private:
-  std::vector<Range> ranges_;
-};
 
 /// The engine's optimizer as JavaScript holds it.
 class Optimizer final : public Napi::ObjectWrap<Optimizer> {
@@ -35,8 +16,9 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   static Napi::Function define(Napi::Env env);
 
   /// (device: Device, shape: { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms,
-  /// summed, amsgrad, initialNorm }, sources: (TypedArray | Buffer)[]). Throws (INVALID_POINTER) where two
-  /// parameters overlap, with their indices as `parameters`.
+  /// summed, amsgrad, initialNorm }, sources: (TypedArray | Buffer | bigint)[], stream: bigint | null). Throws
+  /// (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`; (HOST_POINTER,
+  /// INVALID_POINTER) for an address that the device does not vouch for, with its index as `parameter`.
   explicit Optimizer(const Napi::CallbackInfo& info);
   ~Optimizer() override;
 
@@ -44,12 +26,27 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   mtadam::Optimizer& get() const;
   std::shared_ptr<mtadam::Device> device() const { return device_; }
   const ParameterRanges& ranges() const { return ranges_; }
+  /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the device vouches for an address that a gradient lies at.
+  void check_gradient(const std::byte* begin, std::size_t bytes);
+  /// A whole step, with `values` as step() takes them.
+  void replay(const RecordedStep& recorded, const Napi::Value& values);
 
  private:
+  /// What every call that computes begins with.
+  struct Call {
+    mtadam::Optimizer& engine;
+    const double* values;
+  };
+  Call begin(const Napi::Value& values);
+  static void set_options(const Call& call);
+
   void step(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
   void update(const Napi::CallbackInfo& info);
   void add(const Napi::CallbackInfo& info);
+  void zero(const Napi::CallbackInfo& info);
+  Napi::Value synchronize(const Napi::CallbackInfo& info);
+  void synchronize_now(const Napi::CallbackInfo& info);
   void read_balances(const Napi::CallbackInfo& info);
   void restore_balances(const Napi::CallbackInfo& info);
   void read_clocks(const Napi::CallbackInfo& info);
@@ -59,10 +56,12 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void dispose(const Napi::CallbackInfo& info);
   std::uint32_t term(const Napi::Value& value) const;
   std::uint32_t tensor(const Napi::Value& value) const;
+  void check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes);
   void release();
 
   std::shared_ptr<mtadam::Device> device_;
   ParameterRanges ranges_{{}};
+  KnownRanges known_;
   std::unique_ptr<mtadam::Optimizer> optimizer_;
   std::int64_t bytes_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cpu/host_memory.h"
+#include "engine/errors.h"
 #include "kernels/scalars.h"
 
 namespace mtadam {
@@ -67,6 +68,14 @@ struct Parts {
   std::uint32_t count = 0;    // terms that D is taken over
   std::uint32_t present = 0;  // terms that take part
   std::uint32_t first[kFusedTerms] = {};
+};
+
+/// Every call is done when it returns.
+class PastEvent final : public Event {
+ public:
+  void record(Stream) override {}
+  void hold(Stream) override {}
+  void wait() override {}
 };
 
 /// Whether the term is part of D: it takes part, or first moments are summed and it did before.
@@ -178,6 +187,22 @@ void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::
   }
 }
 
+void CpuDevice::check_stream(Stream stream) const {
+  if (stream != nullptr) throw Error("OPTION", "must be left out on the CPU, which has no streams.");
+}
+
+void CpuDevice::check_range(const void*, std::size_t) const {
+  throw Error(
+      "INVALID_POINTER",
+      "must be a Float32Array or a buffer of the device; got an address, which nothing can vouch for on the CPU.");
+}
+
+std::unique_ptr<Event> CpuDevice::make_event() { return std::make_unique<PastEvent>(); }
+
+std::unique_ptr<Recording> CpuDevice::record(Stream, const std::function<void(Stream)>&) {
+  throw Error("OPTION", "`captureStep` must be called on a CUDA device; got the CPU, which has no graphs.");
+}
+
 /// Runs body(first, last) noexcept over ranges that make up 0 .. count, in parallel where `elements` are worth it.
 template <class Body>
 void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body) {
@@ -243,6 +268,18 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
   for_blocks(tables.chunk_count, tables.element_count * tables.term_count,
              [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, update_of_range); });
   *tables.shared.step += 1;
+}
+
+void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {
+  const auto zero_range = [&](const ChunkRange& range) {
+    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+      // Calls only read gradients; this one is made for those who own them.
+      float* const g = const_cast<float*>(gradient_of(tables, call, term, range.tensor));
+      if (g != nullptr) std::memset(g + range.first, 0, range.count * sizeof(float));
+    }
+  };
+  for_blocks(tables.chunk_count, tables.element_count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, zero_range); });
 }
 
 void CpuDevice::add(float* target, const float* source, std::uint64_t count, Stream) {

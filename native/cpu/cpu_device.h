@@ -16,17 +16,25 @@ class CpuDevice final : public Device {
   explicit CpuDevice(unsigned threads, const std::string& instruction_set = "");
 
   unsigned threads() const { return pool_.threads(); }
-  const char* instruction_set() const { return set_.name; }
 
+  /// The instruction set.
+  std::string name() const override { return set_.name; }
+  bool immediate() const override { return true; }
+  void check_stream(Stream stream) const override;
+  /// Always throws: nothing knows what lies at an address of the host.
+  void check_range(const void* address, std::size_t bytes) const override;
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void read(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
-  void join(Stream, Stream) override {}
+  std::unique_ptr<Event> make_event() override;
+  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override;
+  void synchronize() override {}
   void norms(const Tables& tables, const Call& call, Stream stream) override;
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
+  void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
  private:

@@ -1,54 +1,53 @@
 #include "cuda/cuda_device.h"
 
+#include "cuda/cuda.h"
+#include "cuda/driver.h"
 #include "cuda/errors.h"
 #include "cuda/kernels.h"
+#include "cuda/stream.h"
 
 namespace mtadam::cuda {
 namespace {
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
-
-// A runtime needs a driver of its own major version or newer; anything older fails in ways that name neither.
-void check_driver() {
-  int driver = 0;
-  int runtime = 0;
-  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  if (driver == 0) throw Error("DRIVER", "No NVIDIA driver is installed.");
-  if (driver / 1000 < runtime / 1000) {
-    throw Error("DRIVER", "The NVIDIA driver supports CUDA " + version(driver) + ", but this build of mtadam needs " +
-                              std::to_string(runtime / 1000) + ".0 or newer.");
-  }
-}
-
-int check_index(int index) {
-  check_driver();
-  int count = 0;
-  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-  if (index < 0 || index >= count) {
-    throw Error("NO_DEVICE", "`cuda:" + std::to_string(index) + "` must be one of the " + std::to_string(count) +
-                                 " CUDA devices of this machine, numbered from 0.");
-  }
-  return index;
-}
+// Small blocks come often and several at a time; large ones seldom.
+constexpr std::size_t kSmallSlotBytes = std::size_t{64} << 10;
+constexpr std::size_t kSmallSlots = 16;
+constexpr std::size_t kLargeSlotBytes = std::size_t{4} << 20;
+constexpr std::size_t kLargeSlots = 2;
 
 }  // namespace
 
-CudaDevice::CudaDevice(int index) : index_(check_index(index)), ring_(index) {}
+CudaDevice::CudaDevice(int index)
+    : index_(index), small_(kSmallSlotBytes, kSmallSlots), large_(kLargeSlotBytes, kLargeSlots) {
+  check_index(index);
+  const CurrentDevice current(index_);
+  // The first call of all, which makes the device's context: what speaks against it is said now.
+  check(cudaFree(nullptr), "cudaFree");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index_), "cudaGetDeviceProperties");
+  name_ = properties.name;
+  pointer_check_ = std::make_unique<PointerCheck>(index_);
+}
+
+void CudaDevice::check_stream(Stream stream) const {
+  const CurrentDevice current(index_);
+  check_stream_of(index_, native(stream));
+}
+
+void CudaDevice::check_range(const void* address, std::size_t bytes) const {
+  const CurrentDevice current(index_);
+  (*pointer_check_)(address, bytes);
+}
 
 std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) { return allocate_device(index_, bytes); }
 
 void CudaDevice::write(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
   const CurrentDevice current(index_);
-  if (bytes <= PinnedRing::kSlotBytes) {
-    ring_.send(to, from, bytes, native(stream));
-  } else {
-    // From pageable memory the runtime copies aside what it has not sent when it returns.
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream)), "cudaMemcpyAsync");
-  }
+  PinnedRing& ring = bytes <= kSmallSlotBytes ? small_ : large_;
+  ring.send(to, from, bytes, native(stream));
 }
 
 void CudaDevice::read(void* to, const void* from, std::size_t bytes, Stream stream) {
@@ -64,17 +63,10 @@ void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std:
   launch_fill(to, pattern, element, bytes / element, native(stream));
 }
 
-void CudaDevice::join(Stream earlier, Stream later) {
-  if (earlier == later) return;
-  const CurrentDevice current(index_);
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  const cudaError_t recorded = cudaEventRecord(event, native(earlier));
-  const cudaError_t waits = recorded == cudaSuccess ? cudaStreamWaitEvent(native(later), event, 0) : cudaSuccess;
-  // Its work is queued by now; the runtime keeps what that needs.
-  cudaEventDestroy(event);
-  check(recorded, "cudaEventRecord");
-  check(waits, "cudaStreamWaitEvent");
+std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(index_); }
+
+std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function<void(Stream)>& calls) {
+  return std::make_unique<CudaRecording>(index_, native(stream), calls);
 }
 
 void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
@@ -97,6 +89,11 @@ void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
   launch_update(tables, &call, native(stream));
 }
 
+void CudaDevice::zero(const Tables& tables, const Call& call, Stream stream) {
+  const CurrentDevice current(index_);
+  launch_zero(tables, call, native(stream));
+}
+
 void CudaDevice::add(float* target, const float* source, std::uint64_t count, Stream stream) {
   if (count == 0) return;
   const CurrentDevice current(index_);
@@ -107,5 +104,7 @@ void CudaDevice::synchronize() {
   const CurrentDevice current(index_);
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
+
+std::shared_ptr<Device> open(int index) { return std::make_shared<CudaDevice>(index); }
 
 }  // namespace mtadam::cuda

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cuda/memory.h"
+#include "cuda/pointers.h"
 #include "cuda/runtime.h"
 #include "engine/device.h"
 
@@ -15,25 +16,32 @@ class CudaDevice final : public Device {
   /// Throws Error (NO_DEVICE, DRIVER, CUDA) where there is no such device or it cannot be used.
   explicit CudaDevice(int index);
 
-  int index() const { return index_; }
+  std::string name() const override { return name_; }
+  bool immediate() const override { return false; }
+  void check_stream(Stream stream) const override;
+  void check_range(const void* address, std::size_t bytes) const override;
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void read(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
-  void join(Stream earlier, Stream later) override;
+  std::unique_ptr<Event> make_event() override;
+  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override;
+  /// Throws CudaError for what went wrong in anything that was enqueued.
+  void synchronize() override;
   void norms(const Tables& tables, const Call& call, Stream stream) override;
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
+  void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
-
-  /// Waits for all that was enqueued on the device, and throws CudaError for what went wrong in it.
-  void synchronize();
 
  private:
   int index_;
-  PinnedRing ring_;
+  std::string name_;
+  std::unique_ptr<PointerCheck> pointer_check_;
+  PinnedRing small_;
+  PinnedRing large_;
 };
 
 }  // namespace mtadam::cuda

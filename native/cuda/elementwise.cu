@@ -20,6 +20,11 @@ void fill(void* to, std::uint64_t pattern, std::uint64_t count, cudaStream_t str
 
 }  // namespace
 
+void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream) {
+  check(launch_kernel(&kernels::zero_kernel, grid_for(tables.chunk_count * call.count), kThreads, stream, tables, call),
+        "zero_kernel");
+}
+
 void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream) {
   check(launch_kernel(&kernels::add_kernel, grid_of(count), kThreads, stream, target, source, count), "add_kernel");
 }

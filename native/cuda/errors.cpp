@@ -49,7 +49,7 @@ std::string sentence(cudaError_t error, const char* operation) {
 }  // namespace
 
 CudaError::CudaError(cudaError_t error, const char* operation)
-    : Error(code_of(error), sentence(error, operation)), cuda_error_(cudaGetErrorName(error)), operation_(operation) {}
+    : DeviceError(code_of(error), sentence(error, operation), cudaGetErrorName(error), operation) {}
 
 void check(cudaError_t error, const char* operation) {
   if (error == cudaSuccess) return;

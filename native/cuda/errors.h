@@ -7,16 +7,10 @@
 
 namespace mtadam::cuda {
 
-/// A CUDA call that failed: Error with CUDA's name for it and the call.
-class CudaError : public Error {
+/// A CUDA call that failed.
+class CudaError : public DeviceError {
  public:
   CudaError(cudaError_t error, const char* operation);
-  const std::string& cuda_error() const { return cuda_error_; }
-  const std::string& operation() const { return operation_; }
-
- private:
-  std::string cuda_error_;
-  std::string operation_;
 };
 
 /// Throws CudaError unless the call, whose name is `operation`, succeeded.

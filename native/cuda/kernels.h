@@ -13,6 +13,8 @@ void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
 void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
 void launch_update(const Tables& tables, const Call* call, cudaStream_t stream);
+/// Sets the call's gradients to 0.
+void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
 void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream);
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.

@@ -1,5 +1,6 @@
 #include "cuda/memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "cuda/errors.h"
@@ -53,32 +54,37 @@ std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes) {
 PinnedRing::~PinnedRing() {
   for (Slot& slot : slots_) {
     if (slot.used) cudaEventSynchronize(slot.done);
-    if (slot.done != nullptr) cudaEventDestroy(slot.done);
-    if (slot.memory != nullptr) cudaFreeHost(slot.memory);
+    cudaEventDestroy(slot.done);
+    cudaFreeHost(slot.memory);
   }
 }
 
 PinnedRing::Slot& PinnedRing::next() {
-  if (slots_.size() < kSlots) {
-    // In place before it is filled: what was made by then is freed with the ring.
-    Slot& slot = slots_.emplace_back();
+  if (slots_.size() < most_slots_) {
+    Slot slot;
     void* memory = nullptr;
-    check(cudaMallocHost(&memory, kSlotBytes), "cudaMallocHost");
+    check(cudaMallocHost(&memory, slot_bytes_), "cudaMallocHost");
     slot.memory = static_cast<std::byte*>(memory);
-    check(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    return slot;
+    const cudaError_t error = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming);
+    if (error != cudaSuccess) cudaFreeHost(memory);
+    check(error, "cudaEventCreateWithFlags");
+    return slots_.emplace_back(slot);
   }
-  Slot& slot = slots_[turn_++ % kSlots];
+  Slot& slot = slots_[turn_++ % most_slots_];
   if (slot.used) check(cudaEventSynchronize(slot.done), "cudaEventSynchronize");
   return slot;
 }
 
 void PinnedRing::send(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
-  Slot& slot = next();
-  std::memcpy(slot.memory, from, bytes);
-  check(cudaMemcpyAsync(to, slot.memory, bytes, cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
-  check(cudaEventRecord(slot.done, stream), "cudaEventRecord");
-  slot.used = true;
+  for (std::size_t sent = 0; sent < bytes; sent += slot_bytes_) {
+    const std::size_t count = std::min(slot_bytes_, bytes - sent);
+    Slot& slot = next();
+    std::memcpy(slot.memory, static_cast<const std::byte*>(from) + sent, count);
+    check(cudaMemcpyAsync(static_cast<std::byte*>(to) + sent, slot.memory, count, cudaMemcpyHostToDevice, stream),
+          "cudaMemcpyAsync");
+    check(cudaEventRecord(slot.done, stream), "cudaEventRecord");
+    slot.used = true;
+  }
 }
 
 }  // namespace mtadam::cuda

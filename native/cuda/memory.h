@@ -25,19 +25,17 @@ class CurrentDevice {
 /// Zeroed memory of a device, ready for any stream. Throws CudaError.
 std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes);
 
-/// Small blocks on their way to the device. Each waits in a pinned slot of its own until its copy is done, so that the
-/// copy is asynchronous and the caller's block may change at once.
+/// Blocks on their way to the device. Each waits in pinned slots until its copy is done, so that the copy is
+/// asynchronous and the caller's block may change at once.
 class PinnedRing {
  public:
-  static constexpr std::size_t kSlotBytes = std::size_t{64} << 10;
-  static constexpr std::size_t kSlots = 16;
-
-  explicit PinnedRing(int device) : device_(device) {}
+  /// Slots are allocated as they are first needed.
+  PinnedRing(std::size_t slot_bytes, std::size_t slots) : slot_bytes_(slot_bytes), most_slots_(slots) {}
   ~PinnedRing();
   PinnedRing(const PinnedRing&) = delete;
   PinnedRing& operator=(const PinnedRing&) = delete;
 
-  /// At most kSlotBytes. The device is current.
+  /// The device is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
 
  private:
@@ -48,7 +46,8 @@ class PinnedRing {
   };
   Slot& next();
 
-  int device_;
+  std::size_t slot_bytes_;
+  std::size_t most_slots_;
   std::vector<Slot> slots_;
   std::size_t turn_ = 0;
 };

@@ -9,6 +9,13 @@ AddressTable::AddressTable(std::shared_ptr<Device> device, std::uint32_t rows, s
       changed_(rows, false),  // the device's copy starts zeroed as well
       memory_(device_->allocate(addresses_.size() * sizeof(float*))) {}
 
+std::unique_ptr<AddressTable> AddressTable::copy() const {
+  auto table = std::make_unique<AddressTable>(device_, rows(), columns_);
+  table->addresses_ = addresses_;
+  table->changed_.assign(changed_.size(), true);
+  return table;
+}
+
 void AddressTable::set(std::uint32_t row, std::uint32_t column, float* address) {
   float*& place_of = addresses_[place(row, column)];
   if (place_of == address) return;

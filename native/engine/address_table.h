@@ -14,6 +14,10 @@ class AddressTable {
  public:
   AddressTable(std::shared_ptr<Device> device, std::uint32_t rows, std::uint32_t columns);
 
+  /// The same addresses, in a table of their own.
+  std::unique_ptr<AddressTable> copy() const;
+
+  std::uint32_t rows() const { return static_cast<std::uint32_t>(changed_.size()); }
   std::uint32_t columns() const { return columns_; }
   float* get(std::uint32_t row, std::uint32_t column) const { return addresses_[place(row, column)]; }
   void set(std::uint32_t row, std::uint32_t column, float* address);

@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "kernels/layout.h"
 
@@ -30,13 +32,54 @@ class Memory {
 /// every call is done when it returns, has no other.
 using Stream = void*;
 
+/// A moment in a stream's work, for others to wait for.
+class Event {
+ public:
+  Event() = default;
+  virtual ~Event() = default;
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  /// From now on: the moment when all that is on the stream now is done.
+  virtual void record(Stream stream) = 0;
+  /// What comes next on the stream waits for it.
+  virtual void hold(Stream stream) = 0;
+  /// Returns when it has come, or throws what went wrong until then. From any thread.
+  virtual void wait() = 0;
+};
+
+/// Calls that were recorded once, to be carried out again and again.
+class Recording {
+ public:
+  Recording() = default;
+  virtual ~Recording() = default;
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+  /// Where they are carried out.
+  virtual Stream stream() const = 0;
+  virtual void replay() = 0;
+};
+
 /// What the engine asks of a device. Calls on one stream are carried out in order, perhaps after they have returned.
+/// One thread makes them, but for those that say otherwise and read().
 class Device {
  public:
   Device() = default;
   virtual ~Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
+
+  /// For people.
+  virtual std::string name() const = 0;
+  /// Whether every call is done when it returns.
+  virtual bool immediate() const = 0;
+
+  /// Throws Error (OPTION, STATE) unless calls can come on the stream. The message lacks its subject.
+  virtual void check_stream(Stream stream) const = 0;
+  /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the bytes lie within one allocation that this device's
+  /// kernels may use. The message lacks its subject.
+  virtual void check_range(const void* address, std::size_t bytes) const = 0;
 
   /// Zeroed memory that starts on a page, or on 256 bytes where there are none; ready for any stream. Throws Error
   /// (OUT_OF_MEMORY).
@@ -48,8 +91,13 @@ class Device {
 
   /// Fills with the first `element` bytes of `pattern` (1, 2, 4 or 8), over and over; `bytes` is a multiple of it.
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) = 0;
-  /// What comes next on `later` waits for what is on `earlier` now.
-  virtual void join(Stream earlier, Stream later) = 0;
+
+  virtual std::unique_ptr<Event> make_event() = 0;
+  /// Records the calls that `calls` makes on the stream it gets: the given one, or where that is null one of the
+  /// recording's own. They are not carried out. Throws Error (OPTION) where the device cannot.
+  virtual std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) = 0;
+  /// Returns when all that was enqueued on the device, on whatever stream, is done. From any thread.
+  virtual void synchronize() = 0;
 
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
   virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;
@@ -61,6 +109,8 @@ class Device {
   /// then update(). norms() has run for the same call.
   virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
+  /// Sets the gradients of the call to 0.
+  virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;
   /// target[k] += source[k], in float32.
   virtual void add(float* target, const float* source, std::uint64_t count, Stream stream) = 0;
 };

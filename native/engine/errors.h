@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace mtadam {
 
@@ -13,6 +14,22 @@ class Error : public std::runtime_error {
 
  private:
   std::string code_;
+};
+
+/// A call of a device's own runtime that failed.
+class DeviceError : public Error {
+ public:
+  DeviceError(std::string code, const std::string& message, std::string status, std::string operation)
+      : Error(std::move(code), message), status_(std::move(status)), operation_(std::move(operation)) {}
+
+  /// The runtime's name for what went wrong.
+  const std::string& status() const { return status_; }
+  /// The call that failed.
+  const std::string& operation() const { return operation_; }
+
+ private:
+  std::string status_;
+  std::string operation_;
 };
 
 }  // namespace mtadam

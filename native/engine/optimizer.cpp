@@ -29,13 +29,6 @@ T* upload(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const st
   return place;
 }
 
-template <class T>
-std::vector<T> download(Device& device, const T* from, std::size_t count, Stream stream) {
-  std::vector<T> values(count);
-  device.read(values.data(), from, count * sizeof(T), stream);
-  return values;
-}
-
 }  // namespace
 
 Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
@@ -44,7 +37,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
       layout_(std::move(layout)),
       options_(options),
       state_(*device_, layout_, options.form, options.terms),
-      parameters_(std::move(parameters)) {
+      parameters_(std::move(parameters)),
+      left_(device_->make_event()) {
   tables_.tensors = upload(*device_, memory_, layout_.tensors());
   tables_.chunks = upload(*device_, memory_, layout_.chunks());
   tables_.layers = upload(*device_, memory_, layout_.layers());
@@ -105,19 +99,35 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
-// Calls on one optimizer follow each other whatever streams they come on.
+// Calls on one optimizer follow each other whatever streams they come on. A stream of the caller's may have ended since
+// the last call on it, so nothing but that call's event is left to wait for.
 void Optimizer::continue_on(Stream stream) {
   if (stream == stream_) return;
-  device_->join(stream_, stream);
+  if (stream_ == nullptr) left_->record(nullptr);
+  left_->hold(stream);
   stream_ = stream;
+}
+
+void Optimizer::leave(Stream stream) {
+  if (stream != nullptr) left_->record(stream);
+}
+
+std::shared_ptr<Event> Optimizer::done() {
+  if (stream_ == nullptr) left_->record(nullptr);
+  return left_;
+}
+
+void Optimizer::send_values(double gradient_scale, Stream stream) {
+  set_values(0, std::vector<double>{gradient_scale});
+  if (!values_changed_) return;
+  device_->write(values_memory_->data(), values_.data(), values_.size(), stream);
+  values_changed_ = false;
 }
 
 Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
                         Stream stream) {
   continue_on(stream);
-  set_values(0, std::vector<double>{gradient_scale});
-  if (values_changed_) device_->write(values_memory_->data(), values_.data(), values_.size(), stream);
-  values_changed_ = false;
+  send_values(gradient_scale, stream);
   return {gradients.on_device(first, count, stream), first, count};
 }
 
@@ -125,41 +135,83 @@ void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stre
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
   device_->norms(tables_, all, stream);
   device_->update(tables_, all, stream);
+  leave(stream);
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
   const Call one = prepare(gradients, term, 1, gradient_scale, stream);
   device_->norms(tables_, one, stream);
   device_->moments(tables_, one, stream);
+  leave(stream);
 }
 
 void Optimizer::update(Stream stream) {
   continue_on(stream);
   device_->update(tables_, stream);
+  leave(stream);
 }
 
-std::vector<Balance> Optimizer::balances(std::uint32_t term) const {
-  return download(*device_, state_.terms()[term].balance, layout_.layer_count(), stream_);
+void Optimizer::zero(AddressTable& gradients, Stream stream) {
+  continue_on(stream);
+  device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
+  leave(stream);
+}
+
+std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
+  // A copy: what becomes of the caller's table must not move under the recording.
+  std::unique_ptr<AddressTable> own = gradients.copy();
+  continue_on(nullptr);
+  const Call all{own->on_device(0, options_.terms, nullptr), 0, options_.terms};
+  std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
+    device_->norms(tables_, all, on);
+    device_->update(tables_, all, on);
+  });
+  return std::make_unique<RecordedStep>(std::move(own), std::move(recording));
+}
+
+// The options go ahead of the recording, which reads them where they always are.
+void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
+  const Stream stream = step.recording().stream();
+  continue_on(stream);
+  send_values(gradient_scale, stream);
+  step.recording().replay();
+  leave(stream);
+}
+
+template <class T>
+std::vector<T> Optimizer::read(const T* from, std::size_t count) {
+  continue_on(nullptr);
+  std::vector<T> values(count);
+  device_->read(values.data(), from, count * sizeof(T), nullptr);
+  return values;
+}
+
+template <class T>
+void Optimizer::write(T* to, const std::vector<T>& values) {
+  continue_on(nullptr);
+  device_->write(to, values.data(), values.size() * sizeof(T), nullptr);
+}
+
+std::vector<Balance> Optimizer::balances(std::uint32_t term) {
+  return read(state_.terms()[term].balance, layout_.layer_count());
 }
 
 void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
   std::vector<Balance> balances;
   balances.reserve(saved.size());
   for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});
-  device_->write(state_.terms()[term].balance, balances.data(), balances.size() * sizeof(Balance), stream_);
+  write(state_.terms()[term].balance, balances);
 }
 
-std::vector<Clock> Optimizer::clocks(std::uint32_t term) const {
-  return download(*device_, state_.terms()[term].clocks, layout_.tensor_count(), stream_);
+std::vector<Clock> Optimizer::clocks(std::uint32_t term) {
+  return read(state_.terms()[term].clocks, layout_.tensor_count());
 }
 
 void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved) {
   restore(state_.terms()[term].clocks, state_.terms()[term].coefficients, saved);
 }
 
-std::vector<Clock> Optimizer::shared_clocks() const {
-  return download(*device_, state_.shared().clocks, layout_.tensor_count(), stream_);
-}
+std::vector<Clock> Optimizer::shared_clocks() { return read(state_.shared().clocks, layout_.tensor_count()); }
 
 void Optimizer::restore_shared_clocks(const std::vector<SavedClock>& saved) {
   restore(state_.shared().clocks, state_.shared().coefficients, saved);
@@ -177,8 +229,8 @@ void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::ve
     restored.push_back({clock.t, clock.p1, clock.p2, 0});
     derived.push_back({0, 0, static_cast<float>(std::sqrt(1 - clock.p2))});
   }
-  device_->write(clocks, restored.data(), restored.size() * sizeof(Clock), stream_);
-  device_->write(coefficients, derived.data(), derived.size() * sizeof(Coefficients), stream_);
+  write(clocks, restored);
+  write(coefficients, derived);
 }
 
 float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const {
@@ -200,12 +252,14 @@ float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t t
   return start + layout_.tensors()[tensor].plane;
 }
 
-void Optimizer::read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) const {
-  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float), stream_);
+void Optimizer::read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) {
+  continue_on(nullptr);
+  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float), nullptr);
 }
 
 void Optimizer::write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from) {
-  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float), stream_);
+  continue_on(nullptr);
+  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float), nullptr);
 }
 
 }  // namespace mtadam

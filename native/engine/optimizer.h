@@ -41,6 +41,19 @@ struct SavedClock {
 
 enum class Plane { m, v, x };
 
+/// A whole step with gradients at addresses that stay, to be taken again and again. Belongs to the optimizer that
+/// recorded it, which must outlive it.
+class RecordedStep {
+ public:
+  RecordedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Recording> recording)
+      : gradients_(std::move(gradients)), recording_(std::move(recording)) {}
+  Recording& recording() const { return *recording_; }
+
+ private:
+  std::unique_ptr<AddressTable> gradients_;
+  std::unique_ptr<Recording> recording_;
+};
+
 /// A step of MTAdam on some device: owns layout, tables and state, and puts the device's calls in order. Arguments
 /// are trusted (TypeScript has checked them), but for what the state itself forbids.
 class Optimizer {
@@ -63,21 +76,38 @@ class Optimizer {
   /// One term's part of a step; update() ends it.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
+  /// Sets the gradients of all terms to 0.
+  void zero(AddressTable& gradients, Stream stream = nullptr);
+
+  /// Records a step with these gradients, on the stream or on one of its own. Takes none. The options of a replay are
+  /// those set before it.
+  std::unique_ptr<RecordedStep> record(const AddressTable& gradients, Stream stream = nullptr);
+  /// A whole step.
+  void replay(const RecordedStep& step, double gradient_scale);
+
+  /// When all calls so far are done. Later calls move the moment on.
+  std::shared_ptr<Event> done();
 
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
   // first moments summed, the shared ones, for which `term` is ignored.
-  std::vector<Balance> balances(std::uint32_t term) const;
+  std::vector<Balance> balances(std::uint32_t term);
   void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
-  std::vector<Clock> clocks(std::uint32_t term) const;
+  std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
-  std::vector<Clock> shared_clocks() const;
+  std::vector<Clock> shared_clocks();
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
-  void read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) const;
+  void read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to);
   void write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from);
 
  private:
   Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream stream);
   void continue_on(Stream stream);
+  void leave(Stream stream);
+  void send_values(double gradient_scale, Stream stream);
+  template <class T>
+  std::vector<T> read(const T* from, std::size_t count);
+  template <class T>
+  void write(T* to, const std::vector<T>& values);
   void place_values();
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
@@ -91,7 +121,8 @@ class Optimizer {
   std::unique_ptr<AddressTable> parameters_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
   Tables tables_{};
-  Stream stream_ = nullptr;  // that of the last call
+  Stream stream_ = nullptr;      // that of the last call; the caller's may be gone by now, but for null
+  std::shared_ptr<Event> left_;  // the end of the last call on it, unless it is null
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
   struct {

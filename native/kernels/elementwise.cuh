@@ -3,6 +3,8 @@
 #include <cstdint>
 
 #include "kernels/cuda_device.cuh"
+#include "kernels/layout.h"
+#include "kernels/scalars.h"
 
 // What buffers need beside a step.
 
@@ -17,6 +19,21 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
        k += stride) {
     target[k] += source[k];
+  }
+}
+
+/// Sets the gradients of the call to 0, a chunk of one term at a time. Any grid.
+__global__ void __launch_bounds__(kElementwiseThreads) zero_kernel(Tables tables, Call call) {
+  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count * call.count; item += gridDim.x) {
+    const Chunk& chunk = tables.chunks[item % tables.chunk_count];
+    const std::uint32_t term = call.first + static_cast<std::uint32_t>(item / tables.chunk_count);
+    // Calls only read gradients; this one is made for those who own them.
+    float* const g = const_cast<float*>(gradient_of(tables, call, term, chunk.tensor));
+    if (g == nullptr) continue;
+    const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+    const std::uint64_t left = tables.tensors[chunk.tensor].length - first;
+    const std::uint32_t count = static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements);
+    for (std::uint32_t k = threadIdx.x; k < count; k += kElementwiseThreads) g[first + k] = 0;
   }
 }
 

@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "cpu/host_memory.h"
 #include "engine/device.h"
@@ -23,7 +25,14 @@ class CountingDevice final : public Device {
   }
   void read(void*, const void*, std::size_t, Stream) override {}
   void fill(void*, std::uint64_t, std::size_t, std::size_t, Stream) override {}
-  void join(Stream, Stream) override {}
+  std::string name() const override { return "counting"; }
+  bool immediate() const override { return true; }
+  void check_stream(Stream) const override {}
+  void check_range(const void*, std::size_t) const override {}
+  std::unique_ptr<Event> make_event() override { return nullptr; }
+  std::unique_ptr<Recording> record(Stream, const std::function<void(Stream)>&) override { return nullptr; }
+  void synchronize() override {}
+  void zero(const Tables&, const Call&, Stream) override {}
   void norms(const Tables&, const Call&, Stream) override {}
   void moments(const Tables&, const Call&, Stream) override {}
   void update(const Tables&, Stream) override {}

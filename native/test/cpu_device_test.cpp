@@ -18,8 +18,8 @@ using test::Random;
 using test::same_bits;
 
 TEST(CpuDevice, TakesTheWidestInstructionSetUnlessToldOtherwise) {
-  EXPECT_EQ(CpuDevice(1).instruction_set(), std::string(instruction_sets().back().name));
-  EXPECT_EQ(CpuDevice(1, "baseline").instruction_set(), std::string("baseline"));
+  EXPECT_EQ(CpuDevice(1).name(), std::string(instruction_sets().back().name));
+  EXPECT_EQ(CpuDevice(1, "baseline").name(), std::string("baseline"));
 }
 
 TEST(CpuDevice, NamesTheInstructionSetsItHasWhenAskedForAnother) {

@@ -1,7 +1,48 @@
-import { openDevice, type CpuDeviceOptions } from "../../lib";
+import { describeDevices, openDevice, type CpuDeviceOptions } from "../../lib";
 import type { Device } from "../../lib/device";
+import { openExecutor } from "./executor";
 
-/** The device that the suite runs on. Tests that ask for nothing else make all their memory with its `buffer()`. */
+/** What a jest project says of where it runs: jest.config.js. */
+declare global {
+  var testDeviceKind: "cpu" | "executor" | "cuda";
+}
+
+/** Where a CUDA thread is a fiber of the host, large models take minutes. */
+export const isSlow = testDeviceKind === "executor";
+
+/** How many CUDA devices there are: the executor has two. */
+const cudaDevices = testDeviceKind === "cuda" ? describeDevices().cuda.devices.length : 2;
+
+/**
+ * The device that the suite runs on. Tests that ask for nothing else make all their memory with its `buffer()`.
+ *
+ * @param options as far as the device has them
+ */
 export function testDevice(options?: CpuDeviceOptions): Device {
-  return openDevice("cpu", options);
+  switch (testDeviceKind) {
+    case "cpu":
+      return openDevice("cpu", options);
+    case "executor":
+      return openExecutor();
+    case "cuda":
+      return openDevice("cuda");
+  }
+}
+
+/** Another device of the same kind, where there is one. */
+export function otherDevice(): Device {
+  if (cudaDevices < 2) return testDevice();
+  return testDeviceKind === "executor" ? openExecutor(1) : openDevice("cuda:1");
+}
+
+type Body = () => void;
+
+/** Tests of what the CPU alone has: arrays updated in place, threads, processes that end. */
+export function onCpu(what: string, body: Body): void {
+  if (testDeviceKind === "cpu") describe(`on the CPU: ${what}`, body);
+}
+
+/** Tests of what CUDA alone has: streams, graphs, pointers. */
+export function onCuda(what: string, body: Body): void {
+  if (testDeviceKind !== "cpu") describe(`on CUDA: ${what}`, body);
 }

@@ -1,0 +1,55 @@
+import { MTAdamError } from "./errors";
+import type { NativeCapturedStep } from "./native";
+import type { ReplayOptions } from "./mtadam";
+
+/** What only this package has, so that nobody else constructs the class below. */
+export const capturedKey = Symbol("CapturedStep");
+
+/**
+ * A step as a CUDA graph, made by `optimizer.captureStep()`: its gradients lie at fixed addresses, the same terms are
+ * present, and launching it costs one call however large the model.
+ */
+export class CapturedStep {
+  #native: NativeCapturedStep | undefined;
+  readonly #replay: (step: NativeCapturedStep, options: ReplayOptions | undefined) => void;
+
+  /** @internal */
+  constructor(
+    key: symbol,
+    step: NativeCapturedStep,
+    replay: (step: NativeCapturedStep, options: ReplayOptions | undefined) => void,
+  ) {
+    if (key !== capturedKey) {
+      throw new MTAdamError("OPTION", "A captured step must be made by `optimizer.captureStep()`.");
+    }
+    this.#native = step;
+    this.#replay = replay;
+  }
+
+  /**
+   * Takes the step, with the options and weights that hold now, and counts it as an iteration.
+   *
+   * @throws MTAdamError STATE while a step is open, BUSY, OPTION, CUDA; DISPOSED where this, the optimizer, a parameter
+   * or a gradient has been disposed of
+   */
+  replay(options?: ReplayOptions): void {
+    if (this.#native === undefined) {
+      throw new MTAdamError("DISPOSED", "The captured step has been disposed of.");
+    }
+    this.#replay(this.#native, options);
+  }
+
+  get disposed(): boolean {
+    return this.#native === undefined;
+  }
+
+  /** Frees the graph now; otherwise it is freed when this is collected. */
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,33 @@
+#include "addon/captured_step.h"
+
+#include "addon/arguments.h"
+#include "addon/gradients.h"
+#include "addon/optimizer.h"
+
+namespace mtadam::addon {
+
+Napi::Function CapturedStep::define(Napi::Env env) {
+  return DefineClass(
+      env, "CapturedStep",
+      {InstanceMethod<&CapturedStep::replay>("replay"), InstanceMethod<&CapturedStep::dispose>("dispose")});
+}
+
+CapturedStep::CapturedStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CapturedStep>(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTypeTag);
+  optimizer_ = &unwrap<Optimizer>(info[0]);
+  owner_ = Napi::Persistent(info[0].As<Napi::Object>());
+  const Gradients& gradients = unwrap<Gradients>(info[1]);
+  mtadam::Optimizer& engine = optimizer_->get();
+  const Stream stream = stream_of(info[2], engine.device());
+  guarded(info.Env(), [&] { recorded_ = engine.record(gradients.table(), stream); });
+}
+
+// (values)
+void CapturedStep::replay(const Napi::CallbackInfo& info) {
+  if (recorded_ == nullptr) throw coded_error(info.Env(), "DISPOSED", "The captured step has been disposed of.");
+  optimizer_->replay(*recorded_, info[0]);
+}
+
+void CapturedStep::dispose(const Napi::CallbackInfo&) { recorded_.reset(); }
+
+}  // namespace mtadam::addon

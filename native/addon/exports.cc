@@ -1,0 +1,23 @@
+#include "addon/exports.h"
+
+#include "addon/buffer.h"
+#include "addon/captured_step.h"
+#include "addon/device.h"
+#include "addon/gradients.h"
+#include "addon/optimizer.h"
+
+namespace mtadam::addon {
+
+void define_exports(Napi::Env env, Napi::Object exports) {
+  exports.Set("Device", Device::define(env));
+  exports.Set("Buffer", Buffer::define(env));
+  exports.Set("Gradients", Gradients::define(env));
+  exports.Set("Optimizer", Optimizer::define(env));
+  exports.Set("CapturedStep", CapturedStep::define(env));
+  exports.Set("describeCpu", Napi::Function::New(env, describe_cpu));
+  exports.Set("describeCuda", Napi::Function::New(env, describe_cuda));
+  exports.Set("cudaOwner", Napi::Function::New(env, cuda_owner));
+  exports.Set("stateBytes", Napi::Function::New(env, state_bytes));
+}
+
+}  // namespace mtadam::addon

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <napi.h>
+
+#include <exception>
+#include <utility>
+
+#include "addon/arguments.h"
+
+namespace mtadam::addon {
+
+/// Work that waits for a device: `wait` runs on a thread of Node's pool, then `finish`, on JavaScript's. Both are
+/// destroyed on JavaScript's thread; what they hold lives until then.
+template <class Wait, class Finish>
+class PromisedWork final : public Napi::AsyncWorker {
+ public:
+  PromisedWork(Napi::Env env, Wait wait, Finish finish)
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        wait_(std::move(wait)),
+        finish_(std::move(finish)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ private:
+  void Execute() override {
+    try {
+      wait_();
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
+  }
+
+  void OnOK() override {
+    try {
+      guarded(Env(), [&] {
+        if (failure_ != nullptr) std::rethrow_exception(failure_);
+        finish_();
+      });
+      deferred_.Resolve(Env().Undefined());
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    }
+  }
+
+  Napi::Promise::Deferred deferred_;
+  Wait wait_;
+  Finish finish_;
+  std::exception_ptr failure_;
+};
+
+/// A promise of undefined, settled when `wait` and `finish` have run or one of them has thrown.
+template <class Wait, class Finish>
+Napi::Promise promise_of(Napi::Env env, Wait wait, Finish finish) {
+  auto* const work = new PromisedWork<Wait, Finish>(env, std::move(wait), std::move(finish));  // deletes itself
+  const Napi::Promise promise = work->promise();
+  work->Queue();
+  return promise;
+}
+
+}  // namespace mtadam::addon

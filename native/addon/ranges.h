@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/device.h"
+
+namespace mtadam::addon {
+
+/// Addresses that belong to the parameters, sorted: a gradient must not lie among them.
+class ParameterRanges {
+ public:
+  struct Range {
+    const std::byte* begin;
+    const std::byte* end;
+    std::uint32_t parameter;
+  };
+  explicit ParameterRanges(std::vector<Range> ranges);
+
+  /// Two neighbours that overlap, or null.
+  const Range* first_overlap() const;
+  /// The parameter that overlaps begin .. end, or −1.
+  std::int64_t overlap(const std::byte* begin, const std::byte* end) const;
+
+ private:
+  std::vector<Range> ranges_;
+};
+
+/// Addresses that the device has vouched for, so that each is asked about once. What was freed since is not noticed:
+/// that cannot be known without asking, and not for sure then.
+class KnownRanges {
+ public:
+  /// Throws Error as Device::check_range.
+  void check(const Device& device, const std::byte* begin, std::size_t bytes);
+
+ private:
+  std::unordered_map<const std::byte*, std::size_t> known_;  // bytes from there on
+};
+
+}  // namespace mtadam::addon

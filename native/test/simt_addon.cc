@@ -1,0 +1,162 @@
+#include <napi.h>
+
+#include "addon/arguments.h"
+#include "addon/exports.h"
+#include "test/simt/control.h"
+#include "test/simt/cuda_runtime.h"
+
+// The addon of the tests: its CUDA is the host executor. Beside what the addon exports it has `simt`, by which a test
+// sets up the machine, does what a user's own CUDA code does, and learns what happened.
+
+namespace mtadam::addon {
+namespace {
+
+cudaStream_t stream_at(const Napi::Value& value) {
+  bool lossless = true;
+  return reinterpret_cast<cudaStream_t>(value.As<Napi::BigInt>().Uint64Value(&lossless));
+}
+
+Napi::BigInt handle(Napi::Env env, const void* pointer) {
+  return Napi::BigInt::New(env, static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer)));
+}
+
+void check(Napi::Env env, cudaError_t error) {
+  if (error != cudaSuccess) throw Napi::Error::New(env, cudaGetErrorName(error));
+}
+
+void set_device(const Napi::Value& index) { check(index.Env(), cudaSetDevice(index.As<Napi::Number>().Int32Value())); }
+
+// (words): a fresh machine; see simt::cuda::reset_from.
+void reset(const Napi::CallbackInfo& info) {
+  try {
+    simt::cuda::reset_from(info[0].ToString());
+  } catch (const std::invalid_argument& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
+}
+
+// (execution: "eager" | "lazy" | "random", seed): when the operations of streams run, from now on.
+void set_execution(const Napi::CallbackInfo& info) {
+  using simt::cuda::Execution;
+  const std::string name = info[0].ToString();
+  const Execution execution = name == "lazy"     ? Execution::kLazy
+                              : name == "random" ? Execution::kRandom
+                                                 : Execution::kEager;
+  simt::cuda::set_execution(execution, info[1].ToNumber().Uint32Value());
+}
+
+// (n): the n-th launch from now fails for good.
+void fail_launch(const Napi::CallbackInfo& info) { simt::cuda::fail_launch(info[0].ToNumber().Int32Value()); }
+
+// (n): the n-th allocation from now is out of memory.
+void fail_allocation(const Napi::CallbackInfo& info) { simt::cuda::fail_allocation(info[0].ToNumber().Int32Value()); }
+
+// (function): its next call fails with cudaErrorUnknown.
+void fail_call(const Napi::CallbackInfo& info) { simt::cuda::fail_call(info[0].ToString(), 1, cudaErrorUnknown); }
+
+// () -> { launches, calls: { [function]: number }, copies, pageableCopies }
+Napi::Value counters(const Napi::CallbackInfo& info) {
+  const simt::cuda::Counters now = simt::cuda::counters();
+  Napi::Object calls = Napi::Object::New(info.Env());
+  for (const auto& [name, count] : now.calls) calls.Set(name, static_cast<double>(count));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("launches", static_cast<double>(simt::cuda::launches()));
+  result.Set("calls", calls);
+  result.Set("copies", static_cast<double>(now.copies));
+  result.Set("pageableCopies", static_cast<double>(now.pageable_copies));
+  return result;
+}
+
+void reset_counters(const Napi::CallbackInfo&) { simt::cuda::reset_counters(); }
+
+// () -> { deviceBytes, pinnedBytes, streams, events, graphs, queued }
+Napi::Value live(const Napi::CallbackInfo& info) {
+  const simt::cuda::Live now = simt::cuda::live();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("deviceBytes", static_cast<double>(now.device_bytes));
+  result.Set("pinnedBytes", static_cast<double>(now.pinned_bytes));
+  result.Set("streams", static_cast<double>(now.streams));
+  result.Set("events", static_cast<double>(now.events));
+  result.Set("graphs", static_cast<double>(now.graphs + now.graph_executables));
+  result.Set("queued", static_cast<double>(now.queued_operations));
+  return result;
+}
+
+// (bytes, device) -> address
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  set_device(info[1]);
+  void* memory = nullptr;
+  check(info.Env(), ::cudaMalloc(&memory, static_cast<std::size_t>(info[0].ToNumber().Int64Value())));
+  return handle(info.Env(), memory);
+}
+
+// (bytes) -> address of pinned host memory
+Napi::Value allocate_pinned(const Napi::CallbackInfo& info) {
+  void* memory = nullptr;
+  check(info.Env(), ::cudaMallocHost(&memory, static_cast<std::size_t>(info[0].ToNumber().Int64Value())));
+  return handle(info.Env(), memory);
+}
+
+void free_device(const Napi::CallbackInfo& info) { check(info.Env(), cudaFree(stream_at(info[0]))); }
+
+// (nonBlocking, device) -> handle
+Napi::Value create_stream(const Napi::CallbackInfo& info) {
+  set_device(info[1]);
+  cudaStream_t stream = nullptr;
+  const unsigned flags = info[0].ToBoolean() ? cudaStreamNonBlocking : cudaStreamDefault;
+  check(info.Env(), cudaStreamCreateWithFlags(&stream, flags));
+  return handle(info.Env(), stream);
+}
+
+void destroy_stream(const Napi::CallbackInfo& info) { check(info.Env(), cudaStreamDestroy(stream_at(info[0]))); }
+
+void begin_capture(const Napi::CallbackInfo& info) {
+  check(info.Env(), cudaStreamBeginCapture(stream_at(info[0]), cudaStreamCaptureModeThreadLocal));
+}
+
+void end_capture(const Napi::CallbackInfo& info) {
+  cudaGraph_t graph = nullptr;
+  check(info.Env(), cudaStreamEndCapture(stream_at(info[0]), &graph));
+  if (graph != nullptr) cudaGraphDestroy(graph);
+}
+
+// (to, from: Uint8Array): host to device, done on return.
+void write(const Napi::CallbackInfo& info) {
+  const Napi::Uint8Array from = info[1].As<Napi::Uint8Array>();
+  check(info.Env(), ::cudaMemcpy(stream_at(info[0]), from.Data(), from.ByteLength(), cudaMemcpyHostToDevice));
+}
+
+// (to: Uint8Array, from)
+void read(const Napi::CallbackInfo& info) {
+  Napi::Uint8Array to = info[0].As<Napi::Uint8Array>();
+  check(info.Env(), ::cudaMemcpy(to.Data(), stream_at(info[1]), to.ByteLength(), cudaMemcpyDeviceToHost));
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  define_exports(env, exports);
+  Napi::Object simt = Napi::Object::New(env);
+  simt.Set("reset", Napi::Function::New(env, reset));
+  simt.Set("setExecution", Napi::Function::New(env, set_execution));
+  simt.Set("failLaunch", Napi::Function::New(env, fail_launch));
+  simt.Set("failAllocation", Napi::Function::New(env, fail_allocation));
+  simt.Set("failCall", Napi::Function::New(env, fail_call));
+  simt.Set("counters", Napi::Function::New(env, counters));
+  simt.Set("resetCounters", Napi::Function::New(env, reset_counters));
+  simt.Set("live", Napi::Function::New(env, live));
+  simt.Set("allocate", Napi::Function::New(env, allocate));
+  simt.Set("allocatePinned", Napi::Function::New(env, allocate_pinned));
+  simt.Set("free", Napi::Function::New(env, free_device));
+  simt.Set("createStream", Napi::Function::New(env, create_stream));
+  simt.Set("destroyStream", Napi::Function::New(env, destroy_stream));
+  simt.Set("beginCapture", Napi::Function::New(env, begin_capture));
+  simt.Set("endCapture", Napi::Function::New(env, end_capture));
+  simt.Set("write", Napi::Function::New(env, write));
+  simt.Set("read", Napi::Function::New(env, read));
+  exports.Set("simt", simt);
+  return exports;
+}
+
+NODE_API_MODULE(mtadam, initialize)
+
+}  // namespace
+}  // namespace mtadam::addon

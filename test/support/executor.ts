@@ -1,0 +1,63 @@
+import path from "node:path";
+import { openCuda, type Device } from "../../lib/device";
+import type { NativeAddon } from "../../lib/native";
+
+/** What the tests' addon has beside the addon: the machine, and what a user's own CUDA code does. */
+export interface Executor {
+  /** A fresh machine: native/test/simt/control.h has the words. */
+  reset(words: string): void;
+  setExecution(execution: "eager" | "lazy" | "random", seed?: number): void;
+  /** The n-th launch from now (1: the next) fails with an illegal address, for good. */
+  failLaunch(n: number): void;
+  /** The n-th allocation from now is out of memory. */
+  failAllocation(n: number): void;
+  /** The next call of a function fails with cudaErrorUnknown. */
+  failCall(name: string): void;
+  counters(): {
+    launches: number;
+    calls: Record<string, number>;
+    copies: number;
+    pageableCopies: number;
+  };
+  resetCounters(): void;
+  live(): {
+    deviceBytes: number;
+    pinnedBytes: number;
+    streams: number;
+    events: number;
+    graphs: number;
+    queued: number;
+  };
+  allocate(bytes: number, device: number): bigint;
+  allocatePinned(bytes: number): bigint;
+  free(address: bigint): void;
+  createStream(nonBlocking: boolean, device: number): bigint;
+  destroyStream(stream: bigint): void;
+  beginCapture(stream: bigint): void;
+  endCapture(stream: bigint): void;
+  write(to: bigint, from: Uint8Array): void;
+  read(to: Uint8Array, from: bigint): void;
+}
+
+/** Two devices; what would cost system calls at every operation is for the native tests. */
+export const MACHINE = "devices=2 hide_device_memory=0";
+
+let loaded: (NativeAddon & { simt: Executor }) | undefined;
+
+function addon(): NativeAddon & { simt: Executor } {
+  if (loaded === undefined) {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports -- a native addon
+    loaded = require(path.join(__dirname, "../../build/executor/mtadam.node")) as typeof loaded;
+    loaded!.simt.reset(MACHINE);
+  }
+  return loaded!;
+}
+
+export function executor(): Executor {
+  return addon().simt;
+}
+
+/** A CUDA device of the host executor. */
+export function openExecutor(index = 0): Device {
+  return openCuda(addon(), index);
+}
