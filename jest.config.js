@@ -25,5 +25,5 @@ function project(testDeviceKind, ignored) {
 module.exports = {
   projects: [project("cpu", [CUDA_ONLY]), project("executor", CPU_ONLY), project("cuda", CPU_ONLY)],
   errorOnDeprecated: true,
-  testTimeout: 60_000,
+  testTimeout: 30_000,
 };

@@ -1,4 +1,4 @@
-import type { Device } from "./device";
+import { isSameMemory, type Device } from "./device";
 import { isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
 import { mustBe, MTAdamError } from "./errors";
 import { describeValue, hasResizableBuffer, isArray, typedArrayLength, typedArrayName } from "./inspect";
@@ -194,7 +194,7 @@ function checkBuffer(subject: string, buffer: DeviceBuffer, length: number, devi
   if (buffer.disposed) {
     throw new MTAdamError("DISPOSED", `\`${subject}\` must be a live buffer; got one that was disposed of.`);
   }
-  if (buffer.device !== device) {
+  if (!isSameMemory(buffer.device, device)) {
     throw new MTAdamError(
       "INVALID_POINTER",
       `\`${subject}\` must be on the optimizer's device, ${device.kind}; got a buffer of another device.`,

@@ -27,6 +27,8 @@ export const deviceKey = Symbol("Device");
 export let isDevice: (value: unknown) => value is Device;
 /** The addon that this device's buffers and optimizers are made with. */
 export let addonOf: (device: Device) => NativeAddon;
+/** Whether what lies in the memory of one can be used on the other: the same GPU may be opened more than once. */
+export let isSameMemory: (a: Device, b: Device) => boolean;
 /** @throws MTAdamError DISPOSED */
 export let nativeDevice: (device: Device) => NativeDevice;
 
@@ -40,11 +42,15 @@ export class Device {
    */
   readonly threads: number;
   readonly #addon: NativeAddon;
+  /** Of a CUDA device: its number. */
+  readonly #index: number | undefined;
   #native: NativeDevice | undefined;
 
   static {
     isDevice = (value): value is Device => typeof value === "object" && value !== null && #native in value;
     addonOf = (device) => device.#addon;
+    isSameMemory = (a, b) =>
+      a === b || (a.#index !== undefined && a.#index === b.#index && a.#addon === b.#addon);
     nativeDevice = (device) => {
       if (device.#native === undefined) throw new MTAdamError("DISPOSED", "The device has been disposed of.");
       return device.#native;
@@ -59,6 +65,7 @@ export class Device {
     threads: number,
     addon: NativeAddon,
     own: NativeDevice,
+    index?: number,
   ) {
     if (key !== deviceKey) throw new MTAdamError("OPTION", "A device must be opened by `openDevice()`.");
     this.kind = kind;
@@ -66,6 +73,7 @@ export class Device {
     this.threads = threads;
     this.#addon = addon;
     this.#native = own;
+    this.#index = index;
     Object.freeze(this);
   }
 
@@ -136,7 +144,7 @@ function openCpu(options: unknown): Device {
 /** @internal A CUDA device of an addon: this package's, or the tests' own. */
 export function openCuda(addon: NativeAddon, index: number): Device {
   const device = fromNative(() => new addon.Device("cuda", index));
-  return new Device(deviceKey, "cuda", device.name, 0, addon, device);
+  return new Device(deviceKey, "cuda", device.name, 0, addon, device, index);
 }
 
 function openFirstCuda(): Device | undefined {

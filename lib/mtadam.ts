@@ -124,7 +124,12 @@ export class MTAdam {
     );
     this.#values = new Float64Array(valuesLength(checked.terms.length, flat.groups.length));
     this.#native = this.#makeNative();
-    this.#table = this.#makeTable();
+    try {
+      this.#table = this.#makeTable();
+    } catch (error) {
+      this.dispose(); // rather than when it is collected
+      throw error;
+    }
   }
 
   /** The bytes that the state of such an optimizer takes on its device, parameters and gradients not included. */

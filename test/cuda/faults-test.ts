@@ -1,0 +1,150 @@
+import { MTAdam, type DeviceBuffer } from "../../lib";
+import { caught } from "../support/caught";
+import { onCuda, testDevice } from "../support/device";
+import { executor, MACHINE, openExecutor } from "../support/executor";
+
+// What goes wrong on a machine: each a coded error, the process alive, the state as it was.
+
+onCuda("a machine", () => {
+  if (testDeviceKind !== "executor") {
+    test.todo("must be made to fail");
+    return;
+  }
+  const machine = executor();
+  beforeEach(() => {
+    machine.reset(MACHINE);
+  });
+
+  interface Scene {
+    optimizer: MTAdam;
+    theta: DeviceBuffer;
+    gradients: DeviceBuffer[][];
+  }
+
+  function scene(): Scene {
+    const device = testDevice();
+    const theta = device.buffer(new Float32Array(500).fill(1));
+    const gradients = [1, -20].map((scale) => [device.buffer(new Float32Array(500).fill(scale))]);
+    return { theta, gradients, optimizer: new MTAdam([theta], { terms: 2, device }) };
+  }
+
+  test.each([
+    ["driver=0", "DRIVER", "No NVIDIA driver is installed."],
+    [
+      "driver_version=11080",
+      "DRIVER",
+      "The NVIDIA driver serves CUDA 11.8, but this build of mtadam uses CUDA 13.0, which needs a driver that serves " +
+        "13.0 or newer.",
+    ],
+    ["devices=0", "NO_DEVICE", "There is no CUDA device on this machine."],
+    [
+      "devices=1",
+      "NO_DEVICE",
+      "`cuda:1` must be one of the 1 CUDA devices of this machine, numbered from 0.",
+    ],
+  ])("with %s says so", async (words, code, message) => {
+    machine.reset(`${words} hide_device_memory=0`);
+    expect(await caught(() => openExecutor(1))).toMatchObject({ code: `ERR_MTADAM_${code}`, message });
+  });
+
+  test("without enough memory leaves nothing behind", async () => {
+    machine.reset(`${MACHINE} memory=1`);
+    const device = testDevice();
+    const before = machine.live().deviceBytes;
+    expect(await caught(() => device.buffer(1 << 20))).toMatchObject({
+      code: "ERR_MTADAM_OUT_OF_MEMORY",
+      message: "There is not enough memory on the CUDA device.",
+      cudaError: "cudaErrorMemoryAllocation",
+      operation: "cudaMalloc",
+    });
+    expect(machine.live().deviceBytes).toBe(before);
+    device.buffer(100).dispose();
+  });
+
+  test("that runs out of it anywhere in the constructor frees what was allocated", async () => {
+    const { theta } = scene();
+    const before = machine.live();
+    let failed = 0;
+    for (let n = 1; ; ++n, ++failed) {
+      machine.failAllocation(n);
+      try {
+        new MTAdam([theta], { terms: 2 }).dispose();
+        break;
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ERR_MTADAM_OUT_OF_MEMORY" });
+      }
+      // The ring of pinned slots is the device's and stays.
+      expect(machine.live().deviceBytes).toBe(before.deviceBytes);
+      expect(machine.live().events).toBeLessThanOrEqual(before.events + 16);
+    }
+    expect(failed).toBeGreaterThan(8);
+  });
+
+  test("that refuses a call changes nothing, and the next one works", async () => {
+    const { optimizer, theta, gradients } = scene();
+    optimizer.step(gradients);
+    const before = [await theta.download(), await optimizer.stateDict()];
+    for (const [call, step] of [
+      ["cudaLaunchKernel", () => optimizer.step(gradients)],
+      ["cudaMemcpyAsync", () => optimizer.step(gradients, { weights: [2, 1] })],
+    ] as const) {
+      machine.failCall(call);
+      const error = await caught(step);
+      expect(error).toMatchObject({ code: "ERR_MTADAM_CUDA", cudaError: "cudaErrorUnknown" });
+      expect([await theta.download(), await optimizer.stateDict()]).toEqual(before);
+      expect(optimizer.iterations).toBe(1);
+    }
+    optimizer.step(gradients);
+    expect(optimizer.iterations).toBe(2);
+  });
+
+  const sticky = {
+    code: "ERR_MTADAM_CUDA",
+    cudaError: "cudaErrorIllegalAddress",
+    message: expect.stringMatching(
+      /a kernel faulted, most likely on memory freed after it was given to the optimizer/,
+    ) as string,
+  };
+
+  test("whose kernel faults says so in synchronize and from then on, and the process lives", async () => {
+    const { optimizer, theta, gradients } = scene();
+    await optimizer.synchronize();
+    machine.setExecution("lazy");
+    machine.failLaunch(1);
+    optimizer.step(gradients);
+    expect(await caught(() => optimizer.synchronize())).toMatchObject(sticky);
+    expect(await caught(() => optimizer.synchronizeSync())).toMatchObject(sticky);
+    expect(await caught(() => optimizer.step(gradients))).toMatchObject(sticky);
+    expect(await caught(() => theta.download())).toMatchObject(sticky);
+    expect(await caught(() => optimizer.norms())).toMatchObject(sticky);
+    expect(await caught(() => testDevice().buffer(5))).toMatchObject(sticky);
+    for (const disposable of [optimizer, theta, ...gradients.flat()]) disposable.dispose();
+  });
+
+  test("gives back all that was taken, whatever the order of disposal", async () => {
+    const empty = machine.live();
+    const { optimizer, theta, gradients } = scene();
+    const captured = optimizer.captureStep(optimizer.prepare(gradients));
+    captured.replay();
+    const pending = theta.download();
+    for (const disposable of [theta, ...gradients.flat(), optimizer, captured]) disposable.dispose();
+    expect([...(await pending)]).toHaveLength(500);
+    const left = machine.live();
+    expect({ ...left, deviceBytes: 0, pinnedBytes: 0, events: 0 }).toEqual(empty);
+    // Tables of gradients are freed when they are collected.
+    expect(left.deviceBytes).toBeLessThan(1000);
+  });
+
+  test("keeps what a download under way reads and writes", async () => {
+    const { theta } = scene();
+    machine.setExecution("lazy");
+    const target = new Float32Array(500);
+    const detached = new Float32Array(500);
+    const [kept, lost] = [theta.download(target), theta.download(detached)];
+    structuredClone(detached, { transfer: [detached.buffer] });
+    theta.dispose();
+    expect(await kept).toBe(target);
+    expect(target[499]).toBe(1);
+    await expect(lost).rejects.toMatchObject({ code: "ERR_MTADAM_LENGTH" });
+  });
+});
