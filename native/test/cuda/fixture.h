@@ -17,7 +17,8 @@ namespace mtadam::test {
 class OnExecutor : public testing::Test {
  protected:
   void SetUp() override {
-    simt::configure({});
+    // Races between blocks need them at once.
+    simt::configure({simt::Order::kRandom, 1, simt::under_thread_sanitizer() ? 16u : 4u});
     reset(false);
   }
 
