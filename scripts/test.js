@@ -8,7 +8,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("./setup");
-const { nativeTests } = require("./native-tests");
+const { nativeTests, summarise } = require("./native-tests");
 
 function jest(args) {
   const report = path.join(setup.root, "build", "jest.json");
@@ -37,20 +37,10 @@ function main() {
   const suites = {};
   if (args.length === 0) {
     setup.googleTest();
-    suites["native (GoogleTest)"] = nativeTests();
+    Object.assign(suites, nativeTests());
   }
-  suites["TypeScript (jest)"] = jest(args);
-
-  const total = { passed: 0, failed: 0, skipped: 0 };
-  console.log();
-  for (const [name, { passed, failed, skipped }] of Object.entries(suites)) {
-    console.log(`${name.padEnd(22)} ${passed} passed, ${failed} failed, ${skipped} skipped`);
-    total.passed += passed;
-    total.failed += failed;
-    total.skipped += skipped;
-  }
-  console.log(`${total.passed} passed, ${total.failed} failed`);
-  process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+  suites["TypeScript"] = jest(args);
+  process.exitCode = summarise(suites) ? 0 : 1;
 }
 
 main();
