@@ -1,6 +1,10 @@
 "use strict";
 
-// Builds and runs the native tests with plain CMake, in a build folder per sanitizer.
+// Builds and runs the native tests with plain CMake, in a build folder per sanitizer:
+//   node scripts/native-tests.js                        what `npm test` runs of them
+//   node scripts/native-tests.js address,undefined      the engine's and the CPU device's under sanitizers
+//   node scripts/native-tests.js executor               what else runs on the host executor of CUDA kernels: the CUDA
+//                                                       device under each checker, planted bugs, the executor's own
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -8,38 +12,78 @@ const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { root, run } = require("./setup");
 
+const jobs = String(os.availableParallelism());
+
+/** Tests that only MTADAM_SIMT_TESTS builds, by name: they take minutes. */
+const ON_EXECUTOR = "^(cuda\\.(asan|tsan|access)|planted|simt|toy)\\.";
+
+/**
+ * @param {string} folder below build/
+ * @param {string[]} options for CMake
+ * @param {string[]} selection for ctest
+ * @returns {{ name: string, status: string }[]} every test: status "run", "fail", "notrun" or "disabled"
+ */
+function ctest(folder, options, selection = []) {
+  const build = path.join("build", folder);
+  const common = ["-DMTADAM_TESTS=ON", "-DMTADAM_WERROR=ON", "-DMTADAM_CUDA=OFF"];
+  run("cmake", ["-S", ".", "-B", build, ...common, ...options], { stdio: ["ignore", "ignore", "inherit"] });
+  run("cmake", ["--build", build, "--parallel", jobs], { stdio: ["ignore", "ignore", "inherit"] });
+
+  const report = path.join(root, build, "report.xml");
+  fs.rmSync(report, { force: true });
+  const args = ["--test-dir", build, "--output-on-failure", "--no-tests=error", "--output-junit", report];
+  spawnSync("ctest", [...args, ...selection, "--parallel", jobs], { cwd: root, stdio: "inherit" });
+  const cases = fs.readFileSync(report, "utf8").matchAll(/<testcase name="([^"]*)"[^>]*\bstatus="([^"]*)"/g);
+  return Array.from(cases, ([, name, status]) => ({ name, status }));
+}
+
+function counts(tests) {
+  const of = (...statuses) => tests.filter(({ status }) => statuses.includes(status)).length;
+  const [passed, skipped] = [of("run"), of("notrun", "disabled")];
+  return { passed, failed: tests.length - passed - skipped, skipped };
+}
+
 /**
  * @param {string} sanitize for -fsanitize=, or "" for none
- * @returns {{ passed: number, failed: number, skipped: number }}
+ * @returns {{ [suite: string]: { passed: number, failed: number, skipped: number } }}
  */
 function nativeTests(sanitize = "") {
-  const folder = path.join("build", sanitize === "" ? "native" : `native-${sanitize.replace(",", "-")}`);
-  const jobs = String(os.availableParallelism());
-  const options = [
-    "-DMTADAM_TESTS=ON",
-    "-DMTADAM_WERROR=ON",
-    "-DMTADAM_CUDA=OFF",
-    `-DMTADAM_SANITIZE=${sanitize}`,
-  ];
-  run("cmake", ["-S", ".", "-B", folder, ...options], { stdio: ["ignore", "ignore", "inherit"] });
-  run("cmake", ["--build", folder, "--parallel", jobs], { stdio: ["ignore", "ignore", "inherit"] });
-
-  const report = path.join(root, folder, "report.xml");
-  fs.rmSync(report, { force: true });
-  const args = ["--test-dir", folder, "--output-on-failure", "--no-tests=error", "--output-junit", report];
-  spawnSync("ctest", [...args, "--parallel", jobs], { cwd: root, stdio: "inherit" });
-  return counts(fs.readFileSync(report, "utf8"));
+  const folder = sanitize === "" ? "native" : `native-${sanitize.replace(",", "-")}`;
+  const tests = ctest(folder, [`-DMTADAM_SANITIZE=${sanitize}`, "-DMTADAM_SIMT_TESTS=OFF"]);
+  const onExecutor = ({ name }) => name.startsWith("cuda.");
+  const suites = { "engine and CPU device": counts(tests.filter((test) => !onExecutor(test))) };
+  if (tests.some(onExecutor)) suites["CUDA device on executor"] = counts(tests.filter(onExecutor));
+  return suites;
 }
 
-function counts(report) {
-  const of = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(report)?.[1] ?? NaN);
-  const [tests, failed, skipped] = [of("tests"), of("failures"), of("skipped") + of("disabled")];
-  return { passed: tests - failed - skipped, failed, skipped };
+/** The tests on the host executor that `nativeTests` leaves out. */
+function executorTests() {
+  const tests = ctest("native", ["-DMTADAM_SANITIZE=", "-DMTADAM_SIMT_TESTS=ON"], ["-R", ON_EXECUTOR]);
+  const suite = (prefix) => counts(tests.filter(({ name }) => prefix.test(name)));
+  return {
+    "CUDA device, checked": suite(/^cuda\./),
+    "planted bugs": suite(/^planted\./),
+    "the executor itself": suite(/^(simt|toy)\./),
+  };
 }
 
-module.exports = { nativeTests };
+/** Prints a line per suite and one for all; returns whether all is well. */
+function summarise(suites) {
+  const total = { passed: 0, failed: 0 };
+  console.log();
+  for (const [name, { passed, failed, skipped, bound }] of Object.entries(suites)) {
+    const part = bound === undefined ? "" : ` (${bound} bound to the device)`;
+    console.log(`${name.padEnd(24)} ${passed} passed, ${failed} failed, ${skipped} skipped${part}`);
+    total.passed += passed;
+    total.failed += failed;
+  }
+  console.log(`${total.passed} passed, ${total.failed} failed`);
+  return total.failed === 0 && total.passed > 0;
+}
+
+module.exports = { nativeTests, summarise };
 
 if (require.main === module) {
-  const { failed } = nativeTests(process.argv[2] ?? "");
-  process.exitCode = failed === 0 ? 0 : 1;
+  const [what = ""] = process.argv.slice(2);
+  process.exitCode = summarise(what === "executor" ? executorTests() : nativeTests(what)) ? 0 : 1;
 }

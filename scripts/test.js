@@ -9,7 +9,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("./setup");
-const { nativeTests } = require("./native-tests");
+const { nativeTests, summarise } = require("./native-tests");
 
 /** Runs the TypeScript suite on one kind of device: a project of jest.config.js. */
 function jest(device, args) {
@@ -45,22 +45,11 @@ function main() {
   const suites = {};
   if (args.length === 0) {
     setup.googleTest();
-    suites["native (GoogleTest)"] = nativeTests();
+    Object.assign(suites, nativeTests());
   }
   suites["TypeScript, CPU"] = jest("cpu", args);
   if (setup.executor()) suites["TypeScript, executor"] = jest("executor", args);
-
-  const total = { passed: 0, failed: 0, skipped: 0 };
-  console.log();
-  for (const [name, { passed, failed, skipped, bound }] of Object.entries(suites)) {
-    const part = bound === undefined ? "" : ` (${bound} bound to the device)`;
-    console.log(`${name.padEnd(22)} ${passed} passed, ${failed} failed, ${skipped} skipped${part}`);
-    total.passed += passed;
-    total.failed += failed;
-    total.skipped += skipped;
-  }
-  console.log(`${total.passed} passed, ${total.failed} failed`);
-  process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+  process.exitCode = summarise(suites) ? 0 : 1;
 }
 
 main();

@@ -151,8 +151,8 @@ __device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expecte
   if (threadIdx.x == 0) {
     __threadfence();
     last[0] = atomicAdd(ticket, 1ull) == expected - 1;
-    if (last[0]) *ticket = 0;  // nobody else counts here before the next launch
     __threadfence();
+    if (last[0]) *ticket = 0;  // nobody else counts here before the next launch
   }
   __syncthreads();
   return last[0] != 0;

@@ -384,6 +384,7 @@ __global__ void __launch_bounds__(kUpdateThreads, blocks_for(Form::kLoads)) upda
   __threadfence();
   // The last block to end ends the step: every other has read its number.
   if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
+    __threadfence();
     tables.shared.tickets[tables.layer_count] = 0;
     *tables.shared.step = open + 1;
   }

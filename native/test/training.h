@@ -131,9 +131,17 @@ class Training {
 
   /// All terms at once.
   void step(const Gradients& gradients) {
-    for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
-    optimizer_->step(table_, model_.gradient_scale);
+    place(gradients);
+    step_again();
   }
+
+  /// Puts the gradients where the steps to come find them.
+  void place(const Gradients& gradients) {
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
+  }
+
+  /// A step with the gradients that are in place.
+  void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
   /// Term after term.
   void stream(const Gradients& gradients) {

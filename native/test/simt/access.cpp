@@ -137,6 +137,14 @@ void Watch::reset() {
   by_width_ = {};
 }
 
+Traffic Watch::touched() const {
+  const auto touched = [](const std::vector<std::uint8_t>& counts) {
+    const auto untouched = std::count(counts.begin(), counts.end(), std::uint8_t{0});
+    return static_cast<std::uint64_t>(counts.size()) - static_cast<std::uint64_t>(untouched);
+  };
+  return {touched(reads_), touched(writes_)};
+}
+
 Traffic Watch::in_accesses_of(std::size_t width) const {
   return by_width_.at(static_cast<std::size_t>(std::countr_zero(width)));
 }

@@ -39,6 +39,8 @@ class Watch {
   };
 
   Traffic traffic() const { return traffic_; }
+  /// Each byte once, however often it was accessed: what a cache would fetch and write back.
+  Traffic touched() const;
   Times reads() const { return times(reads_); }
   Times writes() const { return times(writes_); }
   /// The share of the traffic that went in accesses of this many bytes each: 1, 2, 4, 8 or 16.

@@ -1,7 +1,10 @@
 // What the sanitizers need to know where fibers run, for programs; a shared library gets it through the environment.
-// A fake stack would not follow a fiber that waits.
-extern "C" const char* __asan_default_options();
-extern "C" const char* __asan_default_options() { return "detect_stack_use_after_return=0"; }
+// Visible whatever the project's preset: the sanitizers' libraries look these functions up.
+#define SIMT_VISIBLE extern "C" __attribute__((visibility("default")))
 
-extern "C" const char* __tsan_default_options();
-extern "C" const char* __tsan_default_options() { return "halt_on_error=1:exitcode=66:history_size=2"; }
+// A fake stack would not follow a fiber that waits.
+SIMT_VISIBLE const char* __asan_default_options();
+const char* __asan_default_options() { return "detect_stack_use_after_return=0"; }
+
+SIMT_VISIBLE const char* __tsan_default_options();
+const char* __tsan_default_options() { return "halt_on_error=1:exitcode=66:history_size=2"; }

@@ -78,6 +78,8 @@ TEST_F(AccessTest, WatchesARangeByteByByte) {
   EXPECT_CUDA(launch(scale, 1, 32, nullptr, in, out, 8, 2.0f));
   EXPECT_EQ(reads.reads(), (Watch::Times{1, 2}));
   EXPECT_EQ(reads.traffic().read, 4u * (kCount + 8));
+  EXPECT_EQ(reads.touched().read, 4u * kCount);
+  EXPECT_EQ(reads.touched().written, 0u);
   reads.reset();
   EXPECT_EQ(reads.reads(), (Watch::Times{0, 0}));
 }

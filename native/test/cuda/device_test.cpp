@@ -7,85 +7,34 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "test/cuda/fixture.h"
 #include "test/simt/control.h"
-#include "training.h"
+#include "test/training.h"
 
-// The CUDA device, its kernels included, on the host executor and a CUDA runtime on host memory: the same bits as the
-// CPU device, in any order of blocks and with streams that run as late as they may.
+// What the CUDA device does besides the arithmetic: memory, launches, errors.
 
 namespace mtadam {
 namespace {
 
-using simt::cuda::Execution;
-using test::Alignment;
 using test::Gradients;
 using test::Model;
 using test::Random;
 using test::same_state;
-using test::Snapshot;
 using test::Training;
 
-const std::vector<std::uint64_t> kLengths{0, 1, 3, 4, 5, 31, 33, 0, 255, 257, 1025, 4095, 4096, 4097, 8195, 0};
-
-Snapshot on_cpu(const Model& model, const std::vector<Gradients>& steps) {
-  Training training(model, 1);
-  for (const Gradients& gradients : steps) training.step(gradients);
-  return training.snapshot();
-}
-
-class CudaDevice : public testing::Test {
- protected:
-  // Hiding device memory costs two system calls an operation; one test below has it.
-  void SetUp() override { reset(false); }
-  static void reset(bool hide_device_memory) {
-    simt::cuda::Settings settings;
-    settings.hide_device_memory = hide_device_memory;
-    simt::cuda::reset(settings);
-  }
-  static std::shared_ptr<Device> open() { return std::make_shared<cuda::CudaDevice>(0); }
-};
-
-TEST_F(CudaDevice, GivesTheBitsOfTheCpu) {
-  Random random(71);
-  for (int round = 0; round < 24; ++round) {
-    const auto terms = static_cast<std::uint32_t>(1 + round % 12);
-    const Model model = test::random_model(random, kLengths, terms);
-    const std::vector<Gradients> steps = test::random_steps(random, model, 3);
-    const Snapshot expected = on_cpu(model, steps);
-    for (const Alignment alignment : {Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow}) {
-      Training stepping(model, open(), alignment);
-      for (const Gradients& gradients : steps) stepping.step(gradients);
-      ASSERT_TRUE(same_state(expected, stepping.snapshot())) << terms << " terms, round " << round;
-      Training streaming(model, open(), alignment);
-      for (const Gradients& gradients : steps) streaming.stream(gradients);
-      ASSERT_TRUE(same_state(expected, streaming.snapshot())) << terms << " terms, streamed, round " << round;
-    }
-  }
-}
-
-TEST_F(CudaDevice, GivesThemHoweverLateItsStreamsRun) {
-  Random random(72);
-  const Model model = test::random_model(random, kLengths, 3);
-  const std::vector<Gradients> steps = test::random_steps(random, model, 4);
-  const Snapshot expected = on_cpu(model, steps);
-  for (const Execution execution : {Execution::kLazy, Execution::kRandom}) {
-    for (const std::uint64_t seed : {1, 2, 3}) {
-      simt::cuda::set_execution(execution, seed);
-      Training training(model, open());
-      for (const Gradients& gradients : steps) training.stream(gradients);
-      EXPECT_TRUE(same_state(expected, training.snapshot()));
-    }
-  }
-}
+using CudaDevice = test::OnExecutor;
 
 TEST_F(CudaDevice, TouchesItsMemoryOnlyInOperations) {
   reset(true);
   Random random(75);
   const Model model = test::random_model(random, {0, 5, 4097}, 2);
   const std::vector<Gradients> steps = test::random_steps(random, model, 2);
-  Training training(model, open());
-  for (const Gradients& gradients : steps) training.stream(gradients);
-  EXPECT_TRUE(same_state(on_cpu(model, steps), training.snapshot()));
+  Training on_cpu(model, 1), training(model, open());
+  for (const Gradients& gradients : steps) {
+    on_cpu.stream(gradients);
+    training.stream(gradients);
+  }
+  EXPECT_TRUE(same_state(on_cpu.snapshot(), training.snapshot()));
 }
 
 TEST_F(CudaDevice, TakesTwoLaunchesAStepWhateverTheNumberOfTensors) {

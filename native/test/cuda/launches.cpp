@@ -1,0 +1,75 @@
+#include "test/cuda/launches.h"
+
+#include <stdexcept>
+
+#include "cuda/errors.h"
+#include "cuda/grid.h"
+#include "cuda/kernels.h"
+#include "kernels/norms.cuh"
+#include "kernels/update.cuh"
+
+// In place of native/cuda/norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so that a bug
+// can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other number.
+
+namespace mtadam {
+namespace {
+
+unsigned grid = 0;
+
+dim3 grid_of(std::uint64_t items) { return grid != 0 ? dim3(grid) : cuda::grid_for(items); }
+
+using UpdateKernel = void (*)(Tables, Call);
+
+template <bool kSummed, bool kGradients>
+UpdateKernel update_kernel(std::uint32_t terms) {
+  return terms == 3 ? &kernels::update_kernel<kernels::UpdateForm<3, kSummed, false, kGradients>>
+                    : &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, kGradients>>;
+}
+
+void check_form(const Tables& tables) {
+  if (tables.amsgrad) throw std::logic_error("launches.cpp has no kernels for amsgrad");
+}
+
+UpdateKernel update_kernel(const Tables& tables, bool gradients) {
+  check_form(tables);
+  const std::uint32_t terms = tables.term_count;
+  if (tables.summed) return gradients ? update_kernel<true, true>(terms) : update_kernel<true, false>(terms);
+  return gradients ? update_kernel<false, true>(terms) : update_kernel<false, false>(terms);
+}
+
+UpdateKernel moments_kernel(const Tables& tables) {
+  check_form(tables);
+  return tables.summed ? &kernels::moments_kernel<true, false> : &kernels::moments_kernel<false, false>;
+}
+
+}  // namespace
+
+namespace test {
+
+void set_grid(unsigned blocks) { grid = blocks; }
+
+}  // namespace test
+
+namespace cuda {
+
+void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
+  const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * call.count, tables.empty_layer_count);
+  check(launch_kernel(&kernels::norms_kernel, grid_of(items), kernels::kNormThreads, stream, tables, call),
+        "norms_kernel");
+}
+
+void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
+  check(
+      launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateThreads, stream, tables, call),
+      "moments_kernel");
+}
+
+void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) {
+  const Call used = call != nullptr ? *call : Call{};
+  check(launch_kernel(update_kernel(tables, call != nullptr), grid_of(tables.chunk_count), kernels::kUpdateThreads,
+                      stream, tables, used),
+        "update_kernel");
+}
+
+}  // namespace cuda
+}  // namespace mtadam

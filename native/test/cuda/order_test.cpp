@@ -1,0 +1,73 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "test/cuda/fixture.h"
+#include "test/cuda/launches.h"
+#include "test/training.h"
+
+// The same bits for any number of blocks in the grid, any number of them resident at once, and any order in which they
+// and their threads run.
+
+namespace mtadam {
+namespace {
+
+using test::Alignment;
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::same_state;
+using test::Snapshot;
+using test::Training;
+
+class Order : public test::OnExecutor {
+ protected:
+  void TearDown() override { test::set_grid(0); }
+
+  static Snapshot train(const Model& model, const std::vector<Gradients>& steps) {
+    Training training(model, open(), Alignment::kAnyhow);
+    for (std::size_t step = 0; step < steps.size(); ++step) {
+      step % 2 == 0 ? training.step(steps[step]) : training.stream(steps[step]);
+    }
+    return training.snapshot();
+  }
+};
+
+TEST_F(Order, ChangesNothing) {
+  Random random(91);
+  for (const std::uint32_t terms : {3u, 9u}) {
+    for (const bool summed : {false, true}) {
+      Model model = test::random_model(random, {5, 0, 9000, 300, 4097, 0, 40}, terms);
+      model.options.form = {summed, false};
+      const std::vector<Gradients> steps = test::random_steps(random, model, 2);
+      Training on_cpu(model, 1);
+      for (const Gradients& gradients : steps) on_cpu.step(gradients);
+      const Snapshot expected = on_cpu.snapshot();
+      std::uint64_t seed = 0;
+      for (const unsigned grid : {0u, 1u, 2u, 5u, 100u}) {
+        for (const unsigned resident : {1u, 3u, 16u}) {
+          for (const simt::Order order : {simt::Order::kAscending, simt::Order::kDescending, simt::Order::kRandom}) {
+            test::set_grid(grid);
+            simt::configure({order, ++seed, resident});
+            ASSERT_TRUE(same_state(expected, train(model, steps)))
+                << terms << " terms, summed " << summed << ", a grid of " << grid << ", " << resident
+                << " resident, order " << static_cast<int>(order) << ", seed " << seed;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Order, ChangesNothingFromRunToRun) {
+  Random random(92);
+  Model model = test::random_model(random, {8192, 33, 1}, 3);
+  model.options.form.amsgrad = false;
+  const std::vector<Gradients> steps = test::random_steps(random, model, 4);
+  const Snapshot first = train(model, steps);
+  // Each launch draws another order.
+  for (int run = 0; run < 5; ++run) EXPECT_TRUE(same_state(first, train(model, steps))) << "run " << run;
+}
+
+}  // namespace
+}  // namespace mtadam

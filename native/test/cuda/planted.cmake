@@ -1,0 +1,243 @@
+# Bugs in copies of the kernels and of the host's side, each with the checks that are meant to find it and what those
+# say. A check that has never failed is no check.
+
+foreach(flavour IN LISTS SIMT_FLAVOURS)
+  add_library(mtadam_planted_driver_${flavour} OBJECT planted_driver.cpp)
+  target_link_libraries(mtadam_planted_driver_${flavour} PUBLIC mtadam_cuda_${flavour} GTest::gtest)
+  # The driver without a bug passes in every flavour.
+  simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
+  target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
+  foreach(scenario kernels small_grid many_writes two_streams dropped fresh_memory)
+    add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
+  endforeach()
+endforeach()
+
+# planted_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <flavour> <regular expression>...
+#             [SCENARIO <of planted_driver.cpp>])
+function(planted_bug name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "FILE;PATTERN;REPLACEMENT;SCENARIO" "FOUND_BY")
+  set(sources launches.cpp)
+  if(arg_FILE MATCHES "\\.cpp$")
+    list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
+  endif()
+  while(arg_FOUND_BY)
+    list(POP_FRONT arg_FOUND_BY flavour expect)
+    simt_add_planted_test(
+      cuda_${name} ${flavour}
+      DRIVER ${sources}
+      HEADER ${arg_FILE}
+      PATTERN "${arg_PATTERN}"
+      REPLACEMENT "${arg_REPLACEMENT}"
+      EXPECT "${expect}"
+      ARGUMENTS ${arg_SCENARIO})
+    target_link_libraries(planted_cuda_${name}_${flavour} PRIVATE mtadam_planted_driver_${flavour})
+  endwhile()
+endfunction()
+
+# ---- Norms ----
+
+planted_bug(
+  sum_read_before_the_barrier
+  FILE kernels/norms.cuh
+  PATTERN [=[  __syncthreads();
+  double total = 0;]=]
+  REPLACEMENT [=[  double total = 0;]=]
+  FOUND_BY tsan "data race.*chunk_sum" access "no thread has written to this shared memory")
+
+planted_bug(
+  shared_array_used_again_without_barrier
+  FILE kernels/norms.cuh
+  PATTERN [=[    // The next round writes to the shared arrays that some threads may still be reading.
+    __syncthreads();]=]
+  REPLACEMENT ""
+  SCENARIO small_grid
+  FOUND_BY tsan "data race.*is_last")
+
+planted_bug(
+  chunk_read_one_too_far
+  FILE kernels/norms.cuh
+  PATTERN [=[return k < count ? chunk[k]]=]
+  REPLACEMENT [=[return k <= count ? chunk[k]]=]
+  FOUND_BY asan "AddressSanitizer: use-after-poison.*element" access "outside the allocation that it is next to")
+
+planted_bug(
+  vectors_from_where_the_segment_begins
+  FILE kernels/norms.cuh
+  PATTERN [=[const float* const first = segment + head + part * kVector;]=]
+  REPLACEMENT [=[const float* const first = segment + part * kVector;]=]
+  FOUND_BY asan "misaligned address" access "misaligned.*vector_io.cuh")
+
+planted_bug(
+  shuffle_of_half_the_warp
+  FILE kernels/norms.cuh
+  PATTERN [=[if (threadIdx.x < kChunkLanes) {]=]
+  REPLACEMENT [=[if (threadIdx.x < kChunkLanes / 2) {]=]
+  FOUND_BY plain "a lane in the mask of a warp operation waits at a barrier.*norms.cuh")
+
+planted_bug(
+  barrier_of_half_the_block
+  FILE kernels/norms.cuh
+  PATTERN [=[    __syncthreads();
+    if (threadIdx.x < half) lanes]=]
+  REPLACEMENT [=[    if (threadIdx.x < half) __syncthreads();
+    if (threadIdx.x < half) lanes]=]
+  FOUND_BY plain "threads of one block wait at different barriers.*norms.cuh.*norms.cuh")
+
+planted_bug(
+  sums_counted_before_the_fence
+  FILE kernels/norms.cuh
+  PATTERN [=[    __threadfence();
+    last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
+  REPLACEMENT [=[    last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
+  FOUND_BY tsan "data race.*norms")
+
+planted_bug(
+  sums_read_without_a_fence
+  FILE kernels/norms.cuh
+  PATTERN [=[    __threadfence();
+    if (last[0])]=]
+  REPLACEMENT [=[    if (last[0])]=]
+  FOUND_BY tsan "data race.*norms")
+
+planted_bug(
+  ticket_without_atomic
+  FILE kernels/norms.cuh
+  PATTERN [=[atomicAdd(ticket, 1ull) == expected - 1;]=]
+  REPLACEMENT [=[(*ticket)++ == expected - 1;]=]
+  FOUND_BY tsan "data race.*is_last")
+
+planted_bug(
+  shared_array_too_short
+  FILE kernels/norms.cuh
+  PATTERN [=[MTADAM_SHARED(double, lanes, kLayerLanes);]=]
+  REPLACEMENT [=[MTADAM_SHARED(double, lanes, kLayerLanes - 1);]=]
+  FOUND_BY plain "shared array of 1016 bytes.*was written outside its bounds"
+           asan "index 127 out of bounds for type .double"
+           access "outside the arrays of shared memory")
+
+planted_bug(
+  lanes_without_chunks_left_as_they_are
+  FILE kernels/norms.cuh
+  PATTERN [=[  lanes[threadIdx.x] = sum;]=]
+  REPLACEMENT [=[  if (threadIdx.x < slots) lanes[threadIdx.x] = sum;]=]
+  FOUND_BY plain "wrong: " access "no thread has written to this shared memory")
+
+planted_bug(
+  elements_behind_the_vectors_left_out
+  FILE kernels/norms.cuh
+  PATTERN [=[if (wraps && q < split) add_square(sum[q], segment[kSegmentElements - split + q]);]=]
+  REPLACEMENT ""
+  FOUND_BY plain "wrong: ")
+
+# ---- Update ----
+
+planted_bug(
+  parts_replaced_while_in_use
+  FILE kernels/update.cuh
+  PATTERN [=[    __syncthreads();  // before the next chunk's parts take the place of these]=]
+  REPLACEMENT ""
+  SCENARIO small_grid
+  FOUND_BY tsan "data race.*update_chunk")
+
+planted_bug(
+  parts_used_before_the_barrier
+  FILE kernels/update.cuh
+  PATTERN [=[    __syncthreads();
+    if (!survey<Form>(parts, run)) return;]=]
+  REPLACEMENT [=[    if (!survey<Form>(parts, run)) return;]=]
+  FOUND_BY access "no thread has written to this shared memory")
+
+planted_bug(
+  tail_one_too_long
+  FILE kernels/update.cuh
+  PATTERN [=[if (tail + k < run.count) one(tail + k);]=]
+  REPLACEMENT [=[if (tail + k <= run.count) one(tail + k);]=]
+  FOUND_BY plain "wrote outside an allocation" asan "AddressSanitizer: use-after-poison" access
+           "outside the allocation that it is next to")
+
+planted_bug(
+  vectors_from_where_the_chunk_begins
+  FILE kernels/update.cuh
+  PATTERN [=[const std::uint32_t head = run.head < run.count ? run.head : run.count;]=]
+  REPLACEMENT [=[const std::uint32_t head = 0;]=]
+  FOUND_BY access "misaligned.*vector_io.cuh")
+
+planted_bug(
+  gradients_taken_to_be_aligned
+  FILE kernels/update.cuh
+  PATTERN [=[short_of_boundary(parts[i].g) != run.head) run.aligned = false;]=]
+  REPLACEMENT [=[short_of_boundary(parts[i].g) != run.head) run.aligned = true;]=]
+  FOUND_BY access "misaligned.*vector_io.cuh")
+
+planted_bug(
+  step_ended_without_a_fence
+  FILE kernels/update.cuh
+  PATTERN [=[gridDim.x - 1) {
+    __threadfence();]=]
+  REPLACEMENT [=[gridDim.x - 1) {]=]
+  FOUND_BY tsan "data race.*update_kernel")
+
+planted_bug(
+  step_ended_by_every_block
+  FILE kernels/update.cuh
+  PATTERN [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {]=]
+  REPLACEMENT [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) < gridDim.x) {]=]
+  FOUND_BY tsan "data race.*update_kernel")
+
+# ---- The host's side ----
+
+planted_bug(
+  slot_reused_without_waiting
+  FILE cuda/memory.cpp
+  PATTERN [=[if (slot.used) check(cudaEventSynchronize(slot.done), "cudaEventSynchronize");]=]
+  REPLACEMENT ""
+  SCENARIO many_writes
+  FOUND_BY plain "pinned memory was overwritten while a copy from it to the device was queued")
+
+planted_bug(
+  freed_without_waiting
+  FILE cuda/memory.cpp
+  PATTERN [=[    cudaDeviceSynchronize();
+    cudaFree(data());]=]
+  REPLACEMENT [=[    cudaFree(data());]=]
+  SCENARIO dropped
+  FOUND_BY plain "memory was freed while a copy from or to it was queued")
+
+planted_bug(
+  zeroed_after_the_first_write
+  FILE cuda/memory.cpp
+  PATTERN [=[  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");]=]
+  REPLACEMENT ""
+  SCENARIO fresh_memory
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  streams_not_joined
+  FILE engine/optimizer.cpp
+  PATTERN [=[  left_->hold(stream);]=]
+  REPLACEMENT ""
+  SCENARIO two_streams
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  end_of_a_call_not_marked
+  FILE engine/optimizer.cpp
+  PATTERN [=[  if (stream != nullptr) left_->record(stream);]=]
+  REPLACEMENT [=[  if (stream != nullptr) return;]=]
+  SCENARIO two_streams
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  event_not_waited_for
+  FILE cuda/stream.cpp
+  PATTERN [=[  check(cudaStreamWaitEvent(native(stream), event_, 0), "cudaStreamWaitEvent");]=]
+  REPLACEMENT [=[  static_cast<void>(stream);]=]
+  SCENARIO two_streams
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  addresses_of_the_host
+  FILE engine/address_table.cpp
+  PATTERN [=[return copy + place(first, 0);]=]
+  REPLACEMENT [=[return addresses_.data() + place(first, 0);]=]
+  FOUND_BY access "the memory is neither the device's nor pinned")

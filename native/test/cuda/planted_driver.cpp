@@ -1,0 +1,147 @@
+// Trains small models on the CUDA device and compares with the CPU's:
+//   planted_driver [scenario]
+// Says "passed", "wrong: …" or "error: …". What is compiled into it may have a bug that a check is meant to find.
+
+#include <cstdio>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cuda/cuda_device.h"
+#include "cuda/errors.h"
+#include "test/cuda/launches.h"
+#include "test/simt/control.h"
+#include "test/simt/executor.h"
+#include "test/training.h"
+
+namespace mtadam::test {
+namespace {
+
+using simt::cuda::Execution;
+
+Model small_model(Random& random) {
+  Model model = random_model(random, {5, 40}, 3);
+  model.options.form.amsgrad = false;  // launches.cpp has none
+  return model;
+}
+
+std::shared_ptr<Device> open() { return std::make_shared<cuda::CudaDevice>(0); }
+
+void require(const testing::AssertionResult& result) {
+  if (!result) throw std::runtime_error(std::string("wrong: ") + result.message());
+}
+
+/// Every form of state, with terms that are there and terms that are not, aligned in every way.
+void kernels() {
+  Random random(95);
+  for (const bool summed : {false, true}) {
+    for (const Alignment alignment : {Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow}) {
+      Model model = random_model(random, {5, 4099, 0, 302}, 3);
+      model.options.form = {summed, false};
+      const std::vector<Gradients> steps = random_steps(random, model, 2, {0, 0.2, 0, 0});
+      Training on_cpu(model, 1), on_cuda(model, open(), alignment);
+      for (const Gradients& gradients : steps) {
+        on_cpu.step(gradients);
+        on_cpu.stream(gradients);
+        on_cuda.step(gradients);
+        on_cuda.stream(gradients);
+      }
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
+/// More blocks on their way to the device than there are pinned slots, and nothing that waits for them.
+void many_writes() {
+  simt::cuda::set_execution(Execution::kLazy);
+  Random random(96);
+  const Model model = small_model(random);
+  const std::vector<Gradients> steps = random_steps(random, model, 12, {0, 0.5, 0, 0});
+  Training on_cpu(model, 1), on_cuda(model, open());
+  for (const Gradients& gradients : steps) {
+    on_cpu.step(gradients);
+    on_cuda.step(gradients);
+  }
+  require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+}
+
+/// Steps that follow each other on streams that do not order themselves.
+void two_streams() {
+  Random random(97);
+  const Model model = small_model(random);
+  const Gradients gradients = random_gradients(random, model, {0, 0, 0, 0});
+  Training on_cpu(model, 1), on_cuda(model, open());
+  on_cpu.place(gradients);
+  on_cuda.place(gradients);
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  cudaStream_t streams[2];
+  for (cudaStream_t& stream : streams) {
+    cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  }
+  simt::cuda::set_execution(Execution::kLazy);
+  for (int step = 0; step < 6; ++step) {
+    on_cpu.step_again();
+    on_cuda.step_again(streams[step % 2]);
+  }
+  const Snapshot expected = on_cpu.snapshot(), actual = on_cuda.snapshot();
+  require(same_bits(expected.norms, actual.norms));
+  require(same_bits(expected.clocks, actual.clocks));
+}
+
+/// An optimizer that is dropped while its work is queued.
+void dropped() {
+  Random random(98);
+  const Model model = small_model(random);
+  simt::cuda::set_execution(Execution::kLazy);
+  const std::shared_ptr<Device> device = open();
+  Training(model, device).step(random_gradients(random, model, {0, 0, 0, 0}));
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+}
+
+/// Memory that is used at once on a stream that does not order itself after the default one.
+void fresh_memory() {
+  cudaStream_t stream = nullptr;
+  cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  simt::cuda::set_execution(Execution::kLazy);
+  const std::shared_ptr<Device> device = open();
+  const std::unique_ptr<Memory> memory = device->allocate(4);
+  const std::vector<float> written{7};
+  std::vector<float> read{0};
+  device->write(memory->data(), written.data(), 4, stream);
+  cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  device->read(read.data(), memory->data(), 4, stream);
+  require(same_bits(written, read));
+}
+
+void run(const std::string& scenario) {
+  simt::cuda::Settings settings;
+  settings.hide_device_memory = false;
+  settings.print_failures = false;
+  simt::cuda::reset(settings);
+  // As many as any launch here has: races between blocks need them at once.
+  simt::configure({simt::Order::kRandom, 1, 16});
+  if (scenario == "small_grid") set_grid(2);
+  if (scenario == "many_writes") return many_writes();
+  if (scenario == "two_streams") return two_streams();
+  if (scenario == "dropped") return dropped();
+  if (scenario == "fresh_memory") return fresh_memory();
+  kernels();
+}
+
+}  // namespace
+}  // namespace mtadam::test
+
+int main(int count, char** arguments) {
+  try {
+    mtadam::test::run(count > 1 ? arguments[1] : "kernels");
+    std::puts("passed");
+    return 0;
+  } catch (const mtadam::cuda::CudaError& error) {
+    std::printf("error: %s: %s\n", error.what(), simt::cuda::failure().c_str());
+  } catch (const std::exception& error) {
+    std::puts(error.what());
+  }
+  return 1;
+}

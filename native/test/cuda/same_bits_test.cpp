@@ -1,0 +1,144 @@
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "test/cuda/fixture.h"
+#include "test/training.h"
+
+// The CPU device and the kernels give the same bits: whatever the model, its options and its gradients, whether steps
+// are taken at once or term by term, wherever tensors lie, and however late streams run.
+
+namespace mtadam {
+namespace {
+
+using simt::cuda::Execution;
+using test::Alignment;
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::same_state;
+using test::Training;
+
+using SameBits = test::OnExecutor;
+
+const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
+
+std::vector<std::uint64_t> random_lengths(Random& random) {
+  std::vector<std::uint64_t> lengths(1 + random.below(7));
+  for (std::uint64_t& length : lengths) {
+    length = random.pick<std::uint64_t>({0, 1 + random.below(8), 20 + random.below(50), 4090 + random.below(10)});
+  }
+  return lengths;
+}
+
+/// What the random models of a test had, so that it can say when its generator no longer reaches an option.
+struct Reached {
+  int summed = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
+  int coupled = 0, decoupled = 0, maximize = 0, two_groups = 0, absent = 0, not_finite = 0, looped = 0;
+
+  void add(const Model& model, const std::vector<Gradients>& steps) {
+    summed += model.options.form.summed;
+    amsgrad += model.options.form.amsgrad;
+    initial_norm += model.options.initial_norm != 0;
+    gradient_scale += model.gradient_scale != 1;
+    shared_layer += model.layer_count() < model.parameters.size();
+    looped += model.options.terms > 8;
+    for (const double weight : model.weights) weight_0 += weight == 0;
+    for (const ParameterShape& shape : model.parameters) {
+      const GroupOptions& group = model.groups[shape.group];
+      coupled += group.weight_decay != 0 && !group.decoupled;
+      decoupled += group.weight_decay != 0 && group.decoupled;
+      maximize += group.maximize;
+      two_groups += shape.group != model.parameters[0].group;
+    }
+    for (const Gradients& gradients : steps) {
+      for (const auto& term : gradients) {
+        for (const auto& gradient : term) add(gradient);
+      }
+    }
+  }
+
+  void expect_all() const {
+    EXPECT_GT(summed, 0);
+    EXPECT_GT(amsgrad, 0);
+    EXPECT_GT(initial_norm, 0);
+    EXPECT_GT(gradient_scale, 0);
+    EXPECT_GT(shared_layer, 0);
+    EXPECT_GT(weight_0, 0);
+    EXPECT_GT(coupled, 0);
+    EXPECT_GT(decoupled, 0);
+    EXPECT_GT(maximize, 0);
+    EXPECT_GT(two_groups, 0);
+    EXPECT_GT(absent, 0);
+    EXPECT_GT(not_finite, 0);
+    EXPECT_GT(looped, 0);
+  }
+
+ private:
+  void add(const std::optional<std::vector<float>>& gradient) {
+    absent += !gradient;
+    if (!gradient) return;
+    for (const float value : *gradient) not_finite += !std::isfinite(value);
+  }
+};
+
+/// Two trainings, step by step the same; of the second, some steps are taken at once and some term by term.
+testing::AssertionResult same_steps(Training& expected, Training& actual, const std::vector<Gradients>& steps,
+                                    Random& random) {
+  for (std::size_t step = 0; step < steps.size(); ++step) {
+    expected.step(steps[step]);
+    random.chance(0.5) ? actual.step(steps[step]) : actual.stream(steps[step]);
+    const testing::AssertionResult same = same_state(expected.snapshot(), actual.snapshot());
+    if (!same) return testing::AssertionFailure() << "step " << step << ": " << same.message();
+  }
+  return testing::AssertionSuccess();
+}
+
+TEST_F(SameBits, InRandomTrainings) {
+  Random random(71);
+  Reached reached;
+  const int count = rounds(240);
+  for (int round = 0; round < count; ++round) {
+    const auto terms = static_cast<std::uint32_t>(1 + random.below(12));
+    const Model model = test::random_model(random, random_lengths(random), terms);
+    const std::vector<Gradients> steps = test::random_steps(random, model, 4);
+    reached.add(model, steps);
+    Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
+    ASSERT_TRUE(same_steps(on_cpu, on_cuda, steps, random)) << terms << " terms, round " << round;
+  }
+  if (count > 50) reached.expect_all();
+}
+
+TEST_F(SameBits, HoweverLateStreamsRun) {
+  Random random(72);
+  const int count = rounds(6);
+  for (int round = 0; round < count; ++round) {
+    const Model model = test::random_model(random, {0, 1, 300, 0, 4097, 33}, 3);
+    const std::vector<Gradients> steps = test::random_steps(random, model, 4);
+    Training on_cpu(model, 1);
+    for (const Gradients& gradients : steps) on_cpu.step(gradients);
+    for (const Execution execution : {Execution::kLazy, Execution::kRandom}) {
+      simt::cuda::set_execution(execution, static_cast<std::uint64_t>(round));
+      Training at_once(model, open()), streamed(model, open());
+      for (const Gradients& gradients : steps) {
+        at_once.step(gradients);
+        streamed.stream(gradients);
+      }
+      ASSERT_TRUE(same_state(on_cpu.snapshot(), at_once.snapshot())) << "round " << round;
+      ASSERT_TRUE(same_state(on_cpu.snapshot(), streamed.snapshot())) << "round " << round;
+    }
+  }
+}
+
+TEST_F(SameBits, OfThousandsOfTensors) {
+  Random random(73);
+  std::vector<std::uint64_t> lengths(static_cast<std::size_t>(rounds(2000)));
+  for (std::uint64_t& length : lengths) length = random.below(9);
+  const Model model = test::random_model(random, lengths, 2);
+  Training on_cpu(model, 1), on_cuda(model, open(), Alignment::kAnyhow);
+  ASSERT_TRUE(same_steps(on_cpu, on_cuda, test::random_steps(random, model, 2), random));
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,286 @@
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "test/cuda/fixture.h"
+#include "test/simt/access.h"
+#include "test/training.h"
+
+// The bytes that a step moves: of elements exactly as many as it must, and hardly any besides. A step is as fast as its
+// bytes are few.
+
+namespace mtadam {
+namespace {
+
+using simt::access::Watch;
+using test::Alignment;
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::Training;
+
+/// A CUDA device that counts what its kernels read and write.
+class MeasuredDevice final : public Device {
+ public:
+  std::unique_ptr<Memory> allocate(std::size_t bytes) override {
+    std::unique_ptr<Memory> memory = device_.allocate(bytes);
+    allocations_.push_back({memory->data(), bytes});
+    return memory;
+  }
+  void write(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    device_.write(to, from, bytes, stream);
+  }
+  void read(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    device_.read(to, from, bytes, stream);
+  }
+  void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override {
+    device_.fill(to, pattern, element, bytes, stream);
+  }
+  std::string name() const override { return device_.name(); }
+  bool immediate() const override { return device_.immediate(); }
+  void check_stream(Stream stream) const override { device_.check_stream(stream); }
+  void check_range(const void* address, std::size_t bytes) const override { device_.check_range(address, bytes); }
+  std::unique_ptr<Event> make_event() override { return device_.make_event(); }
+  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
+    return device_.record(stream, calls);
+  }
+  void synchronize() override { device_.synchronize(); }
+  void zero(const Tables& tables, const Call& call, Stream stream) override { device_.zero(tables, call, stream); }
+  void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
+    device_.add(target, source, count, stream);
+  }
+  void norms(const Tables& tables, const Call& call, Stream stream) override {
+    measure(tables, call, [&] { device_.norms(tables, call, stream); });
+  }
+  void moments(const Tables& tables, const Call& call, Stream stream) override {
+    measure(tables, call, [&] { device_.moments(tables, call, stream); });
+  }
+  void update(const Tables& tables, Stream stream) override {
+    measure(tables, {}, [&] { device_.update(tables, stream); });
+  }
+  void update(const Tables& tables, const Call& call, Stream stream) override {
+    measure(tables, call, [&] { device_.update(tables, call, stream); });
+  }
+
+  /// Of parameters, gradients and moments, each access with its width; since the last call.
+  std::uint64_t element_bytes() { return std::exchange(element_bytes_, 0); }
+  /// The share of them that moved in accesses of 16 bytes.
+  std::uint64_t vector_bytes() { return std::exchange(vector_bytes_, 0); }
+  /// Of all else, each byte once a launch: threads that read the same record get it from the cache.
+  std::uint64_t other_bytes() { return std::exchange(other_bytes_, 0); }
+
+ private:
+  struct Range {
+    const void* begin;
+    std::size_t bytes;
+  };
+  using Watches = std::vector<std::unique_ptr<Watch>>;
+
+  static std::uint64_t both(const simt::access::Traffic& traffic) { return traffic.read + traffic.written; }
+
+  template <class T>
+  std::vector<T> copy(const T* from, std::size_t count) {
+    std::vector<T> values(count);
+    device_.read(values.data(), from, count * sizeof(T), nullptr);
+    return values;
+  }
+
+  /// Where the elements lie that a launch may touch.
+  std::vector<Range> element_ranges(const Tables& tables, const Call& call) {
+    const std::vector<Tensor> tensors = copy(tables.tensors, tables.tensor_count);
+    std::vector<Range> ranges;
+    const auto add = [&](const float* begin, std::uint64_t length) {
+      if (begin != nullptr && length > 0) ranges.push_back({begin, length * sizeof(float)});
+    };
+    const auto add_tensors = [&](const auto* addresses) {
+      const auto places = copy(addresses, tensors.size());
+      for (std::size_t k = 0; k < tensors.size(); ++k) add(places[k], tensors[k].length);
+    };
+    const auto add_plane = [&](const float* plane) {
+      for (const Tensor& tensor : tensors) add(plane == nullptr ? nullptr : plane + tensor.plane, tensor.length);
+    };
+    add_tensors(tables.parameters);
+    for (std::uint32_t row = 0; row < call.count; ++row) add_tensors(call.gradients + row * tensors.size());
+    for (const Term& term : copy(tables.terms, tables.term_count)) {
+      for (const float* plane : {term.m, term.v, term.x}) add_plane(plane);
+    }
+    for (const float* plane : {tables.shared.m, tables.shared.x}) add_plane(plane);
+    return ranges;
+  }
+
+  static Watches watch(const std::vector<Range>& ranges) {
+    Watches watches;
+    for (const Range& range : ranges) watches.push_back(std::make_unique<Watch>(range.begin, range.bytes));
+    return watches;
+  }
+
+  template <class Launch>
+  void measure(const Tables& tables, const Call& call, const Launch& launch) {
+    const Watches elements = watch(element_ranges(tables, call)), all = watch(allocations_);
+    simt::access::reset_total();
+    launch();
+    std::uint64_t seen = 0;
+    for (const auto& each : elements) {
+      element_bytes_ += both(each->traffic());
+      vector_bytes_ += both(each->in_accesses_of(16));
+      other_bytes_ -= both(each->touched());
+    }
+    for (const auto& each : all) {
+      other_bytes_ += both(each->touched());
+      seen += both(each->traffic());
+    }
+    EXPECT_EQ(seen, both(simt::access::total())) << "memory that nobody allocated here";
+  }
+
+  cuda::CudaDevice device_{0};
+  std::vector<Range> allocations_;
+  std::uint64_t element_bytes_ = 0, vector_bytes_ = 0, other_bytes_ = 0;
+};
+
+enum class Decay { kNone, kCoupled, kDecoupled };
+
+struct Case {
+  std::uint64_t terms;
+  StateForm form;
+  Decay decay;
+  Alignment alignment;
+};
+
+std::string name(const Case& c) {
+  return std::to_string(c.terms) + " terms" + (c.form.summed ? ", summed" : "") + (c.form.amsgrad ? ", amsgrad" : "") +
+         (c.decay == Decay::kNone      ? ""
+          : c.decay == Decay::kCoupled ? ", coupled"
+                                       : ", decoupled") +
+         (c.alignment == Alignment::kVectors ? "" : ", misaligned");
+}
+
+// The table of docs/algorithm.md.
+std::uint64_t resident_floor(const Case& c) {
+  const std::uint64_t amsgrad = c.form.summed ? 8 : 8 * c.terms;
+  return (c.form.summed ? 16 * c.terms + 16 : 24 * c.terms + 8) + (c.form.amsgrad ? amsgrad : 0);
+}
+
+std::uint64_t streamed_floor(const Case& c) {
+  const std::uint64_t amsgrad = c.form.summed ? 8 : 8 * c.terms;
+  return (c.form.summed ? 28 * c.terms + 12 : 32 * c.terms + 8) + (c.form.amsgrad ? amsgrad : 0) +
+         (c.decay == Decay::kCoupled ? 4 * c.terms : 0);
+}
+
+const std::vector<std::uint64_t> kLengths{4099, 0, 9, 300};
+constexpr std::uint64_t kElements = 4099 + 9 + 300;
+
+/// Each tensor a layer.
+Model model_of(Random& random, const Case& c, const std::vector<std::uint64_t>& lengths = kLengths) {
+  Model model = test::random_model(random, lengths, static_cast<std::uint32_t>(c.terms));
+  model.options.form = c.form;
+  for (std::uint32_t tensor = 0; tensor < lengths.size(); ++tensor) {
+    model.parameters[tensor].layer = tensor;
+    model.parameters[tensor].group = 0;
+  }
+  for (GroupOptions& group : model.groups) {
+    group.weight_decay = c.decay == Decay::kNone ? 0 : 1e-2;
+    group.decoupled = c.decay == Decay::kDecoupled;
+  }
+  return model;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const std::uint64_t terms : {1, 3, 9}) {
+    for (const bool summed : {false, true}) {
+      for (const bool amsgrad : {false, true}) {
+        for (const Decay decay : {Decay::kNone, Decay::kCoupled, Decay::kDecoupled}) {
+          for (const Alignment alignment : {Alignment::kVectors, Alignment::kAnyhow}) {
+            all.push_back({terms, {summed, amsgrad}, decay, alignment});
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+class Traffic : public test::OnExecutor {
+ protected:
+  void SetUp() override {
+    OnExecutor::SetUp();
+    ASSERT_TRUE(simt::access::active());
+  }
+};
+
+TEST_F(Traffic, IsTheFloor) {
+  Random random(93);
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(name(c));
+    const Model model = model_of(random, c);
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    const auto device = std::make_shared<MeasuredDevice>();
+    Training training(model, device, c.alignment);
+    training.step(gradients);
+    EXPECT_EQ(device->element_bytes(), resident_floor(c) * kElements);
+    training.stream(gradients);
+    EXPECT_EQ(device->element_bytes(), streamed_floor(c) * kElements);
+  }
+}
+
+TEST_F(Traffic, GoesInVectorsUpToTheEdges) {
+  Random random(94);
+  // The norms take a segment that is not whole one by one; the update takes what is beside its vectors.
+  constexpr std::uint64_t kInNorms = 4096 + 256, kInUpdate = 4096 + 8 + 300;
+  for (const std::uint64_t terms : {1, 3, 9}) {
+    const Case c{terms, {}, Decay::kNone, Alignment::kVectors};
+    SCOPED_TRACE(name(c));
+    const Model model = model_of(random, c);
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    const auto device = std::make_shared<MeasuredDevice>();
+    Training training(model, device);
+    training.step(gradients);
+    EXPECT_EQ(device->vector_bytes(), 4 * terms * kInNorms + (resident_floor(c) - 4 * terms) * kInUpdate);
+    training.stream(gradients);
+    EXPECT_EQ(device->vector_bytes(), 4 * terms * kInNorms + (streamed_floor(c) - 4 * terms) * kInUpdate);
+  }
+}
+
+struct Records {
+  std::uint64_t resident, streamed;
+};
+
+/// What a step moves besides elements.
+Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed) {
+  Random random(95);
+  const Model model = model_of(random, {terms, {summed, false}, Decay::kNone, Alignment::kVectors}, lengths);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  const auto device = std::make_shared<MeasuredDevice>();
+  Training training(model, device);
+  training.step(gradients);
+  const std::uint64_t resident = device->other_bytes();
+  training.stream(gradients);
+  return {resident, device->other_bytes()};
+}
+
+TEST_F(Traffic, OfAChunkIsItsRecordAndItsSums) {
+  for (const std::uint64_t terms : {1, 3, 9}) {
+    const Records one = records_of({4096}, terms, false), many = records_of({11 * 4096}, terms, false);
+    // Each launch reads the chunk's record; a term's sum is written and read again.
+    EXPECT_EQ(many.resident - one.resident, 10 * (2 * sizeof(Chunk) + 2 * sizeof(double) * terms));
+    EXPECT_EQ(many.streamed - one.streamed, 10 * ((2 * terms + 1) * sizeof(Chunk) + 2 * sizeof(double) * terms));
+  }
+}
+
+// A tensor of one chunk, a layer of its own: what its size does not share out.
+TEST_F(Traffic, OfATensorIsAFewHundredBytesATerm) {
+  for (const std::uint64_t terms : {1, 3, 9}) {
+    for (const bool summed : {false, true}) {
+      const Records one = records_of({1}, terms, summed);
+      const Records many = records_of(std::vector<std::uint64_t>(11, 1), terms, summed);
+      EXPECT_LE(many.resident - one.resident, 10 * (192 * terms + 200)) << terms << " terms";
+      EXPECT_LE(many.streamed - one.streamed, 10 * (364 * terms + 100)) << terms << " terms";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,168 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "training.h"
+
+// The formulas of docs/algorithm.md in float64, with nothing of the code under test in them.
+
+namespace mtadam::test {
+
+class Oracle {
+ public:
+  explicit Oracle(const Model& model)
+      : model_(model), groups_(model.groups), layers_(model.layer_count()), clocks_(model.parameters.size()) {
+    for (const std::vector<float>& values : model.theta) theta_.emplace_back(values.begin(), values.end());
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+      terms_.emplace_back();
+      terms_[term].norms.resize(layers_);
+      for (const std::vector<double>& values : theta_) terms_[term].tensors.emplace_back(values.size());
+    }
+    for (const std::vector<double>& values : theta_) shared_.emplace_back(values.size());
+  }
+
+  void set_groups(const std::vector<GroupOptions>& groups) { groups_ = groups; }
+
+  void step(const Gradients& gradients) {
+    std::vector<std::vector<bool>> present(terms_.size(), std::vector<bool>(theta_.size(), false));
+    for (std::uint32_t layer = 0; layer < layers_; ++layer) take_norms(gradients, layer, present);
+    for (std::uint32_t tensor = 0; tensor < theta_.size(); ++tensor) move(gradients, tensor, present);
+  }
+
+  const std::vector<std::vector<double>>& theta() const { return theta_; }
+  double norm(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].n; }
+  double skipped(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].skipped; }
+
+ private:
+  struct Norm {
+    double n = 0, s = 0, skipped = 0;
+    bool occurred = false;
+  };
+  struct Ticks {
+    int t = 0;
+    double p1 = 1, p2 = 1;
+    void advance(const GroupOptions& group) {
+      t += 1;
+      p1 *= group.beta1;
+      p2 *= group.beta2;
+    }
+  };
+  struct Moments {
+    explicit Moments(std::size_t size) : m(size), v(size), x(size) {}
+    Ticks clock;
+    std::vector<double> m, v, x;
+  };
+  struct TermState {
+    std::vector<Norm> norms;
+    std::vector<Moments> tensors;
+  };
+
+  // Steps 1 to 4.
+  void take_norms(const Gradients& gradients, std::uint32_t layer, std::vector<std::vector<bool>>& present) {
+    std::vector<bool> in_layer(terms_.size(), false);
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      double squares = 0, beta3 = 0;
+      bool any = false;
+      for (std::size_t p = 0; p < theta_.size(); ++p) {
+        if (model_.parameters[p].layer != layer) continue;
+        beta3 = groups_[model_.parameters[p].group].beta3;
+        if (!gradients[i][p]) continue;
+        any = true;
+        for (const double g : *gradients[i][p]) squares += g * g;
+      }
+      if (!any) continue;
+      const double r = std::sqrt(squares) / model_.gradient_scale;
+      Norm& norm = terms_[i].norms[layer];
+      if (!std::isfinite(r)) {
+        norm.skipped += 1;
+        continue;
+      }
+      in_layer[i] = true;
+      const double initial = model_.options.initial_norm;
+      if (!norm.occurred) norm.n = initial == 0 ? r : initial;
+      if (norm.occurred || initial != 0) norm.n = beta3 * norm.n + (1 - beta3) * r;
+      norm.occurred = true;
+    }
+    double anchor = 0;
+    for (std::size_t i = terms_.size(); i-- > 0;) {
+      const Norm& norm = terms_[i].norms[layer];
+      if (norm.occurred && norm.n > 1e-10) anchor = norm.n;
+    }
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (!in_layer[i]) continue;
+      Norm& norm = terms_[i].norms[layer];
+      norm.s = norm.n > 1e-10 ? model_.weights[i] * anchor / norm.n : 1;
+      if (model_.weights[i] == 0) norm.s = 0;
+      for (std::size_t p = 0; p < theta_.size(); ++p) {
+        present[i][p] = present[i][p] || (model_.parameters[p].layer == layer && gradients[i][p].has_value());
+      }
+    }
+  }
+
+  // Steps 5 to 7.
+  void move(const Gradients& gradients, std::uint32_t p, const std::vector<std::vector<bool>>& present) {
+    const GroupOptions& group = groups_[model_.parameters[p].group];
+    const auto [summed, amsgrad] = model_.options.form;
+    bool any = false;
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (!present[i][p]) continue;
+      any = true;
+      terms_[i].tensors[p].clock.advance(group);
+    }
+    if (!any) return;
+    clocks_[p].advance(group);
+    for (std::size_t e = 0; e < theta_[p].size(); ++e) {
+      double& theta = theta_[p][e];
+      double u = 0, d = 0;
+      if (summed) shared_[p].m[e] *= group.beta1;
+      for (std::size_t i = 0; i < terms_.size(); ++i) {
+        Moments& own = terms_[i].tensors[p];
+        if (present[i][p]) {
+          const double s = terms_[i].norms[model_.parameters[p].layer].s;
+          double g = (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+          if (!group.decoupled) g += group.weight_decay * theta;
+          own.m[e] = group.beta1 * own.m[e] + (1 - group.beta1) * g;
+          shared_[p].m[e] += summed ? (1 - group.beta1) * g : 0;
+          own.v[e] = group.beta2 * own.v[e] + (1 - group.beta2) * g * g;
+          own.x[e] = std::max(own.x[e], own.v[e]);
+          shared_[p].x[e] = std::max(shared_[p].x[e], own.v[e]);
+        }
+        if (!present[i][p] && (!summed || own.clock.t == 0)) continue;
+        const double v = amsgrad ? own.x[e] : own.v[e];
+        d = std::max(d, std::sqrt(v) / std::sqrt(1 - own.clock.p2) + group.eps);
+        u += group.lr / (1 - own.clock.p1) * own.m[e];
+      }
+      if (summed) u = group.lr / (1 - clocks_[p].p1) * shared_[p].m[e];
+      if (summed && amsgrad) d = std::sqrt(shared_[p].x[e]) / std::sqrt(1 - clocks_[p].p2) + group.eps;
+      theta -= u / d + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
+    }
+  }
+
+  Model model_;
+  std::vector<GroupOptions> groups_;
+  std::uint32_t layers_;
+  std::vector<std::vector<double>> theta_;
+  std::vector<TermState> terms_;
+  std::vector<Moments> shared_;
+  std::vector<Ticks> clocks_;  // T
+};
+
+// docs/algorithm.md, "Tolerance".
+inline constexpr double kTolerance = 2e-7;
+
+inline void expect_close(const std::vector<std::vector<double>>& expected,
+                         const std::vector<std::vector<float>>& actual) {
+  for (std::size_t p = 0; p < expected.size(); ++p) {
+    for (std::size_t e = 0; e < expected[p].size(); ++e) {
+      ASSERT_NEAR(double{actual[p][e]}, expected[p][e], kTolerance) << "tensor " << p << ", element " << e;
+    }
+  }
+}
+
+}  // namespace mtadam::test
