@@ -35,8 +35,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   static Napi::Function define(Napi::Env env);
 
   /// (device: Device, shape: { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms,
-  /// summed, amsgrad, initialNorm }, sources: (TypedArray | Buffer)[]). Throws (INVALID_POINTER) where two
-  /// parameters overlap, with their indices as `parameters`.
+  /// summed, amsgrad, mean, nonFinite, anchor, balance, initialNorm }, sources: (TypedArray | Buffer)[]). Throws
+  /// (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`.
   explicit Optimizer(const Napi::CallbackInfo& info);
   ~Optimizer() override;
 
