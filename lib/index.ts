@@ -12,14 +12,7 @@ export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
-export type {
-  Anchor,
-  GroupOptions,
-  LearningRate,
-  MTAdamOptions,
-  OptimizerOptions,
-  Weights,
-} from "./options";
+export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type {
   ParameterDescription,
   ParameterGroup,

@@ -99,7 +99,8 @@ function experiment({
         lengths.map((count) => {
           if (random() >= presence) return null;
           const values = randomTensor(random, count, scale * (0.5 + random()));
-          if (count > 0 && random() < spoiled) values[Math.floor(random() * count)] = random() < 0.5 ? NaN : Infinity;
+          if (count > 0 && random() < spoiled)
+            values[Math.floor(random() * count)] = random() < 0.5 ? NaN : Infinity;
           return values;
         }),
       ),
@@ -141,6 +142,33 @@ describe("random models", () => {
       }),
       { numRuns: 200, seed: 1 },
     );
+  });
+
+  test("that let NaNs and infinities propagate have them where the oracle has", async () => {
+    let found = 0;
+    // 1e-5 is loose: what is not finite is the subject here.
+    const agrees = (actual: number, expected: number): boolean =>
+      Number.isFinite(expected)
+        ? Math.abs(actual - expected) <= 1e-5 * (1 + Math.abs(expected))
+        : Object.is(actual, expected);
+    await fc.assert(
+      fc.asyncProperty(model, async (given) => {
+        const options = { ...given.options, nonFinite: "propagate" as const };
+        const drawn = { ...given, spoiled: 0.1, options };
+        const what = experiment(drawn);
+        const oracle = oracleOf(drawn, what.init);
+        for (const gradients of what.gradients)
+          oracle.step(gradients, { gradientScale: drawn.gradientScale });
+        const { parameters } = await run(what, { device: testDevice() });
+        const wrong = oracle.parameters.flatMap((expected, tensor) =>
+          [...expected].filter((value, k) => !agrees(parameters[tensor]![k]!, value)),
+        );
+        expect(wrong).toEqual([]);
+        found += oracle.parameters.flatMap((values) => [...values]).filter(Number.isNaN).length;
+      }),
+      { numRuns: 60, seed: 3 },
+    );
+    expect(found).toBeGreaterThan(1000);
   });
 
   test("have the same bits in every way to take a step, with any threads and after a restart", async () => {
