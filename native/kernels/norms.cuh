@@ -167,10 +167,10 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
     const unsigned long long counted = good ? 1 : kBad + 1;
     __threadfence();
     const unsigned long long done = atomicAdd(ticket, counted) + counted;
+    __threadfence();
     const bool last = done % kBad == tables.layer_count;
     if (last) *ticket = 0;
     back[0] = last && done > kBad;
-    __threadfence();
   }
   __syncthreads();
   if (back[0] != 0) take_back(tables);

@@ -49,8 +49,13 @@ TEST(Scalars, SilenceATermOfWeightZeroEvenBelowTheFloor) {
 }
 
 TEST(Scalars, RaiseTheQuotientToThePowerOfBalance) {
-  EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 0), 3.0));
-  EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 0.5), 3 * std::sqrt(0.1 / 0.7)));
+  test::Random random(45);
+  for (int k = 0; k < 100; ++k) {
+    const double anchor = random.between(0.1, 10), n = random.between(0.1, 10);
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 0), 3.0));
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 0.5), 3 * std::sqrt(anchor / n)));
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 1), 3 * (anchor / n)));
+  }
   EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 0.3), 3 * portable_exp2(0.3 * portable_log2(0.1 / 0.7))));
   EXPECT_NEAR(balancing_scale(3, 0.1, 0.7, 0.3), 3 * std::pow(0.1 / 0.7, 0.3), 1e-14);
 }
