@@ -20,7 +20,7 @@ export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
 export type { StreamLike } from "./stream";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
-export type { GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
+export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type {
   ParameterDescription,
   ParameterGroup,

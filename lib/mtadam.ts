@@ -214,11 +214,12 @@ export class MTAdam {
    * first `accumulate`.
    *
    * @param term its name or index
-   * @throws MTAdamError STATE where the term has been accumulated, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION, BUSY,
-   * DISPOSED
+   * @throws MTAdamError STATE where the term has been accumulated, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
+   * with `nonFinite: "skipStep"`), BUSY, DISPOSED
    */
   accumulate(term: string | number, gradients: TermGradients, options?: StepOptions): void {
     this.#checkUsable();
+    this.#checkStreaming("accumulate");
     const index = this.#checkTerm(term);
     const read = this.#reading("accumulate", () => {
       return this.#readTerm(index, gradients, this.#checkCall(options));
@@ -248,6 +249,7 @@ export class MTAdam {
    */
   async stepEach(callbacks: TermCallbacks, options?: StepOptions): Promise<void> {
     this.#checkUsable();
+    this.#checkStreaming("stepEach");
     this.#busy = "stepEach";
     try {
       const inOrder = this.#checkCallbacks(callbacks);
@@ -537,6 +539,15 @@ export class MTAdam {
     throw new MTAdamError("STATE", `\`${operation}\` must wait for \`update()\`: a step is open.`);
   }
 
+  /** A step is skipped as a whole only where no term has moved anything before the others' norms are known. */
+  #checkStreaming(operation: string): void {
+    if (this.#options.nonFinite !== "skipStep") return;
+    throw new MTAdamError(
+      "OPTION",
+      `\`nonFinite\` must not be "skipStep" for \`${operation}\`, whose terms come one at a time; use \`step\`.`,
+    );
+  }
+
   #checkNew(term: number): void {
     if (!this.#accumulated.has(term)) return;
     throw new MTAdamError(
@@ -654,8 +665,17 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     terms: options.terms.length,
     summed: options.firstMoment === "summed",
     amsgrad: options.amsgrad,
+    mean: options.stepScale === "mean",
+    nonFinite: options.nonFinite,
+    anchor: nativeAnchor(options),
+    balance: options.balance,
     initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,
   };
+}
+
+function nativeAnchor({ anchor, terms }: CheckedOptions): NativeShape["anchor"] {
+  const term = terms.indexOf(anchor);
+  return term < 0 ? (anchor as "first" | "max" | "mean") : term;
 }
 
 /** Sealed, so that a misspelled option is an error of the language. */

@@ -37,6 +37,13 @@ export interface NativeShape {
   terms: number;
   summed: boolean;
   amsgrad: boolean;
+  /** Whether the step is the mean of the terms' steps. */
+  mean: boolean;
+  nonFinite: "skipTerm" | "skipStep" | "propagate";
+  /** A number is the index of a term. */
+  anchor: "first" | "max" | "mean" | number;
+  /** p of step 4. */
+  balance: number;
   /** c of `initialNorm: c`; 0 = "first". */
   initialNorm: number;
 }

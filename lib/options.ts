@@ -28,6 +28,9 @@ export interface GroupOptions {
 /** A weight per term, in order or by name. Finite, at least 0. */
 export type Weights = readonly number[] | Readonly<Record<string, number>>;
 
+/** "first", "max", "mean" or the name of a term. */
+export type Anchor = "first" | "max" | "mean" | (string & Record<never, never>);
+
 /** Options of a whole optimizer, beside the defaults of its groups. */
 export interface OptimizerOptions {
   /** The loss terms: how many (they are then named "0", "1", …) or their names. */
@@ -40,14 +43,22 @@ export interface OptimizerOptions {
   firstMoment?: "perTerm" | "summed";
   /** "first": n starts at the first norm, as the reference; a number (the paper: 1): n starts there. */
   initialNorm?: "first" | number;
-  /** Which norm the terms of a layer are scaled to. */
-  anchor?: "first";
-  /** The exponent p of step 4. */
-  balance?: 1;
-  /** Whether the step is the sum or the mean of the terms' steps. */
-  stepScale?: "sum";
-  /** What a NaN or an infinity in a gradient does: that term counts as absent in that layer for this step. */
-  nonFinite?: "skipTerm";
+  /**
+   * Which norm the terms of a layer are scaled to, step 3: the "first" term's that is above the floor, the reference;
+   * the largest ("max"); the geometric "mean"; or that of the term of this name. With another anchor than "first", terms
+   * that come one at a time are scaled by the norms known at that moment.
+   */
+  anchor?: Anchor;
+  /** p of step 4, in [0, 1]: from 0, where norms are not balanced, to 1, where they are made equal, the reference. */
+  balance?: number;
+  /** Whether the step is the "sum" of the terms' steps, the reference, or their "mean", weighted as they are. */
+  stepScale?: "sum" | "mean";
+  /**
+   * What a NaN or an infinity in a gradient does. "skipTerm": that term counts as absent in that layer for this step;
+   * "skipStep": nothing moves anywhere, for which all terms must come at once, in `step`; "propagate": what it does to
+   * the arithmetic.
+   */
+  nonFinite?: "skipTerm" | "skipStep" | "propagate";
   /** Where the step is computed. Default: where the parameters are. */
   device?: Device;
   /** Where calls come that name no other. Default: the device's default stream. On the CPU there are no streams. */
@@ -61,24 +72,22 @@ interface Rule<T> {
   default: T;
   /** Completes "must". */
   rule: string;
-  accepts(value: unknown): boolean;
+  accepts(value: unknown, terms: readonly string[]): boolean;
 }
 
 const finite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
 const isBoolean = (value: unknown): boolean => typeof value === "boolean";
 const isIn = (value: unknown, low: number, high: number): boolean =>
   finite(value) && value >= low && value <= high;
-const only = <T>(value: T): Rule<T> => ({
-  default: value,
-  rule: `be ${JSON.stringify(value)} (nothing else yet)`,
-  accepts: (given) => given === value,
-});
 const oneOf = <T extends string>(first: T, ...others: T[]): Rule<T> => ({
   default: first,
   rule: `be ${[first, ...others].map((name) => `"${name}"`).join(" or ")}`,
   accepts: (value) => [first, ...others].includes(value as T),
 });
 const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
+
+/** What `anchor` may be beside the name of a term, which none of these may be. */
+const ANCHORS: readonly string[] = ["first", "max", "mean"];
 
 /** Every group option: default, range and message. */
 export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOptions[K]> } = {
@@ -118,10 +127,14 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
     rule: 'be "first" or a finite number above 0',
     accepts: (value) => value === "first" || (finite(value) && value > 0),
   },
-  anchor: only("first"),
-  balance: only(1),
-  stepScale: only("sum"),
-  nonFinite: only("skipTerm"),
+  anchor: {
+    default: "first",
+    rule: 'be "first", "max", "mean" or the name of a term',
+    accepts: (value, terms) => [...ANCHORS, ...terms].includes(value as string),
+  },
+  balance: { default: 1, rule: "be a number in [0, 1]", accepts: (value) => isIn(value, 0, 1) },
+  stepScale: oneOf("sum", "mean"),
+  nonFinite: oneOf("skipTerm", "skipStep", "propagate"),
 };
 
 export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];
@@ -143,7 +156,7 @@ export function checkOptions(value: unknown): CheckedOptions {
   const terms = checkTerms(given["terms"]);
   const own = {} as Record<string, unknown>;
   for (const key of OPTIMIZER_KEYS)
-    own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key]);
+    own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key], terms);
   const ones = terms.map(() => 1);
   return {
     ...(own as unknown as Defaulted),
@@ -190,9 +203,9 @@ function copyOfThree(value: unknown): unknown {
   return isArray(value) && value.length === 3 ? [value[0], value[1], value[2]] : value;
 }
 
-function checkOne<T>(key: string, rule: Rule<T>, value: unknown): T {
+function checkOne<T>(key: string, rule: Rule<T>, value: unknown, terms: readonly string[] = []): T {
   if (value === undefined) return rule.default;
-  if (!rule.accepts(value)) throw mustBe("OPTION", key, rule.rule, value);
+  if (!rule.accepts(value, terms)) throw mustBe("OPTION", key, rule.rule, value);
   return value as T;
 }
 
@@ -210,8 +223,6 @@ export function learningRate(lr: number | LearningRate, iterations: number): num
   return value;
 }
 
-/** Names that say something else where a term's name may stand. */
-const RESERVED: readonly string[] = ["first", "max", "mean"];
 const MAX_TERMS = 65536;
 
 function checkTerms(value: unknown): readonly string[] {
@@ -223,7 +234,7 @@ function checkTerms(value: unknown): readonly string[] {
   }
   const seen = new Set<string>();
   for (const name of value) {
-    if (typeof name !== "string" || name === "" || RESERVED.includes(name) || seen.has(name)) {
+    if (typeof name !== "string" || name === "" || ANCHORS.includes(name) || seen.has(name)) {
       throw mustBe("OPTION", "terms", "be unique names, none of them empty, first, max or mean", name);
     }
     seen.add(name);

@@ -255,10 +255,10 @@ describe("an option of the optimizer out of range", () => {
     amsgrad: [0, 1, "true", null],
     firstMoment: ["both", "", 1, null],
     initialNorm: [0, -0, -1, "last", ...notNumbers],
-    anchor: ["", 1, null, {}],
-    balance: [-0.1, 1.1, ...notNumbers],
-    stepScale: ["max", 1, null],
-    nonFinite: ["ignore", true, null],
+    anchor: ["", "c", "First", 0, 1, null, {}, ["first"]],
+    balance: [-0.1, 1.1, "0.5", ...notNumbers],
+    stepScale: ["max", "Mean", 1, null],
+    nonFinite: ["ignore", "skip", true, null],
     device: ["cpu", 0, {}, null],
   };
   refuses(

@@ -28,6 +28,24 @@ struct Shape {
   OptimizerOptions options;
 };
 
+NonFinite non_finite_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  if (name == "skipStep") return NonFinite::kSkipStep;
+  return name == "propagate" ? NonFinite::kPropagate : NonFinite::kSkipTerm;
+}
+
+// A name, or the index of a term.
+void set_anchor(OptimizerOptions& options, const Napi::Value& value) {
+  if (value.IsNumber()) {
+    options.anchor = Anchor::kTerm;
+    options.anchor_term = index(value);
+    if (options.anchor_term >= options.terms) throw coded_error(value.Env(), "OPTION", "An index is out of range.");
+    return;
+  }
+  const std::string name = value.ToString();
+  options.anchor = name == "max" ? Anchor::kMax : name == "mean" ? Anchor::kMean : Anchor::kFirst;
+}
+
 Shape shape_of(const Napi::Value& value) {
   const Napi::Object object = value.As<Napi::Object>();
   const std::size_t count = object.Get("lengths").As<Napi::TypedArray>().ElementLength();
@@ -37,7 +55,10 @@ Shape shape_of(const Napi::Value& value) {
   Shape shape;
   shape.options.groups = index(object.Get("groupCount"));
   shape.options.terms = index(object.Get("terms"));
-  shape.options.form = {object.Get("summed").ToBoolean(), object.Get("amsgrad").ToBoolean()};
+  shape.options.form = {object.Get("summed").ToBoolean(), object.Get("amsgrad").ToBoolean(),
+                        object.Get("mean").ToBoolean(), non_finite_of(object.Get("nonFinite"))};
+  set_anchor(shape.options, object.Get("anchor"));
+  shape.options.balance = object.Get("balance").ToNumber().DoubleValue();
   shape.options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();
   shape.parameters.reserve(count);
   for (std::size_t k = 0; k < count; ++k) {

@@ -16,9 +16,9 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   static Napi::Function define(Napi::Env env);
 
   /// (device: Device, shape: { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms,
-  /// summed, amsgrad, initialNorm }, sources: (TypedArray | Buffer | bigint)[], stream: bigint | null). Throws
-  /// (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`; (HOST_POINTER,
-  /// INVALID_POINTER) for an address that the device does not vouch for, with its index as `parameter`.
+  /// summed, amsgrad, mean, nonFinite, anchor, balance, initialNorm }, sources: (TypedArray | Buffer | bigint)[],
+  /// stream: bigint | null). Throws (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`;
+  /// (HOST_POINTER, INVALID_POINTER) for an address that the device does not vouch for, with its index as `parameter`.
   explicit Optimizer(const Napi::CallbackInfo& info);
   ~Optimizer() override;
 

@@ -1,6 +1,7 @@
 #include "cpu/cpu_device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "cpu/host_memory.h"
@@ -49,18 +50,21 @@ double layer_sum(const double* partial, std::uint64_t slots) {
   return lanes[0];
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call.
-void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call. False where a norm is a reason to take the
+/// step back.
+bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
+  bool good = true;
   // All norms before the first scale: the anchor may be any term.
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present_in_layer(tables, call, term, layer)) continue;
-    record_norm(tables, term, layer_index, layer_sum(tables.terms[term].partial + layer.slot, layer.slots));
+    good &= record_norm(tables, term, layer_index, layer_sum(tables.terms[term].partial + layer.slot, layer.slots));
   }
   scale_layer(tables, call, layer_index);
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
   }
+  return good;
 }
 
 /// The part that a tensor's terms have in its step.
@@ -116,11 +120,12 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   run.sum_x = offset(tables.shared.x, at);
   if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
   run.group = tables.group_elements[tensor.group];
+  run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[range.tensor].w;
   return run;
 }
 
-LoopForm loop_form(const Tables& tables, const GroupElements& group) {
-  return {tables.summed, tables.amsgrad, group.coupled != 0, group.decoupled != 0};
+LoopForm loop_form(const Tables& tables, const TensorRun& run) {
+  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1};
 }
 
 /// One tile with the loop over terms outside: any number of terms, present or only remembered.
@@ -129,7 +134,7 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   alignas(64) float d[kTileElements];
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
-  const LoopForm form = loop_form(tables, run.group);
+  const LoopForm form = loop_form(tables, run);
   TilePass pass{d, u, true, true};
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
@@ -151,7 +156,7 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
     const TensorRun run = tensor_run(tables, range);
     TermRun terms[kFusedTerms];
     for (std::uint32_t k = 0; k < parts.count; ++k) terms[k] = term_run(tables, call, parts.first[k], range);
-    loops.fused(parts.count, call != nullptr, loop_form(tables, run.group))(run, terms);
+    loops.fused(parts.count, call != nullptr, loop_form(tables, run))(run, terms);
     return;
   }
   for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
@@ -235,19 +240,25 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
   for_blocks(tables.chunk_count, tables.element_count * call.count,
              [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, sum_range); });
   // A layer's scalars cost about as much as the norm of a thousand elements.
+  std::atomic<bool> good = true;
   for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count,
              [&](std::uint64_t first, std::uint64_t last) {
                for (std::uint64_t layer = first; layer < last; ++layer) {
-                 finish_layer(tables, call, static_cast<std::uint32_t>(layer));
+                 if (!begin_layer(tables, call, static_cast<std::uint32_t>(layer))) good = false;
                }
              });
+  if (good) return;
+  pool_.run(1, [&](std::size_t) noexcept {
+    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) take_back_layer(tables, layer);
+    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) take_back_tensor(tables, tensor);
+  });
 }
 
 void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto moments_of_range = [&](const ChunkRange& range) {
     const TensorRun run = tensor_run(tables, range);
-    const MomentsLoop loop = loops.moments(loop_form(tables, run.group));
+    const MomentsLoop loop = loops.moments(loop_form(tables, run));
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
       if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
       const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;

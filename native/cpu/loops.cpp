@@ -92,7 +92,8 @@ void moments(const TensorRun& run, const TermRun& term, bool opens) {
 
 // ---- A few terms in one loop --------------------------------------------------------------------------------
 
-template <std::uint32_t kTerms, bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kDecoupled>
+template <std::uint32_t kTerms, bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kDecoupled,
+          bool kShortened>
 void fused(const TensorRun& run, const TermRun* terms) {
   const GroupElements k = run.group;
   const float* g[kTerms];
@@ -113,6 +114,7 @@ void fused(const TensorRun& run, const TermRun* terms) {
   float* const sum = run.sum;
   float* const sum_x = run.sum_x;
   const Coefficients shared = run.shared;
+  const float w = run.w;
   MTADAM_INDEPENDENT
   for (std::uint64_t e = 0; e < run.count; ++e) {
     const float at = theta[e];
@@ -152,7 +154,7 @@ void fused(const TensorRun& run, const TermRun* terms) {
       if constexpr (kGradients) sum[e] = total;
       if constexpr (kAmsgrad) sum_x[e] = largest;
     }
-    theta[e] = moved<kDecoupled>(at, u, d, k);
+    theta[e] = moved<kDecoupled>(at, adam_step<kShortened>(u, d, w), k);
   }
 }
 
@@ -207,10 +209,11 @@ void tile(const TensorRun& run, const TermRun& term, const TilePass& pass) {
   }
 }
 
-template <bool kSummed, bool kAmsgrad, bool kDecoupled>
+template <bool kSummed, bool kAmsgrad, bool kDecoupled, bool kShortened>
 void move(const TensorRun& run, const float* d, const float* u) {
   const GroupElements k = run.group;
   const Coefficients shared = run.shared;
+  const float w = run.w;
   float* const theta = run.theta;
   const float* const sum = run.sum;
   const float* const sum_x = run.sum_x;
@@ -218,7 +221,7 @@ void move(const TensorRun& run, const float* d, const float* u) {
   for (std::uint64_t e = 0; e < run.count; ++e) {
     const float step = kSummed ? step_part(sum[e], shared.c) : u[e];
     const float bound = kSummed && kAmsgrad ? denominator(sum_x[e], shared.b, k) : d[e];
-    theta[e] = moved<kDecoupled>(theta[e], step, bound, k);
+    theta[e] = moved<kDecoupled>(theta[e], adam_step<kShortened>(step, bound, w), k);
   }
 }
 
@@ -244,7 +247,7 @@ MomentsLoop pick_moments(const bool* flags) {
 
 template <std::uint32_t kTerms, bool... kFlags>
 FusedLoop pick_fused(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 5) {
+  if constexpr (sizeof...(kFlags) == 6) {
     return fused<kTerms, kFlags...>;
   } else {
     return *flags ? pick_fused<kTerms, kFlags..., true>(flags + 1) : pick_fused<kTerms, kFlags..., false>(flags + 1);
@@ -262,7 +265,7 @@ TileLoop pick_tile(const bool* flags) {
 
 template <bool... kFlags>
 MoveLoop pick_move(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 3) {
+  if constexpr (sizeof...(kFlags) == 4) {
     return move<kFlags...>;
   } else {
     return *flags ? pick_move<kFlags..., true>(flags + 1) : pick_move<kFlags..., false>(flags + 1);
@@ -275,7 +278,7 @@ MomentsLoop find_moments(LoopForm form) {
 }
 
 FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
-  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.decoupled};
+  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.decoupled, form.shortened};
   switch (terms) {
     case 1:
       return pick_fused<1>(flags);
@@ -292,7 +295,7 @@ TileLoop find_tile(bool with_gradient, LoopForm form) {
 }
 
 MoveLoop find_move(LoopForm form) {
-  const bool flags[] = {form.summed, form.amsgrad, form.decoupled};
+  const bool flags[] = {form.summed, form.amsgrad, form.decoupled, form.shortened};
   return pick_move<>(flags);
 }
 

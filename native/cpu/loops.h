@@ -19,6 +19,7 @@ struct LoopForm {
   bool amsgrad;
   bool coupled;    // λ·θ in ĝ
   bool decoupled;  // d·θ in the step
+  bool shortened;  // W other than 1
 };
 
 /// One term's part of a run of elements of one tensor.
@@ -38,6 +39,7 @@ struct TensorRun {
   float* sum_x;         // the shared x; null unless summed with amsgrad
   Coefficients shared;  // c and b of T
   GroupElements group;
+  float w;  // W
 };
 
 /// The moments of one term alone, for accumulate. `opens`: no other term took part before, so M decays first. The

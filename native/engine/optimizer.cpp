@@ -56,7 +56,11 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
   tables_.summed = options.form.summed;
   tables_.amsgrad = options.form.amsgrad;
+  tables_.non_finite = options.form.non_finite;
+  tables_.anchor = options.anchor;
+  tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
+  tables_.balance = options.balance;
 }
 
 void Optimizer::place_values() {

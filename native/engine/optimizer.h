@@ -16,7 +16,10 @@ struct OptimizerOptions {
   std::uint32_t terms = 1;
   std::uint32_t groups = 1;
   StateForm form;
-  double initial_norm = 0;  // c of `initialNorm: c`; 0 = "first"
+  Anchor anchor = Anchor::kFirst;
+  std::uint32_t anchor_term = 0;  // of Anchor::kTerm
+  double balance = 1;             // p of step 4
+  double initial_norm = 0;        // c of `initialNorm: c`; 0 = "first"
 };
 
 /// A parameter group's options, as given.
@@ -73,7 +76,7 @@ class Optimizer {
 
   /// A whole step. `gradients`: a row per term.
   void step(AddressTable& gradients, double gradient_scale, Stream stream = nullptr);
-  /// One term's part of a step; update() ends it.
+  /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: terms that came before have moved.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
   /// Sets the gradients of all terms to 0.

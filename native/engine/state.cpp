@@ -39,8 +39,11 @@ T* at(const Memory& memory, std::size_t place) {
   return reinterpret_cast<T*>(memory.data() + place);
 }
 
-// Null where there is no such plane.
-float* plane_at(const Memory& memory, std::size_t place) { return place == 0 ? nullptr : at<float>(memory, place); }
+// Null where the form has no such piece.
+template <class T>
+T* at_if_any(const Memory& memory, std::size_t place) {
+  return place == 0 ? nullptr : at<T>(memory, place);
+}
 
 std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 
@@ -51,7 +54,7 @@ void start_clocks(Device& device, Clock* clocks, std::size_t count) {
 
 }  // namespace
 
-// The records come first: then no plane starts at offset 0.
+// What every form has comes first: then nothing else starts at offset 0.
 TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal) {
   constexpr std::size_t kPlanes = 3;
   // The shared planes are the first two that a loop walks beside these.
@@ -61,6 +64,10 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
   partial = places.take(slots_of(layout) * sizeof(double));
+  if (form.non_finite == NonFinite::kSkipStep) {
+    former_balance = places.take(layout.layer_count() * sizeof(Balance));
+    former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+  }
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);
   v = places.take_plane(layout.plane_elements(), first + 1);
   if (form.amsgrad && !form.summed) x = places.take_plane(layout.plane_elements(), first + 2);
@@ -70,11 +77,15 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
 SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
   step = places.take(sizeof(std::uint64_t));
-  tickets = places.take((layout.layer_count() + 1) * sizeof(unsigned long long));
+  tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
+  if (form.mean) shortenings = places.take(layout.tensor_count() * sizeof(Shortening));
   if (form.summed) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
     opener = places.take(layout.tensor_count() * sizeof(std::uint32_t));
+    if (form.non_finite == NonFinite::kSkipStep) {
+      former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+    }
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
   }
@@ -90,14 +101,14 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   // Clocks that never advanced hold step 0, which must not look like the open one.
   const std::uint64_t first_step = 1;
   device.write(shared_.step, &first_step, sizeof first_step, nullptr);
-  if (form.summed) {
-    shared_.clocks = at<Clock>(memory, places.clocks);
-    shared_.coefficients = at<Coefficients>(memory, places.coefficients);
-    shared_.opener = at<std::uint32_t>(memory, places.opener);
-    shared_.m = plane_at(memory, places.m);
-    shared_.x = plane_at(memory, places.x);
-    start_clocks(device, shared_.clocks, layout.tensor_count());
-  }
+  shared_.clocks = at_if_any<Clock>(memory, places.clocks);
+  shared_.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
+  shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);
+  shared_.opener = at_if_any<std::uint32_t>(memory, places.opener);
+  shared_.shortenings = at_if_any<Shortening>(memory, places.shortenings);
+  shared_.m = at_if_any<float>(memory, places.m);
+  shared_.x = at_if_any<float>(memory, places.x);
+  if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count());
   for (std::size_t term = 0; term < terms; ++term) add_term(device, layout, form);
 }
 
@@ -110,9 +121,11 @@ void State::add_term(Device& device, const Layout& layout, StateForm form) {
   term.clocks = at<Clock>(memory, places.clocks);
   term.coefficients = at<Coefficients>(memory, places.coefficients);
   term.partial = at<double>(memory, places.partial);
-  term.m = plane_at(memory, places.m);
-  term.v = plane_at(memory, places.v);
-  term.x = plane_at(memory, places.x);
+  term.former_balance = at_if_any<Balance>(memory, places.former_balance);
+  term.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
+  term.m = at_if_any<float>(memory, places.m);
+  term.v = at_if_any<float>(memory, places.v);
+  term.x = at_if_any<float>(memory, places.x);
   start_clocks(device, term.clocks, layout.tensor_count());
   terms_.push_back(term);
 }

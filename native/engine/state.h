@@ -13,13 +13,16 @@ namespace mtadam {
 struct StateForm {
   bool summed = false;   // one first moment M for all terms
   bool amsgrad = false;  // x beside v (with `summed`, one x for all terms)
+  bool mean = false;     // the step is the mean of the terms' steps
+  NonFinite non_finite = NonFinite::kSkipTerm;
 };
 
-/// Where the pieces of one term lie in its allocation, in bytes. Offsets of planes that the form does not need
-/// are 0; no plane starts there.
+/// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
+/// are 0; no such piece starts there.
 struct TermPlaces {
   TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
   std::size_t balance, clocks, coefficients, partial;
+  std::size_t former_balance = 0, former_clocks = 0;
   std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;
 };
@@ -28,7 +31,7 @@ struct TermPlaces {
 struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
   std::size_t step, tickets;
-  std::size_t clocks = 0, coefficients = 0, opener = 0;
+  std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, shortenings = 0;
   std::size_t m = 0, x = 0;
   std::size_t bytes;
 };

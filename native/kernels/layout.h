@@ -16,6 +16,16 @@ constexpr std::uint32_t kLayerLanes = 128;
 /// Norms at or below this neither anchor nor are scaled (docs/algorithm.md, steps 3 and 4).
 constexpr double kNormFloor = 1e-10;
 
+/// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
+enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
+
+/// What a norm that is not finite does.
+enum class NonFinite : std::uint32_t {
+  kSkipTerm,   // the term counts as absent in that layer for this step
+  kSkipStep,   // nothing moves anywhere; only where all terms come in one call
+  kPropagate,  // nothing else than any other norm
+};
+
 /// One parameter tensor.
 struct Tensor {
   std::uint64_t length;  // elements
@@ -86,7 +96,15 @@ struct Balance {
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
 
-/// The state of one loss term. Planes that the options do not need are null.
+/// W of `stepScale: "mean"` in one tensor, while the terms of a step come.
+struct Shortening {
+  double sum;          // Σw over the terms that took part so far, in the order in which they came
+  double max;          // the largest of these weights
+  std::uint64_t step;  // the step that they took part in, as in Clock
+  float w;             // W: Σw / max w, 1 where all weights are 0
+};
+
+/// The state of one loss term. Planes and records that the options do not need are null.
 struct Term {
   float* m;
   float* v;
@@ -95,6 +113,9 @@ struct Term {
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
   double* partial;             // sums of squares per chunk, by slot
+  // As they were before the step: what a step is taken back to, with NonFinite::kSkipStep.
+  Balance* former_balance;
+  Clock* former_clocks;
 };
 
 /// The state that the terms share.
@@ -103,9 +124,11 @@ struct Shared {
   float* x;                     // x, when they are and amsgrad is on
   Clock* clocks;                // T per tensor, when they are
   Coefficients* coefficients;   // of T (c and b)
+  Clock* former_clocks;         // as in Term
   std::uint32_t* opener;        // the term that was the first to take part in a tensor's open step: it decays M
+  Shortening* shortenings;      // per tensor, where the step is the mean of the terms' steps; else null
   std::uint64_t* step;          // the number of the open step; update advances it
-  unsigned long long* tickets;  // per layer, then one more: parts of a launch that are done; 0 between launches
+  unsigned long long* tickets;  // per layer, then two more: parts of a launch that are done; 0 between launches
 };
 
 /// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are the device's.
@@ -131,7 +154,11 @@ struct Tables {
   std::uint32_t empty_layer_count;
   bool summed;
   bool amsgrad;
-  double initial_norm;  // c of `initialNorm: c`; 0 stands for "first"
+  NonFinite non_finite;
+  Anchor anchor;
+  std::uint32_t anchor_term;  // of Anchor::kTerm
+  double initial_norm;        // c of `initialNorm: c`; 0 stands for "first"
+  double balance;             // p of step 4
 };
 
 /// One call's gradients: of the terms first .. first + count, addresses[term − first][tensor], null = absent.

@@ -47,11 +47,19 @@ MTADAM_INLINE float denominator(float v, float b, const GroupElements& k) { retu
 /// c·m, one term's part of the sum U in step 7. U starts as the first part, not as zero: −0 stays −0.
 MTADAM_INLINE float step_part(float m, float c) { return c * m; }
 
-/// θ after step 7: U is the sum of c·m over the terms, D the largest denominator.
+/// q, what step 7 moves θ by before decay: U is the sum of c·m over the terms, D the largest denominator. To divide by
+/// W = 1 would change no bit: it is a compile-time choice to save the division.
+template <bool kShortened>
+MTADAM_INLINE float adam_step(float u, float d, float w) {
+  const float q = u / d;
+  if constexpr (kShortened) return q / w;
+  return q;
+}
+
+/// θ after step 7.
 template <bool kDecoupled>
-MTADAM_INLINE float moved(float theta, float u, float d, const GroupElements& k) {
-  float q = u / d;
-  if constexpr (kDecoupled) q = k.decoupled * theta + q;
+MTADAM_INLINE float moved(float theta, float q, const GroupElements& k) {
+  if constexpr (kDecoupled) return theta - (k.decoupled * theta + q);
   return theta - q;
 }
 

@@ -128,20 +128,52 @@ __device__ inline double layer_sum(const double* partial, std::uint64_t slots) {
   return lanes[threadIdx.x];
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block.
-__device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block. False, in thread 0, where a norm
+/// is a reason to take the step back.
+__device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
+  bool good = true;
   // All norms before the first scale: the anchor may be any term.
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present(tables, call, term, layer)) continue;
     const double sum = layer_sum(tables.terms[term].partial + layer.slot, layer.slots);
-    if (threadIdx.x == 0) record_norm(tables, term, layer_index, sum);
+    if (threadIdx.x == 0) good &= record_norm(tables, term, layer_index, sum);
   }
   if (threadIdx.x == 0) scale_layer(tables, call, layer_index);
   __syncthreads();
   for (std::uint32_t k = threadIdx.x; k < layer.members; k += kNormThreads) {
     begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
   }
+  return good;
+}
+
+/// Takes back what has begun in all layers, by one block.
+__device__ inline void take_back(const Tables& tables) {
+  for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) take_back_layer(tables, k);
+  for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) take_back_tensor(tables, k);
+}
+
+/// begin_layer; with NonFinite::kSkipStep, the block that ends the last layer takes the step back if there is a reason
+/// in any.
+__device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const bool good = begin_layer(tables, call, layer_index);
+  if (tables.non_finite != NonFinite::kSkipStep) return;
+  MTADAM_SHARED(int, back, 1);
+  __syncthreads();  // all threads' clocks are written
+  if (threadIdx.x == 0) {
+    // One counter for both: how many layers are done, and above these 32 bits, how many of them are no good.
+    constexpr unsigned long long kBad = 1ull << 32;
+    unsigned long long* const ticket = tables.shared.tickets + tables.layer_count + 1;
+    const unsigned long long counted = good ? 1 : kBad + 1;
+    __threadfence();
+    const unsigned long long done = atomicAdd(ticket, counted) + counted;
+    __threadfence();
+    const bool last = done % kBad == tables.layer_count;
+    if (last) *ticket = 0;
+    back[0] = last && done > kBad;
+  }
+  __syncthreads();
+  if (back[0] != 0) take_back(tables);
 }
 
 /// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counted the last

@@ -4,6 +4,7 @@
 
 #include "kernels/layout.h"
 #include "kernels/portable.h"
+#include "kernels/powers.h"
 
 // The arithmetic of one (term, layer) and of one (term, tensor): docs/algorithm.md, steps 1 to 4, the clocks of step 6,
 // and "Scalars". In double, once per step; results for the elements are rounded to float32 once.
@@ -34,38 +35,66 @@ MTADAM_INLINE double moving_norm(const Balance& balance, double r, double beta3,
   return beta3 * n + (1 - beta3) * r;
 }
 
-/// Steps 1 and 2 for one term present in one layer, from the sum of its squares. A norm that is not finite
-/// changes nothing but its count: the term then counts as absent in this layer.
-MTADAM_INLINE void record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
+/// Steps 1 and 2 for one term present in one layer, from the sum of its squares. Unless it is to propagate, a norm that
+/// is not finite changes nothing but its count: the term then counts as absent in this layer. False where it is a
+/// reason to take the whole step back.
+MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
                                double sum_of_squares) {
-  Balance& balance = tables.terms[term].balance[layer_index];
+  const Term& state = tables.terms[term];
+  Balance& balance = state.balance[layer_index];
   balance.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
-  if (!std::isfinite(balance.r)) {
+  if (tables.non_finite != NonFinite::kPropagate && !std::isfinite(balance.r)) {
     balance.skipped += 1;
-    return;
+    return tables.non_finite != NonFinite::kSkipStep;
   }
+  if (tables.non_finite == NonFinite::kSkipStep) state.former_balance[layer_index] = balance;
   // One β₃ per layer: groups that disagree inside a layer are refused before a step gets here.
   const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
   balance.n = moving_norm(balance, balance.r, tables.groups[any.group].beta3, tables.initial_norm);
   balance.step = *tables.shared.step;
   balance.occurred = 1;
+  return true;
 }
 
-/// n_a, step 3: the norm of the first term, in order, that has occurred in the layer and is above the floor; 0
-/// where there is none (then no term is above the floor, and step 4 needs no anchor).
+/// Whether a term's norm may anchor a layer. One that is absent now can: it has the n of its last step.
+MTADAM_INLINE bool can_anchor(const Balance& balance) { return balance.occurred != 0 && balance.n > kNormFloor; }
+
+/// n_a, step 3; 0 where no term can anchor the layer (then none is above the floor, and step 4 needs no anchor).
 MTADAM_INLINE double anchor_norm(const Tables& tables, std::uint32_t layer_index) {
+  if (tables.anchor == Anchor::kTerm) {
+    const Balance& named = tables.terms[tables.anchor_term].balance[layer_index];
+    if (can_anchor(named)) return named.n;
+  }
+  double largest = 0, logarithms = 0;
+  std::uint32_t count = 0;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Balance& balance = tables.terms[term].balance[layer_index];
-    if (balance.occurred != 0 && balance.n > kNormFloor) return balance.n;
+    if (!can_anchor(balance)) continue;
+    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return balance.n;
+    if (balance.n > largest) largest = balance.n;
+    if (tables.anchor == Anchor::kMean) logarithms += portable_log2(balance.n);
+    count += 1;
   }
-  return 0;
+  if (tables.anchor == Anchor::kMax || count == 0) return largest;
+  return portable_exp2(logarithms / count);
+}
+
+/// qᵖ of step 4.
+MTADAM_INLINE double balanced_quotient(double q, double p) {
+  if (p == 1) return q;
+  if (p == 0) return 1;
+  if (p == 0.5) return std::sqrt(q);
+  return portable_exp2(p * portable_log2(q));
 }
 
 /// s, step 4.
-MTADAM_INLINE double balancing_scale(double weight, double anchor, double n) {
+MTADAM_INLINE double balancing_scale(double weight, double anchor, double n, double p) {
   if (weight == 0) return 0;
-  return n > kNormFloor ? weight * (anchor / n) : 1;
+  return n > kNormFloor ? weight * balanced_quotient(anchor / n, p) : 1;
 }
+
+/// b of the terms' and the shared clock.
+MTADAM_INLINE float second_correction(const Clock& clock) { return static_cast<float>(std::sqrt(1 - clock.p2)); }
 
 /// t, P₁ and P₂ after one more step (step 6), and c and b, which follow from them.
 MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& group, std::uint64_t step) {
@@ -74,7 +103,16 @@ MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& g
   clock.p2 *= group.beta2;
   clock.step = step;
   out.c = static_cast<float>(group.lr / (1 - clock.p1));
-  out.b = static_cast<float>(std::sqrt(1 - clock.p2));
+  out.b = second_correction(clock);
+}
+
+/// W after one more term of a step. Terms that came earlier keep the weights they came with.
+MTADAM_INLINE void add_weight(Shortening& shortening, double weight, std::uint64_t step) {
+  const bool first = shortening.step != step;
+  shortening.sum = first ? weight : shortening.sum + weight;
+  shortening.max = first || weight > shortening.max ? weight : shortening.max;
+  shortening.step = step;
+  shortening.w = shortening.max == 0 ? 1.0f : static_cast<float>(shortening.sum / shortening.max);
 }
 
 /// Step 4 for the terms of the call that take part in a layer. All their norms are recorded: the anchor may be any.
@@ -83,22 +121,29 @@ MTADAM_INLINE void scale_layer(const Tables& tables, const Call& call, std::uint
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     Balance& balance = tables.terms[term].balance[layer_index];
     if (balance.step != *tables.shared.step) continue;
-    balance.s = balancing_scale(tables.weights[term], anchor, balance.n);
+    balance.s = balancing_scale(tables.weights[term], anchor, balance.n, tables.balance);
   }
 }
 
-/// f, c and b of one term that takes part in a tensor's step, and the tensor's own clock T where first moments are
-/// summed.
+/// f, c and b of one term that takes part in a tensor's step, the tensor's own clock T where first moments are summed,
+/// and W where the step is the mean.
 MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index, double s) {
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   const std::uint64_t step = *tables.shared.step;
   Coefficients& out = state.coefficients[tensor_index];
   out.f = static_cast<float>(group.sign * s / *tables.gradient_scale);
-  advance_clock(state.clocks[tensor_index], out, group, step);
+  const bool may_go_back = tables.non_finite == NonFinite::kSkipStep;
+  Clock& clock = state.clocks[tensor_index];
+  if (may_go_back) state.former_clocks[tensor_index] = clock;
+  advance_clock(clock, out, group, step);
+  if (tables.shared.shortenings != nullptr) {
+    add_weight(tables.shared.shortenings[tensor_index], tables.weights[term], step);
+  }
   if (!tables.summed) return;
   Clock& shared = tables.shared.clocks[tensor_index];
   if (takes_part(shared, step)) return;
+  if (may_go_back) tables.shared.former_clocks[tensor_index] = shared;
   advance_clock(shared, tables.shared.coefficients[tensor_index], group, step);
   tables.shared.opener[tensor_index] = term;
 }
@@ -113,6 +158,39 @@ MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uin
       begin_term(tables, term, tensor_index, balance.s);
     }
   }
+}
+
+// ---- Taking a step back, with NonFinite::kSkipStep: whatever began in the open step is as it was before, so that
+// nobody takes part in it. r and the counts of what was skipped stay.
+
+MTADAM_INLINE void take_back_layer(const Tables& tables, std::uint32_t layer_index) {
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    Balance& balance = tables.terms[term].balance[layer_index];
+    if (balance.step != *tables.shared.step) continue;
+    const Balance& former = tables.terms[term].former_balance[layer_index];
+    balance.n = former.n;
+    balance.s = former.s;
+    balance.step = former.step;
+    balance.occurred = former.occurred;
+  }
+}
+
+/// f and c are written anew whenever a term takes part; b may be read before (summed moments have it of absent terms).
+MTADAM_INLINE void take_back_clock(Clock& clock, const Clock& former, Coefficients& out) {
+  clock = former;
+  out.b = second_correction(clock);
+}
+
+MTADAM_INLINE void take_back_tensor(const Tables& tables, std::uint32_t tensor_index) {
+  const std::uint64_t step = *tables.shared.step;
+  const Shared& shared = tables.shared;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Term& state = tables.terms[term];
+    if (!takes_part(state.clocks[tensor_index], step)) continue;
+    take_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);
+  }
+  if (!tables.summed || !takes_part(shared.clocks[tensor_index], step)) return;
+  take_back_clock(shared.clocks[tensor_index], shared.former_clocks[tensor_index], shared.coefficients[tensor_index]);
 }
 
 }  // namespace mtadam

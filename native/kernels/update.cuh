@@ -91,6 +91,7 @@ struct Run {
   float* theta;
   float* sum;    // M
   float* sum_x;  // the shared x
+  float w;       // W; 1 where the step is the sum of the terms' steps
   Coefficients shared;
   GroupElements group;
 };
@@ -108,6 +109,7 @@ __device__ inline Run make_run(const Tables& tables, const Chunk& chunk) {
   run.theta = tables.parameters[chunk.tensor] + first;
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
+  run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[chunk.tensor].w;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
   run.group = tables.group_elements[tensor.group];
   run.head = short_of_boundary(run.theta);
@@ -216,7 +218,8 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
     const float u = Form::kSummed ? step_part(step.sum.e[j], run.shared.c) : step.u.e[j];
     const bool one_x = Form::kSummed && Form::kAmsgrad;
     const float d = one_x ? denominator(step.largest.e[j], run.shared.b, k) : step.d.e[j];
-    out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], u, d, k) : moved<false>(theta.e[j], u, d, k);
+    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
+    out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
   }
   if constexpr (Form::kSummed && Form::kGradients) store<kN>(run.sum + e, step.sum);
   if constexpr (Form::kSummed && Form::kAmsgrad) store<kN>(run.sum_x + e, step.largest);

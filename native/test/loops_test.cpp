@@ -25,15 +25,16 @@ constexpr std::uint32_t kMaxTerms = 5;
 
 std::vector<LoopForm> all_forms() {
   std::vector<LoopForm> forms;
-  for (unsigned bits = 0; bits < 16; ++bits) {
-    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0});
+  for (unsigned bits = 0; bits < 32; ++bits) {
+    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0});
   }
   return forms;
 }
 
 std::string name_of(LoopForm form) {
   return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
-         (form.coupled ? ", coupled decay" : "") + (form.decoupled ? ", decoupled decay" : "");
+         (form.coupled ? ", coupled decay" : "") + (form.decoupled ? ", decoupled decay" : "") +
+         (form.shortened ? ", shortened" : "");
 }
 
 std::vector<std::size_t> lengths() {
@@ -55,6 +56,7 @@ struct Values {
   std::vector<float> theta, sum, sum_x;
   Coefficients shared;
   GroupElements group;
+  float w;
   std::vector<TermValues> terms;
 
   std::size_t count() const { return theta.size(); }
@@ -127,6 +129,7 @@ Values random_values(Random& random, std::size_t count, std::uint32_t terms) {
   values.sum_x = fill_positive();
   values.shared = coefficients();
   values.group = {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0.01f, 1e-4f};
+  values.w = static_cast<float>(random.between(1, 5));
   for (std::uint32_t term = 0; term < terms; ++term) {
     values.terms.push_back(
         {fill(&Mixture::gradient), fill(&Mixture::first_moment), fill_positive(), fill_positive(), coefficients()});
@@ -173,7 +176,9 @@ void scalar_move(const LoopForm& form, Values& values, std::size_t e) {
     d = denominator(values.sum_x[e], values.shared.b, k);
   }
   const float theta = values.theta[e];
-  values.theta[e] = form.decoupled ? moved<true>(theta, u, d, k) : moved<false>(theta, u, d, k);
+  float q = u / d;
+  if (form.shortened) q = q / values.w;
+  values.theta[e] = form.decoupled ? moved<true>(theta, q, k) : moved<false>(theta, q, k);
 }
 
 void scalar_step(const LoopForm& form, Values& values) {
@@ -200,7 +205,7 @@ class Placed {
       arrays_.emplace_back(array, random.below(16));
       return arrays_.back().data();
     };
-    run_ = {count_, place(values.theta), nullptr, nullptr, values.shared, values.group};
+    run_ = {count_, place(values.theta), nullptr, nullptr, values.shared, values.group, values.w};
     run_.sum = place(values.sum);
     run_.sum_x = place(values.sum_x);
     for (const TermValues& term : values.terms) {
@@ -408,7 +413,7 @@ TEST(Loops, AddElementByElement) {
 TEST(Loops, AreTestedOnResultsThatMostlyAreNumbers) {
   Random random(15);
   Values values = random_values(random, 4096, 3);
-  scalar_step({false, true, true, true}, values);
+  scalar_step({false, true, true, true, true}, values);
   std::size_t numbers = 0, flushed_or_subnormal = 0;
   for (std::size_t e = 0; e < values.count(); ++e) {
     numbers += std::isfinite(values.theta[e]) ? 1 : 0;

@@ -78,19 +78,26 @@ TEST(Moments, CorrectTheRootAndThenAddEpsilon) {
 
 TEST(Moments, DecayTheParameterInsideTheStep) {
   const GroupElements k = elements();
-  EXPECT_EQ((moved<false>(8, 3, 2, k)), 6.5f);
-  EXPECT_EQ((moved<true>(8, 3, 2, k)), 5.5f);
+  EXPECT_EQ((moved<false>(8, 1.5f, k)), 6.5f);
+  EXPECT_EQ((moved<true>(8, 1.5f, k)), 5.5f);
   // 1 − 2⁻²⁵ is a tie and rounds back to 1. So weak a decay, added to the step, tips it; as a factor 1 − d it
   // would be 1 in float32 and do nothing.
   GroupElements weak = elements();
   weak.decoupled = 1e-9f;
-  EXPECT_EQ((moved<false>(1, 0x1p-25f, 1, weak)), 1.0f);
-  EXPECT_EQ((moved<true>(1, 0x1p-25f, 1, weak)), 1.0f - 0x1p-24f);
+  EXPECT_EQ((moved<false>(1, 0x1p-25f, weak)), 1.0f);
+  EXPECT_EQ((moved<true>(1, 0x1p-25f, weak)), 1.0f - 0x1p-24f);
 }
 
 TEST(Moments, KeepTheSignOfAZeroStep) {
   EXPECT_TRUE(same_bits(step_part(-0.0f, 2), -0.0f));
-  EXPECT_TRUE(same_bits(moved<false>(-0.0f, 0.0f, 1, elements()), -0.0f));
+  EXPECT_TRUE(same_bits(adam_step<true>(-0.0f, 2, 3), -0.0f));
+  EXPECT_TRUE(same_bits(moved<false>(-0.0f, 0.0f, elements()), -0.0f));
+}
+
+TEST(Moments, DivideTheStepByTheDenominatorAndThenByW) {
+  EXPECT_TRUE(same_bits(adam_step<false>(5.3f, 0.7f, 1.9f), 5.3f / 0.7f));
+  EXPECT_TRUE(same_bits(adam_step<true>(5.3f, 0.7f, 1.9f), 5.3f / 0.7f / 1.9f));
+  ASSERT_FALSE(same_bits(5.3f / 0.7f / 1.9f, 5.3f / (0.7f * 1.9f))) << "these values tell the orders apart";
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ using test::same_saved_state;
 using test::same_state;
 using test::Snapshot;
 using test::Training;
+using test::with_options_of_whole_steps;
 
 // Small enough for one thread.
 const std::vector<std::uint64_t> kSmall{5, 0, 300, 1, 4097, 0};
@@ -76,7 +77,8 @@ TEST(Optimizer, StepsAsAccumulatingAndUpdatingDoes) {
 TEST(Optimizer, GivesTheSameBitsInEveryInstructionSet) {
   Random random(22);
   for (int round = 0; round < 120; ++round) {
-    const Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12));
+    const Model model =
+        with_options_of_whole_steps(random, random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12)));
     SCOPED_TRACE(name_of(model, round));
     const std::vector<Gradients> steps = random_steps(random, model, 5);
     Training baseline(model, 1, "baseline");
@@ -386,6 +388,152 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
   }
 }
 
+// Whatever the way there: the state of a step that was taken back is that of one that never came, but for r and the
+// counts of what was not finite.
+TEST(Optimizer, TakesAStepBackInWhichANormIsNotFinite) {
+  Random random(34);
+  std::size_t taken_back = 0;
+  for (int round = 0; round < 200; ++round) {
+    const std::vector<std::uint64_t>& lengths = round % 20 == 0 ? kLarge : kSmall;
+    Model model = random_model(random, lengths, 1 + static_cast<std::uint32_t>(round % 6));
+    model = with_options_of_whole_steps(random, model);
+    model.options.form.non_finite = NonFinite::kSkipStep;
+    SCOPED_TRACE(name_of(model, round));
+    const unsigned threads = lengths == kLarge ? 3 : 1;
+    Training training(model, threads);
+    Training without(model, threads);
+    std::vector<std::vector<double>> skipped(model.options.terms, std::vector<double>(model.layer_count()));
+    for (const Gradients& gradients : random_steps(random, model, 8, {0.2, 0.2, 0.05, 0.08})) {
+      training.step(gradients);
+      bool good = true;
+      for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+        std::vector<bool> not_finite(model.layer_count());
+        for (std::size_t tensor = 0; tensor < lengths.size(); ++tensor) {
+          if (!gradients[term][tensor]) continue;
+          for (const float g : *gradients[term][tensor]) {
+            if (!std::isfinite(g)) not_finite[model.parameters[tensor].layer] = true;
+          }
+        }
+        for (std::size_t layer = 0; layer < not_finite.size(); ++layer) {
+          skipped[term][layer] += not_finite[layer] ? 1 : 0;
+          good = good && !not_finite[layer];
+        }
+      }
+      taken_back += good ? 0 : 1;
+      if (good) without.step(gradients);
+      ASSERT_TRUE(same_saved_state(without.snapshot(), training.snapshot()));
+      for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+        const std::vector<Balance> expected = without.optimizer().balances(term);
+        const std::vector<Balance> actual = training.optimizer().balances(term);
+        for (std::uint32_t layer = 0; layer < model.layer_count(); ++layer) {
+          ASSERT_TRUE(same_bits(expected[layer].s, actual[layer].s));
+          ASSERT_EQ(static_cast<double>(actual[layer].skipped), skipped[term][layer]);
+        }
+      }
+      const Snapshot before = training.snapshot();
+      training.optimizer().update();
+      ASSERT_TRUE(same_state(before, training.snapshot())) << "nothing is left to move by";
+    }
+  }
+  EXPECT_GT(taken_back, 300u);
+}
+
+TEST(Optimizer, LetsANormThatIsNotFinitePropagate) {
+  for (const float value : {std::nanf(""), HUGE_VALF}) {
+    Model model;
+    model.parameters = {{2, 0, 0}, {1, 1, 0}};
+    model.options.form.non_finite = NonFinite::kPropagate;
+    model.groups = {default_group()};
+    model.weights = {1};
+    model.theta = {{1, 2}, {3}};
+    Training training(model, 1);
+    training.step({{std::vector<float>{value, 1}, std::vector<float>{1}}});
+    const std::vector<Balance> balances = training.optimizer().balances(0);
+    EXPECT_FALSE(std::isfinite(balances[0].n));
+    EXPECT_EQ(balances[0].skipped, 0u);
+    EXPECT_EQ(balances[1].n, 1);
+    EXPECT_EQ(training.optimizer().clocks(0)[0].t, 1);
+    const std::vector<std::vector<float>> theta = training.theta();
+    EXPECT_TRUE(std::isnan(theta[0][0]));
+    EXPECT_LT(theta[1][0], 3);
+  }
+}
+
+TEST(Optimizer, PropagatesTheSameWhetherItStepsOrStreams) {
+  Random random(35);
+  for (int round = 0; round < 100; ++round) {
+    Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
+    model.options.form.non_finite = NonFinite::kPropagate;
+    SCOPED_TRACE(name_of(model, round));
+    const std::vector<Gradients> steps = random_steps(random, model, 4);
+    Training stepping(model, 1);
+    Training streaming(model, 1);
+    EXPECT_TRUE(same_state(by_steps(stepping, steps), by_streaming(streaming, steps)));
+  }
+}
+
+// ---- Other anchors, and the mean
+
+// Two terms of one element, with norms 1 and 2, given at once or one at a time: then the first is scaled before the
+// second's norm is known.
+TEST(Optimizer, AnchorsWhatComesOneAtATimeAtTheNormsKnownByThen) {
+  Model model;
+  model.parameters = {{1, 0, 0}};
+  model.options.terms = 2;
+  model.options.anchor = Anchor::kMax;
+  model.groups = {default_group()};
+  model.weights = {1, 1};
+  model.theta = {{0}};
+  const Gradients gradients{{std::vector<float>{1}}, {std::vector<float>{2}}};
+  Training stepping(model, 1);
+  stepping.step(gradients);
+  EXPECT_EQ(stepping.optimizer().balances(0)[0].s, 2);
+  EXPECT_EQ(stepping.optimizer().balances(1)[0].s, 1);
+  Training streaming(model, 1);
+  streaming.stream(gradients);
+  EXPECT_EQ(streaming.optimizer().balances(0)[0].s, 1);
+  EXPECT_EQ(streaming.optimizer().balances(1)[0].s, 1);
+}
+
+// Terms with gradients alike: the mean of their steps is one term's, the sum as many times that.
+TEST(Optimizer, TakesTheMeanOfTheTermsThatArePresent) {
+  Model model;
+  model.parameters = {{1, 0, 0}, {1, 1, 0}, {1, 2, 0}};
+  model.options.terms = 3;
+  model.options.form.mean = true;
+  model.groups = {default_group()};
+  model.weights = {2, 2, 2};
+  model.theta = {{0}, {0}, {0}};
+  const std::vector<float> g{0.5f};
+  Gradients gradients{{g, g, std::nullopt}, {g, std::nullopt, std::nullopt}, {g, std::nullopt, std::nullopt}};
+  Training mean(model, 1);
+  mean.step(gradients);
+  model.options.form.mean = false;
+  Training sum(model, 1);
+  sum.step(gradients);
+  EXPECT_NEAR(mean.theta()[0][0], -1e-3, 1e-9);
+  EXPECT_NEAR(sum.theta()[0][0], -3e-3, 1e-9);
+  EXPECT_TRUE(same_bits(mean.theta()[1], sum.theta()[1])) << "one term alone";
+  EXPECT_EQ(mean.theta()[2][0], 0);
+}
+
+TEST(Optimizer, TakesTheMeanWithTheWeightsThatTheTermsCameWith) {
+  Random random(36);
+  Model model = random_model(random, kSmall, 3);
+  model.options.form.mean = true;
+  model.weights = {1, 0.5, 4};
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training expected(model, 1);
+  expected.step(gradients);
+  // As accumulate does with weights of its own: the others' change while the term comes, and back.
+  Training streaming(model, 1);
+  streaming.stream(gradients, [&](std::uint32_t term) {
+    streaming.optimizer().set_weights(0, {7, 7, 7});
+    streaming.optimizer().set_weights(term, {model.weights[term]});
+  });
+  EXPECT_TRUE(same_state(expected.snapshot(), streaming.snapshot()));
+}
+
 // ---- Saving and restoring
 
 void copy_state(Training& from, Training& to, const Model& model) {
@@ -418,6 +566,8 @@ TEST(Optimizer, GoesOnFromARestoredStateAsIfItHadNeverStopped) {
   Random random(31);
   for (int round = 0; round < 120; ++round) {
     Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
+    const bool whole_steps = round % 3 == 0;
+    if (whole_steps) model = with_options_of_whole_steps(random, model);
     SCOPED_TRACE(name_of(model, round));
     // Many absences: a restored clock must also serve a term that does not come at once.
     const std::vector<Gradients> steps = random_steps(random, model, 6, {0.3, 0.2, 0.05, 0.05});
@@ -430,8 +580,11 @@ TEST(Optimizer, GoesOnFromARestoredStateAsIfItHadNeverStopped) {
     ASSERT_TRUE(same_saved_state(training.snapshot(), restored.snapshot()));
     for (std::size_t k = 3; k < steps.size(); ++k) {
       training.step(steps[k]);
-      if (round % 2 == 0) restored.step(steps[k]);
-      if (round % 2 == 1) restored.stream(steps[k]);
+      if (whole_steps || round % 2 == 0) {
+        restored.step(steps[k]);
+      } else {
+        restored.stream(steps[k]);
+      }
       ASSERT_TRUE(same_saved_state(training.snapshot(), restored.snapshot())) << "step " << k;
     }
   }

@@ -30,6 +30,7 @@ class Oracle {
   void set_groups(const std::vector<GroupOptions>& groups) { groups_ = groups; }
 
   void step(const Gradients& gradients) {
+    if (model_.options.form.non_finite == NonFinite::kSkipStep && count_not_finite(gradients)) return;
     std::vector<std::vector<bool>> present(terms_.size(), std::vector<bool>(theta_.size(), false));
     for (std::uint32_t layer = 0; layer < layers_; ++layer) take_norms(gradients, layer, present);
     for (std::uint32_t tensor = 0; tensor < theta_.size(); ++tensor) move(gradients, tensor, present);
@@ -63,6 +64,49 @@ class Oracle {
     std::vector<Moments> tensors;
   };
 
+  // Whether any gradient has an element that is not finite; counted per term and layer.
+  bool count_not_finite(const Gradients& gradients) {
+    bool found = false;
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      std::vector<bool> in_layer(layers_, false);
+      for (std::size_t p = 0; p < theta_.size(); ++p) {
+        if (!gradients[i][p]) continue;
+        for (const float g : *gradients[i][p]) {
+          if (!std::isfinite(g)) in_layer[model_.parameters[p].layer] = true;
+        }
+      }
+      for (std::uint32_t layer = 0; layer < layers_; ++layer) {
+        if (in_layer[layer]) terms_[i].norms[layer].skipped += 1;
+        found = found || in_layer[layer];
+      }
+    }
+    return found;
+  }
+
+  // Step 3.
+  double anchor_of(std::uint32_t layer) const {
+    std::vector<double> qualified;
+    for (const TermState& term : terms_) {
+      if (term.norms[layer].occurred && term.norms[layer].n > 1e-10) qualified.push_back(term.norms[layer].n);
+    }
+    if (qualified.empty()) return 0;
+    const Norm& named = terms_[model_.options.anchor_term].norms[layer];
+    switch (model_.options.anchor) {
+      case Anchor::kFirst:
+        break;
+      case Anchor::kMax:
+        return *std::max_element(qualified.begin(), qualified.end());
+      case Anchor::kMean: {
+        double product = 1;
+        for (const double n : qualified) product *= std::pow(n, 1.0 / static_cast<double>(qualified.size()));
+        return product;
+      }
+      case Anchor::kTerm:
+        if (named.occurred && named.n > 1e-10) return named.n;
+    }
+    return qualified[0];
+  }
+
   // Steps 1 to 4.
   void take_norms(const Gradients& gradients, std::uint32_t layer, std::vector<std::vector<bool>>& present) {
     std::vector<bool> in_layer(terms_.size(), false);
@@ -89,15 +133,11 @@ class Oracle {
       if (norm.occurred || initial != 0) norm.n = beta3 * norm.n + (1 - beta3) * r;
       norm.occurred = true;
     }
-    double anchor = 0;
-    for (std::size_t i = terms_.size(); i-- > 0;) {
-      const Norm& norm = terms_[i].norms[layer];
-      if (norm.occurred && norm.n > 1e-10) anchor = norm.n;
-    }
+    const double anchor = anchor_of(layer);
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (!in_layer[i]) continue;
       Norm& norm = terms_[i].norms[layer];
-      norm.s = norm.n > 1e-10 ? model_.weights[i] * anchor / norm.n : 1;
+      norm.s = norm.n > 1e-10 ? model_.weights[i] * std::pow(anchor / norm.n, model_.options.balance) : 1;
       if (model_.weights[i] == 0) norm.s = 0;
       for (std::size_t p = 0; p < theta_.size(); ++p) {
         present[i][p] = present[i][p] || (model_.parameters[p].layer == layer && gradients[i][p].has_value());
@@ -108,14 +148,18 @@ class Oracle {
   // Steps 5 to 7.
   void move(const Gradients& gradients, std::uint32_t p, const std::vector<std::vector<bool>>& present) {
     const GroupOptions& group = groups_[model_.parameters[p].group];
-    const auto [summed, amsgrad] = model_.options.form;
+    const bool summed = model_.options.form.summed, amsgrad = model_.options.form.amsgrad;
     bool any = false;
+    double weights = 0, largest_weight = 0;
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (!present[i][p]) continue;
       any = true;
+      weights += model_.weights[i];
+      largest_weight = std::max(largest_weight, model_.weights[i]);
       terms_[i].tensors[p].clock.advance(group);
     }
     if (!any) return;
+    const double w = model_.options.form.mean && largest_weight > 0 ? weights / largest_weight : 1;
     clocks_[p].advance(group);
     for (std::size_t e = 0; e < theta_[p].size(); ++e) {
       double& theta = theta_[p][e];
@@ -140,7 +184,7 @@ class Oracle {
       }
       if (summed) u = group.lr / (1 - clocks_[p].p1) * shared_[p].m[e];
       if (summed && amsgrad) d = std::sqrt(shared_[p].x[e]) / std::sqrt(1 - clocks_[p].p2) + group.eps;
-      theta -= u / d + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
+      theta -= u / d / w + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
     }
   }
 

@@ -21,12 +21,13 @@ using test::Random;
 using test::random_gradients;
 using test::random_model;
 using test::Training;
+using test::with_options_of_whole_steps;
 
 TEST(Oracle, AgreesWithStepsOfEveryKind) {
   Random random(41);
-  for (int round = 0; round < 240; ++round) {
+  for (int round = 0; round < 480; ++round) {
     const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 6);
-    const Model model = random_model(random, {30, 0, 1, 200, 65}, terms);
+    const Model model = with_options_of_whole_steps(random, random_model(random, {30, 0, 1, 200, 65}, terms));
     SCOPED_TRACE("round " + std::to_string(round) + ", " + std::to_string(terms) + " terms" +
                  (model.options.form.summed ? ", summed" : "") + (model.options.form.amsgrad ? ", amsgrad" : ""));
     Training training(model, 1);

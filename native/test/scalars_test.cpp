@@ -33,35 +33,118 @@ TEST(Scalars, GoOnFromANormOfZero) {
 }
 
 TEST(Scalars, BalanceWithTheQuotientFirst) {
-  EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7), 3 * (0.1 / 0.7)));
+  EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 1), 3 * (0.1 / 0.7)));
   ASSERT_FALSE(same_bits(3 * (0.1 / 0.7), (3 * 0.1) / 0.7)) << "these values tell the orders apart";
 }
 
 TEST(Scalars, LeaveATermAloneAtTheFloorOfItsNorm) {
   const double above = std::nextafter(kNormFloor, 1);
-  EXPECT_EQ(balancing_scale(7, 2, kNormFloor), 1) << "neither balanced nor weighted, as the reference";
-  EXPECT_EQ(balancing_scale(7, 2, above), 7 * (2 / above));
+  EXPECT_EQ(balancing_scale(7, 2, kNormFloor, 1), 1) << "neither balanced nor weighted, as the reference";
+  EXPECT_EQ(balancing_scale(7, 2, above, 1), 7 * (2 / above));
 }
 
 TEST(Scalars, SilenceATermOfWeightZeroEvenBelowTheFloor) {
-  EXPECT_EQ(balancing_scale(0, 2, 1), 0);
-  EXPECT_EQ(balancing_scale(0, 2, 0), 0);
+  EXPECT_EQ(balancing_scale(0, 2, 1, 1), 0);
+  EXPECT_EQ(balancing_scale(0, 2, 0, 1), 0);
 }
 
+TEST(Scalars, RaiseTheQuotientToThePowerOfBalance) {
+  test::Random random(45);
+  for (int k = 0; k < 100; ++k) {
+    const double anchor = random.between(0.1, 10), n = random.between(0.1, 10);
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 0), 3.0));
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 0.5), 3 * std::sqrt(anchor / n)));
+    EXPECT_TRUE(same_bits(balancing_scale(3, anchor, n, 1), 3 * (anchor / n)));
+  }
+  EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 0.3), 3 * portable_exp2(0.3 * portable_log2(0.1 / 0.7))));
+  EXPECT_NEAR(balancing_scale(3, 0.1, 0.7, 0.3), 3 * std::pow(0.1 / 0.7, 0.3), 1e-14);
+}
+
+TEST(Scalars, LeaveTheFloorAndAWeightOfZeroAsTheyAreWhateverTheBalance) {
+  for (const double p : {0.0, 0.3, 0.5}) {
+    EXPECT_EQ(balancing_scale(7, 2, kNormFloor, p), 1);
+    EXPECT_EQ(balancing_scale(0, 2, 1, p), 0);
+  }
+}
+
+// A layer with two terms that qualify, the second of them larger, behind one that has not occurred and one at the
+// floor.
+class AnchoredLayer {
+ public:
+  explicit AnchoredLayer(Anchor anchor, std::uint32_t anchor_term = 0) : terms_(norms.size(), Term{}) {
+    for (std::size_t k = 0; k < norms.size(); ++k) terms_[k].balance = &norms[k];
+    tables_.terms = terms_.data();
+    tables_.term_count = static_cast<std::uint32_t>(terms_.size());
+    tables_.anchor = anchor;
+    tables_.anchor_term = anchor_term;
+  }
+  double anchor() const { return anchor_norm(tables_, 0); }
+
+  std::vector<Balance> norms{
+      {9, 0, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 0, 1}, {4, 0, 0, 0, 0, 1}, {6, 0, 0, 0, 0, 1}, {5, 0, 0, 0, 0, 1}};
+
+ private:
+  std::vector<Term> terms_;
+  Tables tables_{};
+};
+
 TEST(Scalars, AnchorAtTheFirstTermThatHasOccurredAboveTheFloor) {
-  const std::vector<Balance> norms{
-      {9, 0, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 0, 1}, {4, 0, 0, 0, 0, 1}, {6, 0, 0, 0, 0, 1}};
-  std::vector<Balance> layer = norms;
-  std::vector<Term> terms(layer.size(), Term{});
-  for (std::size_t k = 0; k < layer.size(); ++k) terms[k].balance = &layer[k];
-  Tables tables{};
-  tables.terms = terms.data();
-  tables.term_count = static_cast<std::uint32_t>(terms.size());
-  EXPECT_EQ(anchor_norm(tables, 0), 4);
-  layer[1].n = std::nextafter(kNormFloor, 1);
-  EXPECT_EQ(anchor_norm(tables, 0), layer[1].n);
-  layer[0].occurred = 1;
-  EXPECT_EQ(anchor_norm(tables, 0), 9);
+  AnchoredLayer layer(Anchor::kFirst);
+  EXPECT_EQ(layer.anchor(), 4);
+  layer.norms[1].n = std::nextafter(kNormFloor, 1);
+  EXPECT_EQ(layer.anchor(), layer.norms[1].n);
+  layer.norms[0].occurred = 1;
+  EXPECT_EQ(layer.anchor(), 9);
+}
+
+TEST(Scalars, AnchorAtTheLargestNormOfThoseThatHaveOccurred) {
+  AnchoredLayer layer(Anchor::kMax);
+  EXPECT_EQ(layer.anchor(), 6);
+  layer.norms[0].occurred = 1;
+  EXPECT_EQ(layer.anchor(), 9);
+}
+
+TEST(Scalars, AnchorAtTheGeometricMeanOfTheNormsAboveTheFloor) {
+  AnchoredLayer layer(Anchor::kMean);
+  const double expected = portable_exp2((portable_log2(4) + portable_log2(6) + portable_log2(5)) / 3);
+  EXPECT_TRUE(same_bits(layer.anchor(), expected)) << "logarithms are added in the order of the terms";
+  EXPECT_NEAR(layer.anchor(), std::cbrt(4.0 * 6 * 5), 1e-14);
+}
+
+TEST(Scalars, AnchorAtTheTermOfThatNameWhileItQualifies) {
+  EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 3).anchor(), 6);
+  EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 0).anchor(), 4) << "it has not occurred: as the first";
+  EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 1).anchor(), 4) << "it is at the floor: as the first";
+}
+
+TEST(Scalars, HaveNoAnchorWhereNoTermIsAboveTheFloor) {
+  for (const Anchor anchor : {Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm}) {
+    AnchoredLayer layer(anchor, 2);
+    for (Balance& balance : layer.norms) balance.n = kNormFloor;
+    EXPECT_EQ(layer.anchor(), 0);
+  }
+}
+
+// These weights have a sum that depends on the order, and on the step before.
+TEST(Scalars, AddTheWeightsInTheOrderInWhichTheTermsCome) {
+  Shortening shortening{99, 99, 3, 99};
+  add_weight(shortening, 1e-17, 4);
+  EXPECT_EQ(shortening.w, 1) << "one term alone";
+  add_weight(shortening, 0.1, 4);
+  add_weight(shortening, 0.3, 4);
+  add_weight(shortening, 0.2, 4);
+  EXPECT_TRUE(same_bits(shortening.sum, 1e-17 + 0.1 + 0.3 + 0.2));
+  EXPECT_EQ(shortening.max, 0.3);
+  EXPECT_EQ(shortening.w, static_cast<float>((1e-17 + 0.1 + 0.3 + 0.2) / 0.3));
+  add_weight(shortening, 0.5, 5);
+  EXPECT_EQ(shortening.sum, 0.5) << "a new step";
+}
+
+TEST(Scalars, DoNotShortenAStepWhoseWeightsAreAllZero) {
+  Shortening shortening{};
+  add_weight(shortening, 0, 1);
+  add_weight(shortening, 0, 1);
+  EXPECT_EQ(shortening.w, 1);
 }
 
 TEST(Scalars, MultiplyTheBetasThatWereUsed) {

@@ -16,10 +16,19 @@ namespace {
 
 using test::CountingDevice;
 
-const std::vector<StateForm> kForms{{false, false}, {false, true}, {true, false}, {true, true}};
+std::vector<StateForm> all_forms() {
+  std::vector<StateForm> forms;
+  for (unsigned bits = 0; bits < 16; ++bits) {
+    const NonFinite non_finite = (bits & 8) != 0 ? NonFinite::kSkipStep : NonFinite::kSkipTerm;
+    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite});
+  }
+  return forms;
+}
+const std::vector<StateForm> kForms = all_forms();
 
 std::string name_of(StateForm form) {
-  return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "");
+  return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
+         (form.mean ? ", mean" : "") + (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "");
 }
 
 Layout some_layout() { return Layout({{5000, 0, 0}, {0, 1, 0}, {33, 0, 0}, {4096, 2, 0}}); }
@@ -48,7 +57,10 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
   std::vector<Piece> records;
   const Shared& shared = state.shared();
   collect(records, shared.step, 1);
+  collect(records, shared.tickets, layout.layer_count() + 2);
+  collect(records, shared.shortenings, layout.tensor_count());
   collect(records, shared.clocks, layout.tensor_count());
+  collect(records, shared.former_clocks, layout.tensor_count());
   collect(records, shared.coefficients, layout.tensor_count());
   collect(records, shared.opener, layout.tensor_count());
   for (const Term& term : state.terms()) {
@@ -56,11 +68,13 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
     collect(records, term.clocks, layout.tensor_count());
     collect(records, term.coefficients, layout.tensor_count());
     collect(records, term.partial, layout.chunks().size());
+    collect(records, term.former_balance, layout.layer_count());
+    collect(records, term.former_clocks, layout.tensor_count());
   }
   return records;
 }
 
-TEST(State, HasThePlanesThatItsFormCallsForAndNoOther) {
+TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
   CpuDevice device(1);
   const Layout layout = some_layout();
   for (const StateForm form : kForms) {
@@ -71,10 +85,14 @@ TEST(State, HasThePlanesThatItsFormCallsForAndNoOther) {
       EXPECT_EQ(term.m != nullptr, !form.summed);
       EXPECT_NE(term.v, nullptr);
       EXPECT_EQ(term.x != nullptr, form.amsgrad && !form.summed);
+      EXPECT_EQ(term.former_balance != nullptr, form.non_finite == NonFinite::kSkipStep);
+      EXPECT_EQ(term.former_clocks != nullptr, form.non_finite == NonFinite::kSkipStep);
     }
     EXPECT_EQ(state.shared().m != nullptr, form.summed);
     EXPECT_EQ(state.shared().x != nullptr, form.amsgrad && form.summed);
     EXPECT_EQ(state.shared().clocks != nullptr, form.summed);
+    EXPECT_EQ(state.shared().former_clocks != nullptr, form.summed && form.non_finite == NonFinite::kSkipStep);
+    EXPECT_EQ(state.shared().shortenings != nullptr, form.mean);
   }
 }
 

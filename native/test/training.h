@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -143,9 +144,11 @@ class Training {
   /// A step with the gradients that are in place.
   void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
-  /// Term after term.
-  void stream(const Gradients& gradients) {
+  /// Term after term, each after before(term).
+  void stream(
+      const Gradients& gradients, const std::function<void(std::uint32_t)>& before = [](std::uint32_t) {}) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      before(term);
       set_gradients(term, gradients);
       optimizer_->accumulate(table_, term, model_.gradient_scale);
     }
@@ -179,7 +182,7 @@ class Training {
 
   /// The planes that the form has, each with a term (0 for a shared one).
   std::vector<std::pair<Plane, std::uint32_t>> planes() const {
-    const auto [summed, amsgrad] = model_.options.form;
+    const bool summed = model_.options.form.summed, amsgrad = model_.options.form.amsgrad;
     std::vector<std::pair<Plane, std::uint32_t>> all;
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
       all.emplace_back(Plane::v, term);
@@ -213,12 +216,14 @@ class Training {
 
 inline GroupOptions default_group() { return {1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}; }
 
-/// Everything that may differ: tags, groups, forms, weights (0 among them), decays.
+/// Everything that may differ and leaves a step the same whether its terms come at once or one at a time: tags, groups,
+/// forms, weights (0 among them), decays.
 inline Model random_model(Random& random, const std::vector<std::uint64_t>& lengths, std::uint32_t terms) {
   Model model;
   model.options.terms = terms;
   model.options.groups = 2;
-  model.options.form = {random.chance(0.5), random.chance(0.4)};
+  model.options.form = {random.chance(0.5), random.chance(0.4), random.chance(0.3)};
+  model.options.balance = random.pick<double>({1, 1, 0.5, 0, 0.3});
   model.options.initial_norm = random.chance(0.3) ? 1 : 0;
   model.gradient_scale = random.chance(0.3) ? 128 : 1;
   std::uint32_t layers = 0;
@@ -238,6 +243,15 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   for (std::uint32_t term = 0; term < terms; ++term) {
     model.weights.push_back(random.chance(0.15) ? 0 : random.between(0.1, 3));
   }
+  return model;
+}
+
+/// The options that are for whole steps: another anchor looks at the norms of all terms, and a step is skipped as a
+/// whole.
+inline Model with_options_of_whole_steps(Random& random, Model model) {
+  model.options.anchor = random.pick<Anchor>({Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm});
+  model.options.anchor_term = static_cast<std::uint32_t>(random.below(model.options.terms));
+  if (random.chance(0.5)) model.options.form.non_finite = NonFinite::kSkipStep;
   return model;
 }
 

@@ -6,6 +6,7 @@ import {
   type StateDict,
 } from "../../lib";
 import type { Device } from "../../lib/device";
+import type { OracleOptions } from "./oracle";
 
 /** A model and what happens to it, as data: so that it can be run in every way that must give the same bits. */
 export interface Experiment {
@@ -20,9 +21,27 @@ export interface Experiment {
   readonly gradients: readonly (readonly (readonly (Float32Array | null)[])[])[];
 }
 
-/** The ways to take a step. All give the same bits. */
-export const WAYS = ["step", "accumulate", "stepEach", "prepared"] as const;
+/** The ways to take a step. Where the anchor is the first term, all give the same bits. */
+const WAYS = ["step", "accumulate", "stepEach", "prepared"] as const;
 export type Way = (typeof WAYS)[number];
+
+const comesAtOnce = (way: Way): boolean => way === "step" || way === "prepared";
+
+/** The ways that these options allow: a step can be skipped as a whole only where it comes as a whole. */
+export function waysOf({ nonFinite }: MTAdamOptions): Way[] {
+  return WAYS.filter((way) => nonFinite !== "skipStep" || comesAtOnce(way));
+}
+
+/** The plainest way with the bits of this one: another anchor is chosen by the norms known when a term comes. */
+export function plainestLike(way: Way, { anchor = "first" }: MTAdamOptions): "step" | "accumulate" {
+  return anchor === "first" || comesAtOnce(way) ? "step" : "accumulate";
+}
+
+/** The oracle's options by the library's names: terms are named by their number. */
+export function libraryOptions(options: Partial<OracleOptions> & { terms: number }): MTAdamOptions {
+  const { anchor, ...others } = options;
+  return { ...others, ...(anchor === undefined ? {} : { anchor: String(anchor) }) };
+}
 
 export interface RunOptions {
   readonly device: Device;
