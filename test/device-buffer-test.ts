@@ -4,7 +4,7 @@
 
 import fc from "fast-check";
 import { DeviceBuffer, MTAdam, MTAdamError, type DType, type HostArray } from "../lib";
-import { onCpu, testDevice } from "./support/device";
+import { onCpu, otherDevice, testDevice } from "./support/device";
 
 const device = testDevice();
 
@@ -293,7 +293,7 @@ describe("a buffer", () => {
 
 describe("parameters and gradients in buffers", () => {
   test("of another device are refused", async () => {
-    const other = testDevice({ threads: 1 });
+    const other = otherDevice();
     const [here, there] = [device.buffer(2), other.buffer(2)];
     const code = "ERR_MTADAM_INVALID_POINTER";
     expect(await codeOf(() => new MTAdam([here, there], { terms: 1 }))).toBe(code);

@@ -10,8 +10,7 @@ declare global {
 /** Where a CUDA thread is a fiber of the host, large models take minutes. */
 export const isSlow = testDeviceKind === "executor";
 
-/** How many CUDA devices there are: the executor has two. */
-const cudaDevices = testDeviceKind === "cuda" ? describeDevices().cuda.devices.length : 2;
+const cudaDevices = describeDevices().cuda.devices.length;
 
 /**
  * The device that the suite runs on. Tests that ask for nothing else make all their memory with its `buffer()`.
@@ -29,10 +28,12 @@ export function testDevice(options?: CpuDeviceOptions): Device {
   }
 }
 
-/** Another device of the same kind, where there is one. */
+/** Another device, whose memory is not the first one's. */
 export function otherDevice(): Device {
-  if (cudaDevices < 2) return testDevice();
-  return testDeviceKind === "executor" ? openExecutor(1) : openDevice("cuda:1");
+  if (testDeviceKind === "executor") return openExecutor(1);
+  return testDeviceKind === "cuda" && cudaDevices > 1
+    ? openDevice("cuda:1")
+    : openDevice("cpu", { threads: 1 });
 }
 
 type Body = () => void;

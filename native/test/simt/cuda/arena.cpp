@@ -78,6 +78,15 @@ Allocation* Arena::allocate(std::size_t bytes, int device) {
 }
 
 void Arena::free(Allocation& allocation) {
+  const Range range = end(allocation);
+  quarantine_.push_back(range);
+  quarantined_ += range.bytes;
+  recycle();
+}
+
+void Arena::retire(Allocation& allocation) { drop_pages(end(allocation)); }
+
+Arena::Range Arena::end(Allocation& allocation) {
   const Unwatched unwatched;
   allocation.live = false;
   live_bytes_ -= allocation.bytes;
@@ -86,10 +95,7 @@ void Arena::free(Allocation& allocation) {
   unpoison(allocation.data, allocation.bytes);
   std::memset(allocation.data, kUnset, allocation.bytes);
   poison(allocation.data, allocation.bytes);
-  const std::size_t bytes = whole(allocation.bytes);
-  quarantine_.push_back({static_cast<std::size_t>(allocation.data - kRedZone - base_), bytes});
-  quarantined_ += bytes;
-  recycle();
+  return {static_cast<std::size_t>(allocation.data - kRedZone - base_), whole(allocation.bytes)};
 }
 
 bool Arena::live(const void* address, std::size_t bytes) const {
@@ -138,10 +144,14 @@ void Arena::recycle() {
   }
 }
 
-void Arena::give_back(Range range) {
+void Arena::drop_pages(Range range) {
   const std::size_t first_page = round_up(range.begin, kPage);
   const std::size_t last_page = (range.begin + range.bytes) / kPage * kPage;
   if (last_page > first_page) madvise(base_ + first_page, last_page - first_page, MADV_DONTNEED);
+}
+
+void Arena::give_back(Range range) {
+  drop_pages(range);
   auto after = free_.lower_bound(range.begin);
   if (after != free_.end() && range.begin + range.bytes == after->first) {
     range.bytes += after->second;

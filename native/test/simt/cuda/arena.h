@@ -44,6 +44,8 @@ class Arena {
   /// Null when there are no addresses left. The memory must be shown.
   Allocation* allocate(std::size_t bytes, int device);
   void free(Allocation& allocation);
+  /// Frees it, and never hands its addresses out again: whoever still has them may free them much later.
+  void retire(Allocation& allocation);
 
   bool contains(const void* address) const {
     return reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(base_) < kAddresses;
@@ -74,7 +76,9 @@ class Arena {
   };
 
   Range take(std::size_t bytes);
+  Range end(Allocation& allocation);
   void recycle();
+  void drop_pages(Range range);
   void give_back(Range range);
 
   char* base_;

@@ -113,11 +113,11 @@ void Runtime::reset_device(int index) {
   }
   std::erase_if(closing, [&](const auto& stream) { return stream->device == index; });
   fresh.memory.show();
-  while (!fresh.memory.live_allocations().empty()) fresh.memory.free(*fresh.memory.live_allocations().back());
+  while (!fresh.memory.live_allocations().empty()) fresh.memory.retire(*fresh.memory.live_allocations().back());
   fresh.memory.hide();
   if (pinned) {
     for (Allocation* allocation : std::vector(pinned->live_allocations())) {
-      if (allocation->device == index) pinned->free(*allocation);
+      if (allocation->device == index) pinned->retire(*allocation);
     }
   }
   fresh.legacy = std::make_shared<Stream>();
