@@ -94,15 +94,28 @@ function check(name, file) {
   return failures;
 }
 
-function main() {
+/**
+ * @returns {{ passed: number, failed: number, skipped: number } | undefined} source files; undefined where there is no
+ * nvcc
+ */
+function cudaGates() {
   if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
     console.log("cuda-gates: not run, since there is no nvcc here");
-    return;
+    return undefined;
   }
   console.log(`cuda-gates: ${ARCHITECTURES.map((sm) => `sm_${sm}`).join(", ")}`);
-  const failures = Object.entries(FILES).flatMap(([name, file]) => check(name, file));
-  for (const failure of failures) console.error(`✗ ${failure}`);
-  process.exitCode = failures.length === 0 ? 0 : 1;
+  const result = { passed: 0, failed: 0, skipped: 0 };
+  for (const [name, file] of Object.entries(FILES)) {
+    const failures = check(name, file);
+    for (const failure of failures) console.error(`✗ ${failure}`);
+    result[failures.length === 0 ? "passed" : "failed"] += 1;
+  }
+  return result;
 }
 
-main();
+module.exports = { cudaGates };
+
+if (require.main === module) {
+  const result = cudaGates();
+  process.exitCode = result === undefined || result.failed === 0 ? 0 : 1;
+}

@@ -1,14 +1,15 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm test: sets up what is missing, then runs the native tests and the TypeScript suite, the latter once per kind of
-// device, and prints what they did.
+// npm test: sets up what is missing, then runs the native tests, the static gates of the CUDA kernels where there is a
+// CUDA compiler, and the TypeScript suite once per kind of device, and prints what they did.
 //   npm test -- test/golden-test.ts …   arguments go to jest, which then runs alone
 
 const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("./setup");
+const { cudaGates } = require("./cuda-gates");
 const { nativeTests, summarise } = require("./native-tests");
 
 /** Runs the TypeScript suite on one kind of device: a project of jest.config.js. */
@@ -46,6 +47,8 @@ function main() {
   if (args.length === 0) {
     setup.googleTest();
     Object.assign(suites, nativeTests());
+    const gates = cudaGates();
+    if (gates !== undefined) suites["CUDA kernels, compiled"] = gates;
   }
   suites["TypeScript, CPU"] = jest("cpu", args);
   if (setup.executor()) suites["TypeScript, executor"] = jest("executor", args);
