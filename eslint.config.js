@@ -40,5 +40,9 @@ module.exports = tseslint.config(
       },
     },
   },
+  {
+    files: ["**/*.mjs"],
+    languageOptions: { globals: { process: "readonly", console: "readonly", AbortController: "readonly" } },
+  },
   prettier,
 );
