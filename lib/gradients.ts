@@ -183,31 +183,30 @@ function checkNamed(subject: string, value: unknown, key: string): Record<string
 /** What only this package has, so that nobody else constructs the class below. */
 export const preparedKey = Symbol("PreparedGradients");
 
+/** What prepared gradients ask of the optimizer that made them. */
+export interface PreparedOwner {
+  readonly optimizer: object;
+  /** Whether it still has the terms and parameters that it had then. */
+  isCurrent(): boolean;
+  resolve(term: unknown, parameter: unknown): [term: number, parameter: number];
+  zero(table: GradientTable): void;
+}
+
 /**
  * Gradients at addresses that stay: made once by `optimizer.prepare()`, then given to `optimizer.step()` in place of
- * gradients, without a look at each of them.
+ * gradients, without a look at each of them. They hold until terms or parameters are added or removed.
  */
 export class PreparedGradients {
   readonly #table: GradientTable;
-  readonly #owner: object;
-  readonly #resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number];
-  readonly #zero: (table: GradientTable) => void;
+  readonly #owner: PreparedOwner;
 
   /** @internal `optimizer.prepare()` makes these. */
-  constructor(
-    key: symbol,
-    table: GradientTable,
-    owner: object,
-    resolve: (term: unknown, parameter: unknown) => [term: number, parameter: number],
-    zero: (table: GradientTable) => void,
-  ) {
+  constructor(key: symbol, table: GradientTable, owner: PreparedOwner) {
     if (key !== preparedKey) {
       throw new MTAdamError("OPTION", "Prepared gradients must be made by `optimizer.prepare()`.");
     }
     this.#table = table;
     this.#owner = owner;
-    this.#resolve = resolve;
-    this.#zero = zero;
   }
 
   /**
@@ -215,21 +214,29 @@ export class PreparedGradients {
    *
    * @param term its index or name
    * @param parameter its index or name
-   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH, INVALID_POINTER, DISPOSED
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH, HOST_POINTER, INVALID_POINTER, STATE, DISPOSED
    */
   set(term: number | string, parameter: number | string, gradient: Gradient): void {
-    this.#table.set(...this.#resolve(term, parameter), gradient);
+    this.#current().set(...this.#owner.resolve(term, parameter), gradient);
   }
 
-  /** Sets every element of every gradient to 0. @throws MTAdamError LENGTH, BUSY, DISPOSED */
+  /** Sets every element of every gradient to 0. @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA */
   zero(): void {
-    this.#zero(this.#table);
+    this.#owner.zero(this.#current());
+  }
+
+  #current(): GradientTable {
+    if (this.#owner.isCurrent()) return this.#table;
+    throw new MTAdamError(
+      "STATE",
+      "`prepare` must be called again: the optimizer has got other terms or parameters since.",
+    );
   }
 
   /** @internal The table, if `value` is one of this class. */
-  static table(value: unknown, owner: object): GradientTable | undefined {
+  static table(value: unknown, optimizer: object): GradientTable | undefined {
     if (typeof value !== "object" || value === null || !(#table in value)) return undefined;
-    if (value.#owner === owner) return value.#table;
+    if (value.#owner.optimizer === optimizer) return value.#current();
     throw new MTAdamError(
       "OPTION",
       "`gradients` must be prepared by the same optimizer; got those of another.",

@@ -24,6 +24,7 @@ import {
 import {
   checkGradientScale,
   checkKeys,
+  checkNewTerm,
   checkOptions,
   checkWeights,
   learningRate,
@@ -38,8 +39,10 @@ import {
 import {
   checkLayerBetas,
   flattenParameters,
+  withGroup,
   type FlatParameters,
   type Parameter,
+  type ParameterGroup,
   type Parameters,
 } from "./parameters";
 import { checkStream, type StreamLike } from "./stream";
@@ -88,12 +91,13 @@ export type TermCallbacks =
  * optimizer.step({ content: [weightGrad0, biasGrad0], style: [weightGrad1, biasGrad1] });
  */
 export class MTAdam {
-  readonly #flat: FlatParameters;
-  readonly #indices: ReadonlyMap<string, number>;
-  readonly #options: CheckedOptions;
-  readonly #groups: readonly ParamGroup[];
-  readonly #table: GradientTable;
-  readonly #values: Float64Array;
+  #flat: FlatParameters;
+  #indices: ReadonlyMap<string, number>;
+  #options: CheckedOptions;
+  #groups: readonly ParamGroup[];
+  /** Of the gradients of one call; made when one needs it. */
+  #table: GradientTable | undefined;
+  #values: Float64Array;
   readonly #stream: NativeStream;
   #native: NativeOptimizer | undefined;
   #weights: readonly number[];
@@ -103,6 +107,8 @@ export class MTAdam {
   #isOpen = false;
   /** The weights when the open step began. */
   #weightsOfStep: readonly number[] = [];
+  /** Another one whenever terms or parameters come or go: what was made for those of before is of no more use. */
+  #era = {};
   /** The call that has not ended: it waits for a promise, or runs code of the user's to read its arguments. */
   #busy: string | undefined;
 
@@ -123,13 +129,7 @@ export class MTAdam {
       flat.groups.map((group, index) => paramGroup(group, index, flat.parameters)),
     );
     this.#values = new Float64Array(valuesLength(checked.terms.length, flat.groups.length));
-    this.#native = this.#makeNative();
-    try {
-      this.#table = this.#makeTable();
-    } catch (error) {
-      this.dispose(); // rather than when it is collected
-      throw error;
-    }
+    this.#native = this.#makeNative(flat);
   }
 
   /** The bytes that the state of such an optimizer takes on its device, parameters and gradients not included. */
@@ -182,6 +182,86 @@ export class MTAdam {
   set lr(lr: number | LearningRate) {
     const checked = recheckGroup({ ...this.#groups[0]!, lr }).lr;
     for (const group of this.#groups) group.lr = checked;
+  }
+
+  /**
+   * A term more, after the others, with the weight 1: it has not occurred yet. Prepared gradients and captured steps of
+   * before have to be made again.
+   *
+   * @throws MTAdamError OPTION, STATE while a step is open, BUSY, DISPOSED, OUT_OF_MEMORY
+   */
+  addTerm(name: string): void {
+    const engine = this.#checkIdle("addTerm");
+    const terms = [...this.terms, checkNewTerm(name, this.terms)];
+    fromNative(() => {
+      engine.addTerm();
+    });
+    this.#setTerms(terms, [...this.#weights, 1]);
+  }
+
+  /**
+   * Ends a term and frees its state; those after it move up. Where first moments are summed, what it has added to the
+   * sum fades with it. Otherwise as {@link addTerm}.
+   *
+   * @param term its name or index; not the anchor, and not the only one
+   * @throws MTAdamError TERM, OPTION, STATE while a step is open, BUSY, DISPOSED
+   */
+  removeTerm(term: string | number): void {
+    const engine = this.#checkIdle("removeTerm");
+    const index = this.#checkTerm(term);
+    const name = this.terms[index]!;
+    if (name === this.#options.anchor) throw mustBe("OPTION", "term", "not be the anchor", name);
+    if (this.terms.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
+    fromNative(() => {
+      engine.removeTerm(index);
+    });
+    this.#setTerms(
+      this.terms.filter((_, other) => other !== index),
+      this.#weights.filter((_, other) => other !== index),
+    );
+  }
+
+  #setTerms(terms: readonly string[], weights: readonly number[]): void {
+    this.#options = { ...this.#options, terms: Object.freeze(terms) };
+    this.#weights = Object.freeze(weights);
+    this.#changed();
+  }
+
+  /** Terms or parameters have come or gone. */
+  #changed(): void {
+    this.#era = {};
+    this.#table = undefined;
+    this.#values = new Float64Array(valuesLength(this.terms.length, this.#groups.length));
+  }
+
+  /**
+   * Parameters more, after the others, which keep their state. It is copied once, by way of the host, so this is not for
+   * every step. What was counted as skipped starts anew. Prepared gradients and captured steps of before have to be made
+   * again.
+   *
+   * @param group options that are left out are those given to the constructor
+   * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing is changed then
+   */
+  addParamGroup(group: ParameterGroup): void {
+    const before = this.#checkIdle("addParamGroup");
+    const flat = this.#reading("addParamGroup", () => withGroup(this.#flat, group, this.#options.group));
+    const added = flat.groups.length - 1;
+    const groups = Object.freeze([...this.#groups, paramGroup(flat.groups[added]!, added, flat.parameters)]);
+    const state = saveState(this.#stateOwner(this.#alive()));
+    const engine = this.#makeNative(flat);
+    try {
+      const owner = { ...this.#stateOwner(engine), parameters: flat.parameters, layers: flat.layers, groups };
+      loadState(owner, state, false)();
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
+    this.#native = engine;
+    before.dispose();
+    this.#flat = flat;
+    this.#groups = groups;
+    this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
+    this.#changed();
   }
 
   /**
@@ -274,16 +354,18 @@ export class MTAdam {
     this.#checkUsable();
     const table = this.#makeTable();
     this.#reading("prepare", () => table.assign(gradients));
-    const resolve = (term: unknown, parameter: unknown): [term: number, parameter: number] => [
-      this.#checkTerm(term),
-      this.#checkParameter(parameter),
-    ];
-    return new PreparedGradients(preparedKey, table, this, resolve, (own) => {
-      const engine = this.#checkUsable();
-      own.recheckAll();
-      fromNative(() => {
-        engine.zero(own.native, this.#stream);
-      });
+    const era = this.#era;
+    return new PreparedGradients(preparedKey, table, {
+      optimizer: this,
+      isCurrent: () => era === this.#era,
+      resolve: (term, parameter) => [this.#checkTerm(term), this.#checkParameter(parameter)],
+      zero: (own) => {
+        const engine = this.#checkUsable();
+        own.recheckAll();
+        fromNative(() => {
+          engine.zero(own.native, this.#stream);
+        });
+      },
     });
   }
 
@@ -309,8 +391,15 @@ export class MTAdam {
     table.recheckAll();
     const gradients = table.snapshot();
     const step = fromNative(() => new (addonOf(this.device).CapturedStep)(engine, table.native, stream));
+    const era = this.#era;
     return new CapturedStep(capturedKey, step, (own, given) => {
       this.#checkIdle("replay");
+      if (era !== this.#era) {
+        throw new MTAdamError(
+          "STATE",
+          "`captureStep` must be called again: the optimizer has got other terms or parameters since.",
+        );
+      }
       const { call, groups } = this.#reading("replay", () => ({
         call: this.#checkCall(checkKeys<ReplayOptions>("options", given, ["weights", "gradientScale"])),
         groups: this.#resolveGroups(),
@@ -427,7 +516,7 @@ export class MTAdam {
   #readTerm(term: number, gradients: unknown, call: CallValues): CallValues & { groups: GroupValues[] } {
     this.#checkNew(term);
     const groups = this.#isOpen ? [] : this.#resolveGroups();
-    this.#table.assignTerm(term, gradients);
+    this.#gradients.assignTerm(term, gradients);
     return { ...call, groups };
   }
 
@@ -437,10 +526,10 @@ export class MTAdam {
   ): void {
     const engine = this.#alive();
     this.#recheckParameters();
-    this.#table.recheck(term, 1);
+    this.#gradients.recheck(term, 1);
     packValues(this.#values, gradientScale, weights, groups);
     fromNative(() => {
-      engine.accumulate(this.#table.native, this.#values, stream, term, !this.#isOpen);
+      engine.accumulate(this.#gradients.native, this.#values, stream, term, !this.#isOpen);
     });
     if (!this.#isOpen) this.#weightsOfStep = this.#weights;
     this.#isOpen = true;
@@ -457,15 +546,15 @@ export class MTAdam {
     this.#iterations += 1;
   }
 
-  #makeNative(): NativeOptimizer {
-    const { device, parameters } = this.#flat;
+  #makeNative(flat: FlatParameters): NativeOptimizer {
+    const { device, parameters } = flat;
     const sources = parameters.map(({ source }) => nativeSource(source));
     try {
       return fromNative(
         () =>
           new (addonOf(device).Optimizer)(
             nativeDevice(device),
-            nativeShape(this.#flat, this.#options),
+            nativeShape(flat, this.#options),
             sources,
             this.#stream,
           ),
@@ -488,6 +577,11 @@ export class MTAdam {
     }
   }
 
+  /** The one table of calls that are given gradients. */
+  get #gradients(): GradientTable {
+    return (this.#table ??= this.#makeTable());
+  }
+
   #makeTable(): GradientTable {
     const target: GradientTarget = {
       device: this.device,
@@ -505,8 +599,8 @@ export class MTAdam {
   #tableOf(gradients: Gradients | PreparedGradients): GradientTable {
     const prepared = PreparedGradients.table(gradients, this);
     if (prepared !== undefined) return prepared;
-    this.#table.assign(gradients);
-    return this.#table;
+    this.#gradients.assign(gradients);
+    return this.#gradients;
   }
 
   #stateOwner(engine: NativeOptimizer): StateOwner {

@@ -61,6 +61,9 @@ export interface NativeOptimizer {
     opens: boolean,
   ): void;
   update(stream: NativeStream): void;
+  /** After the others. Gradients and captured steps made before are of no more use; so with removeTerm. */
+  addTerm(): void;
+  removeTerm(term: number): void;
   /** Every gradient becomes 0. */
   zero(gradients: NativeGradients, stream: NativeStream): void;
   /** target[k] += source[k]. */

@@ -233,13 +233,19 @@ function checkTerms(value: unknown): readonly string[] {
     throw mustBe("OPTION", "terms", `be a whole number from 1 to ${MAX_TERMS} or a list of names`, value);
   }
   const seen = new Set<string>();
-  for (const name of value) {
-    if (typeof name !== "string" || name === "" || ANCHORS.includes(name) || seen.has(name)) {
-      throw mustBe("OPTION", "terms", "be unique names, none of them empty, first, max or mean", name);
-    }
-    seen.add(name);
-  }
+  for (const name of value) seen.add(checkTermName("terms", name, seen));
   return [...seen];
+}
+
+function checkTermName(subject: string, name: unknown, others: ReadonlySet<string>): string {
+  if (typeof name === "string" && name !== "" && !ANCHORS.includes(name) && !others.has(name)) return name;
+  throw mustBe("OPTION", subject, "be unique, and not empty, first, max or mean", name);
+}
+
+/** The name of a term to add. @throws MTAdamError OPTION */
+export function checkNewTerm(name: unknown, terms: readonly string[]): string {
+  if (terms.length >= MAX_TERMS) throw mustBe("OPTION", "terms", `be ${MAX_TERMS} at most`, terms.length + 1);
+  return checkTermName("name", name, new Set(terms));
 }
 
 /**

@@ -43,6 +43,7 @@ export interface Parameter {
   readonly source: Source;
   readonly length: number;
   readonly shape: readonly number[];
+  readonly tag: string | undefined;
   readonly layer: number;
   readonly group: number;
 }
@@ -56,21 +57,40 @@ export interface FlatParameters {
   readonly groups: readonly GroupOptions[];
 }
 
-type Described = Omit<Parameter, "source" | "layer"> & { data: unknown; tag: string | undefined };
+type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 
-/** @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, DISPOSED */
+/** @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED */
 export function flattenParameters(
   value: unknown,
   defaults: GroupOptions,
   device: Device | undefined,
 ): FlatParameters {
   const { described, groups } = readGroups(value, defaults);
+  return flatten(described, groups, device);
+}
+
+/** The same parameters and one more group of them. @throws MTAdamError as {@link flattenParameters} */
+export function withGroup(flat: FlatParameters, group: unknown, defaults: GroupOptions): FlatParameters {
+  if (!isGroup(group)) throw mustBe("OPTION", "group", "be an object with `parameters`", group);
+  const { described, groups } = readGroups([group], defaults, flat.parameters.length, flat.groups.length);
+  const before = flat.parameters.map(({ source, ...parameter }): Described => ({
+    ...parameter,
+    data: source,
+  }));
+  return flatten([...before, ...described], [...flat.groups, ...groups], flat.device);
+}
+
+function flatten(
+  described: readonly Described[],
+  groups: readonly GroupOptions[],
+  device: Device | undefined,
+): FlatParameters {
   checkNames(described);
   const where = device === undefined ? deviceOf(described) : checkDevice(device);
   const numbers = new Map<string, number>();
-  const parameters = described.map(({ data, tag = "", ...parameter }): Parameter => {
+  const parameters = described.map(({ data, ...parameter }): Parameter => {
     const source = checkSource(parameter.name, data, parameter.length, where, "write");
-    const layerName = tag || parameter.name;
+    const layerName = parameter.tag ?? parameter.name;
     const layer = numbers.get(layerName) ?? numbers.size;
     numbers.set(layerName, layer);
     return { ...parameter, source, layer };
@@ -83,6 +103,8 @@ export function flattenParameters(
 function readGroups(
   value: unknown,
   defaults: GroupOptions,
+  firstParameter = 0,
+  firstGroup = 0,
 ): { described: Described[]; groups: GroupOptions[] } {
   if (!isArray(value) || value.length === 0) {
     throw mustBe("OPTION", "parameters", "be a list of at least one parameter or group", value);
@@ -104,7 +126,9 @@ function readGroups(
       ...GROUP_KEYS,
     ]);
     if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
-    for (const parameter of parameters) described.push(describe(parameter, described.length, groups.length));
+    for (const parameter of parameters) {
+      described.push(describe(parameter, firstParameter + described.length, firstGroup + groups.length));
+    }
     groups.push(checkGroup(options, defaults));
   }
   if (!inGroups) groups.push(defaults);

@@ -1,7 +1,6 @@
 #include "addon/captured_step.h"
 
 #include "addon/arguments.h"
-#include "addon/gradients.h"
 #include "addon/optimizer.h"
 
 namespace mtadam::addon {
@@ -16,10 +15,10 @@ CapturedStep::CapturedStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ca
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
   optimizer_ = &unwrap<Optimizer>(info[0]);
   owner_ = Napi::Persistent(info[0].As<Napi::Object>());
-  const Gradients& gradients = unwrap<Gradients>(info[1]);
+  const AddressTable& gradients = optimizer_->table(info[1]);
   mtadam::Optimizer& engine = optimizer_->get();
   const Stream stream = stream_of(info[2], engine.device());
-  guarded(info.Env(), [&] { recorded_ = engine.record(gradients.table(), stream); });
+  guarded(info.Env(), [&] { recorded_ = engine.record(gradients, stream); });
 }
 
 // (values)

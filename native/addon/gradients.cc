@@ -25,7 +25,7 @@ Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
   const std::uint32_t term = index(info[0]);
   const std::uint32_t parameter = index(info[1]);
   const mtadam::Optimizer& engine = optimizer_->get();
-  if (term >= engine.options().terms || parameter >= engine.layout().tensor_count()) {
+  if (term >= table_->rows() || parameter >= engine.layout().tensor_count()) {
     throw coded_error(info.Env(), "OPTION", "An index is out of range.");
   }
   if (info[2].IsNull()) {

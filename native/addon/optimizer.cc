@@ -84,6 +84,7 @@ Napi::Function Optimizer::define(Napi::Env env) {
       env, "Optimizer",
       {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
        InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::add>("add"),
+       InstanceMethod<&Optimizer::add_term>("addTerm"), InstanceMethod<&Optimizer::remove_term>("removeTerm"),
        InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
        InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
        InstanceMethod<&Optimizer::read_balances>("readBalances"),
@@ -125,11 +126,9 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
       error.Set("parameters", parameters);
       throw error;
     }
-    const std::size_t bytes = State::bytes(layout, shape.options.form, shape.options.terms);
     optimizer_ = std::make_unique<mtadam::Optimizer>(device_, std::move(layout), shape.options, std::move(table));
-    bytes_ = static_cast<std::int64_t>(bytes);
   });
-  Napi::MemoryManagement::AdjustExternalMemory(env, bytes_);
+  account();
 }
 
 // The error has the parameter's index as `parameter`.
@@ -174,6 +173,13 @@ std::uint32_t Optimizer::tensor(const Napi::Value& value) const {
   return number;
 }
 
+// Made before a term was added or removed, it would have rows for other terms, too few of them perhaps.
+AddressTable& Optimizer::table(const Napi::Value& gradients) const {
+  AddressTable& table = unwrap<Gradients>(gradients).table();
+  if (table.rows() == get().options().terms && table.columns() == get().layout().tensor_count()) return table;
+  throw coded_error(gradients.Env(), "STATE", "`prepare` must be called again: terms have come or gone since.");
+}
+
 Optimizer::Call Optimizer::begin(const Napi::Value& values) {
   mtadam::Optimizer& engine = get();
   return {engine, elements<double>(values, values_count(engine.options()))};
@@ -188,11 +194,11 @@ void Optimizer::set_options(const Call& call) {
 // (gradients, values, stream)
 void Optimizer::step(const Napi::CallbackInfo& info) {
   const Call call = begin(info[1]);
-  Gradients& gradients = unwrap<Gradients>(info[0]);
+  AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[2], *device_);
   guarded(info.Env(), [&] {
     set_options(call);
-    call.engine.step(gradients.table(), call.values[0], stream);
+    call.engine.step(gradients, call.values[0], stream);
   });
 }
 
@@ -200,14 +206,14 @@ void Optimizer::step(const Napi::CallbackInfo& info) {
 // of it.
 void Optimizer::accumulate(const Napi::CallbackInfo& info) {
   const Call call = begin(info[1]);
-  Gradients& gradients = unwrap<Gradients>(info[0]);
+  AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[2], *device_);
   const std::uint32_t number = term(info[3]);
   const bool opens = info[4].ToBoolean();
   guarded(info.Env(), [&] {
     if (opens) call.engine.set_groups(groups_of(call.values, call.engine.options()));
     call.engine.set_weights(number, {call.values[1 + number]});
-    call.engine.accumulate(gradients.table(), number, call.values[0], stream);
+    call.engine.accumulate(gradients, number, call.values[0], stream);
   });
 }
 
@@ -226,11 +232,32 @@ void Optimizer::replay(const RecordedStep& recorded, const Napi::Value& values) 
   });
 }
 
+void Optimizer::add_term(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().add_term(); });
+  account();
+}
+
+// (term)
+void Optimizer::remove_term(const Napi::CallbackInfo& info) {
+  const std::uint32_t number = term(info[0]);
+  if (get().options().terms == 1) throw coded_error(info.Env(), "OPTION", "One term must stay.");
+  guarded(info.Env(), [&] { get().remove_term(number); });
+  account();
+}
+
+// Tells the garbage collector what the optimizer holds now.
+void Optimizer::account() {
+  const OptimizerOptions& options = get().options();
+  const auto bytes = static_cast<std::int64_t>(State::bytes(get().layout(), options.form, options.terms));
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), bytes - bytes_);
+  bytes_ = bytes;
+}
+
 // (gradients, stream)
 void Optimizer::zero(const Napi::CallbackInfo& info) {
-  Gradients& gradients = unwrap<Gradients>(info[0]);
+  AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[1], *device_);
-  guarded(info.Env(), [&] { get().zero(gradients.table(), stream); });
+  guarded(info.Env(), [&] { get().zero(gradients, stream); });
 }
 
 // (target, source, count): target += source.

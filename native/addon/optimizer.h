@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "addon/ranges.h"
+#include "engine/address_table.h"
 #include "engine/optimizer.h"
 
 namespace mtadam::addon {
@@ -28,6 +29,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   const ParameterRanges& ranges() const { return ranges_; }
   /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the device vouches for an address that a gradient lies at.
   void check_gradient(const std::byte* begin, std::size_t bytes);
+  /// A table of gradients for the terms that there are now, else throws (STATE).
+  AddressTable& table(const Napi::Value& gradients) const;
   /// A whole step, with `values` as step() takes them.
   void replay(const RecordedStep& recorded, const Napi::Value& values);
 
@@ -44,6 +47,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void accumulate(const Napi::CallbackInfo& info);
   void update(const Napi::CallbackInfo& info);
   void add(const Napi::CallbackInfo& info);
+  void add_term(const Napi::CallbackInfo& info);
+  void remove_term(const Napi::CallbackInfo& info);
   void zero(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
@@ -57,6 +62,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   std::uint32_t term(const Napi::Value& value) const;
   std::uint32_t tensor(const Napi::Value& value) const;
   void check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes);
+  void account();
   void release();
 
   std::shared_ptr<mtadam::Device> device_;

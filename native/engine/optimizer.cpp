@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/errors.h"
 #include "engine/float_environment.h"
 
 namespace mtadam {
@@ -44,15 +45,13 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.layers = upload(*device_, memory_, layout_.layers());
   tables_.members = upload(*device_, memory_, layout_.members());
   tables_.parameters = parameters_->on_device(0, 1, nullptr);
-  tables_.terms = upload(*device_, memory_, state_.terms());
   tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
-  place_values();
+  place_terms(state_.terms());
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
   tables_.chunk_count = layout_.chunks().size();
   tables_.tensor_count = layout_.tensor_count();
   tables_.layer_count = layout_.layer_count();
-  tables_.term_count = options.terms;
   tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
   tables_.summed = options.form.summed;
   tables_.amsgrad = options.form.amsgrad;
@@ -63,18 +62,52 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.balance = options.balance;
 }
 
-void Optimizer::place_values() {
-  places_.weights = sizeof(double);
-  places_.groups = places_.weights + options_.terms * sizeof(double);
-  places_.group_elements = places_.groups + options_.groups * sizeof(Group);
-  values_.resize(places_.group_elements + options_.groups * sizeof(GroupElements));
-  values_memory_ = device_->allocate(values_.size());
+// What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
+void Optimizer::place_terms(const std::vector<Term>& terms) {
+  decltype(places_) places{};
+  places.weights = sizeof(double);
+  places.groups = places.weights + terms.size() * sizeof(double);
+  places.group_elements = places.groups + options_.groups * sizeof(Group);
+  std::vector<std::byte> values(places.group_elements + options_.groups * sizeof(GroupElements));
+  std::unique_ptr<Memory> values_memory = device_->allocate(values.size());
+  std::unique_ptr<Memory> terms_memory = device_->allocate(terms.size() * sizeof(Term));
+  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), nullptr);
+
+  options_.terms = static_cast<std::uint32_t>(terms.size());
+  places_ = places;
+  values_ = std::move(values);
+  values_changed_ = true;
+  values_memory_ = std::move(values_memory);
+  terms_memory_ = std::move(terms_memory);
   const std::byte* const start = values_memory_->data();
   tables_.gradient_scale = reinterpret_cast<const double*>(start);
   tables_.weights = reinterpret_cast<const double*>(start + places_.weights);
   tables_.groups = reinterpret_cast<const Group*>(start + places_.groups);
   tables_.group_elements = reinterpret_cast<const GroupElements*>(start + places_.group_elements);
+  tables_.terms = reinterpret_cast<const Term*>(terms_memory_->data());
+  tables_.term_count = options_.terms;
+  tables_made_ += 1;
   set_weights(0, std::vector<double>(options_.terms, 1.0));
+}
+
+void Optimizer::add_term() {
+  continue_on(nullptr);
+  state_.add_term(*device_, layout_, options_.form);
+  try {
+    place_terms(state_.terms());
+  } catch (...) {
+    state_.remove_term(options_.terms);
+    throw;
+  }
+}
+
+void Optimizer::remove_term(std::uint32_t term) {
+  continue_on(nullptr);
+  std::vector<Term> left = state_.terms();
+  left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
+  place_terms(left);
+  state_.remove_term(term);
+  if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
 }
 
 template <class T>
@@ -170,11 +203,14 @@ std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, S
     device_->norms(tables_, all, on);
     device_->update(tables_, all, on);
   });
-  return std::make_unique<RecordedStep>(std::move(own), std::move(recording));
+  return std::make_unique<RecordedStep>(std::move(own), std::move(recording), tables_made_);
 }
 
 // The options go ahead of the recording, which reads them where they always are.
 void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
+  if (step.tables() != tables_made_) {
+    throw Error("STATE", "`captureStep` must be called again: terms have come or gone since.");
+  }
   const Stream stream = step.recording().stream();
   continue_on(stream);
   send_values(gradient_scale, stream);

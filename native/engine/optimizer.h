@@ -48,11 +48,14 @@ enum class Plane { m, v, x };
 /// recorded it, which must outlive it.
 class RecordedStep {
  public:
-  RecordedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Recording> recording)
-      : gradients_(std::move(gradients)), recording_(std::move(recording)) {}
+  RecordedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Recording> recording, std::uint64_t tables)
+      : tables_(tables), gradients_(std::move(gradients)), recording_(std::move(recording)) {}
   Recording& recording() const { return *recording_; }
+  /// Which of the optimizer's tables it reads.
+  std::uint64_t tables() const { return tables_; }
 
  private:
+  std::uint64_t tables_;
   std::unique_ptr<AddressTable> gradients_;
   std::unique_ptr<Recording> recording_;
 };
@@ -79,13 +82,20 @@ class Optimizer {
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: terms that came before have moved.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
+  /// A term more, after the others, that has not occurred yet. Not while a step is open; tables of gradients and
+  /// recorded steps of before are of no more use.
+  void add_term();
+  /// Frees a term's state; those after it move up. There is another, and it is not the anchor. As add_term() otherwise.
+  /// Where first moments are summed, M keeps what the term has added to it.
+  void remove_term(std::uint32_t term);
+
   /// Sets the gradients of all terms to 0.
   void zero(AddressTable& gradients, Stream stream = nullptr);
 
   /// Records a step with these gradients, on the stream or on one of its own. Takes none. The options of a replay are
   /// those set before it.
   std::unique_ptr<RecordedStep> record(const AddressTable& gradients, Stream stream = nullptr);
-  /// A whole step.
+  /// A whole step. Throws Error (STATE) where terms have come or gone since it was recorded.
   void replay(const RecordedStep& step, double gradient_scale);
 
   /// When all calls so far are done. Later calls move the moment on.
@@ -111,7 +121,7 @@ class Optimizer {
   std::vector<T> read(const T* from, std::size_t count);
   template <class T>
   void write(T* to, const std::vector<T>& values);
-  void place_values();
+  void place_terms(const std::vector<Term>& terms);
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
   float* plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const;
@@ -123,9 +133,11 @@ class Optimizer {
   State state_;
   std::unique_ptr<AddressTable> parameters_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
+  std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
-  Stream stream_ = nullptr;      // that of the last call; the caller's may be gone by now, but for null
-  std::shared_ptr<Event> left_;  // the end of the last call on it, unless it is null
+  std::uint64_t tables_made_ = 0;  // how often
+  Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
+  std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
   struct {

@@ -114,8 +114,8 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
 
 void State::add_term(Device& device, const Layout& layout, StateForm form) {
   const TermPlaces places(layout, form, terms_.size());
-  memory_.push_back(device.allocate(places.bytes));
-  const Memory& memory = *memory_.back();
+  std::unique_ptr<Memory> own = device.allocate(places.bytes);
+  const Memory& memory = *own;
   Term term{};
   term.balance = at<Balance>(memory, places.balance);
   term.clocks = at<Clock>(memory, places.clocks);
@@ -127,7 +127,14 @@ void State::add_term(Device& device, const Layout& layout, StateForm form) {
   term.v = at_if_any<float>(memory, places.v);
   term.x = at_if_any<float>(memory, places.x);
   start_clocks(device, term.clocks, layout.tensor_count());
+  memory_.push_back(std::move(own));
   terms_.push_back(term);
+}
+
+void State::remove_term(std::size_t term) {
+  const auto offset = static_cast<std::ptrdiff_t>(term);
+  terms_.erase(terms_.begin() + offset);
+  memory_.erase(memory_.begin() + 1 + offset);
 }
 
 std::size_t State::bytes(const Layout& layout, StateForm form, std::size_t terms) {

@@ -45,13 +45,16 @@ class State {
   const std::vector<Term>& terms() const { return terms_; }
   const Shared& shared() const { return shared_; }
 
+  /// A fresh term after the others.
+  void add_term(Device& device, const Layout& layout, StateForm form);
+  /// Those after it move up. What the terms share stays as it is.
+  void remove_term(std::size_t term);
+
   /// Bytes that a state of this form takes, tables and scratch included.
   static std::size_t bytes(const Layout& layout, StateForm form, std::size_t terms);
 
  private:
-  void add_term(Device& device, const Layout& layout, StateForm form);
-
-  std::vector<std::unique_ptr<Memory>> memory_;
+  std::vector<std::unique_ptr<Memory>> memory_;  // shared, then a piece per term
   std::vector<Term> terms_;
   Shared shared_{};
 };
