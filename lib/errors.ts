@@ -78,22 +78,27 @@ const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
 ]);
 
 /** What the addon throws: Error with some of these. */
-interface NativeError {
+export interface NativeError {
   code?: unknown;
   message?: unknown;
   cudaError?: string;
   operation?: string;
+  /** The index of the parameter, or of the pair of gradients, that it is about. */
+  index?: number;
+  role?: "target" | "source";
 }
 
-/**
- * A coded error of the addon as an MTAdamError; anything else as it is.
- *
- * @param subject what the message begins with, where the addon leaves that to its caller
- */
-function translated(error: unknown, subject = ""): unknown {
-  const { code, message, cudaError, operation } = error as NativeError;
+/** The name of the pointer that a call is about. */
+export type Subject = string | ((error: NativeError) => string);
+
+/** A coded error of the addon as an MTAdamError; anything else as it is. */
+function translated(error: unknown, subject?: Subject): unknown {
+  const native = error as NativeError;
+  const { code, message, cudaError, operation } = native;
   if (typeof code !== "string" || !SHORT_CODES.has(code)) return error;
-  const text = POINTER_CODES.has(code) ? `${subject}${String(message)}` : String(message);
+  const named = subject !== undefined && POINTER_CODES.has(code);
+  const name = typeof subject === "function" ? subject(native) : subject;
+  const text = named ? `\`${name}\` ${String(message)}` : String(message);
   return new MTAdamError(code as ShortCode, text, { cause: error, cudaError, operation });
 }
 
@@ -103,13 +108,13 @@ const POINTER_CODES: ReadonlySet<string> = new Set<ShortCode>(["HOST_POINTER", "
 /**
  * Calls into native code; a coded error of the addon becomes an MTAdamError.
  *
- * @param subject the name of the pointer that the call is about
+ * @param subject what the message of an error about a pointer begins with; the addon does not know it
  */
-export function fromNative<T>(call: () => T, subject?: string): T {
+export function fromNative<T>(call: () => T, subject?: Subject): T {
   try {
     return call();
   } catch (error) {
-    throw translated(error, subject === undefined ? "" : `\`${subject}\` `);
+    throw translated(error, subject);
   }
 }
 

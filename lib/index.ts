@@ -14,6 +14,7 @@ export type {
 } from "./device";
 export { DeviceBuffer } from "./device-buffer";
 export type { DevicePointerLike } from "./device-pointer";
+export type { Diagnostics, StatsListener } from "./diagnostics";
 export type { DType, HostArray } from "./dtype";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";

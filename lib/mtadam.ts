@@ -1,5 +1,6 @@
 import { capturedKey, CapturedStep } from "./captured-step";
 import { loadState, saveState, type StateDict, type StateOwner } from "./checkpoint";
+import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
 import { addonOf, nativeDevice, type Device } from "./device";
 import { checkSource, nativeSource, recheckSource } from "./device-pointer";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
@@ -95,13 +96,14 @@ export class MTAdam {
   #indices: ReadonlyMap<string, number>;
   #options: CheckedOptions;
   #groups: readonly ParamGroup[];
-  /** Of the gradients of one call; made when one needs it. */
+  /** Of the gradients of one call. */
   #table: GradientTable | undefined;
   #values: Float64Array;
   readonly #stream: NativeStream;
   #native: NativeOptimizer | undefined;
   #weights: readonly number[];
   #iterations = 0;
+  readonly #listeners = new StatsListeners();
   /** The terms accumulated in the open step. */
   readonly #accumulated = new Set<number>();
   #isOpen = false;
@@ -130,6 +132,12 @@ export class MTAdam {
     );
     this.#values = new Float64Array(valuesLength(checked.terms.length, flat.groups.length));
     this.#native = this.#makeNative(flat);
+    try {
+      this.#table = this.#makeTable();
+    } catch (error) {
+      this.dispose(); // rather than when it is collected
+      throw error;
+    }
   }
 
   /** The bytes that the state of such an optimizer takes on its device, parameters and gradients not included. */
@@ -285,7 +293,7 @@ export class MTAdam {
     fromNative(() => {
       engine.step(table.native, this.#values, call.stream);
     });
-    this.#iterations += 1;
+    this.#completed(engine);
   }
 
   /**
@@ -404,14 +412,14 @@ export class MTAdam {
         call: this.#checkCall(checkKeys<ReplayOptions>("options", given, ["weights", "gradientScale"])),
         groups: this.#resolveGroups(),
       }));
-      this.#alive();
+      const engine = this.#alive();
       this.#recheckParameters();
       gradients.recheck();
       packValues(this.#values, call.gradientScale, call.weights, groups);
       fromNative(() => {
         own.replay(this.#values);
       });
-      this.#iterations += 1;
+      this.#completed(engine);
     });
   }
 
@@ -424,38 +432,82 @@ export class MTAdam {
   addGradients(target: TermGradients, source: TermGradients): void {
     this.#checkUsable();
     const { device, parameters } = this.#flat;
-    const [targets, sources] = this.#reading("addGradients", () => {
-      return [this.#byParameter("target", target), this.#byParameter("source", source)] as const;
-    });
-    const pairs = parameters.flatMap(({ name, length }, index) => {
-      const from = sources[index] ?? null;
-      if (from === null) return [];
-      const to = checkSource(`target[${JSON.stringify(name)}]`, targets[index], length, device);
-      return [
-        { name, to, from: checkSource(`source[${JSON.stringify(name)}]`, from, length, device), length },
-      ];
+    const pairs = this.#reading("addGradients", () => {
+      const [targets, sources] = [this.#byParameter("target", target), this.#byParameter("source", source)];
+      return parameters.flatMap(({ name, length }, index) => {
+        const from = sources[index] ?? null;
+        if (from === null) return [];
+        const key = `[${JSON.stringify(name)}]`;
+        return [
+          {
+            key,
+            length,
+            to: checkSource(`target${key}`, targets[index], length, device, "write"),
+            from: checkSource(`source${key}`, from, length, device),
+          },
+        ];
+      });
     });
     const engine = this.#alive();
-    for (const { name, to, from, length } of pairs) {
-      fromNative(() => {
-        engine.add(nativeSource(to), nativeSource(from), length);
-      }, name);
+    for (const { key, to, from, length } of pairs) {
+      // Reading the others may have run code of the user's.
+      recheckSource(() => `target${key}`, to, length);
+      recheckSource(() => `source${key}`, from, length);
     }
+    fromNative(
+      () => {
+        engine.add(
+          pairs.map(({ to }) => nativeSource(to)),
+          pairs.map(({ from }) => nativeSource(from)),
+          Float64Array.from(pairs, ({ length }) => length),
+          this.#stream,
+        );
+      },
+      ({ index = 0, role = "target" }) => `${role}${pairs[index]?.key}`,
+    );
   }
 
   /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
   async norms(): Promise<Float32Array> {
-    const engine = this.#checkUsable();
-    const layers = this.layers.length;
-    const norms = new Float32Array(this.terms.length * layers);
-    const n = new Float64Array(layers);
-    const occurred = new Uint8Array(layers);
-    for (let term = 0; term < this.terms.length; ++term) {
-      fromNative(() => engine.readBalances(term, n, occurred));
-      for (const [layer, value] of n.entries())
-        norms[term * layers + layer] = occurred[layer] === 0 ? NaN : value;
+    return (await this.diagnostics()).norms;
+  }
+
+  /**
+   * Norms, scales, shares and what was skipped, as they are after the calls so far. Nothing is stopped for it.
+   *
+   * @throws MTAdamError BUSY, DISPOSED, OUT_OF_MEMORY, CUDA (the promise rejects)
+   */
+  async diagnostics(): Promise<Diagnostics> {
+    return this.#readDiagnostics(this.#checkUsable());
+  }
+
+  /**
+   * Calls `listener` with {@link diagnostics} after every so manyth step, without stopping anything for it: when it is
+   * called, further steps may have been taken. One that comes while the last is still under way is left out. An error
+   * thrown by the listener is an unhandled rejection.
+   *
+   * @param options `every`: steps, 100 by default
+   * @returns a function that ends it
+   * @throws MTAdamError OPTION
+   */
+  onStats(listener: StatsListener, options?: { every?: number }): () => void {
+    if (typeof listener !== "function") throw mustBe("OPTION", "listener", "be a function", listener);
+    const { every = 100 } = checkKeys<{ every: number }>("options", options, ["every"]);
+    if (!Number.isSafeInteger(every) || every < 1) {
+      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
     }
-    return norms;
+    return this.#listeners.add(listener, every);
+  }
+
+  #readDiagnostics(engine: NativeOptimizer): Promise<Diagnostics> {
+    const { iterations: iteration, terms, layers } = this;
+    return readDiagnostics(engine, { iteration, terms, layers });
+  }
+
+  /** A step has been taken. */
+  #completed(engine: NativeOptimizer): void {
+    this.#iterations += 1;
+    this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(engine));
   }
 
   /** A copy of the whole state: see {@link StateDict}. @throws MTAdamError STATE while a step is open */
@@ -543,7 +595,7 @@ export class MTAdam {
     });
     this.#isOpen = false;
     this.#accumulated.clear();
-    this.#iterations += 1;
+    this.#completed(engine);
   }
 
   #makeNative(flat: FlatParameters): NativeOptimizer {
@@ -558,15 +610,10 @@ export class MTAdam {
             sources,
             this.#stream,
           ),
+        ({ index = 0 }) => String(parameters[index]?.name),
       );
     } catch (error) {
-      const cause = (error as Error).cause as { parameters?: number[]; parameter?: number } | undefined;
-      const unknown = cause?.parameter;
-      if (unknown !== undefined) {
-        const { code, message } = error as MTAdamError;
-        const text = `\`${parameters[unknown]?.name}\` ${message}`;
-        throw new MTAdamError(code === "ERR_MTADAM_HOST_POINTER" ? "HOST_POINTER" : "INVALID_POINTER", text);
-      }
+      const cause = (error as Error).cause as { parameters?: number[] } | undefined;
       const overlapping = cause?.parameters;
       if (overlapping === undefined) throw error;
       const names = overlapping.map((index) => JSON.stringify(parameters[index]?.name));
@@ -577,7 +624,7 @@ export class MTAdam {
     }
   }
 
-  /** The one table of calls that are given gradients. */
+  /** The table of calls that are given gradients. Another is made only where terms or parameters have changed. */
   get #gradients(): GradientTable {
     return (this.#table ??= this.#makeTable());
   }

@@ -66,11 +66,24 @@ export interface NativeOptimizer {
   removeTerm(term: number): void;
   /** Every gradient becomes 0. */
   zero(gradients: NativeGradients, stream: NativeStream): void;
-  /** target[k] += source[k]. */
-  add(target: NativeSource, source: NativeSource, count: number): void;
+  /**
+   * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
+   * and its `role`.
+   */
+  add(
+    targets: readonly NativeSource[],
+    sources: readonly NativeSource[],
+    lengths: Float64Array,
+    stream: NativeStream,
+  ): void;
   /** Undefined where there is nothing to wait for. */
   synchronize(): Promise<void> | undefined;
   synchronizeNow(): void;
+  /**
+   * Four blocks of terms × layers: n, r, s, and how often a norm was skipped; n and s NaN where a pair has not occurred.
+   * Undefined where they are complete when the call returns.
+   */
+  watchBalances(values: Float64Array): Promise<void> | undefined;
   /** A value per layer. */
   readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
   restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
@@ -109,7 +122,7 @@ export interface NativeAddon {
   };
   Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
   /**
-   * Throws a coded error with `parameters`, two indices, where two sources overlap; with `parameter`, an index, where
+   * Throws a coded error with `parameters`, two indices, where two sources overlap; with `index` where
    * the device does not vouch for an address.
    */
   Optimizer: new (

@@ -1,4 +1,5 @@
-import { mustBe } from "./errors";
+import { MTAdamError } from "./errors";
+import { describeValue } from "./inspect";
 import type { NativeStream } from "./native";
 
 /**
@@ -13,14 +14,18 @@ export function toAddress(value: unknown): bigint | undefined {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? BigInt(value) : undefined;
 }
 
+const LEGACY = 1n; // cudaStreamLegacy
+
 /**
- * The handle; null and 0 are the default stream.
+ * The handle; null, 0 and cudaStreamLegacy are the default stream.
  *
  * @throws MTAdamError OPTION
  */
 export function checkStream(value: unknown): NativeStream {
   if (value === undefined || value === null) return null;
   const handle = toAddress(typeof value === "object" && "ptr" in value ? value.ptr : value);
-  if (handle === undefined) throw mustBe("OPTION", "stream", "be the handle of a CUDA stream or null", value);
-  return handle === 0n ? null : handle;
+  if (handle !== undefined) return handle === 0n || handle === LEGACY ? null : handle;
+  // Not mustBe: a message names no address.
+  const got = typeof value === "number" ? "another number" : describeValue(value);
+  throw new MTAdamError("OPTION", `\`stream\` must be the handle of a CUDA stream or null; got ${got}.`);
 }

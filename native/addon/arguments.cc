@@ -42,16 +42,19 @@ void* pointer_of(const Napi::Value& value) {
 
 }  // namespace
 
-Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {
-  if (!value.IsBigInt()) return nullptr;
-  const Stream stream = pointer_of(value);
+void check_stream(Napi::Env env, Stream stream, const mtadam::Device& device) {
   try {
     device.check_stream(stream);
   } catch (const DeviceError& error) {
-    throw coded_error(value.Env(), error);
+    throw coded_error(env, error);
   } catch (const Error& error) {
-    throw coded_error(value.Env(), error.code(), std::string("`stream` ") + error.what());
+    throw coded_error(env, error.code(), std::string("`stream` ") + error.what());
   }
+}
+
+Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {
+  const Stream stream = value.IsBigInt() ? pointer_of(value) : nullptr;
+  check_stream(value.Env(), stream, device);
   return stream;
 }
 

@@ -63,15 +63,19 @@ Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     // Not straight into the array: its memory may be detached and freed while the copy is under way.
     auto arrived = std::make_shared<std::vector<std::byte>>(bytes);
-    auto wait = [device = device_, memory = memory_, arrived] {
-      // Whatever stream the elements are being computed on.
-      device->synchronize();
+    // Whatever stream this package computes the elements on.
+    std::shared_ptr<Event> computed = device_->all_done();
+    auto wait = [computed, device = device_, memory = memory_, arrived] {
+      computed->wait();
       device->read(arrived->data(), memory->data(), arrived->size(), nullptr);
     };
     auto reference = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
     auto finish = [reference, arrived] {
       const Napi::TypedArray array = reference->Value().As<Napi::TypedArray>();
-      std::memcpy(address(array, arrived->size()), arrived->data(), arrived->size());
+      if (array.ByteLength() < arrived->size()) {
+        throw coded_error(array.Env(), "LENGTH", "`target` must keep its elements; got an array that was detached.");
+      }
+      std::memcpy(addon::data(array), arrived->data(), arrived->size());
     };
     return promise_of(info.Env(), std::move(wait), std::move(finish));
   });
@@ -83,6 +87,7 @@ void Buffer::fill(const Napi::CallbackInfo& info) {
   std::uint64_t pattern = 0;
   if (element == 0 || element > sizeof pattern) throw coded_error(info.Env(), "LENGTH", "One element was expected.");
   std::memcpy(&pattern, address(info[0], element), element);
+  check_stream(info.Env(), nullptr, device());
   guarded(info.Env(), [&] { device().fill(memory_->data(), pattern, element, size_, nullptr); });
 }
 

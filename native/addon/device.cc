@@ -71,7 +71,8 @@ Napi::Value describe_cuda(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value cuda_owner(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), cuda::owner_of(address(info[0], 1)));
+  return guarded(info.Env(),
+                 [&]() -> Napi::Value { return Napi::Number::New(info.Env(), cuda::owner_of(address(info[0], 1))); });
 }
 
 }  // namespace mtadam::addon

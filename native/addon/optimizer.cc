@@ -1,5 +1,7 @@
 #include "addon/optimizer.h"
 
+#include <limits>
+
 #include "addon/arguments.h"
 #include "addon/device.h"
 #include "addon/gradients.h"
@@ -87,6 +89,7 @@ Napi::Function Optimizer::define(Napi::Env env) {
        InstanceMethod<&Optimizer::add_term>("addTerm"), InstanceMethod<&Optimizer::remove_term>("removeTerm"),
        InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
        InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
+       InstanceMethod<&Optimizer::watch_balances>("watchBalances"),
        InstanceMethod<&Optimizer::read_balances>("readBalances"),
        InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
        InstanceMethod<&Optimizer::read_clocks>("readClocks"),
@@ -131,13 +134,15 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
   account();
 }
 
-// The error has the parameter's index as `parameter`.
+// The error has the parameter's index.
 void Optimizer::check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes) {
   try {
     if (bytes > 0) device_->check_range(begin, bytes);
+  } catch (const DeviceError&) {
+    throw;
   } catch (const Error& error) {
     Napi::Error named = coded_error(env, error.code(), error.what());
-    named.Set("parameter", Napi::Number::New(env, parameter));
+    named.Set("index", Napi::Number::New(env, parameter));
     throw named;
   }
 }
@@ -226,6 +231,7 @@ void Optimizer::update(const Napi::CallbackInfo& info) {
 // (recorded, values)
 void Optimizer::replay(const RecordedStep& recorded, const Napi::Value& values) {
   const Call call = begin(values);
+  check_stream(Env(), recorded.recording().stream(), *device_);
   guarded(Env(), [&] {
     set_options(call);
     call.engine.replay(recorded, call.values[0]);
@@ -260,17 +266,48 @@ void Optimizer::zero(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { get().zero(gradients, stream); });
 }
 
-// (target, source, count): target += source.
+std::byte* Optimizer::addend(const Napi::Value& source, std::size_t bytes, std::uint32_t index, const char* role) {
+  std::byte* const begin = address(source, bytes);
+  const Napi::Env env = source.Env();
+  try {
+    if (source.IsBigInt()) check_gradient(begin, bytes);
+    if (ranges_.overlap(begin, begin + bytes) < 0) return begin;
+    throw Error("INVALID_POINTER", "must not overlap a parameter; got one that does.");
+  } catch (const DeviceError&) {
+    throw;
+  } catch (const Error& error) {
+    Napi::Error named = coded_error(env, error.code(), error.what());
+    named.Set("index", Napi::Number::New(env, index));
+    named.Set("role", Napi::String::New(env, role));
+    throw named;
+  }
+}
+
+// (targets, sources, lengths: Float64Array, stream): target += source, for each pair.
 void Optimizer::add(const Napi::CallbackInfo& info) {
-  const std::size_t bytes = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value()) * sizeof(float);
-  std::byte* const target = address(info[0], bytes);
-  const std::byte* const source = address(info[1], bytes);
-  guarded(info.Env(), [&] {
-    mtadam::Device& device = get().device();
-    if (info[0].IsBigInt()) check_gradient(target, bytes);
-    if (info[1].IsBigInt()) check_gradient(source, bytes);
-    device.add(reinterpret_cast<float*>(target), reinterpret_cast<const float*>(source), bytes / sizeof(float),
-               nullptr);
+  const Napi::Env env = info.Env();
+  const Napi::Array targets = info[0].As<Napi::Array>();
+  const Napi::Array sources = info[1].As<Napi::Array>();
+  const std::uint32_t count = targets.Length();
+  const double* const lengths = elements<double>(info[2], count);
+  const Stream stream = stream_of(info[3], *device_);
+  guarded(env, [&] {
+    std::vector<Addition> additions;
+    additions.reserve(count);
+    for (std::uint32_t k = 0; k < count; ++k) {
+      const auto length = static_cast<std::uint64_t>(lengths[k]);
+      const std::size_t bytes = length * sizeof(float);
+      std::byte* const target = addend(targets.Get(k), bytes, k, "target");
+      const std::byte* const source = addend(sources.Get(k), bytes, k, "source");
+      if (target != source && target < source + bytes && source < target + bytes) {
+        Napi::Error shifted =
+            coded_error(env, "INVALID_POINTER", "must not overlap its source in part; got one that does.");
+        shifted.Set("index", Napi::Number::New(env, k));
+        throw shifted;
+      }
+      additions.push_back({reinterpret_cast<float*>(target), reinterpret_cast<const float*>(source), length});
+    }
+    get().add(additions, stream);
   });
 }
 
@@ -286,6 +323,58 @@ Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
 
 void Optimizer::synchronize_now(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { get().done()->wait(); });
+}
+
+namespace {
+
+/// Where watch_balances puts its values: arrays of terms × layers, row by row.
+struct Columns {
+  double *n, *r, *s, *skipped;
+  std::size_t layers;
+
+  void put(std::size_t term, const Balance* balances) const {
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      const Balance& balance = balances[layer];
+      const std::size_t at = term * layers + layer;
+      const bool occurred = balance.occurred != 0;
+      n[at] = occurred ? balance.n : std::numeric_limits<double>::quiet_NaN();
+      r[at] = balance.r;
+      s[at] = occurred ? balance.s : std::numeric_limits<double>::quiet_NaN();
+      skipped[at] = static_cast<double>(balance.skipped);
+    }
+  }
+};
+
+}  // namespace
+
+// (values: Float64Array): n, r, s and the counts of what was skipped, each terms × layers; n and s are NaN where a pair
+// has not occurred. A promise, or undefined where they are there already.
+Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
+  mtadam::Optimizer& engine = get();
+  const std::size_t layers = engine.layout().layer_count();
+  const std::size_t terms = engine.options().terms;
+  elements<double>(info[0], 4 * terms * layers);
+  using Copies = std::vector<std::unique_ptr<HostCopy>>;
+  const auto copies = guarded(info.Env(), [&] { return std::make_shared<Copies>(engine.balances_later()); });
+  const auto target = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+  const auto finish = [=] {
+    const std::size_t count = terms * layers;
+    double* const values = elements<double>(target->Value(), 4 * count);
+    const Columns columns{values, values + count, values + 2 * count, values + 3 * count, layers};
+    for (std::size_t term = 0; term < terms; ++term) {
+      columns.put(term, reinterpret_cast<const Balance*>((*copies)[term]->data()));
+    }
+  };
+  if (device_->immediate()) {
+    finish();
+    return info.Env().Undefined();
+  }
+  return promise_of(
+      info.Env(),
+      [copies, device = device_] {
+        for (const auto& copy : *copies) copy->wait();
+      },
+      finish);
 }
 
 // (term, n: Float64Array, occurred: Uint8Array), a value per layer.

@@ -19,7 +19,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   /// (device: Device, shape: { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms,
   /// summed, amsgrad, mean, nonFinite, anchor, balance, initialNorm }, sources: (TypedArray | Buffer | bigint)[],
   /// stream: bigint | null). Throws (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`;
-  /// (HOST_POINTER, INVALID_POINTER) for an address that the device does not vouch for, with its index as `parameter`.
+  /// (HOST_POINTER, INVALID_POINTER) for an address that the device does not vouch for, with its `index`.
   explicit Optimizer(const Napi::CallbackInfo& info);
   ~Optimizer() override;
 
@@ -52,6 +52,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void zero(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
+  Napi::Value watch_balances(const Napi::CallbackInfo& info);
   void read_balances(const Napi::CallbackInfo& info);
   void restore_balances(const Napi::CallbackInfo& info);
   void read_clocks(const Napi::CallbackInfo& info);
@@ -61,6 +62,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void dispose(const Napi::CallbackInfo& info);
   std::uint32_t term(const Napi::Value& value) const;
   std::uint32_t tensor(const Napi::Value& value) const;
+  std::byte* addend(const Napi::Value& source, std::size_t bytes, std::uint32_t index, const char* role);
   void check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes);
   void account();
   void release();

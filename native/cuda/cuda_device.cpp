@@ -29,6 +29,7 @@ CudaDevice::CudaDevice(int index)
   check(cudaGetDeviceProperties(&properties, index_), "cudaGetDeviceProperties");
   name_ = properties.name;
   pointer_check_ = std::make_unique<PointerCheck>(index_);
+  zeroing_ = std::make_unique<OwnStream>();
 }
 
 void CudaDevice::check_stream(Stream stream) const {
@@ -41,7 +42,9 @@ void CudaDevice::check_range(const void* address, std::size_t bytes) const {
   (*pointer_check_)(address, bytes);
 }
 
-std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) { return allocate_device(index_, bytes); }
+std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) {
+  return allocate_device(index_, bytes, zeroing_->get());
+}
 
 void CudaDevice::write(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
@@ -57,13 +60,17 @@ void CudaDevice::read(void* to, const void* from, std::size_t bytes, Stream stre
   check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
 }
 
+std::unique_ptr<HostCopy> CudaDevice::read_later(const void* from, std::size_t bytes, Stream stream) {
+  return std::make_unique<PinnedCopy>(index_, from, bytes, native(stream));
+}
+
 void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
   const CurrentDevice current(index_);
   launch_fill(to, pattern, element, bytes / element, native(stream));
 }
 
-std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(index_); }
+std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(index_, live_); }
 
 std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function<void(Stream)>& calls) {
   return std::make_unique<CudaRecording>(index_, native(stream), calls);
@@ -100,9 +107,20 @@ void CudaDevice::add(float* target, const float* source, std::uint64_t count, St
   launch_add(target, source, count, native(stream));
 }
 
-void CudaDevice::synchronize() {
+std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentDevice current(index_);
-  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(nullptr, event, 0), "cudaStreamWaitEvent");
+  small_.hold(nullptr);
+  large_.hold(nullptr);
+  auto event = std::make_unique<CudaEvent>(index_);
+  event->record(nullptr);
+  return event;
+}
+
+void CudaDevice::load(const Tables& tables) {
+  const CurrentDevice current(index_);
+  load_norms();
+  load_update(tables);
 }
 
 std::shared_ptr<Device> open(int index) { return std::make_shared<CudaDevice>(index); }

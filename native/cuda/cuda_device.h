@@ -24,11 +24,12 @@ class CudaDevice final : public Device {
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void read(void* to, const void* from, std::size_t bytes, Stream stream) override;
+  std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override;
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
   std::unique_ptr<Event> make_event() override;
   std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override;
-  /// Throws CudaError for what went wrong in anything that was enqueued.
-  void synchronize() override;
+  std::unique_ptr<Event> all_done() override;
+  void load(const Tables& tables) override;
   void norms(const Tables& tables, const Call& call, Stream stream) override;
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
@@ -40,6 +41,8 @@ class CudaDevice final : public Device {
   int index_;
   std::string name_;
   std::unique_ptr<PointerCheck> pointer_check_;
+  std::unique_ptr<OwnStream> zeroing_;
+  std::shared_ptr<LiveEvents> live_ = std::make_shared<LiveEvents>();
   PinnedRing small_;
   PinnedRing large_;
 };

@@ -39,16 +39,39 @@ class DeviceMemory final : public Memory {
 
 }  // namespace
 
-std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes) {
+std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing) {
   const CurrentDevice current(device);
   void* data = nullptr;
   // Never of no bytes: an address is wanted even for nothing.
   check(cudaMalloc(&data, bytes == 0 ? 1 : bytes), "cudaMalloc");
   auto memory = std::make_unique<DeviceMemory>(device, static_cast<std::byte*>(data), bytes);
-  check(cudaMemsetAsync(data, 0, bytes, nullptr), "cudaMemsetAsync");
-  // A stream that does not order itself after the default one must find it zeroed, too.
-  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
+  check(cudaMemsetAsync(data, 0, bytes, zeroing), "cudaMemsetAsync");
+  // A stream that does not order itself after that one must find it zeroed, too. Nothing else is waited for.
+  check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");
   return memory;
+}
+
+PinnedCopy::PinnedCopy(int device, const void* from, std::size_t bytes, cudaStream_t stream) : arrived_(device) {
+  const CurrentDevice current(device);
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes == 0 ? 1 : bytes), "cudaMallocHost");
+  memory_ = static_cast<std::byte*>(memory);
+  try {
+    check(cudaMemcpyAsync(memory_, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
+    arrived_.record(stream);
+  } catch (...) {
+    cudaFreeHost(memory_);
+    throw;
+  }
+}
+
+// Waits for a copy that nobody waited for. After a fault there is none.
+PinnedCopy::~PinnedCopy() {
+  try {
+    arrived_.wait();
+  } catch (const Error&) {
+  }
+  cudaFreeHost(memory_);
 }
 
 PinnedRing::~PinnedRing() {
@@ -65,7 +88,7 @@ PinnedRing::Slot& PinnedRing::next() {
     void* memory = nullptr;
     check(cudaMallocHost(&memory, slot_bytes_), "cudaMallocHost");
     slot.memory = static_cast<std::byte*>(memory);
-    const cudaError_t error = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming);
+    const cudaError_t error = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming | cudaEventBlockingSync);
     if (error != cudaSuccess) cudaFreeHost(memory);
     check(error, "cudaEventCreateWithFlags");
     return slots_.emplace_back(slot);
@@ -82,8 +105,17 @@ void PinnedRing::send(void* to, const void* from, std::size_t bytes, cudaStream_
     std::memcpy(slot.memory, static_cast<const std::byte*>(from) + sent, count);
     check(cudaMemcpyAsync(static_cast<std::byte*>(to) + sent, slot.memory, count, cudaMemcpyHostToDevice, stream),
           "cudaMemcpyAsync");
-    check(cudaEventRecord(slot.done, stream), "cudaEventRecord");
+    const cudaError_t recorded = cudaEventRecord(slot.done, stream);
+    // Without its event the slot must not be used again before the copy is done.
+    if (recorded != cudaSuccess) cudaStreamSynchronize(stream);
+    check(recorded, "cudaEventRecord");
     slot.used = true;
+  }
+}
+
+void PinnedRing::hold(cudaStream_t stream) const {
+  for (const Slot& slot : slots_) {
+    if (slot.used) check(cudaStreamWaitEvent(stream, slot.done, 0), "cudaStreamWaitEvent");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda/runtime.h"
+#include "cuda/stream.h"
 #include "engine/device.h"
 
 namespace mtadam::cuda {
@@ -22,8 +23,22 @@ class CurrentDevice {
   int device_;
 };
 
-/// Zeroed memory of a device, ready for any stream. Throws CudaError.
-std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes);
+/// Memory of a device, zeroed on `zeroing`, ready for any stream. Throws CudaError.
+std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing);
+
+/// A copy from the device in pinned memory of its own.
+class PinnedCopy final : public HostCopy {
+ public:
+  PinnedCopy(int device, const void* from, std::size_t bytes, cudaStream_t stream);
+  ~PinnedCopy() override;
+
+  void wait() override { arrived_.wait(); }
+  const std::byte* data() const override { return memory_; }
+
+ private:
+  CudaEvent arrived_;
+  std::byte* memory_ = nullptr;
+};
 
 /// Blocks on their way to the device. Each waits in pinned slots until its copy is done, so that the copy is
 /// asynchronous and the caller's block may change at once.
@@ -37,6 +52,8 @@ class PinnedRing {
 
   /// The device is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
+  /// What comes next on the stream waits for all that was sent.
+  void hold(cudaStream_t stream) const;
 
  private:
   struct Slot {

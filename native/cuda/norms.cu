@@ -12,4 +12,6 @@ void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
         "norms_kernel");
 }
 
+void load_norms() { check(load_kernel(&kernels::norms_kernel), "norms_kernel"); }
+
 }  // namespace mtadam::cuda

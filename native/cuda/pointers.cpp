@@ -59,11 +59,7 @@ void PointerCheck::operator()(const void* address, std::size_t bytes) const {
 }
 
 int owner_of(const void* address) {
-  cudaPointerAttributes attributes{};
-  if (cudaPointerGetAttributes(&attributes, address) != cudaSuccess) {
-    cudaGetLastError();
-    return -1;
-  }
+  const cudaPointerAttributes attributes = attributes_of(address);
   const bool owned = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
   return owned ? attributes.device : -1;
 }

@@ -24,4 +24,11 @@ cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, unsigned thr
 #endif
 }
 
+/// Has the kernel's code on the current device, so that no launch has to load it.
+template <class... Parameters>
+cudaError_t load_kernel(void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
+}
+
 }  // namespace mtadam::cuda

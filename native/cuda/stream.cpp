@@ -13,7 +13,19 @@ std::string device_name(int device) { return "cuda:" + std::to_string(device); }
 }  // namespace
 
 void check_stream_of(int device, cudaStream_t stream) {
-  if (stream == nullptr) return;
+  // What a step sends ahead of its kernels must not become part of a graph.
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (stream == nullptr) {
+    const cudaError_t error = cudaStreamIsCapturing(nullptr, &status);
+    if (error == cudaErrorStreamCaptureImplicit) {
+      cudaGetLastError();
+      throw Error("STATE",
+                  "must not be the default one while a stream that orders itself with it is being captured; use "
+                  "`captureStep()` and replay the step beside the graph.");
+    }
+    check(error, "cudaStreamIsCapturing");
+    return;
+  }
   int owner = device;
   const cudaError_t error = cudaStreamGetDevice(stream, &owner);
   if (error == cudaErrorInvalidResourceHandle || error == cudaErrorInvalidValue) {
@@ -25,21 +37,30 @@ void check_stream_of(int device, cudaStream_t stream) {
   if (owner != device) {
     throw Error("OPTION", "must be a stream of " + device_name(device) + "; got one of " + device_name(owner) + ".");
   }
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
   if (status != cudaStreamCaptureStatusNone) {
-    // What the step sends ahead of its kernels must not become part of a graph.
     throw Error("STATE", "must not be capturing; use `captureStep()` and replay the step beside the graph.");
   }
 }
 
-CudaEvent::CudaEvent(int device) : device_(device) {
+OwnStream::OwnStream() {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+}
+
+// What is still enqueued on it goes on.
+OwnStream::~OwnStream() { cudaStreamDestroy(stream_); }
+
+CudaEvent::CudaEvent(int device, std::shared_ptr<LiveEvents> live) : device_(device), live_(std::move(live)) {
   const CurrentDevice current(device_);
   // Blocking: a thread that waits sleeps.
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreateWithFlags");
+  if (live_ != nullptr) live_->insert(event_);
 }
 
-CudaEvent::~CudaEvent() { cudaEventDestroy(event_); }
+CudaEvent::~CudaEvent() {
+  if (live_ != nullptr) live_->erase(event_);
+  cudaEventDestroy(event_);
+}
 
 void CudaEvent::record(Stream stream) {
   const CurrentDevice current(device_);
@@ -56,47 +77,38 @@ void CudaEvent::wait() {
   check(cudaEventSynchronize(event_), "cudaEventSynchronize");
 }
 
-CudaRecording::CudaRecording(int device, cudaStream_t stream, const std::function<void(Stream)>& calls)
-    : device_(device), stream_(stream) {
-  const CurrentDevice current(device_);
-  try {
-    if (stream_ == nullptr) {
-      // Orders itself with the default stream, as the optimizer's own calls do.
-      check(cudaStreamCreateWithFlags(&own_, cudaStreamDefault), "cudaStreamCreateWithFlags");
-      stream_ = own_;
-    }
-    capture(calls);
-  } catch (...) {
-    release();
-    throw;
-  }
-}
+namespace {
 
-void CudaRecording::capture(const std::function<void(Stream)>& calls) {
+cudaGraph_t capture(cudaStream_t stream, const std::function<void(Stream)>& calls) {
   // Of this thread alone: another thread's calls are no part of it and may go on.
-  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   cudaGraph_t graph = nullptr;
   try {
-    calls(stream_);
+    calls(stream);
   } catch (...) {
-    cudaStreamEndCapture(stream_, &graph);
+    cudaStreamEndCapture(stream, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();
     throw;
   }
-  check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+  return graph;
+}
+
+}  // namespace
+
+CudaRecording::CudaRecording(int device, cudaStream_t stream, const std::function<void(Stream)>& calls)
+    : device_(device), stream_(stream) {
+  const CurrentDevice current(device_);
+  const OwnStream captured;
+  const cudaGraph_t graph = capture(captured.get(), calls);
   const cudaError_t instantiated = cudaGraphInstantiate(&graph_, graph, 0);
   cudaGraphDestroy(graph);
   check(instantiated, "cudaGraphInstantiate");
 }
 
-CudaRecording::~CudaRecording() { release(); }
-
 // What still runs goes on; the runtime keeps it until it is done.
-void CudaRecording::release() {
-  if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
-  if (own_ != nullptr) cudaStreamDestroy(own_);
-}
+CudaRecording::~CudaRecording() { cudaGraphExecDestroy(graph_); }
 
 void CudaRecording::replay() {
   const CurrentDevice current(device_);

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <set>
+
 #include "cuda/runtime.h"
 #include "engine/device.h"
 
@@ -9,9 +13,28 @@ namespace mtadam::cuda {
 /// its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
+/// A stream that does not order itself with the default one.
+class OwnStream {
+ public:
+  /// The device is current.
+  OwnStream();
+  ~OwnStream();
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// The events of a device that mark what has been enqueued on streams of the user's.
+using LiveEvents = std::set<cudaEvent_t>;
+
 class CudaEvent final : public Event {
  public:
-  explicit CudaEvent(int device);
+  /// One of `live`, where that is given.
+  explicit CudaEvent(int device, std::shared_ptr<LiveEvents> live = nullptr);
   ~CudaEvent() override;
 
   void record(Stream stream) override;
@@ -21,12 +44,14 @@ class CudaEvent final : public Event {
  private:
   int device_;
   cudaEvent_t event_ = nullptr;
+  std::shared_ptr<LiveEvents> live_;
 };
 
 /// A graph of the calls that were made on a stream while it was captured.
 class CudaRecording final : public Recording {
  public:
-  /// Captures on `stream`, or on one of its own where that is null: the default stream cannot be captured.
+  /// For replay on `stream`. It is captured on another: capturing one that orders itself with the default stream would
+  /// forbid that stream to everybody else meanwhile.
   CudaRecording(int device, cudaStream_t stream, const std::function<void(Stream)>& calls);
   ~CudaRecording() override;
 
@@ -34,11 +59,7 @@ class CudaRecording final : public Recording {
   void replay() override;
 
  private:
-  void capture(const std::function<void(Stream)>& calls);
-  void release();
-
   int device_;
-  cudaStream_t own_ = nullptr;
   cudaStream_t stream_;
   cudaGraphExec_t graph_ = nullptr;
 };

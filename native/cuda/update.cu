@@ -39,21 +39,34 @@ UpdateKernel pick_moments(const bool* flags) {
   }
 }
 
+UpdateKernel moments_kernel(const Tables& tables) {
+  const bool flags[] = {tables.summed, tables.amsgrad};
+  return pick_moments<>(flags);
+}
+
+UpdateKernel update_kernel(const Tables& tables, bool gradients) {
+  const bool flags[] = {tables.summed, tables.amsgrad, gradients};
+  return pick_update<>(tables.term_count, flags);
+}
+
 }  // namespace
 
 void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
-  const bool flags[] = {tables.summed, tables.amsgrad};
-  const UpdateKernel kernel = pick_moments<>(flags);
-  check(launch_kernel(kernel, grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables, call),
+  check(launch_kernel(moments_kernel(tables), grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables,
+                      call),
         "moments_kernel");
 }
 
 void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) {
-  const bool flags[] = {tables.summed, tables.amsgrad, call != nullptr};
-  const UpdateKernel kernel = pick_update<>(tables.term_count, flags);
   const Call used = call != nullptr ? *call : Call{};
-  check(launch_kernel(kernel, grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables, used),
+  check(launch_kernel(update_kernel(tables, call != nullptr), grid_for(tables.chunk_count), kernels::kUpdateThreads,
+                      stream, tables, used),
         "update_kernel");
+}
+
+void load_update(const Tables& tables) {
+  check(load_kernel(moments_kernel(tables)), "moments_kernel");
+  for (const bool gradients : {false, true}) check(load_kernel(update_kernel(tables, gradients)), "update_kernel");
 }
 
 }  // namespace mtadam::cuda

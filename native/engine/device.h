@@ -48,6 +48,20 @@ class Event {
   virtual void wait() = 0;
 };
 
+/// A copy of device memory, on its way to the host.
+class HostCopy {
+ public:
+  HostCopy() = default;
+  virtual ~HostCopy() = default;
+  HostCopy(const HostCopy&) = delete;
+  HostCopy& operator=(const HostCopy&) = delete;
+
+  /// Returns when it has arrived, or throws what went wrong until then. From any thread.
+  virtual void wait() = 0;
+  /// Once it has.
+  virtual const std::byte* data() const = 0;
+};
+
 /// Calls that were recorded once, to be carried out again and again.
 class Recording {
  public:
@@ -89,16 +103,22 @@ class Device {
   /// Device to host; the target is complete when the call returns.
   virtual void read(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
 
+  /// Device to host, as it is when the stream gets there; nothing waits.
+  virtual std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) = 0;
+
   /// Fills with the first `element` bytes of `pattern` (1, 2, 4 or 8), over and over; `bytes` is a multiple of it.
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) = 0;
 
   virtual std::unique_ptr<Event> make_event() = 0;
-  /// Records the calls that `calls` makes on the stream it gets: the given one, or where that is null one of the
-  /// recording's own. They are not carried out. Throws Error (OPTION) where the device cannot.
+  /// When all that this object was asked for so far is done, on whatever stream.
+  virtual std::unique_ptr<Event> all_done() = 0;
+  /// Records the calls that `calls` makes on the stream it gets, for replay on `stream`. They are not carried out.
+  /// Throws Error (OPTION) where the device cannot.
   virtual std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) = 0;
-  /// Returns when all that was enqueued on the device, on whatever stream, is done. From any thread.
-  virtual void synchronize() = 0;
 
+  /// Makes ready what the calls below need for tables like these, so that none of them fails for want of memory when
+  /// others have been carried out.
+  virtual void load(const Tables& tables) = 0;
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
   virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;
   /// Steps 5 and 6 for the call's terms; norms() has run for the same call.

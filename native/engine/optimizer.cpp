@@ -60,6 +60,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
+  device_->load(tables_);
 }
 
 // What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
@@ -94,6 +95,9 @@ void Optimizer::add_term() {
   continue_on(nullptr);
   state_.add_term(*device_, layout_, options_.form);
   try {
+    Tables tables = tables_;
+    tables.term_count += 1;
+    device_->load(tables);
     place_terms(state_.terms());
   } catch (...) {
     state_.remove_term(options_.terms);
@@ -105,6 +109,9 @@ void Optimizer::remove_term(std::uint32_t term) {
   continue_on(nullptr);
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
+  Tables tables = tables_;
+  tables.term_count -= 1;
+  device_->load(tables);
   place_terms(left);
   state_.remove_term(term);
   if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
@@ -145,8 +152,19 @@ void Optimizer::continue_on(Stream stream) {
   stream_ = stream;
 }
 
-void Optimizer::leave(Stream stream) {
+// What ends a call after its first launch. Should it fail, norms and clocks have advanced and no parameter has
+// followed: nothing that comes after could be trusted.
+template <class Body>
+void Optimizer::finish(Stream stream, const Body& body) {
+  broken_ = true;
+  body();
   if (stream != nullptr) left_->record(stream);
+  broken_ = false;
+}
+
+void Optimizer::check_whole() const {
+  if (!broken_) return;
+  throw Error("STATE", "`loadStateDict` must be called first: an earlier call failed in the middle of a step.");
 }
 
 std::shared_ptr<Event> Optimizer::done() {
@@ -163,6 +181,7 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
 
 Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
                         Stream stream) {
+  check_whole();
   continue_on(stream);
   send_values(gradient_scale, stream);
   return {gradients.on_device(first, count, stream), first, count};
@@ -171,27 +190,32 @@ Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint3
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
   device_->norms(tables_, all, stream);
-  device_->update(tables_, all, stream);
-  leave(stream);
+  finish(stream, [&] { device_->update(tables_, all, stream); });
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
   const Call one = prepare(gradients, term, 1, gradient_scale, stream);
   device_->norms(tables_, one, stream);
-  device_->moments(tables_, one, stream);
-  leave(stream);
+  finish(stream, [&] { device_->moments(tables_, one, stream); });
 }
 
 void Optimizer::update(Stream stream) {
+  check_whole();
   continue_on(stream);
   device_->update(tables_, stream);
-  leave(stream);
+  finish(stream, [] {});
 }
 
 void Optimizer::zero(AddressTable& gradients, Stream stream) {
   continue_on(stream);
   device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
-  leave(stream);
+  if (stream != nullptr) left_->record(stream);
+}
+
+void Optimizer::add(const std::vector<Addition>& additions, Stream stream) {
+  continue_on(stream);
+  for (const auto& [target, source, length] : additions) device_->add(target, source, length, stream);
+  if (stream != nullptr) left_->record(stream);
 }
 
 std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
@@ -211,11 +235,12 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
   if (step.tables() != tables_made_) {
     throw Error("STATE", "`captureStep` must be called again: terms have come or gone since.");
   }
+  check_whole();
   const Stream stream = step.recording().stream();
   continue_on(stream);
   send_values(gradient_scale, stream);
   step.recording().replay();
-  leave(stream);
+  finish(stream, [] {});
 }
 
 template <class T>
@@ -236,7 +261,18 @@ std::vector<Balance> Optimizer::balances(std::uint32_t term) {
   return read(state_.terms()[term].balance, layout_.layer_count());
 }
 
+std::vector<std::unique_ptr<HostCopy>> Optimizer::balances_later() {
+  continue_on(nullptr);
+  std::vector<std::unique_ptr<HostCopy>> copies;
+  copies.reserve(options_.terms);
+  for (const Term& term : state_.terms()) {
+    copies.push_back(device_->read_later(term.balance, layout_.layer_count() * sizeof(Balance), nullptr));
+  }
+  return copies;
+}
+
 void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
+  broken_ = false;
   std::vector<Balance> balances;
   balances.reserve(saved.size());
   for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});

@@ -44,6 +44,13 @@ struct SavedClock {
 
 enum class Plane { m, v, x };
 
+/// target[k] += source[k], k from 0 to length.
+struct Addition {
+  float* target;
+  const float* source;
+  std::uint64_t length;
+};
+
 /// A whole step with gradients at addresses that stay, to be taken again and again. Belongs to the optimizer that
 /// recorded it, which must outlive it.
 class RecordedStep {
@@ -82,6 +89,8 @@ class Optimizer {
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: terms that came before have moved.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
+  void add(const std::vector<Addition>& additions, Stream stream = nullptr);
+
   /// A term more, after the others, that has not occurred yet. Not while a step is open; tables of gradients and
   /// recorded steps of before are of no more use.
   void add_term();
@@ -104,6 +113,8 @@ class Optimizer {
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
   // first moments summed, the shared ones, for which `term` is ignored.
   std::vector<Balance> balances(std::uint32_t term);
+  /// The same of every term, as Balance[layers], without waiting for it.
+  std::vector<std::unique_ptr<HostCopy>> balances_later();
   void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
   std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
@@ -115,7 +126,9 @@ class Optimizer {
  private:
   Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream stream);
   void continue_on(Stream stream);
-  void leave(Stream stream);
+  template <class Body>
+  void finish(Stream stream, const Body& body);
+  void check_whole() const;
   void send_values(double gradient_scale, Stream stream);
   template <class T>
   std::vector<T> read(const T* from, std::size_t count);
@@ -137,6 +150,7 @@ class Optimizer {
   Tables tables_{};
   std::uint64_t tables_made_ = 0;  // how often
   Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
+  bool broken_ = false;            // a call failed in the middle of a step
   std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.

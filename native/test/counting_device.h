@@ -24,6 +24,7 @@ class CountingDevice final : public Device {
     for (std::size_t k = 0; k < bytes; ++k) static_cast<std::byte*>(to)[k] = source[k];
   }
   void read(void*, const void*, std::size_t, Stream) override {}
+  std::unique_ptr<HostCopy> read_later(const void*, std::size_t, Stream) override { return nullptr; }
   void fill(void*, std::uint64_t, std::size_t, std::size_t, Stream) override {}
   std::string name() const override { return "counting"; }
   bool immediate() const override { return true; }
@@ -31,7 +32,8 @@ class CountingDevice final : public Device {
   void check_range(const void*, std::size_t) const override {}
   std::unique_ptr<Event> make_event() override { return nullptr; }
   std::unique_ptr<Recording> record(Stream, const std::function<void(Stream)>&) override { return nullptr; }
-  void synchronize() override {}
+  std::unique_ptr<Event> all_done() override { return nullptr; }
+  void load(const Tables&) override {}
   void zero(const Tables&, const Call&, Stream) override {}
   void norms(const Tables&, const Call&, Stream) override {}
   void moments(const Tables&, const Call&, Stream) override {}

@@ -51,8 +51,11 @@ void fail_launch(const Napi::CallbackInfo& info) { simt::cuda::fail_launch(info[
 // (n): the n-th allocation from now is out of memory.
 void fail_allocation(const Napi::CallbackInfo& info) { simt::cuda::fail_allocation(info[0].ToNumber().Int32Value()); }
 
-// (function): its next call fails with cudaErrorUnknown.
-void fail_call(const Napi::CallbackInfo& info) { simt::cuda::fail_call(info[0].ToString(), 1, cudaErrorUnknown); }
+// (function, n = 1): its n-th call from now fails with cudaErrorUnknown.
+void fail_call(const Napi::CallbackInfo& info) {
+  const int n = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 1;
+  simt::cuda::fail_call(info[0].ToString(), n, cudaErrorUnknown);
+}
 
 // () -> { launches, calls: { [function]: number }, copies, pageableCopies }
 Napi::Value counters(const Napi::CallbackInfo& info) {

@@ -170,20 +170,43 @@ onCuda("a captured step", () => {
     expect(executor().counters().copies).toBe(1);
   });
 
-  test("runs on a stream that was created; the default one cannot be captured", async () => {
+  test("runs on the default stream or on one that was created", async () => {
     const right = scene();
     right.optimizer.step(right.gradients);
-    for (const nonBlocking of [true, false]) {
+    const streams = [executor().createStream(true, 0), executor().createStream(false, 0), null, 0, 1n];
+    for (const stream of streams) {
       const { optimizer, theta, gradients } = scene();
-      const stream = executor().createStream(nonBlocking, 0);
       optimizer.captureStep(optimizer.prepare(gradients), { stream }).replay();
       expect(await download(theta)).toEqual(await download(right.theta));
     }
-    const { optimizer, gradients } = scene();
-    const legacy = 1n;
-    const error = await caught(() => optimizer.captureStep(optimizer.prepare(gradients), { stream: legacy }));
-    expect(error.code).toBe("ERR_MTADAM_CUDA");
-    optimizer.step(gradients);
+  });
+
+  test("is refused while its stream is being captured, and the capture goes on", async () => {
+    const right = scene();
+    right.optimizer.step(right.gradients);
+    for (const stream of [executor().createStream(true, 0), null]) {
+      const { optimizer, theta, gradients } = scene();
+      const captured = optimizer.captureStep(optimizer.prepare(gradients), { stream });
+      const busy = stream ?? executor().createStream(false, 0);
+      executor().beginCapture(busy);
+      expect(await caught(() => captured.replay())).toMatchObject({
+        code: "ERR_MTADAM_STATE",
+        message: expect.stringMatching(/^`stream` must not be/) as string,
+      });
+      executor().endCapture(busy);
+      captured.replay();
+      expect(await download(theta)).toEqual(await download(right.theta));
+    }
+  });
+
+  test("can be captured while a download is under way", async () => {
+    const { optimizer, theta, gradients } = scene();
+    const prepared = optimizer.prepare(gradients);
+    for (let round = 0; round < 200; ++round) {
+      const pending = theta[0]!.download();
+      optimizer.captureStep(prepared).dispose();
+      await pending;
+    }
   });
 
   test("that could not be captured leaves nothing behind", async () => {

@@ -98,6 +98,46 @@ onCuda("a machine", () => {
     expect(optimizer.iterations).toBe(2);
   });
 
+  test("that fails in the middle of a step wants the state again, and goes on from there", async () => {
+    const { optimizer, theta, gradients } = scene();
+    optimizer.step(gradients);
+    const state = await optimizer.stateDict();
+    const values = (await theta.download()) as Float32Array<ArrayBuffer>;
+    // The launch after the norms'.
+    machine.failCall("cudaLaunchKernel", 2);
+    expect(await caught(() => optimizer.step(gradients))).toMatchObject({ code: "ERR_MTADAM_CUDA" });
+    expect(optimizer.iterations).toBe(1);
+    for (const call of [
+      () => optimizer.step(gradients),
+      () => optimizer.accumulate(0, gradients[0]),
+      () => optimizer.update(),
+    ]) {
+      expect(await caught(call)).toMatchObject({
+        code: "ERR_MTADAM_STATE",
+        message: "`loadStateDict` must be called first: an earlier call failed in the middle of a step.",
+      });
+    }
+    await optimizer.loadStateDict(state);
+    theta.upload(values);
+    optimizer.step(gradients);
+    const right = scene();
+    for (let step = 0; step < 2; ++step) right.optimizer.step(right.gradients);
+    expect(await theta.download()).toEqual(await right.theta.download());
+  });
+
+  test("that fails a question about a pointer says that, and not that the pointer is bad", async () => {
+    const { theta } = scene();
+    machine.failCall("cudaPointerGetAttributes");
+    const error = await caught(
+      () => new MTAdam([{ data: theta.ptr, length: 500 }], { terms: 1, device: testDevice() }),
+    );
+    expect(error).toMatchObject({
+      code: "ERR_MTADAM_CUDA",
+      cudaError: "cudaErrorUnknown",
+      operation: "cudaPointerGetAttributes",
+    });
+  });
+
   const sticky = {
     code: "ERR_MTADAM_CUDA",
     cudaError: "cudaErrorIllegalAddress",
@@ -130,7 +170,8 @@ onCuda("a machine", () => {
     for (const disposable of [theta, ...gradients.flat(), optimizer, captured]) disposable.dispose();
     expect([...(await pending)]).toHaveLength(500);
     const left = machine.live();
-    expect({ ...left, deviceBytes: 0, pinnedBytes: 0, events: 0 }).toEqual(empty);
+    // The device itself has a ring of pinned slots and a stream.
+    expect({ ...left, deviceBytes: 0, pinnedBytes: 0, events: 0, streams: 0 }).toEqual(empty);
     // Tables of gradients are freed when they are collected.
     expect(left.deviceBytes).toBeLessThan(1000);
   });
@@ -145,6 +186,9 @@ onCuda("a machine", () => {
     theta.dispose();
     expect(await kept).toBe(target);
     expect(target[499]).toBe(1);
-    await expect(lost).rejects.toMatchObject({ code: "ERR_MTADAM_LENGTH" });
+    await expect(lost).rejects.toMatchObject({
+      code: "ERR_MTADAM_LENGTH",
+      message: "`target` must keep its elements; got an array that was detached.",
+    });
   });
 });

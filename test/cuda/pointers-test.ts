@@ -266,6 +266,29 @@ onCuda("a bad pointer", () => {
     optimizer.step([[part(16)]]);
   });
 
+  test("in addGradients adds nothing at all", async () => {
+    const [a, b] = [device.buffer(Float32Array.of(1, 2)), device.buffer(Float32Array.of(3, 4))];
+    const [w, v] = [device.buffer(2), device.buffer(2)];
+    const optimizer = new MTAdam([w, v], { terms: 1 });
+    const pinned = { ptr: host.ptr, byteLength: 8 };
+    const cases: [target: TensorData[], source: TensorData[], says: RegExp][] = [
+      [[a, b], [b, pinned], /^`source\["1"\]` must be memory of cuda:0/],
+      [[a, pinned], [b, a], /^`target\["1"\]` must be memory of cuda:0/],
+      [[a, v], [b, a], /^`target\["1"\]` must not overlap a parameter/],
+      [[a, b], [b, w], /^`source\["1"\]` must not overlap a parameter/],
+    ];
+    for (const [target, source, says] of cases) {
+      expect((await caught(() => optimizer.addGradients(target, source))).message).toMatch(says);
+    }
+    const long = device.buffer(3);
+    const shifted = [0, 4].map((byteOffset) => ({ ptr: long.ptr, byteOffset, byteLength: 8 }));
+    const error = await caught(() => optimizer.addGradients([shifted[0]!, null], [shifted[1]!, null]));
+    expect(error.message).toMatch(/^`target\["0"\]` must not overlap its source in part/);
+    expect([...(await a.download()), ...(await b.download())]).toEqual([1, 2, 3, 4]);
+    optimizer.addGradients([a, b], [b, b]);
+    expect([...(await a.download()), ...(await b.download())]).toEqual([4, 6, 6, 8]);
+  });
+
   test("read-only memory as a parameter, but not as a gradient", async () => {
     const readOnly = arrayInterface(theta.ptr, { data: [theta.ptr, true] });
     const error = await caught(() => new MTAdam([readOnly], { terms: 1, device }));

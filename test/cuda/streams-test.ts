@@ -120,6 +120,72 @@ onCuda("streams", () => {
     expect(got).toEqual(await expected(1));
   });
 
+  test("order addGradients and zero between steps", async () => {
+    const right = scene();
+    const train = ({ optimizer, gradients }: Scene): void => {
+      const prepared = optimizer.prepare(gradients);
+      optimizer.step(prepared);
+      optimizer.addGradients(gradients[0], gradients[1]);
+      optimizer.step(prepared);
+      prepared.zero();
+      optimizer.addGradients(gradients[0], gradients[0]);
+      optimizer.step(prepared);
+    };
+    train(right);
+    const left = scene(executor().createStream(true, 0));
+    await left.optimizer.synchronize();
+    executor().setExecution("lazy");
+    train(left);
+    expect(await left.theta.download()).toEqual(await right.theta.download());
+    expect(executor().live().queued).toBe(0);
+  });
+
+  test("are waited for by a download, whichever they are", async () => {
+    const right = await expected(1);
+    const { optimizer, theta, gradients } = scene(executor().createStream(true, 0));
+    await optimizer.synchronize();
+    executor().setExecution("lazy");
+    optimizer.step(gradients);
+    expect(await theta.download()).toEqual(right);
+    const other = executor().createStream(true, 0);
+    theta.upload(values(7), { stream: other });
+    expect(await theta.download()).toEqual(values(7));
+  });
+
+  test("hold nothing up when memory is allocated", async () => {
+    const { optimizer, gradients } = scene(executor().createStream(true, 0));
+    await optimizer.synchronize();
+    executor().setExecution("lazy");
+    optimizer.step(gradients);
+    const queued = executor().live().queued;
+    testDevice().buffer(3);
+    const prepared = optimizer.prepare(gradients);
+    prepared.set(0, 0, null);
+    expect(executor().live().queued).toBe(queued);
+    expect((await optimizer.norms())[0]).toBeGreaterThan(0);
+  });
+
+  test("the default one is refused while a stream that orders itself with it is captured", async () => {
+    const { optimizer, theta, gradients } = scene();
+    const busy = executor().createStream(false, 0);
+    executor().beginCapture(busy);
+    for (const call of [
+      () => optimizer.step(gradients),
+      () => optimizer.accumulate(0, gradients[0]),
+      () => optimizer.addGradients(gradients[0], gradients[1]),
+      () => theta.fill(1),
+      () => theta.upload(values(1)),
+    ]) {
+      expect(await caught(call)).toMatchObject({
+        code: "ERR_MTADAM_STATE",
+        message: expect.stringMatching(/^`stream` must not be the default one while/) as string,
+      });
+    }
+    executor().endCapture(busy);
+    optimizer.step(gradients);
+    expect(await theta.download()).toEqual(await expected(1));
+  });
+
   test("send nothing from pageable memory", async () => {
     const { optimizer, gradients } = scene();
     await optimizer.synchronize();

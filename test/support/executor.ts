@@ -11,8 +11,8 @@ export interface Executor {
   failLaunch(n: number): void;
   /** The n-th allocation from now is out of memory. */
   failAllocation(n: number): void;
-  /** The next call of a function fails with cudaErrorUnknown. */
-  failCall(name: string): void;
+  /** The n-th call of a function from now (1, unless told otherwise: the next) fails with cudaErrorUnknown. */
+  failCall(name: string, n?: number): void;
   counters(): {
     launches: number;
     calls: Record<string, number>;

@@ -206,7 +206,7 @@ planted_bug(
 planted_bug(
   zeroed_after_the_first_write
   FILE cuda/memory.cpp
-  PATTERN [=[  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");]=]
+  PATTERN [=[  check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");]=]
   REPLACEMENT ""
   SCENARIO fresh_memory
   FOUND_BY plain "wrong: ")
@@ -222,8 +222,10 @@ planted_bug(
 planted_bug(
   end_of_a_call_not_marked
   FILE engine/optimizer.cpp
-  PATTERN [=[  if (stream != nullptr) left_->record(stream);]=]
-  REPLACEMENT [=[  if (stream != nullptr) return;]=]
+  PATTERN [=[  body();
+  if (stream != nullptr) left_->record(stream);]=]
+  REPLACEMENT [=[  body();
+  static_cast<void>(stream);]=]
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
 

@@ -36,6 +36,9 @@ class MeasuredDevice final : public Device {
   void read(void* to, const void* from, std::size_t bytes, Stream stream) override {
     device_.read(to, from, bytes, stream);
   }
+  std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override {
+    return device_.read_later(from, bytes, stream);
+  }
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override {
     device_.fill(to, pattern, element, bytes, stream);
   }
@@ -47,7 +50,8 @@ class MeasuredDevice final : public Device {
   std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
     return device_.record(stream, calls);
   }
-  void synchronize() override { device_.synchronize(); }
+  std::unique_ptr<Event> all_done() override { return device_.all_done(); }
+  void load(const Tables& tables) override { device_.load(tables); }
   void zero(const Tables& tables, const Call& call, Stream stream) override { device_.zero(tables, call, stream); }
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
     device_.add(target, source, count, stream);

@@ -34,6 +34,13 @@ bool Runtime::refuses_legacy(const Stream& legacy) {
   return refused;
 }
 
+bool Runtime::captures_with(const Stream& legacy) {
+  for (const auto& stream : all_streams()) {
+    if (stream->capture && stream->blocking() && stream->device == legacy.device) return true;
+  }
+  return false;
+}
+
 namespace {
 
 /// The nodes that these come after, and these.
@@ -133,8 +140,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
   const std::shared_ptr<Stream> stream = runtime.stream(handle);
   if (!stream) return call.done(cudaErrorInvalidResourceHandle);
   if (!status) return call.done(cudaErrorInvalidValue);
-  // The question itself would make the legacy stream depend on the one that captures.
-  if (stream->legacy && runtime.refuses_legacy(*stream)) return call.done(cudaErrorStreamCaptureImplicit);
+  // To ask is not to use it: no capture is invalidated.
+  if (stream->legacy && runtime.captures_with(*stream)) return call.done(cudaErrorStreamCaptureImplicit);
   *status = !stream->capture               ? cudaStreamCaptureStatusNone
             : stream->capture->invalidated ? cudaStreamCaptureStatusInvalidated
                                            : cudaStreamCaptureStatusActive;

@@ -147,7 +147,9 @@ class Runtime {
   /// A call that is not allowed while the calling thread may not do unsafe things; invalidates the captures it is
   /// refused for.
   bool refuses_unsafe_calls();
-  /// The use of the legacy stream while a stream that it orders with is capturing.
+  /// Whether a stream that the legacy one orders with is capturing.
+  bool captures_with(const Stream& legacy);
+  /// The use of the legacy stream while there is such a stream; invalidates its capture.
   bool refuses_legacy(const Stream& legacy);
 
   // ---- Injected faults ----

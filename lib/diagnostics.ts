@@ -1,0 +1,87 @@
+import { fromNative, fromNativePromise } from "./errors";
+import type { NativeOptimizer } from "./native";
+
+/** What an optimizer's terms are like in each layer. Arrays are terms × layers, row by row. */
+export interface Diagnostics {
+  /** Completed steps when it was asked for. */
+  iteration: number;
+  terms: readonly string[];
+  layers: readonly string[];
+  /** n: the moving averages of the gradient norms; NaN where a pair never occurred. */
+  norms: Float32Array;
+  /** s, step 4: what the gradients were multiplied by in the pair's last step; NaN where it never occurred. */
+  scales: Float32Array;
+  /** s·r over its sum in the layer, r the norm of the last gradient: the part that each term has in what moves it. */
+  shares: Float32Array;
+  /** How often a norm that was not finite made a term count as absent, or a step be skipped. */
+  skipped: Float32Array;
+}
+
+export type StatsListener = (diagnostics: Diagnostics) => void;
+
+/** Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits. */
+export async function readDiagnostics(
+  engine: NativeOptimizer,
+  { iteration, terms, layers }: Pick<Diagnostics, "iteration" | "terms" | "layers">,
+): Promise<Diagnostics> {
+  const count = terms.length * layers.length;
+  const values = new Float64Array(4 * count);
+  await fromNativePromise(fromNative(() => engine.watchBalances(values)));
+  const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
+  return {
+    iteration,
+    terms,
+    layers,
+    norms: Float32Array.from(n!),
+    scales: Float32Array.from(s!),
+    shares: sharesOf(r!, s!, layers.length),
+    skipped: Float32Array.from(skipped!),
+  };
+}
+
+function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Array {
+  // The norm of a gradient that was skipped is not finite; it has no part in anything.
+  const parts = Float64Array.from(s, (scale, at) => (Number.isFinite(r[at]) ? scale * r[at]! : scale * 0));
+  const sums = new Float64Array(layers);
+  for (const [at, part] of parts.entries()) {
+    if (!Number.isNaN(part)) sums[at % layers]! += part;
+  }
+  return Float32Array.from(parts, (part, at) => {
+    const sum = sums[at % layers]!;
+    return sum === 0 ? part : part / sum;
+  });
+}
+
+/** Tells listeners of every so manyth step. */
+export class StatsListeners {
+  readonly #listeners = new Set<{ listener: StatsListener; every: number; pending: boolean }>();
+
+  /** @returns a function that ends it */
+  add(listener: StatsListener, every: number): () => void {
+    const entry = { listener, every, pending: false };
+    this.#listeners.add(entry);
+    return () => {
+      this.#listeners.delete(entry);
+    };
+  }
+
+  /** After a step. `read` is asked once, if at all. */
+  stepped(iteration: number, read: () => Promise<Diagnostics>): void {
+    let shared: Promise<Diagnostics> | undefined;
+    for (const entry of this.#listeners) {
+      // One at a time: a device that falls behind must not gather a queue of them.
+      if (iteration % entry.every !== 0 || entry.pending) continue;
+      entry.pending = true;
+      shared ??= read();
+      void shared.then(
+        (diagnostics) => {
+          entry.pending = false;
+          if (this.#listeners.has(entry)) entry.listener(diagnostics);
+        },
+        () => {
+          entry.pending = false; // what went wrong on the device, the next call of the optimizer says
+        },
+      );
+    }
+  }
+}
