@@ -56,6 +56,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void dispose(const Napi::CallbackInfo& info);
   std::uint32_t term(const Napi::Value& value) const;
   std::uint32_t tensor(const Napi::Value& value) const;
+  PlaneRange plane_range(const Napi::Value& start, const Napi::Value& values) const;
   void check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes);
   void release();
 
