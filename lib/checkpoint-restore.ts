@@ -266,7 +266,6 @@ function readSharedClocks({ native, parameters }: StateOwner): Clocks {
   return clocks;
 }
 
-/** In the state's order, which is the order of a file. */
 function match(kind: string, ours: readonly string[], theirs: readonly string[], strict: boolean): Match[] {
   const numbers = new Map(theirs.map((name, number) => [name, number]));
   const matches: Match[] = [];
@@ -280,7 +279,7 @@ function match(kind: string, ours: readonly string[], theirs: readonly string[],
     const extra = theirs.find((name) => !ours.includes(name));
     fail(`The state must have the optimizer's ${kind}s alone; got ${describeValue(extra)} besides.`);
   }
-  return matches.sort((a, b) => a.theirs - b.theirs);
+  return matches;
 }
 
 function checkParameter(owner: StateOwner, ours: number, metadata: CheckpointMetadata, theirs: number): void {
