@@ -25,7 +25,9 @@ export interface MTAdamErrorOptions extends ErrorOptions {
   operation?: string | undefined;
 }
 
-/** What this package throws. Nothing was changed by the call that threw it. */
+/**
+ * What this package throws. Nothing was changed by the call that threw it (but for a `load` that breaks off in the middle).
+ */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
   /** The name of the CUDA error, where there was one. */

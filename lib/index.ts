@@ -2,7 +2,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { MTAdam } from "./mtadam";
-export type { ParamGroup, StepOptions, TermCallback, TermCallbacks } from "./mtadam";
+export type {
+  LoadOptions,
+  ParamGroup,
+  SaveOptions,
+  StepOptions,
+  TermCallback,
+  TermCallbacks,
+} from "./mtadam";
 export { openDevice, describeDevices } from "./device";
 export type { CapturedStep } from "./captured-step";
 export type {
@@ -21,6 +28,7 @@ export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
 export type { StreamLike } from "./stream";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
+export type { CheckpointProgress, ProgressListener } from "./checkpoint-file";
 export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type {
   ParameterDescription,

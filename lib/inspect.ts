@@ -12,6 +12,7 @@ const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as objec
 const tagOf = reader(typedArrayPrototype, Symbol.toStringTag);
 const lengthOf = reader(typedArrayPrototype, "length");
 const bufferOf = reader(typedArrayPrototype, "buffer");
+const offsetOf = reader(typedArrayPrototype, "byteOffset");
 const isResizable = reader(ArrayBuffer.prototype, "resizable");
 const isGrowable = reader(SharedArrayBuffer.prototype, "growable");
 
@@ -23,6 +24,11 @@ export function typedArrayName(value: unknown): string | undefined {
 /** The elements of a typed array; 0 once its buffer is detached. */
 export function typedArrayLength(array: ArrayBufferView): number {
   return lengthOf(array) as number;
+}
+
+/** The memory of a typed array: its buffer, and the byte in it that the array begins at. */
+export function typedArrayPlace(array: ArrayBufferView): { buffer: ArrayBufferLike; byteOffset: number } {
+  return { buffer: bufferOf(array) as ArrayBufferLike, byteOffset: offsetOf(array) as number };
 }
 
 /** Whether a typed array lies over memory whose size may change. */

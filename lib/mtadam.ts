@@ -1,5 +1,8 @@
 import { capturedKey, CapturedStep } from "./captured-step";
-import { loadState, saveState, type StateDict, type StateOwner } from "./checkpoint";
+import type { StateDict, StateOwner } from "./checkpoint";
+import { checkDict, DictSource, restoreDict, stateDict } from "./checkpoint-dict";
+import { CheckpointFile, deferErrors, saveCheckpoint, type ProgressListener } from "./checkpoint-file";
+import type { Restoration } from "./checkpoint-restore";
 import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
 import { addonOf, nativeDevice, type Device } from "./device";
 import { checkSource, nativeSource, recheckSource } from "./device-pointer";
@@ -65,6 +68,16 @@ export interface StepOptions {
   stream?: StreamLike | null;
 }
 
+export interface SaveOptions {
+  /** Called again and again, at last with `bytes === total`. */
+  onProgress?: ProgressListener;
+}
+
+export interface LoadOptions extends SaveOptions {
+  /** False: load what matches, and leave the rest as it is. Default true. */
+  strict?: boolean;
+}
+
 /** The options of a group as they stand; a change is checked and takes effect at the next step. */
 export interface ParamGroup extends GroupOptions {
   betas: [number, number, number];
@@ -113,6 +126,8 @@ export class MTAdam {
   #era = {};
   /** The call that has not ended: it waits for a promise, or runs code of the user's to read its arguments. */
   #busy: string | undefined;
+  /** A load broke off while it changed the state, which is then of two halves. */
+  #isTorn = false;
 
   /**
    * @param parameters parameters, or groups of them; updated in place by every step
@@ -255,11 +270,11 @@ export class MTAdam {
     const flat = this.#reading("addParamGroup", () => withGroup(this.#flat, group, this.#options.group));
     const added = flat.groups.length - 1;
     const groups = Object.freeze([...this.#groups, paramGroup(flat.groups[added]!, added, flat.parameters)]);
-    const state = saveState(this.#stateOwner(this.#alive()));
+    const state = new DictSource(stateDict(this.#stateOwner(this.#alive())));
     const engine = this.#makeNative(flat);
     try {
       const owner = { ...this.#stateOwner(engine), parameters: flat.parameters, layers: flat.layers, groups };
-      loadState(owner, state, false)();
+      restoreDict(state, checkDict(owner, state, false));
     } catch (error) {
       engine.dispose();
       throw error;
@@ -510,9 +525,13 @@ export class MTAdam {
     this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(engine));
   }
 
-  /** A copy of the whole state: see {@link StateDict}. @throws MTAdamError STATE while a step is open */
+  /**
+   * A copy of the whole state: see {@link StateDict}.
+   *
+   * @throws MTAdamError STATE while a step is open, OPTION where one in `paramGroups` has become invalid, BUSY, DISPOSED
+   */
   async stateDict(): Promise<StateDict> {
-    return saveState(this.#stateOwner(this.#checkIdle("stateDict")));
+    return stateDict(this.#stateOwner(this.#checkIdle("stateDict")));
   }
 
   /**
@@ -524,16 +543,67 @@ export class MTAdam {
    * @throws MTAdamError CHECKPOINT where the state does not fit, STATE while a step is open; nothing is loaded then
    */
   async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
-    this.#checkIdle("loadStateDict");
-    const apply = this.#reading("loadStateDict", () => {
-      const { strict = true } = checkKeys<{ strict: boolean }>("options", options, ["strict"]);
-      if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
-      return loadState(this.#stateOwner(this.#alive()), state, strict);
+    this.#checkLoadable("loadStateDict");
+    const { strict, source } = this.#reading("loadStateDict", () => ({
+      strict: checkStrict(checkKeys<LoadOptions>("options", options, ["strict"]).strict),
+      source: new DictSource(state),
+    }));
+    const restoration = checkDict(this.#stateOwner(this.#alive()), source, strict);
+    const finish = this.#beginRestoring(restoration, strict);
+    restoreDict(source, restoration);
+    finish();
+  }
+
+  /**
+   * Writes the state to a safetensors file, with the tensors of {@link stateDict}. Until all of it is on the disk, what
+   * was at `path` before stays there, whatever happens. The parameters themselves are the caller's to save.
+   *
+   * @param options `onProgress`: what it throws ends the call, and there is no new file
+   * @throws MTAdamError STATE while a step is open, OPTION, BUSY, DISPOSED, CUDA; errors of the file system as they are.
+   * Until it settles, other calls are BUSY
+   */
+  async save(path: string, options?: SaveOptions): Promise<void> {
+    this.#checkIdle("save");
+    await this.#during("save", async () => {
+      const { onProgress } = checkKeys<SaveOptions>("options", options, ["onProgress"]);
+      const listener = checkListener(onProgress);
+      checkPath(path);
+      await this.synchronize(); // so that no read waits on this thread for steps under way
+      await saveCheckpoint(path, this.#stateOwner(this.#alive()), (progress) => {
+        listener?.(progress);
+        this.#alive();
+      });
     });
-    this.#alive();
-    const { iterations, weights } = apply();
-    this.#iterations = iterations;
-    this.#weights = Object.freeze(weights);
+  }
+
+  /**
+   * Puts back what {@link save} wrote, as {@link loadStateDict} does. The file is checked before anything changes.
+   *
+   * @param options `onProgress`: what it throws rejects the promise once the state is loaded; it is not called again
+   * @throws MTAdamError CHECKPOINT where the file is damaged or does not fit, STATE while a step is open, OPTION, BUSY,
+   * DISPOSED, CUDA; errors of the file system as they are. Nothing is loaded then, unless the reading of the tensors
+   * breaks off (a disk that fails, a file that somebody cuts): all calls but another load are STATE from there on.
+   * Until it settles, other calls are BUSY
+   */
+  async load(path: string, options?: LoadOptions): Promise<void> {
+    this.#checkLoadable("load");
+    await this.#during("load", async () => {
+      const given = checkKeys<LoadOptions>("options", options, ["strict", "onProgress"]);
+      const strict = checkStrict(given.strict);
+      const { report, rethrow } = deferErrors(checkListener(given.onProgress));
+      checkPath(path);
+      await this.synchronize();
+      const file = await CheckpointFile.open(path);
+      try {
+        const restoration = await file.check(this.#stateOwner(this.#alive()), strict);
+        const finish = this.#beginRestoring(restoration, strict);
+        await file.restore(restoration, report);
+        finish();
+      } finally {
+        await file.close();
+      }
+      rethrow();
+    });
   }
 
   /**
@@ -663,19 +733,43 @@ export class MTAdam {
     };
   }
 
+  /** @returns what ends it, when the state is in place */
+  #beginRestoring({ iterations, weights }: Restoration, strict: boolean): () => void {
+    this.#alive();
+    const wasTorn = this.#isTorn;
+    this.#isTorn = true;
+    return () => {
+      this.#alive();
+      this.#isTorn = wasTorn && !strict;
+      this.#iterations = iterations;
+      this.#weights = Object.freeze(weights);
+    };
+  }
+
   #alive(): NativeOptimizer {
     if (this.#native === undefined) throw new MTAdamError("DISPOSED", "The optimizer has been disposed of.");
     return this.#native;
   }
 
   #checkUsable(): NativeOptimizer {
+    const engine = this.#checkFree();
+    if (!this.#isTorn) return engine;
+    throw new MTAdamError("STATE", "The state must be loaded again: the last load broke off in the middle.");
+  }
+
+  #checkFree(): NativeOptimizer {
     const engine = this.#alive();
     if (this.#busy === undefined) return engine;
     throw new MTAdamError("BUSY", `\`${this.#busy}\` has not settled; wait for it before the next call.`);
   }
 
   #checkIdle(operation: string): NativeOptimizer {
-    const engine = this.#checkUsable();
+    this.#checkUsable();
+    return this.#checkLoadable(operation);
+  }
+
+  #checkLoadable(operation: string): NativeOptimizer {
+    const engine = this.#checkFree();
     if (!this.#isOpen) return engine;
     throw new MTAdamError("STATE", `\`${operation}\` must wait for \`update()\`: a step is open.`);
   }
@@ -787,6 +881,30 @@ export class MTAdam {
       this.#busy = undefined;
     }
   }
+
+  /** Runs what takes its time. Until it settles, other calls are BUSY. */
+  async #during(operation: string, run: () => Promise<void>): Promise<void> {
+    this.#busy = operation;
+    try {
+      await run();
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+}
+
+function checkStrict(strict: unknown = true): boolean {
+  if (typeof strict === "boolean") return strict;
+  throw mustBe("OPTION", "strict", "be true or false", strict);
+}
+
+function checkListener(onProgress: unknown): ProgressListener | undefined {
+  if (onProgress === undefined || typeof onProgress === "function") return onProgress as ProgressListener;
+  throw mustBe("OPTION", "onProgress", "be a function", onProgress);
+}
+
+function checkPath(path: unknown): void {
+  if (typeof path !== "string" || path === "") throw mustBe("OPTION", "path", "be the path of a file", path);
 }
 
 interface CallValues {

@@ -50,6 +50,14 @@ export interface NativeShape {
 
 export type NativePlane = "m" | "v" | "x";
 
+/** An element of a parameter's moment. With first moments summed, planes m and x are the shared ones; `term` is any. */
+export interface NativePlaneStart {
+  plane: NativePlane;
+  term: number;
+  parameter: number;
+  first: number;
+}
+
 export interface NativeOptimizer {
   /** `values`: {@link packValues}. */
   step(gradients: NativeGradients, values: Float64Array, stream: NativeStream): void;
@@ -90,9 +98,9 @@ export interface NativeOptimizer {
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
-  /** With first moments summed, planes m and x are the shared ones and `term` is any. */
-  readPlane(plane: NativePlane, term: number, parameter: number, to: Float32Array): void;
-  writePlane(plane: NativePlane, term: number, parameter: number, from: Float32Array): void;
+  /** As many elements as `to` has. */
+  readPlane(start: NativePlaneStart, to: Float32Array): void;
+  writePlane(start: NativePlaneStart, from: Float32Array): void;
   dispose(): void;
 }
 

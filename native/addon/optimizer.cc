@@ -185,6 +185,21 @@ AddressTable& Optimizer::table(const Napi::Value& gradients) const {
   throw coded_error(gradients.Env(), "STATE", "`prepare` must be called again: terms have come or gone since.");
 }
 
+PlaneRange Optimizer::plane_range(const Napi::Value& start, const Napi::Value& values) const {
+  const Napi::Object object = start.As<Napi::Object>();
+  PlaneRange range{plane_of(object.Get("plane")), term(object.Get("term")), tensor(object.Get("parameter")), 0, 0};
+  const std::uint64_t length = get().layout().tensors()[range.tensor].length;
+  const double first = object.Get("first").ToNumber();
+  if (!values.IsTypedArray()) throw coded_error(values.Env(), "DTYPE", "A typed array was expected.");
+  range.count = values.As<Napi::TypedArray>().ElementLength();
+  // Written so that NaN fails. Lengths are at most 2**40: exact as doubles.
+  if (!(first >= 0 && first + static_cast<double>(range.count) <= static_cast<double>(length))) {
+    throw coded_error(values.Env(), "LENGTH", "A range within the tensor was expected.");
+  }
+  range.first = static_cast<std::uint64_t>(first);
+  return range;
+}
+
 Optimizer::Call Optimizer::begin(const Napi::Value& values) {
   mtadam::Optimizer& engine = get();
   return {engine, elements<double>(values, values_count(engine.options()))};
@@ -438,21 +453,18 @@ void Optimizer::restore_clocks(const Napi::CallbackInfo& info) {
   });
 }
 
-// (plane: "m" | "v" | "x", term, parameter, values: Float32Array). lib/ asks only for planes that the form has.
+// (start: { plane: "m" | "v" | "x", term, parameter, first }, values: Float32Array), as many elements as there are
+// values. lib/ asks only for planes that the form has.
 void Optimizer::read_plane(const Napi::CallbackInfo& info) {
-  const Plane plane = plane_of(info[0]);
-  const std::uint32_t owner = term(info[1]);
-  const std::uint32_t parameter = tensor(info[2]);
-  float* const to = elements<float>(info[3], get().layout().tensors()[parameter].length);
-  guarded(info.Env(), [&] { get().read_plane(plane, owner, parameter, to); });
+  const PlaneRange range = plane_range(info[0], info[1]);
+  float* const to = elements<float>(info[1], range.count);
+  guarded(info.Env(), [&] { get().read_plane(range, to); });
 }
 
 void Optimizer::write_plane(const Napi::CallbackInfo& info) {
-  const Plane plane = plane_of(info[0]);
-  const std::uint32_t owner = term(info[1]);
-  const std::uint32_t parameter = tensor(info[2]);
-  const float* const from = elements<float>(info[3], get().layout().tensors()[parameter].length);
-  guarded(info.Env(), [&] { get().write_plane(plane, owner, parameter, from); });
+  const PlaneRange range = plane_range(info[0], info[1]);
+  const float* const from = elements<float>(info[1], range.count);
+  guarded(info.Env(), [&] { get().write_plane(range, from); });
 }
 
 void Optimizer::dispose(const Napi::CallbackInfo&) { release(); }

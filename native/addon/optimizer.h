@@ -63,6 +63,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   std::uint32_t term(const Napi::Value& value) const;
   std::uint32_t tensor(const Napi::Value& value) const;
   std::byte* addend(const Napi::Value& source, std::size_t bytes, std::uint32_t index, const char* role);
+  PlaneRange plane_range(const Napi::Value& start, const Napi::Value& values) const;
   void check_parameter(Napi::Env env, std::uint32_t parameter, const std::byte* begin, std::size_t bytes);
   void account();
   void release();

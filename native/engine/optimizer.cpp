@@ -309,12 +309,12 @@ void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::ve
   write(coefficients, derived);
 }
 
-float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const {
-  const Term& own = state_.terms()[term];
+float* Optimizer::plane_address(const PlaneRange& range) const {
+  const Term& own = state_.terms()[range.term];
   const Shared& shared = state_.shared();
   const bool summed = options_.form.summed;
   float* start = nullptr;
-  switch (plane) {
+  switch (range.plane) {
     case Plane::m:
       start = summed ? shared.m : own.m;
       break;
@@ -325,17 +325,17 @@ float* Optimizer::plane_address(Plane plane, std::uint32_t term, std::uint32_t t
       start = summed ? shared.x : own.x;
       break;
   }
-  return start + layout_.tensors()[tensor].plane;
+  return start + layout_.tensors()[range.tensor].plane + range.first;
 }
 
-void Optimizer::read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to) {
+void Optimizer::read_plane(const PlaneRange& range, float* to) {
   continue_on(nullptr);
-  device_->read(to, plane_address(plane, term, tensor), layout_.tensors()[tensor].length * sizeof(float), nullptr);
+  device_->read(to, plane_address(range), range.count * sizeof(float), nullptr);
 }
 
-void Optimizer::write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from) {
+void Optimizer::write_plane(const PlaneRange& range, const float* from) {
   continue_on(nullptr);
-  device_->write(plane_address(plane, term, tensor), from, layout_.tensors()[tensor].length * sizeof(float), nullptr);
+  device_->write(plane_address(range), from, range.count * sizeof(float), nullptr);
 }
 
 }  // namespace mtadam

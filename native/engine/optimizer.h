@@ -51,6 +51,13 @@ struct Addition {
   std::uint64_t length;
 };
 
+/// Elements of one tensor's moment, so that a large one can be copied piece by piece.
+struct PlaneRange {
+  Plane plane;
+  std::uint32_t term, tensor;
+  std::uint64_t first, count;
+};
+
 /// A whole step with gradients at addresses that stay, to be taken again and again. Belongs to the optimizer that
 /// recorded it, which must outlive it.
 class RecordedStep {
@@ -120,8 +127,8 @@ class Optimizer {
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
-  void read_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, float* to);
-  void write_plane(Plane plane, std::uint32_t term, std::uint32_t tensor, const float* from);
+  void read_plane(const PlaneRange& range, float* to);
+  void write_plane(const PlaneRange& range, const float* from);
 
  private:
   Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream stream);
@@ -137,7 +144,7 @@ class Optimizer {
   void place_terms(const std::vector<Term>& terms);
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
-  float* plane_address(Plane plane, std::uint32_t term, std::uint32_t tensor) const;
+  float* plane_address(const PlaneRange& range) const;
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 
   std::shared_ptr<Device> device_;

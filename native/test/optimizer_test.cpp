@@ -243,8 +243,8 @@ TEST(Optimizer, RoundsWhatFollowsFromItsOptionsOnce) {
   Training training(model, 1);
   training.step({{std::vector<float>{1}}});  // n_a/n = 1: the moments are the rests themselves
   float m = 0, v = 0;
-  training.optimizer().read_plane(Plane::m, 0, 0, &m);
-  training.optimizer().read_plane(Plane::v, 0, 0, &v);
+  training.optimizer().read_plane({Plane::m, 0, 0, 0, 1}, &m);
+  training.optimizer().read_plane({Plane::v, 0, 0, 0, 1}, &v);
   EXPECT_TRUE(same_bits(m, static_cast<float>(1 - 0.9)));
   EXPECT_TRUE(same_bits(v, static_cast<float>(1 - 0.999)));
 }
@@ -324,7 +324,7 @@ TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoShare) {
   EXPECT_EQ(balance.s, 0);
   EXPECT_EQ(training.optimizer().clocks(1)[0].t, 1);
   std::vector<float> m(4, 1.0f);
-  training.optimizer().read_plane(Plane::m, 1, 0, m.data());
+  training.optimizer().read_plane({Plane::m, 1, 0, 0, 4}, m.data());
   EXPECT_EQ(m, std::vector<float>(4, 0.0f));
 }
 
@@ -556,8 +556,14 @@ void copy_state(Training& from, Training& to, const Model& model) {
   for (const auto& [plane, term] : from.planes()) {
     for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
       std::vector<float> values(model.theta[tensor].size());
-      from.optimizer().read_plane(plane, term, tensor, values.data());
-      to.optimizer().write_plane(plane, term, tensor, values.data());
+      // In two pieces, so that the tests of what follows are tests of ranges, too.
+      const std::size_t half = values.size() / 2;
+      const PlaneRange front{plane, term, tensor, 0, half};
+      const PlaneRange back{plane, term, tensor, half, values.size() - half};
+      for (const PlaneRange& range : {back, front}) {
+        from.optimizer().read_plane(range, values.data() + range.first);
+        to.optimizer().write_plane(range, values.data() + range.first);
+      }
     }
   }
 }

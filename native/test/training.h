@@ -160,8 +160,9 @@ class Training {
     result.theta = theta();
     for (const auto& [plane, term] : planes()) {
       for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
-        result.planes.emplace_back(model_.theta[tensor].size());
-        optimizer_->read_plane(plane, term, tensor, result.planes.back().data());
+        const std::size_t count = model_.theta[tensor].size();
+        result.planes.emplace_back(count);
+        optimizer_->read_plane({plane, term, tensor, 0, count}, result.planes.back().data());
       }
     }
     const auto append = [&](const std::vector<Clock>& clocks) {

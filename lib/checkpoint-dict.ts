@@ -1,0 +1,84 @@
+import {
+  makeTensor,
+  stateMetadata,
+  stateTensors,
+  type StateDict,
+  type StateOwner,
+  type StateTensor,
+  type TensorType,
+} from "./checkpoint";
+import { MTAdamError } from "./errors";
+import { checkState, type Restoration, type StateSource, type TensorRead } from "./checkpoint-restore";
+import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "./inspect";
+
+// A state as an object in memory.
+
+/** @throws MTAdamError OPTION where an option of a group has been set to what it cannot be, DISPOSED, CUDA */
+export function stateDict(owner: StateOwner): StateDict {
+  const state: StateDict = { metadata: stateMetadata(owner) };
+  for (const tensor of stateTensors(owner)) {
+    const values = makeTensor(tensor.type, tensor.length);
+    tensor.read(0, values);
+    state[tensor.key] = values;
+  }
+  return state;
+}
+
+/** A state that the user holds. Whatever code reading it runs, runs in the constructor, and only once. */
+export class DictSource implements StateSource {
+  readonly metadata: unknown;
+  readonly #entries: Readonly<Record<string, unknown>>;
+
+  /** @throws MTAdamError CHECKPOINT where it is no object of plain data */
+  constructor(state: unknown) {
+    if (typeof state !== "object" || state === null) {
+      throw new MTAdamError("CHECKPOINT", "The state must be an object.");
+    }
+    try {
+      this.#entries = { ...state };
+      // It is JSON by definition, as checkpoints hold it.
+      this.metadata = JSON.parse(JSON.stringify(this.#entries["metadata"] ?? null));
+    } catch {
+      throw new MTAdamError("CHECKPOINT", "The state must be an object of plain data.");
+    }
+  }
+
+  has(key: string, type: TensorType, shape: readonly number[]): boolean {
+    const tensor = this.#get(key);
+    const length = shape.reduce((product, size) => product * size, 1);
+    return typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === length;
+  }
+
+  describe(key: string): string {
+    return describeValue(this.#get(key));
+  }
+
+  read({ key, type, first, to }: TensorRead): void {
+    const { buffer, byteOffset } = typedArrayPlace(this.#get(key) as StateTensor);
+    // A view of our own: a method of the user's array may be the user's.
+    const from = makeTensor(type, to.length, buffer, byteOffset + first * to.BYTES_PER_ELEMENT);
+    (to as Float64Array).set(from as Float64Array);
+  }
+
+  #get(key: string): unknown {
+    return Object.hasOwn(this.#entries, key) ? this.#entries[key] : undefined;
+  }
+}
+
+/** @throws MTAdamError CHECKPOINT, as {@link checkState} */
+export function checkDict(owner: StateOwner, source: DictSource, strict: boolean): Restoration {
+  return run(source, checkState(owner, source, strict));
+}
+
+/** Puts a state that was checked in place, all at once: nobody can change it in between. */
+export function restoreDict(source: DictSource, restoration: Restoration): void {
+  run(source, restoration.apply());
+}
+
+function run<T>(source: DictSource, reads: Generator<TensorRead, T, void>): T {
+  for (;;) {
+    const next = reads.next();
+    if (next.done === true) return next.value;
+    source.read(next.value);
+  }
+}
