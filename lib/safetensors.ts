@@ -94,13 +94,14 @@ export function renderHeader(
 export function parsePrefix(prefix: Uint8Array, fileBytes: number): number {
   if (prefix.length < PREFIX_BYTES)
     fail("The file must begin with the length of its header; it ends before.");
-  const view = new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength);
-  const length = Number(view.getBigUint64(0, true));
-  const most = Math.min(MAX_HEADER_BYTES, fileBytes - PREFIX_BYTES);
-  if (length < 2 || length > most) {
-    fail(`The file must have a header of 2 to ${most} bytes; it says ${length}.`);
+  const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
+  if (length > MAX_HEADER_BYTES) {
+    fail(`The file must have a header of at most ${MAX_HEADER_BYTES} bytes; it says ${String(length)}.`);
   }
-  return length;
+  const rest = fileBytes - PREFIX_BYTES;
+  if (length > rest)
+    fail(`The file must have a header of ${String(length)} bytes, as it says; it ends after ${rest}.`);
+  return Number(length);
 }
 
 /**

@@ -3,18 +3,11 @@
  * Each test has a process of its own, which runs the built package.
  */
 
-import { spawn } from "node:child_process";
 import path from "node:path";
 import { onCpu } from "./support/device";
+import { runScript, type Ended } from "./support/process";
 
 const root = path.join(__dirname, "..");
-
-interface Ended {
-  code: number | null;
-  signal: string | null;
-  stdout: string;
-  stderr: string;
-}
 
 // What every process and every worker begins with. Two threads, and gradients large enough for both.
 const prelude = `
@@ -35,20 +28,6 @@ const prelude = `
     return { device, parameter, gradient, optimizer, step };
   }
 `;
-
-/** Runs a script. It has to end by itself. */
-function runScript(script: string, ...flags: string[]): Promise<Ended> {
-  const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 8000, killSignal: "SIGKILL" });
-  const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (ended.stdout += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (ended.stderr += text));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code, signal) => {
-      resolve({ ...ended, code, signal });
-    });
-  });
-}
 
 const withPrelude = (program: string): string => `${prelude}\n(async () => {${program}\n})();`;
 

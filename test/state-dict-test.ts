@@ -1,45 +1,6 @@
 import { MTAdam, MTAdamError, type MTAdamOptions, type StateDict } from "../lib";
-import { testDevice } from "./support/device";
 import { readGolden } from "./support/golden";
-import { randomSource, randomTensor } from "./support/random";
-
-const device = testDevice();
-const LENGTHS = { weight: 6, bias: 3, scale: 1 };
-type Name = keyof typeof LENGTHS;
-const NAMES = Object.keys(LENGTHS) as Name[];
-
-/** One model, its parameters in any order, with gradients that depend on names and step alone. */
-class Trained {
-  readonly parameters: Record<Name, ReturnType<typeof device.buffer>>;
-  readonly optimizer: MTAdam;
-
-  constructor(order: readonly Name[], options: MTAdamOptions, from?: Record<Name, Float32Array>) {
-    this.parameters = Object.fromEntries(
-      NAMES.map((name) => [name, device.buffer(from?.[name] ?? new Float32Array(LENGTHS[name]).fill(0.5))]),
-    ) as Trained["parameters"];
-    const described = order.map((name) => ({ name, data: this.parameters[name] }));
-    this.optimizer = new MTAdam(described, options);
-  }
-
-  train(from: number, to: number, terms: readonly string[]): this {
-    for (let step = from; step < to; ++step) {
-      const gradients = terms.map((term) => {
-        const random = randomSource(step * 100 + term.charCodeAt(0));
-        const named = NAMES.map(
-          (name) => [name, device.buffer(randomTensor(random, LENGTHS[name], 3))] as const,
-        );
-        return [term, Object.fromEntries(named)] as const;
-      });
-      this.optimizer.step(Object.fromEntries(gradients));
-    }
-    return this;
-  }
-
-  async values(): Promise<Record<Name, Float32Array>> {
-    const entries = NAMES.map(async (name) => [name, await this.parameters[name].download()] as const);
-    return Object.fromEntries(await Promise.all(entries)) as Record<Name, Float32Array>;
-  }
-}
+import { NAMES, Trained } from "./support/trained";
 
 const TERMS = ["a", "b"];
 
@@ -175,7 +136,7 @@ describe("a saved state", () => {
     const golden = readGolden("absent-heads");
     expect(golden.expected.get(0)?.norms[0]?.[2]).toBe(0);
     const trained = new Trained(NAMES, { terms: TERMS });
-    trained.optimizer.step({ a: { weight: device.buffer(6) }, b: {} });
+    trained.optimizer.step({ a: { weight: trained.device.buffer(6) }, b: {} });
     const other = new Trained(NAMES, { terms: TERMS });
     await other.optimizer.loadStateDict(await trained.optimizer.stateDict());
     expect(await other.optimizer.norms()).toEqual(Float32Array.of(0, NaN, NaN, NaN, NaN, NaN));

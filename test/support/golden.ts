@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { defaultOptions, type GroupOptions, type OracleOptions } from "./oracle";
+import { parseSafetensors } from "./safetensors";
 
 const directory = join(__dirname, "..", "golden");
 const suffix = ".safetensors";
@@ -64,7 +65,7 @@ export function goldenCases(): string[] {
 }
 
 export function readGolden(name: string): GoldenCase {
-  const file = readSafetensors(join(directory, name + suffix));
+  const file = openGolden(join(directory, name + suffix));
   const { steps, gradientScale, tags, groups, options } = readHyperparameters(
     file.metadata("hyperparameters"),
   );
@@ -232,7 +233,7 @@ function readHyperparameters(json: string): Hyperparameters {
   return { steps, gradientScale: gradientScale ?? 1, tags, groups, options: { ...defaults, ...given } };
 }
 
-interface Safetensors {
+interface GoldenFile {
   metadata(key: string): string;
   optionalMetadata(key: string): string | undefined;
   f32(key: string): Float32Array;
@@ -240,24 +241,13 @@ interface Safetensors {
   f64(key: string): Float64Array;
 }
 
-/** Not the library's own reader, which these cases are to test. */
-function readSafetensors(path: string): Safetensors {
-  const bytes = readFileSync(path);
-  const headerStart = 8;
-  const dataStart = headerStart + Number(bytes.readBigUInt64LE(0));
-  const { __metadata__: metadata, ...tensors } = JSON.parse(
-    bytes.toString("utf8", headerStart, dataStart),
-  ) as {
-    __metadata__: Record<string, string>;
-  } & Record<string, { dtype: string; data_offsets: [number, number] }>;
-
-  // A copy, since float64 data may start at any multiple of 4 bytes.
+function openGolden(path: string): GoldenFile {
+  const { metadata, tensors } = parseSafetensors(readFileSync(path));
   const data = (key: string, dtype: string): ArrayBuffer | undefined => {
-    const tensor = tensors[key];
+    const tensor = tensors.get(key);
     if (tensor === undefined) return undefined;
     if (tensor.dtype !== dtype) throw new Error(`${path}: ${key} is ${tensor.dtype}, not ${dtype}`);
-    const [begin, end] = tensor.data_offsets;
-    return new Uint8Array(bytes.subarray(dataStart + begin, dataStart + end)).buffer;
+    return tensor.data;
   };
   return {
     metadata: (key) => present(metadata[key], `${path}: metadata ${key}`),

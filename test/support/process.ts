@@ -1,0 +1,22 @@
+import { spawn } from "node:child_process";
+
+export interface Ended {
+  code: number | null;
+  signal: string | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a script. It has to end by itself. */
+export function runScript(script: string, ...flags: string[]): Promise<Ended> {
+  const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 8000, killSignal: "SIGKILL" });
+  const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (ended.stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (ended.stderr += text));
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      resolve({ ...ended, code, signal });
+    });
+  });
+}
