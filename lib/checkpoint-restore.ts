@@ -210,20 +210,33 @@ function* checkSum(
   });
   return function* (buffer) {
     fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
-    for (const { parameter, summands } of sums) yield* sumPlanes(owner, parameter, summands, buffer);
+    const buffers: SumBuffers = {
+      values: buffer,
+      M: new Float64Array(buffer.length),
+      x: new Float32Array(options.amsgrad ? buffer.length : 0),
+    };
+    for (const { parameter, summands } of sums) yield* sumPlanes(owner, parameter, summands, buffers);
   };
+}
+
+/** Room for a chunk of what is read and of its sums, for all chunks. */
+interface SumBuffers {
+  values: Float32Array;
+  M: Float64Array;
+  /** Empty without amsgrad. */
+  x: Float32Array;
 }
 
 function* sumPlanes(
   { native, options, parameters }: StateOwner,
   parameter: number,
   summands: readonly Summand[],
-  buffer: Float32Array,
+  buffers: SumBuffers,
 ): Generator<TensorRead, void, void> {
-  for (const { first, count } of chunks(parameters[parameter]!.length, buffer.length)) {
-    const values = buffer.subarray(0, count);
-    const M = new Float64Array(count);
-    const x = new Float32Array(count);
+  for (const { first, count } of chunks(parameters[parameter]!.length, buffers.values.length)) {
+    const values = buffers.values.subarray(0, count);
+    const M = buffers.M.subarray(0, count).fill(0);
+    const x = buffers.x.subarray(0, count).fill(0);
     for (const { m, x: xKey, factor } of summands) {
       yield { key: m, type: "Float32Array", first, to: values };
       for (let k = 0; k < count; ++k) M[k] = M[k]! + factor * values[k]!;
@@ -231,8 +244,9 @@ function* sumPlanes(
       yield { key: xKey, type: "Float32Array", first, to: values };
       for (let k = 0; k < count; ++k) x[k] = Math.max(x[k]!, values[k]!);
     }
+    values.set(M); // rounds
     fromNative(() => {
-      native.writePlane({ plane: "m", term: 0, parameter, first }, Float32Array.from(M));
+      native.writePlane({ plane: "m", term: 0, parameter, first }, values);
       if (options.amsgrad) native.writePlane({ plane: "x", term: 0, parameter, first }, x);
     });
   }
