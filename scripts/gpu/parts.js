@@ -20,8 +20,8 @@ const DIGESTS = "Digest*";
 /** A checker that watches each access of a kernel needs up to so many times as long. */
 const SLOWER = 48;
 
-/** Each has memory of its own on the GPU. */
-const JEST_WORKERS = 4;
+/** Processes take turns on a GPU, and each has memory of its own there. */
+const JEST_WORKERS = 2;
 
 /**
  * @typedef {object} Part

@@ -49,6 +49,7 @@ TEST_F(Streams, MayChangeFromStepToStep) {
     on_cpu.step_again();
     on_cuda.step_again(std::vector<Stream>{first.get(), second.get(), nullptr}[static_cast<std::size_t>(step % 3)]);
   }
+  on_cuda.optimizer().device().synchronize();  // theta is read on the default stream
   EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
