@@ -4,7 +4,13 @@
 // host executor (build/executor, which needs no GPU). `--selectProjects cuda` runs it on a real one.
 
 // What is about the package, the process or the oracle, not about a device.
-const CPU_ONLY = ["package-test.ts", "oracle-golden-test.ts", "lifecycle-test.ts", "save-process-test.ts"];
+const CPU_ONLY = [
+  "package-test.ts",
+  "gpu-check-test.ts",
+  "oracle-golden-test.ts",
+  "lifecycle-test.ts",
+  "save-process-test.ts",
+];
 // What is about CUDA alone.
 const CUDA_ONLY = "test/cuda/";
 

@@ -4,6 +4,7 @@
 // Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. Also called by
 // prebuildify in place of node-gyp, with that tool's arguments (rebuild --target=… --arch=… --release).
 //   --ptx        the CUDA kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
+//   --architecture=NUMBER   for that one alone, such as 90; CUDA is then a must
 //   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
 //   --verbose    with the output of the tools
 
@@ -18,10 +19,22 @@ const executor = process.argv.includes("--executor");
 const ptx = process.argv.includes("--ptx");
 const output = path.join("build", executor ? "cmake-executor" : "cmake");
 const folder = path.join("build", executor ? "executor" : "Release");
+const architecture = process.argv
+  .find((argument) => argument.startsWith("--architecture="))
+  ?.slice("--architecture=".length);
 
-const ARCHITECTURES = ptx
-  ? "75-virtual"
-  : "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
+const ALL_ARCHITECTURES = "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
+
+function architectures() {
+  if (architecture !== undefined) return `${architecture}-real`;
+  return ptx ? "75-virtual" : ALL_ARCHITECTURES;
+}
+
+/** The CUDA device: CMakeLists.txt has the words. */
+function cuda() {
+  if (executor) return "EXECUTOR";
+  return architecture === undefined ? "AUTO" : "ON";
+}
 
 function cmakeJs(...args) {
   const env = { ...process.env };
@@ -47,8 +60,8 @@ function main() {
     "-O",
     output,
     "--CDCMAKE_BUILD_TYPE=Release",
-    `--CDMTADAM_CUDA=${executor ? "EXECUTOR" : "AUTO"}`,
-    `--CDMTADAM_CUDA_ARCHITECTURES=${ARCHITECTURES}`,
+    `--CDMTADAM_CUDA=${cuda()}`,
+    `--CDMTADAM_CUDA_ARCHITECTURES=${architectures()}`,
   ];
   cmakeJs("configure", ...generator);
   cmakeJs("build", ...generator, "-p", String(os.availableParallelism()));

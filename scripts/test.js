@@ -10,34 +10,20 @@ const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("./setup");
 const { cudaGates } = require("./cuda-gates");
+const { jestArguments, jestCounts } = require("./jest");
 const { nativeTests, summarise } = require("./native-tests");
 
-/** Runs the TypeScript suite on one kind of device: a project of jest.config.js. */
-function jest(device, args) {
+/** Runs the TypeScript suite on one kind of device. */
+function jest(device, files) {
   const report = path.join(setup.root, "build", "jest.json");
   fs.mkdirSync(path.dirname(report), { recursive: true });
   fs.rmSync(report, { force: true });
-  const command = [
-    path.join(setup.root, "node_modules", "jest", "bin", "jest.js"),
-    "--json",
-    `--outputFile=${report}`,
-    `--selectProjects=${device}`,
-    ...(args.length === 0 ? [] : ["--passWithNoTests", "--", ...args]),
-  ];
-  // Its report goes to the file; what jest prints for a reader goes to standard error.
-  spawnSync(process.execPath, command, { cwd: setup.root, stdio: ["ignore", "ignore", "inherit"] });
-  const result = JSON.parse(fs.readFileSync(report, "utf8"));
-  const tests = result.testResults.flatMap(({ assertionResults }) => assertionResults);
-  return {
-    // The others ask for nothing that only one device has, and run on each.
-    bound: tests.filter(({ ancestorTitles }) =>
-      ancestorTitles.some((title) => /^on (the CPU|CUDA): /.test(title)),
-    ).length,
-    passed: result.numPassedTests,
-    // A file that does not even load counts as one failure.
-    failed: result.numFailedTests + result.numRuntimeErrorTestSuites,
-    skipped: result.numPendingTests + result.numTodoTests,
-  };
+  const args = files.length === 0 ? [] : ["--passWithNoTests", "--", ...files];
+  spawnSync(process.execPath, jestArguments(device, report, args), {
+    cwd: setup.root,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  return jestCounts(report);
 }
 
 function main() {

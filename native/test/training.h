@@ -144,6 +144,10 @@ class Training {
   /// A step with the gradients that are in place.
   void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
+  /// Records a step with the gradients that are in place. Takes none.
+  std::unique_ptr<RecordedStep> record() { return optimizer_->record(table_); }
+  void replay(const RecordedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
+
   /// Term after term, each after before(term).
   void stream(
       const Gradients& gradients, const std::function<void(std::uint32_t)>& before = [](std::uint32_t) {}) {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "test/cuda/fixture.h"
+#include "test/cuda/on_device.h"
 #include "test/oracle.h"
 #include "test/training.h"
 
@@ -20,7 +20,7 @@ using test::Oracle;
 using test::Random;
 using test::Training;
 
-using Accuracy = test::OnExecutor;
+using Accuracy = test::OnDevice;
 
 /// A few tensors around the width of a vector, of a warp or the end of a chunk, among empty ones.
 std::vector<std::uint64_t> random_lengths(Random& random) {

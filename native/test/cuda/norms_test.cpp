@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "test/cuda/fixture.h"
+#include "test/cuda/on_device.h"
 #include "test/training.h"
 
 // r of the norm kernel, against the plain sum in float64 and the canonical sum to the bit.
@@ -17,7 +17,7 @@ using test::Model;
 using test::PlacedTensor;
 using test::Random;
 
-using Norms = test::OnExecutor;
+using Norms = test::OnDevice;
 
 /// As long as `lengths`, a layer each.
 Layout layout_of(const std::vector<std::uint64_t>& lengths) {

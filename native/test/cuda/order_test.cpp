@@ -2,8 +2,9 @@
 
 #include <vector>
 
-#include "test/cuda/fixture.h"
 #include "test/cuda/launches.h"
+#include "test/cuda/on_executor.h"
+#include "test/simt/executor.h"
 #include "test/training.h"
 
 // The same bits for any number of blocks in the grid, any number of them resident at once, and any order in which they

