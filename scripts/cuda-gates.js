@@ -94,14 +94,12 @@ function check(name, file) {
   return failures;
 }
 
-/**
- * @returns {{ passed: number, failed: number, skipped: number } | undefined} source files; undefined where there is no
- * nvcc
- */
+/** @returns {{ passed: number, failed: number, skipped: number, note?: string }} source files */
 function cudaGates() {
   if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
-    console.log("cuda-gates: not run, since there is no nvcc here");
-    return undefined;
+    const note = "there is no nvcc here";
+    console.log(`cuda-gates: not run, since ${note}`);
+    return { passed: 0, failed: 0, skipped: Object.keys(FILES).length, note };
   }
   console.log(`cuda-gates: ${ARCHITECTURES.map((sm) => `sm_${sm}`).join(", ")}`);
   const result = { passed: 0, failed: 0, skipped: 0 };
@@ -116,6 +114,5 @@ function cudaGates() {
 module.exports = { cudaGates };
 
 if (require.main === module) {
-  const result = cudaGates();
-  process.exitCode = result === undefined || result.failed === 0 ? 0 : 1;
+  process.exitCode = cudaGates().failed === 0 ? 0 : 1;
 }

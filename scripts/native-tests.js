@@ -71,9 +71,10 @@ function executorTests() {
 function summarise(suites) {
   const total = { passed: 0, failed: 0 };
   console.log();
-  for (const [name, { passed, failed, skipped, bound }] of Object.entries(suites)) {
-    const part = bound === undefined ? "" : ` (${bound} bound to the device)`;
-    console.log(`${name.padEnd(24)} ${passed} passed, ${failed} failed, ${skipped} skipped${part}`);
+  for (const [name, { passed, failed, skipped, bound, note }] of Object.entries(suites)) {
+    const remark = bound === undefined ? note : `${bound} bound to the device`;
+    const counts = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+    console.log(`${name.padEnd(24)} ${counts}${remark === undefined ? "" : ` (${remark})`}`);
     total.passed += passed;
     total.failed += failed;
   }

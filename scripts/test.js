@@ -33,8 +33,7 @@ function main() {
   if (args.length === 0) {
     setup.googleTest();
     Object.assign(suites, nativeTests());
-    const gates = cudaGates();
-    if (gates !== undefined) suites["CUDA kernels, compiled"] = gates;
+    suites["CUDA kernels, compiled"] = cudaGates();
   }
   suites["TypeScript, CPU"] = jest("cpu", args);
   if (setup.executor()) suites["TypeScript, executor"] = jest("executor", args);
