@@ -208,86 +208,6 @@ export class MTAdam {
   }
 
   /**
-   * A term more, after the others, with the weight 1: it has not occurred yet. Prepared gradients and captured steps of
-   * before have to be made again.
-   *
-   * @throws MTAdamError OPTION, STATE while a step is open, BUSY, DISPOSED, OUT_OF_MEMORY
-   */
-  addTerm(name: string): void {
-    const engine = this.#checkIdle("addTerm");
-    const terms = [...this.terms, checkNewTerm(name, this.terms)];
-    fromNative(() => {
-      engine.addTerm();
-    });
-    this.#setTerms(terms, [...this.#weights, 1]);
-  }
-
-  /**
-   * Ends a term and frees its state; those after it move up. Where first moments are summed, what it has added to the
-   * sum fades with it. Otherwise as {@link addTerm}.
-   *
-   * @param term its name or index; not the anchor, and not the only one
-   * @throws MTAdamError TERM, OPTION, STATE while a step is open, BUSY, DISPOSED
-   */
-  removeTerm(term: string | number): void {
-    const engine = this.#checkIdle("removeTerm");
-    const index = this.#checkTerm(term);
-    const name = this.terms[index]!;
-    if (name === this.#options.anchor) throw mustBe("OPTION", "term", "not be the anchor", name);
-    if (this.terms.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
-    fromNative(() => {
-      engine.removeTerm(index);
-    });
-    this.#setTerms(
-      this.terms.filter((_, other) => other !== index),
-      this.#weights.filter((_, other) => other !== index),
-    );
-  }
-
-  #setTerms(terms: readonly string[], weights: readonly number[]): void {
-    this.#options = { ...this.#options, terms: Object.freeze(terms) };
-    this.#weights = Object.freeze(weights);
-    this.#changed();
-  }
-
-  /** Terms or parameters have come or gone. */
-  #changed(): void {
-    this.#era = {};
-    this.#table = undefined;
-    this.#values = new Float64Array(valuesLength(this.terms.length, this.#groups.length));
-  }
-
-  /**
-   * Parameters more, after the others, which keep their state. It is copied once, by way of the host, so this is not for
-   * every step. What was counted as skipped starts anew. Prepared gradients and captured steps of before have to be made
-   * again.
-   *
-   * @param group options that are left out are those given to the constructor
-   * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing is changed then
-   */
-  addParamGroup(group: ParameterGroup): void {
-    const before = this.#checkIdle("addParamGroup");
-    const flat = this.#reading("addParamGroup", () => withGroup(this.#flat, group, this.#options.group));
-    const added = flat.groups.length - 1;
-    const groups = Object.freeze([...this.#groups, paramGroup(flat.groups[added]!, added, flat.parameters)]);
-    const state = new DictSource(stateDict(this.#stateOwner(this.#alive())));
-    const engine = this.#makeNative(flat);
-    try {
-      const owner = { ...this.#stateOwner(engine), parameters: flat.parameters, layers: flat.layers, groups };
-      restoreDict(state, checkDict(owner, state, false));
-    } catch (error) {
-      engine.dispose();
-      throw error;
-    }
-    this.#native = engine;
-    before.dispose();
-    this.#flat = flat;
-    this.#groups = groups;
-    this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
-    this.#changed();
-  }
-
-  /**
    * One step from all terms' gradients: steps 1 to 7 of the algorithm.
    *
    * @param gradients by term, then by parameter, each in order or by name; or what {@link prepare} made of them
@@ -482,6 +402,73 @@ export class MTAdam {
     );
   }
 
+  /**
+   * A term more, after the others, with the weight 1: it has not occurred yet. Prepared gradients and captured steps of
+   * before have to be made again.
+   *
+   * @throws MTAdamError OPTION, STATE while a step is open, BUSY, DISPOSED, OUT_OF_MEMORY
+   */
+  addTerm(name: string): void {
+    const engine = this.#checkIdle("addTerm");
+    const terms = [...this.terms, checkNewTerm(name, this.terms)];
+    fromNative(() => {
+      engine.addTerm();
+    });
+    this.#setTerms(terms, [...this.#weights, 1]);
+  }
+
+  /**
+   * Ends a term and frees its state; those after it move up. Where first moments are summed, what it has added to the
+   * sum fades with it. Otherwise as {@link addTerm}.
+   *
+   * @param term its name or index; not the anchor, and not the only one
+   * @throws MTAdamError TERM, OPTION, STATE while a step is open, BUSY, DISPOSED
+   */
+  removeTerm(term: string | number): void {
+    const engine = this.#checkIdle("removeTerm");
+    const index = this.#checkTerm(term);
+    const name = this.terms[index]!;
+    if (name === this.#options.anchor) throw mustBe("OPTION", "term", "not be the anchor", name);
+    if (this.terms.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
+    fromNative(() => {
+      engine.removeTerm(index);
+    });
+    this.#setTerms(
+      this.terms.filter((_, other) => other !== index),
+      this.#weights.filter((_, other) => other !== index),
+    );
+  }
+
+  /**
+   * Parameters more, after the others, which keep their state. It is copied once, by way of the host, so this is not for
+   * every step. What was counted as skipped starts anew. Prepared gradients and captured steps of before have to be made
+   * again.
+   *
+   * @param group options that are left out are those given to the constructor
+   * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing is changed then
+   */
+  addParamGroup(group: ParameterGroup): void {
+    const before = this.#checkIdle("addParamGroup");
+    const flat = this.#reading("addParamGroup", () => withGroup(this.#flat, group, this.#options.group));
+    const added = flat.groups.length - 1;
+    const groups = Object.freeze([...this.#groups, paramGroup(flat.groups[added]!, added, flat.parameters)]);
+    const state = new DictSource(stateDict(this.#stateOwner(this.#alive())));
+    const engine = this.#makeNative(flat);
+    try {
+      const owner = { ...this.#stateOwner(engine), parameters: flat.parameters, layers: flat.layers, groups };
+      restoreDict(state, checkDict(owner, state, false));
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
+    this.#native = engine;
+    before.dispose();
+    this.#flat = flat;
+    this.#groups = groups;
+    this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
+    this.#changed();
+  }
+
   /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
   async norms(): Promise<Float32Array> {
     return (await this.diagnostics()).norms;
@@ -512,17 +499,6 @@ export class MTAdam {
       throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
     }
     return this.#listeners.add(listener, every);
-  }
-
-  #readDiagnostics(engine: NativeOptimizer): Promise<Diagnostics> {
-    const { iterations: iteration, terms, layers } = this;
-    return readDiagnostics(engine, { iteration, terms, layers });
-  }
-
-  /** A step has been taken. */
-  #completed(engine: NativeOptimizer): void {
-    this.#iterations += 1;
-    this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(engine));
   }
 
   /**
@@ -668,6 +644,19 @@ export class MTAdam {
     this.#completed(engine);
   }
 
+  #setTerms(terms: readonly string[], weights: readonly number[]): void {
+    this.#options = { ...this.#options, terms: Object.freeze(terms) };
+    this.#weights = Object.freeze(weights);
+    this.#changed();
+  }
+
+  /** Terms or parameters have come or gone. */
+  #changed(): void {
+    this.#era = {};
+    this.#table = undefined;
+    this.#values = new Float64Array(valuesLength(this.terms.length, this.#groups.length));
+  }
+
   #makeNative(flat: FlatParameters): NativeOptimizer {
     const { device, parameters } = flat;
     const sources = parameters.map(({ source }) => nativeSource(source));
@@ -718,6 +707,17 @@ export class MTAdam {
     if (prepared !== undefined) return prepared;
     this.#gradients.assign(gradients);
     return this.#gradients;
+  }
+
+  #readDiagnostics(engine: NativeOptimizer): Promise<Diagnostics> {
+    const { iterations: iteration, terms, layers } = this;
+    return readDiagnostics(engine, { iteration, terms, layers });
+  }
+
+  /** A step has been taken. */
+  #completed(engine: NativeOptimizer): void {
+    this.#iterations += 1;
+    this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(engine));
   }
 
   #stateOwner(engine: NativeOptimizer): StateOwner {

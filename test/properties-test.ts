@@ -8,7 +8,6 @@ import { randomSource, randomTensor } from "./support/random";
 const device = testDevice();
 const runs = { numRuns: isSlow ? 8 : 40, seed: 5 };
 
-type Values = Float32Array<ArrayBuffer>;
 const place = (values: Float32Array): DeviceBuffer<"float32"> => device.buffer(values);
 
 interface Training {
