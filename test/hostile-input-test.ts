@@ -17,7 +17,7 @@ import {
   type StateDict,
 } from "../lib";
 import type * as mtadam from "../lib";
-import { onCpu, testDevice } from "./support/device";
+import { isSlow, onCpu, testDevice } from "./support/device";
 
 type Buffer32 = DeviceBuffer<"float32">;
 type Tensor = Buffer32 | Float32Array;
@@ -609,7 +609,9 @@ describe("loading a hostile state", () => {
 
         const before = await inBuffers().fingerprint();
         const wrong: string[] = [];
-        for (let spoiled = 0; spoiled < clean.readings(); ++spoiled) {
+        // Every reading on a fast device; on a slow one every fourth, another for each answer.
+        const [first, stride] = isSlow ? [String(answer).length % 4, 4] : [0, 1];
+        for (let spoiled = first; spoiled < clean.readings(); spoiled += stride) {
           const { optimizer, g, ...rest } = inBuffers();
           const fingerprint = (): Promise<string> =>
             Scene.prototype.fingerprint.call({ optimizer, g, ...rest });
