@@ -609,8 +609,8 @@ describe("loading a hostile state", () => {
 
         const before = await inBuffers().fingerprint();
         const wrong: string[] = [];
-        // Every reading on a fast device; on a slow one every fourth, another for each answer.
-        const [first, stride] = isSlow ? [String(answer).length % 4, 4] : [0, 1];
+        // Every reading on a fast device; on a slow one every fourth, others for other types of answer.
+        const [first, stride] = isSlow ? [(typeof answer).length % 4, 4] : [0, 1];
         for (let spoiled = first; spoiled < clean.readings(); spoiled += stride) {
           const { optimizer, g, ...rest } = inBuffers();
           const fingerprint = (): Promise<string> =>
