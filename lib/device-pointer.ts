@@ -130,7 +130,8 @@ function readArrayInterface(subject: string, supplier: object, value: unknown): 
 
 const MAX_DIMENSIONS = 64;
 
-function checkDimensions(subject: string, shape: unknown): number[] {
+/** The dimensions of a tensor. @throws MTAdamError OPTION */
+export function checkDimensions(subject: string, shape: unknown): number[] {
   const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
   const isDimension = (value: unknown): value is number =>
     Number.isSafeInteger(value) && (value as number) >= 0;

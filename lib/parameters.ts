@@ -1,6 +1,7 @@
 import { defaultCpu, deviceOfAddress, isDevice, type Device } from "./device";
 import { isBuffer, type DeviceBuffer } from "./device-buffer";
 import {
+  checkDimensions,
   checkSource,
   DevicePointer,
   isPointerLike,
@@ -194,16 +195,9 @@ function ownLength(data: unknown): number | undefined {
   return typedArrayName(data) === undefined ? undefined : typedArrayLength(data as ArrayBufferView);
 }
 
-const MAX_DIMENSIONS = 64;
-
 function checkShape(name: string, shape: unknown, length: number): readonly number[] {
   if (shape === undefined) return [length];
-  const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
-  const isDimension = (value: unknown): value is number =>
-    Number.isSafeInteger(value) && (value as number) >= 0;
-  if (dimensions?.every(isDimension) !== true) {
-    throw mustBe("OPTION", `${name}.shape`, "be a list of whole numbers", shape);
-  }
+  const dimensions = checkDimensions(`${name}.shape`, shape);
   if (dimensions.reduce((product, dimension) => product * dimension, 1) !== length) {
     throw new MTAdamError(
       "LENGTH",

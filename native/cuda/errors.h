@@ -13,6 +13,9 @@ class CudaError : public DeviceError {
   CudaError(cudaError_t error, const char* operation);
 };
 
+/// As messages and openDevice() name a device.
+inline std::string device_name(int device) { return "cuda:" + std::to_string(device); }
+
 /// Throws CudaError unless the call, whose name is `operation`, succeeded.
 void check(cudaError_t error, const char* operation);
 

@@ -9,8 +9,6 @@
 namespace mtadam::cuda {
 namespace {
 
-std::string device_name(int device) { return "cuda:" + std::to_string(device); }
-
 cudaPointerAttributes attributes_of(const void* address) {
   cudaPointerAttributes attributes{};
   const cudaError_t error = cudaPointerGetAttributes(&attributes, address);

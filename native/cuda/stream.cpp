@@ -8,8 +8,6 @@ namespace {
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-std::string device_name(int device) { return "cuda:" + std::to_string(device); }
-
 }  // namespace
 
 void check_stream_of(int device, cudaStream_t stream) {

@@ -46,7 +46,6 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.members = upload(*device_, memory_, layout_.members());
   tables_.parameters = parameters_->on_device(0, 1, nullptr);
   tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
-  place_terms(state_.terms());
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
   tables_.chunk_count = layout_.chunks().size();
@@ -60,11 +59,14 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
-  device_->load(tables_);
+  place_terms(state_.terms());
 }
 
 // What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
 void Optimizer::place_terms(const std::vector<Term>& terms) {
+  Tables tables = tables_;
+  tables.term_count = static_cast<std::uint32_t>(terms.size());
+  device_->load(tables);
   decltype(places_) places{};
   places.weights = sizeof(double);
   places.groups = places.weights + terms.size() * sizeof(double);
@@ -95,9 +97,6 @@ void Optimizer::add_term() {
   continue_on(nullptr);
   state_.add_term(*device_, layout_, options_.form);
   try {
-    Tables tables = tables_;
-    tables.term_count += 1;
-    device_->load(tables);
     place_terms(state_.terms());
   } catch (...) {
     state_.remove_term(options_.terms);
@@ -109,9 +108,6 @@ void Optimizer::remove_term(std::uint32_t term) {
   continue_on(nullptr);
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
-  Tables tables = tables_;
-  tables.term_count -= 1;
-  device_->load(tables);
   place_terms(left);
   state_.remove_term(term);
   if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
