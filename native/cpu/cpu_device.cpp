@@ -73,6 +73,8 @@ struct Parts {
   std::uint32_t count = 0;    // terms that D is taken over
   std::uint32_t present = 0;  // terms that take part
   std::uint32_t first[kFusedTerms] = {};
+  float b = 0;        // of the first term that D is taken over
+  bool one_b = true;  // it is that of the others, too
 };
 
 /// Every call is done when it returns.
@@ -103,6 +105,9 @@ Parts parts_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tensor];
     if (!counts(tables, clock, step)) continue;
+    const float b = tables.terms[term].coefficients[tensor].b;
+    if (parts.count == 0) parts.b = b;
+    parts.one_b &= b == parts.b;
     if (parts.count < kFusedTerms) parts.first[parts.count] = term;
     parts.count += 1;
     if (takes_part(clock, step)) parts.present += 1;
@@ -135,27 +140,54 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   return run;
 }
 
-LoopForm loop_form(const Tables& tables, const TensorRun& run) {
-  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1};
+LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
+  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1, one_b};
 }
 
-/// One tile with the loop over terms outside: any number of terms, present or only remembered.
-void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile,
+/// Terms on their way over a tile, a few at a time.
+class TilePasses {
+ public:
+  TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, float* d, float* u)
+      : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {}
+
+  void add(const TermRun& term) {
+    if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) go();
+    terms_[count_++] = term;
+    if (count_ == kFusedTerms) go();
+  }
+
+  void go() {
+    if (count_ == 0) return;
+    const bool with_gradients = terms_[0].g != nullptr;
+    loops_.tile(count_, with_gradients, form_)(run_, terms_, pass_);
+    if (with_gradients) pass_.opens = false;
+    pass_.first = false;
+    count_ = 0;
+  }
+
+ private:
+  const Loops& loops_;
+  const TensorRun& run_;
+  LoopForm form_;
+  TilePass pass_;
+  TermRun terms_[kFusedTerms];
+  std::uint32_t count_ = 0;
+};
+
+/// One tile over which the terms pass: any number of them, present or only remembered.
+void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile, const Parts& parts,
                  std::uint64_t step) {
   alignas(64) float d[kTileElements];
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
-  const LoopForm form = loop_form(tables, run);
-  TilePass pass{d, u, true, true};
+  const LoopForm form = loop_form(tables, run, parts.one_b);
+  TilePasses passes(loops, run, form, d, u);
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
-    if (!counts(tables, clock, step)) continue;
-    const TermRun part = term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile);
-    loops.tile(part.g != nullptr, form)(run, part, pass);
-    if (part.g != nullptr) pass.opens = false;
-    pass.first = false;
+    if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));
   }
-  loops.move(form)(run, d, u);
+  passes.go();
+  loops.move(form)(run, parts.b, d, u);
 }
 
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
@@ -167,12 +199,12 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
     const TensorRun run = tensor_run(tables, range);
     TermRun terms[kFusedTerms];
     for (std::uint32_t k = 0; k < parts.count; ++k) terms[k] = term_run(tables, call, parts.first[k], range);
-    loops.fused(parts.count, call != nullptr, loop_form(tables, run))(run, terms);
+    loops.fused(parts.count, call != nullptr, loop_form(tables, run, parts.one_b))(run, terms);
     return;
   }
   for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
     const std::uint64_t count = std::min<std::uint64_t>(kTileElements, range.count - done);
-    update_tile(loops, tables, call, {range.tensor, range.first + done, count}, step);
+    update_tile(loops, tables, call, {range.tensor, range.first + done, count}, parts, step);
   }
 }
 
@@ -273,7 +305,7 @@ void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto moments_of_range = [&](const ChunkRange& range) {
     const TensorRun run = tensor_run(tables, range);
-    const MomentsLoop loop = loops.moments(loop_form(tables, run));
+    const MomentsLoop loop = loops.moments(loop_form(tables, run, false));
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
       if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
       const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;

@@ -25,18 +25,27 @@ namespace {
 constexpr std::uint32_t kStride = kChunkLanes;
 constexpr std::uint32_t kSteps = kSegmentElements / kChunkLanes;
 
-// A segment: lane k mod 32 adds its eight squares in the order of k. Squares of float32 are exact in float64.
+// Squares of float32 are exact in float64, so a fused multiply-add gives the same bits; where there is none, the
+// built-in would be a call.
+double plus_square(double sum, float g) {
+  const double value = static_cast<double>(g);
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fma(value, value, sum);
+#else
+  return sum + value * value;
+#endif
+}
+
+// A segment: lane k mod 32 adds its eight squares in the order of k. Lane by lane, so that a compiler keeps the sums in
+// registers: with the loop over k outside, the norms ran at half this speed.
 void add_segment(double* lanes, const float* g) {
-  double segment[kStride] = {};
-  for (std::uint32_t k = 0; k < kSteps; ++k) {
-    MTADAM_INDEPENDENT
-    for (std::uint32_t lane = 0; lane < kStride; ++lane) {
-      const double value = static_cast<double>(g[k * kStride + lane]);
-      segment[lane] += value * value;
-    }
-  }
   MTADAM_INDEPENDENT
-  for (std::uint32_t lane = 0; lane < kStride; ++lane) lanes[lane] += segment[lane];
+  for (std::uint32_t lane = 0; lane < kStride; ++lane) {
+    double sum = 0;
+    MTADAM_UNROLL
+    for (std::uint32_t k = 0; k < kSteps; ++k) sum = plus_square(sum, g[k * kStride + lane]);
+    lanes[lane] += sum;
+  }
 }
 
 double sum_of_squares(const float* g, std::uint32_t count) {
@@ -92,136 +101,155 @@ void moments(const TensorRun& run, const TermRun& term, bool opens) {
 
 // ---- A few terms in one loop --------------------------------------------------------------------------------
 
-template <std::uint32_t kTerms, bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kDecoupled,
-          bool kShortened>
-void fused(const TensorRun& run, const TermRun* terms) {
-  const GroupElements k = run.group;
+// What the flags of a loop mean, and which of them mean nothing beside others.
+template <bool kWithGradients, bool kSumOfMoments, bool kMaximum, bool kCoupledDecay, bool kSharedB>
+struct Flags {
+  static constexpr bool kGradients = kWithGradients;
+  static constexpr bool kSummed = kSumOfMoments;
+  static constexpr bool kAmsgrad = kMaximum;
+  static constexpr bool kCoupled = kCoupledDecay;
+  static constexpr bool kOneX = kSummed && kAmsgrad;  // x is shared
+  static constexpr bool kOneB = kSharedB;             // so is b: the largest v is found before its root is taken
+};
+
+template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
+using FormOf = Flags<kGradients, kSummed, kAmsgrad, kGradients && kCoupled, kOneB && !(kSummed && kAmsgrad)>;
+
+// One element, while terms pass over it.
+struct Element {
+  float theta;
+  float sum;  // M
+  float x;    // the shared x
+  float u, d;
+};
+
+// As arrays of the function, so that a compiler knows that no store changes them.
+template <std::uint32_t kTerms>
+struct Terms {
   const float* g[kTerms];
   float* m[kTerms];
   float* v[kTerms];
   float* x[kTerms];
   float f[kTerms], b[kTerms], c[kTerms];
-  for (std::uint32_t i = 0; i < kTerms; ++i) {
-    g[i] = terms[i].g;
-    m[i] = terms[i].m;
-    v[i] = terms[i].v;
-    x[i] = terms[i].x;
-    f[i] = terms[i].k.f;
-    c[i] = terms[i].k.c;
-    b[i] = terms[i].k.b;
-  }
-  float* const theta = run.theta;
-  float* const sum = run.sum;
-  float* const sum_x = run.sum_x;
-  const Coefficients shared = run.shared;
-  const float w = run.w;
-  MTADAM_INDEPENDENT
-  for (std::uint64_t e = 0; e < run.count; ++e) {
-    const float at = theta[e];
-    float u = 0, d = 0, total = 0, largest = 0;
-    if constexpr (kSummed) total = kGradients ? decayed_sum(sum[e], k) : sum[e];
-    if constexpr (kSummed && kAmsgrad) largest = sum_x[e];
-    MTADAM_UNROLL
+
+  explicit Terms(const TermRun* runs) {
     for (std::uint32_t i = 0; i < kTerms; ++i) {
-      float second = v[i][e];
-      if constexpr (kGradients) {
-        const float gradient = balanced_gradient<kCoupled>(g[i][e], at, f[i], k);
-        v[i][e] = second = second_moment(second, gradient, k);
-        if constexpr (kSummed) {
-          total = added_to_sum(total, gradient, k);
-        } else {
-          m[i][e] = first_moment(m[i][e], gradient, k);
-        }
-      }
-      if constexpr (kAmsgrad && kSummed) {
-        largest = larger(second, largest);
-      } else if constexpr (kAmsgrad) {
-        if constexpr (kGradients) x[i][e] = larger(second, x[i][e]);
-        second = x[i][e];
-      }
-      if constexpr (!kSummed) {
-        const float part = step_part(m[i][e], c[i]);
-        u = i == 0 ? part : u + part;
-      }
-      if constexpr (!kSummed || !kAmsgrad) {
-        const float bound = denominator(second, b[i], k);
-        d = i == 0 ? bound : larger(bound, d);
-      }
+      g[i] = runs[i].g;
+      m[i] = runs[i].m;
+      v[i] = runs[i].v;
+      x[i] = runs[i].x;
+      f[i] = runs[i].k.f;
+      b[i] = runs[i].k.b;
+      c[i] = runs[i].k.c;
     }
-    if constexpr (kSummed) {
-      u = step_part(total, shared.c);
-      if constexpr (kAmsgrad) d = denominator(largest, shared.b, k);
-      if constexpr (kGradients) sum[e] = total;
-      if constexpr (kAmsgrad) sum_x[e] = largest;
-    }
-    theta[e] = moved<kDecoupled>(at, adam_step<kShortened>(u, d, w), k);
   }
-}
+};
 
-// ---- Tiles, term after term ---------------------------------------------------------------------------------
-
-template <bool kGradient, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOpens, bool kFirst>
-void tile_term(const TensorRun& run, const TermRun& term, float* d, float* u) {
-  const GroupElements k = run.group;
-  const Coefficients own = term.k;
-  const float* const theta = run.theta;
-  const float* const g = term.g;
-  float* const m = term.m;
-  float* const v = term.v;
-  float* const x = kSummed ? run.sum_x : term.x;
-  float* const sum = run.sum;
-  MTADAM_INDEPENDENT
-  for (std::uint64_t e = 0; e < run.count; ++e) {
-    float second = v[e];
-    if constexpr (kGradient) {
-      const float gradient = balanced_gradient<kCoupled>(g[e], kCoupled ? theta[e] : 0.0f, own.f, k);
-      v[e] = second = second_moment(second, gradient, k);
-      if constexpr (kSummed) {
-        sum[e] = added_to_sum(kOpens ? decayed_sum(sum[e], k) : sum[e], gradient, k);
+// Steps 5 and 6 at one element, and the terms' parts of U and D. `first`: no other term has passed.
+template <class Form, std::uint32_t kTerms>
+MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at, bool first, const GroupElements& k) {
+  MTADAM_UNROLL
+  for (std::uint32_t i = 0; i < kTerms; ++i) {
+    const bool begins = first && i == 0;
+    float second = terms.v[i][e];
+    if constexpr (Form::kGradients) {
+      const float gradient = balanced_gradient<Form::kCoupled>(terms.g[i][e], at.theta, terms.f[i], k);
+      terms.v[i][e] = second = second_moment(second, gradient, k);
+      if constexpr (Form::kSummed) {
+        at.sum = added_to_sum(at.sum, gradient, k);
       } else {
-        m[e] = first_moment(m[e], gradient, k);
+        terms.m[i][e] = first_moment(terms.m[i][e], gradient, k);
       }
     }
-    if constexpr (kAmsgrad) {
-      if constexpr (kGradient || kSummed) x[e] = larger(second, x[e]);
-      second = x[e];
+    if constexpr (Form::kOneX) {
+      at.x = larger(second, at.x);
+    } else if constexpr (Form::kAmsgrad) {
+      if constexpr (Form::kGradients) terms.x[i][e] = larger(second, terms.x[i][e]);
+      second = terms.x[i][e];
     }
-    if constexpr (!kSummed) {
-      const float part = step_part(m[e], own.c);
-      u[e] = kFirst ? part : u[e] + part;
+    if constexpr (!Form::kSummed) {
+      const float part = step_part(terms.m[i][e], terms.c[i]);
+      at.u = begins ? part : at.u + part;
     }
-    if constexpr (!kSummed || !kAmsgrad) {
-      const float bound = denominator(second, own.b, k);
-      d[e] = kFirst ? bound : larger(bound, d[e]);
+    if constexpr (!Form::kOneX) {
+      const float bound = Form::kOneB ? second : denominator(second, terms.b[i], k);
+      at.d = begins ? bound : larger(bound, at.d);
     }
   }
 }
 
-template <bool kGradient, bool kSummed, bool kAmsgrad, bool kCoupled>
-void tile(const TensorRun& run, const TermRun& term, const TilePass& pass) {
-  // What comes first of all also opens the step, if it brings a gradient.
-  if (pass.first) {
-    tile_term<kGradient, kSummed, kAmsgrad, kCoupled, true, true>(run, term, pass.d, pass.u);
-  } else if (pass.opens) {
-    tile_term<kGradient, kSummed, kAmsgrad, kCoupled, true, false>(run, term, pass.d, pass.u);
-  } else {
-    tile_term<kGradient, kSummed, kAmsgrad, kCoupled, false, false>(run, term, pass.d, pass.u);
-  }
+// Step 7 when all terms have passed. `b` is that of all terms, where they share it.
+template <class Form, bool kDecoupled, bool kShortened>
+MTADAM_INLINE float move_element(const Element& at, const TensorRun& run, float b, const GroupElements& k) {
+  const float u = Form::kSummed ? step_part(at.sum, run.shared.c) : at.u;
+  const float d = Form::kOneX ? denominator(at.x, run.shared.b, k) : Form::kOneB ? denominator(at.d, b, k) : at.d;
+  return moved<kDecoupled>(at.theta, adam_step<kShortened>(u, d, run.w), k);
 }
 
-template <bool kSummed, bool kAmsgrad, bool kDecoupled, bool kShortened>
-void move(const TensorRun& run, const float* d, const float* u) {
+template <class Form, std::uint32_t kTerms, bool kDecoupled, bool kShortened>
+void fused(const TensorRun& given, const TermRun* runs) {
+  const TensorRun run = given;
   const GroupElements k = run.group;
-  const Coefficients shared = run.shared;
-  const float w = run.w;
-  float* const theta = run.theta;
-  const float* const sum = run.sum;
-  const float* const sum_x = run.sum_x;
+  const Terms<kTerms> terms(runs);
   MTADAM_INDEPENDENT
   for (std::uint64_t e = 0; e < run.count; ++e) {
-    const float step = kSummed ? step_part(sum[e], shared.c) : u[e];
-    const float bound = kSummed && kAmsgrad ? denominator(sum_x[e], shared.b, k) : d[e];
-    theta[e] = moved<kDecoupled>(theta[e], adam_step<kShortened>(step, bound, w), k);
+    Element at{run.theta[e], 0, 0, 0, 0};
+    if constexpr (Form::kSummed) at.sum = Form::kGradients ? decayed_sum(run.sum[e], k) : run.sum[e];
+    if constexpr (Form::kOneX) at.x = run.sum_x[e];
+    pass<Form>(terms, e, at, true, k);
+    if constexpr (Form::kSummed && Form::kGradients) run.sum[e] = at.sum;
+    if constexpr (Form::kOneX) run.sum_x[e] = at.x;
+    run.theta[e] = move_element<Form, kDecoupled, kShortened>(at, run, terms.b[0], k);
+  }
+}
+
+// ---- Tiles, a few terms after others ------------------------------------------------------------------------
+
+template <class Form, std::uint32_t kTerms, bool kOpens, bool kFirst>
+void tile_terms(const TensorRun& given, const TermRun* runs, float* d, float* u) {
+  const TensorRun run = given;
+  const GroupElements k = run.group;
+  const Terms<kTerms> terms(runs);
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < run.count; ++e) {
+    Element at{};
+    if constexpr (Form::kCoupled) at.theta = run.theta[e];
+    if constexpr (Form::kSummed && Form::kGradients) at.sum = kOpens ? decayed_sum(run.sum[e], k) : run.sum[e];
+    if constexpr (Form::kOneX) at.x = run.sum_x[e];
+    if constexpr (!kFirst && !Form::kSummed) at.u = u[e];
+    if constexpr (!kFirst && !Form::kOneX) at.d = d[e];
+    pass<Form>(terms, e, at, kFirst, k);
+    if constexpr (Form::kSummed && Form::kGradients) run.sum[e] = at.sum;
+    if constexpr (Form::kOneX) run.sum_x[e] = at.x;
+    if constexpr (!Form::kSummed) u[e] = at.u;
+    if constexpr (!Form::kOneX) d[e] = at.d;
+  }
+}
+
+template <class Form, std::uint32_t kTerms>
+void tile(const TensorRun& run, const TermRun* terms, const TilePass& pass) {
+  // Who comes first of all also opens the step, if it brings a gradient.
+  if (pass.first) {
+    tile_terms<Form, kTerms, true, true>(run, terms, pass.d, pass.u);
+  } else if (pass.opens) {
+    tile_terms<Form, kTerms, true, false>(run, terms, pass.d, pass.u);
+  } else {
+    tile_terms<Form, kTerms, false, false>(run, terms, pass.d, pass.u);
+  }
+}
+
+template <class Form, bool kDecoupled, bool kShortened>
+void move(const TensorRun& given, float b, const float* d, const float* u) {
+  const TensorRun run = given;
+  const GroupElements k = run.group;
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < run.count; ++e) {
+    Element at{run.theta[e], 0, 0, 0, 0};
+    if constexpr (Form::kSummed) at.sum = run.sum[e];
+    if constexpr (!Form::kSummed) at.u = u[e];
+    if constexpr (Form::kOneX) at.x = run.sum_x[e];
+    if constexpr (!Form::kOneX) at.d = d[e];
+    run.theta[e] = move_element<Form, kDecoupled, kShortened>(at, run, b, k);
   }
 }
 
@@ -234,69 +262,83 @@ void add(float* target, const float* source, std::uint64_t count) {
 
 // ---- From run-time flags to a compiled loop -----------------------------------------------------------------
 
-// Each picker consumes one flag per recursion and ends at the instantiation it names.
-
-template <bool... kFlags>
-MomentsLoop pick_moments(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 3) {
-    return moments<kFlags...>;
+// Choice::loop<flag…>() for `flags`; one flag per recursion becomes a constant.
+template <class Choice, bool... kFlags>
+auto pick(const bool* flags) {
+  if constexpr (sizeof...(kFlags) == Choice::kFlags) {
+    return Choice::template loop<kFlags...>();
   } else {
-    return *flags ? pick_moments<kFlags..., true>(flags + 1) : pick_moments<kFlags..., false>(flags + 1);
+    return *flags ? pick<Choice, kFlags..., true>(flags + 1) : pick<Choice, kFlags..., false>(flags + 1);
   }
 }
 
-template <std::uint32_t kTerms, bool... kFlags>
-FusedLoop pick_fused(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 6) {
-    return fused<kTerms, kFlags...>;
-  } else {
-    return *flags ? pick_fused<kTerms, kFlags..., true>(flags + 1) : pick_fused<kTerms, kFlags..., false>(flags + 1);
+struct Moments {
+  static constexpr std::uint32_t kFlags = 3;
+  template <bool kSummed, bool kAmsgrad, bool kCoupled>
+  static MomentsLoop loop() {
+    return moments<kSummed, kAmsgrad, kCoupled>;
   }
-}
+};
 
-template <bool... kFlags>
-TileLoop pick_tile(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 4) {
-    return tile<kFlags...>;
-  } else {
-    return *flags ? pick_tile<kFlags..., true>(flags + 1) : pick_tile<kFlags..., false>(flags + 1);
+template <std::uint32_t kTerms>
+struct Fused {
+  static constexpr std::uint32_t kFlags = 7;
+  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kDecoupled, bool kShortened>
+  static FusedLoop loop() {
+    // One term alone shares its b with nobody.
+    using Form = FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB && kTerms != 1>;
+    return fused<Form, kTerms, kDecoupled, kShortened>;
   }
-}
+};
 
-template <bool... kFlags>
-MoveLoop pick_move(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 4) {
-    return move<kFlags...>;
-  } else {
-    return *flags ? pick_move<kFlags..., true>(flags + 1) : pick_move<kFlags..., false>(flags + 1);
+template <std::uint32_t kTerms>
+struct Tile {
+  static constexpr std::uint32_t kFlags = 5;
+  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
+  static TileLoop loop() {
+    return tile<FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>, kTerms>;
   }
-}
+};
+
+struct Move {
+  static constexpr std::uint32_t kFlags = 5;
+  template <bool kSummed, bool kAmsgrad, bool kOneB, bool kDecoupled, bool kShortened>
+  static MoveLoop loop() {
+    return move<FormOf<false, kSummed, kAmsgrad, false, kOneB>, kDecoupled, kShortened>;
+  }
+};
 
 MomentsLoop find_moments(LoopForm form) {
   const bool flags[] = {form.summed, form.amsgrad, form.coupled};
-  return pick_moments<>(flags);
+  return pick<Moments>(flags);
 }
 
-FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
-  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.decoupled, form.shortened};
+template <template <std::uint32_t> class Choice>
+auto pick_for(std::uint32_t terms, const bool* flags) {
   switch (terms) {
     case 1:
-      return pick_fused<1>(flags);
+      return pick<Choice<1>>(flags);
     case 2:
-      return pick_fused<2>(flags);
+      return pick<Choice<2>>(flags);
     default:
-      return pick_fused<kFusedTerms>(flags);
+      return pick<Choice<kFusedTerms>>(flags);
   }
 }
 
-TileLoop find_tile(bool with_gradient, LoopForm form) {
-  const bool flags[] = {with_gradient, form.summed, form.amsgrad, form.coupled};
-  return pick_tile<>(flags);
+FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
+  const bool flags[] = {with_gradients, form.summed,    form.amsgrad,  form.coupled,
+                        form.one_b,     form.decoupled, form.shortened};
+  return pick_for<Fused>(terms, flags);
+}
+
+TileLoop find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
+  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
+  return pick_for<Tile>(terms, flags);
 }
 
 MoveLoop find_move(LoopForm form) {
-  const bool flags[] = {form.summed, form.amsgrad, form.decoupled, form.shortened};
-  return pick_move<>(flags);
+  const bool flags[] = {form.summed, form.amsgrad, form.one_b, form.decoupled, form.shortened};
+  return pick<Move>(flags);
 }
 
 }  // namespace

@@ -7,10 +7,10 @@
 namespace mtadam {
 
 /// How many terms one loop walks at once. With more, a loop has more streams than the hardware prefetchers follow,
-/// and tiles with the loop over terms outside are faster.
+/// and tiles, over which a few terms pass after others, are faster.
 constexpr std::uint32_t kFusedTerms = 3;
 
-/// Elements of a tile: its D and U stay in the first-level cache while one term after another passes over it.
+/// Elements of a tile: its D and U stay in the nearest caches while the terms pass over it.
 constexpr std::uint32_t kTileElements = 4096;
 
 /// Which loop, beside the number of terms. Chosen per run of elements, compiled per combination.
@@ -20,6 +20,7 @@ struct LoopForm {
   bool coupled;    // λ·θ in ĝ
   bool decoupled;  // d·θ in the step
   bool shortened;  // W other than 1
+  bool one_b;      // b is the same in all terms that D is taken over
 };
 
 /// One term's part of a run of elements of one tensor.
@@ -49,18 +50,18 @@ using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool ope
 /// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
-/// One term's pass over a tile: its moments where it brings a gradient, then its part of D and U. Terms that are absent
-/// now come by only where D is taken over them.
+/// A pass of `kFusedTerms` terms or fewer over a tile: their moments where they bring gradients (all of them or none),
+/// then their parts of D and U. Terms that are absent now come by only where D is taken over them.
 struct TilePass {
-  float* d;
+  float* d;  // with one_b, what is under the largest root
   float* u;
   bool opens;  // the first to take part in this step
   bool first;  // the first to be part of D and U
 };
-using TileLoop = void (*)(const TensorRun& run, const TermRun& term, const TilePass& pass);
+using TileLoop = void (*)(const TensorRun& run, const TermRun* terms, const TilePass& pass);
 
-/// Step 7 for a tile from its D and U.
-using MoveLoop = void (*)(const TensorRun& run, const float* d, const float* u);
+/// Step 7 for a tile from its D and U. `b` is that of all terms, where they share it.
+using MoveLoop = void (*)(const TensorRun& run, float b, const float* d, const float* u);
 
 /// The element loops of one instruction set. The same bits from each.
 struct Loops {
@@ -68,7 +69,7 @@ struct Loops {
   double (*sum_of_squares)(const float* g, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);
   FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
-  TileLoop (*tile)(bool with_gradient, LoopForm form);
+  TileLoop (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);
   MoveLoop (*move)(LoopForm form);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);

@@ -25,8 +25,9 @@ constexpr std::uint32_t kMaxTerms = 5;
 
 std::vector<LoopForm> all_forms() {
   std::vector<LoopForm> forms;
-  for (unsigned bits = 0; bits < 32; ++bits) {
-    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0});
+  for (unsigned bits = 0; bits < 64; ++bits) {
+    forms.push_back(
+        {(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0, (bits & 32) != 0});
   }
   return forms;
 }
@@ -34,7 +35,7 @@ std::vector<LoopForm> all_forms() {
 std::string name_of(LoopForm form) {
   return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
          (form.coupled ? ", coupled decay" : "") + (form.decoupled ? ", decoupled decay" : "") +
-         (form.shortened ? ", shortened" : "");
+         (form.shortened ? ", shortened" : "") + (form.one_b ? ", one b" : "");
 }
 
 std::vector<std::size_t> lengths() {
@@ -104,7 +105,7 @@ class Mixture {
   Random& random_;
 };
 
-Values random_values(Random& random, std::size_t count, std::uint32_t terms) {
+Values random_values(Random& random, std::size_t count, std::uint32_t terms, bool one_b) {
   Mixture mixture(random);
   // At a silent element everything is: a step of −0 differs from one of 0 only there.
   std::vector<bool> silent(count);
@@ -133,6 +134,7 @@ Values random_values(Random& random, std::size_t count, std::uint32_t terms) {
   for (std::uint32_t term = 0; term < terms; ++term) {
     values.terms.push_back(
         {fill(&Mixture::gradient), fill(&Mixture::first_moment), fill_positive(), fill_positive(), coefficients()});
+    if (one_b) values.terms.back().k.b = values.terms.front().k.b;
   }
   return values;
 }
@@ -235,11 +237,13 @@ class Placed {
     fused(loops, false);
   }
 
-  void tiled(const Loops& loops) { tiled(loops, true); }
+  void tiled(const Loops& loops) { tiled(loops, true, kFusedTerms); }
+
+  void tiled_one_by_one(const Loops& loops) { tiled(loops, true, 1); }
 
   void streamed_tiled(const Loops& loops) {
     moments(loops);
-    tiled(loops, false);
+    tiled(loops, false, kFusedTerms);
   }
 
   void moments(const Loops& loops) {
@@ -280,21 +284,31 @@ class Placed {
     loops.fused(static_cast<std::uint32_t>(terms.size()), with_gradients, form_)(run_, terms.data());
   }
 
-  void tiled(const Loops& loops, bool with_gradients) {
+  void tiled(const Loops& loops, bool with_gradients, std::size_t at_once) {
     constexpr float kUnset = std::numeric_limits<float>::signaling_NaN();
     GuardedFloats d(std::vector<float>(count_, kUnset), 0);
     GuardedFloats u(std::vector<float>(count_, kUnset), 0);
     TilePass pass{d.data(), u.data(), true, true};
+    std::vector<TermRun> together;
+    const auto go = [&] {
+      if (together.empty()) return;
+      const bool bring = together.front().g != nullptr;
+      loops.tile(static_cast<std::uint32_t>(together.size()), bring, form_)(run_, together.data(), pass);
+      if (bring) pass.opens = false;
+      pass.first = false;
+      together.clear();
+    };
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       // The shared x stands for the terms that are absent now: they are not part of D.
       if (form_.summed && form_.amsgrad && !values_.terms[i].present) continue;
       TermRun term = terms_[i];
       if (!with_gradients || !values_.terms[i].present) term.g = nullptr;
-      loops.tile(term.g != nullptr, form_)(run_, term, pass);
-      if (term.g != nullptr) pass.opens = false;
-      pass.first = false;
+      if (!together.empty() && (together.front().g == nullptr) != (term.g == nullptr)) go();
+      together.push_back(term);
+      if (together.size() == at_once) go();
     }
-    loops.move(form_)(run_, d.data(), u.data());
+    go();
+    loops.move(form_)(run_, terms_.front().k.b, d.data(), u.data());
     EXPECT_TRUE(d.borders_intact() && u.borders_intact());
   }
 
@@ -315,6 +329,7 @@ struct Way {
 const std::vector<Way> kWays{{"fused", &Placed::fused, kFusedTerms},
                              {"moments, then fused", &Placed::streamed_fused, kFusedTerms},
                              {"tiled", &Placed::tiled, kMaxTerms},
+                             {"tiled, one term at a time", &Placed::tiled_one_by_one, kMaxTerms},
                              {"moments, then tiled", &Placed::streamed_tiled, kMaxTerms}};
 
 TEST(Loops, GiveTheBitsOfTheScalarOrderOnEveryWayThroughAStep) {
@@ -325,7 +340,7 @@ TEST(Loops, GiveTheBitsOfTheScalarOrderOnEveryWayThroughAStep) {
       for (std::uint32_t terms = 1; terms <= kMaxTerms; ++terms) {
         // The long runs are one length for the loops: once with few and once with many terms will do.
         if (count > 70 && terms != 1 + count % 2 && terms != 4) continue;
-        const Values before = random_values(random, count, terms);
+        const Values before = random_values(random, count, terms, form.one_b);
         Values after = before;
         scalar_step(form, after);
         for (const InstructionSet& set : sets) {
@@ -347,7 +362,7 @@ TEST(Loops, GiveTheBitsOfTheScalarOrderForMomentsAlone) {
   Random random(12);
   for (const LoopForm& form : all_forms()) {
     for (const std::size_t count : lengths()) {
-      const Values before = random_values(random, count, 3);
+      const Values before = random_values(random, count, 3, form.one_b);
       Values after = before;
       for (std::size_t e = 0; e < count; ++e) {
         for (std::size_t i = 0; i < 3; ++i) scalar_moments(form, after, after.terms[i], e, i == 0);
@@ -370,7 +385,7 @@ TEST(Loops, LetTermsThatAreAbsentNowTakePartInTheMaximum) {
     if (!form.summed) continue;
     for (unsigned present = 1; present < 1u << kTerms; ++present) {
       for (const std::size_t count : {1, 7, 16, 67}) {
-        Values before = random_values(random, count, kTerms);
+        Values before = random_values(random, count, kTerms, form.one_b);
         for (std::uint32_t i = 0; i < kTerms; ++i) before.terms[i].present = (present >> i & 1) != 0;
         Values after = before;
         scalar_step(form, after);
@@ -412,8 +427,8 @@ TEST(Loops, AddElementByElement) {
 // The tests above would pass on values so wild that every result is NaN.
 TEST(Loops, AreTestedOnResultsThatMostlyAreNumbers) {
   Random random(15);
-  Values values = random_values(random, 4096, 3);
-  scalar_step({false, true, true, true, true}, values);
+  Values values = random_values(random, 4096, 3, false);
+  scalar_step({false, true, true, true, true, false}, values);
   std::size_t numbers = 0, flushed_or_subnormal = 0;
   for (std::size_t e = 0; e < values.count(); ++e) {
     numbers += std::isfinite(values.theta[e]) ? 1 : 0;
