@@ -26,8 +26,7 @@ export interface Arm {
 }
 
 export const ARMS: readonly Arm[] = [
-  // The largest of the terms' denominators divides, where terms pull against each other even more than their sum has: a
-  // higher rate takes as many steps.
+  // MTAdam divides by the largest term, which is more than their sum has where terms pull against each other: a higher rate.
   { key: "mtadam", name: "MTAdam", balanced: true, lr: 8e-3, matchingScale: 1 },
   { key: "mtadam-scaled", name: "MTAdam, matching × 64", balanced: true, lr: 8e-3, matchingScale: 64 },
   { key: "adam", name: "Adam on the sum", balanced: false, lr: 4e-3, matchingScale: 1 },
