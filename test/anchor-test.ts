@@ -56,19 +56,6 @@ test("terms that come one at a time are scaled by the norms known at that moment
   expect(await scales(optimizer, [2, 16, 4])).toEqual([1, 1, 4]);
 });
 
-test.each([
-  [0, [3, 3]],
-  [0.5, [3, 1.5]],
-  [0.25, [3, 3 * Math.SQRT1_2]],
-  [1, [3, 0.75]],
-])("balance: %d", async (balance, expected) => {
-  const optimizer = makeOptimizer({ balance, betas, weights: [3, 3, 3] });
-  optimizer.step([gradient(2), gradient(8), null]);
-  for (const [term, scale] of (await scales(optimizer, [2, 8])).entries()) {
-    expect(scale).toBeCloseTo(expected[term]!, 6);
-  }
-});
-
 test("anchor, balance, stepScale and nonFinite are part of a saved state", async () => {
   const options = { anchor: "c", balance: 0.25, stepScale: "mean", nonFinite: "propagate" } as const;
   const { metadata } = await makeOptimizer(options).stateDict();

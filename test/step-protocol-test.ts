@@ -882,25 +882,4 @@ describe("addGradients", () => {
     expect(await codeOf(() => optimizer.addGradients(target, source))).toBe("ERR_MTADAM_LENGTH");
     expect([...(await target[0].download())]).toEqual([1, 2, 3]);
   });
-
-  test("with gradientScale makes the mean of micro-batches", async () => {
-    const model = new Model();
-    // Two halves of each gradient, doubled: their mean is the gradient.
-    const parts = await Promise.all(
-      g.map(async (pair) => {
-        const [w, b] = await Promise.all(pair.map((one) => one.download()));
-        const part = (factor: number): Pair => [
-          device.buffer(w!.map((value) => value * factor)),
-          device.buffer(b!.map((value) => value * factor)),
-        ];
-        return [part(1.5), part(0.5)] as const;
-      }),
-    );
-    for (const [term, [sum, next]] of parts.entries()) {
-      model.optimizer.addGradients(sum, next);
-      model.optimizer.accumulate(term, sum, { gradientScale: 2 });
-    }
-    model.optimizer.update();
-    expect(await model.all()).toEqual(await after((optimizer) => optimizer.step(g)));
-  });
 });

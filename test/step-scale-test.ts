@@ -18,12 +18,6 @@ async function moved(
 
 const mean = { stepScale: "mean" } as const;
 
-test("aligned terms move a parameter by lr each, or by lr together", async () => {
-  const terms = [gradient(), gradient(), gradient()];
-  expect(await moved({}, terms)).toBeCloseTo(3 * LR, 6);
-  expect(await moved(mean, terms)).toBeCloseTo(LR, 6);
-});
-
 test("only the terms that are present count", async () => {
   expect(await moved(mean, [gradient(), null, gradient()])).toBeCloseTo(LR, 6);
   expect(await moved(mean, [gradient(), null, null])).toBe(await moved({}, [gradient(), null, null]));

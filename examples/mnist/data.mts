@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { shuffled, type Random } from "./random.mjs";
+import { shuffled, type Random } from "../common/random.mjs";
 
 export const PIXELS = 28 * 28;
 export const CLASSES = 10;

@@ -1,16 +1,18 @@
 import { writeFile } from "node:fs/promises";
 import { relative } from "node:path";
 import { openDevice } from "mtadam";
+import { runExample } from "../common/command-line.mjs";
+import { Interrupt } from "../common/interrupt.mjs";
+import { textTable } from "../common/table.mjs";
 import { Accuracy } from "./accuracy.mjs";
 import { ARMS, type Trainee } from "./arms.mjs";
 import { BATCH, batchCount, loadMnist } from "./data.mjs";
-import { Interrupt } from "./interrupt.mjs";
 import { Model } from "./model.mjs";
-import { HELP, UsageError, parseOptions, type Options } from "./options.mjs";
+import { HELP, parseOptions, type Options } from "./options.mjs";
 import { Progress, clock } from "./progress.mjs";
 import { reportHtml } from "./report.mjs";
 import { countedRounds, summarise, type RoundResult } from "./results.mjs";
-import { textTable } from "./table.mjs";
+import { COLUMNS, cells } from "./table.mjs";
 import { trainRound } from "./train.mjs";
 
 /** Trains, prints the table, writes the report. Gives the exit code. */
@@ -56,7 +58,7 @@ async function demo(options: Options): Promise<number> {
   const last = rounds.at(-1)!;
   const finished = last.round === options.rounds && last.steps === steps;
   const stopped = finished ? undefined : describeStop(last, counted, options.rounds);
-  console.log(`\n${textTable(summarise(counted))}\n`);
+  console.log(`\n${textTable([COLUMNS, ...summarise(counted).map(cells)])}\n`);
   console.log(
     `Accuracy on the ${test.count.toLocaleString("en")} test images, mean over ${plural(counted.length, "round")}; ` +
       "times are per step.",
@@ -83,21 +85,9 @@ function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-async function main(): Promise<number> {
-  try {
-    const options = parseOptions(process.argv.slice(2));
-    if (!options.help) return await demo(options);
-    console.log(HELP);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    // A code of ours says what to do about it; anything else is a fault, whose stack is wanted.
-    const expected =
-      error instanceof UsageError || ("code" in error && String(error.code).startsWith("ERR_MTADAM"));
-    console.error(expected ? error.message : error);
-    if (error instanceof UsageError) console.error("--help lists the options.");
-    return error instanceof UsageError ? 2 : 1;
-  }
-}
-
-process.exitCode = await main();
+await runExample(async (args) => {
+  const options = parseOptions(args);
+  if (!options.help) return demo(options);
+  console.log(HELP);
+  return 0;
+});

@@ -1,6 +1,6 @@
 import { defaultDevice, init, jit, nn, numpy as np, vjp } from "@jax-js/jax";
+import type { Random } from "../common/random.mjs";
 import { BATCH, CLASSES, PIXELS, type Batch } from "./data.mjs";
-import type { Random } from "./random.mjs";
 
 const HIDDEN = 128;
 

@@ -1,6 +1,6 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { UsageError, deviceName, parseArguments, wholeNumber } from "../common/command-line.mjs";
 
 /** What the command line asks for. */
 export interface Options {
@@ -15,9 +15,6 @@ export interface Options {
   report: string;
   help: boolean;
 }
-
-/** A command line that cannot be followed; the message says what is wrong with which option. */
-export class UsageError extends Error {}
 
 export const HELP = `Usage: npm run demo -- [options]
 
@@ -37,11 +34,15 @@ Ctrl-C ends at once.`;
 
 /** The options in `args` (without node and script), checked. Throws a UsageError. */
 export function parseOptions(args: string[]): Options {
-  const values = parse(args);
-  const device = values.device ?? "cpu";
-  if (!/^(cpu|cuda|cuda:\d+|auto)$/.test(device)) {
-    throw new UsageError(`--device must be cpu, cuda, cuda:N or auto; got "${device}".`);
-  }
+  const values = parseArguments(args, {
+    rounds: { type: "string" },
+    epochs: { type: "string" },
+    steps: { type: "string" },
+    seed: { type: "string" },
+    device: { type: "string" },
+    report: { type: "string" },
+    help: { type: "boolean", short: "h" },
+  });
   const help = values.help ?? false;
   const report = resolve(values.report ?? "report.html");
   if (!help) checkWritable(report);
@@ -50,36 +51,10 @@ export function parseOptions(args: string[]): Options {
     epochs: wholeNumber("epochs", values.epochs, 1, 1000) ?? 1,
     steps: wholeNumber("steps", values.steps, 1, 1e9),
     seed: wholeNumber("seed", values.seed, 0, 2 ** 32 - 1) ?? 1,
-    device,
+    device: deviceName(values.device),
     report,
     help,
   };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        rounds: { type: "string" },
-        epochs: { type: "string" },
-        steps: { type: "string" },
-        seed: { type: "string" },
-        device: { type: "string" },
-        report: { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-}
-
-function wholeNumber(name: string, text: string | undefined, least: number, most: number) {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new UsageError(`--${name} must be a whole number from ${least} to ${most}; got "${text}".`);
 }
 
 /** A report that cannot be written should be known before the training, not after it. */

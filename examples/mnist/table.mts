@@ -18,13 +18,3 @@ export function cells({ arm, mean, deviation, gradientTime, optimizerTime }: Sum
 export function percent(share: number, decimals: number): string {
   return (100 * share).toFixed(decimals);
 }
-
-/** The table for the console: names to the left, figures to the right. */
-export function textTable(summaries: readonly Summary[]): string {
-  const rows = [COLUMNS, ...summaries.map(cells)];
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const line = (row: string[]) =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ");
-  const rule = widths.map((width) => "─".repeat(width)).join("──");
-  return [line(rows[0]!), rule, ...rows.slice(1).map(line)].join("\n");
-}

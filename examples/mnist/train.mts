@@ -1,8 +1,8 @@
+import { randomFor } from "../common/random.mjs";
 import type { Accuracy } from "./accuracy.mjs";
 import { ARMS, Trainee } from "./arms.mjs";
 import { CLASSES, batches, type Dataset } from "./data.mjs";
 import { initialValues, type Model } from "./model.mjs";
-import { randomFor } from "./random.mjs";
 import type { ArmResult, NormHistory, RoundResult } from "./results.mjs";
 import type { Device } from "./storage.mjs";
 

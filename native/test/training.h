@@ -99,21 +99,19 @@ class PlacedTensor {
 class Training {
  public:
   Training(const Model& model, std::shared_ptr<Device> device, Alignment alignment = Alignment::kVectors)
-      : model_(model), device_(std::move(device)), table_(device_, model.options.terms, tensor_count()) {
+      : model_(model),
+        alignment_(alignment),
+        device_(std::move(device)),
+        table_(device_, model.options.terms, tensor_count()) {
     auto addresses = std::make_unique<AddressTable>(device_, 1, tensor_count());
     std::vector<ParameterShape> shapes = model.parameters;
-    gradients_.resize(model.options.terms);
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
-      const std::uint32_t offset = alignment == Alignment::kVectors ? 0 : (tensor + 1) % 4;
-      shapes[tensor].phase = offset;
-      theta_.emplace_back(*device_, model.theta[tensor].size(), offset);
+      shapes[tensor].phase = offset_of(tensor);
+      theta_.emplace_back(*device_, model.theta[tensor].size(), offset_of(tensor));
       theta_.back().write(*device_, model.theta[tensor]);
       addresses->set(0, tensor, theta_.back().data());
-      for (std::uint32_t term = 0; term < model.options.terms; ++term) {
-        const std::uint32_t own = alignment == Alignment::kAnyhow ? (offset + term + tensor / 4) % 4 : offset;
-        gradients_[term].emplace_back(*device_, model.theta[tensor].size(), own);
-      }
     }
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) gradients_.push_back(room_for_gradients(term));
     optimizer_ = std::make_unique<Optimizer>(device_, Layout(shapes), model.options, std::move(addresses));
     set_groups(model.groups);
     optimizer_->set_weights(0, model.weights);
@@ -130,6 +128,21 @@ class Training {
 
   void set_groups(const std::vector<GroupOptions>& groups) { optimizer_->set_groups(groups); }
 
+  void add_term(double weight) {
+    optimizer_->add_term();
+    gradients_.push_back(room_for_gradients(model_.options.terms));
+    model_.weights.push_back(weight);
+    model_.options.terms += 1;
+    terms_changed();
+  }
+  void remove_term(std::uint32_t term) {
+    optimizer_->remove_term(term);
+    gradients_.erase(gradients_.begin() + term);
+    model_.weights.erase(model_.weights.begin() + term);
+    model_.options.terms -= 1;
+    terms_changed();
+  }
+
   /// All terms at once.
   void step(const Gradients& gradients) {
     place(gradients);
@@ -139,6 +152,21 @@ class Training {
   /// Puts the gradients where the steps to come find them.
   void place(const Gradients& gradients) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
+  }
+
+  /// Adds these to the gradients that are in place, where both have one.
+  void add(const Gradients& gradients) {
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+        const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
+        float* const target = table_.get(term, tensor);
+        if (!gradient || target == nullptr) continue;
+        const PlacedTensor source(*device_, gradient->size(), offset_of(tensor));
+        source.write(*device_, *gradient);
+        optimizer_->add({{target, source.data(), gradient->size()}});
+        optimizer_->done()->wait();
+      }
+    }
   }
 
   /// A step with the gradients that are in place.
@@ -200,6 +228,25 @@ class Training {
  private:
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(model_.parameters.size()); }
 
+  std::uint32_t offset_of(std::uint32_t tensor) const {
+    return alignment_ == Alignment::kVectors ? 0 : (tensor + 1) % 4;
+  }
+
+  std::vector<PlacedTensor> room_for_gradients(std::uint32_t term) const {
+    std::vector<PlacedTensor> tensors;
+    for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+      const std::uint32_t offset = offset_of(tensor);
+      const std::uint32_t own = alignment_ == Alignment::kAnyhow ? (offset + term + tensor / 4) % 4 : offset;
+      tensors.emplace_back(*device_, model_.theta[tensor].size(), own);
+    }
+    return tensors;
+  }
+
+  void terms_changed() {
+    table_ = AddressTable(device_, model_.options.terms, tensor_count());
+    optimizer_->set_weights(0, model_.weights);
+  }
+
   void set_gradients(std::uint32_t term, const Gradients& gradients) {
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
@@ -210,6 +257,7 @@ class Training {
   }
 
   Model model_;
+  Alignment alignment_;
   std::shared_ptr<Device> device_;
   std::vector<PlacedTensor> theta_;
   std::vector<std::vector<PlacedTensor>> gradients_;  // by term and tensor

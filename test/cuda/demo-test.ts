@@ -1,23 +1,15 @@
-import { execFileSync } from "node:child_process";
-import path from "node:path";
 import { onCuda } from "../support/device";
-
-const root = path.join(__dirname, "../..");
+import { compileExamples, runOnExamples } from "../support/examples";
 
 interface Round {
   steps: number;
   arms: { arm: string; curve: [number, number][]; norms?: unknown }[];
 }
 
-function round(kind: string): Round {
-  const script = path.join(root, "test/support/demo-round.mjs");
-  return JSON.parse(execFileSync(process.execPath, [script, kind], { encoding: "utf8" })) as Round;
-}
-
 onCuda("the demo", () => {
   test("trains with parameters, gradients and state on the device, and learns what it learns on the CPU", () => {
-    const compiler = require.resolve("typescript/bin/tsc");
-    execFileSync(process.execPath, [compiler, "-p", path.join(root, "examples/mnist")]);
+    const examples = compileExamples();
+    const round = (kind: string): Round => runOnExamples("demo-round.mjs", examples, kind) as Round;
     const onDevice = round(testDeviceKind);
     expect(onDevice.steps).toBe(2);
     expect(onDevice.arms.length).toBeGreaterThan(2);

@@ -1,19 +1,11 @@
 // A few steps of the demo on a kind of device, in a process of its own: prints what its arms have learned, as JSON.
-//   node demo-round.mjs cpu|executor|cuda
+//   node demo-round.mjs EXAMPLES cpu|executor|cuda
 
-import { createRequire } from "node:module";
+import { openDevice } from "./open-device.mjs";
 
-const require = createRequire(import.meta.url);
-const [kind] = process.argv.slice(2);
-const demo = "../../build/examples/mnist/";
+const [examples, kind] = process.argv.slice(2);
+const demo = `${examples}/mnist/`;
 const STEPS = 2;
-
-function openDevice() {
-  if (kind !== "executor") return require("../../dist").openDevice(kind);
-  const addon = require("../../build/executor/mtadam.node");
-  addon.simt.reset("hide_device_memory=0");
-  return require("../../dist/device.js").openCuda(addon, 0);
-}
 
 const { Accuracy } = await import(`${demo}accuracy.mjs`);
 const { loadMnist } = await import(`${demo}data.mjs`);
@@ -26,7 +18,7 @@ const round = await trainRound(
     train,
     model,
     accuracy: new Accuracy(model, test),
-    device: openDevice(),
+    device: openDevice(kind),
     seed: 1,
     epochs: 1,
     steps: STEPS,

@@ -130,6 +130,8 @@ export class Oracle {
   iterations = 0;
   /** In how many steps a term's gradient for a layer was not finite, [term][layer]; 0 with "propagate". */
   readonly skipped: number[][];
+  /** r and s of the pair's last step, [term][layer]; NaN where it never occurred. */
+  readonly last: { readonly norms: number[][]; readonly scales: number[][] };
 
   readonly #layerCount: number;
   /** n, [term][layer]; undefined where the pair never occurred. */
@@ -149,6 +151,10 @@ export class Oracle {
     });
     this.#movingNorms = table(options.terms, this.#layerCount, undefined);
     this.skipped = table(options.terms, this.#layerCount, 0);
+    this.last = {
+      norms: table(options.terms, this.#layerCount, NaN),
+      scales: table(options.terms, this.#layerCount, NaN),
+    };
     this.#beta3OfLayers();
   }
 
@@ -271,6 +277,7 @@ export class Oracle {
     const movingNorms = at(this.#movingNorms, term);
     for (const [layer, norm] of norms.entries()) {
       if (norm === null) continue;
+      at(this.last.norms, term)[layer] = norm;
       movingNorms[layer] = this.#movingNorm(movingNorms[layer], norm, at(beta3OfLayers, layer));
     }
   }
@@ -311,7 +318,9 @@ export class Oracle {
     for (const [index, gradient] of gradients.entries()) {
       if (gradient === null) continue;
       const tensor = at(this.tensors, index);
-      const balanced = balancedGradient(gradient, this.#scale(term, tensor.layer, weight), tensor);
+      const scale = this.#scale(term, tensor.layer, weight);
+      at(this.last.scales, term)[tensor.layer] = scale;
+      const balanced = balancedGradient(gradient, scale, tensor);
       if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
       else this.#updateSummed(tensor, term, balanced);
       tensor.present.push({ term, weight });

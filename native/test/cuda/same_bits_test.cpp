@@ -129,6 +129,113 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
   }
 }
 
+/// What befalls the terms of a training: a while of zeros, long enough for a norm to sink below the floor, or a while
+/// of absence; a step without any term; gradients as small and as large as float32 has them.
+class Fate {
+ public:
+  explicit Fate(Random& random) : random_(random) {}
+
+  Gradients gradients(const Model& model) {
+    Gradients all = test::random_gradients(random_, model, {0.02, 0.05, 0.02, 0.005});
+    terms_.resize(model.options.terms);
+    const bool none = random_.chance(0.03);
+    steps_without_terms += none;
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+      Term& fate = terms_[term];
+      if (fate.left == 0) {
+        fate.mood = random_.pick<Mood>({Mood::kLively, Mood::kLively, Mood::kSilent, Mood::kAbsent});
+        fate.left = 1 + random_.below(random_.chance(0.3) ? 250 : 20);
+        fate.scale = random_.chance(0.2) ? std::fabs(random_.of_magnitude(-90, 90)) : 1;
+        extremes += fate.scale != 1;
+      }
+      fate.left -= 1;
+      for (std::optional<std::vector<float>>& gradient : all[term]) {
+        if (none || fate.mood == Mood::kAbsent) gradient.reset();
+        if (!gradient) continue;
+        for (float& value : *gradient) value = fate.mood == Mood::kSilent ? 0 : value * fate.scale;
+      }
+    }
+    return all;
+  }
+  void remove_term(std::uint32_t term) { terms_.erase(terms_.begin() + term); }
+
+  int steps_without_terms = 0, extremes = 0;
+
+ private:
+  enum class Mood { kLively, kSilent, kAbsent };
+  struct Term {
+    Mood mood = Mood::kLively;
+    std::uint64_t left = 0;  // steps
+    float scale = 1;
+  };
+
+  Random& random_;
+  std::vector<Term> terms_;
+};
+
+// The situations of the table in docs/algorithm.md that take more than a few steps: terms that fall silent, the anchor
+// among them, and return; terms that come and go; gradients of micro-batches.
+TEST_F(SameBits, WhateverBefallsTheTerms) {
+  Random random(78);
+  int starved = 0, returned = 0, added = 0, removed = 0, summed_up = 0, across_groups = 0, without = 0, extremes = 0;
+  const int count = rounds(10);
+  for (int round = 0; round < count; ++round) {
+    Model model = test::random_model(random, {5, 0, 33, 1, 70}, static_cast<std::uint32_t>(2 + random.below(3)));
+    const bool at_once = round % 2 == 0;
+    if (at_once) model = test::with_options_of_whole_steps(random, model);
+    for (const ParameterShape& a : model.parameters) {
+      for (const ParameterShape& b : model.parameters) across_groups += a.layer == b.layer && a.group != b.group;
+    }
+    Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
+    Fate fate(random);
+    std::vector<double> norms;
+    for (int step = 0; step < 300; ++step) {
+      if (model.options.terms < 6 && random.chance(0.02)) {
+        const double weight = random.between(0.1, 3);
+        for (Training* const training : {&on_cpu, &on_cuda}) training->add_term(weight);
+        model.options.terms += 1;
+        norms.clear();
+        ++added;
+      } else if (model.options.terms > 2 && model.options.anchor != Anchor::kTerm && random.chance(0.02)) {
+        const auto term = static_cast<std::uint32_t>(random.below(model.options.terms));
+        for (Training* const training : {&on_cpu, &on_cuda}) training->remove_term(term);
+        model.options.terms -= 1;
+        fate.remove_term(term);
+        norms.clear();
+        ++removed;
+      }
+      const Gradients gradients = fate.gradients(model);
+      const bool micro_batches = random.chance(0.1);
+      const Gradients more = micro_batches ? fate.gradients(model) : Gradients{};
+      for (Training* const training : {&on_cpu, &on_cuda}) {
+        if (micro_batches) {
+          training->place(gradients);
+          training->add(more);
+          training->step_again();
+        } else if (at_once) {
+          training->step(gradients);
+        } else {
+          training->stream(gradients);
+        }
+      }
+      summed_up += micro_batches;
+      const test::Snapshot expected = on_cpu.snapshot();
+      ASSERT_TRUE(same_state(expected, on_cuda.snapshot())) << "round " << round << ", step " << step;
+      for (std::size_t k = 0; k < norms.size(); k += 2) {  // n, occurred
+        starved += norms[k] > 1e-10 && expected.norms[k] <= 1e-10;
+        returned += norms[k] <= 1e-10 && norms[k + 1] != 0 && expected.norms[k] > 1e-10;
+      }
+      norms = expected.norms;
+    }
+    without += fate.steps_without_terms;
+    extremes += fate.extremes;
+  }
+  if (count < 5) return;
+  for (const int reached : {starved, returned, added, removed, summed_up, across_groups, without, extremes}) {
+    EXPECT_GT(reached, 0);
+  }
+}
+
 TEST_F(SameBits, OfThousandsOfTensors) {
   Random random(73);
   std::vector<std::uint64_t> lengths(static_cast<std::size_t>(rounds(2000)));

@@ -2,11 +2,11 @@
 export type Random = () => number;
 
 /**
- * The draws for one purpose in one round (mulberry32). Each purpose has a sequence of its own, so that
+ * The draws for one purpose in one round, or step (mulberry32). Each purpose has a sequence of its own, so that
  * drawing more for one changes nothing for another: the same seed gives the same images whatever the number
  * of layers.
  */
-export function randomFor(seed: number, round: number, purpose: "weights" | "order" | "parameters"): Random {
+export function randomFor(seed: number, round: number, purpose: string): Random {
   let state = seed >>> 0;
   for (const text of [String(round), purpose]) {
     for (let i = 0; i < text.length; ++i) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
@@ -30,4 +30,12 @@ export function shuffled(length: number, random: Random): Uint32Array {
     order[j] = held;
   }
   return order;
+}
+
+/** Independent normal draws of mean 0 and variance 1 (Box and Muller). */
+export function normals(length: number, random: Random): Float32Array {
+  return Float32Array.from({ length }, () => {
+    const radius = Math.sqrt(-2 * Math.log(1 - random()));
+    return radius * Math.cos(2 * Math.PI * random());
+  });
 }

@@ -1,0 +1,44 @@
+import { parseArgs, type ParseArgsConfig } from "node:util";
+
+/** A command line that cannot be followed; the message says what is wrong with which option. */
+export class UsageError extends Error {}
+
+/** The values of the options, as text. Throws a UsageError. */
+export function parseArguments<T extends NonNullable<ParseArgsConfig["options"]>>(
+  args: string[],
+  options: T,
+) {
+  try {
+    return parseArgs({ args, options }).values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+export function wholeNumber(name: string, text: string | undefined, least: number, most: number) {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+  throw new UsageError(`--${name} must be a whole number from ${least} to ${most}; got "${text}".`);
+}
+
+/** A device as `openDevice` names it; without an option the CPU. */
+export function deviceName(text = "cpu"): string {
+  if (/^(cpu|cuda|cuda:\d+|auto)$/.test(text)) return text;
+  throw new UsageError(`--device must be cpu, cuda, cuda:N or auto; got "${text}".`);
+}
+
+/** Runs an example with the arguments of the process, whose exit code becomes what it gives. */
+export async function runExample(example: (args: string[]) => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await example(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    // A code of ours says what to do about it; anything else is a fault, whose stack is wanted.
+    const expected =
+      error instanceof UsageError || ("code" in error && String(error.code).startsWith("ERR_MTADAM"));
+    console.error(expected ? error.message : error);
+    if (error instanceof UsageError) console.error("--help lists the options.");
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}

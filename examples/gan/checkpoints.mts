@@ -1,0 +1,43 @@
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+
+const NAME = /^step-(\d+)$/;
+
+/** Folders of one training, named for the step that they were saved after. Those that have a name are complete. */
+export class Checkpoints {
+  /** @param folder made when there is something to save */
+  constructor(readonly folder: string) {}
+
+  /** The folder to go on from; undefined where there is none. */
+  async latest(): Promise<string | undefined> {
+    const last = (await this.#steps()).at(-1);
+    return last === undefined ? undefined : this.#path(last);
+  }
+
+  /** What `write` puts in a folder becomes the checkpoint of this step as a whole, and takes the place of those before. */
+  async save(step: number, write: (folder: string) => Promise<void>): Promise<void> {
+    const before = await this.#steps();
+    const temporary = `${this.#path(step)}.tmp`;
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary, { recursive: true });
+    await write(temporary);
+    if (before.includes(step)) await rm(this.#path(step), { recursive: true });
+    await rename(temporary, this.#path(step));
+    for (const old of before) if (old !== step) await rm(this.#path(old), { recursive: true });
+  }
+
+  #path(step: number): string {
+    return join(this.folder, `step-${step}`);
+  }
+
+  async #steps(): Promise<number[]> {
+    const names = await readdir(this.folder).catch((error: unknown) => {
+      if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+      throw error;
+    });
+    return names
+      .flatMap((name) => Number(NAME.exec(name)?.[1] ?? NaN))
+      .filter(Number.isFinite)
+      .sort((a, b) => a - b);
+  }
+}

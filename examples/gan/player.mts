@@ -1,0 +1,108 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { MTAdam, type DeviceBuffer, type MTAdamOptions, type openDevice } from "mtadam";
+import type { Network, Values } from "./network.mjs";
+
+export type Device = ReturnType<typeof openDevice>;
+
+/** A loss term's gradient for every parameter; null where it has none. */
+export type Gradients = readonly (Float32Array | null)[];
+
+/** What each loss term has to do in a step: one backward pass. */
+export type Backward = Readonly<Record<string, () => Gradients>>;
+
+export interface PlayerOptions {
+  device: Device;
+  /** Whether the terms are balanced, or added up first: then there is one term, and MTAdam is Adam. */
+  balanced: boolean;
+  initial: Values;
+  /** The names of the terms, in order, with the weight that each has once they are balanced. */
+  weights: Readonly<Record<string, number>>;
+  training: Pick<MTAdamOptions, "lr" | "betas">;
+}
+
+/** One side of the game: a network's parameters on a device, and an optimizer over them with terms of its own. */
+export class Player {
+  readonly optimizer: MTAdam;
+  readonly #balanced: boolean;
+  readonly #parameters: readonly DeviceBuffer<"float32">[];
+  /** One set for all terms: the optimizer has used it when stepEach calls for the next. */
+  readonly #gradients: readonly DeviceBuffer<"float32">[];
+
+  constructor(
+    readonly name: string,
+    readonly network: Network,
+    { device, balanced, initial, weights, training }: PlayerOptions,
+  ) {
+    this.#balanced = balanced;
+    // A device's buffer() serves CPU and CUDA alike; nothing below asks which it is.
+    this.#parameters = initial.map((values) => device.buffer(values));
+    this.#gradients = initial.map((values) => device.buffer(values.length));
+    this.optimizer = new MTAdam(
+      network.parameters.map(({ name, shape }, k) => ({ name, shape, data: this.#parameters[k]! })),
+      { ...training, ...(balanced ? { terms: Object.keys(weights), weights } : { terms: ["sum"] }), device },
+    );
+  }
+
+  /** The parameters as they are, on the host. */
+  values(): Promise<Values> {
+    return Promise.all(this.#parameters.map((buffer) => buffer.download()));
+  }
+
+  /** A step of this side. The backward passes are called in the order of the optimizer's terms. */
+  async step(backward: Backward): Promise<void> {
+    const terms = this.#balanced ? backward : { sum: () => sumOf(Object.values(backward)) };
+    await this.optimizer.stepEach(
+      Object.fromEntries(Object.entries(terms).map(([term, pass]) => [term, () => this.#place(pass())])),
+    );
+  }
+
+  async save(folder: string): Promise<void> {
+    await this.optimizer.save(join(folder, `${this.name}.optimizer.safetensors`));
+    // The parameters are not the optimizer's to save.
+    await writeFile(
+      join(folder, `${this.name}.parameters`),
+      Buffer.concat((await this.values()).map(bytesOf)),
+    );
+  }
+
+  async load(folder: string): Promise<void> {
+    const bytes = new Uint8Array(await readFile(join(folder, `${this.name}.parameters`)));
+    let place = 0;
+    for (const buffer of this.#parameters) {
+      buffer.upload(new Float32Array(bytes.buffer, place, buffer.length));
+      place += buffer.byteLength;
+    }
+    await this.optimizer.load(join(folder, `${this.name}.optimizer.safetensors`));
+  }
+
+  dispose(): void {
+    this.optimizer.dispose();
+    for (const buffer of [...this.#parameters, ...this.#gradients]) buffer.dispose();
+  }
+
+  /** Copies a term's gradients to where the optimizer reads them. */
+  #place(gradients: Gradients): (DeviceBuffer<"float32"> | null)[] {
+    return gradients.map((values, k) => {
+      if (values === null) return null;
+      this.#gradients[k]!.upload(values);
+      return this.#gradients[k]!;
+    });
+  }
+}
+
+/** The gradient of the sum of the terms. */
+function sumOf(passes: readonly (() => Gradients)[]): Gradients {
+  return passes
+    .map((pass) => pass())
+    .reduce((sum, gradients) =>
+      gradients.map((values, k) => {
+        const before = sum[k] ?? null;
+        return values && before ? values.map((value, j) => before[j]! + value) : (values ?? before);
+      }),
+    );
+}
+
+function bytesOf(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
