@@ -72,6 +72,15 @@ function architectures({ architecture, ptx }) {
   return ptx ? "75-virtual" : ALL_ARCHITECTURES;
 }
 
+/** Options for CMake. */
+function definitions(options) {
+  return {
+    CMAKE_BUILD_TYPE: "Release",
+    MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
+    MTADAM_CUDA_ARCHITECTURES: architectures(options),
+  };
+}
+
 /** @returns whether it succeeded */
 function runCMakeJs(args, verbose) {
   const env = { ...process.env };
@@ -117,18 +126,17 @@ function build(options) {
   for (const sentence of missing) console.error(sentence);
   if (missing.length > 0) return 1;
 
+  if (!options.verbose) console.log("Compiling the addon; `--verbose` shows how it goes.");
   const output = path.join("build", options.executor ? "cmake-executor" : "cmake");
-  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
-  const generator = [
+  const cmake = [
     "-O",
     output,
-    "--CDCMAKE_BUILD_TYPE=Release",
-    `--CDMTADAM_CUDA=${options.executor ? "EXECUTOR" : options.cuda.toUpperCase()}`,
-    `--CDMTADAM_CUDA_ARCHITECTURES=${architectures(options)}`,
+    ...Object.entries(definitions(options)).map(([name, value]) => `--CD${name}=${value}`),
   ];
   const jobs = String(os.availableParallelism());
-  if (!runCMakeJs(["configure", ...generator], options.verbose)) return 1;
-  if (!runCMakeJs(["build", ...generator, "-p", jobs], options.verbose)) return 1;
+  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
+  if (!runCMakeJs(["configure", ...cmake], options.verbose)) return 1;
+  if (!runCMakeJs(["build", ...cmake, "-p", jobs], options.verbose)) return 1;
   install(output, path.join("build", options.executor ? "executor" : "Release"));
   return 0;
 }

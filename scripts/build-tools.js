@@ -78,7 +78,7 @@ function missingCompiler() {
   // Of C++20 itself and of its library.
   if (run(compiler, ["-std=c++20", "-fsyntax-only", "-x", "c++", "-"], "#include <span>\n") !== undefined)
     return [];
-  return [`The C++ compiler ${compiler} does not know C++20 (GCC 10 and Clang 10 do): ${get}.`];
+  return [`The C++ compiler ${compiler} does not know C++20 (GCC 11 and Clang 14 do): ${get}.`];
 }
 
 function missingCudaCompiler({ cuda }) {

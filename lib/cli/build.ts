@@ -12,13 +12,11 @@ export async function build(args: string[]): Promise<number> {
   const { status } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
   if (status !== 0) return status ?? 1;
   const { found, failed } = searchAddon();
-  const local = failed.find(({ kind }) => kind === "local build");
   if (found?.kind === "local build") {
-    process.stdout.write(`Built, and loads: ${found.file}\n`);
+    process.stdout.write(`The addon is built and can be loaded: ${found.file}\n`);
     return 0;
   }
-  process.stderr.write(
-    `Built, but cannot be loaded: ${local?.file ?? packageRoot}: ${local?.problem ?? ""}\n`,
-  );
+  const problem = failed.find(({ kind }) => kind === "local build")?.problem ?? "it was not found";
+  process.stderr.write(`The addon is built, and cannot be loaded: ${problem}.\n`);
   return 1;
 }
