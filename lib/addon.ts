@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -152,7 +153,8 @@ function isTruncated(file: string): boolean {
 
 /** What the system said, in one line, and what it does not say by itself. */
 function describeFailure(file: string, error: unknown): string {
-  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+  // Not by its class: it may be another realm's.
+  const [line = ""] = String((error as Partial<Error> | null)?.message ?? error).split("\n");
   const said = line.startsWith(`${file}: `) ? line.slice(file.length + 2) : line;
   const remark = obstacle(file);
   return remark === undefined ? said : `${said} (${remark})`;

@@ -1,3 +1,5 @@
+import { Buffer } from "node:buffer";
+
 // What a shared library for Linux asks of the system, read from the file itself: an addon that does not load cannot be
 // asked, and a user's machine has no objdump. Any bytes may come: what is damaged reads as undefined.
 
