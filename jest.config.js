@@ -6,6 +6,9 @@
 // What is about the package, the process or the oracle, not about a device.
 const CPU_ONLY = [
   "package-test.ts",
+  "load-test.ts",
+  "elf-test.ts",
+  "test/cli/",
   "gpu-check-test.ts",
   "oracle-golden-test.ts",
   "lifecycle-test.ts",

@@ -1,76 +1,113 @@
 #!/usr/bin/env node
 "use strict";
 
-// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. Also called by
-// prebuildify in place of node-gyp, with that tool's arguments (rebuild --target=… --arch=… --release).
-//   --ptx        the CUDA kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
-//   --architecture=NUMBER   for that one alone, such as 90; CUDA is then a must
+// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. It is the checkout's
+// `npm run build:native`, an installed package's `npx mtadam build`, and what prebuildify calls in place of node-gyp, with
+// that tool's arguments (rebuild --target=… --arch=… --release).
+//   --cuda on|off|auto      the CUDA device; auto: where there is a CUDA compiler
+//   --architecture NUMBER   the kernels for that one alone, such as 90; CUDA is then a must
+//   --ptx        the kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
 //   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
 //   --verbose    with the output of the tools
+// Exits with 2 where an option is wrong, 1 where a tool is missing or fails.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
+const { parseArgs } = require("node:util");
+const { cmakeJs, missingTools } = require("./build-tools");
 
 const root = path.resolve(__dirname, "..");
-const verbose = process.argv.includes("--verbose");
-const executor = process.argv.includes("--executor");
-const ptx = process.argv.includes("--ptx");
-const output = path.join("build", executor ? "cmake-executor" : "cmake");
-const folder = path.join("build", executor ? "executor" : "Release");
-const architecture = process.argv
-  .find((argument) => argument.startsWith("--architecture="))
-  ?.slice("--architecture=".length);
 
 const ALL_ARCHITECTURES = "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
 
-function architectures() {
+const OPTIONS = {
+  cuda: { type: "string" },
+  architecture: { type: "string" },
+  ptx: { type: "boolean", default: false },
+  executor: { type: "boolean", default: false },
+  verbose: { type: "boolean", default: false },
+};
+// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on.
+const PREBUILDIFY = {
+  target: { type: "string" },
+  devdir: { type: "string" },
+  arch: { type: "string" },
+  release: { type: "boolean" },
+};
+
+/** @throws Error a sentence for whoever called */
+function readOptions(args) {
+  const { values, tokens } = parseArgs({
+    args,
+    options: { ...OPTIONS, ...PREBUILDIFY },
+    strict: false,
+    tokens: true,
+  });
+  for (const { kind, name, rawName, value } of tokens) {
+    if (kind === "positional" && value !== "rebuild")
+      throw new Error(`\`${value}\` is no argument of the build.`);
+    if (kind !== "option") continue;
+    const option = OPTIONS[name] ?? PREBUILDIFY[name];
+    if (option === undefined) throw new Error(`\`${rawName}\` is no option of the build.`);
+    if (option.type === "boolean" && value !== undefined) throw new Error(`\`${rawName}\` takes no value.`);
+    if (option.type === "string" && value === undefined) throw new Error(`\`${rawName}\` needs a value.`);
+  }
+  const { architecture, cuda = architecture === undefined ? "auto" : "on" } = values;
+  if (!["on", "off", "auto"].includes(cuda)) {
+    throw new Error(`\`--cuda\` must be on, off or auto; got ${JSON.stringify(cuda)}.`);
+  }
+  if (architecture !== undefined && !/^\d{2,3}[af]?$/.test(architecture)) {
+    throw new Error(`\`--architecture\` must be a number such as 90; got ${JSON.stringify(architecture)}.`);
+  }
+  if (architecture !== undefined && cuda === "off") {
+    throw new Error("`--architecture` and `--cuda off` exclude each other.");
+  }
+  return { ...values, cuda };
+}
+
+function architectures({ architecture, ptx }) {
   if (architecture !== undefined) return `${architecture}-real`;
   return ptx ? "75-virtual" : ALL_ARCHITECTURES;
 }
 
-/** The CUDA device: CMakeLists.txt has the words. */
-function cuda() {
-  if (executor) return "EXECUTOR";
-  return architecture === undefined ? "AUTO" : "ON";
+/** Options for CMake. */
+function definitions(options) {
+  return {
+    CMAKE_BUILD_TYPE: "Release",
+    MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
+    MTADAM_CUDA_ARCHITECTURES: architectures(options),
+  };
 }
 
-function cmakeJs(...args) {
+/** @returns whether it succeeded */
+function runCMakeJs(args, verbose) {
   const env = { ...process.env };
   // Set by a make that npm may run under; it would take over cmake's own.
   for (const name of ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"]) delete env[name];
-  const result = spawnSync(process.execPath, [require.resolve("cmake-js/bin/cmake-js"), ...args], {
+  // Where cmake-js looks for node-addon-api, after the folders above the package.
+  env.NODE_PATH = [path.join(process.cwd(), "node_modules"), env.NODE_PATH]
+    .filter(Boolean)
+    .join(path.delimiter);
+  const result = spawnSync(process.execPath, [cmakeJs(), ...args], {
     cwd: root,
     env,
     encoding: "utf8",
     stdio: verbose ? "inherit" : ["ignore", "pipe", "pipe"],
   });
-  if (result.status === 0) return;
+  if (result.status === 0) return true;
   if (!verbose) process.stderr.write((result.stdout ?? "") + (result.stderr ?? ""));
-  console.error(
-    `build-native: \`cmake-js ${args.join(" ")}\` failed. It needs CMake 3.22+ and a C++20 compiler.`,
-  );
-  process.exit(result.status ?? 1);
+  console.error(`\`cmake-js ${args.join(" ")}\` failed.`);
+  return false;
 }
 
-function main() {
-  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
-  const generator = [
-    "-O",
-    output,
-    "--CDCMAKE_BUILD_TYPE=Release",
-    `--CDMTADAM_CUDA=${cuda()}`,
-    `--CDMTADAM_CUDA_ARCHITECTURES=${architectures()}`,
-  ];
-  cmakeJs("configure", ...generator);
-  cmakeJs("build", ...generator, "-p", String(os.availableParallelism()));
-
+function install(output, folder) {
   // Visual Studio writes to a folder per configuration.
   const built = ["mtadam.node", path.join("Release", "mtadam.node")]
     .map((name) => path.join(root, output, name))
     .find((file) => fs.existsSync(file));
-  if (built === undefined) throw new Error(`no mtadam.node below ${output}`);
+  if (built === undefined) throw new Error(`There is no mtadam.node below ${output}.`);
   const target = path.join(root, folder, "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Not over the old file: a process that has it mapped would crash.
@@ -78,4 +115,41 @@ function main() {
   fs.copyFileSync(built, target);
 }
 
-main();
+function build(options) {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+  } catch (error) {
+    console.error(`The addon is built in ${root}, which cannot be written to (${error.code}).`);
+    return 1;
+  }
+  const missing = missingTools(options);
+  for (const sentence of missing) console.error(sentence);
+  if (missing.length > 0) return 1;
+
+  if (!options.verbose) console.log("Compiling the addon; `--verbose` shows how it goes.");
+  const output = path.join("build", options.executor ? "cmake-executor" : "cmake");
+  const cmake = [
+    "-O",
+    output,
+    ...Object.entries(definitions(options)).map(([name, value]) => `--CD${name}=${value}`),
+  ];
+  const jobs = String(os.availableParallelism());
+  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
+  if (!runCMakeJs(["configure", ...cmake], options.verbose)) return 1;
+  if (!runCMakeJs(["build", ...cmake, "-p", jobs], options.verbose)) return 1;
+  install(output, path.join("build", options.executor ? "executor" : "Release"));
+  return 0;
+}
+
+function main(args) {
+  let options;
+  try {
+    options = readOptions(args);
+  } catch (error) {
+    console.error(error.message);
+    return 2;
+  }
+  return build(options);
+}
+
+process.exitCode = main(process.argv.slice(2));
