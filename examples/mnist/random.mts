@@ -6,7 +6,7 @@ export type Random = () => number;
  * drawing more for one changes nothing for another: the same seed gives the same images whatever the number
  * of layers.
  */
-export function randomFor(seed: number, round: number, purpose: "weights" | "order" | "parameters"): Random {
+export function randomFor(seed: number, round: number, purpose: string): Random {
   let state = seed >>> 0;
   for (const text of [String(round), purpose]) {
     for (let i = 0; i < text.length; ++i) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
