@@ -51,8 +51,8 @@ export interface Experiment {
   run(arm: Arm, task: Task): Promise<Outcome>;
   /** Whether values are drawn on a logarithmic axis. */
   logarithmic?: boolean;
-  /** An SVG of its own; otherwise each value is a dot beside its arm. */
-  picture?(results: Results): string;
+  /** An SVG of its own, and what it shows; otherwise each value is a dot beside its arm. */
+  picture?: { caption: string; draw: (results: Results) => string };
 }
 
 /** An arm with its outcomes for one variant, seeds in order; of the tuned arm, with what was chosen. */

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 export interface Options {
   /** Keys of the experiments to run. */
   experiments: string[];
-  /** Undefined: as many as the experiment says. */
+  /** At most; undefined: as many as the experiment says. */
   seeds: number | undefined;
   steps: number | undefined;
   /** No training starts after that time. */
@@ -25,7 +25,7 @@ How well MTAdam balances, against Adam with equal and with tuned weights. Result
 are kept, and what is there is not trained again; tables and plots are then made anew.
 
   --experiment KEY  one experiment; may be repeated (all)
-  --seeds N         how many seeds count (as the experiment says)
+  --seeds N         at most N seeds (as many as the experiment says)
   --steps N         stop every training after N steps, for a quick look; needs --out
   --minutes N       start no training after N minutes; the same command goes on
   --out FOLDER      where results, tables and plots go (docs/balancing)

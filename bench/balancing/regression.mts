@@ -108,7 +108,7 @@ export const regression: Experiment = {
     seeds: [101, 102],
     describe: (exponent) => (exponent === 0 ? "1 each" : `σ to the power of ${-2 * exponent}`),
   },
-  seeds: 5,
+  seeds: 3,
   steps: 1000,
   logarithmic: true,
   show: (value) => value.toPrecision(2),

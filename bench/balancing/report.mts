@@ -15,7 +15,7 @@ export async function report(
   folder: string,
 ): Promise<void> {
   const found = results(experiment, store, extent);
-  const svg = experiment.picture?.(found) ?? valuesByArm(experiment, found);
+  const svg = experiment.picture?.draw(found) ?? valuesByArm(experiment, found);
   await writeFile(join(folder, `${experiment.key}.svg`), `${svg}\n`);
   const path = join(folder, "README.md");
   const text = (await readIfThere(path)) ?? "# Balancing\n";
@@ -32,7 +32,7 @@ function valuesByArm({ measure, logarithmic, show }: Experiment, found: Results)
 }
 
 function part(experiment: Experiment, store: Store, { seeds, steps }: Extent, found: Results): string {
-  const { key, measure, better, grid, variants } = experiment;
+  const { key, measure, better, grid, variants, picture } = experiment;
   const which = seeds > 1 ? `mean ± s.d. over ${plural(seeds, "seed")}` : "one training each";
   const lines = [
     `${measure[0]!.toUpperCase()}${measure.slice(1)}, ${better} is better; ${which}, ${steps.toLocaleString("en")} steps:`,
@@ -51,7 +51,7 @@ function part(experiment: Experiment, store: Store, { seeds, steps }: Extent, fo
     );
   }
   lines.push(
-    `![${measure} by setting](${key}.svg)`,
+    `![${picture?.caption ?? `${measure} by setting`}](${key}.svg)`,
     "",
     `${store.machine}, ${store.date}; raw results: [${key}.json](${key}.json).`,
   );

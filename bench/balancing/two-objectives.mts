@@ -153,5 +153,5 @@ export const twoObjectives: Experiment = {
   steps: 50_000,
   show: (value) => String(Number(value.toFixed(1))),
   run,
-  picture,
+  picture: { caption: "ways from the five starts to the Pareto set", draw: picture },
 };
