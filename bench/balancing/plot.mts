@@ -8,6 +8,8 @@ const LINE = "#d9dee3";
 /** Told apart also by those who see fewer colours (Okabe and Ito). */
 export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
 
+const NAME = /\bzr\d+-[\w-]+/g;
+
 /** An SVG of this size, on white so that it can be read on any page. */
 export function svg(width: number, height: number, option: EChartsOption): string {
   const chart = init(null, null, { renderer: "svg", ssr: true, width, height });
@@ -19,7 +21,9 @@ export function svg(width: number, height: number, option: EChartsOption): strin
   });
   const text = chart.renderToSVGString();
   chart.dispose();
-  return text;
+  // Names of classes and clips count on from those of the charts before: the same picture should be the same file.
+  const names = [...new Set(text.match(NAME))];
+  return text.replace(NAME, (name) => `c${names.indexOf(name)}`);
 }
 
 /** What axes have in common. */
@@ -48,6 +52,8 @@ export function dots(
 ): string {
   const rows = panels[0]!.rows.length;
   const top = panels[0]!.title === "" ? 12 : 36;
+  const all = panels.flatMap(({ rows }) => rows.flatMap(({ values }) => values));
+  const scale = logarithmic ? logarithmicScale(all) : { type: "value" as const, scale: true, axisLabel: {} };
   const left = (panel: number) => NAMES + panel * (PANEL + MARGIN);
   return svg(left(panels.length), top + ROW * rows + 52, {
     title: panels.map(({ title }, i) => ({
@@ -60,12 +66,11 @@ export function dots(
     xAxis: panels.map((_, i) => ({
       ...AXIS,
       gridIndex: i,
-      type: logarithmic ? ("log" as const) : ("value" as const),
-      scale: true,
+      ...scale,
       name: label,
       nameLocation: "middle" as const,
       nameGap: 28,
-      axisLabel: { ...AXIS.axisLabel, formatter: show, hideOverlap: true },
+      axisLabel: { ...AXIS.axisLabel, ...scale.axisLabel, formatter: show, hideOverlap: true },
     })),
     yAxis: panels.map(({ rows }, i) => ({
       ...AXIS,
@@ -95,4 +100,20 @@ export function dots(
       ];
     }),
   });
+}
+
+/** A logarithmic axis that ends at the values instead of at powers of ten, with marks at 1, 2 and 5. */
+function logarithmicScale(values: readonly number[]) {
+  const [least, most] = [Math.min(...values) / 1.15, Math.max(...values) * 1.15];
+  const powers = Array.from({ length: 40 }, (_, i) => 10 ** (i - 20));
+  const customValues = powers
+    .flatMap((power) => [power, 2 * power, 5 * power])
+    .filter((value) => value >= least && value <= most);
+  return {
+    type: "log" as const,
+    min: least,
+    max: most,
+    axisTick: { customValues },
+    axisLabel: { customValues },
+  };
 }
