@@ -5,6 +5,7 @@
 
 // What is about the package, the process or the oracle, not about a device.
 const CPU_ONLY = [
+  "balancing-test.ts",
   "package-test.ts",
   "load-test.ts",
   "elf-test.ts",

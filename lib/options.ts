@@ -11,8 +11,8 @@ export interface GroupOptions {
   /** Learning rate, at least 0. */
   lr: number | LearningRate;
   /**
-   * β₁ and β₂ in [0, 1), of the first and second moments; β₃ in [0, 1], of the norms. The slower the norm average, the
-   * closer MTAdam came to well-chosen weights in our experiments: 0.999 is worth a try.
+   * β₁ and β₂ in [0, 1), of the first and second moments; β₃ in [0, 1], of the norms. A slow norm average, 0.999, came
+   * closest to well-chosen weights on MNIST, though not in every experiment (docs/balancing).
    */
   betas: readonly [number, number, number];
   /** ε of step 7, more than 0. */

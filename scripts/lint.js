@@ -30,6 +30,7 @@ const tsc = "typescript/bin/tsc";
 tool("types of lib", tsc, "--noEmit", "-p", ".");
 tool("types of test", tsc, "--noEmit", "-p", "test");
 tool("types of examples", tsc, "--noEmit", "-p", "examples");
+tool("types of bench/balancing", tsc, "--noEmit", "-p", "bench/balancing");
 tool("eslint", "eslint/bin/eslint.js", "--max-warnings=0", ...(fix ? ["--fix"] : []), ".");
 tool("prettier", "prettier/bin/prettier.cjs", fix ? "--write" : "--check", "--log-level=warn", ".");
 const format = fix ? ["-i"] : ["--dry-run", "-Werror"];

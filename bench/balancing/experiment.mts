@@ -1,0 +1,89 @@
+import type { MTAdamOptions } from "mtadam";
+
+/** One way of training that is compared with the others. */
+export interface Arm {
+  /** What results are kept under. */
+  key: string;
+  /** What tables and plots say. */
+  name: string;
+  /** Options of MTAdam over the terms one by one. Left out: Adam on the weighted sum of the terms. */
+  options?: Partial<MTAdamOptions>;
+  /** Adam's fixed weights, as an exponent in the family that the experiment defines. Left out: each 1. */
+  exponent?: number;
+}
+
+/** One training of an arm. */
+export interface Task {
+  /** Which variant of the experiment, one of its `cases`. */
+  variant: string;
+  seed: number;
+  steps: number;
+}
+
+/** What a training came to: `value` is what tables show, the rest is kept with it. */
+export interface Outcome {
+  value: number;
+  details?: Record<string, number | number[] | number[][]>;
+}
+
+/** A family of fixed weights to choose from, by trainings on seeds that no table counts. */
+export interface Grid {
+  /** Of those that do equally well, the first is chosen. */
+  exponents: readonly number[];
+  seeds: readonly number[];
+  /** The weights in words, for a chosen exponent. */
+  describe(exponent: number): string;
+}
+
+export interface Experiment {
+  key: string;
+  /** What `value` measures. */
+  measure: string;
+  better: "higher" | "lower";
+  variants: readonly string[];
+  arms: readonly Arm[];
+  grid?: Grid;
+  /** How many seeds count, from 1 on. */
+  seeds: number;
+  steps: number;
+  /** A value, or a standard deviation, as the table shows it. */
+  show: (value: number) => string;
+  run(arm: Arm, task: Task): Promise<Outcome>;
+  /** Whether values are drawn on a logarithmic axis. */
+  logarithmic?: boolean;
+  /** An SVG of its own, and what it shows; otherwise each value is a dot beside its arm. */
+  picture?: { caption: string; draw: (results: Results) => string };
+}
+
+/** An arm with its outcomes for one variant, seeds in order; of the tuned arm, with what was chosen. */
+export interface Row {
+  arm: Arm;
+  outcomes: readonly Outcome[];
+}
+
+/** Rows by variant. */
+export type Results = ReadonlyMap<string, readonly Row[]>;
+
+/** Adam with the weights of the grid that did best on the tuning seeds; a place in the list of arms. */
+export const TUNED: Arm = { key: "tuned", name: "Adam, tuned weights" };
+
+/** The settings that all experiments compare. */
+export const COMMON: readonly Arm[] = [
+  { key: "adam", name: "Adam, equal weights" },
+  TUNED,
+  { key: "default", name: "MTAdam", options: {} },
+  { key: "max", name: 'anchor: "max"', options: { anchor: "max" } },
+  { key: "step-mean", name: 'stepScale: "mean"', options: { stepScale: "mean" } },
+  { key: "balance", name: "balance: 0.5", options: { balance: 0.5 } },
+  { key: "slow", name: "β₃ = 0.999", options: { betas: [0.9, 0.999, 0.999] } },
+  {
+    key: "slow-max",
+    name: 'β₃ = 0.999, anchor: "max"',
+    options: { anchor: "max", betas: [0.9, 0.999, 0.999] },
+  },
+];
+
+/** Adam with the fixed weights of one exponent. */
+export function fixed(exponent: number): Arm {
+  return { key: `fixed ${exponent}`, name: `Adam, exponent ${exponent}`, exponent };
+}

@@ -1,0 +1,53 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Experiment } from "./experiment.mjs";
+import { helmholtz } from "./helmholtz.mjs";
+import { mnist } from "./mnist.mjs";
+import { HELP, UsageError, parseOptions, type Options } from "./options.mjs";
+import { regression } from "./regression.mjs";
+import { report } from "./report.mjs";
+import { run } from "./runner.mjs";
+import { silentAnchor } from "./silent-anchor.mjs";
+import { Store } from "./store.mjs";
+import { twoObjectives } from "./two-objectives.mjs";
+
+const EXPERIMENTS: readonly Experiment[] = [twoObjectives, regression, helmholtz, mnist];
+
+/** Gives the exit code: 3 where time ran out. */
+async function bench(options: Options): Promise<number> {
+  const deadline = options.minutes === undefined ? Infinity : performance.now() + 60_000 * options.minutes;
+  const { again, out } = options;
+  for (const experiment of EXPERIMENTS.filter(({ key }) => options.experiments.includes(key))) {
+    const store = await Store.open(out, experiment.key);
+    const extent = {
+      seeds: Math.min(options.seeds ?? Infinity, experiment.seeds),
+      steps: options.steps ?? experiment.steps,
+    };
+    const done = await run(experiment, store, extent, { again, deadline, log: console.log });
+    if (!done) {
+      console.log("The time is over. The same command goes on from here.");
+      return 3;
+    }
+    await report(experiment, store, extent, out);
+  }
+  await writeFile(join(out, "silent-anchor.svg"), `${silentAnchor()}\n`);
+  console.log(`Results, tables and plots are in ${out}.`);
+  return 0;
+}
+
+async function main(): Promise<number> {
+  const keys = EXPERIMENTS.map(({ key }) => key);
+  try {
+    const options = parseOptions(process.argv.slice(2), keys);
+    if (!options.help) return await bench(options);
+    console.log(`${HELP}${keys.join(", ")}.`);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(error.message);
+    console.error("--help lists the options.");
+    return 2;
+  }
+}
+
+process.exitCode = await main();

@@ -1,0 +1,85 @@
+import { MTAdam } from "mtadam";
+import { Accuracy } from "../../examples/mnist/accuracy.mjs";
+import { CLASSES, batches, loadMnist, type Dataset } from "../../examples/mnist/data.mjs";
+import { Model, PARAMETERS, initialValues } from "../../examples/mnist/model.mjs";
+import { randomFor } from "../../examples/common/random.mjs";
+import { drawWeights } from "../../examples/mnist/train.mjs";
+import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
+
+const BETAS = [0.9, 0.99, 0.999] as const;
+const ANCHORS = ["first", "max", "mean"] as const;
+
+/** Each anchor with each norm average; the defaults come first. */
+const ANCHORS_AND_BETAS: readonly Arm[] = ANCHORS.flatMap((anchor) =>
+  BETAS.map((beta3) => {
+    const slow = beta3 === 0.9 ? "" : `β₃ = ${beta3}`;
+    const other = anchor === "first" ? "" : `anchor: "${anchor}"`;
+    return {
+      key: `${anchor} ${beta3}`,
+      name: [other, slow].filter(Boolean).join(", ") || "MTAdam",
+      options: { anchor, betas: [0.9, 0.999, beta3] as const },
+    };
+  }),
+);
+
+const ARMS: readonly Arm[] = [
+  { key: "adam", name: "Adam, wrong weights" },
+  { key: "equal", name: "Adam, equal weights", exponent: 0 },
+  ...ANCHORS_AND_BETAS,
+  { key: "step-mean", name: 'stepScale: "mean"', options: { stepScale: "mean" } },
+  {
+    key: "step-mean 0.999",
+    name: 'stepScale: "mean", β₃ = 0.999',
+    options: { stepScale: "mean", betas: [0.9, 0.999, 0.999] },
+  },
+  { key: "balance", name: "balance: 0.5", options: { balance: 0.5 } },
+];
+
+interface Materials {
+  train: Dataset;
+  model: Model;
+  accuracy: Accuracy;
+}
+
+let loaded: Promise<Materials> | undefined;
+
+async function load(): Promise<Materials> {
+  const [{ train, test }, model] = await Promise.all([loadMnist(), Model.create()]);
+  return { train, model, accuracy: new Accuracy(model, test) };
+}
+
+/**
+ * One epoch of the demo's experiment (examples/mnist): ten terms, one per digit, with weights of 1 and
+ * U(0, 1000). A seed is a round of the demo: the same draws, initial values and batches.
+ */
+async function run(arm: Arm, { seed, steps }: Task): Promise<Outcome> {
+  const { train, model, accuracy } = await (loaded ??= load());
+  const parameters = initialValues(randomFor(1, seed, "parameters"));
+  const weights = drawWeights(1, seed).map((weight) => weight ** (arm.exponent ?? 1));
+  const optimizer = new MTAdam(
+    parameters.map((data, i) => ({ name: PARAMETERS[i]!.name, shape: PARAMETERS[i]!.shape, data })),
+    { ...arm.options, lr: 1e-3, terms: arm.options ? CLASSES : 1 },
+  );
+  let step = 0;
+  for (const batch of batches(train, 1, randomFor(1, seed, "order"))) {
+    if (++step > steps) break;
+    const { gradients } = arm.options
+      ? await model.gradientOfEach(parameters, batch, weights)
+      : await model.gradientOfSum(parameters, batch, weights);
+    optimizer.step(gradients);
+  }
+  optimizer.dispose();
+  return { value: await accuracy.of(parameters) };
+}
+
+export const mnist: Experiment = {
+  key: "mnist",
+  measure: "test accuracy in %",
+  better: "higher",
+  variants: ["one epoch"],
+  arms: ARMS,
+  seeds: 5,
+  steps: 938,
+  show: (value) => (100 * value).toFixed(1),
+  run,
+};

@@ -1,0 +1,84 @@
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+
+/** What the command line asks for. */
+export interface Options {
+  /** Keys of the experiments to run. */
+  experiments: string[];
+  /** At most; undefined: as many as the experiment says. */
+  seeds: number | undefined;
+  steps: number | undefined;
+  /** No training starts after that time. */
+  minutes: number | undefined;
+  /** Absolute path of the folder for results. */
+  out: string;
+  again: boolean;
+  help: boolean;
+}
+
+/** A command line that cannot be followed; the message says what is wrong with which option. */
+export class UsageError extends Error {}
+
+export const HELP = `Usage: npm run bench:balancing -- [options]
+
+How well MTAdam balances, against Adam with equal and with tuned weights. Results
+are kept, and what is there is not trained again; tables and plots are then made anew.
+
+  --experiment KEY  one experiment; may be repeated (all)
+  --seeds N         at most N seeds (as many as the experiment says)
+  --steps N         stop every training after N steps, for a quick look; needs --out
+  --minutes N       start no training after N minutes; the same command goes on
+  --out FOLDER      where results, tables and plots go (docs/balancing)
+  --again           train also what is there
+  --help            this text
+
+Experiments: `;
+
+/** The options in `args` (without node and script), checked. Throws a UsageError. */
+export function parseOptions(args: string[], keys: readonly string[]): Options {
+  const values = parse(args);
+  const experiments = values.experiment ?? [...keys];
+  for (const key of experiments) {
+    if (!keys.includes(key)) {
+      throw new UsageError(`--experiment must be one of ${keys.join(", ")}; got "${key}".`);
+    }
+  }
+  const steps = wholeNumber("steps", values.steps);
+  if (steps !== undefined && values.out === undefined) {
+    throw new UsageError("--steps must come with --out: a quick look is no result to keep.");
+  }
+  return {
+    experiments,
+    seeds: wholeNumber("seeds", values.seeds),
+    steps,
+    minutes: wholeNumber("minutes", values.minutes),
+    out: resolve(values.out ?? "docs/balancing"),
+    again: values.again ?? false,
+    help: values.help ?? false,
+  };
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        experiment: { type: "string", multiple: true },
+        seeds: { type: "string" },
+        steps: { type: "string" },
+        minutes: { type: "string" },
+        out: { type: "string" },
+        again: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function wholeNumber(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d+$/.test(text) && Number(text) > 0) return Number(text);
+  throw new UsageError(`--${name} must be a whole number of at least 1; got "${text}".`);
+}

@@ -1,0 +1,78 @@
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { format } from "prettier";
+import type { Arm, Outcome, Task } from "./experiment.mjs";
+
+/** A finished training, as the file has it. */
+type Entry = { arm: string } & Task & Outcome;
+
+interface Content {
+  experiment: string;
+  /** Of the last run that was added. */
+  machine: string;
+  date: string;
+  runs: Entry[];
+}
+
+/** The raw results of one experiment, a JSON file: what is in it need not be trained again. */
+export class Store {
+  readonly #path: string;
+  readonly #content: Content;
+
+  private constructor(path: string, content: Content) {
+    this.#path = path;
+    this.#content = content;
+  }
+
+  /** The results in `folder`, which is made if need be. */
+  static async open(folder: string, experiment: string): Promise<Store> {
+    await mkdir(folder, { recursive: true });
+    const path = join(folder, `${experiment}.json`);
+    const text = await readIfThere(path);
+    const empty = { experiment, machine: machine(), date: today(), runs: [] };
+    return new Store(path, text === undefined ? empty : (JSON.parse(text) as Content));
+  }
+
+  get machine(): string {
+    return this.#content.machine;
+  }
+
+  get date(): string {
+    return this.#content.date;
+  }
+
+  find(arm: Arm, task: Task): Outcome | undefined {
+    return this.#content.runs.find((entry) => isOf(entry, arm, task));
+  }
+
+  /** Keeps an outcome, in place of an earlier one. The file is whole at any time. */
+  async add(arm: Arm, task: Task, outcome: Outcome): Promise<void> {
+    const content = this.#content;
+    content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
+    content.runs.push({ arm: arm.key, ...task, ...outcome });
+    content.machine = machine();
+    content.date = today();
+    const temporary = `${this.#path}.tmp`;
+    await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
+    await rename(temporary, this.#path);
+  }
+}
+
+/** The text of a file; undefined if there is none. */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  return existsSync(path) ? readFile(path, "utf8") : undefined;
+}
+
+function isOf(entry: Entry, arm: Arm, { variant, seed, steps }: Task): boolean {
+  return entry.arm === arm.key && entry.variant === variant && entry.seed === seed && entry.steps === steps;
+}
+
+function machine(): string {
+  return `${cpus()[0]?.model.trim() ?? process.arch}, Node ${process.versions.node}`;
+}
+
+function today(): string {
+  return new Date().toISOString().slice(0, 10);
+}

@@ -1,0 +1,30 @@
+import type { Experiment, Results, Row } from "./experiment.mjs";
+import { mean, withDeviation } from "./statistics.mjs";
+
+/** A Markdown table: a row per arm, a column per variant; the best mean of each column is bold. */
+export function table({ arms, variants, better, show }: Experiment, results: Results): string {
+  const columns = variants.map((variant) => column(results.get(variant)!, better, show));
+  const rows = [
+    ["", ...variants],
+    ["---", ...variants.map(() => "---:")],
+    ...arms.map(({ name }, i) => [code(name), ...columns.map((cells) => cells[i]!)]),
+  ];
+  return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
+function column(rows: readonly Row[], better: Experiment["better"], show: Experiment["show"]): string[] {
+  const values = rows.map(({ outcomes }) => outcomes.map(({ value }) => value));
+  const means = values.map((ofRow) => show(mean(ofRow)));
+  const sorted = values.map(mean).sort((a, b) => (better === "higher" ? b - a : a - b));
+  // What reads the same is equally good.
+  const best = show(sorted[0]!);
+  return values.map((ofRow, i) => {
+    const text = withDeviation(ofRow, show);
+    return means[i] === best ? `**${text}**` : text;
+  });
+}
+
+/** Options as code: those that are written `name: value`. */
+function code(name: string): string {
+  return name.replace(/\w+: [^,]+/g, (option) => `\`${option}\``);
+}
