@@ -441,8 +441,7 @@ export class MTAdam {
 
   /**
    * Parameters more, after the others, which keep their state. It is copied once, by way of the host, so this is not for
-   * every step. What was counted as skipped starts anew. Prepared gradients and captured steps of before have to be made
-   * again.
+   * every step. Prepared gradients and captured steps of before have to be made again.
    *
    * @param group options that are left out are those given to the constructor
    * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing is changed then

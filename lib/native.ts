@@ -93,8 +93,8 @@ export interface NativeOptimizer {
    */
   watchBalances(values: Float64Array): Promise<void> | undefined;
   /** A value per layer. */
-  readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
-  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
+  readBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;

@@ -392,17 +392,19 @@ Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
       finish);
 }
 
-// (term, n: Float64Array, occurred: Uint8Array), a value per layer.
+// (term, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array), a value per layer.
 void Optimizer::read_balances(const Napi::CallbackInfo& info) {
   const std::uint32_t number = term(info[0]);
   const std::size_t layers = get().layout().layer_count();
   double* const n = elements<double>(info[1], layers);
   std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
     const std::vector<Balance> balances = get().balances(number);
     for (std::size_t layer = 0; layer < layers; ++layer) {
       n[layer] = balances[layer].n;
       occurred[layer] = balances[layer].occurred != 0;
+      skipped[layer] = static_cast<std::int64_t>(balances[layer].skipped);
     }
   });
 }
@@ -412,10 +414,13 @@ void Optimizer::restore_balances(const Napi::CallbackInfo& info) {
   const std::size_t layers = get().layout().layer_count();
   const double* const n = elements<double>(info[1], layers);
   const std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  const std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
     std::vector<SavedBalance> saved;
     saved.reserve(layers);
-    for (std::size_t layer = 0; layer < layers; ++layer) saved.push_back({n[layer], occurred[layer] != 0});
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      saved.push_back({n[layer], occurred[layer] != 0, static_cast<std::uint64_t>(skipped[layer])});
+    }
     get().restore_balances(number, saved);
   });
 }

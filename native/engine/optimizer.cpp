@@ -271,7 +271,7 @@ void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBala
   broken_ = false;
   std::vector<Balance> balances;
   balances.reserve(saved.size());
-  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});
+  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? 1u : 0u});
   write(state_.terms()[term].balance, balances);
 }
 

@@ -36,6 +36,7 @@ struct GroupOptions {
 struct SavedBalance {
   double n;
   bool occurred;
+  std::uint64_t skipped;
 };
 struct SavedClock {
   std::int64_t t;

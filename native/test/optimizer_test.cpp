@@ -540,7 +540,7 @@ void copy_state(Training& from, Training& to, const Model& model) {
   for (std::uint32_t term = 0; term < model.options.terms; ++term) {
     std::vector<SavedBalance> balances;
     for (const Balance& balance : from.optimizer().balances(term)) {
-      balances.push_back({balance.n, balance.occurred != 0});
+      balances.push_back({balance.n, balance.occurred != 0, balance.skipped});
     }
     to.optimizer().restore_balances(term, balances);
   }
