@@ -49,6 +49,10 @@ export class DictSource implements StateSource {
     return typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === length;
   }
 
+  lacks(key: string): boolean {
+    return this.#get(key) === undefined;
+  }
+
   describe(key: string): string {
     return describeValue(this.#get(key));
   }

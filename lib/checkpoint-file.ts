@@ -143,6 +143,10 @@ export class CheckpointFile implements StateSource {
     return tensor?.dtype === DTYPES[type] && tensor.shape.join() === shape.join();
   }
 
+  lacks(key: string): boolean {
+    return !this.#header.tensors.has(key);
+  }
+
   describe(key: string): string {
     const tensor = this.#header.tensors.get(key);
     return tensor === undefined ? "none" : `${tensor.dtype} of ${describeShape(tensor.shape)}`;

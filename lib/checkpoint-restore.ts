@@ -1,11 +1,13 @@
 import {
   CHUNK_BYTES,
   chunks,
+  makeBalances,
   makeClocks,
   makeTensor,
   ownKey,
   planes,
   sharedKey,
+  type Balances,
   type CheckpointMetadata,
   type Clocks,
   type StateOwner,
@@ -35,6 +37,8 @@ export interface StateSource {
   readonly metadata: unknown;
   /** Whether there is such a tensor, of that type and shape. */
   has(key: string, type: TensorType, shape: readonly number[]): boolean;
+  /** Whether there is nothing under that key. */
+  lacks(key: string): boolean;
   /** For a message: what there is under that key. */
   describe(key: string): string;
 }
@@ -84,7 +88,7 @@ export function* checkState(
   const weights = [...owner.weights];
   for (const { ours, theirs } of terms) weights[ours] = weightOf(metadata, theirs);
 
-  const reader = new StateReader(source, metadata);
+  const reader = new StateReader(source, metadata, owner.options.nonFinite === "propagate");
   const steps: Step[] = [];
   for (const term of terms) steps.push(yield* checkTerm(owner, reader, term, layers, parameters));
   if (owner.options.firstMoment === "summed") {
@@ -113,18 +117,18 @@ function* checkTerm(
   parameters: readonly Match[],
 ): Generator<TensorRead, Step, void> {
   const { native } = owner;
-  const n = new Float64Array(owner.layers.length);
-  const occurred = new Uint8Array(owner.layers.length);
+  const { n, occurred, skipped } = makeBalances(owner.layers.length);
   const clocks = makeClocks(owner.parameters.length);
   // What has no match stays as it is.
   fromNative(() => {
-    native.readBalances(term.ours, n, occurred);
+    native.readBalances(term.ours, n, occurred, skipped);
     native.readClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
   });
   const balances = yield* reader.balances(term.theirs);
   for (const { ours, theirs } of layers) {
     n[ours] = balances.n[theirs]!;
     occurred[ours] = balances.occurred[theirs]!;
+    skipped[ours] = balances.skipped[theirs]!;
   }
   copyClocks(yield* reader.clocks(term.theirs), clocks, parameters);
   const copies = parameters.flatMap(({ ours, theirs }) =>
@@ -135,7 +139,7 @@ function* checkTerm(
   );
   return function* (buffer) {
     fromNative(() => {
-      native.restoreBalances(term.ours, n, occurred);
+      native.restoreBalances(term.ours, n, occurred, skipped);
       native.restoreClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
     });
     for (const { key, ...place } of copies) yield* copyPlane(owner, key, place, buffer);
@@ -417,23 +421,36 @@ const isNames = (value: unknown): value is string[] =>
 class StateReader {
   readonly #source: StateSource;
   readonly #metadata: CheckpointMetadata;
+  /** Whether norms may be what arithmetic has made of a NaN or an infinity. */
+  readonly #propagates: boolean;
 
-  constructor(source: StateSource, metadata: CheckpointMetadata) {
+  constructor(source: StateSource, metadata: CheckpointMetadata, propagates: boolean) {
     this.#source = source;
     this.#metadata = metadata;
+    this.#propagates = propagates;
   }
 
   /** A term's, a value per layer. */
-  *balances(term: number): Generator<TensorRead, { n: Float64Array; occurred: Uint8Array }, void> {
+  *balances(term: number): Generator<TensorRead, Balances, void> {
     const layers = this.#metadata.layers.length;
     const shape = [this.#metadata.terms.length, layers];
     const n = yield* this.#row("n", "Float64Array", shape, term * layers, layers);
     const occurred = yield* this.#row("occurred", "Uint8Array", shape, term * layers, layers);
-    const areValid =
-      n.every((value) => value >= 0 && value < Infinity) && occurred.every((value) => value <= 1);
-    if (!areValid)
-      fail("The state must have finite norms of at least 0, which occurred (1) or never did (0).");
-    return { n, occurred };
+    // Written as negations so that NaN is not refused here.
+    if (n.some((value) => value < 0) || occurred.some((value) => value > 1))
+      fail("The state must have norms of at least 0, which occurred (1) or never did (0).");
+    const notFinite = n.find((value) => !Number.isFinite(value));
+    if (notFinite !== undefined && !this.#propagates) {
+      fail(
+        `The state must have finite norms unless the optimizer has \`nonFinite: "propagate"\`; got ${notFinite}.`,
+      );
+    }
+    // States of before it was kept have none.
+    const skipped = this.#source.lacks("skipped")
+      ? new BigInt64Array(layers)
+      : yield* this.#row("skipped", "BigInt64Array", shape, term * layers, layers);
+    if (!skipped.every(isTime)) fail("The state must have counts of at least 0 as `skipped`.");
+    return { n, occurred, skipped };
   }
 
   /** A term's, a value per parameter. */
@@ -464,9 +481,7 @@ class StateReader {
     // Where a clock has run, a product of 1 would have the next step divide by 0.
     const isProduct = (value: number, time: bigint): boolean =>
       time > 0n ? value >= 0 && value < 1 : value === 1;
-    const areValid = t.every(
-      (time, k) => time >= 0n && time <= MAX_TIME && isProduct(P1[k]!, time) && isProduct(P2[k]!, time),
-    );
+    const areValid = t.every((time, k) => isTime(time) && isProduct(P1[k]!, time) && isProduct(P2[k]!, time));
     if (!areValid) fail(`The state must have valid clocks as \`${keys.join("`, `")}\`.`);
     return { t, P1, P2 };
   }
@@ -495,5 +510,6 @@ class StateReader {
 /** For a message; it may be of any length. */
 export const describeShape = (shape: readonly number[]): string => shape.slice(0, 8).join(" × ");
 
-/** Far from where a clock overflows. */
+/** Far from where a clock or a count overflows. */
 const MAX_TIME = BigInt(Number.MAX_SAFE_INTEGER);
+const isTime = (time: bigint): boolean => time >= 0n && time <= MAX_TIME;

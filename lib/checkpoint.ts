@@ -45,6 +45,7 @@ export type TensorType = keyof TensorTypes;
  * | key | type | shape | |
  * | --- | --- | --- | --- |
  * | `n`, `occurred` | Float64Array, Uint8Array | I × L | norms, and whether the pair ever occurred |
+ * | `skipped` | BigInt64Array | I × L | how often a norm that was not finite was skipped; without it: never |
  * | `t`, `P1`, `P2` | BigInt64Array, Float64Array × 2 | I × P | clocks, and the products of their betas |
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
  * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
@@ -82,6 +83,17 @@ export const sharedKey = (plane: NativePlane, parameter: number): string =>
   `${plane === "m" ? "M" : plane}.${parameter}`;
 export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
   `${plane}.${term}.${parameter}`;
+
+/** Of (term, layer) pairs: a value per layer, or terms × layers of them. */
+export interface Balances {
+  n: Float64Array;
+  occurred: Uint8Array;
+  skipped: BigInt64Array;
+}
+
+export function makeBalances(count: number): Balances {
+  return { n: new Float64Array(count), occurred: new Uint8Array(count), skipped: new BigInt64Array(count) };
+}
 
 /** Of one (term, tensor) or, with first moments summed, of one tensor: a value per parameter. */
 export interface Clocks {
@@ -122,12 +134,13 @@ export interface SavedTensor {
  */
 export function stateTensors(owner: StateOwner): SavedTensor[] {
   const { options, terms, parameters } = owner;
-  const { n, occurred, clocks, summed } = readRecords(owner);
+  const { balances, clocks, summed } = readRecords(owner);
   const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
   return [
-    recordTensor("n", n, perLayer),
+    recordTensor("n", balances.n, perLayer),
+    recordTensor("skipped", balances.skipped, perLayer),
     ...Object.entries(clocks).map(([key, values]) => recordTensor(key, values as StateTensor, perParameter)),
     ...Object.entries(summed).map(([key, values]) => recordTensor(key, values, [parameters.length])),
     ...[...terms.keys()].flatMap((term) =>
@@ -138,31 +151,35 @@ export function stateTensors(owner: StateOwner): SavedTensor[] {
     ...parameters.flatMap((_, parameter) =>
       shared.map((plane) => planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter })),
     ),
-    recordTensor("occurred", occurred, perLayer),
+    recordTensor("occurred", balances.occurred, perLayer),
   ];
 }
 
 /** All that is no moment. */
 function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
-  n: Float64Array;
-  occurred: Uint8Array;
+  balances: Balances;
   clocks: Clocks;
   summed: Record<string, StateTensor>;
 } {
-  const n = new Float64Array(terms.length * layers.length);
-  const occurred = new Uint8Array(n.length);
+  const balances = makeBalances(terms.length * layers.length);
   const clocks = makeClocks(terms.length * parameters.length);
   return fromNative(() => {
     for (const term of terms.keys()) {
       const [first, end] = [term * layers.length, (term + 1) * layers.length];
-      native.readBalances(term, n.subarray(first, end), occurred.subarray(first, end));
+      const { n, occurred, skipped } = balances;
+      native.readBalances(
+        term,
+        n.subarray(first, end),
+        occurred.subarray(first, end),
+        skipped.subarray(first, end),
+      );
       const { t, P1, P2 } = sliceClocks(clocks, term * parameters.length, (term + 1) * parameters.length);
       native.readClocks(term, t, P1, P2);
     }
-    if (options.firstMoment !== "summed") return { n, occurred, clocks, summed: {} };
+    if (options.firstMoment !== "summed") return { balances, clocks, summed: {} };
     const { t, P1, P2 } = makeClocks(parameters.length);
     native.readClocks(null, t, P1, P2);
-    return { n, occurred, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+    return { balances, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
   });
 }
 

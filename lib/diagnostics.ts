@@ -15,6 +15,11 @@ export interface Diagnostics {
   shares: Float32Array;
   /** How often a norm that was not finite made a term count as absent, or a step be skipped. */
   skipped: Float32Array;
+  /**
+   * With the option `cosines`, terms × terms × layers: the cosine between the gradients of terms i and j in layer l, in
+   * the last step, at (i·I + j)·L + l. NaN where one of the two took no part, or its norm is 0 or not finite.
+   */
+  cosines?: Float32Array;
 }
 
 export type StatsListener = (diagnostics: Diagnostics) => void;
@@ -23,10 +28,12 @@ export type StatsListener = (diagnostics: Diagnostics) => void;
 export async function readDiagnostics(
   engine: NativeOptimizer,
   { iteration, terms, layers }: Pick<Diagnostics, "iteration" | "terms" | "layers">,
+  withCosines: boolean,
 ): Promise<Diagnostics> {
   const count = terms.length * layers.length;
   const values = new Float64Array(4 * count);
-  await fromNativePromise(fromNative(() => engine.watchBalances(values)));
+  const cosines = withCosines ? new Float32Array(terms.length * count) : null;
+  await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
   const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
   return {
     iteration,
@@ -36,6 +43,7 @@ export async function readDiagnostics(
     scales: Float32Array.from(s!),
     shares: sharesOf(r!, s!, layers.length),
     skipped: Float32Array.from(skipped!),
+    ...(cosines === null ? {} : { cosines }),
   };
 }
 

@@ -238,7 +238,7 @@ export class MTAdam {
    *
    * @param term its name or index
    * @throws MTAdamError STATE where the term has been accumulated, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
-   * with `nonFinite: "skipStep"`), BUSY, DISPOSED
+   * with `nonFinite: "skipStep"` or `cosines`), BUSY, DISPOSED
    */
   accumulate(term: string | number, gradients: TermGradients, options?: StepOptions): void {
     this.#checkUsable();
@@ -441,8 +441,7 @@ export class MTAdam {
 
   /**
    * Parameters more, after the others, which keep their state. It is copied once, by way of the host, so this is not for
-   * every step. What was counted as skipped starts anew. Prepared gradients and captured steps of before have to be made
-   * again.
+   * every step. Prepared gradients and captured steps of before have to be made again.
    *
    * @param group options that are left out are those given to the constructor
    * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing is changed then
@@ -475,7 +474,8 @@ export class MTAdam {
   }
 
   /**
-   * Norms, scales, shares and what was skipped, as they are after the calls so far. Nothing is stopped for it.
+   * Norms, scales, shares, what was skipped and, with that option, cosines, as they are after the calls so far. Nothing
+   * is stopped for it.
    *
    * @throws MTAdamError BUSY, DISPOSED, OUT_OF_MEMORY, CUDA (the promise rejects)
    */
@@ -711,7 +711,7 @@ export class MTAdam {
 
   #readDiagnostics(engine: NativeOptimizer): Promise<Diagnostics> {
     const { iterations: iteration, terms, layers } = this;
-    return readDiagnostics(engine, { iteration, terms, layers });
+    return readDiagnostics(engine, { iteration, terms, layers }, this.#options.cosines);
   }
 
   /** A step has been taken. */
@@ -774,12 +774,17 @@ export class MTAdam {
     throw new MTAdamError("STATE", `\`${operation}\` must wait for \`update()\`: a step is open.`);
   }
 
-  /** A step is skipped as a whole only where no term has moved anything before the others' norms are known. */
+  /**
+   * A step is skipped as a whole only where no term has moved anything before the others' norms are known, and cosines
+   * want all gradients at hand.
+   */
   #checkStreaming(operation: string): void {
-    if (this.#options.nonFinite !== "skipStep") return;
+    const { nonFinite, cosines } = this.#options;
+    if (nonFinite !== "skipStep" && !cosines) return;
+    const rule = cosines ? "`cosines` must not be true" : '`nonFinite` must not be "skipStep"';
     throw new MTAdamError(
       "OPTION",
-      `\`nonFinite\` must not be "skipStep" for \`${operation}\`, whose terms come one at a time; use \`step\`.`,
+      `${rule} for \`${operation}\`, whose terms come one at a time; use \`step\`.`,
     );
   }
 
@@ -926,6 +931,7 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     amsgrad: options.amsgrad,
     mean: options.stepScale === "mean",
     nonFinite: options.nonFinite,
+    cosines: options.cosines,
     anchor: nativeAnchor(options),
     balance: options.balance,
     initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,

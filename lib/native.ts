@@ -40,6 +40,8 @@ export interface NativeShape {
   /** Whether the step is the mean of the terms' steps. */
   mean: boolean;
   nonFinite: "skipTerm" | "skipStep" | "propagate";
+  /** Whether each step takes the cosines between the terms' gradients. */
+  cosines: boolean;
   /** A number is the index of a term. */
   anchor: "first" | "max" | "mean" | number;
   /** p of step 4. */
@@ -89,12 +91,13 @@ export interface NativeOptimizer {
   synchronizeNow(): void;
   /**
    * Four blocks of terms × layers: n, r, s, and how often a norm was skipped; n and s NaN where a pair has not occurred.
-   * Undefined where they are complete when the call returns.
+   * `cosines`: terms × terms × layers of the last step, NaN where there are none. Undefined where they are complete when
+   * the call returns.
    */
-  watchBalances(values: Float64Array): Promise<void> | undefined;
+  watchBalances(values: Float64Array, cosines: Float32Array | null): Promise<void> | undefined;
   /** A value per layer. */
-  readBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
-  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array): void;
+  readBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;

@@ -59,6 +59,11 @@ export interface OptimizerOptions {
    * the arithmetic.
    */
   nonFinite?: "skipTerm" | "skipStep" | "propagate";
+  /**
+   * Whether `diagnostics()` and `onStats` give the cosines between the terms' gradients, too. They are taken in every
+   * step, which then reads the gradients once more. All terms must come at once, in `step`.
+   */
+  cosines?: boolean;
   /** Where the step is computed. Default: where the parameters are. */
   device?: Device;
   /** Where calls come that name no other. Default: the device's default stream. On the CPU there are no streams. */
@@ -135,6 +140,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   balance: { default: 1, rule: "be a number in [0, 1]", accepts: (value) => isIn(value, 0, 1) },
   stepScale: oneOf("sum", "mean"),
   nonFinite: oneOf("skipTerm", "skipStep", "propagate"),
+  cosines: flag,
 };
 
 export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];

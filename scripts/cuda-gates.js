@@ -13,7 +13,9 @@ const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
 // multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.
+// cosines: scalar loads, a whole line per warp.
 const FILES = {
+  cosines: { registers: 80, double: true, vector: {} },
   norms: { registers: 64, double: true, vector: { loads: /norms_kernel/ } },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   elementwise: { registers: 32, double: false, vector: {} },

@@ -259,6 +259,7 @@ describe("an option of the optimizer out of range", () => {
     balance: [-0.1, 1.1, "0.5", ...notNumbers],
     stepScale: ["max", "Mean", 1, null],
     nonFinite: ["ignore", "skip", true, null],
+    cosines: [0, 1, "true", null],
     device: ["cpu", 0, {}, null],
   };
   refuses(

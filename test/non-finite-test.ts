@@ -1,5 +1,7 @@
+import path from "node:path";
 import { MTAdam, MTAdamError, type DeviceBuffer, type MTAdamOptions } from "../lib";
 import { testDevice } from "./support/device";
+import { temporaryFolder } from "./support/folder";
 
 const device = testDevice();
 const TERMS = ["content", "style"];
@@ -10,11 +12,13 @@ const buffer = (...values: number[]): Buffer32 => device.buffer(Float32Array.fro
 
 /** Two layers, w and b, and two terms. */
 class Model {
-  readonly w = buffer(1, 2, 3);
-  readonly b = buffer(4, 5);
+  readonly w: Buffer32;
+  readonly b: Buffer32;
   readonly optimizer: MTAdam;
 
-  constructor(options: Partial<MTAdamOptions> = {}) {
+  constructor(options: Partial<MTAdamOptions> = {}, { w, b } = { w: [1, 2, 3], b: [4, 5] }) {
+    this.w = buffer(...w);
+    this.b = buffer(...b);
     const parameters = [
       { name: "w", data: this.w },
       { name: "b", data: this.b },
@@ -34,9 +38,10 @@ class Model {
     return { w: [...(await this.w.download())], b: [...(await this.b.download())] };
   }
 
-  /** Parameters and state. Only the number of iterations is left out. */
+  /** Parameters and state, but for what counts: iterations, and gradients that were skipped. */
   async all(): Promise<unknown> {
-    const { metadata, ...tensors } = await this.optimizer.stateDict();
+    const { metadata, skipped, ...tensors } = await this.optimizer.stateDict();
+    expect(skipped).toBeInstanceOf(BigInt64Array);
     return [await this.values(), { ...metadata, iterations: 0 }, tensors];
   }
 }
@@ -147,5 +152,70 @@ describe('with nonFinite: "propagate"', () => {
     expect(norms[TERMS.indexOf("style") * 2 + 1]).toBe(Math.abs(value));
     const clocks = (await model.optimizer.stateDict())["t"] as BigInt64Array;
     expect([...clocks]).toEqual([1n, 1n, 1n, 1n]);
+  });
+});
+
+describe('a state of a training with nonFinite: "propagate"', () => {
+  const file = path.join(temporaryFolder(), "state.safetensors");
+  const forms: Partial<MTAdamOptions>[] = [
+    {},
+    { amsgrad: true },
+    { firstMoment: "summed" },
+    { anchor: "max" },
+  ];
+
+  test.each(forms)("goes on with the same bits as never having stopped, with %j", async (form) => {
+    for (const value of NOT_FINITE) {
+      const options = { ...form, nonFinite: "propagate" } as const;
+      const through = new Model(options);
+      const first = new Model(options);
+      for (const model of [through, first]) for (const each of [1, value, 2]) model.step(each);
+      const { n } = await first.optimizer.stateDict();
+      expect((n as Float64Array).every(Number.isFinite)).toBe(false);
+      await first.optimizer.save(file);
+      for (const load of [
+        async (model: Model) => model.optimizer.load(file),
+        async (model: Model) => model.optimizer.loadStateDict(await first.optimizer.stateDict()),
+      ]) {
+        const resumed = new Model(options, await first.values());
+        await load(resumed);
+        expect(await resumed.all()).toEqual(await first.all());
+        for (const each of [3, -1]) resumed.step(each);
+        const expected = new Model(options);
+        for (const each of [1, value, 2, 3, -1]) expected.step(each);
+        expect(await resumed.all()).toEqual(await expected.all());
+      }
+    }
+  });
+
+  test.each(["skipTerm", "skipStep"] as const)(
+    "is refused where it is %s, which says so",
+    async (nonFinite) => {
+      const saved = new Model({ nonFinite: "propagate" });
+      for (const value of [1, NaN]) saved.step(value);
+      const model = new Model({ nonFinite });
+      const before = await model.all();
+      const refused = {
+        code: "ERR_MTADAM_CHECKPOINT",
+        message:
+          'The state must have finite norms unless the optimizer has `nonFinite: "propagate"`; got NaN.',
+      };
+      const state = await saved.optimizer.stateDict();
+      await expect(model.optimizer.loadStateDict(state)).rejects.toMatchObject(refused);
+      await saved.optimizer.save(file);
+      await expect(model.optimizer.load(file)).rejects.toMatchObject(refused);
+      expect(await model.all()).toEqual(before);
+    },
+  );
+
+  test("is refused with a norm below 0 all the same", async () => {
+    const model = new Model({ nonFinite: "propagate" });
+    for (const norm of [-1, -Infinity]) {
+      const state = await model.optimizer.stateDict();
+      (state["n"] as Float64Array)[0] = norm;
+      await expect(model.optimizer.loadStateDict(state)).rejects.toMatchObject({
+        code: "ERR_MTADAM_CHECKPOINT",
+      });
+    }
   });
 });

@@ -11,10 +11,11 @@ describe("a saved state", () => {
       .optimizer.stateDict();
     expect(perTerm["n"]).toBeInstanceOf(Float64Array);
     expect(perTerm["occurred"]).toEqual(new Uint8Array(6).fill(1));
+    expect(perTerm["skipped"]).toEqual(new BigInt64Array(6));
     expect(perTerm["t"]).toEqual(new BigInt64Array(6).fill(2n));
     expect(perTerm["P1"]).toEqual(new Float64Array(6).fill(0.9 * 0.9));
     expect(Object.keys(perTerm).sort()).toEqual(
-      ["metadata", "n", "occurred", "t", "P1", "P2"]
+      ["metadata", "n", "occurred", "skipped", "t", "P1", "P2"]
         .concat(
           ["m", "v", "x"].flatMap((plane) =>
             [0, 1].flatMap((i) => [0, 1, 2].map((p) => `${plane}.${i}.${p}`)),
@@ -28,7 +29,7 @@ describe("a saved state", () => {
       firstMoment: "summed",
     }).optimizer.stateDict();
     expect(Object.keys(summed).sort()).toEqual(
-      ["metadata", "n", "occurred", "t", "P1", "P2", "T", "T.P1", "T.P2"]
+      ["metadata", "n", "occurred", "skipped", "t", "P1", "P2", "T", "T.P1", "T.P2"]
         .concat([0, 1].flatMap((i) => [0, 1, 2].map((p) => `v.${i}.${p}`)))
         .concat(["M", "x"].flatMap((plane) => [0, 1, 2].map((p) => `${plane}.${p}`)))
         .sort(),
@@ -173,6 +174,11 @@ describe("a state that does not fit is a coded error, and nothing is loaded", ()
     ["a product above 1", (s) => ((s["P1"] as Float64Array)[3] = 1.5)],
     ["a product that is no number", (s) => ((s["P2"] as Float64Array)[0] = NaN)],
     ["a norm that is no number", (s) => ((s["n"] as Float64Array)[5] = NaN)],
+    ["a negative count", (s) => ((s["skipped"] as BigInt64Array)[5] = -1n)],
+    ["a count that no double holds", (s) => ((s["skipped"] as BigInt64Array)[0] = 2n ** 53n)],
+    ["counts of another type", (s) => (s["skipped"] = new Float64Array(6))],
+    ["counts too few", (s) => (s["skipped"] = new BigInt64Array(5))],
+    ["counts of null", (s) => ((s as Record<string, unknown>)["skipped"] = null)],
     ["a negative weight", (s) => (s.metadata.options.weights[1] = -1)],
     ["a learning rate below 0", (s) => s.metadata.groups.forEach((group) => (group.lr = -1))],
     ["summed first moments", (s) => (s.metadata.options.firstMoment = "summed")],

@@ -1,5 +1,6 @@
 #include "addon/optimizer.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "addon/arguments.h"
@@ -58,7 +59,8 @@ Shape shape_of(const Napi::Value& value) {
   shape.options.groups = index(object.Get("groupCount"));
   shape.options.terms = index(object.Get("terms"));
   shape.options.form = {object.Get("summed").ToBoolean(), object.Get("amsgrad").ToBoolean(),
-                        object.Get("mean").ToBoolean(), non_finite_of(object.Get("nonFinite"))};
+                        object.Get("mean").ToBoolean(), non_finite_of(object.Get("nonFinite")),
+                        object.Get("cosines").ToBoolean()};
   set_anchor(shape.options, object.Get("anchor"));
   shape.options.balance = object.Get("balance").ToNumber().DoubleValue();
   shape.options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();
@@ -360,25 +362,51 @@ struct Columns {
   }
 };
 
+/// Each pair's cosines twice, from the rows of the later term of the two; NaN where there are no rows.
+void put_cosines(float* values, const std::vector<std::unique_ptr<HostCopy>>& rows, std::size_t terms,
+                 std::size_t layers) {
+  std::fill_n(values, terms * terms * layers, std::numeric_limits<float>::quiet_NaN());
+  for (std::size_t later = 0; later < rows.size(); ++later) {
+    const float* const row = reinterpret_cast<const float*>(rows[later]->data());
+    for (std::size_t earlier = 0; earlier <= later; ++earlier) {
+      std::copy_n(row + earlier * layers, layers, values + (later * terms + earlier) * layers);
+      std::copy_n(row + earlier * layers, layers, values + (earlier * terms + later) * layers);
+    }
+  }
+}
+
 }  // namespace
 
-// (values: Float64Array): n, r, s and the counts of what was skipped, each terms × layers; n and s are NaN where a pair
-// has not occurred. A promise, or undefined where they are there already.
+// (values: Float64Array, cosines: Float32Array | null): n, r, s and the counts of what was skipped, each terms ×
+// layers; n and s are NaN where a pair has not occurred. The cosines, terms × terms × layers, are NaN where there are
+// none. A promise, or undefined where they are there already.
 Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   const std::size_t layers = engine.layout().layer_count();
   const std::size_t terms = engine.options().terms;
   elements<double>(info[0], 4 * terms * layers);
-  using Copies = std::vector<std::unique_ptr<HostCopy>>;
-  const auto copies = guarded(info.Env(), [&] { return std::make_shared<Copies>(engine.balances_later()); });
-  const auto target = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+  const bool with_cosines = !info[1].IsNull();
+  if (with_cosines) elements<float>(info[1], terms * terms * layers);
+  struct Copies {
+    std::vector<std::unique_ptr<HostCopy>> balances, cosines;
+  };
+  const auto copies = guarded(info.Env(), [&] {
+    return std::make_shared<Copies>(Copies{engine.balances_later(), engine.cosines_later()});
+  });
+  const auto keep = [](const Napi::Value& array) {
+    return std::make_shared<Napi::ObjectReference>(Napi::Persistent(array.As<Napi::Object>()));
+  };
+  const auto target = keep(info[0]);
+  const auto cosines_target = with_cosines ? keep(info[1]) : nullptr;
   const auto finish = [=] {
     const std::size_t count = terms * layers;
     double* const values = elements<double>(target->Value(), 4 * count);
     const Columns columns{values, values + count, values + 2 * count, values + 3 * count, layers};
     for (std::size_t term = 0; term < terms; ++term) {
-      columns.put(term, reinterpret_cast<const Balance*>((*copies)[term]->data()));
+      columns.put(term, reinterpret_cast<const Balance*>(copies->balances[term]->data()));
     }
+    if (!with_cosines) return;
+    put_cosines(elements<float>(cosines_target->Value(), terms * count), copies->cosines, terms, layers);
   };
   if (device_->immediate()) {
     finish();
@@ -387,22 +415,25 @@ Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
   return promise_of(
       info.Env(),
       [copies, device = device_] {
-        for (const auto& copy : *copies) copy->wait();
+        for (const auto& copy : copies->balances) copy->wait();
+        for (const auto& copy : copies->cosines) copy->wait();
       },
       finish);
 }
 
-// (term, n: Float64Array, occurred: Uint8Array), a value per layer.
+// (term, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array), a value per layer.
 void Optimizer::read_balances(const Napi::CallbackInfo& info) {
   const std::uint32_t number = term(info[0]);
   const std::size_t layers = get().layout().layer_count();
   double* const n = elements<double>(info[1], layers);
   std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
     const std::vector<Balance> balances = get().balances(number);
     for (std::size_t layer = 0; layer < layers; ++layer) {
       n[layer] = balances[layer].n;
       occurred[layer] = balances[layer].occurred != 0;
+      skipped[layer] = static_cast<std::int64_t>(balances[layer].skipped);
     }
   });
 }
@@ -412,10 +443,13 @@ void Optimizer::restore_balances(const Napi::CallbackInfo& info) {
   const std::size_t layers = get().layout().layer_count();
   const double* const n = elements<double>(info[1], layers);
   const std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
+  const std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
     std::vector<SavedBalance> saved;
     saved.reserve(layers);
-    for (std::size_t layer = 0; layer < layers; ++layer) saved.push_back({n[layer], occurred[layer] != 0});
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      saved.push_back({n[layer], occurred[layer] != 0, static_cast<std::uint64_t>(skipped[layer])});
+    }
     get().restore_balances(number, saved);
   });
 }

@@ -17,9 +17,9 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   static Napi::Function define(Napi::Env env);
 
   /// (device: Device, shape: { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms,
-  /// summed, amsgrad, mean, nonFinite, anchor, balance, initialNorm }, sources: (TypedArray | Buffer | bigint)[],
-  /// stream: bigint | null). Throws (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`;
-  /// (HOST_POINTER, INVALID_POINTER) for an address that the device does not vouch for, with its `index`.
+  /// summed, amsgrad, mean, nonFinite, cosines, anchor, balance, initialNorm }, sources: (TypedArray | Buffer |
+  /// bigint)[], stream: bigint | null). Throws (INVALID_POINTER) where two parameters overlap, with their indices as
+  /// `parameters`; (HOST_POINTER, INVALID_POINTER) for an address that the device does not vouch for, with its `index`.
   explicit Optimizer(const Napi::CallbackInfo& info);
   ~Optimizer() override;
 

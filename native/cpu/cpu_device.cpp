@@ -301,6 +301,41 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
   });
 }
 
+void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
+  const Loops& loops = *set_.loops;
+  const auto multiply = [&](const ChunkRange& range) {
+    // All pairs of a chunk while its gradients are in the cache.
+    for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
+      const std::uint64_t first = range.first + done;
+      const std::uint64_t slot = tables.tensors[range.tensor].slot + first / kChunkElements;
+      const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(kChunkElements, range.count - done));
+      for (std::uint32_t later = 1; later < call.count; ++later) {
+        const float* const b = gradient_of(tables, call, later, range.tensor);
+        for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
+          const float* const a = gradient_of(tables, call, earlier, range.tensor);
+          const bool both = a != nullptr && b != nullptr;
+          dots_of(tables, earlier, later)[slot] = both ? loops.dot_product(a + first, b + first, count) : 0;
+        }
+      }
+    }
+  };
+  for_blocks(tables.chunk_count, tables.element_count * call.count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, multiply); });
+  const auto finish_layer = [&](std::uint32_t index) {
+    const Layer& layer = tables.layers[index];
+    for (std::uint32_t later = 0; later < call.count; ++later) {
+      for (std::uint32_t earlier = 0; earlier <= later; ++earlier) {
+        const double dot = earlier == later ? 0 : layer_sum(dots_of(tables, earlier, later) + layer.slot, layer.slots);
+        cosine_of(tables, earlier, later, index) = gradient_cosine(tables, earlier, later, index, dot);
+      }
+    }
+  };
+  for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count * call.count,
+             [&](std::uint64_t first, std::uint64_t last) {
+               for (std::uint64_t layer = first; layer < last; ++layer) finish_layer(static_cast<std::uint32_t>(layer));
+             });
+}
+
 void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto moments_of_range = [&](const ChunkRange& range) {

@@ -33,6 +33,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<Event> all_done() override { return make_event(); }
   void load(const Tables&) override {}
   void norms(const Tables& tables, const Call& call, Stream stream) override;
+  void cosines(const Tables& tables, const Call& call, Stream stream) override;
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;

@@ -25,43 +25,49 @@ namespace {
 constexpr std::uint32_t kStride = kChunkLanes;
 constexpr std::uint32_t kSteps = kSegmentElements / kChunkLanes;
 
-// Squares of float32 are exact in float64, so a fused multiply-add gives the same bits; where there is none, the
+// Products of float32 are exact in float64, so a fused multiply-add gives the same bits; where there is none, the
 // built-in would be a call.
-double plus_square(double sum, float g) {
-  const double value = static_cast<double>(g);
+MTADAM_INLINE double plus_product(double sum, float a, float b) {
 #if defined(__FMA__) || defined(__aarch64__)
-  return __builtin_fma(value, value, sum);
+  return __builtin_fma(static_cast<double>(a), static_cast<double>(b), sum);
 #else
-  return sum + value * value;
+  return sum + static_cast<double>(a) * static_cast<double>(b);
 #endif
 }
 
-// A segment: lane k mod 32 adds its eight squares in the order of k. Lane by lane, so that a compiler keeps the sums in
-// registers: with the loop over k outside, the norms ran at half this speed.
-void add_segment(double* lanes, const float* g) {
+// A segment: lane k mod 32 adds its eight products in the order of k. Lane by lane, so that a compiler keeps the sums
+// in registers: with the loop over k outside, the norms ran at half this speed.
+MTADAM_INLINE void add_segment(double* lanes, const float* a, const float* b) {
   MTADAM_INDEPENDENT
   for (std::uint32_t lane = 0; lane < kStride; ++lane) {
     double sum = 0;
     MTADAM_UNROLL
-    for (std::uint32_t k = 0; k < kSteps; ++k) sum = plus_square(sum, g[k * kStride + lane]);
+    for (std::uint32_t k = 0; k < kSteps; ++k) sum = plus_product(sum, a[k * kStride + lane], b[k * kStride + lane]);
     lanes[lane] += sum;
   }
 }
 
-double sum_of_squares(const float* g, std::uint32_t count) {
+MTADAM_INLINE double sum_of_products(const float* a, const float* b, std::uint32_t count) {
   double lanes[kStride] = {};
   std::uint32_t done = 0;
-  for (; done + kSegmentElements <= count; done += kSegmentElements) add_segment(lanes, g + done);
+  for (; done + kSegmentElements <= count; done += kSegmentElements) add_segment(lanes, a + done, b + done);
   if (done < count) {
-    float padded[kSegmentElements] = {};
-    for (std::uint32_t k = 0; done + k < count; ++k) padded[k] = g[done + k];
-    add_segment(lanes, padded);
+    float padded[2][kSegmentElements] = {};
+    for (std::uint32_t k = 0; done + k < count; ++k) {
+      padded[0][k] = a[done + k];
+      padded[1][k] = b[done + k];
+    }
+    add_segment(lanes, padded[0], padded[1]);
   }
   for (std::uint32_t half = kStride / 2; half > 0; half /= 2) {
     for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   }
   return lanes[0];
 }
+
+double sum_of_squares(const float* g, std::uint32_t count) { return sum_of_products(g, g, count); }
+
+double dot_product(const float* a, const float* b, std::uint32_t count) { return sum_of_products(a, b, count); }
 
 // ---- One term alone -----------------------------------------------------------------------------------------
 
@@ -344,6 +350,6 @@ MoveLoop find_move(LoopForm form) {
 }  // namespace
 
 extern const Loops MTADAM_LOOPS;
-const Loops MTADAM_LOOPS = {sum_of_squares, find_moments, find_fused, find_tile, find_move, add};
+const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile, find_move, add};
 
 }  // namespace mtadam

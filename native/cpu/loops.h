@@ -67,6 +67,8 @@ using MoveLoop = void (*)(const TensorRun& run, float b, const float* d, const f
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
   double (*sum_of_squares)(const float* g, std::uint32_t count);
+  /// The dot product of two terms' gradients, in the same order.
+  double (*dot_product)(const float* a, const float* b, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);
   FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
   TileLoop (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);

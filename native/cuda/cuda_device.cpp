@@ -81,6 +81,11 @@ void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
   launch_norms(tables, call, native(stream));
 }
 
+void CudaDevice::cosines(const Tables& tables, const Call& call, Stream stream) {
+  const CurrentDevice current(index_);
+  launch_cosines(tables, call, native(stream));
+}
+
 void CudaDevice::moments(const Tables& tables, const Call& call, Stream stream) {
   const CurrentDevice current(index_);
   launch_moments(tables, call, native(stream));
@@ -120,6 +125,7 @@ std::unique_ptr<Event> CudaDevice::all_done() {
 void CudaDevice::load(const Tables& tables) {
   const CurrentDevice current(index_);
   load_norms();
+  if (tables.cosines) load_cosines();
   load_update(tables);
 }
 

@@ -31,6 +31,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Event> all_done() override;
   void load(const Tables& tables) override;
   void norms(const Tables& tables, const Call& call, Stream stream) override;
+  void cosines(const Tables& tables, const Call& call, Stream stream) override;
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;

@@ -9,6 +9,8 @@ namespace mtadam::cuda {
 
 /// Steps 1 to 4.
 void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
+/// The cosines between the gradients of the call's terms, which are all.
+void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Steps 5 and 6 for the call's one term.
 void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
@@ -20,8 +22,10 @@ void launch_add(float* target, const float* source, std::uint64_t count, cudaStr
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
 
-/// Has on the current device what the launches of steps 1 to 4, and of steps 5 to 7 for tables like these, need.
+/// Has on the current device what the launches of steps 1 to 4, of cosines, and of steps 5 to 7 for tables like these,
+/// need.
 void load_norms();
+void load_cosines();
 void load_update(const Tables& tables);
 
 }  // namespace mtadam::cuda

@@ -121,6 +121,9 @@ class Device {
   virtual void load(const Tables& tables) = 0;
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
   virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;
+  /// The cosines between the gradients of all terms, which are the call's, per layer; norms() has run for the same
+  /// call, and nothing since.
+  virtual void cosines(const Tables& tables, const Call& call, Stream stream) = 0;
   /// Steps 5 and 6 for the call's terms; norms() has run for the same call.
   virtual void moments(const Tables& tables, const Call& call, Stream stream) = 0;
   /// Step 7 from the moments, and the end of the step.

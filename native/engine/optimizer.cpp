@@ -54,6 +54,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
   tables_.summed = options.form.summed;
   tables_.amsgrad = options.form.amsgrad;
+  tables_.cosines = options.form.cosines;
   tables_.non_finite = options.form.non_finite;
   tables_.anchor = options.anchor;
   tables_.anchor_term = options.anchor_term;
@@ -90,6 +91,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   tables_.terms = reinterpret_cast<const Term*>(terms_memory_->data());
   tables_.term_count = options_.terms;
   tables_made_ += 1;
+  has_cosines_ = false;
   set_weights(0, std::vector<double>(options_.terms, 1.0));
 }
 
@@ -186,13 +188,21 @@ Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint3
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
   device_->norms(tables_, all, stream);
-  finish(stream, [&] { device_->update(tables_, all, stream); });
+  finish(stream, [&] { follow_norms(all, stream); });
+  has_cosines_ = options_.form.cosines;
+}
+
+// What is left of a whole step.
+void Optimizer::follow_norms(const Call& all, Stream stream) {
+  if (options_.form.cosines) device_->cosines(tables_, all, stream);
+  device_->update(tables_, all, stream);
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
   const Call one = prepare(gradients, term, 1, gradient_scale, stream);
   device_->norms(tables_, one, stream);
   finish(stream, [&] { device_->moments(tables_, one, stream); });
+  has_cosines_ = false;
 }
 
 void Optimizer::update(Stream stream) {
@@ -200,6 +210,7 @@ void Optimizer::update(Stream stream) {
   continue_on(stream);
   device_->update(tables_, stream);
   finish(stream, [] {});
+  has_cosines_ = false;
 }
 
 void Optimizer::zero(AddressTable& gradients, Stream stream) {
@@ -221,7 +232,7 @@ std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, S
   const Call all{own->on_device(0, options_.terms, nullptr), 0, options_.terms};
   std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
     device_->norms(tables_, all, on);
-    device_->update(tables_, all, on);
+    follow_norms(all, on);
   });
   return std::make_unique<RecordedStep>(std::move(own), std::move(recording), tables_made_);
 }
@@ -237,6 +248,7 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
   send_values(gradient_scale, stream);
   step.recording().replay();
   finish(stream, [] {});
+  has_cosines_ = options_.form.cosines;
 }
 
 template <class T>
@@ -267,11 +279,24 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::balances_later() {
   return copies;
 }
 
+std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
+  continue_on(nullptr);
+  std::vector<std::unique_ptr<HostCopy>> copies;
+  if (!has_cosines_) return copies;
+  std::size_t rows = 0;
+  for (const Term& term : state_.terms()) {
+    rows += 1;
+    copies.push_back(device_->read_later(term.cosines, rows * layout_.layer_count() * sizeof(float), nullptr));
+  }
+  return copies;
+}
+
 void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
   broken_ = false;
+  has_cosines_ = false;
   std::vector<Balance> balances;
   balances.reserve(saved.size());
-  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, 0, one.occurred ? 1u : 0u});
+  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? 1u : 0u});
   write(state_.terms()[term].balance, balances);
 }
 

@@ -36,6 +36,7 @@ struct GroupOptions {
 struct SavedBalance {
   double n;
   bool occurred;
+  std::uint64_t skipped;
 };
 struct SavedClock {
   std::int64_t t;
@@ -91,7 +92,8 @@ class Optimizer {
   /// The weights w of the terms first .. first + weights.size(), from the next call on.
   void set_weights(std::uint32_t first, const std::vector<double>& weights);
 
-  /// A whole step. `gradients`: a row per term.
+  /// A whole step. `gradients`: a row per term. Cosines are of such steps: where terms come one at a time, the others'
+  /// gradients are not at hand.
   void step(AddressTable& gradients, double gradient_scale, Stream stream = nullptr);
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: terms that came before have moved.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
@@ -122,6 +124,10 @@ class Optimizer {
   std::vector<Balance> balances(std::uint32_t term);
   /// The same of every term, as Balance[layers], without waiting for it.
   std::vector<std::unique_ptr<HostCopy>> balances_later();
+  /// The cosines of every term with those before it and with itself in the last step, as float[number + 1][layers],
+  /// without waiting for them; none where the form has none, or no step has been taken since terms came or went or the
+  /// state was restored.
+  std::vector<std::unique_ptr<HostCopy>> cosines_later();
   void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
   std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
@@ -136,6 +142,7 @@ class Optimizer {
   template <class Body>
   void finish(Stream stream, const Body& body);
   void check_whole() const;
+  void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
   std::vector<T> read(const T* from, std::size_t count);
@@ -158,6 +165,7 @@ class Optimizer {
   std::uint64_t tables_made_ = 0;  // how often
   Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
   bool broken_ = false;            // a call failed in the middle of a step
+  bool has_cosines_ = false;       // those on the device are of the last step
   std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.

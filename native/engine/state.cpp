@@ -68,6 +68,10 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
     former_balance = places.take(layout.layer_count() * sizeof(Balance));
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
   }
+  if (form.cosines) {
+    dots = places.take(ordinal * slots_of(layout) * sizeof(double));
+    cosines = places.take((ordinal + 1) * layout.layer_count() * sizeof(float));
+  }
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);
   v = places.take_plane(layout.plane_elements(), first + 1);
   if (form.amsgrad && !form.summed) x = places.take_plane(layout.plane_elements(), first + 2);
@@ -123,6 +127,8 @@ void State::add_term(Device& device, const Layout& layout, StateForm form) {
   term.partial = at<double>(memory, places.partial);
   term.former_balance = at_if_any<Balance>(memory, places.former_balance);
   term.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
+  term.dots = at_if_any<double>(memory, places.dots);
+  term.cosines = at_if_any<float>(memory, places.cosines);
   term.m = at_if_any<float>(memory, places.m);
   term.v = at_if_any<float>(memory, places.v);
   term.x = at_if_any<float>(memory, places.x);

@@ -15,6 +15,7 @@ struct StateForm {
   bool amsgrad = false;  // x beside v (with `summed`, one x for all terms)
   bool mean = false;     // the step is the mean of the terms' steps
   NonFinite non_finite = NonFinite::kSkipTerm;
+  bool cosines = false;  // those between the terms' gradients are taken in each step
 };
 
 /// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
@@ -23,6 +24,7 @@ struct TermPlaces {
   TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
   std::size_t balance, clocks, coefficients, partial;
   std::size_t former_balance = 0, former_clocks = 0;
+  std::size_t dots = 0, cosines = 0;  // with as many earlier terms as `ordinal` says
   std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;
 };

@@ -113,6 +113,9 @@ struct Term {
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
   double* partial;             // sums of squares per chunk, by slot
+  // Beside each earlier term, by number, where cosines are wanted.
+  double* dots;    // dot products of the gradients per chunk, by slot
+  float* cosines;  // of the gradients in the last step, per layer; a row more, for the term itself
   // As they were before the step: what a step is taken back to, with NonFinite::kSkipStep.
   Balance* former_balance;
   Clock* former_clocks;
@@ -154,6 +157,7 @@ struct Tables {
   std::uint32_t empty_layer_count;
   bool summed;
   bool amsgrad;
+  bool cosines;  // whether the terms have room for them
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm

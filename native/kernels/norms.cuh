@@ -5,11 +5,11 @@
 #include "kernels/cuda_device.cuh"
 #include "kernels/layout.h"
 #include "kernels/scalars.h"
+#include "kernels/sums.cuh"
 #include "kernels/vector_io.cuh"
 
 // The segmented norm: steps 1 to 4 of docs/algorithm.md for all layers and all terms of a call, in one launch. A block
 // sums the squares of one chunk of one term; the last block of a layer adds up its chunks and does the layer's scalars.
-// Double belongs here and not in the update, so this file is compiled apart from it.
 
 namespace mtadam::kernels {
 
@@ -98,9 +98,7 @@ __device__ inline double chunk_sum(const float* chunk, std::uint32_t count) {
   double total = 0;
   if (threadIdx.x < kChunkLanes) {
     for (std::uint32_t s = 0; s < kSegments; ++s) total += lanes[s * kChunkLanes + threadIdx.x];
-    for (std::uint32_t half = kChunkLanes / 2; half > 0; half /= 2) {
-      total += __shfl_down_sync(0xffffffffu, total, half);
-    }
+    total = halving_tree(total);
   }
   return total;
 }
@@ -176,20 +174,6 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
   if (back[0] != 0) take_back(tables);
 }
 
-/// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counted the last
-/// of them: then all that the others had written before they counted can be read.
-__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expected) {
-  MTADAM_SHARED(int, last, 1);
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last[0] = atomicAdd(ticket, 1ull) == expected - 1;
-    __threadfence();
-    if (last[0]) *ticket = 0;  // nobody else counts here before the next launch
-  }
-  __syncthreads();
-  return last[0] != 0;
-}
-
 }  // namespace norms
 
 /// Any grid of blocks of kNormThreads.
@@ -210,7 +194,7 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables
       sum = norms::chunk_sum(g + first, static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements));
     }
     if (threadIdx.x == 0) tables.terms[term].partial[tensor.slot + chunk.index] = sum;
-    if (norms::is_last(tables.shared.tickets + tensor.layer, layer.slots * call.count)) {
+    if (is_last(tables.shared.tickets + tensor.layer, layer.slots * call.count)) {
       norms::finish_layer(tables, call, tensor.layer);
     }
     // The next round writes to the shared arrays that some threads may still be reading.

@@ -160,6 +160,38 @@ MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uin
   }
 }
 
+/// Whether a term takes part in the open step in a layer with a gradient that points somewhere.
+MTADAM_INLINE bool has_direction(const Balance& balance, std::uint64_t step) {
+  return balance.step == step && balance.r > 0 && std::isfinite(balance.r);
+}
+
+/// The cosine between two terms' gradients in a layer, from their dot product over the tensors where both are present;
+/// NaN where a term takes no part in the open step, or its norm is 0 or not finite. r has σ divided out, the product
+/// has not.
+MTADAM_INLINE float gradient_cosine(const Tables& tables, std::uint32_t earlier, std::uint32_t later,
+                                    std::uint32_t layer_index, double dot) {
+  const Balance& a = tables.terms[earlier].balance[layer_index];
+  const Balance& b = tables.terms[later].balance[layer_index];
+  const std::uint64_t step = *tables.shared.step;
+  if (!has_direction(a, step) || !has_direction(b, step)) return NAN;
+  if (earlier == later) return 1;
+  const double scale = *tables.gradient_scale;
+  const double cosine = dot / ((a.r * scale) * (b.r * scale));
+  // Rounding may have carried it past the ends.
+  return static_cast<float>(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+}
+
+/// Where the dot products of two terms' gradients begin, earlier < later; by slot.
+MTADAM_INLINE double* dots_of(const Tables& tables, std::uint32_t earlier, std::uint32_t later) {
+  return tables.terms[later].dots + earlier * tables.chunk_count;
+}
+
+/// The place of the cosine between two terms' gradients in a layer, earlier <= later.
+MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std::uint32_t later,
+                               std::uint32_t layer_index) {
+  return tables.terms[later].cosines[static_cast<std::uint64_t>(earlier) * tables.layer_count + layer_index];
+}
+
 // ---- Taking a step back, with NonFinite::kSkipStep: whatever began in the open step is as it was before, so that
 // nobody takes part in it. r and the counts of what was skipped stay.
 

@@ -36,6 +36,7 @@ class CountingDevice final : public Device {
   void load(const Tables&) override {}
   void zero(const Tables&, const Call&, Stream) override {}
   void norms(const Tables&, const Call&, Stream) override {}
+  void cosines(const Tables&, const Call&, Stream) override {}
   void moments(const Tables&, const Call&, Stream) override {}
   void update(const Tables&, Stream) override {}
   void update(const Tables&, const Call&, Stream) override {}

@@ -18,9 +18,9 @@ using test::CountingDevice;
 
 std::vector<StateForm> all_forms() {
   std::vector<StateForm> forms;
-  for (unsigned bits = 0; bits < 16; ++bits) {
+  for (unsigned bits = 0; bits < 32; ++bits) {
     const NonFinite non_finite = (bits & 8) != 0 ? NonFinite::kSkipStep : NonFinite::kSkipTerm;
-    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite});
+    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite, (bits & 16) != 0});
   }
   return forms;
 }
@@ -28,7 +28,8 @@ const std::vector<StateForm> kForms = all_forms();
 
 std::string name_of(StateForm form) {
   return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
-         (form.mean ? ", mean" : "") + (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "");
+         (form.mean ? ", mean" : "") + (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "") +
+         (form.cosines ? ", cosines" : "");
 }
 
 Layout some_layout() { return Layout({{5000, 0, 0}, {0, 1, 0}, {33, 0, 0}, {4096, 2, 0}}); }
@@ -40,7 +41,7 @@ struct Piece {
 
 template <class T>
 void collect(std::vector<Piece>& pieces, const T* start, std::size_t count) {
-  if (start != nullptr) pieces.push_back({reinterpret_cast<const std::byte*>(start), count * sizeof(T)});
+  if (start != nullptr && count > 0) pieces.push_back({reinterpret_cast<const std::byte*>(start), count * sizeof(T)});
 }
 
 std::vector<Piece> planes_of(const State& state, const Layout& layout) {
@@ -63,7 +64,10 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
   collect(records, shared.former_clocks, layout.tensor_count());
   collect(records, shared.coefficients, layout.tensor_count());
   collect(records, shared.opener, layout.tensor_count());
-  for (const Term& term : state.terms()) {
+  for (std::size_t earlier = 0; earlier < state.terms().size(); ++earlier) {
+    const Term& term = state.terms()[earlier];
+    collect(records, term.dots, earlier * layout.chunks().size());
+    collect(records, term.cosines, (earlier + 1) * layout.layer_count());
     collect(records, term.balance, layout.layer_count());
     collect(records, term.clocks, layout.tensor_count());
     collect(records, term.coefficients, layout.tensor_count());
@@ -87,6 +91,8 @@ TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
       EXPECT_EQ(term.x != nullptr, form.amsgrad && !form.summed);
       EXPECT_EQ(term.former_balance != nullptr, form.non_finite == NonFinite::kSkipStep);
       EXPECT_EQ(term.former_clocks != nullptr, form.non_finite == NonFinite::kSkipStep);
+      EXPECT_EQ(term.dots != nullptr, form.cosines);
+      EXPECT_EQ(term.cosines != nullptr, form.cosines);
     }
     EXPECT_EQ(state.shared().m != nullptr, form.summed);
     EXPECT_EQ(state.shared().x != nullptr, form.amsgrad && form.summed);
@@ -148,6 +154,19 @@ TEST(State, TakesTheBytesItAnnouncesAndLittleBesideItsPlanes) {
       EXPECT_GE(bytes, needed);
       EXPECT_LE(bytes, needed + (pieces.size() + terms + 1) * 4096) << "a page of staggering per plane is enough";
     }
+  }
+}
+
+TEST(State, HasRoomForATermsCosinesWithThoseBeforeItThatComesAfterAnotherLeft) {
+  CpuDevice device(1);
+  const Layout layout = some_layout();
+  const StateForm form{false, false, false, NonFinite::kSkipTerm, true};
+  State state(device, layout, form, 3);
+  state.remove_term(0);
+  state.add_term(device, layout, form);
+  // A sanitizer would tell of what is not there.
+  for (const Piece& record : records_of(state, layout)) {
+    std::memset(const_cast<std::byte*>(record.start), 1, record.bytes);
   }
 }
 

@@ -55,6 +55,28 @@ TEST(SumOfSquares, FollowsTheCanonicalOrderWhereEverySumIsRounded) {
   expect_canonical(values);
 }
 
+// The cosines' sums: the same order, with another factor.
+TEST(DotProduct, FollowsTheCanonicalOrder) {
+  Random random(4);
+  std::vector<float> a(kChunkElements), b(kChunkElements);
+  for (const int spread : {1, 100}) {
+    for (std::vector<float>* const values : {&a, &b}) {
+      for (float& value : *values) value = random.of_magnitude(-spread, spread);
+    }
+    for (const std::uint32_t count : counts()) {
+      const double expected = canonical_chunk_sum(a.data(), b.data(), count);
+      for (std::size_t shift = 0; shift < 4; ++shift) {
+        std::vector<float> shifted(shift + count);
+        std::copy_n(b.begin(), count, shifted.begin() + static_cast<std::ptrdiff_t>(shift));
+        for (const InstructionSet& set : instruction_sets()) {
+          const double actual = set.loops->dot_product(a.data(), shifted.data() + shift, count);
+          ASSERT_TRUE(same_bits(expected, actual)) << set.name << ", " << count << " elements, shift " << shift;
+        }
+      }
+    }
+  }
+}
+
 TEST(SumOfSquares, SquaresSubnormalsExactly) {
   Random random(3);
   std::vector<float> values(kChunkElements);

@@ -117,20 +117,23 @@ inline double halving_tree(std::vector<double> lanes) {
   return lanes[0];
 }
 
-/// docs/algorithm.md, "Sum of squares", for one chunk: all 16 segments of 256, elements past the end count as zero.
-inline double canonical_chunk_sum(const float* g, std::size_t count) {
+/// docs/algorithm.md, "Sum of squares", for one chunk: all 16 segments of 256, elements past the end count as zero. Of
+/// products, for two gradients.
+inline double canonical_chunk_sum(const float* a, const float* b, std::size_t count) {
   std::vector<double> lanes(32, 0.0);
   for (std::size_t segment = 0; segment < 16; ++segment) {
     std::vector<double> segment_lanes(32, 0.0);
     for (std::size_t k = 0; k < 256; ++k) {
       const std::size_t element = segment * 256 + k;
-      const double value = element < count ? static_cast<double>(g[element]) : 0.0;
-      segment_lanes[k % 32] = segment_lanes[k % 32] + value * value;
+      const double product = element < count ? static_cast<double>(a[element]) * static_cast<double>(b[element]) : 0.0;
+      segment_lanes[k % 32] = segment_lanes[k % 32] + product;
     }
     for (std::size_t lane = 0; lane < 32; ++lane) lanes[lane] = lanes[lane] + segment_lanes[lane];
   }
   return halving_tree(lanes);
 }
+
+inline double canonical_chunk_sum(const float* g, std::size_t count) { return canonical_chunk_sum(g, g, count); }
 
 /// The same for a layer, from its chunk sums in the order of q.
 inline double canonical_layer_sum(const std::vector<double>& chunk_sums) {

@@ -39,7 +39,7 @@ using Gradients = std::vector<std::vector<std::optional<std::vector<float>>>>;
 struct Snapshot {
   std::vector<std::vector<float>> theta, planes;
   std::vector<double> norms, clocks;
-  std::vector<double> passing;  // what a checkpoint does not hold: r, s, skipped
+  std::vector<double> passing;  // what does not bear on the steps to come: r, s, skipped, cosines
 };
 
 inline testing::AssertionResult same_saved_state(const Snapshot& expected, const Snapshot& actual) {
@@ -62,7 +62,7 @@ inline testing::AssertionResult same_state(const Snapshot& expected, const Snaps
   const testing::AssertionResult saved = same_saved_state(expected, actual);
   if (!saved) return saved;
   const testing::AssertionResult passing = same_bits(expected.passing, actual.passing);
-  return passing ? passing : testing::AssertionFailure() << "r, s, skipped: " << passing.message();
+  return passing ? passing : testing::AssertionFailure() << "r, s, skipped, cosines: " << passing.message();
 }
 
 /// Where tensors begin, in elements past a 16-byte boundary, from 0 to 3.
@@ -210,7 +210,20 @@ class Training {
       append(optimizer_->clocks(term));
     }
     if (model_.options.form.summed) append(optimizer_->shared_clocks());
+    for (const float cosine : cosines()) result.passing.push_back(cosine);
     return result;
+  }
+
+  /// Of each term with those before it and with itself, a value per layer; empty where the last step had none.
+  std::vector<float> cosines() const {
+    std::vector<float> all;
+    std::size_t rows = 0;
+    for (const std::unique_ptr<HostCopy>& row : optimizer_->cosines_later()) {
+      row->wait();
+      const float* const values = reinterpret_cast<const float*>(row->data());
+      all.insert(all.end(), values, values + (++rows) * optimizer_->layout().layer_count());
+    }
+    return all;
   }
 
   /// The planes that the form has, each with a term (0 for a shared one).
@@ -299,12 +312,13 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   return model;
 }
 
-/// The options that are for whole steps: another anchor looks at the norms of all terms, and a step is skipped as a
-/// whole.
+/// The options that are for whole steps: another anchor looks at the norms of all terms, a step is skipped as a whole,
+/// cosines want all gradients.
 inline Model with_options_of_whole_steps(Random& random, Model model) {
   model.options.anchor = random.pick<Anchor>({Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm});
   model.options.anchor_term = static_cast<std::uint32_t>(random.below(model.options.terms));
   if (random.chance(0.5)) model.options.form.non_finite = NonFinite::kSkipStep;
+  model.options.form.cosines = random.chance(0.5);
   return model;
 }
 

@@ -137,6 +137,8 @@ export class Oracle {
   /** n, [term][layer]; undefined where the pair never occurred. */
   readonly #movingNorms: (number | undefined)[][];
   readonly #termsOfOpenStep = new Set<number>();
+  /** What took part in the last step, if its terms came all at once. */
+  #lastStep: readonly Contribution[] = [];
 
   constructor(tensors: readonly OracleTensor[], options: Partial<OracleOptions> & { terms: number }) {
     this.options = { ...defaultOptions(options.terms), ...options };
@@ -175,6 +177,29 @@ export class Oracle {
     );
   }
 
+  /**
+   * The cosines between the gradients of the last step, [term][term][layer]: their dot product over the tensors where
+   * both are present, divided by both norms. NaN where that says nothing.
+   */
+  cosines(): number[][][] {
+    const terms = Array.from({ length: this.options.terms }, (_, term) => this.#lastStep[term]);
+    const layers = Array.from({ length: this.#layerCount }, (_, layer) => layer);
+    return terms.map((a) => terms.map((b) => layers.map((layer) => this.#cosine(a, b, layer))));
+  }
+
+  #cosine(a: Contribution | undefined, b: Contribution | undefined, layer: number): number {
+    const norms = [a?.norms[layer] ?? NaN, b?.norms[layer] ?? NaN];
+    if (a === undefined || b === undefined || !norms.every((norm) => norm > 0 && norm < Infinity)) return NaN;
+    if (a === b) return 1;
+    let dot = 0;
+    for (const [index, tensor] of this.tensors.entries()) {
+      const [x, y] = [at(a.gradients, index), at(b.gradients, index)];
+      if (tensor.layer !== layer || x === null || y === null) continue;
+      dot += x.reduce((sum, value, k) => sum + value * at(y, k), 0);
+    }
+    return Math.min(1, Math.max(-1, dot / norms.reduce((product, norm) => product * norm, 1)));
+  }
+
   /** A whole step. Every norm is updated before any anchor is chosen. */
   step(gradients: readonly TermGradients[], call: CallOptions = {}): void {
     requireLength("gradients", gradients, this.options.terms);
@@ -184,12 +209,14 @@ export class Oracle {
     const nonFinite = contributions.flatMap((contribution) => this.#countNonFinite(contribution));
     if (this.options.nonFinite === "skipStep" && nonFinite.length > 0) {
       this.iterations++;
+      this.#lastStep = [];
       return;
     }
     const admitted = contributions.map((contribution) => this.#withoutNonFinite(contribution));
     for (const contribution of admitted) this.#updateNorms(contribution);
     for (const contribution of admitted) this.#updateMoments(contribution);
     this.update();
+    this.#lastStep = admitted;
   }
 
   /** One term of a step, balanced with the norms known by now. The parameters move in update(). */
@@ -212,6 +239,7 @@ export class Oracle {
       tensor.present.length = 0;
     }
     this.#termsOfOpenStep.clear();
+    this.#lastStep = [];
     this.iterations++;
   }
 

@@ -5,11 +5,13 @@
 #include "cuda/errors.h"
 #include "cuda/grid.h"
 #include "cuda/kernels.h"
+#include "kernels/cosines.cuh"
 #include "kernels/norms.cuh"
 #include "kernels/update.cuh"
 
-// In place of native/cuda/norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so that a bug
-// can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other number.
+// In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so
+// that a bug can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other
+// number.
 
 namespace mtadam {
 namespace {
@@ -58,6 +60,14 @@ void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
         "norms_kernel");
 }
 
+void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream) {
+  const std::uint64_t pairs = kernels::tile_pairs(call.count);
+  const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * pairs, tables.empty_layer_count);
+  check(launch_kernel(&kernels::cosines_kernel, grid_of(items), kernels::cosine_threads(call.count), stream, tables,
+                      call, pairs),
+        "cosines_kernel");
+}
+
 void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
   check(
       launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateThreads, stream, tables, call),
@@ -72,6 +82,7 @@ void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) 
 }
 
 void load_norms() {}
+void load_cosines() {}
 void load_update(const Tables&) {}
 
 }  // namespace cuda

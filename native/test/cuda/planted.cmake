@@ -85,7 +85,7 @@ planted_bug(
 
 planted_bug(
   sums_counted_before_the_fence
-  FILE kernels/norms.cuh
+  FILE kernels/sums.cuh
   PATTERN [=[    __threadfence();
     last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
   REPLACEMENT [=[    last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
@@ -93,7 +93,7 @@ planted_bug(
 
 planted_bug(
   sums_read_without_a_fence
-  FILE kernels/norms.cuh
+  FILE kernels/sums.cuh
   PATTERN [=[    __threadfence();
     if (last[0])]=]
   REPLACEMENT [=[    if (last[0])]=]
@@ -101,7 +101,7 @@ planted_bug(
 
 planted_bug(
   ticket_without_atomic
-  FILE kernels/norms.cuh
+  FILE kernels/sums.cuh
   PATTERN [=[atomicAdd(ticket, 1ull) == expected - 1;]=]
   REPLACEMENT [=[(*ticket)++ == expected - 1;]=]
   FOUND_BY tsan "data race.*is_last")
@@ -127,6 +127,51 @@ planted_bug(
   FILE kernels/norms.cuh
   PATTERN [=[if (wraps && q < split) add_square(sum[q], segment[kSegmentElements - split + q]);]=]
   REPLACEMENT ""
+  FOUND_BY plain "wrong: ")
+
+# ---- Cosines ----
+
+planted_bug(
+  segments_read_before_the_barrier
+  FILE kernels/cosines.cuh
+  PATTERN [=[    __syncthreads();
+    const Lane now = own;]=]
+  REPLACEMENT [=[    const Lane now = own;]=]
+  FOUND_BY tsan "data race.*multiply_chunk" access "no thread has written to this shared memory")
+
+planted_bug(
+  segments_replaced_while_in_use
+  FILE kernels/cosines.cuh
+  PATTERN [=[    __syncthreads();  // the segment before has been read]=]
+  REPLACEMENT ""
+  FOUND_BY tsan "data race.*multiply_chunk")
+
+planted_bug(
+  products_counted_before_all_are_written
+  FILE kernels/cosines.cuh
+  PATTERN [=[    __syncthreads();  // all warps' products are written]=]
+  REPLACEMENT ""
+  FOUND_BY tsan "data race.*cosines")
+
+planted_bug(
+  gradient_read_one_too_far
+  FILE kernels/cosines.cuh
+  PATTERN [=[at < count ? chunk[at] : 0.0f]=]
+  REPLACEMENT [=[at <= count ? chunk[at] : 0.0f]=]
+  FOUND_BY asan "AddressSanitizer: use-after-poison.*load_lane" access "outside the allocation that it is next to")
+
+planted_bug(
+  pair_left_out
+  FILE kernels/cosines.cuh
+  PATTERN [=[(turn < kTileTerms / 2 ||]=]
+  REPLACEMENT [=[(turn < 2 ||]=]
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  quarter_of_a_layer_left_out
+  FILE kernels/cosines.cuh
+  PATTERN [=[(lanes[0] + lanes[2]) + (lanes[1] + lanes[3])]=]
+  REPLACEMENT [=[(lanes[2] + lanes[2]) + (lanes[1] + lanes[3])]=]
   FOUND_BY plain "wrong: ")
 
 # ---- Update ----

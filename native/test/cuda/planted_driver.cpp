@@ -39,12 +39,14 @@ void kernels() {
     for (const Alignment alignment : {Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow}) {
       Model model = random_model(random, {5, 4099, 0, 302}, 3);
       model.options.form = {summed, false};
+      model.options.form.cosines = true;
       const std::vector<Gradients> steps = random_steps(random, model, 2, {0, 0.2, 0, 0});
       Training on_cpu(model, 1), on_cuda(model, open(), alignment);
       for (const Gradients& gradients : steps) {
         on_cpu.step(gradients);
-        on_cpu.stream(gradients);
         on_cuda.step(gradients);
+        require(same_bits(on_cpu.cosines(), on_cuda.cosines()));
+        on_cpu.stream(gradients);
         on_cuda.stream(gradients);
       }
       require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));

@@ -62,12 +62,16 @@ TEST_F(Recording, TakesTheOptionsOfEachReplayAndItsTurnAmongSteps) {
 
 TEST_F(Recording, HoldsTheLaunchesOfAStep) {
   Random random(80);
-  const Model model = test::random_model(random, {5, 4099, 300}, 3);
-  Training training(model, open());
-  training.place(test::random_gradients(random, model, {0, 0, 0, 0}));
-  std::unique_ptr<RecordedStep> step;
-  EXPECT_EQ(launches_of([&] { step = training.record(); }), 2u);
-  EXPECT_EQ(launches_of([&] { training.replay(*step); }), 0u);
+  Model model = test::random_model(random, {5, 4099, 300}, 3);
+  for (const bool cosines : {false, true}) {
+    model.options.form.cosines = cosines;
+    Training training(model, open());
+    training.place(test::random_gradients(random, model, {0, 0, 0, 0}));
+    std::unique_ptr<RecordedStep> step;
+    EXPECT_EQ(launches_of([&] { training.step_again(); }), cosines ? 3u : 2u);
+    EXPECT_EQ(launches_of([&] { step = training.record(); }), cosines ? 3u : 2u);
+    EXPECT_EQ(launches_of([&] { training.replay(*step); }), 0u);
+  }
 }
 
 }  // namespace

@@ -60,6 +60,9 @@ class MeasuredDevice final : public Device {
   void norms(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.norms(tables, call, stream); });
   }
+  void cosines(const Tables& tables, const Call& call, Stream stream) override {
+    measure(tables, call, [&] { device_.cosines(tables, call, stream); });
+  }
   void moments(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.moments(tables, call, stream); });
   }
@@ -231,6 +234,32 @@ TEST_F(Traffic, IsTheFloor) {
   }
 }
 
+/// How often a step with cosines reads each gradient for them, all terms together: once, with no more terms than a tile
+/// has. Tiles of terms are paired, each tile once with every other, and with itself where it has a pair.
+std::uint64_t reads_for_cosines(std::uint64_t terms) {
+  const std::uint64_t tile = 8, tiles = (terms + tile - 1) / tile;
+  return terms * tiles - (terms % tile == 1 ? 1 : 0);
+}
+
+TEST_F(Traffic, OfCosinesIsOnePassMoreOverTheGradients) {
+  Random random(96);
+  for (const std::uint64_t terms : {1, 2, 3, 8, 9, 17}) {
+    for (const Alignment alignment : {Alignment::kVectors, Alignment::kAnyhow}) {
+      Case c{terms, {}, Decay::kNone, alignment};
+      c.form.cosines = true;
+      SCOPED_TRACE(name(c));
+      const Model model = model_of(random, c);
+      const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+      const auto device = std::make_shared<MeasuredDevice>();
+      Training training(model, device, c.alignment);
+      training.step(gradients);
+      EXPECT_EQ(device->element_bytes(), (resident_floor(c) + 4 * reads_for_cosines(terms)) * kElements);
+      training.stream(gradients);
+      EXPECT_EQ(device->element_bytes(), streamed_floor(c) * kElements);
+    }
+  }
+}
+
 TEST_F(Traffic, GoesInVectorsUpToTheEdges) {
   Random random(94);
   // The norms take a segment that is not whole one by one; the update takes what is beside its vectors.
@@ -254,9 +283,10 @@ struct Records {
 };
 
 /// What a step moves besides elements.
-Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed) {
+Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed, bool cosines = false) {
   Random random(95);
-  const Model model = model_of(random, {terms, {summed, false}, Decay::kNone, Alignment::kVectors}, lengths);
+  const StateForm form{summed, false, false, NonFinite::kSkipTerm, cosines};
+  const Model model = model_of(random, {terms, form, Decay::kNone, Alignment::kVectors}, lengths);
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
   const auto device = std::make_shared<MeasuredDevice>();
   Training training(model, device);
@@ -272,6 +302,14 @@ TEST_F(Traffic, OfAChunkIsItsRecordAndItsSums) {
     // Each launch reads the chunk's record; a term's sum is written and read again.
     EXPECT_EQ(many.resident - one.resident, 10 * (2 * sizeof(Chunk) + 2 * sizeof(double) * terms));
     EXPECT_EQ(many.streamed - one.streamed, 10 * ((2 * terms + 1) * sizeof(Chunk) + 2 * sizeof(double) * terms));
+  }
+}
+
+TEST_F(Traffic, OfAChunkWithCosinesIsASumPerPairBesides) {
+  for (const std::uint64_t terms : {1, 3, 9}) {
+    const Records one = records_of({4096}, terms, false, true), many = records_of({11 * 4096}, terms, false, true);
+    const std::uint64_t sums = terms + terms * (terms - 1) / 2;
+    EXPECT_EQ(many.resident - one.resident, 10 * (3 * sizeof(Chunk) + 2 * sizeof(double) * sums));
   }
 }
 
