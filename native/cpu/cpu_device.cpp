@@ -5,16 +5,15 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/backoff.h"
+#include "cpu/blocks.h"
 #include "cpu/host_memory.h"
+#include "cpu/step_plan.h"
 #include "engine/errors.h"
 #include "kernels/scalars.h"
 
 namespace mtadam {
 namespace {
-
-// Blocks of work: enough of them that threads finish together, none so small that taking it costs more than it is.
-constexpr std::uint64_t kBlocksPerThread = 8;
-constexpr std::uint64_t kMaxBlockChunks = 64;
 
 // Below this many element visits a step is over before a second thread has woken.
 constexpr std::uint64_t kAloneElements = 32768;
@@ -36,6 +35,27 @@ void for_tensors(const Tables& tables, std::uint64_t first, std::uint64_t last, 
     const std::uint64_t end = std::min(tensor.length, begin + (last - first) * kChunkElements);
     body(ChunkRange{chunk.tensor, begin, end - begin});
     first += (end - begin + kChunkElements - 1) / kChunkElements;
+  }
+}
+
+std::uint64_t chunks_of(const Tensor& tensor) { return (tensor.length + kChunkElements - 1) / kChunkElements; }
+
+/// Calls body(range) for every tensor that has chunks among the slots first .. last of a layer.
+template <class Body>
+void for_slots(const Tables& tables, const Layer& layer, std::uint64_t first, std::uint64_t last, const Body& body) {
+  const std::uint32_t* const begin = tables.members + layer.member;
+  const std::uint32_t* const end = begin + layer.members;
+  first += layer.slot;
+  last += layer.slot;
+  const std::uint32_t* member = std::partition_point(begin, end, [&](std::uint32_t index) {
+    const Tensor& tensor = tables.tensors[index];
+    return tensor.slot + chunks_of(tensor) <= first;
+  });
+  for (; member != end && tables.tensors[*member].slot < last; ++member) {
+    const Tensor& tensor = tables.tensors[*member];
+    const std::uint64_t from = (std::max(first, tensor.slot) - tensor.slot) * kChunkElements;
+    const std::uint64_t to = std::min(tensor.length, (last - tensor.slot) * kChunkElements);
+    if (from < to) body(ChunkRange{*member, from, to - from});
   }
 }
 
@@ -190,6 +210,31 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   loops.move(form)(run, parts.b, d, u);
 }
 
+/// The sums of squares of a range of one tensor, per chunk and term.
+void sum_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  const std::uint64_t slot = tables.tensors[range.tensor].slot + range.first / kChunkElements;
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    const float* const g = gradient_of(tables, call, term, range.tensor);
+    double* partial = tables.terms[term].partial + slot;
+    for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
+      const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
+      // An absent tensor's chunks add nothing to a layer in which others are present.
+      *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
+    }
+  }
+}
+
+/// Steps 5 and 6 for a range of one tensor, term after term.
+void moments_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  const TensorRun run = tensor_run(tables, range);
+  const MomentsLoop loop = loops.moments(loop_form(tables, run, false));
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
+    const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
+    loop(run, term_run(tables, &call, term, range), opens);
+  }
+}
+
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
 void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
   const std::uint64_t step = *tables.shared.step;
@@ -262,8 +307,7 @@ void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Bo
     pool_.run(1, [&](std::size_t) noexcept { body(0, count); });
     return;
   }
-  const std::uint64_t per_thread = count / (pool_.threads() * kBlocksPerThread);
-  const std::uint64_t block = std::clamp<std::uint64_t>(per_thread, 1, kMaxBlockChunks);
+  const std::uint64_t block = block_of(count, pool_.threads());
   pool_.run((count + block - 1) / block, [&](std::size_t k) noexcept {
     const std::uint64_t first = k * block;
     body(first, std::min(count, first + block));
@@ -271,21 +315,9 @@ void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Bo
 }
 
 void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
-  const Loops& loops = *set_.loops;
-  const auto sum_range = [&](const ChunkRange& range) {
-    const std::uint64_t slot = tables.tensors[range.tensor].slot + range.first / kChunkElements;
-    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      const float* const g = gradient_of(tables, call, term, range.tensor);
-      double* partial = tables.terms[term].partial + slot;
-      for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
-        const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
-        // An absent tensor's chunks add nothing to a layer in which others are present.
-        *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
-      }
-    }
-  };
+  const auto sum = [&](const ChunkRange& range) { sum_range(*set_.loops, tables, call, range); };
   for_blocks(tables.chunk_count, tables.element_count * call.count,
-             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, sum_range); });
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, sum); });
   // A layer's scalars cost about as much as the norm of a thousand elements.
   std::atomic<bool> good = true;
   for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count,
@@ -337,18 +369,9 @@ void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
 }
 
 void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
-  const Loops& loops = *set_.loops;
-  const auto moments_of_range = [&](const ChunkRange& range) {
-    const TensorRun run = tensor_run(tables, range);
-    const MomentsLoop loop = loops.moments(loop_form(tables, run, false));
-    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
-      const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
-      loop(run, term_run(tables, &call, term, range), opens);
-    }
-  };
+  const auto add = [&](const ChunkRange& range) { moments_range(*set_.loops, tables, call, range); };
   for_blocks(tables.chunk_count, tables.element_count * call.count,
-             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, moments_of_range); });
+             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, add); });
 }
 
 void CpuDevice::update(const Tables& tables, Stream) { update_from(tables, nullptr); }
@@ -361,6 +384,61 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
   for_blocks(tables.chunk_count, tables.element_count * tables.term_count,
              [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, update_of_range); });
   *tables.shared.step += 1;
+}
+
+/// Norms, and what `rest` does with a range once they are known. Tasks are taken in order, so one that waits waits for
+/// threads that are at work.
+template <class Rest>
+bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
+  // These need the norms of all layers, or all gradients once more, before anything moves.
+  if (tables.non_finite == NonFinite::kSkipStep || tables.cosines) return false;
+  const auto sum = [&](const ChunkRange& range) { sum_range(*set_.loops, tables, call, range); };
+  const auto whole_layers = [&](std::uint32_t first, std::uint32_t count) {
+    for (std::uint32_t index = first; index < first + count; ++index) {
+      const Layer& layer = tables.layers[index];
+      for_slots(tables, layer, 0, layer.slots, sum);
+      begin_layer(tables, call, index);
+      for_slots(tables, layer, 0, layer.slots, rest);
+    }
+  };
+  if (tables.element_count * call.count <= kAloneElements) {
+    pool_.run(1, [&](std::size_t) noexcept { whole_layers(0, tables.layer_count); });
+    return true;
+  }
+  const StepPlan plan = plan_step(tables, call.count, pool_.threads());
+  // Per gate: the norm tasks that are done, and one more once what follows from them is there, too.
+  std::vector<std::atomic<std::uint32_t>> done(plan.norms.size());
+  pool_.run(plan.tasks.size(), [&](std::size_t k) noexcept {
+    const StepTask& task = plan.tasks[k];
+    if (task.part == StepTask::Part::kLayers) {
+      whole_layers(task.layer, task.layers);
+      return;
+    }
+    const Layer& layer = tables.layers[task.layer];
+    const std::uint32_t all = plan.norms[task.gate];
+    std::atomic<std::uint32_t>& gate = done[task.gate];
+    if (task.part == StepTask::Part::kNorms) {
+      for_slots(tables, layer, task.first, task.last, sum);
+      if (gate.fetch_add(1) + 1 < all) return;
+      begin_layer(tables, call, task.layer);
+      gate.store(all + 1);
+    } else {
+      wait_until([&] { return gate.load() > all; });
+      for_slots(tables, layer, task.first, task.last, rest);
+    }
+  });
+  return true;
+}
+
+bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call) {
+  const auto rest = [&](const ChunkRange& range) { update_range(*set_.loops, tables, &call, range); };
+  if (!in_one_pass(tables, call, rest)) return false;
+  *tables.shared.step += 1;
+  return true;
+}
+
+bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call) {
+  return in_one_pass(tables, call, [&](const ChunkRange& range) { moments_range(*set_.loops, tables, call, range); });
 }
 
 void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {

@@ -37,6 +37,8 @@ class CpuDevice final : public Device {
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
+  bool step_in_one_pass(const Tables& tables, const Call& call) override;
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call) override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
@@ -44,6 +46,8 @@ class CpuDevice final : public Device {
   template <class Body>
   void for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body);
   void update_from(const Tables& tables, const Call* call);
+  template <class Rest>
+  bool in_one_pass(const Tables& tables, const Call& call, const Rest& rest);
 
   InstructionSet set_;
   ThreadPool pool_;

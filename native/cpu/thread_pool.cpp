@@ -3,28 +3,10 @@
 #include <algorithm>
 #include <system_error>
 
+#include "cpu/backoff.h"
 #include "engine/float_environment.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
-#  include <immintrin.h>
-#endif
-
 namespace mtadam {
-namespace {
-
-// A step is two jobs in a row with a few microseconds between them: a worker that stays awake that long saves the
-// second wake-up. Longer would take a core from whoever computes the gradients.
-constexpr int kSpins = 2000;
-
-void relax() {
-#if defined(__x86_64__) || defined(_M_X64)
-  _mm_pause();
-#elif defined(__aarch64__) && !defined(_MSC_VER)
-  asm volatile("yield");
-#endif
-}
-
-}  // namespace
 
 ThreadPool::ThreadPool(unsigned threads) : threads_(std::max(threads, 1u)) {}
 
@@ -70,13 +52,7 @@ void ThreadPool::run(std::size_t count, Function function, const void* context) 
   // All tasks are taken. A worker counts itself in before it looks at `open_`, so either it is seen here or it
   // sees that the job is over.
   open_.store(false);
-  for (int spin = 0; inside_.load() != 0; ++spin) {
-    if (spin < kSpins) {
-      relax();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  wait_until([this] { return inside_.load() == 0; });
 }
 
 void ThreadPool::take_tasks() {
@@ -94,6 +70,8 @@ void ThreadPool::work() {
   std::uint32_t seen = generation_.load();
   take_part();  // the job that started this thread
   while (!ending_.load()) {
+    // A step may be two jobs in a row with a few microseconds between them: to stay awake that long saves the second
+    // wake-up. Longer would take a core from whoever computes the gradients.
     for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) relax();
     if (generation_.load() == seen) {
       asleep_.fetch_add(1);

@@ -132,6 +132,12 @@ class Device {
   /// then update(). norms() has run for the same call.
   virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
+  /// norms() and then update(), or moments(), with each layer's elements soon after its norms, so that its gradients
+  /// are read once where they fit in a cache. False, and nothing done, where the device cannot; otherwise it does not
+  /// fail.
+  virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
+  virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
+
   /// Sets the gradients of the call to 0.
   virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;
   /// target[k] += source[k], in float32.

@@ -187,9 +187,10 @@ Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint3
 
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
+  has_cosines_ = options_.form.cosines;
+  if (device_->step_in_one_pass(tables_, all)) return;
   device_->norms(tables_, all, stream);
   finish(stream, [&] { follow_norms(all, stream); });
-  has_cosines_ = options_.form.cosines;
 }
 
 // What is left of a whole step.
@@ -200,9 +201,10 @@ void Optimizer::follow_norms(const Call& all, Stream stream) {
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
   const Call one = prepare(gradients, term, 1, gradient_scale, stream);
+  has_cosines_ = false;
+  if (device_->accumulate_in_one_pass(tables_, one)) return;
   device_->norms(tables_, one, stream);
   finish(stream, [&] { device_->moments(tables_, one, stream); });
-  has_cosines_ = false;
 }
 
 void Optimizer::update(Stream stream) {

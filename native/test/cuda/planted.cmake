@@ -72,7 +72,7 @@ planted_bug(
   FILE kernels/norms.cuh
   PATTERN [=[if (threadIdx.x < kChunkLanes) {]=]
   REPLACEMENT [=[if (threadIdx.x < kChunkLanes / 2) {]=]
-  FOUND_BY plain "a lane in the mask of a warp operation waits at a barrier.*norms.cuh")
+  FOUND_BY plain "a lane in the mask of a warp operation waits at a barrier.*sums.cuh")
 
 planted_bug(
   barrier_of_half_the_block

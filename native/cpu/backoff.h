@@ -1,0 +1,35 @@
+#pragma once
+
+#include <thread>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#  include <immintrin.h>
+#endif
+
+namespace mtadam {
+
+/// How often a thread looks again at once before it gives up its core.
+constexpr int kSpins = 2000;
+
+/// Tells the core that this is a loop of waiting.
+inline void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__) && !defined(_MSC_VER)
+  asm volatile("yield");
+#endif
+}
+
+/// Returns when `done()` is true, for what other threads are at work on: soon, unless their cores are taken from them.
+template <class Done>
+void wait_until(const Done& done) {
+  for (int spin = 0; !done(); ++spin) {
+    if (spin < kSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+}  // namespace mtadam
