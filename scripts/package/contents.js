@@ -21,9 +21,18 @@ const NEEDED = [
 ];
 
 /** Tests, what only the repository needs, and what would make npm build or download something at the user's. */
-const UNWANTED = /(^|\/)(tests?|bench|build|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
+const UNWANTED =
+  /(^|\/)(tests?|bench|build|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
 
-const AT_INSTALL = ["preinstall", "install", "postinstall", "prepare", "preprepare", "postprepare", "prepublish"];
+const AT_INSTALL = [
+  "preinstall",
+  "install",
+  "postinstall",
+  "prepare",
+  "preprepare",
+  "postprepare",
+  "prepublish",
+];
 
 /**
  * @param {string} folder for the packed file
