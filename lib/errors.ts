@@ -2,6 +2,7 @@ import { describeValue } from "./inspect";
 
 /** Every code of this package. {@link MTAdamError.code} is one of them. */
 export type MTAdamErrorCode =
+  | "ERR_MTADAM_LOAD"
   | "ERR_MTADAM_NO_DEVICE"
   | "ERR_MTADAM_DRIVER"
   | "ERR_MTADAM_HOST_POINTER"
@@ -30,10 +31,11 @@ export interface MTAdamErrorOptions extends ErrorOptions {
  */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
+  // Declared alone: these are no properties of an error that has none.
   /** The name of the CUDA error, where there was one. */
-  readonly cudaError?: string;
+  declare readonly cudaError?: string;
   /** The CUDA call that failed, where one did. */
-  readonly operation?: string;
+  declare readonly operation?: string;
 
   constructor(code: ShortCode, message: string, options: MTAdamErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);

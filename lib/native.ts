@@ -1,7 +1,7 @@
-import path from "node:path";
-import loadAddon from "node-gyp-build";
+import { loadAddon } from "./addon";
 
-// Declarations of the addon, and its loading. The only file that knows how native code is reached.
+// Declarations of the addon. The only file that reaches native code; which file that is, and what to say where there is
+// none, is addon.ts's to know.
 
 /** A tensor's memory as native code takes it; a bigint is an address on the device. */
 export type NativeSource = Float32Array | NativeBuffer | bigint;
@@ -191,5 +191,4 @@ export function packValues(
   }
 }
 
-// One level up both from lib/ (tests) and from dist/.
-export const native = loadAddon(path.join(__dirname, "..")) as NativeAddon;
+export const native = loadAddon() as NativeAddon;

@@ -8,6 +8,20 @@ const path = require("node:path");
 
 const dist = path.join(__dirname, "..", "dist");
 const names = Object.keys(require(path.join(dist, "index.js"))).sort();
-const source = `import mtadam from "./index.js";\nexport const { ${names.join(", ")} } = mtadam;\n`;
+
+// Where a CommonJS module throws that an ES module imports, Node 20 rejects twice, and nobody can catch the second. So
+// nothing is thrown from one to the other.
+const attempt = `"use strict";
+try {
+  exports.loaded = require("./index.js");
+} catch (error) {
+  exports.error = error;
+}
+`;
+const source = `import attempt from "./attempt.js";
+if (attempt.error !== undefined) throw attempt.error;
+export const { ${names.join(", ")} } = attempt.loaded;
+`;
+fs.writeFileSync(path.join(dist, "attempt.js"), attempt);
 fs.writeFileSync(path.join(dist, "index.mjs"), source);
 fs.writeFileSync(path.join(dist, "index.d.mts"), 'export * from "./index.js";\n');

@@ -1,131 +1,204 @@
 #!/usr/bin/env node
 "use strict";
 
-// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. Also called by
-// prebuildify in place of node-gyp, with that tool's arguments (rebuild --target=… --arch=… --release), and then builds
-// what is shipped: below the current folder, its debug information in build/debug.
-//   --ptx        the CUDA kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
-//   --architecture=NUMBER   for that one alone, such as 90; CUDA is then a must
+// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. It is the checkout's
+// `npm run build:native`, an installed package's `npx mtadam build`, and what prebuildify calls in place of node-gyp, with
+// that tool's arguments (rebuild --target=… --arch=… --release): then it builds what is shipped, puts it below the current
+// folder, and its debug information in build/debug.
+//   --cuda on|off|auto      the CUDA device; auto: where there is a CUDA compiler
+//   --architecture NUMBER   the kernels for that one alone, such as 90; CUDA is then a must
+//   --ptx        the kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
 //   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
 //   --verbose    with the output of the tools
+// Exits with 2 where an option is wrong, 1 where a tool is missing or fails.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
+const { parseArgs } = require("node:util");
+const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./build-tools");
 
 const root = path.resolve(__dirname, "..");
-const verbose = process.argv.includes("--verbose");
-const executor = process.argv.includes("--executor");
-const ptx = process.argv.includes("--ptx");
-const prebuild = process.argv[2] === "rebuild";
-/** The processor, where a cross-compiler builds for another than this machine's: arm64 on Linux is known. */
-const foreign = prebuild ? optionValue("--arch") : undefined;
-const cross = foreign !== undefined && foreign !== process.arch && process.platform === "linux";
-const output = path.join("build", buildFolder());
-const architecture = prebuild ? process.env.MTADAM_ARCHITECTURE : optionValue("--architecture");
-
-function optionValue(option) {
-  return process.argv.find((argument) => argument.startsWith(`${option}=`))?.slice(option.length + 1);
-}
-
-/** The build tree below build/. */
-function buildFolder() {
-  if (executor) return "cmake-executor";
-  if (!prebuild) return "cmake";
-  return cross ? `cmake-prebuild-${foreign}` : "cmake-prebuild";
-}
-
-/** Where the addon is put. */
-function targetFolder() {
-  return prebuild
-    ? path.resolve("build", "Release")
-    : path.join(root, "build", executor ? "executor" : "Release");
-}
 
 const ALL_ARCHITECTURES = "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
 
-function architectures() {
+const OPTIONS = {
+  cuda: { type: "string" },
+  architecture: { type: "string" },
+  ptx: { type: "boolean", default: false },
+  executor: { type: "boolean", default: false },
+  verbose: { type: "boolean", default: false },
+};
+// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on, except
+// for Linux on arm64, for which Debian's cross-compiler can.
+const PREBUILDIFY = {
+  target: { type: "string" },
+  devdir: { type: "string" },
+  arch: { type: "string" },
+  release: { type: "boolean" },
+};
+
+/** @throws Error a sentence for whoever called */
+function readOptions(args) {
+  const { values, tokens } = parseArgs({
+    args,
+    options: { ...OPTIONS, ...PREBUILDIFY },
+    strict: false,
+    tokens: true,
+  });
+  for (const { kind, name, rawName, value } of tokens) {
+    if (kind === "positional" && value !== "rebuild")
+      throw new Error(`\`${value}\` is no argument of the build.`);
+    if (kind !== "option") continue;
+    const option = OPTIONS[name] ?? PREBUILDIFY[name];
+    if (option === undefined) throw new Error(`\`${rawName}\` is no option of the build.`);
+    if (option.type === "boolean" && value !== undefined) throw new Error(`\`${rawName}\` takes no value.`);
+    if (option.type === "string" && value === undefined) throw new Error(`\`${rawName}\` needs a value.`);
+  }
+  const { architecture, cuda = architecture === undefined ? "auto" : "on" } = values;
+  if (!["on", "off", "auto"].includes(cuda)) {
+    throw new Error(`\`--cuda\` must be on, off or auto; got ${JSON.stringify(cuda)}.`);
+  }
+  if (architecture !== undefined && !/^\d{2,3}[af]?$/.test(architecture)) {
+    throw new Error(`\`--architecture\` must be a number such as 90; got ${JSON.stringify(architecture)}.`);
+  }
+  if (architecture !== undefined && cuda === "off") {
+    throw new Error("`--architecture` and `--cuda off` exclude each other.");
+  }
+  const prebuild = tokens.some(({ kind }) => kind === "positional");
+  const cross =
+    prebuild && process.platform === "linux" && process.arch !== "arm64" && values.arch === "arm64";
+  if (!prebuild) return { ...values, cuda };
+  // What prebuildify has no argument for: scripts/build-prebuilds.js.
+  const { MTADAM_ARCHITECTURE: only } = process.env;
+  const device = only === undefined ? cuda : "on";
+  return { ...values, cuda: cross ? "off" : device, architecture: only, prebuild, cross };
+}
+
+function architectures({ architecture, ptx }) {
   if (architecture !== undefined) return `${architecture}-real`;
   return ptx ? "75-virtual" : ALL_ARCHITECTURES;
 }
 
-/** The CUDA device: CMakeLists.txt has the words. */
-function cuda() {
-  if (executor) return "EXECUTOR";
-  if (cross) return "OFF";
-  return architecture === undefined ? "AUTO" : "ON";
+/** Options for CMake. */
+function definitions(options) {
+  return {
+    CMAKE_BUILD_TYPE: "Release",
+    MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
+    MTADAM_CUDA_ARCHITECTURES: architectures(options),
+    MTADAM_PREBUILD: options.prebuild ? "ON" : "OFF",
+    ...(options.cross
+      ? { CMAKE_TOOLCHAIN_FILE: path.join(__dirname, "cross", "aarch64-linux-gnu.cmake") }
+      : {}),
+  };
 }
 
-function cmakeJs(...args) {
+/** The build tree: each kind has its own, so that none undoes another. */
+function treeOf({ executor, prebuild, cross }) {
+  if (executor) return path.join("build", "cmake-executor");
+  if (!prebuild) return path.join("build", "cmake");
+  return path.join("build", cross ? "cmake-prebuild-arm64" : "cmake-prebuild");
+}
+
+/** The folder that the addon is put in. */
+function targetOf({ executor, prebuild }) {
+  if (prebuild) return path.resolve("build", "Release");
+  return path.join(root, "build", executor ? "executor" : "Release");
+}
+
+/** @returns whether it succeeded */
+function runCMakeJs(args, verbose) {
   const env = { ...process.env };
   // Set by a make that npm may run under; it would take over cmake's own.
   for (const name of ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"]) delete env[name];
-  const result = spawnSync(process.execPath, [require.resolve("cmake-js/bin/cmake-js"), ...args], {
+  // Where cmake-js looks for node-addon-api, after the folders above the package.
+  env.NODE_PATH = [path.join(process.cwd(), "node_modules"), env.NODE_PATH]
+    .filter(Boolean)
+    .join(path.delimiter);
+  const result = spawnSync(process.execPath, [cmakeJs(), ...args], {
     cwd: root,
     env,
     encoding: "utf8",
     stdio: verbose ? "inherit" : ["ignore", "pipe", "pipe"],
   });
-  if (result.status === 0) return;
+  if (result.status === 0) return true;
   if (!verbose) process.stderr.write((result.stdout ?? "") + (result.stderr ?? ""));
-  console.error(
-    `build-native: \`cmake-js ${args.join(" ")}\` failed. It needs CMake 3.22+ and a C++20 compiler.`,
-  );
-  process.exit(result.status ?? 1);
-}
-
-/** Options for CMake. */
-function definitions() {
-  return {
-    CMAKE_BUILD_TYPE: "Release",
-    MTADAM_CUDA: cuda(),
-    MTADAM_CUDA_ARCHITECTURES: architectures(),
-    MTADAM_PREBUILD: prebuild ? "ON" : "OFF",
-    ...(cross ? { CMAKE_TOOLCHAIN_FILE: path.join(__dirname, "cross", "aarch64-linux-gnu.cmake") } : {}),
-  };
+  console.error(`\`cmake-js ${args.join(" ")}\` failed.`);
+  return false;
 }
 
 /** Says what is missing where the build has no CUDA, though it may have. */
-function tellOfCuda() {
-  if (cuda() !== "AUTO") return;
-  const cache = fs.readFileSync(path.join(root, output, "CMakeCache.txt"), "utf8");
+function tellOfCuda(tree) {
+  const cache = fs.readFileSync(path.join(root, tree, "CMakeCache.txt"), "utf8");
   if (!/^CMAKE_CUDA_COMPILER:\w+=.*NOTFOUND$/m.test(cache)) return;
   console.log(
-    "The addon is built for the CPU alone, since there is no CUDA compiler here. For CUDA devices, too: install the " +
-      "CUDA toolkit, 12.8 or newer, with its nvcc on the PATH or named by CUDACXX, and build again.",
+    "The addon is built for the CPU alone, since there is no CUDA compiler here. For CUDA devices, too: install " +
+      `NVIDIA's CUDA Toolkit ${CUDA_TOOLKIT} or newer, with its nvcc on the PATH or named by CUDACXX, and build again.`,
   );
 }
 
-/** Keeps what a debugger needs beside the addon; what identifies the build, in both, tells which belongs to which. */
-function keepDebugInformation(addon) {
+/** Keeps what a debugger needs beside the addon; the build id, in both, tells which belongs to which. */
+function keepDebugInformation(addon, { cross }) {
   const { PREBUILD_PLATFORM, PREBUILD_ARCH, PREBUILD_LIBC } = process.env; // set by prebuildify
   const folder = path.join(root, "build", "debug", `${PREBUILD_PLATFORM}-${PREBUILD_ARCH}`);
   const file = path.join(folder, `mtadam.${PREBUILD_LIBC}.debug`);
   fs.mkdirSync(folder, { recursive: true });
   const objcopy = cross ? "aarch64-linux-gnu-objcopy" : "objcopy";
   const { status } = spawnSync(objcopy, ["--only-keep-debug", addon, file], { stdio: "inherit" });
-  if (status !== 0) throw new Error(`${objcopy} could not keep the debug information of ${addon}`);
+  if (status !== 0) throw new Error(`${objcopy} must keep the debug information of ${addon}.`);
 }
 
-function main() {
-  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
-  const options = Object.entries(definitions()).map(([name, value]) => `--CD${name}=${value}`);
-  cmakeJs("configure", "-O", output, ...options);
-  tellOfCuda();
-  cmakeJs("build", "-O", output, ...options, "-p", String(os.availableParallelism()));
-
+function install(tree, options) {
   // Visual Studio writes to a folder per configuration.
   const built = ["mtadam.node", path.join("Release", "mtadam.node")]
-    .map((name) => path.join(root, output, name))
+    .map((name) => path.join(root, tree, name))
     .find((file) => fs.existsSync(file));
-  if (built === undefined) throw new Error(`no mtadam.node below ${output}`);
-  if (prebuild && process.platform === "linux") keepDebugInformation(built);
-  const target = path.join(targetFolder(), "mtadam.node");
+  if (built === undefined) throw new Error(`There is no mtadam.node below ${tree}.`);
+  if (options.prebuild && process.platform === "linux") keepDebugInformation(built, options);
+  const target = path.join(targetOf(options), "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Not over the old file: a process that has it mapped would crash.
   fs.rmSync(target, { force: true });
   fs.copyFileSync(built, target);
 }
 
-main();
+function build(options) {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+  } catch (error) {
+    console.error(`The addon is built in ${root}, which cannot be written to (${error.code}).`);
+    return 1;
+  }
+  const missing = missingTools(options);
+  for (const sentence of missing) console.error(sentence);
+  if (missing.length > 0) return 1;
+
+  if (!options.verbose) console.log("Compiling the addon; `--verbose` shows how it goes.");
+  const tree = treeOf(options);
+  const cmake = [
+    "-O",
+    tree,
+    ...Object.entries(definitions(options)).map(([name, value]) => `--CD${name}=${value}`),
+  ];
+  const jobs = String(os.availableParallelism());
+  // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
+  if (!runCMakeJs(["configure", ...cmake], options.verbose)) return 1;
+  if (options.cuda === "auto" && !options.executor) tellOfCuda(tree);
+  if (!runCMakeJs(["build", ...cmake, "-p", jobs], options.verbose)) return 1;
+  install(tree, options);
+  return 0;
+}
+
+function main(args) {
+  let options;
+  try {
+    options = readOptions(args);
+  } catch (error) {
+    console.error(error.message);
+    return 2;
+  }
+  return build(options);
+}
+
+process.exitCode = main(process.argv.slice(2));

@@ -64,7 +64,7 @@ function main() {
     });
     const results = {
       "the build says that it is for the CPU alone, and how to get CUDA":
-        /CPU alone.*CUDA toolkit, 12\.8/.test(said),
+        /CPU alone.*CUDA Toolkit 12\.8/.test(said),
       "the folder loads, and has no CUDA": stdout.includes("has no CUDA"),
     };
     for (const [name, good] of Object.entries(results)) console.log(`${good ? "✓" : "✗"} ${name}`);

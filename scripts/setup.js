@@ -56,6 +56,7 @@ const NATIVE = [
   "native/cuda",
   "native/addon",
   "CMakeLists.txt",
+  "package.json", // the version is compiled in
   "scripts/build-native.js",
 ];
 

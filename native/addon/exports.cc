@@ -9,6 +9,7 @@
 namespace mtadam::addon {
 
 void define_exports(Napi::Env env, Napi::Object exports) {
+  exports.Set("version", MTADAM_VERSION);
   exports.Set("Device", Device::define(env));
   exports.Set("Buffer", Buffer::define(env));
   exports.Set("Gradients", Gradients::define(env));

@@ -1,0 +1,208 @@
+import { Buffer } from "node:buffer";
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import nodeGypBuild from "node-gyp-build/node-gyp-build.js";
+import { compareVersions, HEADER_BYTES, isCutShort, readElf } from "./elf";
+import { MTAdamError } from "./errors";
+import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
+
+// Which file is the addon, and what to say where there is none. A local build goes first, since somebody asked for it;
+// then the prebuilt that the package came with. Where they lie is node-gyp-build's to know.
+
+export type AddonKind = "local build" | "prebuilt";
+
+/** A place where no addon was found, or a file that is none that can be used. */
+export interface FailedAttempt {
+  kind: AddonKind;
+  /** Absent where there is no file. */
+  file?: string;
+  problem: string;
+}
+
+export interface AddonSearch {
+  found?: { kind: AddonKind; file: string; addon: unknown };
+  /** What was tried before, or in vain. */
+  failed: FailedAttempt[];
+}
+
+/** Loads the first file that can be. Throws nothing. */
+export function searchAddon(): AddonSearch {
+  const failed: FailedAttempt[] = [];
+  for (const { kind, file } of candidates()) {
+    if (file === undefined) {
+      failed.push({ kind, problem: absence(kind) });
+      continue;
+    }
+    const outcome = open(file);
+    if ("addon" in outcome) return { found: { kind, file, addon: outcome.addon }, failed };
+    failed.push({ kind, file, problem: outcome.problem });
+  }
+  return { failed };
+}
+
+/**
+ * The addon of this package.
+ *
+ * @throws MTAdamError LOAD: what was tried, what each attempt said, and what to do
+ */
+export function loadAddon(): unknown {
+  const { found, failed } = searchAddon();
+  if (found === undefined) throw new MTAdamError("LOAD", loadMessage(failed));
+  for (const { kind, file, problem } of failed) {
+    if (file === undefined) continue;
+    // Somebody asked for it, and gets something else.
+    process.emitWarning(
+      `mtadam uses its ${found.kind}, as the ${kind} ${file} cannot be loaded: ${problem}`,
+      {
+        code: "MTADAM_FALLBACK",
+      },
+    );
+  }
+  return found.addon;
+}
+
+interface Candidate {
+  kind: AddonKind;
+  /** Undefined where there is none. */
+  file: string | undefined;
+}
+
+function* candidates(): Generator<Candidate> {
+  const first = resolve(nodeGypBuild);
+  const isLocal = first !== undefined && path.basename(path.dirname(path.dirname(first))) === "build";
+  yield { kind: "local build", file: isLocal ? first : undefined };
+  yield { kind: "prebuilt", file: isLocal ? resolve(prebuildsFinder()) : first };
+}
+
+function resolve(finder: typeof nodeGypBuild): string | undefined {
+  try {
+    return finder.path(packageRoot);
+  } catch {
+    return undefined;
+  }
+}
+
+/** node-gyp-build as it is with PREBUILDS_ONLY, which it reads when it is loaded: a second copy of it. */
+function prebuildsFinder(): typeof nodeGypBuild {
+  const load = createRequire(__filename);
+  const file = load.resolve("node-gyp-build/node-gyp-build.js");
+  Reflect.deleteProperty(load.cache, file);
+  process.env["PREBUILDS_ONLY"] = "1";
+  try {
+    return load(file) as typeof nodeGypBuild;
+  } finally {
+    // Nobody else is to find either.
+    Reflect.deleteProperty(process.env, "PREBUILDS_ONLY");
+    Reflect.deleteProperty(load.cache, file);
+  }
+}
+
+/** What to say where there is no file. */
+function absence(kind: AddonKind): string {
+  if (kind === "prebuilt") return prebuildsAbsence();
+  return process.env["PREBUILDS_ONLY"]
+    ? "not tried, as PREBUILDS_ONLY is set"
+    : `there is none in ${path.join(packageRoot, "build", "Release")}`;
+}
+
+function prebuildsAbsence(): string {
+  const folder = path.join(packageRoot, "prebuilds");
+  let platforms: string[] = [];
+  try {
+    platforms = readdirSync(folder);
+  } catch {
+    // None for any platform.
+  }
+  const libc = systemLibc();
+  const platform = `${process.platform}-${process.arch}${libc === undefined ? "" : ` with ${libc.name}`}`;
+  const others = platforms.length === 0 ? "" : `, only for ${platforms.sort().join(", ")}`;
+  return `there is none for ${platform} in ${folder}${others}`;
+}
+
+/** Loads a file as the addon of this version of the package. */
+function open(file: string): { addon: unknown } | { problem: string } {
+  let addon: unknown;
+  try {
+    if (process.platform === "linux" && isTruncated(file)) return { problem: "the file is cut short" };
+    addon = createRequire(__filename)(file);
+  } catch (error) {
+    return { problem: describeFailure(file, error) };
+  }
+  const { version } = (addon ?? {}) as { version?: unknown };
+  const wanted = packageFacts()?.version;
+  if (version === wanted && wanted !== undefined) return { addon };
+  return {
+    problem:
+      typeof version === "string"
+        ? `it is of version ${version}, and the package of version ${wanted ?? "unknown"}`
+        : "it is no addon of mtadam, or one of a version before 0.1.0",
+  };
+}
+
+function isTruncated(file: string): boolean {
+  const descriptor = openSync(file, "r");
+  try {
+    const header = Buffer.alloc(HEADER_BYTES);
+    const length = readSync(descriptor, header, 0, HEADER_BYTES, 0);
+    return isCutShort(header.subarray(0, length), fstatSync(descriptor).size);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** What the system said, in one line, and what it does not say by itself. */
+function describeFailure(file: string, error: unknown): string {
+  // Not by its class: it may be another realm's.
+  const [line = ""] = String((error as Partial<Error> | null)?.message ?? error).split("\n");
+  const said = line.startsWith(`${file}: `) ? line.slice(file.length + 2) : line;
+  const remark = obstacle(file);
+  return remark === undefined ? said : `${said} (${remark})`;
+}
+
+/** What the file itself shows against it. */
+function obstacle(file: string): string | undefined {
+  if (process.platform !== "linux") return undefined;
+  let elf;
+  try {
+    elf = readElf(readFileSync(file));
+  } catch {
+    return undefined; // the system has said that it cannot be read
+  }
+  if (elf === undefined) return "it is no whole ELF file of 64 bits";
+  if (elf.arch !== process.arch) return `it is for ${elf.arch}, and this process is ${process.arch}`;
+  const libc = systemLibc();
+  const needed = elf.needs.get("GLIBC");
+  if (libc === undefined || needed === undefined) return undefined;
+  if (libc.name === "musl") return `it needs glibc ${needed}, and this system has musl`;
+  return libc.version !== undefined && compareVersions(needed, libc.version) > 0
+    ? `it needs glibc ${needed}, and this system has ${libc.version}`
+    : undefined;
+}
+
+function loadMessage(failed: readonly FailedAttempt[]): string {
+  const facts = packageFacts();
+  const attempts = failed.map(
+    ({ kind, file, problem }) => `  ${kind}: ${file === undefined ? "" : `${file}: `}${problem}`,
+  );
+  const name = facts === undefined ? "mtadam" : `mtadam ${facts.version}`;
+  return [
+    `The native addon of ${name} cannot be loaded on ${systemName()}.`,
+    ...attempts,
+    advice(),
+    "`npx mtadam inspect` says what else there is to know.",
+  ].join("\n");
+}
+
+/** What to do where no addon can be loaded. */
+export function advice(): string {
+  const facts = packageFacts();
+  if (facts === undefined) {
+    return (
+      `A bundler has moved mtadam's code out of its package, to ${__dirname}: declare mtadam as external to the bundler, ` +
+      "and have it in node_modules where the program runs."
+    );
+  }
+  if (compareVersions(process.versions.node, facts.node) < 0) return `Node ${facts.node} or newer is needed.`;
+  return "`npx mtadam build` compiles it for this machine, with CMake 3.22 or newer and a C++20 compiler.";
+}

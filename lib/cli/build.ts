@@ -1,0 +1,22 @@
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import { searchAddon } from "../addon";
+import { packageRoot } from "../system";
+
+/**
+ * Compiles the addon where this package lies, as `npm run build:native` does in a checkout, and tries to load it. The
+ * script knows the options and says what is wrong with them.
+ */
+export async function build(args: string[]): Promise<number> {
+  const script = path.join(packageRoot, "scripts", "build-native.js");
+  const { status } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
+  if (status !== 0) return status ?? 1;
+  const { found, failed } = searchAddon();
+  if (found?.kind === "local build") {
+    process.stdout.write(`The addon is built and can be loaded: ${found.file}\n`);
+    return 0;
+  }
+  const problem = failed.find(({ kind }) => kind === "local build")?.problem ?? "it was not found";
+  process.stderr.write(`The addon is built, and cannot be loaded: ${problem}.\n`);
+  return 1;
+}
