@@ -9,7 +9,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { npm } = require("./npm");
+const { npm, npmScript } = require("./npm");
 const { root } = require("./setup");
 
 /** What a build needs besides Node. */
@@ -43,6 +43,7 @@ function pathOf(folder) {
     fs.symlinkSync(file, path.join(folder, name));
   }
   fs.symlinkSync(process.execPath, path.join(folder, "node"));
+  fs.symlinkSync(npmScript(), path.join(folder, "npm"));
   return folder;
 }
 
