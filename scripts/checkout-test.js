@@ -13,7 +13,23 @@ const { npm, npmScript } = require("./npm");
 const { root } = require("./setup");
 
 /** What a build needs besides Node. */
-const PROGRAMS = ["ar", "c++", "cmake", "dirname", "env", "make", "ranlib", "sed", "sh", "uname"];
+const PROGRAMS = [
+  "ar",
+  "as",
+  "c++",
+  "cc",
+  "cmake",
+  "dirname",
+  "env",
+  "g++",
+  "gcc",
+  "ld",
+  "make",
+  "ranlib",
+  "sed",
+  "sh",
+  "uname",
+];
 
 /** Files under version control, with their changes. */
 function files() {

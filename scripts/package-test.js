@@ -229,7 +229,7 @@ function main() {
     let built = "found in prebuilds/";
     if (architecture !== undefined) {
       const note = architecturesNote(architecture);
-      const good = test.check(`the addon is built and may be shipped${note}`, () => {
+      const good = test.check(`the addon is built as it is shipped${note}`, () => {
         buildPrebuilds(architecture);
       });
       built = good ? `here${note}` : "failed";
