@@ -52,12 +52,8 @@ export function loadAddon(): unknown {
   for (const { kind, file, problem } of failed) {
     if (file === undefined) continue;
     // Somebody asked for it, and gets something else.
-    process.emitWarning(
-      `mtadam uses its ${found.kind}, as the ${kind} ${file} cannot be loaded: ${problem}`,
-      {
-        code: "MTADAM_FALLBACK",
-      },
-    );
+    const warning = `mtadam uses its ${found.kind}, as the ${kind} ${file} cannot be loaded: ${problem}`;
+    process.emitWarning(warning, { code: "MTADAM_FALLBACK" });
   }
   return found.addon;
 }
@@ -103,11 +99,16 @@ function absence(kind: AddonKind): string {
   if (kind === "prebuilt") return prebuildsAbsence();
   return process.env["PREBUILDS_ONLY"]
     ? "not tried, as PREBUILDS_ONLY is set"
-    : `there is none in ${path.join(packageRoot, "build", "Release")}`;
+    : `there is none in ${path.join(searchedFolder(), "build", "Release")}`;
+}
+
+/** Where node-gyp-build looks: an environment variable of its own may name another folder than the package's. */
+function searchedFolder(): string {
+  return process.env["MTADAM_PREBUILD"] ?? packageRoot;
 }
 
 function prebuildsAbsence(): string {
-  const folder = path.join(packageRoot, "prebuilds");
+  const folder = path.join(searchedFolder(), "prebuilds");
   let platforms: string[] = [];
   try {
     platforms = readdirSync(folder);

@@ -199,6 +199,17 @@ describe("an addon that can be loaded", () => {
     expect(ended).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
   });
 
+  test("MTADAM_PREBUILD names another folder to look in", () => {
+    const [installed, other] = [install(), install()];
+    installed.plant(LOCAL, "");
+    other.plant(PREBUILT, addon);
+    const environment = { MTADAM_PREBUILD: other.package };
+    expect(installed.node(["-e", step], environment)).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
+    const [local, prebuilt] = attempts(failure(installed, { MTADAM_PREBUILD: "/nowhere" }));
+    expect(local).toBe(`local build: there is none in ${path.join("/nowhere", "build", "Release")}`);
+    expect(prebuilt).toContain(` in ${path.join("/nowhere", "prebuilds")}`);
+  });
+
   test("the prebuilt stands in for a local build that cannot be loaded, with a warning", () => {
     const installed = install();
     const file = installed.plant(LOCAL, "");

@@ -159,9 +159,10 @@ function addonLines({ addon, libc }: Inspection): string[] {
   ];
   return [
     ...(addon.loaded ? [`${addon.kind}, ${addon.file}`] : ["cannot be loaded"]),
-    ...addon.failed.map(
-      ({ kind, file, problem }) => `${kind}: ${file === undefined ? "" : `${file}: `}${problem}`,
-    ),
+    // That there is no local build beside a prebuilt that loads is as it should be.
+    ...addon.failed
+      .filter(({ file }) => file !== undefined || !addon.loaded)
+      .map(({ kind, file, problem }) => `${kind}: ${file === undefined ? "" : `${file}: `}${problem}`),
     ...(needs.length === 0 ? [] : [`${addon.loaded ? "" : `${addon.file} `}needs ${needs.join(", ")}`]),
   ];
 }

@@ -121,6 +121,15 @@ describe("mtadam inspect", () => {
     expect(lines).toContain("environment  CUDA_VISIBLE_DEVICES=");
   });
 
+  test("an ordinary installation has a prebuilt and nothing to remark", () => {
+    const installed = install();
+    const file = installed.plant(PREBUILT, addon);
+    const { status, stdout } = installed.mtadam(["inspect"]);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/\naddon {8}prebuilt, .*\n {13}needs /);
+    expect(stdout).toContain(file);
+  });
+
   test("without one", () => {
     const installed = install();
     const file = installed.plant(LOCAL, "");
