@@ -3,10 +3,12 @@
 // The suite is written against `device.buffer()` and runs on every kind of device: the CPU, and a CUDA device on the
 // host executor (build/executor, which needs no GPU). `--selectProjects cuda` runs it on a real one.
 
-// What is about the package, the process or the oracle, not about a device.
+// What is about the package, how it is built, the process or the oracle, not about a device.
 const CPU_ONLY = [
   "balancing-test.ts",
   "package-test.ts",
+  "prebuilds-test.ts",
+  "workflows-test.ts",
   "load-test.ts",
   "elf-test.ts",
   "test/cli/",

@@ -3,7 +3,8 @@
 
 // Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. It is the checkout's
 // `npm run build:native`, an installed package's `npx mtadam build`, and what prebuildify calls in place of node-gyp, with
-// that tool's arguments (rebuild --target=… --arch=… --release).
+// that tool's arguments (rebuild --target=… --arch=… --release): then it builds what is shipped, puts it below the current
+// folder, and its debug information in build/debug.
 //   --cuda on|off|auto      the CUDA device; auto: where there is a CUDA compiler
 //   --architecture NUMBER   the kernels for that one alone, such as 90; CUDA is then a must
 //   --ptx        the kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
@@ -16,7 +17,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { parseArgs } = require("node:util");
-const { cmakeJs, missingTools } = require("./build-tools");
+const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./build-tools");
 
 const root = path.resolve(__dirname, "..");
 
@@ -29,7 +30,8 @@ const OPTIONS = {
   executor: { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
 };
-// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on.
+// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on, except
+// for Linux on arm64, for which Debian's cross-compiler can.
 const PREBUILDIFY = {
   target: { type: "string" },
   devdir: { type: "string" },
@@ -64,7 +66,14 @@ function readOptions(args) {
   if (architecture !== undefined && cuda === "off") {
     throw new Error("`--architecture` and `--cuda off` exclude each other.");
   }
-  return { ...values, cuda };
+  const prebuild = tokens.some(({ kind }) => kind === "positional");
+  const cross =
+    prebuild && process.platform === "linux" && process.arch !== "arm64" && values.arch === "arm64";
+  if (!prebuild) return { ...values, cuda };
+  // What prebuildify has no argument for: scripts/build-prebuilds.js.
+  const { MTADAM_ARCHITECTURE: only } = process.env;
+  const device = only === undefined ? cuda : "on";
+  return { ...values, cuda: cross ? "off" : device, architecture: only, prebuild, cross };
 }
 
 function architectures({ architecture, ptx }) {
@@ -78,7 +87,24 @@ function definitions(options) {
     CMAKE_BUILD_TYPE: "Release",
     MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
     MTADAM_CUDA_ARCHITECTURES: architectures(options),
+    MTADAM_PREBUILD: options.prebuild ? "ON" : "OFF",
+    ...(options.cross
+      ? { CMAKE_TOOLCHAIN_FILE: path.join(__dirname, "cross", "aarch64-linux-gnu.cmake") }
+      : {}),
   };
+}
+
+/** The build tree: each kind has its own, so that none undoes another. */
+function treeOf({ executor, prebuild, cross }) {
+  if (executor) return path.join("build", "cmake-executor");
+  if (!prebuild) return path.join("build", "cmake");
+  return path.join("build", cross ? "cmake-prebuild-arm64" : "cmake-prebuild");
+}
+
+/** The folder that the addon is put in. */
+function targetOf({ executor, prebuild }) {
+  if (prebuild) return path.resolve("build", "Release");
+  return path.join(root, "build", executor ? "executor" : "Release");
 }
 
 /** @returns whether it succeeded */
@@ -102,13 +128,35 @@ function runCMakeJs(args, verbose) {
   return false;
 }
 
-function install(output, folder) {
+/** Says what is missing where the build has no CUDA, though it may have. */
+function tellOfCuda(tree) {
+  const cache = fs.readFileSync(path.join(root, tree, "CMakeCache.txt"), "utf8");
+  if (!/^CMAKE_CUDA_COMPILER:\w+=.*NOTFOUND$/m.test(cache)) return;
+  console.log(
+    "The addon is built for the CPU alone, since there is no CUDA compiler here. For CUDA devices, too: install " +
+      `NVIDIA's CUDA Toolkit ${CUDA_TOOLKIT} or newer, with its nvcc on the PATH or named by CUDACXX, and build again.`,
+  );
+}
+
+/** Keeps what a debugger needs beside the addon; the build id, in both, tells which belongs to which. */
+function keepDebugInformation(addon, { cross }) {
+  const { PREBUILD_PLATFORM, PREBUILD_ARCH, PREBUILD_LIBC } = process.env; // set by prebuildify
+  const folder = path.join(root, "build", "debug", `${PREBUILD_PLATFORM}-${PREBUILD_ARCH}`);
+  const file = path.join(folder, `mtadam.${PREBUILD_LIBC}.debug`);
+  fs.mkdirSync(folder, { recursive: true });
+  const objcopy = cross ? "aarch64-linux-gnu-objcopy" : "objcopy";
+  const { status } = spawnSync(objcopy, ["--only-keep-debug", addon, file], { stdio: "inherit" });
+  if (status !== 0) throw new Error(`${objcopy} must keep the debug information of ${addon}.`);
+}
+
+function install(tree, options) {
   // Visual Studio writes to a folder per configuration.
   const built = ["mtadam.node", path.join("Release", "mtadam.node")]
-    .map((name) => path.join(root, output, name))
+    .map((name) => path.join(root, tree, name))
     .find((file) => fs.existsSync(file));
-  if (built === undefined) throw new Error(`There is no mtadam.node below ${output}.`);
-  const target = path.join(root, folder, "mtadam.node");
+  if (built === undefined) throw new Error(`There is no mtadam.node below ${tree}.`);
+  if (options.prebuild && process.platform === "linux") keepDebugInformation(built, options);
+  const target = path.join(targetOf(options), "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Not over the old file: a process that has it mapped would crash.
   fs.rmSync(target, { force: true });
@@ -127,17 +175,18 @@ function build(options) {
   if (missing.length > 0) return 1;
 
   if (!options.verbose) console.log("Compiling the addon; `--verbose` shows how it goes.");
-  const output = path.join("build", options.executor ? "cmake-executor" : "cmake");
+  const tree = treeOf(options);
   const cmake = [
     "-O",
-    output,
+    tree,
     ...Object.entries(definitions(options)).map(([name, value]) => `--CD${name}=${value}`),
   ];
   const jobs = String(os.availableParallelism());
   // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
   if (!runCMakeJs(["configure", ...cmake], options.verbose)) return 1;
+  if (options.cuda === "auto" && !options.executor) tellOfCuda(tree);
   if (!runCMakeJs(["build", ...cmake, "-p", jobs], options.verbose)) return 1;
-  install(output, path.join("build", options.executor ? "executor" : "Release"));
+  install(tree, options);
   return 0;
 }
 

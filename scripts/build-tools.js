@@ -98,4 +98,4 @@ function missingTools(options) {
   return [...missingPackages(), ...missingCMake(), ...missingCompiler(), ...missingCudaCompiler(options)];
 }
 
-module.exports = { cmakeJs, missingTools };
+module.exports = { CUDA_TOOLKIT, cmakeJs, missingTools };

@@ -2,7 +2,8 @@
 
 #include <napi.h>
 
-#include <exception>
+#include <functional>
+#include <new>
 #include <utility>
 
 #include "addon/arguments.h"
@@ -26,15 +27,19 @@ class PromisedWork final : public Napi::AsyncWorker {
   void Execute() override {
     try {
       wait_();
-    } catch (...) {
-      failure_ = std::current_exception();
+    } catch (const DeviceError& error) {
+      failure_ = [error] { throw error; };
+    } catch (const Error& error) {
+      failure_ = [error] { throw error; };
+    } catch (const std::bad_alloc&) {
+      failure_ = [] { throw std::bad_alloc(); };
     }
   }
 
   void OnOK() override {
     try {
       guarded(Env(), [&] {
-        if (failure_ != nullptr) std::rethrow_exception(failure_);
+        if (failure_) failure_();
         finish_();
       });
       deferred_.Resolve(Env().Undefined());
@@ -43,10 +48,14 @@ class PromisedWork final : public Napi::AsyncWorker {
     }
   }
 
+  // What nobody expected of `wait`.
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
   Napi::Promise::Deferred deferred_;
   Wait wait_;
   Finish finish_;
-  std::exception_ptr failure_;
+  // Throws what `wait` threw. Not a std::exception_ptr, which would need the libstdc++ of GCC 11.
+  std::function<void()> failure_;
 };
 
 /// A promise of undefined, settled when `wait` and `finish` have run or one of them has thrown.

@@ -1,0 +1,254 @@
+#!/usr/bin/env node
+"use strict";
+
+// The package as its users get it: builds what is shipped, packs it, installs it in an empty folder, where there is no
+// compiler, no script may run and nothing can be downloaded, and uses it from there. The last line counts.
+//   --architecture NUMBER  kernels for that one alone, such as 90, or "all"; else what prebuilds/ has, or all
+//   --keep                 leaves the folder, and says where it is
+
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const { parseArgs } = require("node:util");
+const { npm } = require("./npm");
+const setup = require("./setup");
+const { LARGEST, checkContents, checkManifest, pack } = require("./package/contents");
+const { fileOf, here, table } = require("./package/platforms");
+
+const OPTIONS = {
+  architecture: { type: "string" },
+  keep: { type: "boolean", default: false },
+};
+
+const COMPILERS = ["cc", "c++", "gcc", "g++", "clang", "clang++", "cmake", "make", "nvcc", "python3"];
+
+/** Runs a tool of the checkout's node_modules, or a program; what it printed. */
+function node(args, options = {}) {
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
+    encoding: "utf8",
+    maxBuffer: 2 ** 26,
+    ...options,
+  });
+  if (status === 0) return stdout;
+  throw new Error(error?.message ?? `${stdout}${stderr}`.trimEnd());
+}
+
+const tool = (...names) => path.join(setup.root, "node_modules", ...names);
+
+const STEP = `
+const parameter = new Float32Array(1);
+new MTAdam([parameter], { terms: 1, lr: 0.5 }).step([[Float32Array.of(4)]]);
+if (parameter[0].toFixed(3) !== "-0.500") throw new Error(\`a step to \${parameter[0]}\`);
+`;
+
+/** Programs of a user's, by file name. */
+const PROGRAMS = {
+  "commonjs.cjs": `const { MTAdam } = require("mtadam");${STEP}`,
+  "esm.mjs": `import { MTAdam } from "mtadam";${STEP}`,
+  "dynamic.cjs": `import("mtadam").then(({ MTAdam }) => {${STEP}});`,
+  "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
+    if (createRequire(import.meta.url)("mtadam").MTAdam !== MTAdam) throw new Error("two classes");`,
+  "worker.mjs": `import { Worker } from "node:worker_threads";
+    const worker = new Worker(new URL("esm.mjs", import.meta.url));
+    worker.on("exit", (code) => (process.exitCode = code));`,
+};
+
+const TYPED = `import { MTAdam, type MTAdamOptions } from "mtadam";
+const options: MTAdamOptions = { terms: 1, lr: 0.5 };
+const parameter = new Float32Array(1);
+new MTAdam([parameter], options).step([[Float32Array.of(4)]]);
+if (parameter[0]?.toFixed(3) !== "-0.500") throw new Error(String(parameter[0]));
+`;
+
+/** How TypeScript users find the package: a file, and options of its compiler. */
+const RESOLUTIONS = {
+  "NodeNext, ESM": ["typed-esm.mts", "--module", "nodenext"],
+  "NodeNext, CommonJS": ["typed-cjs.cts", "--module", "nodenext"],
+  "a bundler": ["typed-bundler.ts", "--module", "preserve", "--moduleResolution", "bundler"],
+};
+
+const STRICT = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
+
+class PackageTest {
+  #passed = 0;
+  #failed = 0;
+  #folder;
+  #environment;
+
+  constructor(folder) {
+    this.#folder = folder;
+    // Node and nothing else.
+    const bin = path.join(folder, "bin");
+    fs.mkdirSync(bin);
+    const link = process.platform === "win32" ? fs.copyFileSync : fs.symlinkSync; // which Windows may forbid
+    link(process.execPath, path.join(bin, path.basename(process.execPath)));
+    this.#environment = { ...process.env, PATH: bin, PREBUILDS_ONLY: "1", NODE_PATH: "" };
+  }
+
+  /** One pass or one failure. `body` throws, or gives sentences of what does not hold. */
+  check(name, body) {
+    let failures;
+    try {
+      failures = body() ?? [];
+    } catch (error) {
+      failures = [error.message];
+    }
+    this.#passed += failures.length === 0 ? 1 : 0;
+    this.#failed += failures.length === 0 ? 0 : 1;
+    console.log(`${failures.length === 0 ? "✓" : "✗"} ${name}`);
+    for (const failure of failures) console.log(`    ${failure.replaceAll("\n", "\n    ")}`);
+    return failures.length === 0;
+  }
+
+  get #consumer() {
+    return path.join(this.#folder, "consumer");
+  }
+
+  get #installed() {
+    return path.join(this.#consumer, "node_modules", "mtadam");
+  }
+
+  #run(...args) {
+    return node(args, { cwd: this.#consumer, env: this.#environment });
+  }
+
+  #write(name, text) {
+    fs.writeFileSync(path.join(this.#consumer, name), text);
+  }
+
+  /** @returns {string} the packed file */
+  pack(platform) {
+    const { file, size, names } = pack(this.#folder);
+    const kilobytes = `${(size / 1e3).toFixed(0)} kB in ${names.length} files`;
+    this.check(`the packed file is small: ${kilobytes}`, () =>
+      size < LARGEST ? [] : [`it must be smaller than ${LARGEST} bytes`],
+    );
+    this.check("it has what users need, and no more", () =>
+      checkContents(names, [`prebuilds/${fileOf(platform)}`]),
+    );
+    return file;
+  }
+
+  install(file) {
+    fs.mkdirSync(this.#consumer);
+    this.#write("package.json", '{ "name": "consumer", "version": "1.0.0", "private": true }\n');
+    this.check("there is no compiler on the PATH", () => {
+      const found = COMPILERS.filter(
+        (name) => spawnSync(name, ["--version"], { env: this.#environment }).status === 0,
+      );
+      return found.map((name) => `${name} is there`);
+    });
+    return this.check("it installs without scripts, a network, or a compiler", () => {
+      // The one dependency as npm would get it.
+      const dependency = npm(["pack", "--ignore-scripts", "--pack-destination", this.#folder], {
+        cwd: tool("node-gyp-build"),
+      }).trim();
+      const options = ["--offline", "--ignore-scripts", "--no-audit", "--no-fund"];
+      npm(["install", ...options, file, path.join(this.#folder, dependency)], {
+        cwd: this.#consumer,
+        env: this.#environment,
+      });
+      const manifest = JSON.parse(fs.readFileSync(path.join(this.#installed, "package.json"), "utf8"));
+      return checkManifest(manifest);
+    });
+  }
+
+  programs(platform) {
+    this.check("it loads the addon that came with it", () => {
+      const program = `console.log(require("node-gyp-build").path(${JSON.stringify(this.#installed)}))`;
+      const loaded = path.relative(this.#installed, this.#run("-e", program).trim());
+      const expected = path.join("prebuilds", fileOf(platform));
+      return loaded === expected ? [] : [`it must load ${expected}; it loads ${loaded}`];
+    });
+    for (const [name, text] of Object.entries(PROGRAMS)) {
+      this.#write(name, text);
+      this.check(`it takes a step: ${name}`, () => void this.#run(name));
+    }
+  }
+
+  types() {
+    for (const [name, [file, ...options]] of Object.entries(RESOLUTIONS)) {
+      this.#write(file, TYPED);
+      this.check(`TypeScript finds it: ${name}`, () => {
+        const runs = /\.[cm]ts$/.test(file);
+        const common = ["--target", "es2022", "--ignoreConfig", ...STRICT, ...(runs ? [] : ["--noEmit"])];
+        this.#run(tool("typescript", "bin", "tsc"), file, ...common, ...options);
+        if (runs) this.#run(file.replace("ts", "js"));
+      });
+    }
+    this.check("tsd: the types promise what they should", () => {
+      const file = "index.test-d.ts";
+      fs.copyFileSync(path.join(setup.root, "test", "types", file), path.join(this.#consumer, file));
+      // tsd looks for its own package from there.
+      fs.symlinkSync(tool("tsd"), path.join(this.#consumer, "node_modules", "tsd"), "junction");
+      const typings = path.join("node_modules", "mtadam", "dist", "index.d.ts");
+      this.#run(tool("tsd", "dist", "cli.js"), "--typings", typings, "--files", file);
+    });
+  }
+
+  linters(file) {
+    this.check("attw: every way to resolve it finds the right types", () => {
+      node([tool("@arethetypeswrong", "cli", "dist", "index.js"), file, "--profile", "node16", "--no-emoji"]);
+    });
+    this.check("publint: the package is put together as it should be", () => {
+      node([tool("publint", "src", "cli.js"), "run", file, "--strict"]);
+    });
+  }
+
+  get good() {
+    return this.#failed === 0 && this.#passed > 0;
+  }
+
+  summarise() {
+    console.log(`${this.#passed} passed, ${this.#failed} failed`);
+  }
+}
+
+/** In a process of its own: it checks what it builds. */
+function buildPrebuilds(architecture) {
+  const only = architecture === "all" ? [] : ["--architecture", architecture];
+  node([path.join(__dirname, "build-prebuilds.js"), ...only], { cwd: setup.root, stdio: "inherit" });
+}
+
+function architecturesNote(architecture) {
+  if (architecture === undefined || architecture === "all") return "";
+  return `, kernels for compute capability ${architecture.slice(0, -1)}.${architecture.slice(-1)} alone`;
+}
+
+function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  const platform = here();
+  if (platform === undefined) throw new Error("This platform is none that the package brings an addon for.");
+  setup.build();
+  const prebuild = path.join(setup.root, "prebuilds", fileOf(platform));
+  const architecture = values.architecture ?? (fs.existsSync(prebuild) ? undefined : "all");
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-package-"));
+  const test = new PackageTest(folder);
+  try {
+    let built = "found in prebuilds/";
+    if (architecture !== undefined) {
+      const note = architecturesNote(architecture);
+      const good = test.check(`the addon is built as it is shipped${note}`, () => {
+        buildPrebuilds(architecture);
+      });
+      built = good ? `here${note}` : "failed";
+    }
+    const file = test.pack(platform);
+    if (test.install(file)) {
+      test.programs(platform);
+      test.types();
+      test.linters(file);
+    }
+    const cuda = platform.cuda ? "; not on a GPU" : "";
+    const tested = test.good ? `here, as installed${cuda}` : "failed";
+    console.log(`\n${table({ [platform.name]: { built, tested } })}\n`);
+    test.summarise();
+    process.exitCode = test.good ? 0 : 1;
+  } finally {
+    if (values.keep) console.log(`The folder is ${folder}`);
+    else fs.rmSync(folder, { recursive: true });
+  }
+}
+
+main();

@@ -1,0 +1,143 @@
+"use strict";
+
+// What must hold for an addon that is shipped. Each check gives sentences: one for all that does not hold.
+
+const { Buffer } = require("node:buffer");
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const { root } = require("../setup");
+const { architecturesIn } = require("./fat-binary");
+const { aboveFloors, readElf } = require("./elf");
+
+const LARGEST = 8 * 1024 * 1024;
+
+/**
+ * The oldest libraries that the addon must load with. libstdc++: of GCC 8, which is also the oldest that a Node of today
+ * loads with. glibc: of RHEL 8 where the public workflow builds; a build on a newer system asks for that system's, so
+ * the floor there is only that of the last change in glibc that concerns every program with threads.
+ */
+const FLOORS = { GLIBC: "2.34", GLIBCXX: "3.4.25", CXXABI: "1.3.11" };
+
+/** Libraries that every system with Node has. */
+const USUAL = /^(lib(stdc\+\+|gcc_s|m|c|pthread|dl|rt)\.so\.\d+|ld-linux.*\.so\.\d+|libc\.musl-\w+\.so\.1)$/;
+
+/** What Node looks up in an addon. */
+const EXPORTS = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
+
+const ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0", "12.0+PTX"];
+
+const size = (bytes) =>
+  bytes.length < LARGEST ? [] : [`it must be smaller than ${LARGEST} bytes; it has ${bytes.length}`];
+
+/**
+ * Places that only the machine that built it has: the checkout, the user's home, and the temporary folder (with a name
+ * in it; the folder itself is one that the CUDA runtime looks into).
+ */
+function buildPlaces() {
+  const places = [root, os.homedir(), `${os.tmpdir()}${path.sep}`, "/tmp/", "tmpxft_"];
+  // A container's home may be the root folder, which is in every path.
+  return [...new Set(places)].filter((place) => place.length > 1);
+}
+
+function paths(bytes, places = buildPlaces()) {
+  return places
+    .filter((place) => bytes.includes(Buffer.from(place)))
+    .map((place) => `it must hold no path of the machine that built it; it holds "${place}"`);
+}
+
+function loading({ needed, searched }) {
+  const unusual = needed.filter((name) => !USUAL.test(name));
+  return [
+    ...unusual.map((name) => `it must need no library that a system may lack; it needs ${name}`),
+    ...searched.map((folders) => `it must look for libraries where the system does; it looks in ${folders}`),
+  ];
+}
+
+function exported({ symbols }) {
+  const names = symbols.filter((symbol) => !symbol.undefined).map(({ name }) => name);
+  const others = names.filter((name) => !EXPORTS.includes(name));
+  const hidden = EXPORTS.filter((name) => !names.includes(name));
+  return [
+    ...others.map((name) => `it must export nothing but what Node looks up; it exports ${name}`),
+    ...hidden.map((name) => `it must export ${name}`),
+  ];
+}
+
+function debugInformation({ sections }) {
+  const left = sections.filter((name) => /^\.(z?debug_|symtab$)/.test(name));
+  return left.length === 0 ? [] : [`it must be without debug information; it has ${left.join(", ")}`];
+}
+
+function isElf(bytes) {
+  return bytes.subarray(0, 4).equals(Buffer.from("\x7fELF", "latin1"));
+}
+
+function elf(file, floors) {
+  const found = readElf(file);
+  return [
+    ...aboveFloors(found.symbols, floors),
+    ...loading(found),
+    ...exported(found),
+    ...debugInformation(found),
+    // Else its sleeping threads would lose their code when the last Node environment that loaded it ends.
+    ...(found.nodelete ? [] : ["it must be linked with -z nodelete"]),
+  ];
+}
+
+/** The architectures that the addon tells of when it is asked; undefined where it cannot be loaded here. */
+function toldArchitectures(file) {
+  const program = `console.log(JSON.stringify(require(${JSON.stringify(file)}).describeCuda().architectures ?? []))`;
+  const { status, stdout } = spawnSync(process.execPath, ["-e", program], { encoding: "utf8" });
+  return status === 0 ? JSON.parse(stdout) : undefined;
+}
+
+const listed = (names) => (names.length === 0 ? "none" : names.join(", "));
+
+function architectures(bytes, told, expected) {
+  const held = architecturesIn(bytes);
+  const failures = [];
+  if (held.join() !== expected.join()) {
+    failures.push(`it must hold code for ${listed(expected)}; it holds code for ${listed(held)}`);
+  }
+  if (told === undefined) {
+    failures.push("it must load here");
+  } else if (told.join() !== held.join()) {
+    failures.push(`it must tell what it holds, ${listed(held)}; it tells ${listed(told)}`);
+  }
+  return failures;
+}
+
+/**
+ * @param {string} file an addon's absolute path
+ * @param {import("./platforms").Platform} platform that it is for
+ * @param {object} [options]
+ * @param {{ [library: string]: string }} [options.floors] other ones
+ * @param {string[]} [options.expected] architectures other than all
+ * @param {boolean} [options.loads] whether this machine can load it
+ * @returns {string[]} a sentence for all that does not hold
+ */
+function check(file, platform, { floors = {}, expected = ARCHITECTURES, loads = true } = {}) {
+  const bytes = fs.readFileSync(file);
+  const wanted = platform.cuda ? expected : [];
+  return [
+    ...size(bytes),
+    ...paths(bytes),
+    ...(isElf(bytes) ? elf(file, { ...FLOORS, ...floors }) : []),
+    ...architectures(bytes, loads ? toldArchitectures(file) : architecturesIn(bytes), wanted),
+  ];
+}
+
+module.exports = {
+  ARCHITECTURES,
+  FLOORS,
+  architectures,
+  check,
+  debugInformation,
+  exported,
+  isElf,
+  loading,
+  paths,
+  size,
+};

@@ -1,0 +1,77 @@
+"use strict";
+
+// The package as it is published: what is in it, and what must not be.
+
+const path = require("node:path");
+const { root } = require("../setup");
+const { npm } = require("../npm");
+
+/** Of the packed file, with kernels for every architecture. */
+const LARGEST = 3 * 1024 * 1024;
+
+const NEEDED = [
+  "package.json",
+  "README.md",
+  "LICENSE",
+  "CHANGELOG.md",
+  "dist/index.js",
+  "dist/index.mjs",
+  "dist/index.d.ts",
+  "dist/index.d.mts",
+];
+
+/** Tests, what only the repository needs, and what would make npm build or download something at the user's. */
+const UNWANTED =
+  /(^|\/)(tests?|bench|build|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
+
+const AT_INSTALL = [
+  "preinstall",
+  "install",
+  "postinstall",
+  "prepare",
+  "preprepare",
+  "postprepare",
+  "prepublish",
+];
+
+/**
+ * @param {string} folder for the packed file
+ * @returns {{ file: string, size: number, names: string[] }}
+ */
+function pack(folder) {
+  const [{ filename, size, files }] = JSON.parse(
+    npm(["pack", "--json", "--ignore-scripts", "--pack-destination", folder], { cwd: root }),
+  );
+  return { file: path.join(folder, filename), size, names: files.map(({ path: name }) => name) };
+}
+
+/**
+ * @param {string[]} names the packed files
+ * @param {string[]} prebuilds names that must be among them, besides what every package needs
+ * @returns {string[]} a sentence for all that does not hold
+ */
+function checkContents(names, prebuilds) {
+  const missing = [...NEEDED, ...prebuilds].filter((name) => !names.includes(name));
+  const unwanted = names.filter((name) => UNWANTED.test(name));
+  return [
+    ...missing.map((name) => `it must have ${name}`),
+    ...unwanted.map((name) => `it must be without ${name}`),
+  ];
+}
+
+/** @returns {string[]} a sentence for all that does not hold of a package.json */
+function checkManifest({ scripts = {}, gypfile, dependencies = {}, ...rest }) {
+  const failures = AT_INSTALL.filter((name) => name in scripts).map(
+    (name) => `it must run nothing when it is installed; it has the script "${name}"`,
+  );
+  if (gypfile !== false) failures.push("`gypfile` must be false, else npm looks for something to build");
+  for (const [name, version] of Object.entries(dependencies)) {
+    if (!/^\d+\.\d+\.\d+$/.test(version)) failures.push(`${name} must have one version; got "${version}"`);
+  }
+  for (const kind of ["optionalDependencies", "peerDependencies", "bundleDependencies"]) {
+    if (kind in rest) failures.push(`it must be without ${kind}`);
+  }
+  return failures;
+}
+
+module.exports = { LARGEST, checkContents, checkManifest, pack };

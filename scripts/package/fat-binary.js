@@ -1,0 +1,44 @@
+"use strict";
+
+// Which architectures' code nvcc put into a binary, read from the headers of its "fat binaries". cuobjdump says the same
+// where there is one; few machines have it.
+
+/** A fat binary begins with a magic number, a version, the length of this header, and the length of what follows. */
+const MAGIC = [0x50, 0xed, 0x55, 0xba, 0x01, 0x00, 0x10, 0x00];
+const HEADER = 16;
+
+/** In it are entries, each with a header: what it holds, the header's own length, the entry's, and its architecture. */
+const PTX = 1;
+const CODE = 2;
+const HEADER_LENGTH = 4;
+const LENGTH = 8;
+const ARCHITECTURE = 28;
+
+/** As the addon names it: 9.0, or 12.0+PTX. */
+function capability(kind, number) {
+  return `${Math.floor(number / 10)}.${number % 10}${kind === PTX ? "+PTX" : ""}`;
+}
+
+/**
+ * @param {import("node:buffer").Buffer} bytes of a file
+ * @returns {string[]} each once, such as "9.0" for machine code and "12.0+PTX"
+ */
+function architecturesIn(bytes) {
+  const found = new Map();
+  const magic = Uint8Array.from(MAGIC);
+  for (let start = bytes.indexOf(magic); start >= 0; start = bytes.indexOf(magic, start + HEADER)) {
+    const end = start + HEADER + Number(bytes.readBigUInt64LE(start + LENGTH));
+    let at = start + HEADER;
+    while (at + ARCHITECTURE + 4 <= Math.min(end, bytes.length)) {
+      const kind = bytes.readUInt16LE(at);
+      const number = bytes.readUInt32LE(at + ARCHITECTURE);
+      if (kind === PTX || kind === CODE) found.set(capability(kind, number), [number, kind === PTX]);
+      const length = bytes.readUInt32LE(at + HEADER_LENGTH) + Number(bytes.readBigUInt64LE(at + LENGTH));
+      if (length === 0) break;
+      at += length;
+    }
+  }
+  return [...found].sort(([, a], [, b]) => a[0] - b[0] || a[1] - b[1]).map(([name]) => name);
+}
+
+module.exports = { architecturesIn };
