@@ -15,6 +15,9 @@ export let isBuffer: (value: unknown) => value is DeviceBuffer;
 /** @throws MTAdamError DISPOSED */
 export let nativeBuffer: (buffer: DeviceBuffer) => NativeBuffer;
 
+/** How many buffers have been disposed of: where that is what it was, so is every buffer. */
+export let disposals = 0;
+
 /** Elements of one dtype in the memory of a device. */
 export class DeviceBuffer<D extends DType = DType> {
   readonly device: Device;
@@ -125,8 +128,10 @@ export class DeviceBuffer<D extends DType = DType> {
 
   /** Frees the memory now; otherwise it is freed when the buffer is collected. */
   dispose(): void {
-    this.#native?.dispose();
+    if (this.#native === undefined) return;
+    this.#native.dispose();
     this.#native = undefined;
+    disposals += 1;
   }
 
   [Symbol.dispose](): void {

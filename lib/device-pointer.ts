@@ -1,5 +1,5 @@
 import { isSameMemory, type Device } from "./device";
-import { isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
+import { disposals, isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
 import { mustBe, MTAdamError } from "./errors";
 import { describeValue, hasResizableBuffer, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import type { NativeSource } from "./native";
@@ -266,6 +266,31 @@ export function recheckSource(subject: () => string, source: Source, length: num
     "LENGTH",
     `\`${subject()}\` must keep its ${length} elements; got ${now}, since its ArrayBuffer was detached.`,
   );
+}
+
+/** Whether memory that was fit for use may no longer be, so that only a call after something happened has to look. */
+export class SourceWatch {
+  #arrays = 0;
+  #disposals = disposals;
+
+  /** One piece of memory takes the place of another; null: of none. */
+  replace(before: Source | null, after: Source | null): void {
+    this.#arrays += Number(isArraySource(after)) - Number(isArraySource(before));
+  }
+
+  /** Arrays may have been detached at any time, without a word; buffers are only disposed of. */
+  get isStale(): boolean {
+    return this.#arrays > 0 || this.#disposals !== disposals;
+  }
+
+  /** All of the memory has been looked at. */
+  renew(): void {
+    this.#disposals = disposals;
+  }
+}
+
+function isArraySource(source: Source | null): boolean {
+  return source !== null && !(source instanceof DevicePointer) && !isBuffer(source);
 }
 
 export function nativeSource(source: Source): NativeSource {

@@ -1,5 +1,12 @@
 import type { Device } from "./device";
-import { checkSource, DevicePointer, nativeSource, recheckSource, type Source } from "./device-pointer";
+import {
+  checkSource,
+  DevicePointer,
+  nativeSource,
+  recheckSource,
+  SourceWatch,
+  type Source,
+} from "./device-pointer";
 import { fromNative, mustBe, MTAdamError } from "./errors";
 import { describeValue, isArray, isPlainObject } from "./inspect";
 import type { NativeGradients } from "./native";
@@ -32,6 +39,7 @@ export class GradientTable {
   readonly #target: GradientTarget;
   readonly #sources: (Source | null)[];
   readonly #row: unknown[];
+  readonly #watch = new SourceWatch();
   readonly native: NativeGradients;
 
   constructor(target: GradientTarget, native: NativeGradients) {
@@ -78,7 +86,7 @@ export class GradientTable {
       gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
     if (isSameAddress(source, this.#sources[at])) {
       this.#sources[at] = source; // perhaps supplied by another object
-      return;
+      return; // no array: those have no address
     }
     const nativeValue = source === null ? null : nativeSource(source);
     const overlapped = fromNative(
@@ -92,11 +100,17 @@ export class GradientTable {
           `${describeValue(overlapped === parameter ? name : this.#parameter(overlapped).name)}.`,
       );
     }
+    this.#watch.replace(this.#sources[at] ?? null, source);
     this.#sources[at] = source;
   }
 
-  /** Looks once more at the gradients of the terms from `first` on. @throws MTAdamError LENGTH, DISPOSED */
+  /**
+   * Looks once more at the gradients of the terms from `first` on, where that may find anything.
+   *
+   * @throws MTAdamError LENGTH, DISPOSED
+   */
   recheck(first: number, count: number): void {
+    if (!this.#watch.isStale) return;
     const { parameters } = this.#target;
     this.#recheckAmong(this.#sources, first * parameters.length, (first + count) * parameters.length);
   }
@@ -116,14 +130,18 @@ export class GradientTable {
 
   recheckAll(): void {
     this.recheck(0, this.#target.terms.length);
+    this.#watch.renew();
   }
 
   /** What was given, to look at once more when the table itself may hold something else. */
   snapshot(): { recheck(): void } {
-    const { terms, parameters } = this.#target;
     const sources = [...this.#sources];
+    const watch = new SourceWatch();
+    for (const source of sources) watch.replace(null, source);
     const recheck = (): void => {
-      this.#recheckAmong(sources, 0, terms.length * parameters.length);
+      if (!watch.isStale) return;
+      this.#recheckAmong(sources, 0, sources.length);
+      watch.renew();
     };
     return { recheck };
   }

@@ -5,7 +5,7 @@ import { CheckpointFile, deferErrors, saveCheckpoint, type ProgressListener } fr
 import type { Restoration } from "./checkpoint-restore";
 import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
 import { addonOf, nativeDevice, type Device } from "./device";
-import { checkSource, nativeSource, recheckSource } from "./device-pointer";
+import { checkSource, nativeSource, recheckSource, SourceWatch } from "./device-pointer";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { isArray, isPlainObject } from "./inspect";
 import {
@@ -106,6 +106,8 @@ export type TermCallbacks =
  */
 export class MTAdam {
   #flat: FlatParameters;
+  /** Of the parameters. */
+  #watch: SourceWatch;
   #indices: ReadonlyMap<string, number>;
   #options: CheckedOptions;
   #groups: readonly ParamGroup[];
@@ -140,6 +142,7 @@ export class MTAdam {
     streamOwners.set(this, checked.stream);
     this.#options = checked;
     this.#flat = flat;
+    this.#watch = watchOf(flat);
     this.#weights = Object.freeze(checked.weights);
     this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
     this.#groups = Object.freeze(
@@ -463,6 +466,7 @@ export class MTAdam {
     this.#native = engine;
     before.dispose();
     this.#flat = flat;
+    this.#watch = watchOf(flat);
     this.#groups = groups;
     this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
     this.#changed();
@@ -856,7 +860,9 @@ export class MTAdam {
   }
 
   #recheckParameters(): void {
+    if (!this.#watch.isStale) return;
     for (const { name, source, length } of this.#flat.parameters) recheckSource(() => name, source, length);
+    this.#watch.renew();
   }
 
   #byParameter(subject: string, gradients: unknown): unknown[] {
@@ -919,6 +925,12 @@ interface CallValues {
 }
 
 const STEP_KEYS = ["weights", "gradientScale", "stream"] as const;
+
+function watchOf({ parameters }: FlatParameters): SourceWatch {
+  const watch = new SourceWatch();
+  for (const { source } of parameters) watch.replace(null, source);
+  return watch;
+}
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
   return {
