@@ -23,13 +23,11 @@ inline void relax() {
 /// Returns when `done()` is true, for what other threads are at work on: soon, unless their cores are taken from them.
 template <class Done>
 void wait_until(const Done& done) {
-  for (int spin = 0; !done(); ++spin) {
-    if (spin < kSpins) {
-      relax();
-    } else {
-      std::this_thread::yield();
-    }
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (done()) return;
+    relax();
   }
+  while (!done()) std::this_thread::yield();
 }
 
 }  // namespace mtadam

@@ -34,11 +34,9 @@ void for_tensors(const Tables& tables, std::uint64_t first, std::uint64_t last, 
     const std::uint64_t begin = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
     const std::uint64_t end = std::min(tensor.length, begin + (last - first) * kChunkElements);
     body(ChunkRange{chunk.tensor, begin, end - begin});
-    first += (end - begin + kChunkElements - 1) / kChunkElements;
+    first += chunks_of(end - begin);
   }
 }
-
-std::uint64_t chunks_of(const Tensor& tensor) { return (tensor.length + kChunkElements - 1) / kChunkElements; }
 
 /// Calls body(range) for every tensor that has chunks among the slots first .. last of a layer.
 template <class Body>
@@ -49,7 +47,7 @@ void for_slots(const Tables& tables, const Layer& layer, std::uint64_t first, st
   last += layer.slot;
   const std::uint32_t* member = std::partition_point(begin, end, [&](std::uint32_t index) {
     const Tensor& tensor = tables.tensors[index];
-    return tensor.slot + chunks_of(tensor) <= first;
+    return tensor.slot + chunks_of(tensor.length) <= first;
   });
   for (; member != end && tables.tensors[*member].slot < last; ++member) {
     const Tensor& tensor = tables.tensors[*member];
@@ -90,11 +88,11 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
 
 /// The part that a tensor's terms have in its step.
 struct Parts {
-  std::uint32_t count = 0;    // terms that D is taken over
-  std::uint32_t present = 0;  // terms that take part
-  std::uint32_t first[kFusedTerms] = {};
-  float b = 0;        // of the first term that D is taken over
-  bool one_b = true;  // it is that of the others, too
+  std::uint32_t count = 0;                // terms that D is taken over
+  std::uint32_t present = 0;              // terms that take part
+  std::uint32_t first[kFusedTerms] = {};  // of those, as many as one loop walks
+  float b = 0;                            // of the first term that D is taken over
+  bool one_b = true;                      // it is that of the others, too
 };
 
 /// Every call is done when it returns.
@@ -455,7 +453,7 @@ void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {
 
 void CpuDevice::add(float* target, const float* source, std::uint64_t count, Stream) {
   const Loops& loops = *set_.loops;
-  const std::uint64_t chunks = (count + kChunkElements - 1) / kChunkElements;
+  const std::uint64_t chunks = chunks_of(count);
   for_blocks(chunks, count, [&](std::uint64_t first, std::uint64_t last) {
     const std::uint64_t begin = first * kChunkElements;
     const std::uint64_t end = std::min(count, last * kChunkElements);

@@ -20,7 +20,7 @@ struct LoopForm {
   bool coupled;    // λ·θ in ĝ
   bool decoupled;  // d·θ in the step
   bool shortened;  // W other than 1
-  bool one_b;      // b is the same in all terms that D is taken over
+  bool one_b;      // b is the same in all terms that D is taken over (no v is negative)
 };
 
 /// One term's part of a run of elements of one tensor.

@@ -11,9 +11,10 @@
 
 namespace mtadam {
 
-/// A fixed set of threads that sleep between jobs. A job is a number of tasks that may run in any order; whoever is
-/// free takes the next. The caller works too and never waits for a thread that has not yet woken, so a pool with more
-/// threads than cores costs nothing.
+/// A fixed set of threads that sleep between jobs. A job is a number of tasks; whoever is free takes the next, in
+/// ascending order, and carries it out to its end: so a task may wait for those before it, and never for one after. The
+/// caller works too and never waits for a thread that has not yet woken, so a pool with more threads than cores costs
+/// nothing.
 class ThreadPool {
  public:
   /// `threads` counts the caller; at least 1. The others start with the first job that can use them.

@@ -133,8 +133,8 @@ class Device {
   virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
   /// norms() and then update(), or moments(), with each layer's elements soon after its norms, so that its gradients
-  /// are read once where they fit in a cache. False, and nothing done, where the device cannot; otherwise it does not
-  /// fail.
+  /// are read once where they fit in a cache. False, and nothing done, where the device cannot. May throw before it
+  /// has begun; from then on it does not fail.
   virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
   virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
 

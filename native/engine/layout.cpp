@@ -14,8 +14,6 @@ constexpr std::uint64_t kLineElements = 16;  // 64 bytes of float32
 // chunk table of a model which is only described stays small.
 constexpr std::uint64_t kMaxLength = std::uint64_t{1} << 40;
 
-std::uint64_t chunks_of(std::uint64_t length) { return (length + kChunkElements - 1) / kChunkElements; }
-
 std::uint64_t whole_lines(std::uint64_t elements) {
   return (elements + kLineElements - 1) / kLineElements * kLineElements;
 }

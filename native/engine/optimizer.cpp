@@ -187,10 +187,11 @@ Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint3
 
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
-  has_cosines_ = options_.form.cosines;
+  has_cosines_ = false;
   if (device_->step_in_one_pass(tables_, all)) return;
   device_->norms(tables_, all, stream);
   finish(stream, [&] { follow_norms(all, stream); });
+  has_cosines_ = options_.form.cosines;
 }
 
 // What is left of a whole step.

@@ -26,6 +26,9 @@ enum class NonFinite : std::uint32_t {
   kPropagate,  // nothing else than any other norm
 };
 
+/// How many chunks make up so many elements.
+constexpr std::uint64_t chunks_of(std::uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
+
 /// One parameter tensor.
 struct Tensor {
   std::uint64_t length;  // elements
@@ -43,7 +46,7 @@ struct Chunk {
 };
 
 /// One balancing unit: the tensors that share n and s. Its partial sums are contiguous, in the order q of
-/// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members).
+/// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members), whose slots ascend.
 struct Layer {
   std::uint64_t slot;
   std::uint64_t slots;

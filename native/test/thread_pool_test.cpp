@@ -231,5 +231,20 @@ TEST(ThreadPool, RunsTasksWithSubnormalsWhenTheCallerBeginsToFlushLater) {
 
 #endif
 
+// What a task may count on: those before it are done or under way, however many threads there are.
+TEST(ThreadPool, LetsATaskWaitForTheOneBeforeIt) {
+  for (const unsigned threads : kThreads) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 20; ++round) {
+      std::vector<std::atomic<bool>> done(100);
+      pool.run(done.size(), [&](std::size_t k) noexcept {
+        while (k > 0 && !done[k - 1].load()) std::this_thread::yield();
+        done[k].store(true);
+      });
+      EXPECT_TRUE(done.back().load());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mtadam
