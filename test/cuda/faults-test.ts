@@ -98,6 +98,16 @@ onCuda("a machine", () => {
     expect(optimizer.iterations).toBe(2);
   });
 
+  test("whose step does not begin has no cosines of it", async () => {
+    const { theta, gradients } = scene();
+    const optimizer = new MTAdam([theta], { terms: 2, cosines: true });
+    machine.failCall("cudaLaunchKernel");
+    expect((await caught(() => optimizer.step(gradients))).code).toBe("ERR_MTADAM_CUDA");
+    expect([...(await optimizer.diagnostics()).cosines!]).toEqual([NaN, NaN, NaN, NaN]);
+    optimizer.step(gradients);
+    expect([...(await optimizer.diagnostics()).cosines!]).toEqual([1, -1, -1, 1]);
+  });
+
   test("that fails in the middle of a step wants the state again, and goes on from there", async () => {
     const { optimizer, theta, gradients } = scene();
     optimizer.step(gradients);
