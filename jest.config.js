@@ -6,6 +6,7 @@
 // What is about the package, the process or the oracle, not about a device.
 const CPU_ONLY = [
   "balancing-test.ts",
+  "bench-speed-test.ts",
   "package-test.ts",
   "load-test.ts",
   "elf-test.ts",

@@ -15,6 +15,7 @@ export function fill(text: string, key: string, content: string): string {
   return text.slice(0, from) + whole + text.slice(to + end.length);
 }
 
+/** "1 seed", "3,000 tensors". */
 export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
