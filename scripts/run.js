@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run demo, example:gan, bench:balancing: sets up what is missing, compiles a program and runs it with the arguments
-// given.
+// npm run demo, example:gan, bench, bench:balancing: sets up what is missing, compiles a program and runs it with the
+// arguments given.
 //   node scripts/run.js examples/mnist …
 
 const fs = require("node:fs");
@@ -16,6 +16,7 @@ setup.build();
 const project = [folder, path.dirname(folder)].find((place) => {
   return fs.existsSync(path.join(setup.root, place, "tsconfig.json"));
 });
+if (fs.existsSync(path.join(setup.root, folder, "CMakeLists.txt"))) setup.program(folder);
 setup.run(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", project]);
 
 const main = path.join(setup.root, "build", folder, "main.mjs");

@@ -73,6 +73,15 @@ function build() {
   }
 }
 
+/** A native program that a folder's CMakeLists.txt describes, built into build/<folder>/native. */
+function program(folder) {
+  const build = path.join("build", folder, "native");
+  run("cmake", ["-S", folder, "-B", build, "-DCMAKE_BUILD_TYPE=Release"], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  run("cmake", ["--build", build, "--config", "Release"], { stdio: ["ignore", "ignore", "inherit"] });
+}
+
 /** The tests' addon, whose CUDA device is the host executor. Linux only. */
 function executor() {
   if (process.platform !== "linux") return false;
@@ -115,4 +124,4 @@ function googleTest() {
   process.exit(1);
 }
 
-module.exports = { root, run, npm, packages, build, executor, googleTest };
+module.exports = { root, run, npm, packages, build, program, executor, googleTest };

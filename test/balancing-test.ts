@@ -34,7 +34,7 @@ let measured: Measured;
 
 beforeAll(() => {
   const compiler = require.resolve("typescript/bin/tsc");
-  execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench/balancing")]);
+  execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench")]);
   const script = path.join(root, "test/support/balancing.mjs");
   const output = execFileSync(process.execPath, [script, path.join(folder, "pretended")], {
     encoding: "utf8",

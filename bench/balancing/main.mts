@@ -1,9 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { UsageError } from "../common/usage.mjs";
 import type { Experiment } from "./experiment.mjs";
 import { helmholtz } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
-import { HELP, UsageError, parseOptions, type Options } from "./options.mjs";
+import { HELP, parseOptions, type Options } from "./options.mjs";
 import { regression } from "./regression.mjs";
 import { report } from "./report.mjs";
 import { run } from "./runner.mjs";

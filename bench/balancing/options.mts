@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { UsageError, wholeNumber } from "../common/usage.mjs";
 
 /** What the command line asks for. */
 export interface Options {
@@ -15,9 +16,6 @@ export interface Options {
   again: boolean;
   help: boolean;
 }
-
-/** A command line that cannot be followed; the message says what is wrong with which option. */
-export class UsageError extends Error {}
 
 export const HELP = `Usage: npm run bench:balancing -- [options]
 
@@ -75,10 +73,4 @@ function parse(args: string[]) {
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
-}
-
-function wholeNumber(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^\d+$/.test(text) && Number(text) > 0) return Number(text);
-  throw new UsageError(`--${name} must be a whole number of at least 1; got "${text}".`);
 }

@@ -1,10 +1,11 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
+import { fill, plural, readIfThere } from "../common/text.mjs";
 import { dots } from "./plot.mjs";
 import type { Experiment, Results } from "./experiment.mjs";
 import { chosenExponent, results, type Extent } from "./runner.mjs";
-import { readIfThere, type Store } from "./store.mjs";
+import type { Store } from "./store.mjs";
 import { table } from "./table.mjs";
 
 /** Writes an experiment's plot and its part of README.md in `folder`; the text around that part stays. */
@@ -56,17 +57,4 @@ function part(experiment: Experiment, store: Store, { seeds, steps }: Extent, fo
     `${store.machine}, ${store.date}; raw results: [${key}.json](${key}.json).`,
   );
   return lines.join("\n");
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-/** `text` with what stands between the comments for `key` replaced; without them the part comes at the end. */
-export function fill(text: string, key: string, content: string): string {
-  const [start, end] = [`<!-- results of ${key} -->`, `<!-- end of ${key} -->`];
-  const whole = `${start}\n\n${content}\n\n${end}`;
-  const [from, to] = [text.indexOf(start), text.indexOf(end)];
-  if (from === -1 || to < from) return `${text.trimEnd()}\n\n${whole}\n`;
-  return text.slice(0, from) + whole + text.slice(to + end.length);
 }

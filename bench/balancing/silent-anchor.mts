@@ -1,5 +1,5 @@
 import { MTAdam, type MTAdamOptions } from "mtadam";
-import { AXIS, COLOURS, svg } from "./plot.mjs";
+import { AXIS, COLOURS, svg } from "../common/svg.mjs";
 
 /** The first term is silent from one of these steps to the other, counted from 1. */
 export const SILENCE = { from: 101, to: 400 };

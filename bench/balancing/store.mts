@@ -1,8 +1,8 @@
-import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
+import { readIfThere } from "../common/text.mjs";
 import type { Arm, Outcome, Task } from "./experiment.mjs";
 
 /** A finished training, as the file has it. */
@@ -58,11 +58,6 @@ export class Store {
     await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
     await rename(temporary, this.#path);
   }
-}
-
-/** The text of a file; undefined if there is none. */
-export async function readIfThere(path: string): Promise<string | undefined> {
-  return existsSync(path) ? readFile(path, "utf8") : undefined;
 }
 
 function isOf(entry: Entry, arm: Arm, { variant, seed, steps }: Task): boolean {

@@ -1,6 +1,6 @@
 import { randomFor } from "../../examples/common/random.mjs";
 import { COMMON, type Arm, type Experiment, type Outcome, type Results, type Task } from "./experiment.mjs";
-import { AXIS, COLOURS, svg } from "./plot.mjs";
+import { AXIS, COLOURS, svg } from "../common/svg.mjs";
 import { TOLERANCE, distanceToParetoSet, objectives, paretoSet, type Point } from "./toy.mjs";
 import { Trainer } from "./trainer.mjs";
 

@@ -10,13 +10,14 @@ const { fixed, TUNED } = await load("experiment");
 const { relativeError, terms } = await load("helmholtz");
 const { parseOptions } = await load("options");
 const { Pinn } = await load("pinn");
-const { fill, report } = await load("report");
+const { report } = await load("report");
 const { chosenExponent, results, run } = await load("runner");
 const { SharedTrunk } = await load("shared-trunk");
 const { REMEDIES, SILENCE, stepLengths } = await load("silent-anchor");
 const { Store } = await load("store");
 const { table } = await load("table");
 const { distanceToParetoSet, objectives, paretoSet } = await load("toy");
+const { fill } = await import("../../build/bench/common/text.mjs");
 const { randomFor } = await import("../../build/examples/common/random.mjs");
 
 const random = randomFor(1, 1, "balancing-test");

@@ -1,0 +1,175 @@
+import type { Device } from "mtadam";
+import { Model, type Contender } from "./model.mjs";
+import { PEERS, Peer, nameOf, reasonOf } from "./peers.mjs";
+import type { ContenderResult, Inputs, SettingResult } from "./results.mjs";
+import { between, type Roof } from "./roof.mjs";
+import { total, type Subject } from "./shapes.mjs";
+import { trafficOf, type Form } from "./traffic.mjs";
+
+export interface Setting {
+  subject: Subject;
+  terms: number;
+  form: Form;
+  inputs: Inputs;
+}
+
+export interface Course {
+  device: Device;
+  roof: Roof;
+  rounds: number;
+  /** Seconds that each contender has at a time; a step that takes longer is taken once. */
+  turn: number;
+  /** The interpreter, and the names of those that may take part. */
+  peers?: { python: string; names: ReadonlySet<string> };
+}
+
+// More than any cache has.
+const COLD_BYTES = 256 * 2 ** 20;
+
+// A peer has as many rounds as fit in a few seconds, and at least some.
+const PEER_SECONDS = 3;
+const PEER_ROUNDS = 3;
+
+/** Parameters, gradients and moments. */
+export function workingSet({ subject, terms, form }: Omit<Setting, "inputs">): number {
+  const moments = form === "perTerm" ? 2 * terms : terms + 1;
+  return 4 * total(subject.lengths) * (1 + terms + moments);
+}
+
+/** What can be told apart: what never fits the caches is cold in any case. */
+export function inputsOf(setting: Omit<Setting, "inputs">): readonly Inputs[] {
+  return workingSet(setting) < COLD_BYTES ? ["warm", "cold"] : ["cold"];
+}
+
+/** Copies of everything that take turns. */
+export function setsOf(setting: Setting): number {
+  return setting.inputs === "warm" ? 1 : Math.ceil(COLD_BYTES / workingSet(setting));
+}
+
+/** Measures all contenders of one setting in turns, with the roof between any two of them. */
+export async function measure(setting: Setting, course: Course): Promise<SettingResult> {
+  const { subject, terms, form, inputs } = setting;
+  const { device, roof, turn } = course;
+  const sets = setsOf(setting);
+  const models = [new Model(device, { lengths: subject.lengths, terms, form, sets })];
+  const contenders = [models[0]!.contender("step", "resident"), models[0]!.contender("streamed", "streamed")];
+  if (subject.beside) {
+    const beside = new Model(device, { lengths: subject.beside.lengths, terms, form, sets });
+    models.push(beside);
+    contenders.push(beside.contender("flat", "resident"));
+  }
+  const resident = trafficOf(form, "resident", terms);
+  await roof.prepare({ elements: total(subject.lengths), sets, turn }, resident);
+  const { peers, left } = await startPeers(setting, course, sets);
+  const results = await takeTurns(
+    [...contenders, ...peers.map(({ contender }) => contender)],
+    setting,
+    course,
+  );
+  for (const { peer } of peers) await peer.end();
+  for (const model of models) model.dispose();
+  await roof.free();
+  return { subject: subject.key, terms, form, inputs, contenders: [...results, ...left] };
+}
+
+async function startPeers({ subject, terms, form }: Setting, course: Course, sets: number) {
+  const peers: { peer: Peer; contender: Contender }[] = [];
+  const left: ContenderResult[] = [];
+  for (const kind of course.peers ? PEERS : []) {
+    const { python, names } = course.peers!;
+    if (kind.form !== form || !names.has(nameOf(kind))) continue;
+    const peer = new Peer(python, kind);
+    try {
+      const { lengths } = subject;
+      peers.push({ peer, contender: await peer.contender(lengths, terms, course.device.threads, sets) });
+    } catch (error) {
+      const missing = { name: nameOf(kind), way: "resident" as const, parameters: total(subject.lengths) };
+      left.push({ ...missing, notRun: reasonOf(error), rounds: [] });
+      await peer.end();
+    }
+  }
+  return { peers, left };
+}
+
+/** A contender with as many calls as fill a turn. */
+class Turn {
+  readonly result: ContenderResult;
+  readonly #contender: Contender;
+  #calls = 0;
+  #spent = 0;
+
+  constructor(contender: Contender) {
+    this.#contender = contender;
+    const { name, way, parameters, bytesPerParameter, stateBytes } = contender;
+    this.result = {
+      name,
+      way,
+      parameters,
+      ...(bytesPerParameter === undefined ? {} : { bytesPerParameter }),
+      ...(stateBytes === undefined ? {} : { stateBytes }),
+      rounds: [],
+    };
+  }
+
+  /** Takes the first steps, in which memory arrives, and finds how many fill a turn. */
+  async warmUp(turn: number): Promise<void> {
+    const { sets } = this.#contender;
+    let seconds = await this.#time(sets);
+    if (seconds === undefined) return;
+    if (seconds < 1) seconds = (await this.#time(sets)) ?? seconds;
+    this.#calls = Math.max(1, Math.ceil((turn * sets) / seconds));
+  }
+
+  /** Seconds of one step; undefined where it breaks off. */
+  async take(): Promise<number | undefined> {
+    const seconds = await this.#time(this.#calls);
+    if (seconds === undefined) return undefined;
+    this.#spent += seconds;
+    return seconds / this.#calls;
+  }
+
+  /** A peer that cannot go on leaves the others to it. */
+  async #time(calls: number): Promise<number | undefined> {
+    try {
+      return await this.#contender.time(calls);
+    } catch (error) {
+      this.result.notRun = reasonOf(error);
+      return undefined;
+    }
+  }
+
+  /** Whether it has shown all that it will. */
+  get isDone(): boolean {
+    const { bytesPerParameter, rounds, notRun } = this.result;
+    if (notRun !== undefined) return true;
+    const isPeer = bytesPerParameter === undefined;
+    return isPeer && rounds.length >= PEER_ROUNDS && this.#spent > PEER_SECONDS;
+  }
+}
+
+async function takeTurns(
+  contenders: readonly Contender[],
+  { terms, form }: Setting,
+  { roof, rounds, turn }: Course,
+): Promise<ContenderResult[]> {
+  const turns = contenders.map((contender) => new Turn(contender));
+  for (const each of turns) await each.warmUp(turn);
+  const look = async (way: Contender["way"]) => roof.measure(trafficOf(form, way, terms));
+  await look("resident");
+  for (let round = 0; round < rounds; ++round) {
+    let last: { way: Contender["way"]; ceiling: Awaited<ReturnType<typeof look>> } | undefined;
+    for (const each of turns) {
+      if (each.isDone) continue;
+      const { way, bytesPerParameter, rounds: taken } = each.result;
+      // What was measured after one contender is what was measured before the next, where it is the same loops.
+      const before = last?.way === way ? last.ceiling : await look(way);
+      const seconds = await each.take();
+      if (seconds === undefined) continue;
+      const after = await look(way);
+      last = { way, ceiling: after };
+      const { rmw, read, traffic } = between(before, after);
+      taken.push({ seconds, rmw, read, ...(bytesPerParameter === undefined ? {} : { traffic }) });
+    }
+  }
+  return turns.map(({ result }) => result);
+}

@@ -1,0 +1,97 @@
+import { MTAdam, type Device, type DeviceBuffer, type MTAdamOptions, type PreparedGradients } from "mtadam";
+import { total } from "./shapes.mjs";
+import { bytesPerParameter, type Form, type Way } from "./traffic.mjs";
+
+/** Something that takes steps, and can be timed. */
+export interface Contender {
+  name: string;
+  /** Whose plain loops it is held against. */
+  way: Way;
+  parameters: number;
+  /** What it must move; undefined for a peer. */
+  bytesPerParameter?: number;
+  /** What it holds besides parameters and gradients. */
+  stateBytes?: number;
+  /** Each call takes the next of so many copies of everything. */
+  sets: number;
+  /** Takes so many steps; gives the seconds of all. */
+  time(calls: number): number | Promise<number>;
+}
+
+export interface ModelOptions {
+  lengths: readonly number[];
+  terms: number;
+  form: Form;
+  sets: number;
+}
+
+/** One copy of what a training has: every set beyond the first is there to be cold when its turn comes. */
+interface Copy {
+  optimizer: MTAdam;
+  gradients: DeviceBuffer[][];
+  prepared: PreparedGradients;
+}
+
+/** Parameters, gradients and optimizers of one shape, on our device. */
+export class Model {
+  readonly #options: ModelOptions;
+  readonly #copies: Copy[] = [];
+  readonly #buffers: DeviceBuffer[] = [];
+  readonly #stateBytes: number;
+  #call = 0;
+
+  constructor(device: Device, options: ModelOptions) {
+    this.#options = options;
+    const { lengths, terms, form, sets } = options;
+    const mtadam: MTAdamOptions = { terms, firstMoment: form, device };
+    const tensors = (value: number) =>
+      lengths.map((length) => {
+        const buffer = device.buffer(length);
+        buffer.fill(value);
+        this.#buffers.push(buffer);
+        return buffer;
+      });
+    let stateBytes = 0;
+    for (let k = 0; k < sets; ++k) {
+      const parameters = tensors(0.5);
+      const gradients = Array.from({ length: terms }, (_, term) => tensors(0.01 * (term + 1)));
+      const optimizer = new MTAdam(parameters, mtadam);
+      if (k === 0) stateBytes = MTAdam.stateBytes(parameters, mtadam);
+      this.#copies.push({ optimizer, gradients, prepared: optimizer.prepare(gradients) });
+    }
+    this.#stateBytes = stateBytes;
+  }
+
+  /** `step(prepared)`, or `accumulate` for each term and `update`. */
+  contender(name: string, way: Way): Contender {
+    const { lengths, terms, form, sets } = this.#options;
+    const step = way === "resident" ? resident : streamed;
+    return {
+      name,
+      way,
+      parameters: total(lengths),
+      bytesPerParameter: bytesPerParameter(form, way, terms),
+      stateBytes: this.#stateBytes,
+      sets,
+      time: (calls) => {
+        const start = performance.now();
+        for (let k = 0; k < calls; ++k) step(this.#copies[this.#call++ % sets]!);
+        return (performance.now() - start) / 1000;
+      },
+    };
+  }
+
+  dispose(): void {
+    for (const { optimizer } of this.#copies) optimizer.dispose();
+    for (const buffer of this.#buffers) buffer.dispose();
+  }
+}
+
+function resident({ optimizer, prepared }: Copy): void {
+  optimizer.step(prepared);
+}
+
+function streamed({ optimizer, gradients }: Copy): void {
+  for (const [term, ofTerm] of gradients.entries()) optimizer.accumulate(term, ofTerm);
+  optimizer.update();
+}
