@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } f
 import { createRequire } from "node:module";
 import path from "node:path";
 import nodeGypBuild from "node-gyp-build/node-gyp-build.js";
-import { compareVersions, HEADER_BYTES, isCutShort, readElf } from "./elf";
+import { compareVersions, isCutShort, readElf } from "./elf";
 import { MTAdamError } from "./errors";
 import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
@@ -144,9 +144,10 @@ function open(file: string): { addon: unknown } | { problem: string } {
 function isTruncated(file: string): boolean {
   const descriptor = openSync(file, "r");
   try {
-    const header = Buffer.alloc(HEADER_BYTES);
-    const length = readSync(descriptor, header, 0, HEADER_BYTES, 0);
-    return isCutShort(header.subarray(0, length), fstatSync(descriptor).size);
+    return isCutShort(fstatSync(descriptor).size, (start, length) => {
+      const bytes = Buffer.alloc(length);
+      return bytes.subarray(0, readSync(descriptor, bytes, 0, length, start));
+    });
   } finally {
     closeSync(descriptor);
   }

@@ -14,6 +14,7 @@ import {
   PREBUILT,
   version,
   type Installation,
+  withoutSections,
 } from "./support/installed";
 
 const addon = readFileSync(builtAddon);
@@ -92,6 +93,13 @@ describe("an addon that cannot be loaded", () => {
   });
 
   test("a folder in its place", () => {
+  test("one cut short that has lost its table of sections, as some tools leave it", () => {
+    const installed = install();
+    const bare = withoutSections(addon);
+    const file = installed.plant(LOCAL, bare.subarray(0, bare.length / 2));
+    expect(attempts(failure(installed))[0]).toBe(`local build: ${file}: the file is cut short`);
+  });
+
     const installed = install();
     mkdirSync(path.join(installed.package, LOCAL), { recursive: true });
     expect(attempts(failure(installed))[0]).toContain("EISDIR");
@@ -186,6 +194,12 @@ describe("an addon that can be loaded", () => {
   });
 
   test("PREBUILDS_ONLY leaves the local build out", () => {
+  test("one without a table of sections, which only a linker needs", () => {
+    const installed = install();
+    installed.plant(LOCAL, withoutSections(addon));
+    expect(installed.node(["-e", step])).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
+  });
+
     const installed = install();
     installed.plant(LOCAL, addon);
     const error = failure(installed, { PREBUILDS_ONLY: "1" });
