@@ -2,8 +2,9 @@ import { Buffer } from "node:buffer";
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { compileFunction } from "node:vm";
 import nodeGypBuild from "node-gyp-build/node-gyp-build.js";
-import { compareVersions, HEADER_BYTES, isCutShort, readElf } from "./elf";
+import { compareVersions, isCutShort, readElf } from "./elf";
 import { MTAdamError } from "./errors";
 import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
@@ -65,33 +66,37 @@ interface Candidate {
 }
 
 function* candidates(): Generator<Candidate> {
-  const first = resolve(nodeGypBuild);
+  const first = resolve(() => nodeGypBuild);
   const isLocal = first !== undefined && path.basename(path.dirname(path.dirname(first))) === "build";
   yield { kind: "local build", file: isLocal ? first : undefined };
-  yield { kind: "prebuilt", file: isLocal ? resolve(prebuildsFinder()) : first };
+  yield { kind: "prebuilt", file: isLocal ? resolve(prebuildsFinder) : first };
 }
 
-function resolve(finder: typeof nodeGypBuild): string | undefined {
+type Finder = typeof nodeGypBuild;
+
+function resolve(finder: () => Finder): string | undefined {
   try {
-    return finder.path(packageRoot);
+    return finder().path(packageRoot);
   } catch {
     return undefined;
   }
 }
 
-/** node-gyp-build as it is with PREBUILDS_ONLY, which it reads when it is loaded: a second copy of it. */
-function prebuildsFinder(): typeof nodeGypBuild {
+/**
+ * node-gyp-build as it is with PREBUILDS_ONLY, which it reads when it is loaded: a second copy, with an environment of its
+ * own. Neither the real one nor the cache of modules is touched: nobody else is to find either changed, and Jest's cache
+ * cannot be.
+ */
+function prebuildsFinder(): Finder {
   const load = createRequire(__filename);
-  const file = load.resolve("node-gyp-build/node-gyp-build.js");
-  Reflect.deleteProperty(load.cache, file);
-  process.env["PREBUILDS_ONLY"] = "1";
-  try {
-    return load(file) as typeof nodeGypBuild;
-  } finally {
-    // Nobody else is to find either.
-    Reflect.deleteProperty(process.env, "PREBUILDS_ONLY");
-    Reflect.deleteProperty(load.cache, file);
-  }
+  const filename = load.resolve("node-gyp-build/node-gyp-build.js");
+  const evaluate = compileFunction(readFileSync(filename, "utf8"), ["module", "require", "process"], {
+    filename,
+  }) as (module: { exports: unknown }, require: NodeJS.Require, own: NodeJS.Process) => void;
+  const module: { exports: unknown } = { exports: undefined };
+  const env = { ...process.env, PREBUILDS_ONLY: "1" };
+  evaluate(module, load, Object.create(process, { env: { value: env } }) as NodeJS.Process);
+  return module.exports as Finder;
 }
 
 /** What to say where there is no file. */
@@ -144,9 +149,10 @@ function open(file: string): { addon: unknown } | { problem: string } {
 function isTruncated(file: string): boolean {
   const descriptor = openSync(file, "r");
   try {
-    const header = Buffer.alloc(HEADER_BYTES);
-    const length = readSync(descriptor, header, 0, HEADER_BYTES, 0);
-    return isCutShort(header.subarray(0, length), fstatSync(descriptor).size);
+    return isCutShort(fstatSync(descriptor).size, (start, length) => {
+      const bytes = Buffer.alloc(length);
+      return bytes.subarray(0, readSync(descriptor, bytes, 0, length, start));
+    });
   } finally {
     closeSync(descriptor);
   }

@@ -13,6 +13,10 @@ export interface ElfSummary {
 
 /** How the file begins: 64 bits, little-endian, version 1. */
 const IDENT = Buffer.from("\x7fELF\x02\x01\x01", "latin1");
+const HEADER_BYTES = 64;
+const PROGRAM_HEADER_BYTES = 56;
+/** A part of the file that is mapped into memory. */
+const PT_LOAD = 1;
 const SECTION_HEADER_BYTES = 64;
 const SHT_STRTAB = 3;
 /** The section .gnu.version_r, of which there is one at most. */
@@ -42,16 +46,25 @@ export function readElf(file: Buffer): ElfSummary | undefined {
   }
 }
 
-/** How much of a file {@link isCutShort} looks at. */
-export const HEADER_BYTES = 64;
-
 /**
- * Whether an ELF file ends before it should, going by its header: the table of sections is the last thing in it. To load
- * such a file is not an error but the end of the process (SIGBUS).
+ * Whether an ELF file ends before what is mapped of it: to load such a file is not an error but the end of the process
+ * (SIGBUS). The table of sections says nothing of that: a file may do without, or have it anywhere. What is no ELF file of
+ * this kind is left to the system, which refuses it.
+ *
+ * @param read the bytes of a range of the file, fewer where it ends earlier
  */
-export function isCutShort(header: Buffer, size: number): boolean {
+export function isCutShort(size: number, read: (start: number, length: number) => Buffer): boolean {
+  const header = read(0, HEADER_BYTES);
   if (header.length < HEADER_BYTES || !header.subarray(0, IDENT.length).equals(IDENT)) return false;
-  return uint64(header, 40) + uint16(header, 60) * SECTION_HEADER_BYTES > size;
+  const start = uint64(header, 32);
+  const count = uint16(header, 56);
+  if (uint16(header, 54) !== PROGRAM_HEADER_BYTES) return false;
+  // Before it is read: what it may take is a few megabytes at most, and never more than the file.
+  if (start + count * PROGRAM_HEADER_BYTES > size) return true;
+  const table = read(start, count * PROGRAM_HEADER_BYTES);
+  return Array.from({ length: count }, (_, k) =>
+    slice(table, k * PROGRAM_HEADER_BYTES, PROGRAM_HEADER_BYTES),
+  ).some((segment) => uint32(segment, 0) === PT_LOAD && uint64(segment, 8) + uint64(segment, 32) > size);
 }
 
 /** An offset that leads out of the file, or a chain that does not end. */

@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
-import { compareVersions, readElf } from "../lib/elf";
-import { builtAddon, forArm } from "./support/installed";
+import { compareVersions, isCutShort, readElf } from "../lib/elf";
+import { builtAddon, forArm, withoutSections } from "./support/installed";
 
 /** What needs which versions of which library: [library, versions]. */
 type Needs = readonly (readonly [string, readonly string[]])[];
@@ -151,6 +151,55 @@ describe("a file that is no ELF file, or a damaged one", () => {
         }
       }),
       { numRuns: 2000 },
+    );
+  });
+});
+
+describe("a file that is cut short", () => {
+  const whole = readFileSync(builtAddon);
+  const [PROGRAM_AT, PROGRAM] = [Number(whole.readBigUInt64LE(32)), whole.readUInt16LE(54)];
+
+  function cut(file: Buffer, size: number): boolean {
+    return isCutShort(size, (start, length) => file.subarray(0, size).subarray(start, start + length));
+  }
+
+  /** Where the last byte lies that readelf says is mapped. */
+  function mappedEnd(): number {
+    const segments = execFileSync("readelf", ["-lW", builtAddon], { encoding: "utf8" }).matchAll(
+      /^ +LOAD +0x(\w+) 0x\w+ 0x\w+ 0x(\w+)/gm,
+    );
+    return Math.max(...[...segments].map(([, at = "", size = ""]) => parseInt(at, 16) + parseInt(size, 16)));
+  }
+
+  test("is one that ends before what is mapped of it, with or without a table of sections", () => {
+    const end = mappedEnd();
+    expect(end).toBeGreaterThan(0);
+    for (const file of [whole, withoutSections(whole)]) {
+      for (const size of [whole.length, end]) expect(cut(file, size)).toBe(false);
+      for (const size of [end - 1, end / 2, HEADER + 1, HEADER])
+        expect(cut(file, Math.floor(size))).toBe(true);
+    }
+  });
+
+  test("is not told of what the system refuses by itself", () => {
+    expect(cut(whole, HEADER - 1)).toBe(false);
+    expect(cut(Buffer.from("#!/bin/sh\n".repeat(30)), 300)).toBe(false);
+    const odd = Buffer.from(whole.subarray(0, 1000));
+    odd.writeUInt16LE(PROGRAM + 1, 54);
+    expect(cut(odd, odd.length)).toBe(false);
+  });
+
+  test("whatever the headers say, at most the file is read", () => {
+    const change = fc.tuple(fc.integer({ min: 32, max: PROGRAM_AT + 4 * PROGRAM }), fc.nat(0xff));
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 8 }), fc.nat(5000), (changes, size) => {
+        const file = Buffer.from(whole.subarray(0, size));
+        for (const [at, value] of changes) if (at < size) file[at] = value;
+        isCutShort(size, (start, length) => {
+          expect(length).toBeLessThanOrEqual(Math.max(size, HEADER));
+          return file.subarray(start, start + length);
+        });
+      }),
     );
   });
 });

@@ -4,6 +4,7 @@
  */
 
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 import {
   builtAddon,
@@ -13,6 +14,7 @@ import {
   LOCAL,
   PREBUILT,
   version,
+  withoutSections,
   type Installation,
 } from "./support/installed";
 
@@ -88,6 +90,13 @@ describe("an addon that cannot be loaded", () => {
   test.each([2, 10, 1000])("one of which only 1/%d was copied, which would end the process", (part) => {
     const installed = install();
     const file = installed.plant(LOCAL, addon.subarray(0, addon.length / part));
+    expect(attempts(failure(installed))[0]).toBe(`local build: ${file}: the file is cut short`);
+  });
+
+  test("one cut short that has lost its table of sections, as some tools leave it", () => {
+    const installed = install();
+    const bare = withoutSections(addon);
+    const file = installed.plant(LOCAL, bare.subarray(0, bare.length / 2));
     expect(attempts(failure(installed))[0]).toBe(`local build: ${file}: the file is cut short`);
   });
 
@@ -185,6 +194,12 @@ describe("an addon that can be loaded", () => {
     expect(installed.node(["-e", step])).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
   });
 
+  test("one without a table of sections, which only a linker needs", () => {
+    const installed = install();
+    installed.plant(LOCAL, withoutSections(addon));
+    expect(installed.node(["-e", step])).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
+  });
+
   test("PREBUILDS_ONLY leaves the local build out", () => {
     const installed = install();
     installed.plant(LOCAL, addon);
@@ -221,15 +236,40 @@ describe("an addon that can be loaded", () => {
     );
   });
 
-  test("looking for the prebuilt leaves no trace in the environment or among the modules", () => {
+  test("so it does under Jest, from whose cache no module can be dropped", () => {
     const installed = install();
-    installed.plant(LOCAL, "");
+    const file = installed.plant(LOCAL, "");
     installed.plant(PREBUILT, addon);
-    const program = `
+    const warn = jest.spyOn(process, "emitWarning").mockImplementation();
+    try {
+      // Here, in Jest, and not in a process of its own.
+      expect(createRequire(__filename)(installed.package)).toHaveProperty("MTAdam");
+      expect(warn.mock.calls).toEqual([
+        [
+          expect.stringContaining(`mtadam uses its prebuilt, as the local build ${file} cannot`),
+          { code: "MTADAM_FALLBACK" },
+        ],
+      ]);
+    } finally {
+      warn.mockRestore();
+    }
+  });
+
+  test.each([[undefined], [""]])(
+    "looking for the prebuilt leaves no trace among the modules or in the environment, with PREBUILDS_ONLY %j",
+    (value) => {
+      const installed = install();
+      installed.plant(LOCAL, "");
+      installed.plant(PREBUILT, addon);
+      const program = `
       require("mtadam");
       const other = require("node-gyp-build/node-gyp-build.js").path(${JSON.stringify(installed.package)});
       process.stdout.write(JSON.stringify([process.env.PREBUILDS_ONLY ?? null, other]));`;
-    const { stdout } = installed.node(["-e", program]);
-    expect(JSON.parse(stdout)).toEqual([null, path.join(installed.package, LOCAL)]);
-  });
+      const { stdout } = installed.node(
+        ["-e", program],
+        value === undefined ? {} : { PREBUILDS_ONLY: value },
+      );
+      expect(JSON.parse(stdout)).toEqual([value ?? null, path.join(installed.package, LOCAL)]);
+    },
+  );
 });

@@ -9,8 +9,15 @@ import { packageRoot } from "../system";
  */
 export async function build(args: string[]): Promise<number> {
   const script = path.join(packageRoot, "scripts", "build-native.js");
-  const { status } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
-  if (status !== 0) return status ?? 1;
+  const { status, signal, error } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
+  if (status === null) {
+    // The script has had no chance to say it.
+    const problem =
+      error === undefined ? `was ended by ${String(signal)}` : `cannot be started: ${error.message}`;
+    process.stderr.write(`The build ${problem}.\n`);
+    return 1;
+  }
+  if (status !== 0) return status;
   const { found, failed } = searchAddon();
   if (found?.kind === "local build") {
     process.stdout.write(`The addon is built and can be loaded: ${found.file}\n`);

@@ -56,6 +56,15 @@ test("the documentation names the same versions", () => {
   );
 });
 
+test("the system's words where Node itself cannot be started", () => {
+  const installed = install();
+  const preload = path.join(installed.folder, "moved.js");
+  writeFileSync(preload, `process.execPath = "/nowhere/node";`);
+  expect(missing(installed, [], { NODE_OPTIONS: `--require ${preload}` })).toEqual([
+    "The build cannot be started: spawnSync /nowhere/node ENOENT.",
+  ]);
+});
+
 describe("with the npm packages", () => {
   let installed: Installation;
 
@@ -103,6 +112,12 @@ describe("with the npm packages", () => {
     expect(missing(installed, args, environment)).toEqual([
       expect.stringMatching(/^The CUDA compiler nvcc is missing: .*CUDACXX\.$/),
     ]);
+  });
+
+  test("the signal that ends the build", () => {
+    const environment = programs(installed, GOOD);
+    writeFileSync(path.join(environment.PATH, "cmake"), `#!/bin/sh\nkill -KILL $PPID\n`);
+    expect(missing(installed, [], environment)).toEqual(["The build was ended by SIGKILL."]);
   });
 
   test("what cmake-js says where it fails", () => {

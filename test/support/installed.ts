@@ -97,3 +97,11 @@ export function forArm(): Buffer {
   addon.writeUInt16LE(183, 18);
   return addon;
 }
+
+/** An ELF file whose header names no table of sections. */
+export function withoutSections(file: Buffer): Buffer {
+  const bare = Buffer.from(file);
+  bare.writeBigUInt64LE(0n, 40);
+  bare.writeUInt16LE(0, 60);
+  return bare;
+}
