@@ -245,26 +245,29 @@ function checkPointer(
   return pointer;
 }
 
+/** Whether the memory is still as {@link checkSource} found it. A cheap look for every step. */
+export function isAsChecked(source: Source, length: number): boolean {
+  if (source instanceof DevicePointer) return true;
+  return isBuffer(source) ? !source.disposed : typedArrayLength(source) === length;
+}
+
 /**
- * Whether the memory is still as {@link checkSource} found it. A cheap look for every step.
+ * Throws where it is not.
  *
  * @param subject its name in messages, asked for only when there is one to write
  * @throws MTAdamError LENGTH, DISPOSED
  */
 export function recheckSource(subject: () => string, source: Source, length: number): void {
-  if (source instanceof DevicePointer) return;
+  if (isAsChecked(source, length) || source instanceof DevicePointer) return;
   if (isBuffer(source)) {
-    if (!source.disposed) return;
     throw new MTAdamError(
       "DISPOSED",
       `\`${subject()}\` must be a live buffer; got one that was disposed of.`,
     );
   }
-  const now = typedArrayLength(source);
-  if (now === length) return;
   throw new MTAdamError(
     "LENGTH",
-    `\`${subject()}\` must keep its ${length} elements; got ${now}, since its ArrayBuffer was detached.`,
+    `\`${subject()}\` must keep its ${length} elements; got ${typedArrayLength(source)}, since its ArrayBuffer was detached.`,
   );
 }
 

@@ -2,6 +2,7 @@ import type { Device } from "./device";
 import {
   checkSource,
   DevicePointer,
+  isAsChecked,
   nativeSource,
   recheckSource,
   SourceWatch,
@@ -120,11 +121,12 @@ export class GradientTable {
     let parameter = 0;
     for (let at = begin; at < end; ++at) {
       const source = sources[at] ?? null;
-      const index = parameter;
+      const { length } = parameters[parameter]!;
+      if (source !== null && !isAsChecked(source, length)) {
+        const subject = this.#subject(Math.floor(at / parameters.length), parameter);
+        recheckSource(() => subject, source, length);
+      }
       parameter = parameter + 1 === parameters.length ? 0 : parameter + 1;
-      if (source === null) continue;
-      const term = Math.floor(at / parameters.length);
-      recheckSource(() => this.#subject(term, index), source, this.#parameter(index).length);
     }
   }
 

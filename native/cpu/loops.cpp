@@ -47,18 +47,29 @@ MTADAM_INLINE void add_segment(double* lanes, const float* a, const float* b) {
   }
 }
 
+// The segment that the chunk ends in. What is past the end adds zero, which changes no sum, so it is left out: a model
+// of many small tensors is made of such segments.
+MTADAM_INLINE void add_tail(double* lanes, const float* a, const float* b, std::uint32_t count) {
+  double sums[kStride] = {};
+  std::uint32_t done = 0;
+  for (; done + kStride <= count; done += kStride) {
+    MTADAM_INDEPENDENT
+    for (std::uint32_t lane = 0; lane < kStride; ++lane) {
+      sums[lane] = plus_product(sums[lane], a[done + lane], b[done + lane]);
+    }
+  }
+  for (std::uint32_t lane = 0; done + lane < count; ++lane) {
+    sums[lane] = plus_product(sums[lane], a[done + lane], b[done + lane]);
+  }
+  MTADAM_INDEPENDENT
+  for (std::uint32_t lane = 0; lane < kStride; ++lane) lanes[lane] += sums[lane];
+}
+
 MTADAM_INLINE double sum_of_products(const float* a, const float* b, std::uint32_t count) {
   double lanes[kStride] = {};
   std::uint32_t done = 0;
   for (; done + kSegmentElements <= count; done += kSegmentElements) add_segment(lanes, a + done, b + done);
-  if (done < count) {
-    float padded[2][kSegmentElements] = {};
-    for (std::uint32_t k = 0; done + k < count; ++k) {
-      padded[0][k] = a[done + k];
-      padded[1][k] = b[done + k];
-    }
-    add_segment(lanes, padded[0], padded[1]);
-  }
+  if (done < count) add_tail(lanes, a + done, b + done, count - done);
   for (std::uint32_t half = kStride / 2; half > 0; half /= 2) {
     for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   }
