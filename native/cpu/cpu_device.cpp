@@ -177,9 +177,13 @@ class TilePasses {
   void go() {
     if (count_ == 0) return;
     const bool with_gradients = terms_[0].g != nullptr;
-    loops_.tile(count_, with_gradients, form_)(run_, terms_, pass_);
-    if (with_gradients) pass_.opens = false;
-    pass_.first = false;
+    const bool together = count_ == kFusedTerms;
+    const TileLoop loop = loops_.tile(together, with_gradients, form_);
+    for (std::uint32_t k = 0; k < count_; k += together ? kFusedTerms : 1) {
+      loop(run_, terms_ + k, pass_);
+      if (with_gradients) pass_.opens = false;
+      pass_.first = false;
+    }
     count_ = 0;
   }
 
@@ -238,11 +242,12 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
   const std::uint64_t step = *tables.shared.step;
   const Parts parts = parts_of(tables, range.tensor, step);
   if (parts.present == 0) return;
-  if (parts.count == parts.present && parts.count <= kFusedTerms) {
-    const TensorRun run = tensor_run(tables, range);
+  const TensorRun run = tensor_run(tables, range);
+  const LoopForm form = loop_form(tables, run, parts.one_b);
+  if (parts.count == parts.present && parts.count <= kFusedTerms && !form.shortened) {
     TermRun terms[kFusedTerms];
     for (std::uint32_t k = 0; k < parts.count; ++k) terms[k] = term_run(tables, call, parts.first[k], range);
-    loops.fused(parts.count, call != nullptr, loop_form(tables, run, parts.one_b))(run, terms);
+    loops.fused(parts.count, call != nullptr, form)(run, terms);
     return;
   }
   for (std::uint64_t done = 0; done < range.count; done += kTileElements) {

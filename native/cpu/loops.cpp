@@ -203,7 +203,7 @@ MTADAM_INLINE float move_element(const Element& at, const TensorRun& run, float 
   return moved<kDecoupled>(at.theta, adam_step<kShortened>(u, d, run.w), k);
 }
 
-template <class Form, std::uint32_t kTerms, bool kDecoupled, bool kShortened>
+template <class Form, std::uint32_t kTerms, bool kDecoupled>
 void fused(const TensorRun& given, const TermRun* runs) {
   const TensorRun run = given;
   const GroupElements k = run.group;
@@ -216,7 +216,7 @@ void fused(const TensorRun& given, const TermRun* runs) {
     pass<Form>(terms, e, at, true, k);
     if constexpr (Form::kSummed && Form::kGradients) run.sum[e] = at.sum;
     if constexpr (Form::kOneX) run.sum_x[e] = at.x;
-    run.theta[e] = move_element<Form, kDecoupled, kShortened>(at, run, terms.b[0], k);
+    run.theta[e] = move_element<Form, kDecoupled, false>(at, run, terms.b[0], k);
   }
 }
 
@@ -245,11 +245,12 @@ void tile_terms(const TensorRun& given, const TermRun* runs, float* d, float* u)
 
 template <class Form, std::uint32_t kTerms>
 void tile(const TensorRun& run, const TermRun* terms, const TilePass& pass) {
-  // Who comes first of all also opens the step, if it brings a gradient.
+  // Who comes first of all also opens the step, if it brings a gradient. Only M asks who opens it.
+  constexpr bool kDecays = Form::kSummed && Form::kGradients;
   if (pass.first) {
-    tile_terms<Form, kTerms, true, true>(run, terms, pass.d, pass.u);
-  } else if (pass.opens) {
-    tile_terms<Form, kTerms, true, false>(run, terms, pass.d, pass.u);
+    tile_terms<Form, kTerms, kDecays, true>(run, terms, pass.d, pass.u);
+  } else if (kDecays && pass.opens) {
+    tile_terms<Form, kTerms, kDecays, false>(run, terms, pass.d, pass.u);
   } else {
     tile_terms<Form, kTerms, false, false>(run, terms, pass.d, pass.u);
   }
@@ -299,12 +300,12 @@ struct Moments {
 
 template <std::uint32_t kTerms>
 struct Fused {
-  static constexpr std::uint32_t kFlags = 7;
-  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kDecoupled, bool kShortened>
+  static constexpr std::uint32_t kFlags = 6;
+  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kDecoupled>
   static FusedLoop loop() {
     // One term alone shares its b with nobody.
     using Form = FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB && kTerms != 1>;
-    return fused<Form, kTerms, kDecoupled, kShortened>;
+    return fused<Form, kTerms, kDecoupled>;
   }
 };
 
@@ -330,27 +331,21 @@ MomentsLoop find_moments(LoopForm form) {
   return pick<Moments>(flags);
 }
 
-template <template <std::uint32_t> class Choice>
-auto pick_for(std::uint32_t terms, const bool* flags) {
+FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
+  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b, form.decoupled};
   switch (terms) {
     case 1:
-      return pick<Choice<1>>(flags);
+      return pick<Fused<1>>(flags);
     case 2:
-      return pick<Choice<2>>(flags);
+      return pick<Fused<2>>(flags);
     default:
-      return pick<Choice<kFusedTerms>>(flags);
+      return pick<Fused<kFusedTerms>>(flags);
   }
 }
 
-FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
-  const bool flags[] = {with_gradients, form.summed,    form.amsgrad,  form.coupled,
-                        form.one_b,     form.decoupled, form.shortened};
-  return pick_for<Fused>(terms, flags);
-}
-
-TileLoop find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
+TileLoop find_tile(bool together, bool with_gradients, LoopForm form) {
   const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
-  return pick_for<Tile>(terms, flags);
+  return together ? pick<Tile<kFusedTerms>>(flags) : pick<Tile<1>>(flags);
 }
 
 MoveLoop find_move(LoopForm form) {

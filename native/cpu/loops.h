@@ -47,11 +47,12 @@ struct TensorRun {
 /// shared x waits for step 7: then it is read and written once, not once per term.
 using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
 
-/// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part.
+/// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part. W is 1: for another, tiles save a copy
+/// of each of these loops.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
-/// A pass of `kFusedTerms` terms or fewer over a tile: their moments where they bring gradients (all of them or none),
-/// then their parts of D and U. Terms that are absent now come by only where D is taken over them.
+/// A pass of `kFusedTerms` terms, or of one, over a tile: their moments where they bring gradients (all of them or
+/// none), then their parts of D and U. Terms that are absent now come by only where D is taken over them.
 struct TilePass {
   float* d;  // with one_b, what is under the largest root
   float* u;
@@ -71,7 +72,8 @@ struct Loops {
   double (*dot_product)(const float* a, const float* b, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);
   FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
-  TileLoop (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);
+  /// `together`: kFusedTerms terms, else one.
+  TileLoop (*tile)(bool together, bool with_gradients, LoopForm form);
   MoveLoop (*move)(LoopForm form);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);
