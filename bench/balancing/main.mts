@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UsageError } from "../common/usage.mjs";
+import { runProgram } from "../../examples/common/command-line.mjs";
 import type { Experiment } from "./experiment.mjs";
 import { helmholtz } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
@@ -36,19 +36,10 @@ async function bench(options: Options): Promise<number> {
   return 0;
 }
 
-async function main(): Promise<number> {
+await runProgram(async (args) => {
   const keys = EXPERIMENTS.map(({ key }) => key);
-  try {
-    const options = parseOptions(process.argv.slice(2), keys);
-    if (!options.help) return await bench(options);
-    console.log(`${HELP}${keys.join(", ")}.`);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(error.message);
-    console.error("--help lists the options.");
-    return 2;
-  }
-}
-
-process.exitCode = await main();
+  const options = parseOptions(args, keys);
+  if (!options.help) return bench(options);
+  console.log(`${HELP}${keys.join(", ")}.`);
+  return 0;
+});

@@ -1,6 +1,5 @@
 import { resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { UsageError, wholeNumber } from "../common/usage.mjs";
+import { parseArguments, UsageError, wholeNumber } from "../../examples/common/command-line.mjs";
 
 /** What the command line asks for. */
 export interface Options {
@@ -34,7 +33,15 @@ Experiments: `;
 
 /** The options in `args` (without node and script), checked. Throws a UsageError. */
 export function parseOptions(args: string[], keys: readonly string[]): Options {
-  const values = parse(args);
+  const values = parseArguments(args, {
+    experiment: { type: "string", multiple: true },
+    seeds: { type: "string" },
+    steps: { type: "string" },
+    minutes: { type: "string" },
+    out: { type: "string" },
+    again: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
   const experiments = values.experiment ?? [...keys];
   for (const key of experiments) {
     if (!keys.includes(key)) {
@@ -54,23 +61,4 @@ export function parseOptions(args: string[], keys: readonly string[]): Options {
     again: values.again ?? false,
     help: values.help ?? false,
   };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        experiment: { type: "string", multiple: true },
-        seeds: { type: "string" },
-        steps: { type: "string" },
-        minutes: { type: "string" },
-        out: { type: "string" },
-        again: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { openDevice, type Device } from "mtadam";
 import { textTable } from "../../examples/common/table.mjs";
 import { ROOT } from "../common/root.mjs";
-import { UsageError } from "../common/usage.mjs";
+import { runProgram, UsageError } from "../../examples/common/command-line.mjs";
 import { compare, differences } from "./compare.mjs";
 import { hostCosts } from "./host.mjs";
 import { inputsOf, measure, type Course, type Setting } from "./measure.mjs";
@@ -118,18 +118,9 @@ function print(results: Results, old: Results | undefined): void {
   console.log(moved.length === 0 ? "  nothing" : moved.map((line) => `  ${line}`).join("\n"));
 }
 
-async function main(): Promise<number> {
-  try {
-    const options = parseOptions(process.argv.slice(2));
-    if (options.help) console.log(HELP);
-    else await bench(options);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(error.message);
-    console.error("--help lists the options.");
-    return 2;
-  }
-}
-
-process.exitCode = await main();
+await runProgram(async (args) => {
+  const options = parseOptions(args);
+  if (options.help) console.log(HELP);
+  else await bench(options);
+  return 0;
+});

@@ -1,7 +1,6 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { UsageError, wholeNumber } from "../common/usage.mjs";
+import { parseArguments, UsageError, wholeNumber } from "../../examples/common/command-line.mjs";
 import { SUBJECTS } from "./shapes.mjs";
 
 /** What the command line asks for. */
@@ -50,7 +49,20 @@ const QUICK = { shapes: "mnist", terms: "3", rounds: "3" };
 
 /** The options in `args` (without node and script), checked. Throws a UsageError. */
 export function parseOptions(args: string[]): Options {
-  const given = parse(args);
+  const given = parseArguments(args, {
+    shapes: { type: "string" },
+    terms: { type: "string" },
+    rounds: { type: "string" },
+    threads: { type: "string" },
+    python: { type: "string" },
+    "peer-terms": { type: "string" },
+    out: { type: "string" },
+    add: { type: "boolean" },
+    compare: { type: "string" },
+    device: { type: "string" },
+    quick: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
   const quick = given.quick ?? false;
   const values = quick ? { ...QUICK, ...given } : given;
   if (quick && values.out === undefined) {
@@ -74,30 +86,6 @@ export function parseOptions(args: string[]): Options {
     quick,
     help: values.help ?? false,
   };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        shapes: { type: "string" },
-        terms: { type: "string" },
-        rounds: { type: "string" },
-        threads: { type: "string" },
-        python: { type: "string" },
-        "peer-terms": { type: "string" },
-        out: { type: "string" },
-        add: { type: "boolean" },
-        compare: { type: "string" },
-        device: { type: "string" },
-        quick: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
 }
 
 function keys(text: string | undefined): string[] {

@@ -15,11 +15,18 @@ export function parseArguments<T extends NonNullable<ParseArgsConfig["options"]>
   }
 }
 
-export function wholeNumber(name: string, text: string | undefined, least: number, most: number) {
+/** The number that an option names, checked; undefined where it is not given. */
+export function wholeNumber(
+  name: string,
+  text: string | undefined,
+  least = 1,
+  most = Infinity,
+): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new UsageError(`--${name} must be a whole number from ${least} to ${most}; got "${text}".`);
+  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new UsageError(`--${name} must be a whole number ${range}; got "${text}".`);
 }
 
 /** A device as `openDevice` names it; without an option the CPU. */
@@ -28,10 +35,10 @@ export function deviceName(text = "cpu"): string {
   throw new UsageError(`--device must be cpu, cuda, cuda:N or auto; got "${text}".`);
 }
 
-/** Runs an example with the arguments of the process, whose exit code becomes what it gives. */
-export async function runExample(example: (args: string[]) => Promise<number>): Promise<void> {
+/** Runs a program with the arguments of the process, whose exit code becomes what it gives. */
+export async function runProgram(program: (args: string[]) => Promise<number>): Promise<void> {
   try {
-    process.exitCode = await example(process.argv.slice(2));
+    process.exitCode = await program(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     // A code of ours says what to do about it; anything else is a fault, whose stack is wanted.

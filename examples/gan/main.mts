@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { openDevice, type Diagnostics } from "mtadam";
-import { runExample } from "../common/command-line.mjs";
+import { runProgram } from "../common/command-line.mjs";
 import { Interrupt } from "../common/interrupt.mjs";
 import { textTable } from "../common/table.mjs";
 import { Checkpoints } from "./checkpoints.mjs";
@@ -66,7 +66,7 @@ function cells(name: string, quality: Quality | undefined): string[] {
   return [name, `${modes} of 8`, `${(100 * near).toFixed(0)} %`, distance.toFixed(3)];
 }
 
-await runExample(async (args) => {
+await runProgram(async (args) => {
   const options = parseOptions(args);
   if (options.help) {
     console.log(HELP);

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { relative } from "node:path";
 import { openDevice } from "mtadam";
-import { runExample } from "../common/command-line.mjs";
+import { runProgram } from "../common/command-line.mjs";
 import { Interrupt } from "../common/interrupt.mjs";
 import { textTable } from "../common/table.mjs";
 import { Accuracy } from "./accuracy.mjs";
@@ -85,7 +85,7 @@ function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-await runExample(async (args) => {
+await runProgram(async (args) => {
   const options = parseOptions(args);
   if (!options.help) return demo(options);
   console.log(HELP);
