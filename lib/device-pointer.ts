@@ -1,5 +1,5 @@
 import { isSameMemory, type Device } from "./device";
-import { disposals, isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
+import { isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
 import { mustBe, MTAdamError } from "./errors";
 import { describeValue, hasResizableBuffer, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import type { NativeSource } from "./native";
@@ -245,54 +245,29 @@ function checkPointer(
   return pointer;
 }
 
-/** Whether the memory is still as {@link checkSource} found it. A cheap look for every step. */
-export function isAsChecked(source: Source, length: number): boolean {
-  if (source instanceof DevicePointer) return true;
-  return isBuffer(source) ? !source.disposed : typedArrayLength(source) === length;
-}
-
 /**
- * Throws where it is not.
+ * Throws where the memory is no longer as {@link checkSource} found it.
  *
  * @param subject its name in messages, asked for only when there is one to write
  * @throws MTAdamError LENGTH, DISPOSED
  */
 export function recheckSource(subject: () => string, source: Source, length: number): void {
-  if (isAsChecked(source, length) || source instanceof DevicePointer) return;
+  if (source instanceof DevicePointer) return;
   if (isBuffer(source)) {
+    if (!source.disposed) return;
     throw new MTAdamError(
       "DISPOSED",
       `\`${subject()}\` must be a live buffer; got one that was disposed of.`,
     );
   }
+  if (typedArrayLength(source) === length) return;
   throw new MTAdamError(
     "LENGTH",
     `\`${subject()}\` must keep its ${length} elements; got ${typedArrayLength(source)}, since its ArrayBuffer was detached.`,
   );
 }
 
-/** Whether memory that was fit for use may no longer be, so that only a call after something happened has to look. */
-export class SourceWatch {
-  #arrays = 0;
-  #disposals = disposals;
-
-  /** One piece of memory takes the place of another; null: of none. */
-  replace(before: Source | null, after: Source | null): void {
-    this.#arrays += Number(isArraySource(after)) - Number(isArraySource(before));
-  }
-
-  /** Arrays may have been detached at any time, without a word; buffers are only disposed of. */
-  get isStale(): boolean {
-    return this.#arrays > 0 || this.#disposals !== disposals;
-  }
-
-  /** All of the memory has been looked at. */
-  renew(): void {
-    this.#disposals = disposals;
-  }
-}
-
-function isArraySource(source: Source | null): boolean {
+export function isArraySource(source: Source | null): source is Float32Array {
   return source !== null && !(source instanceof DevicePointer) && !isBuffer(source);
 }
 

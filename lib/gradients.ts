@@ -1,18 +1,11 @@
 import type { Device } from "./device";
-import {
-  checkSource,
-  DevicePointer,
-  isAsChecked,
-  nativeSource,
-  recheckSource,
-  SourceWatch,
-  type Source,
-} from "./device-pointer";
+import { checkSource, DevicePointer, nativeSource, type Source } from "./device-pointer";
 import { fromNative, mustBe, MTAdamError } from "./errors";
 import { describeValue, isArray, isPlainObject } from "./inspect";
 import type { NativeGradients } from "./native";
 import { unknownTerm } from "./options";
 import type { Parameter, TensorData } from "./parameters";
+import { SourceList } from "./source-list";
 
 /** One term's gradient for one parameter; null or undefined: the term is absent there. */
 export type Gradient = TensorData | null | undefined;
@@ -38,14 +31,13 @@ export interface GradientTarget {
  */
 export class GradientTable {
   readonly #target: GradientTarget;
-  readonly #sources: (Source | null)[];
+  readonly #sources: SourceList;
   readonly #row: unknown[];
-  readonly #watch = new SourceWatch();
   readonly native: NativeGradients;
 
   constructor(target: GradientTarget, native: NativeGradients) {
     this.#target = target;
-    this.#sources = new Array<Source | null>(target.terms.length * target.parameters.length).fill(null);
+    this.#sources = new SourceList(target.terms.length * target.parameters.length);
     this.#row = new Array<unknown>(target.parameters.length).fill(null);
     this.native = native;
   }
@@ -81,13 +73,14 @@ export class GradientTable {
     const { device, parameters } = this.#target;
     const at = term * parameters.length + parameter;
     const gradient = value ?? null;
-    if (this.#sources[at] === gradient) return;
+    const before = this.#sources.get(at);
+    if (before === gradient) return;
     const { name, length } = this.#parameter(parameter);
     const source =
       gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
-    if (isSameAddress(source, this.#sources[at])) {
-      this.#sources[at] = source; // perhaps supplied by another object
-      return; // no array: those have no address
+    if (isSameAddress(source, before)) {
+      this.#sources.set(at, source, length); // perhaps supplied by another object
+      return;
     }
     const nativeValue = source === null ? null : nativeSource(source);
     const overlapped = fromNative(
@@ -101,8 +94,7 @@ export class GradientTable {
           `${describeValue(overlapped === parameter ? name : this.#parameter(overlapped).name)}.`,
       );
     }
-    this.#watch.replace(this.#sources[at] ?? null, source);
-    this.#sources[at] = source;
+    this.#sources.set(at, source, length);
   }
 
   /**
@@ -111,41 +103,24 @@ export class GradientTable {
    * @throws MTAdamError LENGTH, DISPOSED
    */
   recheck(first: number, count: number): void {
-    if (!this.#watch.isStale) return;
-    const { parameters } = this.#target;
-    this.#recheckAmong(this.#sources, first * parameters.length, (first + count) * parameters.length);
+    const { length } = this.#target.parameters;
+    this.#sources.recheck(this.#subjectAt, first * length, count * length);
   }
 
-  #recheckAmong(sources: readonly (Source | null)[], begin: number, end: number): void {
-    const { parameters } = this.#target;
-    let parameter = 0;
-    for (let at = begin; at < end; ++at) {
-      const source = sources[at] ?? null;
-      const { length } = parameters[parameter]!;
-      if (source !== null && !isAsChecked(source, length)) {
-        const subject = this.#subject(Math.floor(at / parameters.length), parameter);
-        recheckSource(() => subject, source, length);
-      }
-      parameter = parameter + 1 === parameters.length ? 0 : parameter + 1;
-    }
-  }
-
+  /** @throws MTAdamError LENGTH, DISPOSED */
   recheckAll(): void {
-    this.recheck(0, this.#target.terms.length);
-    this.#watch.renew();
+    this.#sources.recheck(this.#subjectAt);
   }
 
   /** What was given, to look at once more when the table itself may hold something else. */
   snapshot(): { recheck(): void } {
-    const sources = [...this.#sources];
-    const watch = new SourceWatch();
-    for (const source of sources) watch.replace(null, source);
-    const recheck = (): void => {
-      if (!watch.isStale) return;
-      this.#recheckAmong(sources, 0, sources.length);
-      watch.renew();
+    const sources = this.#sources.copy();
+    const subjectAt = this.#subjectAt;
+    return {
+      recheck() {
+        sources.recheck(subjectAt);
+      },
     };
-    return { recheck };
   }
 
   /** One term's gradients as a list with an entry per parameter; valid until the next call. */
@@ -177,6 +152,11 @@ export class GradientTable {
     return row;
   }
 
+  readonly #subjectAt = (at: number): string => {
+    const { length } = this.#target.parameters;
+    return this.#subject(Math.floor(at / length), at % length);
+  };
+
   #subject(term: number, parameter: number): string {
     return `gradients[${JSON.stringify(this.#target.terms[term])}][${JSON.stringify(this.#parameter(parameter).name)}]`;
   }
@@ -186,7 +166,7 @@ export class GradientTable {
   }
 }
 
-function isSameAddress(a: Source | null, b: Source | null | undefined): boolean {
+function isSameAddress(a: Source | null, b: Source | null): boolean {
   return a instanceof DevicePointer && b instanceof DevicePointer && a.address === b.address;
 }
 

@@ -10,7 +10,6 @@ function reader(prototype: object, name: string | symbol): (object: unknown) => 
 
 const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
 const tagOf = reader(typedArrayPrototype, Symbol.toStringTag);
-const lengthOf = reader(typedArrayPrototype, "length");
 const bufferOf = reader(typedArrayPrototype, "buffer");
 const offsetOf = reader(typedArrayPrototype, "byteOffset");
 const isResizable = reader(ArrayBuffer.prototype, "resizable");
@@ -21,9 +20,14 @@ export function typedArrayName(value: unknown): string | undefined {
   return tagOf(value) as string | undefined;
 }
 
+// Not a reader: a step may ask this of ten thousand arrays, and only where the getter is a constant does a compiler
+// see through it.
+// eslint-disable-next-line @typescript-eslint/unbound-method
+const lengthOf = Object.getOwnPropertyDescriptor(typedArrayPrototype, "length")!.get!;
+
 /** The elements of a typed array; 0 once its buffer is detached. */
 export function typedArrayLength(array: ArrayBufferView): number {
-  return lengthOf(array) as number;
+  return lengthOf.call(array) as number;
 }
 
 /** The memory of a typed array: its buffer, and the byte in it that the array begins at. */

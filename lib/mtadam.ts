@@ -5,7 +5,7 @@ import { CheckpointFile, deferErrors, saveCheckpoint, type ProgressListener } fr
 import type { Restoration } from "./checkpoint-restore";
 import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
 import { addonOf, nativeDevice, type Device } from "./device";
-import { checkSource, nativeSource, recheckSource, SourceWatch } from "./device-pointer";
+import { checkSource, nativeSource, recheckSource } from "./device-pointer";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { isArray, isPlainObject } from "./inspect";
 import {
@@ -49,6 +49,7 @@ import {
   type ParameterGroup,
   type Parameters,
 } from "./parameters";
+import { SourceList } from "./source-list";
 import { checkStream, type StreamLike } from "./stream";
 
 /** Options of one replay of a captured step. */
@@ -107,7 +108,7 @@ export type TermCallbacks =
 export class MTAdam {
   #flat: FlatParameters;
   /** Of the parameters. */
-  #watch: SourceWatch;
+  #sources: SourceList;
   #indices: ReadonlyMap<string, number>;
   #options: CheckedOptions;
   #groups: readonly ParamGroup[];
@@ -142,7 +143,7 @@ export class MTAdam {
     streamOwners.set(this, checked.stream);
     this.#options = checked;
     this.#flat = flat;
-    this.#watch = watchOf(flat);
+    this.#sources = sourcesOf(flat);
     this.#weights = Object.freeze(checked.weights);
     this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
     this.#groups = Object.freeze(
@@ -466,7 +467,7 @@ export class MTAdam {
     this.#native = engine;
     before.dispose();
     this.#flat = flat;
-    this.#watch = watchOf(flat);
+    this.#sources = sourcesOf(flat);
     this.#groups = groups;
     this.#indices = new Map(flat.parameters.map(({ name }, index) => [name, index]));
     this.#changed();
@@ -860,9 +861,7 @@ export class MTAdam {
   }
 
   #recheckParameters(): void {
-    if (!this.#watch.isStale) return;
-    for (const { name, source, length } of this.#flat.parameters) recheckSource(() => name, source, length);
-    this.#watch.renew();
+    this.#sources.recheck((at) => this.#flat.parameters[at]!.name);
   }
 
   #byParameter(subject: string, gradients: unknown): unknown[] {
@@ -926,10 +925,10 @@ interface CallValues {
 
 const STEP_KEYS = ["weights", "gradientScale", "stream"] as const;
 
-function watchOf({ parameters }: FlatParameters): SourceWatch {
-  const watch = new SourceWatch();
-  for (const { source } of parameters) watch.replace(null, source);
-  return watch;
+function sourcesOf({ parameters }: FlatParameters): SourceList {
+  const sources = new SourceList(parameters.length);
+  for (const [index, { source, length }] of parameters.entries()) sources.set(index, source, length);
+  return sources;
 }
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {

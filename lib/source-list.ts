@@ -1,0 +1,73 @@
+import { disposals } from "./device-buffer";
+import { isArraySource, recheckSource, type Source } from "./device-pointer";
+import { typedArrayLength } from "./inspect";
+
+/**
+ * Memory that was found fit for use, by number, and a quick way to see that it still is. Buffers say so when they are
+ * disposed of; arrays may be detached at any time, without a word.
+ */
+export class SourceList {
+  readonly #sources: (Source | null)[];
+  readonly #lengths: number[];
+  // The arrays among the sources once more. A step looks at all of them, and what it visits besides, objects above all,
+  // is no longer in the caches: the look itself is a tenth of what these visits would be.
+  readonly #arrays: (Float32Array | null)[];
+  #arrayCount = 0;
+  #disposals = disposals;
+
+  constructor(count: number) {
+    this.#sources = new Array<Source | null>(count).fill(null);
+    this.#lengths = new Array<number>(count).fill(0);
+    this.#arrays = new Array<Float32Array | null>(count).fill(null);
+  }
+
+  get(at: number): Source | null {
+    return this.#sources[at] ?? null;
+  }
+
+  /** @param length elements, as the source was checked to have */
+  set(at: number, source: Source | null, length: number): void {
+    const array = isArraySource(source) ? source : null;
+    this.#arrayCount += Number(array !== null) - Number(this.#arrays[at] !== null);
+    this.#sources[at] = source;
+    this.#lengths[at] = length;
+    this.#arrays[at] = array;
+  }
+
+  copy(): SourceList {
+    const copy = new SourceList(this.#sources.length);
+    for (const [at, source] of this.#sources.entries()) copy.set(at, source, this.#lengths[at]!);
+    copy.#disposals = this.#disposals;
+    return copy;
+  }
+
+  /**
+   * Looks once more at the sources from `first` on, where that may find anything.
+   *
+   * @param nameOf a source's name in messages, asked for only when there is one to write
+   * @throws MTAdamError LENGTH, DISPOSED
+   */
+  recheck(nameOf: (at: number) => string, first = 0, count = this.#sources.length): void {
+    const all = count === this.#sources.length;
+    if (this.#arrayCount > 0) {
+      const at = this.#findDetached(first, first + count);
+      if (at >= 0) recheckSource(() => nameOf(at), this.#sources[at]!, this.#lengths[at]!);
+    }
+    if (this.#disposals === disposals) return;
+    for (let at = first; at < first + count; ++at) {
+      const source = this.get(at);
+      if (source !== null) recheckSource(() => nameOf(at), source, this.#lengths[at]!);
+    }
+    if (all) this.#disposals = disposals;
+  }
+
+  #findDetached(begin: number, end: number): number {
+    const arrays = this.#arrays;
+    const lengths = this.#lengths;
+    for (let at = begin; at < end; ++at) {
+      const array = arrays[at];
+      if (array && typedArrayLength(array) !== lengths[at]) return at;
+    }
+    return -1;
+  }
+}
