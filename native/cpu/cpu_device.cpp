@@ -7,7 +7,6 @@
 
 #include "cpu/backoff.h"
 #include "cpu/blocks.h"
-#include "cpu/host_memory.h"
 #include "cpu/step_plan.h"
 #include "engine/errors.h"
 #include "kernels/scalars.h"
@@ -261,7 +260,7 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
 CpuDevice::CpuDevice(unsigned threads, const std::string& instruction_set)
     : set_(mtadam::instruction_set(instruction_set)), pool_(threads) {}
 
-std::unique_ptr<Memory> CpuDevice::allocate(std::size_t bytes) { return allocate_host(bytes); }
+std::unique_ptr<Memory> CpuDevice::allocate(std::size_t bytes) { return heap_.allocate(bytes); }
 
 void CpuDevice::write(void* to, const void* from, std::size_t bytes, Stream) {
   if (bytes != 0) std::memcpy(to, from, bytes);
@@ -389,8 +388,7 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
   *tables.shared.step += 1;
 }
 
-/// Norms, and what `rest` does with a range once they are known. Tasks are taken in order, so one that waits waits for
-/// threads that are at work.
+/// Norms, and what `rest` does with a range once they are known.
 template <class Rest>
 bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
   // These need the norms of all layers, or all gradients once more, before anything moves.
@@ -409,25 +407,34 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     return true;
   }
   const StepPlan plan = plan_step(tables, call.count, pool_.threads());
-  // Per gate: the norm tasks that are done, and one more once what follows from them is there, too.
-  std::vector<std::atomic<std::uint32_t>> done(plan.norms.size());
-  pool_.run(plan.tasks.size(), [&](std::size_t k) noexcept {
-    const StepTask& task = plan.tasks[k];
-    if (task.part == StepTask::Part::kLayers) {
-      whole_layers(task.layer, task.layers);
+  // Per cut layer the norms, then what follows from them, backwards: what was read last is nearest. Whole layers last:
+  // small ones even out when threads end.
+  std::vector<Stage> stages;
+  for (const CutLayer& cut : plan.cut) {
+    stages.push_back({cut.blocks});
+    stages.push_back({cut.blocks, true});
+  }
+  stages.push_back({plan.whole.size()});
+  // Per cut layer: the blocks whose norms are there, and one more once what follows from all of them is there, too.
+  std::vector<std::atomic<std::uint64_t>> done(plan.cut.size());
+  pool_.run(stages, [&](std::size_t stage, std::size_t k) noexcept {
+    if (stage / 2 == plan.cut.size()) {
+      whole_layers(plan.whole[k].first, plan.whole[k].count);
       return;
     }
-    const Layer& layer = tables.layers[task.layer];
-    const std::uint32_t all = plan.norms[task.gate];
-    std::atomic<std::uint32_t>& gate = done[task.gate];
-    if (task.part == StepTask::Part::kNorms) {
-      for_slots(tables, layer, task.first, task.last, sum);
-      if (gate.fetch_add(1) + 1 < all) return;
-      begin_layer(tables, call, task.layer);
-      gate.store(all + 1);
+    const CutLayer& cut = plan.cut[stage / 2];
+    const Layer& layer = tables.layers[cut.layer];
+    const std::uint64_t first = k * cut.block;
+    const std::uint64_t last = std::min(layer.slots, first + cut.block);
+    std::atomic<std::uint64_t>& gate = done[stage / 2];
+    if (stage % 2 == 0) {
+      for_slots(tables, layer, first, last, sum);
+      if (gate.fetch_add(1) + 1 < cut.blocks) return;
+      begin_layer(tables, call, cut.layer);
+      gate.store(cut.blocks + 1);
     } else {
-      wait_until([&] { return gate.load() > all; });
-      for_slots(tables, layer, task.first, task.last, rest);
+      wait_until([&] { return gate.load() > cut.blocks; });
+      for_slots(tables, layer, first, last, rest);
     }
   });
   return true;

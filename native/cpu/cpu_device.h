@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "cpu/host_memory.h"
 #include "cpu/instruction_set.h"
 #include "cpu/thread_pool.h"
 #include "engine/device.h"
@@ -50,6 +51,7 @@ class CpuDevice final : public Device {
   bool in_one_pass(const Tables& tables, const Call& call, const Rest& rest);
 
   InstructionSet set_;
+  HostHeap heap_;
   ThreadPool pool_;
 };
 

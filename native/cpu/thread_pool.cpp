@@ -21,7 +21,9 @@ void ThreadPool::start() {
   started_ = true;
   workers_.reserve(threads_ - 1);
   try {
-    while (workers_.size() + 1 < threads_) workers_.emplace_back([this] { work(); });
+    while (workers_.size() + 1 < threads_) {
+      workers_.emplace_back([this, thread = static_cast<unsigned>(workers_.size() + 1)] { work(thread); });
+    }
   } catch (const std::system_error&) {
     // The system has no more threads for us: go on with those that started, or with the caller alone.
   }
@@ -34,41 +36,66 @@ void ThreadPool::wake(std::size_t count) {
   for (std::size_t k = 0; k < std::min(count, sleeping); ++k) generation_.notify_one();
 }
 
-void ThreadPool::run(std::size_t count, Function function, const void* context) {
+void ThreadPool::run(std::span<const Stage> stages, Function function, const void* context) {
   const DefaultFloatEnvironment environment;
-  if (count <= 1 || threads_ == 1) {
-    for (std::size_t k = 0; k < count; ++k) function(context, k);
+  std::size_t most = 0;
+  for (const Stage& stage : stages) most = std::max(most, stage.tasks);
+  if (most <= 1 || threads_ == 1) {
+    for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+      const std::size_t count = stages[stage].tasks;
+      for (std::size_t k = 0; k < count; ++k) function(context, stage, stages[stage].backwards ? count - 1 - k : k);
+    }
     return;
   }
   const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
   if (!started_) start();
   function_ = function;
   context_ = context;
-  count_ = count;
-  next_.store(0);
+  stages_ = stages;
+  lines_ = (stages.size() + Counters::kCount - 1) / Counters::kCount;
+  if (taken_.size() < lines_ * threads_) taken_ = std::vector<Counters>(lines_ * threads_);
+  for (std::size_t k = 0; k < lines_ * threads_; ++k) {
+    for (std::atomic<std::size_t>& taken : taken_[k].of) taken.store(0, std::memory_order_relaxed);
+  }
   open_.store(true);
-  wake(count - 1);
-  take_tasks();
+  wake(most - 1);
+  take_tasks(0);
   // All tasks are taken. A worker counts itself in before it looks at `open_`, so either it is seen here or it
   // sees that the job is over.
   open_.store(false);
   wait_until([this] { return inside_.load() == 0; });
 }
 
-void ThreadPool::take_tasks() {
-  for (std::size_t k = next_.fetch_add(1); k < count_; k = next_.fetch_add(1)) function_(context_, k);
+void ThreadPool::take_tasks(unsigned thread) {
+  for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
+    for (unsigned k = 0; k < threads_; ++k) take_share((thread + k) % threads_, stage);
+  }
 }
 
-void ThreadPool::take_part() {
+/// What is left of a thread's share, for whoever calls.
+void ThreadPool::take_share(unsigned thread, std::size_t stage) {
+  const Stage& all = stages_[stage];
+  const std::size_t begin = all.tasks * thread / threads_;
+  const std::size_t count = all.tasks * (thread + 1) / threads_ - begin;
+  Counters& line = taken_[thread * lines_ + stage / Counters::kCount];
+  std::atomic<std::size_t>& taken = line.of[stage % Counters::kCount];
+  // Looks first: of most shares nothing is left by then, and looking leaves the line where it is.
+  while (taken.load() < count) {
+    const std::size_t k = taken.fetch_add(1);
+    if (k < count) function_(context_, stage, begin + (all.backwards ? count - 1 - k : k));
+  }
+}
+
+void ThreadPool::take_part(unsigned thread) {
   inside_.fetch_add(1);
-  if (open_.load()) take_tasks();
+  if (open_.load()) take_tasks(thread);
   inside_.fetch_sub(1);
 }
 
-void ThreadPool::work() {
+void ThreadPool::work(unsigned thread) {
   const DefaultFloatEnvironment environment;
   std::uint32_t seen = generation_.load();
-  take_part();  // the job that started this thread
+  take_part(thread);  // the job that started this thread
   while (!ending_.load()) {
     // A step may be two jobs in a row with a few microseconds between them: to stay awake that long saves the second
     // wake-up. Longer would take a core from whoever computes the gradients.
@@ -79,7 +106,7 @@ void ThreadPool::work() {
       asleep_.fetch_sub(1);
     }
     seen = generation_.load();
-    take_part();
+    take_part(thread);
   }
 }
 

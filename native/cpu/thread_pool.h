@@ -5,16 +5,24 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
 namespace mtadam {
 
-/// A fixed set of threads that sleep between jobs. A job is a number of tasks; whoever is free takes the next, in
-/// ascending order, and carries it out to its end: so a task may wait for those before it, and never for one after. The
-/// caller works too and never waits for a thread that has not yet woken, so a pool with more threads than cores costs
-/// nothing.
+/// Tasks that do not wait for one another.
+struct Stage {
+  std::size_t tasks;
+  bool backwards = false;  // each thread takes its share from the end
+};
+
+/// A fixed set of threads that sleep between jobs. A job is a row of stages of tasks. Each thread has its share of
+/// every stage, always the same one, since what it touched last is in its caches and not in another's; who is through
+/// with it takes what is left of the others' shares, and only then goes on to the next stage. So a task may wait for
+/// those of earlier stages, which are done or under way. The caller works too and never waits for a thread that has not
+/// yet woken, so a pool with more threads than cores costs nothing.
 class ThreadPool {
  public:
   /// `threads` counts the caller; at least 1. The others start with the first job that can use them.
@@ -25,24 +33,41 @@ class ThreadPool {
 
   unsigned threads() const { return threads_; }
 
-  /// Runs task(k) for every k in [0, count); returns when all have run. Tasks must not throw. Every task runs under
-  /// the default floating-point environment.
+  /// Runs task(stage, k) for every stage and every k in [0, its tasks); returns when all have run. Tasks must not
+  /// throw. Every task runs under the default floating-point environment.
+  template <class Task>
+  void run(std::span<const Stage> stages, const Task& task) {
+    static_assert(std::is_nothrow_invocable_v<const Task&, std::size_t, std::size_t>);
+    run(
+        stages,
+        [](const void* context, std::size_t stage, std::size_t k) noexcept {
+          (*static_cast<const Task*>(context))(stage, k);
+        },
+        &task);
+  }
+
+  /// One stage: runs task(k) for every k in [0, count).
   template <class Task>
   void run(std::size_t count, const Task& task) {
     static_assert(std::is_nothrow_invocable_v<const Task&, std::size_t>);
-    run(
-        count, [](const void* context, std::size_t k) noexcept { (*static_cast<const Task*>(context))(k); }, &task);
+    const Stage stage{count};
+    run({&stage, 1}, [&task](std::size_t, std::size_t k) noexcept { task(k); });
   }
 
  private:
-  using Function = void (*)(const void* context, std::size_t k) noexcept;
+  struct alignas(64) Counters {
+    static constexpr std::size_t kCount = 8;
+    std::atomic<std::size_t> of[kCount];
+  };
+  using Function = void (*)(const void* context, std::size_t stage, std::size_t k) noexcept;
 
-  void run(std::size_t count, Function function, const void* context);
+  void run(std::span<const Stage> stages, Function function, const void* context);
   void start();
   void wake(std::size_t count);
-  void work();
-  void take_part();
-  void take_tasks();
+  void work(unsigned thread);
+  void take_part(unsigned thread);
+  void take_tasks(unsigned thread);
+  void take_share(unsigned thread, std::size_t stage);
 
   const unsigned threads_;
   std::mutex one_job_at_a_time_;
@@ -52,9 +77,12 @@ class ThreadPool {
   // The job. Written only while `open_` is false and `inside_` is 0.
   Function function_ = nullptr;
   const void* context_ = nullptr;
-  std::size_t count_ = 0;
+  std::span<const Stage> stages_;
+  /// How many tasks of a thread's share of a stage are taken: a row of lines per thread, so that threads at work on
+  /// their own shares do not touch one another's.
+  std::vector<Counters> taken_;
+  std::size_t lines_ = 0;  // of a row
 
-  alignas(64) std::atomic<std::size_t> next_{0};
   alignas(64) std::atomic<std::uint32_t> inside_{0};  // workers that look at the job
   std::atomic<bool> open_{false};
   std::atomic<bool> ending_{false};

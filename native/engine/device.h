@@ -95,7 +95,7 @@ class Device {
   /// kernels may use. The message lacks its subject.
   virtual void check_range(const void* address, std::size_t bytes) const = 0;
 
-  /// Zeroed memory that starts on a page, or on 256 bytes where there are none; ready for any stream. Throws Error
+  /// Zeroed memory that starts on a multiple of 64 bytes; ready for any stream. Throws Error
   /// (OUT_OF_MEMORY).
   virtual std::unique_ptr<Memory> allocate(std::size_t bytes) = 0;
   /// Host to device. The source may be reused when the call returns.

@@ -1,5 +1,7 @@
 #include "engine/state.h"
 
+#include <cstdint>
+
 namespace mtadam {
 namespace {
 
@@ -28,7 +30,8 @@ class Places {
     return take(elements * sizeof(float));
   }
 
-  std::size_t end() const { return end_; }
+  // To allocate: places count from the first page that begins in the memory.
+  std::size_t bytes() const { return end_ + kAliasing - kLine; }
 
  private:
   std::size_t end_ = 0;
@@ -36,7 +39,8 @@ class Places {
 
 template <class T>
 T* at(const Memory& memory, std::size_t place) {
-  return reinterpret_cast<T*>(memory.data() + place);
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(memory.data()) % kAliasing;
+  return reinterpret_cast<T*>(memory.data() + (kAliasing - past) % kAliasing + place);
 }
 
 // Null where the form has no such piece.
@@ -75,7 +79,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);
   v = places.take_plane(layout.plane_elements(), first + 1);
   if (form.amsgrad && !form.summed) x = places.take_plane(layout.plane_elements(), first + 2);
-  bytes = places.end();
+  bytes = places.bytes();
 }
 
 SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
@@ -93,7 +97,7 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
   }
-  bytes = places.end();
+  bytes = places.bytes();
 }
 
 State::State(Device& device, const Layout& layout, StateForm form, std::size_t terms) {

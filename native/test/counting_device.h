@@ -16,7 +16,7 @@ class CountingDevice final : public Device {
  public:
   std::unique_ptr<Memory> allocate(std::size_t bytes) override {
     allocated_ += bytes;
-    return allocate_host(bytes);
+    return heap_.allocate(bytes);
   }
   void write(void* to, const void* from, std::size_t bytes, Stream) override {
     written_ += bytes;
@@ -46,6 +46,7 @@ class CountingDevice final : public Device {
   std::size_t written() const { return written_; }
 
  private:
+  HostHeap heap_;
   std::size_t allocated_ = 0;
   std::size_t written_ = 0;
 };

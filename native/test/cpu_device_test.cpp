@@ -33,22 +33,6 @@ TEST(CpuDevice, NamesTheInstructionSetsItHasWhenAskedForAnother) {
   }
 }
 
-TEST(CpuDevice, GivesZeroedMemoryThatStartsOnAPage) {
-  CpuDevice device(1);
-  // Around a page, and around the size from which large pages are asked for.
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4096}, std::size_t{4097},
-                                  (std::size_t{4} << 20) - 1, std::size_t{4} << 20, (std::size_t{4} << 20) + 1}) {
-    for (int round = 0; round < 2; ++round) {  // the second may get what the first gave back
-      const std::unique_ptr<Memory> memory = device.allocate(bytes);
-      ASSERT_NE(memory->data(), nullptr);
-      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory->data()) % 4096, 0u);
-      ASSERT_GE(memory->size(), bytes);
-      EXPECT_TRUE(std::all_of(memory->data(), memory->data() + bytes, [](std::byte b) { return b == std::byte{0}; }));
-      std::fill_n(memory->data(), bytes, std::byte{0xff});
-    }
-  }
-}
-
 TEST(CpuDevice, SaysThatMemoryIsShort) {
   CpuDevice device(1);
   constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <cfenv>
 #include <chrono>
+#include <deque>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -231,19 +233,84 @@ TEST(ThreadPool, RunsTasksWithSubnormalsWhenTheCallerBeginsToFlushLater) {
 
 #endif
 
-// What a task may count on: those before it are done or under way, however many threads there are.
-TEST(ThreadPool, LetsATaskWaitForTheOneBeforeIt) {
+// ---- Stages
+
+TEST(ThreadPool, RunsEveryTaskOfEveryStageOnce) {
+  // None, one, fewer than threads, many; more stages than share a line of counters.
+  std::vector<Stage> stages{{5}, {0}, {1, true}, {300, true}, {63}, {0, true}, {64}, {2}, {1000}, {7, true}};
+  stages.insert(stages.end(), 20, Stage{9, true});
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
-    for (int round = 0; round < 20; ++round) {
-      std::vector<std::atomic<bool>> done(100);
-      pool.run(done.size(), [&](std::size_t k) noexcept {
-        while (k > 0 && !done[k - 1].load()) std::this_thread::yield();
-        done[k].store(true);
-      });
-      EXPECT_TRUE(done.back().load());
+    // Fewer and fewer: what is left of longer jobs must not show.
+    for (std::size_t count = stages.size(); count > 0; --count) {
+      std::vector<std::vector<int>> runs;
+      for (std::size_t stage = 0; stage < count; ++stage) runs.emplace_back(stages[stage].tasks, 0);
+      pool.run(std::span(stages).first(count), [&](std::size_t stage, std::size_t k) noexcept { runs[stage][k] += 1; });
+      for (std::size_t stage = 0; stage < count; ++stage) {
+        ASSERT_EQ(runs[stage], std::vector<int>(stages[stage].tasks, 1)) << "stage " << stage << " of " << count;
+      }
     }
   }
+}
+
+// What a task may count on: those of the stages before it are done or under way, however many threads there are.
+TEST(ThreadPool, LetsATaskWaitForThoseOfTheStageBefore) {
+  for (const unsigned threads : kThreads) {
+    ThreadPool pool(threads);
+    const std::vector<Stage> stages(40, Stage{3});
+    for (int round = 0; round < 20; ++round) {
+      std::vector<std::atomic<int>> done(stages.size());
+      pool.run(stages, [&](std::size_t stage, std::size_t) noexcept {
+        while (stage > 0 && done[stage - 1].load() < 3) std::this_thread::yield();
+        done[stage].fetch_add(1);
+      });
+      EXPECT_EQ(done.back().load(), 3);
+    }
+  }
+}
+
+// A thread finds in its caches what it touched in the stage, or the job, before.
+TEST(ThreadPool, GivesAThreadTheSameShareAgain) {
+  for (const unsigned threads : kThreads) {
+    ThreadPool pool(threads);
+    const std::vector<Stage> stages{{threads}, {threads, true}};
+    std::vector<std::thread::id> owners;
+    for (int job = 0; job < 3; ++job) {
+      // Nobody is done with a stage before everybody has begun with it, so nobody takes what is not theirs.
+      std::vector<std::vector<std::thread::id>> ran(stages.size(), std::vector<std::thread::id>(threads));
+      std::deque<Meeting> meeting;
+      for (std::size_t k = 0; k < stages.size(); ++k) meeting.emplace_back(static_cast<int>(threads));
+      pool.run(stages, [&](std::size_t stage, std::size_t k) noexcept {
+        ran[stage][k] = std::this_thread::get_id();
+        meeting[stage].attend();
+      });
+      if (job == 0) owners = ran[0];
+      EXPECT_EQ(ran, std::vector(stages.size(), owners)) << threads << " threads, job " << job;
+    }
+    EXPECT_EQ(owners.front(), std::this_thread::get_id());
+  }
+}
+
+TEST(ThreadPool, TakesAStageBackwardsWhereItSaysSo) {
+  ThreadPool pool(1);
+  std::vector<std::size_t> order;
+  const std::vector<Stage> stages{{3}, {3, true}};
+  pool.run(stages, [&](std::size_t, std::size_t k) noexcept { order.push_back(k); });
+  EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 2, 2, 1, 0}));
+  // Each thread its own share: here the other one is still at its first task.
+  ThreadPool two(2);
+  order.clear();
+  std::atomic<int> done{0};
+  const Stage stage{6, true};
+  two.run({&stage, 1}, [&](std::size_t, std::size_t k) noexcept {
+    if (k < 3) {
+      order.push_back(k);
+      done += 1;
+    } else {
+      while (done < 3) std::this_thread::yield();
+    }
+  });
+  EXPECT_EQ(order, (std::vector<std::size_t>{2, 1, 0}));
 }
 
 }  // namespace
