@@ -159,6 +159,11 @@ onLinux("on the executor", () => {
     );
     expect(ofEager.length).toBeGreaterThan(1);
     expect([...ofEager].sort((a, b) => a - b)).toEqual(ofEager.map((_, k) => 2 * k + 1));
+    // One that cannot rest is ended, and another started.
+    const ofFused = settings.flatMap(({ contenders }) =>
+      contenders.flatMap(({ name, rounds }) => (name === "fused" ? [rounds[0]!.seconds] : [])),
+    );
+    expect(ofFused).toEqual(ofFused.map(() => 1));
     const reasons = settings.flatMap(({ subject, contenders }) =>
       contenders.flatMap(({ name, notRun }) => (name === "compiled" ? [[subject, notRun]] : [])),
     );

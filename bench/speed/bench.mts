@@ -38,6 +38,8 @@ export interface Rig {
 
 // A GPU's clock and memory are steadier than those of a shared machine's cores.
 const TURN = { cpu: 0.02, cuda: 0.01, quick: 0.002 };
+// That torch.compile comes to an end with in seconds, for a run that has a limit.
+const FEW_TENSORS = 16;
 const TENSORS = { normal: [161, 3000], quick: [8, 100] } as const;
 
 export async function bench(options: Options, rig: Rig): Promise<void> {
@@ -96,8 +98,11 @@ export async function draw(folder: string): Promise<void> {
   await writeReport(await readResults(join(folder, "results.json")), folder);
 }
 
-function peersOf({ python, threads, patience }: Options, { peersOn: on }: Rig): Peers | undefined {
-  return python === undefined ? undefined : new Peers({ python, on, threads, patience });
+function peersOf(options: Options, { peersOn: on }: Rig): Peers | undefined {
+  const { python, threads, patience, seconds } = options;
+  if (python === undefined) return undefined;
+  const compiledTensors = seconds === Infinity ? Infinity : FEW_TENSORS;
+  return new Peers({ python, on, threads, patience, compiledTensors });
 }
 
 async function checkPeers(peers: Peers, device: Device): Promise<Results["peers"]> {

@@ -1,4 +1,4 @@
-import { MTAdam, type Device } from "mtadam";
+import { MTAdam, type CapturedStep, type Device, type DeviceBuffer } from "mtadam";
 import { plural } from "../common/text.mjs";
 
 // What a call costs in JavaScript and on its way to the loops and back, apart from what it computes.
@@ -84,7 +84,13 @@ class Calls {
 
   constructor(device: Device, tensors: number) {
     const memory = () => new Float32Array(LENGTH).fill(0.5);
-    const one = () => (device.kind === "cpu" ? memory() : device.buffer(memory()));
+    const buffers: DeviceBuffer[] = [];
+    const one = () => {
+      if (device.kind === "cpu") return memory();
+      const buffer = device.buffer(memory());
+      buffers.push(buffer);
+      return buffer;
+    };
     const tensorList = () => Array.from({ length: tensors }, one);
     const gradients = () => Array.from({ length: TERMS }, tensorList);
     const optimizer = new MTAdam(tensorList(), { terms: TERMS, device });
@@ -106,11 +112,16 @@ class Calls {
       }
       optimizer.step(prepared);
     });
+    let captured: CapturedStep | undefined;
     this.replay = () => {
-      const captured = optimizer.captureStep(prepared);
-      return call(() => captured.replay());
+      const own = (captured = optimizer.captureStep(prepared));
+      return call(() => own.replay());
     };
-    this.dispose = () => optimizer.dispose();
+    this.dispose = () => {
+      captured?.dispose();
+      optimizer.dispose();
+      for (const buffer of buffers) buffer.dispose(); // collected later, they would hold up what is measured then
+    };
   }
 }
 

@@ -70,6 +70,8 @@ export interface PeerOptions {
   threads: number;
   /** Seconds that an answer may take: one that compiles may take long, and may never end. */
   patience: number;
+  /** With more tensors than these nothing is compiled, which takes minutes. */
+  compiledTensors: number;
 }
 
 interface PeerShape {
@@ -124,9 +126,14 @@ export class Peer {
     };
   }
 
-  /** Gives up what it was set up with. */
+  /** Gives up what it was set up with, or ends where it cannot. */
   async rest(): Promise<void> {
-    await this.#process.ask("setup", 1, this.#threads, 0, "1");
+    try {
+      await this.#process.ask("setup", 1, this.#threads, 0, "1");
+    } catch (error) {
+      reasonOf(error);
+      await this.end();
+    }
   }
 
   get hasEnded(): boolean {
@@ -178,9 +185,9 @@ export class Peers {
       const resting = this.#resting.get(name);
       if (!resting) continue;
       const missing = { name, way: "resident" as const, parameters: total(shape.lengths), rounds: [] };
-      const most = this.#tooMany.get(name) ?? Infinity;
-      if (tensors >= most) {
-        absent.push({ ...missing, notRun: `it did not come to an end with ${plural(most, "tensor")}` });
+      const reason = this.#reasonAgainst(kind, tensors);
+      if (reason !== undefined) {
+        absent.push({ ...missing, notRun: reason });
         continue;
       }
       const peer = resting.hasEnded ? new Peer(this.#options, kind) : resting;
@@ -193,6 +200,15 @@ export class Peers {
       }
     }
     return { contenders, absent };
+  }
+
+  #reasonAgainst(kind: PeerKind, tensors: number): string | undefined {
+    const { compiledTensors } = this.#options;
+    if (kind.key === "compiled" && tensors > compiledTensors) {
+      return `no more than ${plural(compiledTensors, "tensor")} are compiled in so short a run`;
+    }
+    const most = this.#tooMany.get(nameOf(kind)) ?? Infinity;
+    return tensors < most ? undefined : `it did not come to an end with ${plural(most, "tensor")}`;
   }
 
   /** Those that joined are done. */

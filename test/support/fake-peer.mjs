@@ -33,6 +33,7 @@ const answers = {
     return `ok ${Buffer.from(parameters.buffer).toString("base64")}`;
   },
   setup: (terms, threads, sets, lengths) => {
+    if (sets === "0" && script === "fused") return "error It cannot rest.";
     const compilesForEver = script === "compiled" && lengths.includes("x");
     return compilesForEver ? undefined : (++setups, "ok");
   },
