@@ -20,7 +20,7 @@ npm run bench -- --help
 \`\`\`
 
 ${name}, compute capability ${computeCapability}; the driver serves CUDA ${driver}, the build has ${runtime};
-${onePass ? "one kernel a step (`onePass`)" : "two kernels a step"}; ${machine.cpu}, ${machine.cores} cores, ${machine.system}; Node ${node}; commit ${commit},
+${onePass ? "one kernel a `step` (`onePass`)" : "two kernels a `step`"}; ${machine.cpu}, ${machine.cores} cores, ${machine.system}; Node ${node}; commit ${commit},
 ${date}.${quick ? " A quick look, no result." : ""}${left === undefined ? "" : ` The time was up with ${left} settings left.`}
 Every round's figures: [results.json](results.json).
 
@@ -43,7 +43,8 @@ what the device takes. The roof is a native program (\`bench/speed/gpu_roof.cu\`
   \`cudaMemcpyAsync\`: (bytes of a step ÷ that bandwidth) ÷ time of the step. Such a copy moves half the bytes of a \`step\`, in one
   launch where that has two: what a launch costs weighs the same for both. Above 4 GiB the copy is of 4 GiB.
 - **of copy, read once**: the same with the bytes of a step that reads each gradient once. Where a layer's gradients stay in the
-  second-level cache for their second read, *of copy* may exceed 100 %; this cannot, but for noise.
+  second-level cache for their second read, *of copy* may exceed 100 %, and this is what is left to gain. A step reads more than
+  it writes, and reading alone may be faster than copying: what it gets of a copy has no strict bound.
 
 **B** is the bytes per parameter that a step reads and writes in float32 with each gradient read twice: 24·I + 8 per-term, 16·I + 16
 summed; streamed (\`accumulate\` for each of I terms, then \`update\`) 32·I + 8 and 28·I + 12; read once, 4·I less. **state** is what the
