@@ -6,6 +6,7 @@
 // What is about the package, how it is built, the process or the oracle, not about a device.
 const CPU_ONLY = [
   "balancing-test.ts",
+  "bench-gpu-test.ts",
   "bench-speed-test.ts",
   "package-test.ts",
   "prebuilds-test.ts",

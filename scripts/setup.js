@@ -73,10 +73,13 @@ function build() {
   }
 }
 
-/** A native program that a folder's CMakeLists.txt describes, built into build/<folder>/native. */
-function program(folder) {
+/**
+ * The native programs that a folder's CMakeLists.txt describes, built into build/<folder>/native. `options` are CMake's, and
+ * stay until others are given.
+ */
+function program(folder, options = []) {
   const build = path.join("build", folder, "native");
-  run("cmake", ["-S", folder, "-B", build, "-DCMAKE_BUILD_TYPE=Release"], {
+  run("cmake", ["-S", folder, "-B", build, "-DCMAKE_BUILD_TYPE=Release", ...options], {
     stdio: ["ignore", "ignore", "inherit"],
   });
   run("cmake", ["--build", build, "--config", "Release"], { stdio: ["ignore", "ignore", "inherit"] });

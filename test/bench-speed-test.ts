@@ -29,7 +29,14 @@ interface Measured {
   roof: Record<string, unknown>;
   compared: Record<"faster" | "slower" | "same" | "without" | "differences", string[]>;
   tables: { step: string[][]; peers: string[][]; many: string[][]; markdown: string; ranges: string[] };
-  options: { chosen: object; none: string[]; quick: object; refused: string[] };
+  options: {
+    chosen: object;
+    none: string[];
+    usual: string[][];
+    gpu: object;
+    quick: object;
+    refused: string[];
+  };
   checked: { name: string; version?: string; difference?: number; notRun?: string }[];
 }
 
@@ -90,6 +97,7 @@ test("the shapes are what they are called", () => {
     { key: "large", tensors: 1, parameters: 50_000_000 },
     { key: "many", tensors: 3000, parameters: 10_500_000 },
     { key: "flat", tensors: 1, parameters: 10_500_000 },
+    { key: "layers", tensors: 24, parameters: 25_165_824 },
   ]);
 });
 
@@ -211,16 +219,25 @@ describe("tables", () => {
 });
 
 test("options", () => {
-  const { chosen, none, quick, refused } = measured.options;
-  expect(chosen).toMatchObject({ shapes: ["mnist", "many"], terms: [1, 3], out: "/x", quick: false });
+  const { chosen, none, usual, gpu, quick, refused } = measured.options;
+  // In the order in which they are to be measured.
+  expect(chosen).toMatchObject({ shapes: ["many", "mnist"], terms: [3, 1], out: "/x", device: "cpu" });
   expect(none).toEqual([]);
+  expect(usual).toEqual([
+    ["mnist", "resnet50", "large", "many"],
+    ["mnist", "resnet50", "large", "many", "layers"],
+  ]);
+  expect(gpu).toMatchObject({ device: "cuda", onePass: true, seconds: 60, figures: true, patience: 60 });
   expect(quick).toMatchObject({ shapes: ["mnist"], terms: [2], rounds: 3, quick: true });
   expect(refused).toEqual([
-    '--shapes must be some of mnist,resnet50,large,many, or none; got "vgg".',
+    '--shapes must be some of mnist,resnet50,large,many,layers, or none; got "vgg".',
     '--terms must be a whole number of at least 1; got "0".',
     '--rounds must be a whole number of at least 1; got "x".',
     "--quick must come with --out: a quick look is no result to keep.",
-    '--device must be "cpu"; got "cuda". For a GPU there is no roof yet: nothing here measures its memory.',
+    '--device must be cpu, cuda or cuda:N; got "tpu".',
+    "--one-pass must come with --device cuda.",
+    "--draw must come with --out.",
+    "--tables must come with --out.",
     expect.stringContaining("--speed"),
   ]);
 });
@@ -294,9 +311,19 @@ describe("a quick run", () => {
     expect(text).toMatch(/PyTorch op by op +\| +MNIST CNN \| +3 \|/);
   }, 120_000);
 
+  test("without a GPU --device cuda says why, in a sentence", () => {
+    const main = path.join(compiled, "bench/speed/main.mjs");
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, "--device", "cuda"], {
+      encoding: "utf8",
+      env: { ...process.env, CUDA_VISIBLE_DEVICES: "" },
+    });
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(/^[^\n]+\.\n$/);
+  });
+
   test("what cannot be followed is a sentence and exit code 2", () => {
-    const { status, stderr } = bench("--device", "cuda");
+    const { status, stderr } = bench("--device", "tpu");
     expect(status).toBe(2);
-    expect(stderr).toMatch(/^--device must be "cpu"; got "cuda"\./);
+    expect(stderr).toMatch(/^--device must be cpu, cuda or cuda:N; got "tpu"\./);
   });
 });

@@ -22,6 +22,7 @@ interface Found {
   skipped?: number;
   remark?: string;
   log?: string;
+  tables?: [title: string, rows: string[][]][];
 }
 
 interface Part {
@@ -45,8 +46,11 @@ interface Modules {
     googleTestCounts: (report: string) => unknown;
     recorded: (report: string, property: string) => string | undefined;
   };
+  benchmark: {
+    benchmark: (limit: number, folder: string, command: string[]) => Promise<Found>;
+  };
   parts: {
-    parts: () => Part[];
+    parts: (figures: string) => Part[];
     runPart: (part: Part) => Promise<Result>;
     sanitized: (
       tool: string,
@@ -125,21 +129,74 @@ describe("gpu-check", () => {
     expect(stderr).toMatch(says);
   });
 
-  test("ends within eight minutes, its report included", () => {
+  test("ends within ten minutes, its report included", () => {
     const limits = load("parts")
-      .parts()
+      .parts(folder)
       .map(({ limit }) => limit);
-    expect(limits.reduce((sum, limit) => sum + limit)).toBeLessThanOrEqual(450);
+    expect(limits.reduce((sum, limit) => sum + limit)).toBeLessThanOrEqual(570);
+  });
+});
+
+describe("the benchmark", () => {
+  const compiled = path.join(root, "build/test/speed-gpu-check");
+
+  beforeAll(() => {
+    // Apart from what other tests compile at the same time.
+    const compiler = require.resolve("typescript/bin/tsc");
+    execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench"), "--outDir", compiled]);
+  }, 60_000);
+
+  /** In its place: prints its arguments, writes results with so many settings and exits, or does not. Its tables are real. */
+  const played = (settings: number, end: string): string[] => [
+    process.execPath,
+    program(
+      "bench",
+      `const args = process.argv.slice(2);
+      if (args.includes("--tables")) {
+        const main = ${JSON.stringify(path.join(compiled, "bench/speed/main.mjs"))};
+        require("node:child_process").execFileSync(process.execPath, [main, ...args], { stdio: "inherit" });
+        process.exit();
+      }
+      const folder = args[args.indexOf("--out") + 1];
+      const round = { seconds: 0.001, copy: 2e12, memcpy: 1e12, rmw: 1e12, read: 1e12 };
+      const step = { name: "step", way: "resident", parameters: 25e6, bytesPerParameter: 80, stateBytes: 1 };
+      const setting = { subject: "large", terms: 3, form: "perTerm", inputs: "cold" };
+      const settings = Array(${settings}).fill({ ...setting, contenders: [{ ...step, rounds: [round] }] });
+      require("node:fs").mkdirSync(folder, { recursive: true });
+      require("node:fs").writeFileSync(
+        folder + "/results.json",
+        JSON.stringify({ gpu: { name: "G" }, settings, host: [], peers: [], left: 3 }),
+      );
+      console.log(args.join(" "));
+      ${end}`,
+    ),
+  ];
+  const run = (limit: number, settings: number, end: string): Promise<Found> =>
+    load("benchmark").benchmark(limit, path.join(folder, "speed"), played(settings, end));
+
+  test("is called for the GPU, for so long, and gives its figures", async () => {
+    const { log, tables, ...found } = await run(120, 2, "");
+    expect(found).toEqual({ outcome: "passed", remark: "2 settings measured, 3 left" });
+    expect(log).toMatch(/^--device cuda .*--python python3 .*--figures --seconds 105 --out /);
+    const [head, step] = new Map(tables).get("Steps")!;
+    expect(step![head!.indexOf("of copy")]).toBe("100 %");
+    expect(new Map(tables).get("Goals")![1]!.slice(1, 3)).toEqual(["at least 92 %", "100 %"]);
   });
 
-  test("lists what there is not yet as a part that did not run", async () => {
-    const { parts, runPart } = load("parts");
-    const benchmark = parts().find(({ name }) => name === "benchmark");
-    expect(await runPart(benchmark!)).toMatchObject({
-      name: "benchmark",
-      outcome: "not run",
-      remark: "there is no benchmark yet",
-    });
+  test("has passed where it is cut off with figures, and failed without any or where it breaks off", async () => {
+    const cut = await run(3, 1, "setInterval(() => {}, 1000);");
+    expect(cut).toMatchObject({ outcome: "passed", remark: "1 settings measured, ended after 3 s" });
+    expect(await run(20, 0, "")).toMatchObject({ outcome: "failed", remark: "0 settings measured, 3 left" });
+    const broken = await run(20, 1, "process.exitCode = 4;");
+    expect(broken).toMatchObject({ outcome: "failed", remark: "1 settings measured, exit code 4" });
+    expect(broken.tables).not.toHaveLength(0);
+    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), [
+      process.execPath,
+      "-e",
+      "",
+      "--",
+    ]);
+    expect(silent).toMatchObject({ outcome: "failed", tables: [] }); // what an earlier run left counts for nothing
   });
 });
 
@@ -403,6 +460,30 @@ Expected | received
 `);
   });
 
+  const TABLES: Result["tables"] = [
+    [
+      "Steps",
+      [
+        ["of", "µs"],
+        ["`a = s·a + b` ≥ 1", "1.0 (0.9–1.1)"],
+        ["", "2 %"],
+      ],
+    ],
+  ];
+
+  test("has the figures of a part", () => {
+    const report = render({ ...machine, parts: [{ ...parts[0]!, name: "benchmark", tables: TABLES }] });
+    expect(report).toContain(`## Figures of the benchmark
+
+### Steps
+
+| of                | µs            |
+| ----------------- | ------------- |
+| \`a = s·a + b\` ≥ 1 | 1.0 (0.9–1.1) |
+|                   | 2 %           |
+`);
+  });
+
   test("where all passed says no more than that", () => {
     const report = render({ ...machine, parts: parts.slice(0, 1) });
     expect(report).toMatch(/found\. All that ran passed\. Times/);
@@ -412,7 +493,7 @@ Expected | received
   test("is as prettier would have it", () => {
     const report = render({
       ...machine,
-      parts: [...parts, { ...parts[0]!, name: "a | b", remark: "digest 01" }],
+      parts: [...parts, { ...parts[0]!, name: "a | b", remark: "digest 01", tables: TABLES }],
     });
     const prettier = path.join(root, "node_modules", "prettier", "bin", "prettier.cjs");
     const args = [prettier, "--stdin-filepath", path.join(root, "docs", "gpu", "report.md")];

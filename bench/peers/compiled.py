@@ -1,16 +1,17 @@
 """MTAdam with summed first moments, left to torch.compile to be fused."""
 
 import torch
-from protocol import BETAS, EPS, LEAST_NORM, LR, require, serve
+from protocol import BETAS, DEVICE, EPS, LEAST_NORM, LR, require, serve
 
 require(2, 4, "torch.compile of an optimizer")
+import torch._dynamo  # noqa: E402, what is older has none
 
 
 class CompiledMTAdam:
     def __init__(self, parameters, terms):
         self.parameters = parameters
         self.clock = 0
-        self.norms = torch.zeros(terms, len(parameters))
+        self.norms = torch.zeros(terms, len(parameters), device=DEVICE)
         self.m = [torch.zeros_like(p) for p in parameters]
         self.v = [[torch.zeros_like(p) for p in parameters] for _ in range(terms)]
         self.compiled = torch.compile(step, dynamic=False)
@@ -19,11 +20,15 @@ class CompiledMTAdam:
     def step(self, gradients):
         beta1, beta2, beta3 = BETAS
         self.clock += 1
-        # As tensors: a number would be compiled in, and every step compiled anew.
-        keep = torch.tensor(0.0 if self.clock == 1 else beta3)
-        rate = torch.tensor(LR / (1 - beta1**self.clock))
-        correction = torch.tensor((1 - beta2**self.clock) ** 0.5)
+        keep = scalar(0.0 if self.clock == 1 else beta3)
+        rate = scalar(LR / (1 - beta1**self.clock))
+        correction = scalar((1 - beta2**self.clock) ** 0.5)
         self.compiled(self.parameters, gradients, self.m, self.v, self.norms, keep, rate, correction)
+
+
+def scalar(value):
+    """A tensor: a number would be compiled in, and every step compiled anew."""
+    return torch.full((), value, device=DEVICE)
 
 
 def step(parameters, gradients, moments, seconds, norms, keep, rate, correction):
@@ -47,4 +52,4 @@ def step(parameters, gradients, moments, seconds, norms, keep, rate, correction)
 
 
 if __name__ == "__main__":
-    serve(CompiledMTAdam)
+    serve(CompiledMTAdam, torch._dynamo.reset)

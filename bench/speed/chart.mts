@@ -1,6 +1,6 @@
 import type { CustomSeriesRenderItem } from "echarts";
 import { AXIS, COLOURS, INK, svg } from "../common/svg.mjs";
-import { contenderOf, shareOfTraffic, type Results } from "./results.mjs";
+import { contenderOf, shareOfCopy, shareOfTraffic, type Results } from "./results.mjs";
 import { SUBJECTS } from "./shapes.mjs";
 import type { Spread } from "./statistics.mjs";
 
@@ -17,8 +17,11 @@ const PLOT = 150;
 const ROW = 215;
 const TOP = 50;
 
-/** Bars of the share of the same traffic, with quartiles: a plot per shape with cold inputs, the roof a line at 100 %. */
-export function chart({ settings }: Results): string {
+/**
+ * Bars of the share of the same traffic, or on a GPU of a copy's bandwidth, with quartiles: a plot per shape with cold
+ * inputs, the roof a line at 100 %.
+ */
+export function chart({ gpu, settings }: Results): string {
   const cold = settings.filter(({ inputs }) => inputs === "cold");
   const plots = SUBJECTS.filter(({ key }) => cold.some(({ subject }) => subject === key));
   const terms = [...new Set(cold.map((setting) => setting.terms))].sort((a, b) => a - b);
@@ -29,13 +32,17 @@ export function chart({ settings }: Results): string {
           (each) => each.subject === key && each.terms === count && each.form === form,
         );
         const contender = setting && contenderOf(setting, name);
-        return contender && shareOfTraffic(contender);
+        return contender && (gpu ? shareOfCopy(contender) : shareOfTraffic(contender));
       }),
     ),
   );
   const most = Math.max(100, ...shares.flat(2).map((share) => 100 * (share?.high ?? 0)));
   return svg(WIDTH, TOP + ROW * Math.max(1, plots.length), {
-    legend: { top: 4, data: SERIES.map(({ title }) => title), textStyle: { color: INK, fontSize: 12 } },
+    legend: {
+      top: 4,
+      data: plots.length === 0 ? [] : SERIES.map(({ title }) => title),
+      textStyle: { color: INK, fontSize: 12 },
+    },
     title: plots.map(({ title }, i) => ({
       text: title,
       left: LEFT,

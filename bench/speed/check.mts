@@ -1,4 +1,4 @@
-import { MTAdam, type Device } from "mtadam";
+import { MTAdam, type Device, type DeviceBuffer } from "mtadam";
 import { total } from "./shapes.mjs";
 
 // A problem of a few small tensors, spelled the same way in peers/protocol.py: what a peer computes must be what we do.
@@ -19,25 +19,32 @@ export function gradient(step: number, term: number, tensor: number, k: number):
 }
 
 /** Our parameters, one tensor after the other, after a few steps; `oneTerm`: with the sum of the terms as the only one. */
-export function checkParameters(device: Device, terms: number, oneTerm: boolean): Float32Array {
-  const parameters = CHECK_LENGTHS.map((length, p) => Float32Array.from({ length }, (_, k) => initial(p, k)));
+export async function checkParameters(
+  device: Device,
+  terms: number,
+  oneTerm: boolean,
+): Promise<Float32Array> {
+  const tensors = (value: (p: number, k: number) => number): DeviceBuffer<"float32">[] =>
+    CHECK_LENGTHS.map((length, p) => device.buffer(Float32Array.from({ length }, (_, k) => value(p, k))));
+  const parameters = tensors(initial);
   const optimizer = new MTAdam(parameters, { terms: oneTerm ? 1 : terms, device });
   for (let step = 0; step < CHECK_STEPS; ++step) {
-    const gradients = Array.from({ length: terms }, (_, term) =>
-      CHECK_LENGTHS.map((length, p) => Float32Array.from({ length }, (_, k) => gradient(step, term, p, k))),
+    const own = Array.from(
+      { length: terms },
+      (_, term) => (p: number, k: number) => gradient(step, term, p, k),
     );
-    const sums = CHECK_LENGTHS.map((length, p) =>
-      Float32Array.from({ length }, (_, k) => gradients.reduce((sum, ofTerm) => sum + ofTerm[p]![k]!, 0)),
-    );
-    optimizer.step(oneTerm ? [sums] : gradients);
+    // In float32, as the peers sum.
+    const sum = (p: number, k: number) =>
+      own.reduce((so, value) => Math.fround(so + Math.fround(value(p, k))), 0);
+    optimizer.step((oneTerm ? [sum] : own).map(tensors));
   }
-  optimizer.dispose();
   const all = new Float32Array(total(CHECK_LENGTHS));
   let offset = 0;
-  for (const values of parameters) {
-    all.set(values, offset);
-    offset += values.length;
+  for (const buffer of parameters) {
+    all.set(await buffer.download(), offset);
+    offset += buffer.length;
   }
+  optimizer.dispose();
   return all;
 }
 

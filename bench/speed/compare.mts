@@ -1,6 +1,7 @@
 import { percent, threeDigits } from "./format.mjs";
 import {
   secondsPerStep,
+  shareOfCopy,
   shareOfTraffic,
   timesAsLong,
   contenderOf,
@@ -35,8 +36,11 @@ export function compare(before: Results, after: Results): string[] {
 
 /** Why the figures of two runs may differ for another reason than the code. */
 export function differences(before: Results, after: Results): string[] {
-  const facts = ({ machine, instructionSet, threads, node }: Results) =>
+  const facts = ({ gpu, machine, instructionSet, threads, node }: Results) =>
     new Map<string, string>([
+      ["GPU", gpu?.name ?? "none"],
+      ["driver", gpu?.driver ?? ""],
+      ["one pass", gpu?.onePass ? "yes" : "no"],
       ["CPU", machine.cpu],
       ["cores", String(machine.cores)],
       ["instruction set", instructionSet],
@@ -67,11 +71,12 @@ function ofSetting(setting: SettingResult): Figure[] {
   const step = contenderOf(setting, "step");
   return setting.contenders.flatMap((contender): Figure[] => {
     if (contender.rounds.length === 0) return [];
-    const share = shareOfTraffic(contender);
+    const [ofTraffic, ofCopy] = [shareOfTraffic(contender), shareOfCopy(contender)];
+    const share = ofTraffic ?? ofCopy;
     if (share) {
       return [
         {
-          name: `${name}: ${contender.name}, share of the same traffic`,
+          name: `${name}: ${contender.name}, share of ${ofTraffic ? "the same traffic" : "a copy"}`,
           value: share,
           more: true,
           show: percent,

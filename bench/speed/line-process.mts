@@ -51,6 +51,11 @@ export class LineProcess {
     this.#answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
+  /** Whether it can answer nothing more. */
+  get hasEnded(): boolean {
+    return this.#failure !== "" || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   /** @throws AnswerError */
   async ask(...words: readonly (string | number)[]): Promise<string[]> {
     this.#child.stdin.write(`${words.join(" ")}\n`);

@@ -1,6 +1,6 @@
 import type { Device } from "mtadam";
 import { Model, type Contender } from "./model.mjs";
-import { PEERS, Peer, nameOf, reasonOf } from "./peers.mjs";
+import { reasonOf, type Peers } from "./peers.mjs";
 import type { ContenderResult, Inputs, SettingResult } from "./results.mjs";
 import { between, type Roof } from "./roof.mjs";
 import { total, type Subject } from "./shapes.mjs";
@@ -19,12 +19,13 @@ export interface Course {
   rounds: number;
   /** Seconds that each contender has at a time; a step that takes longer is taken once. */
   turn: number;
-  /** The interpreter, and the names of those that may take part. */
-  peers?: { python: string; names: ReadonlySet<string> };
+  /** What counts as cold. */
+  coldBytes: number;
+  peers?: Peers | undefined;
 }
 
-// More than any cache has.
-const COLD_BYTES = 256 * 2 ** 20;
+/** More than any cache has, a GPU's too. */
+export const COLD_BYTES = 256 * 2 ** 20;
 
 // A peer has as many rounds as fit in a few seconds, and at least some.
 const PEER_SECONDS = 3;
@@ -37,58 +38,39 @@ export function workingSet({ subject, terms, form }: Omit<Setting, "inputs">): n
 }
 
 /** What can be told apart: what never fits the caches is cold in any case. */
-export function inputsOf(setting: Omit<Setting, "inputs">): readonly Inputs[] {
-  return workingSet(setting) < COLD_BYTES ? ["warm", "cold"] : ["cold"];
+export function inputsOf(setting: Omit<Setting, "inputs">, coldBytes = COLD_BYTES): readonly Inputs[] {
+  return workingSet(setting) < coldBytes ? ["warm", "cold"] : ["cold"];
 }
 
 /** Copies of everything that take turns. */
-export function setsOf(setting: Setting): number {
-  return setting.inputs === "warm" ? 1 : Math.ceil(COLD_BYTES / workingSet(setting));
+export function setsOf(setting: Setting, coldBytes = COLD_BYTES): number {
+  return setting.inputs === "warm" ? 1 : Math.ceil(coldBytes / workingSet(setting));
 }
 
 /** Measures all contenders of one setting in turns, with the roof between any two of them. */
 export async function measure(setting: Setting, course: Course): Promise<SettingResult> {
   const { subject, terms, form, inputs } = setting;
-  const { device, roof, turn } = course;
-  const sets = setsOf(setting);
+  const { device, roof, turn, coldBytes } = course;
+  const sets = setsOf(setting, coldBytes);
   const models = [new Model(device, { lengths: subject.lengths, terms, form, sets })];
-  const contenders = [models[0]!.contender("step", "resident"), models[0]!.contender("streamed", "streamed")];
+  const contenders = [models[0]!.contender("step"), models[0]!.contender("streamed")];
+  // Of a large model a graph saves nothing that could be seen.
+  if (device.kind === "cuda" && inputsOf(setting, coldBytes).length > 1) {
+    contenders.push(models[0]!.contender("captured"));
+  }
   if (subject.beside) {
     const beside = new Model(device, { lengths: subject.beside.lengths, terms, form, sets });
     models.push(beside);
-    contenders.push(beside.contender("flat", "resident"));
+    contenders.push(beside.contender("step", "flat"));
   }
   const resident = trafficOf(form, "resident", terms);
   await roof.prepare({ elements: total(subject.lengths), sets, turn }, resident);
-  const { peers, left } = await startPeers(setting, course, sets);
-  const results = await takeTurns(
-    [...contenders, ...peers.map(({ contender }) => contender)],
-    setting,
-    course,
-  );
-  for (const { peer } of peers) await peer.end();
+  const peers = await course.peers?.join(form, { lengths: subject.lengths, terms, sets });
+  const results = await takeTurns([...contenders, ...(peers?.contenders ?? [])], setting, course);
+  await course.peers?.leave();
   for (const model of models) model.dispose();
   await roof.free();
-  return { subject: subject.key, terms, form, inputs, contenders: [...results, ...left] };
-}
-
-async function startPeers({ subject, terms, form }: Setting, course: Course, sets: number) {
-  const peers: { peer: Peer; contender: Contender }[] = [];
-  const left: ContenderResult[] = [];
-  for (const kind of course.peers ? PEERS : []) {
-    const { python, names } = course.peers!;
-    if (kind.form !== form || !names.has(nameOf(kind))) continue;
-    const peer = new Peer(python, kind);
-    try {
-      const { lengths } = subject;
-      peers.push({ peer, contender: await peer.contender(lengths, terms, course.device.threads, sets) });
-    } catch (error) {
-      const missing = { name: nameOf(kind), way: "resident" as const, parameters: total(subject.lengths) };
-      left.push({ ...missing, notRun: reasonOf(error), rounds: [] });
-      await peer.end();
-    }
-  }
-  return { peers, left };
+  return { subject: subject.key, terms, form, inputs, contenders: [...results, ...(peers?.absent ?? [])] };
 }
 
 /** A contender with as many calls as fill a turn. */
@@ -167,8 +149,9 @@ async function takeTurns(
       if (seconds === undefined) continue;
       const after = await look(way);
       last = { way, ceiling: after };
-      const { rmw, read, traffic } = between(before, after);
-      taken.push({ seconds, rmw, read, ...(bytesPerParameter === undefined ? {} : { traffic }) });
+      const { traffic, ...bandwidths } = between(before, after);
+      const own = bytesPerParameter === undefined || traffic === undefined ? {} : { traffic };
+      taken.push({ seconds, ...bandwidths, ...own });
     }
   }
   return turns.map(({ result }) => result);

@@ -1,4 +1,11 @@
-import { MTAdam, type Device, type DeviceBuffer, type MTAdamOptions, type PreparedGradients } from "mtadam";
+import {
+  MTAdam,
+  type CapturedStep,
+  type Device,
+  type DeviceBuffer,
+  type MTAdamOptions,
+  type PreparedGradients,
+} from "mtadam";
 import { total } from "./shapes.mjs";
 import { bytesPerParameter, type Form, type Way } from "./traffic.mjs";
 
@@ -30,7 +37,11 @@ interface Copy {
   optimizer: MTAdam;
   gradients: DeviceBuffer[][];
   prepared: PreparedGradients;
+  captured?: CapturedStep;
 }
+
+/** How our contenders take a step: `step(prepared)`, `accumulate` for each term and `update`, or a replayed graph. */
+export type Taking = "step" | "streamed" | "captured";
 
 /** Parameters, gradients and optimizers of one shape, on our device. */
 export class Model {
@@ -62,10 +73,14 @@ export class Model {
     this.#stateBytes = stateBytes;
   }
 
-  /** `step(prepared)`, or `accumulate` for each term and `update`. */
-  contender(name: string, way: Way): Contender {
+  /** On a GPU what is timed is the batch: all its steps are enqueued, then waited for. */
+  contender(taking: Taking, name: string = taking): Contender {
     const { lengths, terms, form, sets } = this.#options;
-    const step = way === "resident" ? resident : streamed;
+    const way = taking === "streamed" ? "streamed" : "resident";
+    const step = STEPS[taking];
+    if (taking === "captured") {
+      for (const copy of this.#copies) copy.captured = copy.optimizer.captureStep(copy.prepared);
+    }
     return {
       name,
       way,
@@ -75,17 +90,31 @@ export class Model {
       sets,
       time: (calls) => {
         const start = performance.now();
-        for (let k = 0; k < calls; ++k) step(this.#copies[this.#call++ % sets]!);
+        let last: Copy | undefined;
+        for (let k = 0; k < calls; ++k) {
+          last = this.#copies[this.#call++ % sets]!;
+          step(last);
+        }
+        last?.optimizer.synchronizeSync(); // what others enqueued came before
         return (performance.now() - start) / 1000;
       },
     };
   }
 
   dispose(): void {
-    for (const { optimizer } of this.#copies) optimizer.dispose();
+    for (const { optimizer, captured } of this.#copies) {
+      captured?.dispose();
+      optimizer.dispose();
+    }
     for (const buffer of this.#buffers) buffer.dispose();
   }
 }
+
+const STEPS: Record<Taking, (copy: Copy) => void> = {
+  step: resident,
+  streamed,
+  captured: ({ captured }) => captured!.replay(),
+};
 
 function resident({ optimizer, prepared }: Copy): void {
   optimizer.step(prepared);

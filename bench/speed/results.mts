@@ -1,22 +1,23 @@
 import { execFileSync } from "node:child_process";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { arch, cpus, platform, release, totalmem } from "node:os";
+import { join } from "node:path";
 import { describeDevices, type Device } from "mtadam";
-import { format } from "prettier";
+import { ROOT } from "../common/root.mjs";
+import { readIfThere } from "../common/text.mjs";
 import type { HostCost } from "./host.mjs";
 import type { PeerState } from "./peers.mjs";
+import type { Ceiling } from "./roof.mjs";
 import { spread, type Spread } from "./statistics.mjs";
-import type { Form, Way } from "./traffic.mjs";
+import { onePassBytes, type Form, type Way } from "./traffic.mjs";
 
-/** One turn of a contender, and what the machine gave right before and after it. */
-export interface Round {
+/**
+ * One turn of a contender, and what the machine gave right before and after it; `traffic` is absent where a contender has
+ * none of its own.
+ */
+export interface Round extends Ceiling {
   /** Of one step. */
   seconds: number;
-  /** Bytes per second of read-modify-write, and of reading. */
-  rmw: number;
-  read: number;
-  /** Seconds of plain loops over the same traffic; absent where a contender has none of its own. */
-  traffic?: number;
 }
 
 export interface ContenderResult {
@@ -42,7 +43,19 @@ export interface SettingResult {
   contenders: ContenderResult[];
 }
 
+/** The GPU, where the steps were taken on one. */
+export interface Gpu {
+  name: string;
+  computeCapability: string;
+  /** The newest CUDA that the driver serves, and the CUDA of the build. */
+  driver: string;
+  runtime: string;
+  /** Whether a step was one kernel. */
+  onePass: boolean;
+}
+
 export interface Results {
+  gpu?: Gpu;
   machine: { cpu: string; cores: number; memoryGiB: number; system: string };
   instructionSet: string;
   threads: number;
@@ -52,14 +65,20 @@ export interface Results {
   /** Options of the run that change what its figures mean. */
   rounds: number;
   quick: boolean;
+  /** Settings that were asked for when the time was up. */
+  left?: number;
   peers: PeerState[];
   settings: SettingResult[];
   host: HostCost[];
 }
 
 /** Results without a figure yet, of this machine. */
-export function emptyResults(device: Device, rounds: number, quick: boolean): Results {
+export async function emptyResults(
+  device: Device,
+  { rounds, quick, gpu }: { rounds: number; quick: boolean; gpu?: Gpu | undefined },
+): Promise<Results> {
   return {
+    ...(gpu === undefined ? {} : { gpu }),
     machine: {
       cpu: cpus()[0]?.model.trim() ?? arch(),
       cores: cpus().length,
@@ -69,7 +88,7 @@ export function emptyResults(device: Device, rounds: number, quick: boolean): Re
     instructionSet: describeDevices().cpu.instructionSet,
     threads: device.threads,
     node: process.versions.node,
-    commit: commit(),
+    commit: await commit(),
     date: new Date().toISOString().slice(0, 10),
     rounds,
     quick,
@@ -79,23 +98,28 @@ export function emptyResults(device: Device, rounds: number, quick: boolean): Re
   };
 }
 
-function commit(): string {
+async function commit(): Promise<string> {
   const git = (...args: string[]) =>
     execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
   try {
     const changed = git("status", "--porcelain", "--untracked-files=no") !== "";
     return git("rev-parse", "--short", "HEAD") + (changed ? " with changes" : "");
   } catch {
-    return "unknown"; // not a checkout
+    // Not a checkout: scripts/gpu-check writes down what it builds.
+    return (await readIfThere(join(ROOT, "build/commit")))?.trim() ?? "unknown";
   }
 }
 
-/** Written whole or not at all; figures with as many digits as mean something. */
-export async function saveResults(path: string, results: Results): Promise<void> {
-  const text = JSON.stringify(results, (_, value: unknown) => {
+/** As JSON; figures with as many digits as mean something. */
+export function resultsText(results: Results): string {
+  return JSON.stringify(results, (_, value: unknown) => {
     return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
   });
-  await writeFile(`${path}.tmp`, await format(text, { parser: "json", printWidth: 110 }));
+}
+
+/** Written whole or not at all. */
+export async function saveResults(path: string, results: Results): Promise<void> {
+  await writeFile(`${path}.tmp`, `${resultsText(results)}\n`);
   await rename(`${path}.tmp`, path);
 }
 
@@ -121,6 +145,33 @@ export function shareOfRmw(contender: ContenderResult): Spread | undefined {
 export function shareOfTraffic({ rounds }: ContenderResult): Spread | undefined {
   const shares = rounds.flatMap(({ seconds, traffic }) => (traffic === undefined ? [] : [traffic / seconds]));
   return shares.length === 0 ? undefined : spread(shares);
+}
+
+/** Bytes per second of copying on a GPU: the better of two ways. */
+export function copyBandwidth({ copy, memcpy }: Round): number | undefined {
+  return copy === undefined ? undefined : Math.max(copy, memcpy ?? 0);
+}
+
+/** Of the bandwidth of copying: what the table's bytes would have taken ÷ what the step took. */
+export function shareOfCopy(
+  { rounds, parameters, bytesPerParameter }: ContenderResult,
+  bytes = bytesPerParameter,
+): Spread | undefined {
+  if (bytes === undefined) return undefined;
+  const shares = rounds.flatMap((round) => {
+    const bandwidth = copyBandwidth(round);
+    return bandwidth === undefined ? [] : [(bytes * parameters) / bandwidth / round.seconds];
+  });
+  return shares.length === 0 ? undefined : spread(shares);
+}
+
+/** The same, had each gradient been read once. */
+export function shareOfOnePass(
+  contender: ContenderResult,
+  { form, terms }: SettingResult,
+): Spread | undefined {
+  if (contender.bytesPerParameter === undefined) return undefined;
+  return shareOfCopy(contender, onePassBytes(form, contender.way, terms));
 }
 
 /** How many times as long as another contender of the setting, in the rounds that both took part in. */

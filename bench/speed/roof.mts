@@ -7,8 +7,11 @@ export interface Ceiling {
   rmw: number;
   /** Bytes per second of reading. */
   read: number;
-  /** Seconds of the same traffic as a step's. */
-  traffic: number;
+  /** On the CPU: seconds of the same traffic as a step's. */
+  traffic?: number;
+  /** On a GPU: bytes per second of copying, read and written, by a kernel and by cudaMemcpyAsync. */
+  copy?: number;
+  memcpy?: number;
 }
 
 export interface RoofShape {
@@ -20,13 +23,29 @@ export interface RoofShape {
   turn: number;
 }
 
+/** A native program that measures the machine. One at a time has memory. */
+export interface Roof {
+  /** Memory for these; what was there is freed. */
+  prepare(shape: RoofShape, traffic: Traffic): Promise<void>;
+  measure(traffic: Traffic): Promise<Ceiling>;
+  free(): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** Seconds per call, of as many as fill a turn. */
+async function timePerCall(turn: number, time: (calls: number) => Promise<number>): Promise<number> {
+  const once = await time(1);
+  const calls = Math.floor(turn / once);
+  return calls > 1 ? (await time(calls)) / calls : once;
+}
+
 // Arrays this long are far beyond every cache; of longer ones the time is in proportion.
 const MOST_ELEMENTS = 16_000_000;
 // Bandwidth is that of walking all arrays of a set, as a step does, or that many elements of them.
 const MOST_WALKED = 64_000_000;
 
-/** The native program that measures the machine. One at a time has arrays. */
-export class Roof {
+/** The CPU's: roof.cpp. */
+export class HostRoof implements Roof {
   readonly #process: LineProcess;
   #elements = 0;
   #factor = 1;
@@ -38,7 +57,6 @@ export class Roof {
     this.#process = new LineProcess(program, [String(threads)]);
   }
 
-  /** Arrays for these; what was there is freed. */
   async prepare({ elements, sets, turn }: RoofShape, { readOnly, updated }: Traffic): Promise<void> {
     this.#elements = Math.min(elements, MOST_ELEMENTS);
     this.#factor = elements / this.#elements;
@@ -62,13 +80,10 @@ export class Roof {
     };
   }
 
-  /** Seconds per call, of as many as fill a turn. */
-  async #time(reads: number, sums: number, updates: number): Promise<number> {
-    const time = async (calls: number) =>
-      secondsOf(await this.#process.ask("time", calls, reads, sums, updates)) / calls;
-    const once = await time(1);
-    const calls = Math.floor(this.#turn / once);
-    return calls > 1 ? time(calls) : once;
+  #time(reads: number, sums: number, updates: number): Promise<number> {
+    return timePerCall(this.#turn, async (calls) =>
+      secondsOf(await this.#process.ask("time", calls, reads, sums, updates)),
+    );
   }
 
   async end(): Promise<void> {
@@ -76,11 +91,54 @@ export class Roof {
   }
 }
 
-/** Between two measurements. */
+// Far beyond every cache, and some milliseconds of a fast memory.
+const MOST_BYTES = 4 * 2 ** 30;
+
+/**
+ * A GPU's: gpu_roof.cu. It works on as much memory as the model has, in one launch: a step moves twice as many bytes as a
+ * copy of one half of that onto the other, in two. So what a launch costs weighs the same for both, at every size.
+ */
+export class GpuRoof implements Roof {
+  readonly #process: LineProcess;
+  #bytes = 0;
+  #turn = 0;
+
+  /** @param index the device's number */
+  constructor(program: string, index: number) {
+    this.#process = new LineProcess(program, [String(index)]);
+  }
+
+  async prepare({ elements, sets, turn }: RoofShape, { readOnly, updated }: Traffic): Promise<void> {
+    this.#bytes = Math.min(4 * elements * (readOnly + updated), MOST_BYTES);
+    this.#turn = turn;
+    await this.#process.ask("memory", this.#bytes, sets);
+  }
+
+  async free(): Promise<void> {
+    await this.#process.ask("memory", 0, 0);
+  }
+
+  async measure(): Promise<Ceiling> {
+    return {
+      copy: this.#bytes / (await this.#time("copy")),
+      memcpy: this.#bytes / (await this.#time("memcpy")),
+      rmw: (2 * this.#bytes) / (await this.#time("update")),
+      read: this.#bytes / (await this.#time("read")),
+    };
+  }
+
+  #time(verb: string): Promise<number> {
+    return timePerCall(this.#turn, async (calls) => secondsOf(await this.#process.ask(verb, calls)));
+  }
+
+  async end(): Promise<void> {
+    await this.#process.end();
+  }
+}
+
+/** Between two measurements of the same kind. */
 export function between(before: Ceiling, after: Ceiling): Ceiling {
-  return {
-    rmw: (before.rmw + after.rmw) / 2,
-    read: (before.read + after.read) / 2,
-    traffic: (before.traffic + after.traffic) / 2,
-  };
+  const mean = (key: keyof Ceiling) => ((before[key] ?? NaN) + (after[key] ?? NaN)) / 2;
+  const keys = Object.keys(before) as (keyof Ceiling)[];
+  return Object.fromEntries(keys.map((key) => [key, mean(key)])) as unknown as Ceiling;
 }

@@ -1,3 +1,5 @@
+import type { DeviceKind } from "mtadam";
+
 /** A list of tensors to be optimized. */
 export interface Shape {
   key: string;
@@ -11,9 +13,11 @@ export interface Subject extends Shape {
   beside?: Shape;
 }
 
+/** Each layer's gradients of three terms fit in a GPU's second-level cache, where the model is far larger. */
+const layers = Array.from({ length: 24 }, () => 2 ** 20);
 const many = Array.from({ length: 3000 }, () => 3500);
 
-export const SUBJECTS: readonly Subject[] = [
+const SHAPES: readonly Subject[] = [
   { key: "mnist", title: "MNIST CNN", lengths: mnistCnn() },
   { key: "resnet50", title: "ResNet-50", lengths: resNet50() },
   { key: "large", title: "one tensor", lengths: [50_000_000] },
@@ -24,6 +28,14 @@ export const SUBJECTS: readonly Subject[] = [
     beside: { key: "flat", title: "the same in one tensor", lengths: [total(many)] },
   },
 ];
+
+export const SUBJECTS: readonly Subject[] = [
+  ...SHAPES,
+  { key: "layers", title: "24 layers of 1M", lengths: layers },
+];
+
+/** What is measured unless others are named. */
+export const DEFAULTS: Record<DeviceKind, readonly Subject[]> = { cpu: SHAPES, cuda: SUBJECTS };
 
 export function total(lengths: readonly number[]): number {
   return lengths.reduce((sum, length) => sum + length, 0);

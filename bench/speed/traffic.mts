@@ -28,6 +28,11 @@ export function bytesPerParameter(form: Form, way: Way, terms: number): number {
   return form === "perTerm" ? 32 * terms + 8 : 28 * terms + 12;
 }
 
+/** The same where a gradient is read once for both, since it stays on the chip in between. */
+export function onePassBytes(form: Form, way: Way, terms: number): number {
+  return bytesPerParameter(form, way, terms) - 4 * terms;
+}
+
 /**
  * The same as passes. Each gradient is read for its norm and again with the moments that it changes. Moments that are
  * accumulated are written, and then read once more by the update.

@@ -1,6 +1,7 @@
 "use strict";
 
-// scripts/gpu-check: everything that only a GPU can show, in one command, and a report of it under docs/gpu.
+// scripts/gpu-check: everything that only a GPU can show, in one command, and a report of it under docs/gpu, beside a folder
+// for the benchmark's results.
 //   --built                 with what --prepare built, here or elsewhere: needs Node and the driver alone
 //   --report PATH           writes the report there
 //   --prepare               only builds, which needs no GPU but nvcc
@@ -55,15 +56,16 @@ function outcomeLine({ name, outcome, passed, failed, seconds, remark }) {
 
 async function check(report) {
   const found = machine.describe();
+  const date = new Date().toISOString().slice(0, 10);
+  const file = path.resolve(report ?? path.join(root, "docs", "gpu", reportName(date, found.device)));
+  const figures = `${file.replace(/\.md$/, "")}-speed`;
   const results = [];
-  for (const part of parts()) {
+  for (const part of parts(figures)) {
     const result = await runPart(part);
     results.push(result);
     console.log(outcomeLine(result));
     if (result.outcome === "failed") console.log(result.log);
   }
-  const date = new Date().toISOString().slice(0, 10);
-  const file = path.resolve(report ?? path.join(root, "docs", "gpu", reportName(date, found.device)));
   fs.mkdirSync(path.dirname(file), { recursive: true });
   fs.writeFileSync(file, render({ date, ...found, commit: commit(), parts: results }));
   console.log(`The report is ${file}`);

@@ -1,7 +1,7 @@
 "use strict";
 
 // What scripts/gpu-check runs, in this order, and how long each part may take. All limits together leave half a minute
-// of eight for the rest.
+// of ten for the rest.
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -9,6 +9,7 @@ const path = require("node:path");
 const { performance } = require("node:perf_hooks");
 const { root } = require("../setup");
 const { jestArguments, jestCounts } = require("../jest");
+const { benchmark } = require("./benchmark");
 const { execute } = require("./execute");
 const { googleTestCounts, recorded } = require("./googletest");
 const { NATIVE_TESTS } = require("./products");
@@ -36,6 +37,7 @@ const JEST_WORKERS = 2;
  * @property {number} [skipped]
  * @property {string} [remark] one line; why it did not run
  * @property {string} [log] the end of what it printed
+ * @property {[title: string, rows: string[][]][]} [tables] figures for the report, the first row of each the head
  */
 
 /** What came of a program that writes a report of its tests. Without the report it has failed, whatever it says. */
@@ -86,13 +88,11 @@ async function sanitized(tool, limit, report, sanitizer, program = nativeTests) 
   return remark === undefined ? found : { ...found, outcome: "failed", remark };
 }
 
-// The place for the benchmark with its ceilings, once there is one: its figures are for the report, no time decides.
-async function benchmark() {
-  return { outcome: "not run", remark: "there is no benchmark yet" };
-}
-
-/** @returns {Part[]} */
-function parts() {
+/**
+ * @param {string} figures the folder for the benchmark's results
+ * @returns {Part[]}
+ */
+function parts(figures) {
   return [
     { name: "native tests", limit: 90, run: native },
     { name: "the bits of the host executor", limit: 30, run: digests },
@@ -102,7 +102,7 @@ function parts() {
       limit: 45,
       run: (limit, report) => sanitized(tool, limit, report, findSanitizer()),
     })),
-    { name: "benchmark", limit: 0, run: benchmark },
+    { name: "benchmark", limit: 120, run: (limit) => benchmark(limit, figures) },
   ];
 }
 

@@ -13,10 +13,15 @@ const NATIVE_TESTS = path.join(NATIVE_BUILD, "mtadam_gpu_tests");
 const ADDON = path.join("build", "Release", "mtadam.node");
 const PACKAGE = path.join("dist", "index.js");
 
+/** The benchmark's sources, what they are compiled to, and the program that measures a GPU's memory. */
+const BENCHMARK_FOLDER = path.join("bench", "speed");
+const BENCHMARK = path.join("build", BENCHMARK_FOLDER, "main.mjs");
+const BENCHMARK_ROOF = path.join("build", BENCHMARK_FOLDER, "native", "gpu_roof");
+
 /** The commit that was built, for machines without git. */
 const COMMIT = path.join("build", "commit");
 
-/** Packages that only the demo and the linters use, and clang-format: more than half of node_modules. */
+/** Packages that only the demo, the reports of benchmarks and the linters use, and clang-format: more than half of node_modules. */
 const STAYS = [
   "@jax-js",
   "clang-format",
@@ -32,6 +37,9 @@ const STAYS = [
 const TRAVELS = [
   ADDON,
   NATIVE_TESTS,
+  BENCHMARK_ROOF,
+  `${path.join("build", "bench")}${path.sep} (*.mjs)`,
+  `${path.join("build", "examples", "common")}${path.sep}`,
   COMMIT,
   `${path.dirname(PACKAGE)}${path.sep}`,
   `node_modules${path.sep} (${STAYS.join(", ")} may stay behind)`,
@@ -39,7 +47,20 @@ const TRAVELS = [
 
 /** What is not there. */
 function missing() {
-  return [ADDON, NATIVE_TESTS, PACKAGE].filter((file) => !fs.existsSync(path.join(root, file)));
+  return [ADDON, NATIVE_TESTS, PACKAGE, BENCHMARK, BENCHMARK_ROOF].filter(
+    (file) => !fs.existsSync(path.join(root, file)),
+  );
 }
 
-module.exports = { NATIVE_BUILD, NATIVE_TESTS, ADDON, PACKAGE, COMMIT, TRAVELS, missing };
+module.exports = {
+  NATIVE_BUILD,
+  NATIVE_TESTS,
+  ADDON,
+  PACKAGE,
+  BENCHMARK,
+  BENCHMARK_FOLDER,
+  BENCHMARK_ROOF,
+  COMMIT,
+  TRAVELS,
+  missing,
+};

@@ -75,6 +75,10 @@ function render({ date, device, computeCapability, driver, runtime, architecture
   if (notRun.length > 0) {
     sections.push("## What did not run", notRun.map(({ name, remark }) => `- ${name}: ${remark}`).join("\n"));
   }
+  for (const { name, tables = [] } of parts) {
+    if (tables.length > 0) sections.push(`## Figures of the ${name}`);
+    for (const [title, [head, ...rows]] of tables) sections.push(`### ${title}`, table(head, rows));
+  }
   for (const { name, log } of failed) sections.push(`## The end of ${name}`, block(lastLines(log)));
   return `${sections.join("\n\n")}\n`;
 }

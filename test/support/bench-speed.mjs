@@ -10,8 +10,8 @@ const { range } = await load("format");
 const { AnswerError, LineProcess, secondsOf, wordsOf } = await load("line-process");
 const { inputsOf, setsOf, workingSet } = await load("measure");
 const { parseOptions } = await load("options");
-const { PEERS, Peer, describeLengths } = await load("peers");
-const { markdown, peerTable, plain, stepTable, manyTable } = await load("report");
+const { Peers, describeLengths } = await load("peers");
+const { markdown, peerTable, plain, stepTable, manyTable } = await load("tables");
 const { SUBJECTS, total } = await load("shapes");
 const { areApart, quantile, spread } = await load("statistics");
 const { FORMS, WAYS, bytesOfTraffic, bytesPerParameter, trafficOf } = await load("traffic");
@@ -142,12 +142,14 @@ function results(step, hostRounds) {
   };
 }
 
-async function checked(kind) {
-  const peer = new Peer(fileURLToPath(new URL("fake-peer.mjs", import.meta.url)), kind);
-  const state = await peer.check(openDevice("cpu", { threads: 1 }));
-  await peer.end();
-  return state;
+function checked() {
+  const python = fileURLToPath(new URL("fake-peer.mjs", import.meta.url));
+  return new Peers({ python, on: "cpu", threads: 1, patience: 60, compiledTensors: Infinity }).check(
+    openDevice("cpu", { threads: 1 }),
+  );
 }
+
+const keys = ({ subjects, ...options }) => ({ ...options, shapes: subjects.map(({ key }) => key) });
 
 const before = results([1, 1.01, 1.02, 1.03], [5, 6, 7]);
 const faster = results([0.5, 0.51, 0.52, 0.53], [5.5, 6.5, 7.5]);
@@ -190,18 +192,23 @@ console.log(
       ],
     },
     options: {
-      chosen: parseOptions(["--shapes", "many,mnist", "--terms", "3,1,3", "--out", "/x"]),
-      none: parseOptions(["--shapes", "none"]).shapes,
-      quick: parseOptions(["--quick", "--out", "/x", "--terms", "2"]),
+      chosen: keys(parseOptions(["--shapes", "many,mnist", "--terms", "3,1,3", "--out", "/x"])),
+      none: keys(parseOptions(["--shapes", "none"])).shapes,
+      usual: [[], ["--device", "cuda:1"]].map((args) => keys(parseOptions(args)).shapes),
+      gpu: keys(parseOptions(["--device", "cuda", "--one-pass", "--seconds", "60", "--figures"])),
+      quick: keys(parseOptions(["--quick", "--out", "/x", "--terms", "2"])),
       refused: [
         ["--shapes", "vgg"],
         ["--terms", "0"],
         ["--rounds", "x"],
         ["--quick"],
-        ["--device", "cuda"],
+        ["--device", "tpu"],
+        ["--one-pass"],
+        ["--draw"],
+        ["--tables"],
         ["--speed"],
       ].map((args) => messageOf(() => parseOptions(args))),
     },
-    checked: await Promise.all(PEERS.filter(({ keepsMemory }) => !keepsMemory).map(checked)),
+    checked: (await checked()).filter(({ name }) => !name.includes("kept")),
   }),
 );
