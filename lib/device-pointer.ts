@@ -1,6 +1,6 @@
 import { isSameMemory, type Device } from "./device";
 import { isBuffer, nativeBuffer, type DeviceBuffer } from "./device-buffer";
-import { mustBe, MTAdamError } from "./errors";
+import { mustBe, MTAdamError, nameOf, type Named } from "./errors";
 import { describeValue, hasResizableBuffer, isArray, typedArrayLength, typedArrayName } from "./inspect";
 import type { NativeSource } from "./native";
 import { toAddress } from "./stream";
@@ -57,7 +57,7 @@ export function isPointerLike(value: unknown): boolean {
  *
  * @throws MTAdamError INVALID_POINTER, LENGTH, DTYPE, OPTION
  */
-export function readPointer(subject: string, value: unknown): DevicePointer {
+export function readPointer(subject: Named, value: unknown): DevicePointer {
   if (value instanceof DevicePointer) return value;
   if (typeof value !== "object" || value === null) {
     return new DevicePointer(undefined, checkAddress(subject, value), undefined);
@@ -71,20 +71,20 @@ export function readPointer(subject: string, value: unknown): DevicePointer {
   return readArrayInterface(subject, value, form["__cuda_array_interface__"]);
 }
 
-function checkAddress(subject: string, value: unknown): bigint {
+function checkAddress(subject: Named, value: unknown): bigint {
   const address = toAddress(value);
   if (address === undefined) {
     // Not mustBe: a message names no address.
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must be an address: a bigint, or a number that is a safe integer, from 0 to 2**64 − 1; ` +
+      `\`${nameOf(subject)}\` must be an address: a bigint, or a number that is a safe integer, from 0 to 2**64 − 1; ` +
         `got ${typeof value === "number" ? "another number" : describeValue(value)}.`,
     );
   }
   if (address % BigInt(ELEMENT_BYTES) !== 0n) {
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must begin at a multiple of ${ELEMENT_BYTES} bytes; got an address that does not.`,
+      `\`${nameOf(subject)}\` must begin at a multiple of ${ELEMENT_BYTES} bytes; got an address that does not.`,
     );
   }
   return address;
@@ -92,29 +92,29 @@ function checkAddress(subject: string, value: unknown): bigint {
 
 /** ptr + byteOffset, and where it is given byteLength. */
 function readView(
-  subject: string,
+  subject: Named,
   supplier: object,
   ptr: unknown,
   { byteOffset = 0, byteLength }: Record<string, unknown>,
 ): DevicePointer {
   const base = toAddress(ptr);
-  const offset = checkBytes(`${subject}.byteOffset`, byteOffset);
-  const bytes = byteLength === undefined ? undefined : checkBytes(`${subject}.byteLength`, byteLength);
+  const offset = checkBytes(subject, "byteOffset", byteOffset);
+  const bytes = byteLength === undefined ? undefined : checkBytes(subject, "byteLength", byteLength);
   if (bytes !== undefined && bytes % ELEMENT_BYTES !== 0) {
-    throw mustBe("LENGTH", `${subject}.byteLength`, `be a multiple of ${ELEMENT_BYTES}`, bytes);
+    throw mustBe("LENGTH", `${nameOf(subject)}.byteLength`, `be a multiple of ${ELEMENT_BYTES}`, bytes);
   }
   const address = checkAddress(subject, base === undefined ? ptr : base + BigInt(offset));
   return new DevicePointer(supplier, address, bytes === undefined ? undefined : bytes / ELEMENT_BYTES);
 }
 
-function checkBytes(subject: string, value: unknown): number {
+function checkBytes(subject: Named, property: string, value: unknown): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
-  throw mustBe("LENGTH", subject, "be a whole number of bytes", value);
+  throw mustBe("LENGTH", `${nameOf(subject)}.${property}`, "be a whole number of bytes", value);
 }
 
 /** The CUDA array interface, version 3, as plain data. Its `stream` is the user's to wait for. */
-function readArrayInterface(subject: string, supplier: object, value: unknown): DevicePointer {
-  const what = `${subject}.__cuda_array_interface__`;
+function readArrayInterface(subject: Named, supplier: object, value: unknown): DevicePointer {
+  const what = `${nameOf(subject)}.__cuda_array_interface__`;
   if (typeof value !== "object" || value === null) throw mustBe("OPTION", what, "be an object", value);
   const { shape, typestr, data, strides, mask } = value as Record<string, unknown>;
   if (typestr !== "<f4") throw mustBe("DTYPE", `${what}.typestr`, 'be "<f4" (float32)', typestr);
@@ -131,7 +131,7 @@ function readArrayInterface(subject: string, supplier: object, value: unknown): 
 const MAX_DIMENSIONS = 64;
 
 /** The dimensions of a tensor. @throws MTAdamError OPTION */
-export function checkDimensions(subject: string, shape: unknown): number[] {
+export function checkDimensions(subject: Named, shape: unknown): number[] {
   const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
   const isDimension = (value: unknown): value is number =>
     Number.isSafeInteger(value) && (value as number) >= 0;
@@ -139,7 +139,7 @@ export function checkDimensions(subject: string, shape: unknown): number[] {
   throw mustBe("OPTION", subject, "be a list of whole numbers", shape);
 }
 
-function checkContiguous(subject: string, strides: unknown, dimensions: readonly number[]): void {
+function checkContiguous(subject: Named, strides: unknown, dimensions: readonly number[]): void {
   const given = isArray(strides) ? strides : [];
   let expected = ELEMENT_BYTES;
   let contiguous = given.length === dimensions.length;
@@ -161,7 +161,7 @@ function checkContiguous(subject: string, strides: unknown, dimensions: readonly
  * @throws MTAdamError LENGTH, DTYPE, OPTION, HOST_POINTER, INVALID_POINTER, DISPOSED
  */
 export function checkSource(
-  subject: string,
+  subject: Named,
   value: unknown,
   length: number,
   device: Device,
@@ -176,7 +176,7 @@ export function checkSource(
     if (!onHost) return checkPointer(subject, readPointer(subject, value), length, use);
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must be a Float32Array or a buffer of the device; got a bare pointer, which nothing can ` +
+      `\`${nameOf(subject)}\` must be a Float32Array or a buffer of the device; got a bare pointer, which nothing can ` +
         "vouch for on the CPU.",
     );
   }
@@ -191,33 +191,36 @@ export function checkSource(
   );
 }
 
-function checkBuffer(subject: string, buffer: DeviceBuffer, length: number, device: Device): DeviceBuffer {
+function checkBuffer(subject: Named, buffer: DeviceBuffer, length: number, device: Device): DeviceBuffer {
   if (buffer.disposed) {
-    throw new MTAdamError("DISPOSED", `\`${subject}\` must be a live buffer; got one that was disposed of.`);
+    throw new MTAdamError(
+      "DISPOSED",
+      `\`${nameOf(subject)}\` must be a live buffer; got one that was disposed of.`,
+    );
   }
   if (!isSameMemory(buffer.device, device)) {
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must be on the optimizer's device, ${device.kind}; got a buffer of another device.`,
+      `\`${nameOf(subject)}\` must be on the optimizer's device, ${device.kind}; got a buffer of another device.`,
     );
   }
   if (buffer.dtype !== "float32") {
-    throw new MTAdamError("DTYPE", `\`${subject}\` must be float32; got a ${buffer.dtype} buffer.`);
+    throw new MTAdamError("DTYPE", `\`${nameOf(subject)}\` must be float32; got a ${buffer.dtype} buffer.`);
   }
   if (buffer.length !== length) {
     throw new MTAdamError(
       "LENGTH",
-      `\`${subject}\` must have ${length} elements; got a buffer of ${buffer.length}.`,
+      `\`${nameOf(subject)}\` must have ${length} elements; got a buffer of ${buffer.length}.`,
     );
   }
   return buffer;
 }
 
-function checkArray(subject: string, array: Float32Array, length: number): Float32Array {
+function checkArray(subject: Named, array: Float32Array, length: number): Float32Array {
   if (hasResizableBuffer(array)) {
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must have a buffer of fixed size; got an array over a resizable one.`,
+      `\`${nameOf(subject)}\` must have a buffer of fixed size; got an array over a resizable one.`,
     );
   }
   if (typedArrayLength(array) !== length) throw mustBe("LENGTH", subject, `have ${length} elements`, array);
@@ -225,7 +228,7 @@ function checkArray(subject: string, array: Float32Array, length: number): Float
 }
 
 function checkPointer(
-  subject: string,
+  subject: Named,
   pointer: DevicePointer,
   length: number,
   use: "read" | "write",
@@ -233,13 +236,13 @@ function checkPointer(
   if (pointer.length !== undefined && pointer.length !== length) {
     throw new MTAdamError(
       "LENGTH",
-      `\`${subject}\` must have ${length} elements; got memory of ${pointer.length}.`,
+      `\`${nameOf(subject)}\` must have ${length} elements; got memory of ${pointer.length}.`,
     );
   }
   if (pointer.readOnly && use === "write") {
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${subject}\` must be writable, since it is updated in place; got read-only memory.`,
+      `\`${nameOf(subject)}\` must be writable, since it is updated in place; got read-only memory.`,
     );
   }
   return pointer;
@@ -251,19 +254,19 @@ function checkPointer(
  * @param subject its name in messages, asked for only when there is one to write
  * @throws MTAdamError LENGTH, DISPOSED
  */
-export function recheckSource(subject: () => string, source: Source, length: number): void {
+export function recheckSource(subject: Named, source: Source, length: number): void {
   if (source instanceof DevicePointer) return;
   if (isBuffer(source)) {
     if (!source.disposed) return;
     throw new MTAdamError(
       "DISPOSED",
-      `\`${subject()}\` must be a live buffer; got one that was disposed of.`,
+      `\`${nameOf(subject)}\` must be a live buffer; got one that was disposed of.`,
     );
   }
   if (typedArrayLength(source) === length) return;
   throw new MTAdamError(
     "LENGTH",
-    `\`${subject()}\` must keep its ${length} elements; got ${typedArrayLength(source)}, since its ArrayBuffer was detached.`,
+    `\`${nameOf(subject)}\` must keep its ${length} elements; got ${typedArrayLength(source)}, since its ArrayBuffer was detached.`,
   );
 }
 

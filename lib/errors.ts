@@ -54,14 +54,21 @@ export class MTAdamError extends Error {
   }
 }
 
+/** What a message is about, as the user wrote it; as a function where it takes work to say and is seldom said. */
+export type Named = string | (() => string);
+
+export function nameOf(named: Named): string {
+  return typeof named === "string" ? named : named();
+}
+
 /**
  * "`subject` must be …; got …." — the one sentence of an argument error.
  *
  * @param subject what was wrong, as the user wrote it
  * @param rule what it must be, completing "must be" or "must have"
  */
-export function mustBe(code: ShortCode, subject: string, rule: string, value: unknown): MTAdamError {
-  return new MTAdamError(code, `\`${subject}\` must ${rule}; got ${describeValue(value)}.`);
+export function mustBe(code: ShortCode, subject: Named, rule: string, value: unknown): MTAdamError {
+  return new MTAdamError(code, `\`${nameOf(subject)}\` must ${rule}; got ${describeValue(value)}.`);
 }
 
 const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([

@@ -76,8 +76,8 @@ export class GradientTable {
     const before = this.#sources.get(at);
     if (before === gradient) return;
     const { name, length } = this.#parameter(parameter);
-    const source =
-      gradient === null ? null : checkSource(this.#subject(term, parameter), gradient, length, device);
+    const subject = (): string => this.#subject(term, parameter);
+    const source = gradient === null ? null : checkSource(subject, gradient, length, device);
     if (isSameAddress(source, before)) {
       this.#sources.set(at, source, length); // perhaps supplied by another object
       return;
@@ -85,12 +85,12 @@ export class GradientTable {
     const nativeValue = source === null ? null : nativeSource(source);
     const overlapped = fromNative(
       () => this.native.set(term, parameter, nativeValue),
-      source instanceof DevicePointer ? this.#subject(term, parameter) : undefined,
+      source instanceof DevicePointer ? subject : undefined,
     );
     if (overlapped >= 0) {
       throw new MTAdamError(
         "INVALID_POINTER",
-        `\`${this.#subject(term, parameter)}\` must not overlap a parameter; got one that overlaps ` +
+        `\`${subject()}\` must not overlap a parameter; got one that overlaps ` +
           `${describeValue(overlapped === parameter ? name : this.#parameter(overlapped).name)}.`,
       );
     }
