@@ -39,5 +39,7 @@ function project(testDeviceKind, ignored) {
 module.exports = {
   projects: [project("cpu", [CUDA_ONLY]), project("executor", CPU_ONLY), project("cuda", CPU_ONLY)],
   errorOnDeprecated: true,
+  // jest leaves one core to others, which of two is half.
+  maxWorkers: "100%",
   testTimeout: 30_000,
 };
