@@ -36,6 +36,7 @@ struct UpdateForm {
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
+  static constexpr bool kOneX = kSummed && kAmsgrad;   // x is shared, and so is b
   /// Vectors of all unrolled terms that a thread has in flight.
   static constexpr std::uint32_t kLoads =
       (kTermCount == 0 ? 1 : kTermCount) * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
@@ -80,7 +81,7 @@ struct Part {
   float* x;
   Coefficients k;
   bool present;  // takes part in the open step
-  bool counts;   // is part of D: present, or with first moments summed in an earlier step
+  bool counts;   // is part of D
 };
 
 /// A chunk, and what all its terms share.
@@ -92,6 +93,8 @@ struct Run {
   float* sum;    // M
   float* sum_x;  // the shared x
   float w;       // W; 1 where the step is the sum of the terms' steps
+  bool one_b;    // b is the same in all terms that D is taken over: their largest v is found before its root is taken
+  float b;       // then, that b
   Coefficients shared;
   GroupElements group;
 };
@@ -110,12 +113,20 @@ __device__ inline Run make_run(const Tables& tables, const Chunk& chunk) {
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
   run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[chunk.tensor].w;
+  run.one_b = true;
+  run.b = 0;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
   run.group = tables.group_elements[tensor.group];
   run.head = short_of_boundary(run.theta);
   // The planes were laid out to meet θ's boundaries; gradients are where the caller has them.
   run.aligned = true;
   return run;
+}
+
+/// Whether the term is part of D: it takes part, or first moments are summed and it did before.
+template <class Form>
+__device__ __forceinline__ bool counts(const Clock& clock, std::uint64_t step) {
+  return takes_part(clock, step) || (Form::kSummed && !Form::kAmsgrad && clock.t > 0);
 }
 
 template <class Form>
@@ -128,7 +139,7 @@ __device__ inline Part make_part(const Tables& tables, const Call& call, std::ui
   const std::uint64_t at = tensor.plane + first;
   Part part;
   part.present = takes_part(clock, step);
-  part.counts = part.present || (Form::kSummed && !Form::kAmsgrad && clock.t > 0);
+  part.counts = counts<Form>(clock, step);
   part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) + first : nullptr;
   part.m = offset(state.m, at);
   part.v = offset(state.v, at);
@@ -137,16 +148,36 @@ __device__ inline Part make_part(const Tables& tables, const Call& call, std::ui
   return part;
 }
 
+/// Whether the largest v is found before its root is taken. One term alone shares its b with nobody.
+template <class Form>
+__device__ __forceinline__ bool has_one_b(const Run& run) {
+  return Form::kTerms == 1 || run.one_b;
+}
+
 /// ĝ of one element. The branch is the same for all elements of a tensor.
 __device__ __forceinline__ float gradient(float g, float theta, float f, const GroupElements& k) {
   return k.coupled != 0 ? balanced_gradient<true>(g, theta, f, k) : balanced_gradient<false>(g, theta, f, k);
+}
+
+/// What each of kN elements gives D where terms do not share b. Every element in turn goes through the first register,
+/// since the code is in every kernel once per term: unrolled, it would be half of each.
+template <std::uint32_t kN>
+__device__ __forceinline__ Lanes<kN> denominators(Lanes<kN> v, float b, const GroupElements& k) {
+#pragma unroll 1
+  for (std::uint32_t done = 0; done < kN; ++done) {
+    const float first = denominator(v.e[0], b, k);
+#pragma unroll
+    for (std::uint32_t j = 0; j + 1 < kN; ++j) v.e[j] = v.e[j + 1];
+    v.e[kN - 1] = first;
+  }
+  return v;
 }
 
 /// U and D of kN elements while terms are added to them.
 template <std::uint32_t kN>
 struct Step {
   Lanes<kN> u;
-  Lanes<kN> d;
+  Lanes<kN> d;        // with one b, what is under the largest root
   Lanes<kN> sum;      // M
   Lanes<kN> largest;  // the shared x
   bool opened;        // M has decayed
@@ -188,15 +219,18 @@ __device__ __forceinline__ void add_part(Step<kN>& step, Loads<kN>& in, const La
         if constexpr (Form::kAmsgrad) in.x.e[j] = larger(in.v.e[j], in.x.e[j]);
       }
     }
-    if constexpr (Form::kSummed && Form::kAmsgrad) {
-      step.largest.e[j] = larger(in.v.e[j], step.largest.e[j]);
-    } else {
-      const float bound = denominator(Form::kAmsgrad ? in.x.e[j] : in.v.e[j], part.k.b, k);
-      step.d.e[j] = step.started ? larger(bound, step.d.e[j]) : bound;
-    }
+    if constexpr (Form::kOneX) step.largest.e[j] = larger(in.v.e[j], step.largest.e[j]);
     if constexpr (!Form::kSummed) {
       const float own = step_part(in.m.e[j], part.k.c);
       step.u.e[j] = step.started ? step.u.e[j] + own : own;
+    }
+  }
+  if constexpr (!Form::kOneX) {
+    Lanes<kN> bound = Form::kAmsgrad ? in.x : in.v;
+    if (!has_one_b<Form>(run)) bound = denominators(bound, part.k.b, k);
+#pragma unroll
+    for (std::uint32_t j = 0; j < kN; ++j) {
+      step.d.e[j] = step.started ? larger(bound.e[j], step.d.e[j]) : bound.e[j];
     }
   }
   if (Form::kGradients && part.present) {
@@ -216,13 +250,14 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
     const float u = Form::kSummed ? step_part(step.sum.e[j], run.shared.c) : step.u.e[j];
-    const bool one_x = Form::kSummed && Form::kAmsgrad;
-    const float d = one_x ? denominator(step.largest.e[j], run.shared.b, k) : step.d.e[j];
+    const float d = Form::kOneX            ? denominator(step.largest.e[j], run.shared.b, k)
+                    : has_one_b<Form>(run) ? denominator(step.d.e[j], run.b, k)
+                                           : step.d.e[j];
     const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
     out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
   }
   if constexpr (Form::kSummed && Form::kGradients) store<kN>(run.sum + e, step.sum);
-  if constexpr (Form::kSummed && Form::kAmsgrad) store<kN>(run.sum_x + e, step.largest);
+  if constexpr (Form::kOneX) store<kN>(run.sum_x + e, step.largest);
   store<kN>(run.theta + e, out);
 }
 
@@ -234,7 +269,7 @@ __device__ __forceinline__ void update_unrolled(const Run& run, const Part* part
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) load_part<Form, kN>(in[i], parts[i], e);
   Step<kN> step{};
   if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
-  if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
+  if constexpr (Form::kOneX) step.largest = load<kN>(run.sum_x + e);
   const Lanes<kN> theta = load<kN>(run.theta + e);
 #pragma unroll
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) add_part<Form, kN>(step, in[i], theta, parts[i], run, e);
@@ -247,7 +282,7 @@ __device__ __forceinline__ void update_looped(const Run& run, std::uint32_t term
                                               std::uint32_t e) {
   Step<kN> step{};
   if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
-  if constexpr (Form::kSummed && Form::kAmsgrad) step.largest = load<kN>(run.sum_x + e);
+  if constexpr (Form::kOneX) step.largest = load<kN>(run.sum_x + e);
   const Lanes<kN> theta = load<kN>(run.theta + e);
 #pragma unroll 1
   for (std::uint32_t i = 0; i < terms; ++i) {
@@ -259,21 +294,30 @@ __device__ __forceinline__ void update_looped(const Run& run, std::uint32_t term
   move<Form, kN>(step, theta, run, e);
 }
 
-/// Whether all gradients of the tensor meet the boundaries of θ, and whether there is any; for any number of terms.
-/// The same answer in every thread.
+/// Whether all gradients of the tensor meet the boundaries of θ, whether its terms share b, and whether any is present;
+/// for any number of terms. The same answer in every thread.
 template <class Form>
 __device__ inline bool survey(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open,
                               Run& run) {
   int present = 0;
   int misaligned = 0;
-  for (std::uint32_t term = threadIdx.x; term < tables.term_count; term += kUpdateThreads) {
-    if (!takes_part(tables.terms[term].clocks[chunk.tensor], open)) continue;
+  int several = 0;
+  std::uint32_t first = 0;
+  while (first < tables.term_count && !counts<Form>(tables.terms[first].clocks[chunk.tensor], open)) ++first;
+  if (first == tables.term_count) return false;
+  run.b = tables.terms[first].coefficients[chunk.tensor].b;
+  for (std::uint32_t term = first + threadIdx.x; term < tables.term_count; term += kUpdateThreads) {
+    const Clock& clock = tables.terms[term].clocks[chunk.tensor];
+    if (!counts<Form>(clock, open)) continue;
+    several |= tables.terms[term].coefficients[chunk.tensor].b != run.b;
+    if (!takes_part(clock, open)) continue;
     present = 1;
     if constexpr (Form::kGradients) {
       misaligned |= short_of_boundary(gradient_of(tables, call, term, chunk.tensor)) != run.head;
     }
   }
   run.aligned = __syncthreads_or(misaligned) == 0;
+  run.one_b = Form::kOneX || __syncthreads_or(several) == 0;
   return __syncthreads_or(present) != 0;
 }
 
@@ -281,8 +325,13 @@ __device__ inline bool survey(const Tables& tables, const Call& call, const Chun
 template <class Form>
 __device__ inline bool survey(const Part* parts, Run& run) {
   bool present = false;
+  bool counted = false;
 #pragma unroll
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) {
+    if (!parts[i].counts) continue;
+    if (counted && parts[i].k.b != run.b) run.one_b = false;
+    if (!counted) run.b = parts[i].k.b;
+    counted = true;
     if (!parts[i].present) continue;
     present = true;
     if (Form::kGradients && short_of_boundary(parts[i].g) != run.head) run.aligned = false;

@@ -215,6 +215,13 @@ planted_bug(
   FOUND_BY access "misaligned.*vector_io.cuh")
 
 planted_bug(
+  one_root_where_clocks_differ
+  FILE kernels/update.cuh
+  PATTERN [=[if (counted && parts[i].k.b != run.b) run.one_b = false;]=]
+  REPLACEMENT ""
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
   step_ended_without_a_fence
   FILE kernels/update.cuh
   PATTERN [=[gridDim.x - 1) {
