@@ -83,10 +83,10 @@ function check(name, file) {
   }
   for (const ptx of kernelsInPtx(name)) {
     const kernel = ptx.slice(0, ptx.indexOf("("));
-    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.nc)?\.v4\.[fbu]32/.test(ptx)) {
+    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.nc|\.cs)?\.v4\.[fbu]32/.test(ptx)) {
       failures.push(`${kernel}: no 128-bit load`);
     }
-    if (file.vector.stores?.test(kernel) && !/\bst\.global\.v4\.[fbu]32/.test(ptx)) {
+    if (file.vector.stores?.test(kernel) && !/\bst\.global(\.cs)?\.v4\.[fbu]32/.test(ptx)) {
       failures.push(`${kernel}: no 128-bit store`);
     }
   }

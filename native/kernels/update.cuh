@@ -51,11 +51,14 @@ struct Lanes {
   float e[kN];
 };
 
-template <std::uint32_t kN>
+/// Whether something in the step comes back to what is loaded or stored.
+enum class Use { kAgain, kLast };
+
+template <std::uint32_t kN, Use kUse>
 __device__ __forceinline__ Lanes<kN> load(const float* p) {
   Lanes<kN> lanes;
   if constexpr (kN == kVector) {
-    const Four four = load4(p);
+    const Four four = kUse == Use::kLast ? load4_last(p) : load4(p);
 #pragma unroll
     for (std::uint32_t k = 0; k < kN; ++k) lanes.e[k] = four.e[k];
   } else {
@@ -64,10 +67,11 @@ __device__ __forceinline__ Lanes<kN> load(const float* p) {
   return lanes;
 }
 
-template <std::uint32_t kN>
+template <std::uint32_t kN, Use kUse>
 __device__ __forceinline__ void store(float* p, const Lanes<kN>& lanes) {
   if constexpr (kN == kVector) {
-    store4(p, {{lanes.e[0], lanes.e[1], lanes.e[2], lanes.e[3]}});
+    const Four four{{lanes.e[0], lanes.e[1], lanes.e[2], lanes.e[3]}};
+    kUse == Use::kLast ? store4_last(p, four) : store4(p, four);
   } else {
     *p = lanes.e[0];
   }
@@ -193,11 +197,11 @@ struct Loads {
 template <class Form, std::uint32_t kN>
 __device__ __forceinline__ void load_part(Loads<kN>& in, const Part& part, std::uint32_t e) {
   if (!part.counts) return;
-  if (Form::kGradients && part.present) in.g = load<kN>(part.g + e);
-  if constexpr (!Form::kSummed) in.m = load<kN>(part.m + e);
+  if (Form::kGradients && part.present) in.g = load<kN, Use::kLast>(part.g + e);
+  if constexpr (!Form::kSummed) in.m = load<kN, Use::kLast>(part.m + e);
   // From the moments alone, the per-term x is all that counts; of the shared one, v still has its share to give.
-  if constexpr (Form::kGradients || !Form::kAmsgrad || Form::kSummed) in.v = load<kN>(part.v + e);
-  if constexpr (Form::kAmsgrad && !Form::kSummed) in.x = load<kN>(part.x + e);
+  if constexpr (Form::kGradients || !Form::kAmsgrad || Form::kSummed) in.v = load<kN, Use::kLast>(part.v + e);
+  if constexpr (Form::kAmsgrad && !Form::kSummed) in.x = load<kN, Use::kLast>(part.x + e);
 }
 
 /// Step 6 for a term that brings a gradient, then its part of U and D.
@@ -234,9 +238,9 @@ __device__ __forceinline__ void add_part(Step<kN>& step, Loads<kN>& in, const La
     }
   }
   if (Form::kGradients && part.present) {
-    store<kN>(part.v + e, in.v);
-    if constexpr (!Form::kSummed) store<kN>(part.m + e, in.m);
-    if constexpr (Form::kAmsgrad && !Form::kSummed) store<kN>(part.x + e, in.x);
+    store<kN, Use::kLast>(part.v + e, in.v);
+    if constexpr (!Form::kSummed) store<kN, Use::kLast>(part.m + e, in.m);
+    if constexpr (Form::kAmsgrad && !Form::kSummed) store<kN, Use::kLast>(part.x + e, in.x);
     step.opened = true;
   }
   step.started = true;
@@ -256,9 +260,9 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
     const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
     out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
   }
-  if constexpr (Form::kSummed && Form::kGradients) store<kN>(run.sum + e, step.sum);
-  if constexpr (Form::kOneX) store<kN>(run.sum_x + e, step.largest);
-  store<kN>(run.theta + e, out);
+  if constexpr (Form::kSummed && Form::kGradients) store<kN, Use::kLast>(run.sum + e, step.sum);
+  if constexpr (Form::kOneX) store<kN, Use::kLast>(run.sum_x + e, step.largest);
+  store<kN, Use::kAgain>(run.theta + e, out);  // by the next forward pass
 }
 
 /// Elements e .. e + kN with every term's part at hand: all loads first.
@@ -268,9 +272,9 @@ __device__ __forceinline__ void update_unrolled(const Run& run, const Part* part
 #pragma unroll
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) load_part<Form, kN>(in[i], parts[i], e);
   Step<kN> step{};
-  if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
-  if constexpr (Form::kOneX) step.largest = load<kN>(run.sum_x + e);
-  const Lanes<kN> theta = load<kN>(run.theta + e);
+  if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
+  if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
+  const Lanes<kN> theta = load<kN, Use::kLast>(run.theta + e);
 #pragma unroll
   for (std::uint32_t i = 0; i < Form::kTerms; ++i) add_part<Form, kN>(step, in[i], theta, parts[i], run, e);
   move<Form, kN>(step, theta, run, e);
@@ -281,9 +285,9 @@ template <class Form, std::uint32_t kN, class PartOf>
 __device__ __forceinline__ void update_looped(const Run& run, std::uint32_t terms, const PartOf& part_of,
                                               std::uint32_t e) {
   Step<kN> step{};
-  if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
-  if constexpr (Form::kOneX) step.largest = load<kN>(run.sum_x + e);
-  const Lanes<kN> theta = load<kN>(run.theta + e);
+  if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
+  if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
+  const Lanes<kN> theta = load<kN, Use::kLast>(run.theta + e);
 #pragma unroll 1
   for (std::uint32_t i = 0; i < terms; ++i) {
     const Part& part = part_of(i);
@@ -383,14 +387,14 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
 template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
 __device__ __forceinline__ void moments_elements(const Run& run, const Part& part, bool opens, std::uint32_t e) {
   const GroupElements& k = run.group;
-  const Lanes<kN> g = load<kN>(part.g + e);
-  Lanes<kN> v = load<kN>(part.v + e);
-  Lanes<kN> m = load<kN>((kSummed ? run.sum : part.m) + e);
+  const Lanes<kN> g = load<kN, Use::kLast>(part.g + e);
+  Lanes<kN> v = load<kN, Use::kAgain>(part.v + e);
+  Lanes<kN> m = load<kN, Use::kAgain>((kSummed ? run.sum : part.m) + e);
   Lanes<kN> x{};
   // The shared x takes its share of v in the update.
-  if constexpr (kAmsgrad && !kSummed) x = load<kN>(part.x + e);
+  if constexpr (kAmsgrad && !kSummed) x = load<kN, Use::kAgain>(part.x + e);
   Lanes<kN> theta{};
-  if (k.coupled != 0) theta = load<kN>(run.theta + e);
+  if (k.coupled != 0) theta = load<kN, Use::kAgain>(run.theta + e);
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
     const float ghat = gradient(g.e[j], theta.e[j], part.k.f, k);
@@ -402,9 +406,9 @@ __device__ __forceinline__ void moments_elements(const Run& run, const Part& par
       if constexpr (kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
     }
   }
-  store<kN>(part.v + e, v);
-  store<kN>((kSummed ? run.sum : part.m) + e, m);
-  if constexpr (kAmsgrad && !kSummed) store<kN>(part.x + e, x);
+  store<kN, Use::kAgain>(part.v + e, v);
+  store<kN, Use::kAgain>((kSummed ? run.sum : part.m) + e, m);
+  if constexpr (kAmsgrad && !kSummed) store<kN, Use::kAgain>(part.x + e, x);
 }
 
 template <bool kSummed, bool kAmsgrad>
@@ -422,13 +426,14 @@ __device__ inline void moments_chunk(const Tables& tables, const Call& call, con
 }  // namespace update
 
 /// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
-/// kUpdateThreads. Chunks are taken from the last to the first: the gradients that the norms read last are still in
-/// the second-level cache.
+/// kUpdateThreads. Chunks are taken the other way round than by the launch before, whose last are still in the
+/// second-level cache: backwards after norms (gradients), forwards after moments (moments).
 template <class Form>
 __global__ void __launch_bounds__(kUpdateThreads, blocks_for(Form::kLoads)) update_kernel(Tables tables, Call call) {
   const std::uint64_t open = *tables.shared.step;
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
-    update::update_chunk<Form>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);
+    const std::uint64_t chunk = Form::kGradients ? tables.chunk_count - 1 - item : item;
+    update::update_chunk<Form>(tables, call, tables.chunks[chunk], open);
     __syncthreads();  // before the next chunk's parts take the place of these
   }
   __syncthreads();
