@@ -16,8 +16,9 @@ namespace mtadam::kernels {
 
 constexpr std::uint32_t kUpdateThreads = 256;
 
-/// Up to this many terms are unrolled; beyond it a loop takes one after another.
-constexpr std::uint32_t kMaxUnrolled = 8;
+/// The most terms that a kernel unrolls; beyond the last a loop takes one after another. The one for eight serves six and
+/// seven, too: a multiprocessor holds as many blocks of it as it would of theirs, and they would be a third of all code.
+constexpr std::uint32_t kUnrolledTerms[] = {1, 2, 3, 4, 5, 8};
 
 /// Blocks that a multiprocessor must be able to hold for a thread that reads `loads` vectors at once. It sets the
 /// registers that the compiler may take: as many as the loads in flight need. Left to itself, it takes fewer on some
@@ -32,7 +33,7 @@ constexpr std::uint32_t blocks_for(std::uint32_t loads) {
 /// What is fixed when an update kernel is compiled.
 template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
 struct UpdateForm {
-  static constexpr std::uint32_t kTerms = kTermCount;  // 0: any number
+  static constexpr std::uint32_t kTerms = kTermCount;  // at most; 0: any number
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
@@ -372,7 +373,10 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
   } else {
     // Once per block: as registers of every thread, the addresses alone would take a hundred.
     MTADAM_SHARED(Part, parts, Form::kTerms);
-    if (threadIdx.x < Form::kTerms) parts[threadIdx.x] = make_part<Form>(tables, call, threadIdx.x, chunk, open);
+    if (threadIdx.x < Form::kTerms) {
+      const bool has = threadIdx.x < tables.term_count;
+      parts[threadIdx.x] = has ? make_part<Form>(tables, call, threadIdx.x, chunk, open) : Part{};
+    }
     __syncthreads();
     if (!survey<Form>(parts, run)) return;
     // Single elements are few, and unrolled they would double the code.
