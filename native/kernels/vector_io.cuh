@@ -24,14 +24,15 @@ __device__ __forceinline__ std::uint32_t short_of_boundary(const float* p) {
   return static_cast<std::uint32_t>((0 - reinterpret_cast<std::uintptr_t>(p) / sizeof(float)) % kVector);
 }
 
-/// `p` lies on a 16-byte boundary.
+/// `p` lies on a 16-byte boundary. The hint says what is usual; with it, the memory is known to be global, which the
+/// compiler does not see everywhere.
 __device__ __forceinline__ Four load4(const float* p) {
-  const float4 v = *reinterpret_cast<const float4*>(p);
+  const float4 v = __ldca(reinterpret_cast<const float4*>(p));
   return {{v.x, v.y, v.z, v.w}};
 }
 
 __device__ __forceinline__ void store4(float* p, const Four& v) {
-  *reinterpret_cast<float4*>(p) = make_float4(v.e[0], v.e[1], v.e[2], v.e[3]);
+  __stwb(reinterpret_cast<float4*>(p), make_float4(v.e[0], v.e[1], v.e[2], v.e[3]));
 }
 
 /// The same for the last time in a step.
