@@ -4,7 +4,10 @@
 // What can be known of the kernels without a GPU: that every architecture compiles them without a warning, a spill or
 // local memory, double precision only where it belongs, within a budget of registers, with 128-bit loads and stores.
 // Needs nvcc (12.8 or newer); without it nothing is checked, and that is said.
+// scripts/cuda-counters.js prints what a multiprocessor holds of each.
 
+const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { root } = require("./setup");
@@ -13,13 +16,25 @@ const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
 // multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.
-// cosines: scalar loads, a whole line per warp.
+// cosines: scalar loads, a whole line per warp. one_pass: four blocks of 128 threads; its norms are double, its update is
+// not (`sameDouble`: as many instructions for any number of terms), and it reads what other blocks have just written, so
+// nothing through the cache that is not coherent.
 const FILES = {
   cosines: { registers: 80, double: true, vector: {} },
   norms: { registers: 64, double: true, vector: { loads: /norms_kernel/ } },
+  one_pass: {
+    registers: 128,
+    double: true,
+    sameDouble: true,
+    coherent: true,
+    vector: { loads: /./, stores: /./ },
+  },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   elementwise: { registers: 32, double: false, vector: {} },
 };
+
+/** Arithmetic and conversions in double. */
+const IN_DOUBLE = /^\s*(?:@!?%p\d+ )?(?:add|sub|mul|fma|div|sqrt|cvt)\.\S*f64/gm;
 
 const COMMON = [
   "-std=c++17",
@@ -35,9 +50,9 @@ function nvcc(...args) {
   return spawnSync("nvcc", [...COMMON, ...args], { cwd: root, encoding: "utf8", maxBuffer: 2 ** 28 });
 }
 
-/** Compiles for all architectures; the registers of each kernel by architecture. */
-function compile(name, { double }) {
-  const targets = ARCHITECTURES.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
+/** Compiles for all architectures; what each kernel takes by architecture: registers a thread, bytes shared a block. */
+function compile(name, { double }, architectures = ARCHITECTURES) {
+  const targets = architectures.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
   const warnings = [
     "-v",
     "-warn-spills",
@@ -57,17 +72,31 @@ function compile(name, { double }) {
     "/dev/null",
   );
   if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
-  return [...result.stderr.matchAll(/entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers/g)].map(
-    ([, kernel, architecture, registers]) => ({ kernel, architecture, registers: Number(registers) }),
-  );
+  const report =
+    /entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?/g;
+  return [...result.stderr.matchAll(report)].map(([, kernel, architecture, registers, shared = "0"]) => ({
+    kernel,
+    architecture,
+    registers: Number(registers),
+    shared: Number(shared),
+  }));
 }
 
-/** The PTX of each kernel. */
+/** The PTX of each kernel. Through a file: what Node gives a child to write to cannot be opened by name. */
 function kernelsInPtx(name) {
   const source = path.join("native", "cuda", `${name}.cu`);
-  const result = nvcc(`-arch=compute_${ARCHITECTURES[0]}`, "--ptx", source, "-o", "/dev/stdout");
-  if (result.status !== 0) throw new Error(`${source} does not compile to PTX:\n${result.stderr}`);
-  return result.stdout.split(/\.entry /).slice(1);
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-gates-"));
+  try {
+    const file = path.join(folder, "kernels.ptx");
+    const result = nvcc(`-arch=compute_${ARCHITECTURES[0]}`, "--ptx", source, "-o", file);
+    if (result.status !== 0) throw new Error(`${source} does not compile to PTX:\n${result.stderr}`);
+    return fs
+      .readFileSync(file, "utf8")
+      .split(/\.entry /)
+      .slice(1);
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function check(name, file) {
@@ -81,14 +110,25 @@ function check(name, file) {
   for (const { kernel, architecture, registers } of compiled) {
     if (registers > file.registers) failures.push(`${kernel} for ${architecture}: ${registers} registers`);
   }
-  for (const ptx of kernelsInPtx(name)) {
+  const kernelsOfPtx = kernelsInPtx(name);
+  if (kernelsOfPtx.length * ARCHITECTURES.length !== compiled.length) {
+    failures.push(`${name}.cu: ${kernelsOfPtx.length} kernels in PTX`);
+  }
+  const doubles = new Set();
+  for (const ptx of kernelsOfPtx) {
     const kernel = ptx.slice(0, ptx.indexOf("("));
-    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.nc)?\.v4\.[fbu]32/.test(ptx)) {
+    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
       failures.push(`${kernel}: no 128-bit load`);
     }
-    if (file.vector.stores?.test(kernel) && !/\bst\.global\.v4\.[fbu]32/.test(ptx)) {
+    if (file.vector.stores?.test(kernel) && !/\bst\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
       failures.push(`${kernel}: no 128-bit store`);
     }
+    if (file.coherent && /\bld\.global\.nc\b/.test(ptx))
+      failures.push(`${kernel}: a load that is not coherent`);
+    doubles.add((ptx.match(IN_DOUBLE) ?? []).length);
+  }
+  if (file.sameDouble && doubles.size !== 1) {
+    failures.push(`${name}.cu: from ${Math.min(...doubles)} to ${Math.max(...doubles)} operations in double`);
   }
   const most = Math.max(...compiled.map(({ registers }) => registers));
   const kernels = compiled.length / ARCHITECTURES.length;
@@ -113,7 +153,7 @@ function cudaGates() {
   return result;
 }
 
-module.exports = { cudaGates };
+module.exports = { FILES, compile, cudaGates, kernelsInPtx };
 
 if (require.main === module) {
   process.exitCode = cudaGates().failed === 0 ? 0 : 1;

@@ -1164,6 +1164,14 @@ describe("a device that there is none of", () => {
     refusal("with an instruction set that is no string", /^`instructionSet` must be a string; got 5/, () =>
       openDevice("cpu", { instructionSet: 5 as never }),
     ),
+    ...[1, "yes", null].map((onePass) =>
+      refusal(`with onePass ${write(onePass)}`, /^`onePass` must be true or false; got /, () =>
+        openDevice("cuda", { onePass: onePass as never }),
+      ),
+    ),
+    refusal("with a misspelled option of CUDA's", /"onepass".*did you mean `onePass`/, () =>
+      openDevice("cuda", { onepass: true } as object),
+    ),
     {
       what: "with an instruction set that there is none of",
       says: /^`instructionSet` must .*; got "mmx"/,

@@ -26,7 +26,8 @@ void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream) {
 }
 
 void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream) {
-  check(launch_kernel(&kernels::add_kernel, grid_of(count), kThreads, stream, target, source, count), "add_kernel");
+  const dim3 grid = grid_of((count + kernels::kAddsAhead - 1) / kernels::kAddsAhead);
+  check(launch_kernel(&kernels::add_kernel, grid, kThreads, stream, target, source, count), "add_kernel");
 }
 
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream) {

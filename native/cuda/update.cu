@@ -1,5 +1,7 @@
 #include "kernels/update.cuh"
 
+#include <iterator>
+
 #include "cuda/errors.h"
 #include "cuda/grid.h"
 #include "cuda/kernels.h"
@@ -21,12 +23,13 @@ UpdateKernel pick_update(const bool* flags) {
   }
 }
 
-template <std::uint32_t kTerms = 1>
+template <std::size_t kIndex = 0>
 UpdateKernel pick_update(std::uint32_t terms, const bool* flags) {
-  if constexpr (kTerms > kernels::kMaxUnrolled) {
-    return pick_update<0>(flags);
+  if constexpr (kIndex == std::size(kernels::kUnrolledTerms)) {
+    return pick_update<std::uint32_t{0}>(flags);
   } else {
-    return terms == kTerms ? pick_update<kTerms>(flags) : pick_update<kTerms + 1>(terms, flags);
+    constexpr std::uint32_t kMost = kernels::kUnrolledTerms[kIndex];
+    return terms <= kMost ? pick_update<kMost>(flags) : pick_update<kIndex + 1>(terms, flags);
   }
 }
 

@@ -12,13 +12,26 @@ namespace mtadam::kernels {
 
 constexpr std::uint32_t kElementwiseThreads = 256;
 
+/// Additions of a thread whose loads are on their way at once: one alone has too few bytes in flight.
+constexpr std::uint32_t kAddsAhead = 4;
+
 /// target[k] += source[k]. Any grid.
 __global__ void __launch_bounds__(kElementwiseThreads)
     add_kernel(float* target, const float* source, std::uint64_t count) {
   const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * kElementwiseThreads;
   for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
-       k += stride) {
-    target[k] += source[k];
+       k += kAddsAhead * stride) {
+    float sums[kAddsAhead];
+#pragma unroll
+    for (std::uint32_t j = 0; j < kAddsAhead; ++j) {
+      const std::uint64_t at = k + j * stride;
+      if (at < count) sums[j] = target[at] + source[at];
+    }
+#pragma unroll
+    for (std::uint32_t j = 0; j < kAddsAhead; ++j) {
+      const std::uint64_t at = k + j * stride;
+      if (at < count) target[at] = sums[j];
+    }
   }
 }
 

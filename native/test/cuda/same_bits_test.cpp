@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ std::vector<std::uint64_t> random_lengths(Random& random) {
 struct Reached {
   int summed = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
   int coupled = 0, decoupled = 0, maximize = 0, two_groups = 0, absent = 0, not_finite = 0, looped = 0;
+  int one_clock = 0, several_clocks = 0;  // of the terms that take part in a tensor's step
 
   void add(const Model& model, const std::vector<Gradients>& steps) {
     summed += model.options.form.summed;
@@ -58,6 +60,23 @@ struct Reached {
     }
   }
 
+  /// After a step.
+  void add_clocks(Optimizer& optimizer, const Model& model) {
+    std::vector<std::vector<Clock>> clocks;
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) clocks.push_back(optimizer.clocks(term));
+    for (std::size_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+      std::uint64_t last = 0;
+      for (const auto& term : clocks) last = std::max(last, term[tensor].step);
+      std::vector<double> products;
+      for (const auto& term : clocks) {
+        if (last > 0 && term[tensor].step == last) products.push_back(term[tensor].p2);
+      }
+      if (products.size() < 2) continue;
+      const bool alike = std::count(products.begin(), products.end(), products[0]) == std::ssize(products);
+      (alike ? one_clock : several_clocks) += 1;
+    }
+  }
+
   void expect_all() const {
     EXPECT_GT(summed, 0);
     EXPECT_GT(amsgrad, 0);
@@ -72,6 +91,8 @@ struct Reached {
     EXPECT_GT(absent, 0);
     EXPECT_GT(not_finite, 0);
     EXPECT_GT(looped, 0);
+    EXPECT_GT(one_clock, 0);
+    EXPECT_GT(several_clocks, 0);
   }
 
  private:
@@ -105,6 +126,7 @@ TEST_F(SameBits, InRandomTrainings) {
     reached.add(model, steps);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
     ASSERT_TRUE(same_steps(on_cpu, on_cuda, steps, random)) << terms << " terms, round " << round;
+    reached.add_clocks(on_cpu.optimizer(), model);
   }
   if (count > 50) reached.expect_all();
 }

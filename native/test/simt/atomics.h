@@ -23,17 +23,16 @@ template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
 /// Only one fiber of a host thread runs at a time and the runtime lets one kernel run at a time, so the exchange finds
-/// the value that was peeked at; it is one all the same, for the sanitizers' sake.
+/// the value that was peeked at; it is one all the same, for the sanitizers' sake. Values stay in registers: a place on
+/// the stack would look like a race, since the thread sanitizer takes the write for another fiber's (machine.cpp).
 template <class T, class Operation>
 T modify(T* address, Operation operation, const Where& where) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
   auto* word = reinterpret_cast<Bits<T>*>(address);
   machine::before_write(machine::Write::kRelaxed, where);
-  Bits<T> old = machine::peek(word);
-  Bits<T> changed = old;
-  do {
-    changed = std::bit_cast<Bits<T>>(static_cast<T>(operation(std::bit_cast<T>(old))));
-  } while (!__atomic_compare_exchange_n(word, &old, changed, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  const Bits<T> old = machine::peek(word);
+  const Bits<T> changed = std::bit_cast<Bits<T>>(static_cast<T>(operation(std::bit_cast<T>(old))));
+  __atomic_exchange_n(word, changed, __ATOMIC_RELAXED);
   machine::after_write(word, machine::Write::kRelaxed);
   machine::after_read(word);
   machine::end_write(changed != old, where);

@@ -1,0 +1,165 @@
+#!/usr/bin/env node
+"use strict";
+
+// What a multiprocessor holds of each kernel, and whether that hides its memory: registers and shared memory, 16-byte loads
+// that a thread has on their way before it stores, resident blocks and warps, and bytes in flight against what Little's law
+// asks for. On paper: no GPU takes part. Needs nvcc; with cuobjdump on the PATH, loads are counted in machine code as well
+// and must be as many.
+
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { spawnSync } = require("node:child_process");
+const { FILES, compile, kernelsInPtx } = require("./cuda-gates");
+const { root } = require("./setup");
+
+/**
+ * Limits per multiprocessor: the table of technical specifications in the CUDA programming guide. Bandwidth and
+ * multiprocessors: the data sheets of the GPU named.
+ */
+const MACHINES = {
+  80: { gpu: "A100 SXM 80 GB", bandwidth: 2039e9, multiprocessors: 108, warps: 64, blocks: 32, shared: 164 },
+  90: { gpu: "H100 SXM", bandwidth: 3350e9, multiprocessors: 132, warps: 64, blocks: 32, shared: 228 },
+  100: { gpu: "B200", bandwidth: 8000e9, multiprocessors: 148, warps: 64, blocks: 32, shared: 228 },
+  120: { gpu: "RTX 5090", bandwidth: 1792e9, multiprocessors: 170, warps: 48, blocks: 24, shared: 100 },
+};
+
+/**
+ * Of memory under load. An assumption: about twice the 300 to 400 ns that chains of dependent loads take on an idle GPU
+ * (arXiv 2402.13499 and 2507.10789 measure such chains).
+ */
+const LATENCY = 800e-9;
+
+const REGISTERS = 65536;
+const RESERVED = 1024; // bytes of shared memory that the system takes of each block
+
+/** What Little's law asks of each multiprocessor. */
+const needed = ({ bandwidth, multiprocessors }) => (bandwidth * LATENCY) / multiprocessors;
+
+/** Blocks that a multiprocessor holds: registers are given to a warp in units of 256, to a block in units of four warps. */
+function residentBlocks({ registers, shared }, threads, machine) {
+  const warps = threads / 32;
+  const ofAWarp = Math.ceil((registers * 32) / 256) * 256;
+  const byRegisters = Math.floor((Math.floor(REGISTERS / ofAWarp / 4) * 4) / warps);
+  const byShared = Math.floor((machine.shared * 1024) / (shared + RESERVED));
+  return Math.min(byRegisters, byShared, Math.floor(machine.warps / warps), machine.blocks);
+}
+
+/** A kernel's name as people say it, and the threads of its blocks. */
+function nameOf(kernel) {
+  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELj(\d+)/.exec(kernel);
+  const flags = /moments_kernelILb(\d)ELb(\d)/.exec(kernel);
+  const words = (summed, amsgrad) =>
+    `${summed === "1" ? ", summed" : ""}${amsgrad === "1" ? ", amsgrad" : ""}`;
+  if (flags !== null) return { name: `moments${words(flags[1], flags[2])}`, threads: 256 };
+  if (form === null) return { name: "norms", threads: 128 };
+  const [, terms, summed, amsgrad, gradients, threads] = form;
+  const what = kernel.includes("one_pass")
+    ? "one pass"
+    : gradients === "1"
+      ? "update"
+      : "update from moments";
+  return {
+    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`,
+    threads: Number(threads),
+  };
+}
+
+/** Loads before the first store: all that an iteration waits for. */
+function loadsAhead(text, load, store) {
+  const end = text.search(store);
+  return (end < 0 ? text : text.slice(0, end)).match(load)?.length ?? 0;
+}
+
+// The elements of the one-pass kernel; its norms are those of norms_kernel.
+const inPtx = (text) =>
+  text.includes("one_pass")
+    ? loadsAhead(text, /\bld\.global\.cs\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/)
+    : loadsAhead(text, /\bld\.global\S*\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/);
+const inSass = (text) =>
+  text.includes("one_pass")
+    ? loadsAhead(text, /\bLDG\.E\.EF\.128/g, /\bSTG\.E(\.\w+)*\.128/)
+    : loadsAhead(text, /\bLDG\.E(\.\w+)*\.128/g, /\bSTG\.E(\.\w+)*\.128/);
+
+/** Machine code by kernel, or null where nothing can print it. */
+function sass(name, architecture) {
+  if (spawnSync("cuobjdump", ["--version"]).status !== 0) return null;
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-counters-"));
+  try {
+    const cubin = path.join(folder, "kernels.cubin");
+    const options = ["-std=c++17", "-fmad=false", "--expt-relaxed-constexpr", "-Inative", "-I."];
+    const source = path.join("native", "cuda", `${name}.cu`);
+    spawnSync("nvcc", [...options, `-arch=sm_${architecture}`, "-cubin", source, "-o", cubin], { cwd: root });
+    const { stdout } = spawnSync("cuobjdump", ["-sass", cubin], { encoding: "utf8", maxBuffer: 2 ** 30 });
+    return new Map(stdout.split(/Function : /).map((text) => [/^\w+/.exec(text)?.[0] ?? "", text]));
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function counters() {
+  const rows = [];
+  for (const file of ["norms", "update", "one_pass"]) {
+    const compiled = compile(file, FILES[file], Object.keys(MACHINES));
+    const loads = new Map(
+      kernelsInPtx(file).map((ptx) => [ptx.slice(0, ptx.indexOf("(")).trim(), inPtx(ptx)]),
+    );
+    for (const [architecture, machine] of Object.entries(MACHINES)) {
+      const code = sass(file, architecture);
+      for (const taken of compiled.filter((one) => one.architecture === `sm_${architecture}`)) {
+        const { name, threads } = nameOf(taken.kernel);
+        const ahead = loads.get(taken.kernel);
+        const blocks = residentBlocks(taken, threads, machine);
+        const inCode = code === null ? undefined : inSass(code.get(taken.kernel));
+        const bytes = blocks * threads * ahead * 16;
+        rows.push({ ...taken, name, architecture, threads, ahead, inCode, blocks, bytes, machine });
+      }
+    }
+  }
+  return rows;
+}
+
+const kilobytes = (bytes) => (bytes / 1024).toFixed(0);
+
+function main() {
+  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
+    console.log("cuda-counters: not run, since there is no nvcc here");
+    return;
+  }
+  const rows = counters();
+  const head = [
+    "kernel",
+    "sm",
+    "registers",
+    "shared",
+    "loads ahead",
+    "blocks",
+    "warps",
+    "KiB in flight",
+    "asked for",
+  ];
+  const cells = rows.map((row) => [
+    row.name,
+    row.architecture,
+    row.registers,
+    row.shared,
+    row.ahead,
+    row.blocks,
+    (row.blocks * row.threads) / 32,
+    kilobytes(row.bytes),
+    kilobytes(needed(row.machine)),
+  ]);
+  for (const line of [head, ...cells]) {
+    console.log(line.map((cell, k) => String(cell).padEnd(k === 0 ? 40 : 14)).join(""));
+  }
+  const short = rows.filter((row) => row.bytes < needed(row.machine));
+  for (const row of short) console.log(`short of what is asked for: ${row.name} on sm_${row.architecture}`);
+  const sunk = rows.filter((row) => row.inCode !== undefined && row.inCode !== row.ahead);
+  for (const row of sunk) {
+    console.log(
+      `${row.name} on sm_${row.architecture}: ${row.inCode} loads ahead in machine code, ${row.ahead} in PTX`,
+    );
+  }
+}
+
+main();
