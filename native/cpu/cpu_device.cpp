@@ -415,7 +415,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     stages.push_back({cut.blocks, true});
   }
   stages.push_back({plan.whole.size()});
-  // Per cut layer: the blocks whose norms are there, and one more once what follows from all of them is there, too.
+  // Per cut layer: the blocks whose norms are there, and one more once the layer has begun.
   std::vector<std::atomic<std::uint64_t>> done(plan.cut.size());
   pool_.run(stages, [&](std::size_t stage, std::size_t k) noexcept {
     if (stage / 2 == plan.cut.size()) {

@@ -1,13 +1,18 @@
 #include "cpu/host_memory.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #if defined(__linux__)
 #  include <sys/mman.h>
@@ -40,11 +45,9 @@ static_assert(kStaggers * kStagger < kPage);
 
 std::size_t whole(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-}  // namespace
-
 /// From the system and back to it. Zeroed; on Linux, pages arrive on the memory node of the thread that first writes
 /// them, and 2 MiB at a time where the system agrees.
-class HostHeap::Pages {
+class Pages {
  public:
   /// Throws Error that names `wanted` bytes.
   Pages(std::size_t bytes, std::size_t wanted) : bytes_(bytes) {
@@ -95,47 +98,159 @@ class HostHeap::Pages {
 #endif
 };
 
-class HostHeap::Piece final : public Memory {
+/// Pages that arrays share.
+class Slab {
  public:
-  Piece(std::shared_ptr<Pages> pages, std::size_t offset, std::size_t bytes,
-        std::shared_ptr<std::atomic<std::size_t>> held)
-      : Memory(pages->start() + offset, bytes), pages_(std::move(pages)), held_(std::move(held)) {
-    *held_ += bytes;
+  /// Arrays begin at `start`. Throws Error that names `wanted` bytes.
+  Slab(std::size_t bytes, std::size_t start, std::size_t wanted) : pages_(bytes, wanted), fresh_(start) {
+    free_.emplace(start, bytes - start);
   }
-  ~Piece() override { *held_ -= size(); }
+
+  std::size_t bytes() const { return pages_.bytes(); }
+  bool holds(const std::byte* address) const { return address >= pages_.start() && address < pages_.start() + bytes(); }
+  bool is_empty() const { return used_.empty(); }
+
+  /// Zeroed; null where no room is large enough.
+  std::byte* take(std::size_t length) {
+    const auto room = std::find_if(free_.begin(), free_.end(), [&](const auto& r) { return r.second >= length; });
+    if (room == free_.end()) return nullptr;
+    const std::size_t offset = room->first;
+    if (room->second == length) {
+      used_.insert(free_.extract(room));
+    } else {
+      used_.emplace(offset, length);
+      auto rest = free_.extract(room);
+      rest.key() += length;
+      rest.mapped() -= length;
+      free_.insert(std::move(rest));
+    }
+    // What was never given out is as the system gave it.
+    if (offset < fresh_) std::memset(pages_.start() + offset, 0, std::min(length, fresh_ - offset));
+    fresh_ = std::max(fresh_, offset + length);
+    return pages_.start() + offset;
+  }
+
+  /// In need of no memory, so that it cannot fail.
+  void give_back(const std::byte* address) {
+    const auto room = free_.insert(used_.extract(static_cast<std::size_t>(address - pages_.start()))).position;
+    join_with_next(room);
+    if (room != free_.begin()) join_with_next(std::prev(room));
+  }
 
  private:
-  std::shared_ptr<Pages> pages_;
-  std::shared_ptr<std::atomic<std::size_t>> held_;
+  using Ranges = std::map<std::size_t, std::size_t>;  // lengths by offset
+
+  void join_with_next(Ranges::iterator room) {
+    const auto next = std::next(room);
+    if (next == free_.end() || room->first + room->second != next->first) return;
+    room->second += next->second;
+    free_.erase(next);
+  }
+
+  Pages pages_;
+  Ranges used_;
+  Ranges free_;        // no two of them touch
+  std::size_t fresh_;  // nothing from here on was ever given out
 };
 
-HostHeap::HostHeap() : held_(std::make_shared<std::atomic<std::size_t>>(0)) {}
-HostHeap::~HostHeap() = default;
+}  // namespace
 
-std::size_t HostHeap::next_stagger() { return starts_++ % kStaggers * kStagger; }
+/// What the arrays of a heap share. It lives as long as the last of them.
+class HostHeap::Slabs {
+ public:
+  /// Where an array begins in pages of its own.
+  std::size_t next_stagger() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return stagger();
+  }
+
+  /// Whether an array of so many bytes is too large to share pages, as things are.
+  bool is_large(std::size_t length) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return length >= std::min(kOwnPages, slab_bytes() / 4);
+  }
+
+  std::byte* take(std::size_t length) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::byte* place = nullptr;
+    // In the order in which they were made: arrays that are made in a row then lie in a row.
+    for (std::size_t k = 0; k < slabs_.size() && place == nullptr; ++k) place = slabs_[k]->take(length);
+    if (place == nullptr) {
+      slabs_.push_back(std::make_unique<Slab>(slab_bytes(), stagger(), length));
+      place = slabs_.back()->take(length);
+    }
+    return place;
+  }
+
+  void give_back(const std::byte* place) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s->holds(place); });
+    (*slab)->give_back(place);
+    // The first one may stay, so that a program with one buffer at a time does not ask the system for each.
+    const bool may_stay = slab == slabs_.begin() && (*slab)->bytes() == kHugePage;
+    if ((*slab)->is_empty() && !may_stay) slabs_.erase(slab);
+  }
+
+  void count(std::size_t bytes) { held_ += bytes; }
+  void discount(std::size_t bytes) { held_ -= bytes; }
+
+ private:
+  std::size_t stagger() { return starts_++ % kStaggers * kStagger; }
+  /// Of a new slab: at most a quarter of all that is held, or a single page.
+  std::size_t slab_bytes() const { return std::clamp(std::bit_floor(held_ / 4 + 1), kHugePage, kMaxSlab); }
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Slab>> slabs_;
+  std::size_t starts_ = 0;            // arrays and slabs on pages of their own so far
+  std::atomic<std::size_t> held_{0};  // bytes of all arrays
+};
+
+class HostHeap::OwnPages final : public Memory {
+ public:
+  OwnPages(std::shared_ptr<Slabs> slabs, std::size_t offset, std::size_t bytes, std::size_t length)
+      : OwnPages(std::move(slabs), offset, bytes, std::make_unique<Pages>(offset + length, bytes)) {}
+  ~OwnPages() override { slabs_->discount(size()); }
+
+ private:
+  OwnPages(std::shared_ptr<Slabs> slabs, std::size_t offset, std::size_t bytes, std::unique_ptr<Pages> pages)
+      : Memory(pages->start() + offset, bytes), slabs_(std::move(slabs)), pages_(std::move(pages)) {
+    slabs_->count(bytes);
+  }
+
+  std::shared_ptr<Slabs> slabs_;
+  std::unique_ptr<Pages> pages_;
+};
+
+class HostHeap::Piece final : public Memory {
+ public:
+  Piece(std::shared_ptr<Slabs> slabs, std::size_t bytes, std::size_t length)
+      : Memory(slabs->take(length), bytes), slabs_(std::move(slabs)) {
+    slabs_->count(bytes);
+  }
+  ~Piece() override {
+    slabs_->discount(size());
+    slabs_->give_back(data());
+  }
+
+ private:
+  std::shared_ptr<Slabs> slabs_;
+};
+
+HostHeap::HostHeap() : slabs_(std::make_shared<Slabs>()) {}
+HostHeap::~HostHeap() = default;
 
 std::unique_ptr<Memory> HostHeap::allocate(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() / 2) out_of_memory(bytes);
-  const std::lock_guard<std::mutex> lock(mutex_);
   // Never of no bytes: an address is wanted even for nothing.
   const std::size_t length = whole(std::max<std::size_t>(bytes, 1), kLine);
-  const std::size_t slab = std::clamp(std::bit_floor(*held_ / 4 + 1), kHugePage, kMaxSlab);
-  std::shared_ptr<Pages> pages;
-  std::size_t offset = 0;
-  if (length >= std::min(kOwnPages, slab / 4)) {
-    offset = next_stagger();
-    pages = std::make_shared<Pages>(offset + length, bytes);
-  } else {
-    if (slab_ == nullptr || slab_->bytes() - used_ < length) {
-      slab_ = std::make_shared<Pages>(slab, bytes);
-      used_ = next_stagger();
+  if (!slabs_->is_large(length)) {
+    try {
+      return std::make_unique<Piece>(slabs_, bytes, length);
+    } catch (const Error&) {
+      // There is no memory for a whole slab; perhaps there is for the array.
     }
-    // Right behind the last: then the machine's prefetching, when it runs past one array, has begun with the next.
-    offset = used_;
-    used_ += length;
-    pages = slab_;
   }
-  return std::make_unique<Piece>(std::move(pages), offset, bytes, held_);
+  return std::make_unique<OwnPages>(slabs_, slabs_->next_stagger(), bytes, length);
 }
 
 }  // namespace mtadam

@@ -38,9 +38,9 @@ void ThreadPool::wake(std::size_t count) {
 
 void ThreadPool::run(std::span<const Stage> stages, Function function, const void* context) {
   const DefaultFloatEnvironment environment;
-  std::size_t most = 0;
-  for (const Stage& stage : stages) most = std::max(most, stage.tasks);
-  if (most <= 1 || threads_ == 1) {
+  std::size_t all = 0;  // stages overlap: a thread that finds nothing in one goes on to the next
+  for (const Stage& stage : stages) all += stage.tasks;
+  if (all <= 1 || threads_ == 1) {
     for (std::size_t stage = 0; stage < stages.size(); ++stage) {
       const std::size_t count = stages[stage].tasks;
       for (std::size_t k = 0; k < count; ++k) function(context, stage, stages[stage].backwards ? count - 1 - k : k);
@@ -58,7 +58,7 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
     for (std::atomic<std::size_t>& taken : taken_[k].of) taken.store(0, std::memory_order_relaxed);
   }
   open_.store(true);
-  wake(most - 1);
+  wake(all - 1);
   take_tasks(0);
   // All tasks are taken. A worker counts itself in before it looks at `open_`, so either it is seen here or it
   // sees that the job is over.
@@ -67,7 +67,8 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
 }
 
 void ThreadPool::take_tasks(unsigned thread) {
-  for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
+  // Who comes when all tasks are taken leaves at once: the caller waits for them.
+  for (std::size_t stage = 0; stage < stages_.size() && open_.load(); ++stage) {
     for (unsigned k = 0; k < threads_; ++k) take_share((thread + k) % threads_, stage);
   }
 }

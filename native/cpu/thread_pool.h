@@ -22,7 +22,7 @@ struct Stage {
 /// every stage, always the same one, since what it touched last is in its caches and not in another's; who is through
 /// with it takes what is left of the others' shares, and only then goes on to the next stage. So a task may wait for
 /// those of earlier stages, which are done or under way. The caller works too and never waits for a thread that has not
-/// yet woken, so a pool with more threads than cores costs nothing.
+/// yet woken, so more threads than cores cost no more than a look at their shares.
 class ThreadPool {
  public:
   /// `threads` counts the caller; at least 1. The others start with the first job that can use them.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -80,6 +81,30 @@ TEST(HostHeap, StartsLargeArraysAtDifferentPlacesOfAPage) {
   }
   std::sort(places.begin(), places.end());
   EXPECT_EQ(std::unique(places.begin(), places.end()), places.end());
+}
+
+// One small array among many that come and go must not keep the memory of those: what a slab got back is given out
+// again.
+TEST(HostHeap, GivesOutAgainWhatWasFreedAroundThoseThatStay) {
+  HostHeap heap;
+  std::set<std::uintptr_t> pages;
+  std::vector<std::unique_ptr<Memory>> kept;
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::unique_ptr<Memory>> passing;
+    for (int k = 0; k < 5; ++k) passing.push_back(heap.allocate(400 * 1024));
+    kept.push_back(heap.allocate(64));
+    for (const auto& memory : passing) pages.insert(address(*memory) / kMiB);
+  }
+  EXPECT_LE(pages.size(), 10u);  // MiB in which any of them ever began
+}
+
+TEST(HostHeap, JoinsWhatIsFreedSideBySide) {
+  HostHeap heap;
+  std::vector<std::unique_ptr<Memory>> arrays;
+  for (int k = 0; k < 8; ++k) arrays.push_back(heap.allocate(4096));
+  const std::uintptr_t begin = address(*arrays[1]);
+  for (const int k : {1, 4, 2, 3, 5, 6}) arrays[static_cast<std::size_t>(k)].reset();
+  EXPECT_EQ(address(*heap.allocate(6 * 4096)), begin);
 }
 
 TEST(HostHeap, LeavesWhatItGaveToThoseWhoHaveIt) {

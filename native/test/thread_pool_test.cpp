@@ -291,6 +291,21 @@ TEST(ThreadPool, GivesAThreadTheSameShareAgain) {
   }
 }
 
+// Stages overlap, so that many small ones are worth as many threads as a large one.
+TEST(ThreadPool, BringsAllItsThreadsToStagesOfOneTask) {
+  for (const unsigned threads : kThreads) {
+    ThreadPool pool(threads);
+    const std::vector<Stage> stages(threads, Stage{1});
+    for (int job = 0; job < 3; ++job) {
+      std::this_thread::sleep_for(milliseconds(10));  // to wake them takes a call each
+      Meeting meeting(static_cast<int>(threads));
+      std::atomic<unsigned> met{0};
+      pool.run(stages, [&](std::size_t, std::size_t) noexcept { met += meeting.attend() ? 1 : 0; });
+      EXPECT_EQ(met, threads) << "job " << job;
+    }
+  }
+}
+
 TEST(ThreadPool, TakesAStageBackwardsWhereItSaysSo) {
   ThreadPool pool(1);
   std::vector<std::size_t> order;
