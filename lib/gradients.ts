@@ -32,13 +32,11 @@ export interface GradientTarget {
 export class GradientTable {
   readonly #target: GradientTarget;
   readonly #sources: SourceList;
-  readonly #row: unknown[];
   readonly native: NativeGradients;
 
   constructor(target: GradientTarget, native: NativeGradients) {
     this.#target = target;
     this.#sources = new SourceList(target.terms.length * target.parameters.length);
-    this.#row = new Array<unknown>(target.parameters.length).fill(null);
     this.native = native;
   }
 
@@ -63,9 +61,13 @@ export class GradientTable {
 
   /** @throws MTAdamError LENGTH, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
   assignTerm(term: number, gradients: unknown): void {
-    const row = this.#readRow(gradients);
-    for (let parameter = 0; parameter < row.length; ++parameter) this.set(term, parameter, row[parameter]);
-    row.fill(null); // it keeps nothing alive
+    const row = isArray(gradients) ? this.#checkRow(gradients) : this.#rowByName(gradients);
+    const { length } = this.#target.parameters;
+    // Each entry is read once: whoever has put a getter there has one call of it.
+    for (let parameter = 0; parameter < length; ++parameter) {
+      const gradient = row[parameter] ?? null;
+      if (this.#sources.get(term * length + parameter) !== gradient) this.set(term, parameter, gradient);
+    }
   }
 
   /** @throws MTAdamError DTYPE, LENGTH, INVALID_POINTER, DISPOSED */
@@ -123,23 +125,16 @@ export class GradientTable {
     };
   }
 
-  /** One term's gradients as a list with an entry per parameter; valid until the next call. */
-  #readRow(gradients: unknown): unknown[] {
+  #checkRow(gradients: readonly unknown[]): readonly unknown[] {
+    const { length } = this.#target.parameters;
+    if (gradients.length === length) return gradients;
+    throw mustBe("LENGTH", "gradients", `have ${length} entries, one per parameter`, gradients);
+  }
+
+  /** One term's gradients as a list with an entry per parameter. */
+  #rowByName(gradients: unknown): unknown[] {
     const { parameters, indices } = this.#target;
-    const row = this.#row;
-    if (isArray(gradients)) {
-      if (gradients.length !== parameters.length) {
-        throw mustBe(
-          "LENGTH",
-          "gradients",
-          `have ${parameters.length} entries, one per parameter`,
-          gradients,
-        );
-      }
-      for (let parameter = 0; parameter < row.length; ++parameter) row[parameter] = gradients[parameter];
-      return row;
-    }
-    row.fill(null);
+    const row = new Array<unknown>(parameters.length).fill(null);
     if (gradients === null || gradients === undefined) return row;
     const named = checkNamed("gradients", gradients, "parameter");
     for (const name of Object.keys(named)) {
