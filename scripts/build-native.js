@@ -21,7 +21,7 @@ const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./build-tools");
 
 const root = path.resolve(__dirname, "..");
 
-const ALL_ARCHITECTURES = "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
+const ALL_ARCHITECTURES = "75-real;80-real;90-real;100-real;120-real;120-virtual";
 
 const OPTIONS = {
   cuda: { type: "string" },

@@ -26,7 +26,7 @@ const USUAL = /^(lib(stdc\+\+|gcc_s|m|c|pthread|dl|rt)\.so\.\d+|ld-linux.*\.so\.
 /** What Node looks up in an addon. */
 const EXPORTS = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
 
-const ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0", "12.0+PTX"];
+const ARCHITECTURES = ["7.5", "8.0", "9.0", "10.0", "12.0", "12.0+PTX"];
 
 const size = (bytes) =>
   bytes.length < LARGEST ? [] : [`it must be smaller than ${LARGEST} bytes; it has ${bytes.length}`];
