@@ -7,8 +7,6 @@ import { DEFAULTS, SUBJECTS, type Subject } from "./shapes.mjs";
 export interface Options {
   /** As `openDevice` names it. */
   device: string;
-  /** One kernel a step, on a GPU. */
-  onePass: boolean;
   /** In the order in which they are measured, terms outside; no subject: host costs alone. */
   subjects: readonly Subject[];
   terms: number[];
@@ -49,7 +47,6 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --terms NUMBERS      numbers of loss terms (1,2,3,10); with shapes, in this order
   --rounds N           turns of each contender (9)
   --threads N          threads of the CPU that compute, of everyone (as many as there are cores)
-  --one-pass           on a GPU: a step is one kernel, which reads gradients once where it can
   --python PATH        an interpreter with PyTorch, for the peers (none: not run)
   --peer-terms NUMBERS those of --terms that the peers run with (3)
   --patience SECONDS   that an answer of a peer may take (60)
@@ -73,7 +70,6 @@ const QUICK = { shapes: "mnist", terms: "3", rounds: "3" };
 export function parseOptions(args: string[]): Options {
   const given = parseArguments(args, {
     device: { type: "string" },
-    "one-pass": { type: "boolean" },
     shapes: { type: "string" },
     terms: { type: "string" },
     rounds: { type: "string" },
@@ -100,8 +96,6 @@ export function parseOptions(args: string[]): Options {
   if (!/^(cpu|cuda|cuda:\d+)$/.test(device)) {
     throw new UsageError(`--device must be cpu, cuda or cuda:N; got "${device}".`);
   }
-  const onePass = values["one-pass"] ?? false;
-  if (onePass && device === "cpu") throw new UsageError("--one-pass must come with --device cuda.");
   for (const reading of ["draw", "tables"] as const) {
     if (values[reading] && values.out === undefined) {
       throw new UsageError(`--${reading} must come with --out.`);
@@ -109,7 +103,6 @@ export function parseOptions(args: string[]): Options {
   }
   return {
     device,
-    onePass,
     subjects: subjectsOf(values.shapes) ?? DEFAULTS[device === "cpu" ? "cpu" : "cuda"],
     terms: numbers("terms", values.terms) ?? TERMS,
     rounds: wholeNumber("rounds", values.rounds) ?? ROUNDS,
