@@ -51,7 +51,7 @@ export interface Rig {
 const TURN = { cpu: 0.02, cuda: 0.01, quick: 0.002 };
 // That torch.compile comes to an end with in seconds, for a run that has a limit.
 const FEW_TENSORS = 16;
-const TENSORS = { normal: [161, 3000], quick: [8, 100] } as const;
+const TENSORS = { normal: [161, 3000], quick: [4, 10] } as const;
 
 export async function bench(options: Options, rig: Rig): Promise<void> {
   const { quick, rounds } = options;
