@@ -227,7 +227,7 @@ test("options", () => {
     ["mnist", "resnet50", "large", "many"],
     ["mnist", "resnet50", "large", "many", "layers"],
   ]);
-  expect(gpu).toMatchObject({ device: "cuda", onePass: true, seconds: 60, figures: true, patience: 60 });
+  expect(gpu).toMatchObject({ device: "cuda", seconds: 60, figures: true, patience: 60, twoKernels: false });
   expect(quick).toMatchObject({ shapes: ["mnist"], terms: [2], rounds: 3, quick: true });
   expect(refused).toEqual([
     '--shapes must be some of mnist,resnet50,large,many,layers, or none; got "vgg".',
@@ -235,7 +235,6 @@ test("options", () => {
     '--rounds must be a whole number of at least 1; got "x".',
     "--quick must come with --out: a quick look is no result to keep.",
     '--device must be cpu, cuda or cuda:N; got "tpu".',
-    "--one-pass must come with --device cuda.",
     "--draw must come with --out.",
     "--tables must come with --out.",
     expect.stringContaining("--speed"),

@@ -47,7 +47,7 @@ interface Modules {
     recorded: (report: string, property: string) => string | undefined;
   };
   benchmark: {
-    benchmark: (limit: number, folder: string, command: string[]) => Promise<Found>;
+    benchmark: (limit: number, folder: string, more: string[], command: string[]) => Promise<Found>;
   };
   parts: {
     parts: (figures: string) => Part[];
@@ -172,12 +172,12 @@ describe("the benchmark", () => {
     ),
   ];
   const run = (limit: number, settings: number, end: string): Promise<Found> =>
-    load("benchmark").benchmark(limit, path.join(folder, "speed"), played(settings, end));
+    load("benchmark").benchmark(limit, path.join(folder, "speed"), ["--two-kernels"], played(settings, end));
 
   test("is called for the GPU, for so long, and gives its figures", async () => {
     const { log, tables, ...found } = await run(120, 2, "");
     expect(found).toEqual({ outcome: "passed", remark: "2 settings measured, 3 left" });
-    expect(log).toMatch(/^--device cuda .*--python python3 .*--figures --seconds 105 --out /);
+    expect(log).toMatch(/^--device cuda .*--python python3 .*--two-kernels --figures --seconds 105 --out /);
     const [head, step] = new Map(tables).get("Steps")!;
     expect(step![head!.indexOf("of copy")]).toBe("100 %");
     expect(new Map(tables).get("Goals")![1]!.slice(1, 3)).toEqual(["at least 92 %", "100 %"]);
@@ -190,12 +190,8 @@ describe("the benchmark", () => {
     const broken = await run(20, 1, "process.exitCode = 4;");
     expect(broken).toMatchObject({ outcome: "failed", remark: "1 settings measured, exit code 4" });
     expect(broken.tables).not.toHaveLength(0);
-    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), [
-      process.execPath,
-      "-e",
-      "",
-      "--",
-    ]);
+    const nothing = [process.execPath, "-e", "", "--"];
+    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), [], nothing);
     expect(silent).toMatchObject({ outcome: "failed", tables: [] }); // what an earlier run left counts for nothing
   });
 });

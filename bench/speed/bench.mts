@@ -20,12 +20,23 @@ import {
 } from "./results.mjs";
 import type { Roof } from "./roof.mjs";
 import { SUBJECTS } from "./shapes.mjs";
-import { hostTable, manyTable, peerTable, plain, roofTable, stepTable, type Table } from "./tables.mjs";
+import {
+  hostTable,
+  manyTable,
+  onePassTable,
+  peerTable,
+  plain,
+  roofTable,
+  stepTable,
+  type Table,
+} from "./tables.mjs";
 import { FORMS } from "./traffic.mjs";
 
 /** What is measured, and with what. */
 export interface Rig {
   device: Device;
+  /** The same GPU, where a step is one kernel. */
+  onePass?: Device;
   gpu?: Gpu;
   /** Starts the program that measures the device's memory. */
   roof: () => Roof;
@@ -40,11 +51,11 @@ export interface Rig {
 const TURN = { cpu: 0.02, cuda: 0.01, quick: 0.002 };
 // That torch.compile comes to an end with in seconds, for a run that has a limit.
 const FEW_TENSORS = 16;
-const TENSORS = { normal: [161, 3000], quick: [8, 100] } as const;
+const TENSORS = { normal: [161, 3000], quick: [4, 10] } as const;
 
 export async function bench(options: Options, rig: Rig): Promise<void> {
   const { quick, rounds } = options;
-  const { device, out } = rig;
+  const { device, onePass, out } = rig;
   const begin = performance.now();
   const old = options.compare === undefined ? undefined : await readResults(options.compare);
   await mkdir(out, { recursive: true });
@@ -65,7 +76,7 @@ export async function bench(options: Options, rig: Rig): Promise<void> {
   const peers = peersOf(options, rig);
   try {
     if (peers) results.peers = await checkPeers(peers, device);
-    const course: Course = { device, roof, rounds, turn, coldBytes: rig.coldBytes };
+    const course: Course = { device, onePass, roof, rounds, turn, coldBytes: rig.coldBytes };
     const all = settings(options, rig.coldBytes);
     for (const [number, setting] of all.entries()) {
       const start = performance.now();
@@ -146,6 +157,7 @@ function tablesOf(results: Results): [title: string, table: Table][] {
   const tables: [string, Table][] = [
     ["The roof", roofTable(results)],
     ["Steps", stepTable(results)],
+    ["One kernel a step", onePassTable(results)],
     ["Many small tensors", manyTable(results)],
     ["Peers", peerTable(results)],
     ["The host's part", hostTable(results)],

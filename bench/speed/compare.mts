@@ -40,7 +40,6 @@ export function differences(before: Results, after: Results): string[] {
     new Map<string, string>([
       ["GPU", gpu?.name ?? "none"],
       ["driver", gpu?.driver ?? ""],
-      ["one pass", gpu?.onePass ? "yes" : "no"],
       ["CPU", machine.cpu],
       ["cores", String(machine.cores)],
       ["instruction set", instructionSet],

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { describeDevices, openDevice, type Device } from "mtadam";
+import { describeDevices, openDevice } from "mtadam";
 import { runProgram, UsageError } from "../../examples/common/command-line.mjs";
 import { ROOT } from "../common/root.mjs";
 import { bench, draw, tablesIn, type Rig } from "./bench.mjs";
@@ -23,9 +23,8 @@ function rigOf(options: Options): Rig {
   };
 }
 
-function gpuRig({ device: name, onePass, out }: Options): Rig {
-  const open = openDevice as (name: string, options?: object) => Device;
-  const device = onePass ? open(name, { onePass }) : open(name);
+function gpuRig({ device: name, out, twoKernels }: Options): Rig {
+  const device = openDevice(name);
   if (!existsSync(program("gpu_roof"))) {
     throw new UsageError(
       `--device ${name} needs a program that measures its memory, which is built where there is an nvcc.`,
@@ -35,12 +34,12 @@ function gpuRig({ device: name, onePass, out }: Options): Rig {
   const { driver = "", runtime = "", devices } = describeDevices().cuda;
   return {
     device,
+    ...(twoKernels ? {} : { onePass: openDevice(name, { onePass: true }) }),
     gpu: {
       name: device.name,
       computeCapability: devices[index]?.computeCapability ?? "",
       driver,
       runtime,
-      onePass,
     },
     roof: () => new GpuRoof(program("gpu_roof"), index),
     peersOn: `cuda:${index}`,

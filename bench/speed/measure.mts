@@ -3,7 +3,7 @@ import { Model, type Contender } from "./model.mjs";
 import { reasonOf, type Peers } from "./peers.mjs";
 import type { ContenderResult, Inputs, SettingResult } from "./results.mjs";
 import { between, type Roof } from "./roof.mjs";
-import { total, type Subject } from "./shapes.mjs";
+import { total, type Shape, type Subject } from "./shapes.mjs";
 import { trafficOf, type Form } from "./traffic.mjs";
 
 export interface Setting {
@@ -15,6 +15,8 @@ export interface Setting {
 
 export interface Course {
   device: Device;
+  /** The same GPU, where a step is one kernel: a contender of its own. */
+  onePass?: Device | undefined;
   roof: Roof;
   rounds: number;
   /** Seconds that each contender has at a time; a step that takes longer is taken once. */
@@ -26,6 +28,9 @@ export interface Course {
 
 /** More than any cache has, a GPU's too. */
 export const COLD_BYTES = 256 * 2 ** 20;
+
+// The most terms that one kernel takes: has_one_pass() in native/cuda/one_pass.cu.
+const ONE_PASS_TERMS = 4;
 
 // A peer has as many rounds as fit in a few seconds, and at least some.
 const PEER_SECONDS = 3;
@@ -50,25 +55,32 @@ export function setsOf(setting: Setting, coldBytes = COLD_BYTES): number {
 /** Measures all contenders of one setting in turns, with the roof between any two of them. */
 export async function measure(setting: Setting, course: Course): Promise<SettingResult> {
   const { subject, terms, form, inputs } = setting;
-  const { device, roof, turn, coldBytes } = course;
+  const { device, onePass, roof, turn, coldBytes } = course;
   const sets = setsOf(setting, coldBytes);
-  const models = [new Model(device, { lengths: subject.lengths, terms, form, sets })];
-  const contenders = [models[0]!.contender("step"), models[0]!.contender("streamed")];
+  const models: Model[] = [];
+  const modelOn = (on: Device, { lengths }: Shape) => {
+    const model = new Model(on, { lengths, terms, form, sets });
+    models.push(model);
+    return model;
+  };
+  const model = modelOn(device, subject);
+  const contenders = [model.contender("step")];
+  // A second model beside the first: of 50 million parameters and four terms 2.6 GB each, which GPUs have.
+  if (onePass && terms <= ONE_PASS_TERMS) {
+    contenders.push(modelOn(onePass, subject).contender("step", "onePass"));
+  }
+  contenders.push(model.contender("streamed"));
   // Of a large model a graph saves nothing that could be seen.
   if (device.kind === "cuda" && inputsOf(setting, coldBytes).length > 1) {
-    contenders.push(models[0]!.contender("captured"));
+    contenders.push(model.contender("captured"));
   }
-  if (subject.beside) {
-    const beside = new Model(device, { lengths: subject.beside.lengths, terms, form, sets });
-    models.push(beside);
-    contenders.push(beside.contender("step", "flat"));
-  }
+  if (subject.beside) contenders.push(modelOn(device, subject.beside).contender("step", "flat"));
   const resident = trafficOf(form, "resident", terms);
   await roof.prepare({ elements: total(subject.lengths), sets, turn }, resident);
   const peers = await course.peers?.join(form, { lengths: subject.lengths, terms, sets });
   const results = await takeTurns([...contenders, ...(peers?.contenders ?? [])], setting, course);
   await course.peers?.leave();
-  for (const model of models) model.dispose();
+  for (const each of models) each.dispose();
   await roof.free();
   return { subject: subject.key, terms, form, inputs, contenders: [...results, ...(peers?.absent ?? [])] };
 }

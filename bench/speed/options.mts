@@ -7,8 +7,6 @@ import { DEFAULTS, SUBJECTS, type Subject } from "./shapes.mjs";
 export interface Options {
   /** As `openDevice` names it. */
   device: string;
-  /** One kernel a step, on a GPU. */
-  onePass: boolean;
   /** In the order in which they are measured, terms outside; no subject: host costs alone. */
   subjects: readonly Subject[];
   terms: number[];
@@ -24,6 +22,8 @@ export interface Options {
   seconds: number;
   /** Absolute path of the folder for results; undefined: the device's own. */
   out: string | undefined;
+  /** On a GPU without the step in one kernel, which is an experiment. */
+  twoKernels: boolean;
   /** Only results.json, which asks for no package. */
   figures: boolean;
   /** Only table and plot, of the results that are there. */
@@ -49,7 +49,6 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --terms NUMBERS      numbers of loss terms (1,2,3,10); with shapes, in this order
   --rounds N           turns of each contender (9)
   --threads N          threads of the CPU that compute, of everyone (as many as there are cores)
-  --one-pass           on a GPU: a step is one kernel, which reads gradients once where it can
   --python PATH        an interpreter with PyTorch, for the peers (none: not run)
   --peer-terms NUMBERS those of --terms that the peers run with (3)
   --patience SECONDS   that an answer of a peer may take (60)
@@ -57,6 +56,7 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --out FOLDER         where results go (docs/speed; of a GPU: docs/speed/<its name>)
   --add                keep in that folder what this run does not measure
   --compare FILE       earlier results.json: prints what has moved beyond the noise
+  --two-kernels        on a GPU: without the step in one kernel
   --figures            results.json alone, which asks for no package
   --draw               table and plot of the results that are in --out; measures nothing
   --tables             prints the tables of these as JSON; measures nothing
@@ -73,7 +73,6 @@ const QUICK = { shapes: "mnist", terms: "3", rounds: "3" };
 export function parseOptions(args: string[]): Options {
   const given = parseArguments(args, {
     device: { type: "string" },
-    "one-pass": { type: "boolean" },
     shapes: { type: "string" },
     terms: { type: "string" },
     rounds: { type: "string" },
@@ -85,6 +84,7 @@ export function parseOptions(args: string[]): Options {
     out: { type: "string" },
     add: { type: "boolean" },
     compare: { type: "string" },
+    "two-kernels": { type: "boolean" },
     figures: { type: "boolean" },
     draw: { type: "boolean" },
     tables: { type: "boolean" },
@@ -100,8 +100,6 @@ export function parseOptions(args: string[]): Options {
   if (!/^(cpu|cuda|cuda:\d+)$/.test(device)) {
     throw new UsageError(`--device must be cpu, cuda or cuda:N; got "${device}".`);
   }
-  const onePass = values["one-pass"] ?? false;
-  if (onePass && device === "cpu") throw new UsageError("--one-pass must come with --device cuda.");
   for (const reading of ["draw", "tables"] as const) {
     if (values[reading] && values.out === undefined) {
       throw new UsageError(`--${reading} must come with --out.`);
@@ -109,7 +107,6 @@ export function parseOptions(args: string[]): Options {
   }
   return {
     device,
-    onePass,
     subjects: subjectsOf(values.shapes) ?? DEFAULTS[device === "cpu" ? "cpu" : "cuda"],
     terms: numbers("terms", values.terms) ?? TERMS,
     rounds: wholeNumber("rounds", values.rounds) ?? ROUNDS,
@@ -119,6 +116,7 @@ export function parseOptions(args: string[]): Options {
     patience: wholeNumber("patience", values.patience) ?? PATIENCE,
     seconds: wholeNumber("seconds", values.seconds) ?? Infinity,
     out: values.out === undefined ? undefined : resolve(values.out),
+    twoKernels: values["two-kernels"] ?? false,
     figures: values.figures ?? false,
     draw: values.draw ?? false,
     tables: values.tables ?? false,

@@ -50,8 +50,6 @@ export interface Gpu {
   /** The newest CUDA that the driver serves, and the CUDA of the build. */
   driver: string;
   runtime: string;
-  /** Whether a step was one kernel. */
-  onePass: boolean;
 }
 
 export interface Results {

@@ -195,7 +195,7 @@ console.log(
       chosen: keys(parseOptions(["--shapes", "many,mnist", "--terms", "3,1,3", "--out", "/x"])),
       none: keys(parseOptions(["--shapes", "none"])).shapes,
       usual: [[], ["--device", "cuda:1"]].map((args) => keys(parseOptions(args)).shapes),
-      gpu: keys(parseOptions(["--device", "cuda", "--one-pass", "--seconds", "60", "--figures"])),
+      gpu: keys(parseOptions(["--device", "cuda", "--seconds", "60", "--figures"])),
       quick: keys(parseOptions(["--quick", "--out", "/x", "--terms", "2"])),
       refused: [
         ["--shapes", "vgg"],
@@ -203,7 +203,6 @@ console.log(
         ["--rounds", "x"],
         ["--quick"],
         ["--device", "tpu"],
-        ["--one-pass"],
         ["--draw"],
         ["--tables"],
         ["--speed"],
