@@ -71,6 +71,7 @@ enum class Alignment {
   kAlike,    // each tensor somewhere, its gradients at the same place
   kAnyhow,   // parameters and gradients each somewhere
 };
+inline const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
 /// float32 elements in the memory of a device.
 class PlacedTensor {

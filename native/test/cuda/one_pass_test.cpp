@@ -16,14 +16,13 @@ namespace {
 
 using test::Alignment;
 using test::Gradients;
+using test::kAlignments;
 using test::Model;
 using test::Random;
 using test::same_state;
 using test::Training;
 
 using OnePass = test::OnDevice;
-
-const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
 /// Layers of no chunk, of one and of several, and with luck some of several tensors.
 std::vector<std::uint64_t> random_lengths(Random& random) {

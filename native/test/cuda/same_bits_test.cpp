@@ -15,14 +15,13 @@ namespace {
 
 using test::Alignment;
 using test::Gradients;
+using test::kAlignments;
 using test::Model;
 using test::Random;
 using test::same_state;
 using test::Training;
 
 using SameBits = test::OnDevice;
-
-const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
 std::vector<std::uint64_t> random_lengths(Random& random) {
   std::vector<std::uint64_t> lengths(1 + random.below(7));
