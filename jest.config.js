@@ -41,5 +41,5 @@ module.exports = {
   errorOnDeprecated: true,
   // jest leaves one core to others, which of two is half.
   maxWorkers: "100%",
-  testTimeout: 30_000,
+  testTimeout: 120_000,
 };

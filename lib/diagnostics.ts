@@ -24,16 +24,22 @@ export interface Diagnostics {
 
 export type StatsListener = (diagnostics: Diagnostics) => void;
 
-/** Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits. */
+/**
+ * Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits.
+ *
+ * @param before what was asked for before: it settles first, although each waits on a thread of its own
+ */
 export async function readDiagnostics(
   engine: NativeOptimizer,
   { iteration, terms, layers }: Pick<Diagnostics, "iteration" | "terms" | "layers">,
   withCosines: boolean,
+  before: Promise<unknown>,
 ): Promise<Diagnostics> {
   const count = terms.length * layers.length;
   const values = new Float64Array(4 * count);
   const cosines = withCosines ? new Float32Array(terms.length * count) : null;
   await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
+  await before;
   const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
   return {
     iteration,

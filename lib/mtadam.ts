@@ -120,6 +120,8 @@ export class MTAdam {
   #weights: readonly number[];
   #iterations = 0;
   readonly #listeners = new StatsListeners();
+  /** Of diagnostics; never rejects. */
+  #lastReading: Promise<unknown> = Promise.resolve();
   /** The terms accumulated in the open step. */
   readonly #accumulated = new Set<number>();
   #isOpen = false;
@@ -480,7 +482,8 @@ export class MTAdam {
 
   /**
    * Norms, scales, shares, what was skipped and, with that option, cosines, as they are after the calls so far. Nothing
-   * is stopped for it.
+   * is stopped for it. Several settle in the order in which they were asked for, and after the listeners of
+   * {@link onStats} have been told of the steps before.
    *
    * @throws MTAdamError BUSY, DISPOSED, OUT_OF_MEMORY, CUDA (the promise rejects)
    */
@@ -716,7 +719,11 @@ export class MTAdam {
 
   #readDiagnostics(engine: NativeOptimizer): Promise<Diagnostics> {
     const { iterations: iteration, terms, layers } = this;
-    return readDiagnostics(engine, { iteration, terms, layers }, this.#options.cosines);
+    const { cosines } = this.#options;
+    const reading = readDiagnostics(engine, { iteration, terms, layers }, cosines, this.#lastReading);
+    const done = (): void => undefined;
+    this.#lastReading = reading.then(done, done);
+    return reading;
   }
 
   /** A step has been taken. */

@@ -9,7 +9,7 @@ export interface Ended {
 
 /** Runs a script. It has to end by itself. */
 export function runScript(script: string, ...flags: string[]): Promise<Ended> {
-  const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 8000, killSignal: "SIGKILL" });
+  const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 30_000, killSignal: "SIGKILL" });
   const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => (ended.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (ended.stderr += text));
