@@ -164,22 +164,27 @@ LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
 /// Terms on their way over a tile, a few at a time.
 class TilePasses {
  public:
-  TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, float* d, float* u)
-      : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {}
+  /// `terms`: how many there will be, at least.
+  TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, std::uint32_t terms, float* d, float* u)
+      : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {
+    // As even as can be: a term that passes alone costs about as much as two.
+    const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad);
+    const std::uint32_t passes = (terms + most - 1) / most;
+    together_ = (terms + passes - 1) / passes;
+  }
 
   void add(const TermRun& term) {
     if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) go();
     terms_[count_++] = term;
-    if (count_ == kFusedTerms) go();
+    if (count_ == together_) go();
   }
 
   void go() {
-    if (count_ == 0) return;
-    const bool with_gradients = terms_[0].g != nullptr;
-    const bool together = count_ == kFusedTerms;
-    const TileLoop loop = loops_.tile(together, with_gradients, form_);
-    for (std::uint32_t k = 0; k < count_; k += together ? kFusedTerms : 1) {
-      loop(run_, terms_ + k, pass_);
+    for (std::uint32_t done = 0; done < count_;) {
+      const bool with_gradients = terms_[0].g != nullptr;
+      const TileChoice choice = loops_.tile(count_ - done, with_gradients, form_);
+      choice.loop(run_, terms_ + done, pass_);
+      done += choice.terms;
       if (with_gradients) pass_.opens = false;
       pass_.first = false;
     }
@@ -191,7 +196,8 @@ class TilePasses {
   const TensorRun& run_;
   LoopForm form_;
   TilePass pass_;
-  TermRun terms_[kFusedTerms];
+  std::uint32_t together_;
+  TermRun terms_[kPassTerms];
   std::uint32_t count_ = 0;
 };
 
@@ -202,7 +208,7 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
   const LoopForm form = loop_form(tables, run, parts.one_b);
-  TilePasses passes(loops, run, form, d, u);
+  TilePasses passes(loops, run, form, parts.count, d, u);
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
     if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));

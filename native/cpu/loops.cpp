@@ -313,8 +313,12 @@ template <std::uint32_t kTerms>
 struct Tile {
   static constexpr std::uint32_t kFlags = 5;
   template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
-  static TileLoop loop() {
-    return tile<FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>, kTerms>;
+  static TileChoice loop() {
+    if constexpr (kTerms > most_terms_of_pass(kSummed, kAmsgrad)) {
+      return Tile<kTerms - 1>::template loop<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>();
+    } else {
+      return {tile<FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>, kTerms>, kTerms};
+    }
   }
 };
 
@@ -343,9 +347,21 @@ FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
   }
 }
 
-TileLoop find_tile(bool together, bool with_gradients, LoopForm form) {
+TileChoice find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
   const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
-  return together ? pick<Tile<kFusedTerms>>(flags) : pick<Tile<1>>(flags);
+  static_assert(kPassTerms == 5);
+  switch (terms) {
+    case 1:
+      return pick<Tile<1>>(flags);
+    case 2:
+      return pick<Tile<2>>(flags);
+    case 3:
+      return pick<Tile<3>>(flags);
+    case 4:
+      return pick<Tile<4>>(flags);
+    default:
+      return pick<Tile<kPassTerms>>(flags);
+  }
 }
 
 MoveLoop find_move(LoopForm form) {

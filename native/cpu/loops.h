@@ -10,8 +10,9 @@ namespace mtadam {
 /// and tiles, over which a few terms pass after others, are faster.
 constexpr std::uint32_t kFusedTerms = 3;
 
-/// Elements of a tile: its D and U stay in the nearest caches while the terms pass over it.
-constexpr std::uint32_t kTileElements = 4096;
+/// Elements of a tile: long enough for the streams of a pass to come up to speed, while D and U stay in the nearest
+/// caches.
+constexpr std::uint32_t kTileElements = 8192;
 
 /// Which loop, beside the number of terms. Chosen per run of elements, compiled per combination.
 struct LoopForm {
@@ -22,6 +23,11 @@ struct LoopForm {
   bool shortened;  // W other than 1
   bool one_b;      // b is the same in all terms that D is taken over (no v is negative)
 };
+
+/// How many terms pass over a tile at once, at most: two arrays each where summed, three where not. For what is rare,
+/// loops are compiled for fewer.
+constexpr std::uint32_t kPassTerms = 5;
+constexpr std::uint32_t most_terms_of_pass(bool summed, bool amsgrad) { return amsgrad ? 3 : summed ? kPassTerms : 4; }
 
 /// One term's part of a run of elements of one tensor.
 struct TermRun {
@@ -51,8 +57,8 @@ using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool ope
 /// of each of these loops.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
-/// A pass of `kFusedTerms` terms, or of one, over a tile: their moments where they bring gradients (all of them or
-/// none), then their parts of D and U. Terms that are absent now come by only where D is taken over them.
+/// A pass of a few terms over a tile: their moments where they bring gradients (all of them or none), then their parts
+/// of D and U. Terms that are absent now come by only where D is taken over them.
 struct TilePass {
   float* d;  // with one_b, what is under the largest root
   float* u;
@@ -60,6 +66,11 @@ struct TilePass {
   bool first;  // the first to be part of D and U
 };
 using TileLoop = void (*)(const TensorRun& run, const TermRun* terms, const TilePass& pass);
+
+struct TileChoice {
+  TileLoop loop;
+  std::uint32_t terms;  // that it takes
+};
 
 /// Step 7 for a tile from its D and U. `b` is that of all terms, where they share it.
 using MoveLoop = void (*)(const TensorRun& run, float b, const float* d, const float* u);
@@ -72,8 +83,8 @@ struct Loops {
   double (*dot_product)(const float* a, const float* b, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);
   FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
-  /// `together`: kFusedTerms terms, else one.
-  TileLoop (*tile)(bool together, bool with_gradients, LoopForm form);
+  /// A loop for the first of `terms` terms, all of them where they are not more than `most_terms_of_pass`.
+  TileChoice (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);
   MoveLoop (*move)(LoopForm form);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);
