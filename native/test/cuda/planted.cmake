@@ -6,6 +6,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   target_link_libraries(mtadam_planted_driver_${flavour} PUBLIC mtadam_cuda_${flavour} GTest::gtest)
   # The driver without a bug passes in every flavour.
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
+  set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels small_grid one_pass many_writes two_streams dropped fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})

@@ -8,8 +8,15 @@ set(SIMT_FLAVOURS plain asan tsan access)
 foreach(flavour IN LISTS SIMT_FLAVOURS)
   add_library(mtadam_simt_${flavour} INTERFACE)
   # Kernels read floats through vector types, as nvcc allows; a product is never contracted into a sum.
+  # Not optimised, where a program asks for that. But for the thread sanitizer variables must be in registers: as memory
+  # of their thread, they would be in a race with the fiber that stands for its fences.
+  set(level $<IF:$<BOOL:$<TARGET_PROPERTY:SIMT_UNOPTIMISED>>,-O0,-O2>)
+  if(flavour STREQUAL "tsan")
+    set(level -O2)
+  endif()
+  # Lines and functions are all that the checks name.
   target_compile_options(
-    mtadam_simt_${flavour} INTERFACE -O2 -g -fno-omit-frame-pointer -fno-strict-aliasing -ffp-contract=off)
+    mtadam_simt_${flavour} INTERFACE ${level} -g1 -fno-omit-frame-pointer -fno-strict-aliasing -ffp-contract=off)
   target_link_libraries(mtadam_simt_${flavour} INTERFACE mtadam_simt)
 endforeach()
 
