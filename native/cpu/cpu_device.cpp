@@ -217,17 +217,24 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   loops.move(form)(run, parts.b, d, u);
 }
 
-/// The sums of squares of a range of one tensor, per chunk and term.
-void sum_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  const std::uint64_t slot = tables.tensors[range.tensor].slot + range.first / kChunkElements;
+/// The sums of squares of a term's gradient in a range of one tensor, per chunk.
+void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term,
+               const ChunkRange& range) {
+  const float* const g = gradient_of(tables, call, term, range.tensor);
+  double* partial = tables.terms[term].partial + tables.tensors[range.tensor].slot + range.first / kChunkElements;
+  for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
+    const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
+    // An absent tensor's chunks add nothing to a layer in which others are present.
+    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
+  }
+}
+
+/// Calls visit(sum) for each term of the call, where sum(range) is sum_range of that term: whatever is visited, in long
+/// ways through the gradients of one term, not in short ones through those of several.
+template <class Visit>
+void for_sums(const Loops& loops, const Tables& tables, const Call& call, const Visit& visit) {
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    const float* const g = gradient_of(tables, call, term, range.tensor);
-    double* partial = tables.terms[term].partial + slot;
-    for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
-      const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
-      // An absent tensor's chunks add nothing to a layer in which others are present.
-      *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
-    }
+    visit([&](const ChunkRange& range) { sum_range(loops, tables, call, term, range); });
   }
 }
 
@@ -323,9 +330,9 @@ void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Bo
 }
 
 void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
-  const auto sum = [&](const ChunkRange& range) { sum_range(*set_.loops, tables, call, range); };
-  for_blocks(tables.chunk_count, tables.element_count * call.count,
-             [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, sum); });
+  for_blocks(tables.chunk_count, tables.element_count * call.count, [&](std::uint64_t first, std::uint64_t last) {
+    for_sums(*set_.loops, tables, call, [&](const auto& sum) { for_tensors(tables, first, last, sum); });
+  });
   // A layer's scalars cost about as much as the norm of a thousand elements.
   std::atomic<bool> good = true;
   for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count,
@@ -399,13 +406,22 @@ template <class Rest>
 bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
   // These need the norms of all layers, or all gradients once more, before anything moves.
   if (tables.non_finite == NonFinite::kSkipStep || tables.cosines) return false;
-  const auto sum = [&](const ChunkRange& range) { sum_range(*set_.loops, tables, call, range); };
+  const Loops& loops = *set_.loops;
   const auto whole_layers = [&](std::uint32_t first, std::uint32_t count) {
-    for (std::uint32_t index = first; index < first + count; ++index) {
-      const Layer& layer = tables.layers[index];
-      for_slots(tables, layer, 0, layer.slots, sum);
-      begin_layer(tables, call, index);
-      for_slots(tables, layer, 0, layer.slots, rest);
+    // All layers' norms, then all layers' elements: memory waits for no layer's scalars.
+    const std::uint32_t end = first + count;
+    for_sums(loops, tables, call, [&](const auto& sum) {
+      for (std::uint32_t k = first; k < end; ++k) for_slots(tables, tables.layers[k], 0, tables.layers[k].slots, sum);
+    });
+    for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
+    // Backwards as far as a layer has more than fits in a cache: what was read last is nearest.
+    for (std::uint32_t k = end; k-- > first;) {
+      const Layer& layer = tables.layers[k];
+      for (std::uint64_t last = layer.slots; last > 0;) {
+        const std::uint64_t from = last - std::min(last, own_slots(call.count));
+        for_slots(tables, layer, from, last, rest);
+        last = from;
+      }
     }
   };
   if (tables.element_count * call.count <= kAloneElements) {
@@ -413,8 +429,8 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     return true;
   }
   const StepPlan plan = plan_step(tables, call.count, pool_.threads());
-  // Per cut layer the norms, then what follows from them, backwards: what was read last is nearest. Whole layers last:
-  // small ones even out when threads end.
+  // Per cut layer the norms, then what follows from them, backwards as well. Whole layers last: small ones even out
+  // when threads end.
   std::vector<Stage> stages;
   for (const CutLayer& cut : plan.cut) {
     stages.push_back({cut.blocks});
@@ -434,7 +450,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     const std::uint64_t last = std::min(layer.slots, first + cut.block);
     std::atomic<std::uint64_t>& gate = done[stage / 2];
     if (stage % 2 == 0) {
-      for_slots(tables, layer, first, last, sum);
+      for_sums(loops, tables, call, [&](const auto& sum) { for_slots(tables, layer, first, last, sum); });
       if (gate.fetch_add(1) + 1 < cut.blocks) return;
       begin_layer(tables, call, cut.layer);
       gate.store(cut.blocks + 1);

@@ -8,7 +8,7 @@ namespace mtadam {
 
 StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) {
   StepPlan plan;
-  const std::uint64_t own = std::max<std::uint64_t>(1, kOwnBytes / (kChunkElements * sizeof(float) * terms));
+  const std::uint64_t own = own_slots(terms);
   const std::uint64_t together = std::min(own, block_of(tables.chunk_count, threads));
   std::uint32_t begin = 0;  // of the layers that wait to become a task
   std::uint64_t slots = 0;  // theirs
@@ -18,8 +18,10 @@ StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) 
   };
   for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
     const std::uint64_t count = tables.layers[layer].slots;
-    // One thread's, unless the others would have too little to do meanwhile.
-    if (count <= own && count * threads <= tables.chunk_count) {
+    // One thread's, unless the others would have too little to do meanwhile. One that does not fit in a cache is so if
+    // it is as small a part of all as a block: threads need not meet for it.
+    const std::uint64_t parts = count <= own ? threads : threads * kBlocksPerThread;
+    if (count * parts <= tables.chunk_count) {
       if (slots + count > together) {
         close(layer);
         begin = layer;

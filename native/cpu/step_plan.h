@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -27,8 +28,13 @@ struct StepPlan {
   std::vector<WholeLayers> whole;
 };
 
-/// The gradients of a layer that is one thread's: they are still in its second-level cache when they are read again.
+/// Gradients that are still in a thread's second-level cache when it reads them again.
 constexpr std::uint64_t kOwnBytes = std::uint64_t{256} << 10;
+
+/// The same in slots, for `terms` gradients.
+constexpr std::uint64_t own_slots(std::uint32_t terms) {
+  return std::max<std::uint64_t>(1, kOwnBytes / (kChunkElements * sizeof(float) * terms));
+}
 
 /// `terms`: how many bring gradients.
 StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads);

@@ -71,7 +71,12 @@ TEST(StepPlan, GivesAThreadWholeLayersWhoseGradientsFitInItsCache) {
   EXPECT_LT(plan.whole.size(), 1000u);  // several at a time
 }
 
-TEST(StepPlan, CutsALayerThatIsLargerThanThat) { EXPECT_TRUE(plan_of({50'000'000}, 3, 2).whole.empty()); }
+TEST(StepPlan, CutsALayerThatIsLargerThanThatAndMuchOfAll) {
+  EXPECT_TRUE(plan_of({50'000'000}, 3, 2).whole.empty());
+  EXPECT_EQ(plan_of(std::vector<std::uint64_t>(15, 1'000'000), 3, 2).cut.size(), 15u);
+  // As large as a block of all: nobody waits long for the thread that has it, and no thread for another's norms.
+  EXPECT_EQ(plan_of(std::vector<std::uint64_t>(16, 1'000'000), 3, 2).whole.size(), 16u);
+}
 
 TEST(StepPlan, CutsALayerThatWouldLeaveOtherThreadsIdle) {
   // 64 KiB of gradients: one thread's beside many, everybody's when alone.
