@@ -14,6 +14,9 @@
 namespace mtadam {
 namespace {
 
+constexpr std::uint64_t kTileSlots = kTileElements / kChunkElements;
+static_assert(kTileElements % kChunkElements == 0);
+
 // Below this many element visits a step is over before a second thread has woken.
 constexpr std::uint64_t kAloneElements = 32768;
 
@@ -164,10 +167,10 @@ LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
 /// Terms on their way over a tile, a few at a time.
 class TilePasses {
  public:
-  /// `terms`: how many there will be, at least.
+  /// `terms`: how many will come, at least one; passes are as even as can be for that many.
   TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, std::uint32_t terms, float* d, float* u)
       : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {
-    // As even as can be: a term that passes alone costs about as much as two.
+    // A term that passes alone costs about as much as two.
     const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad);
     const std::uint32_t passes = (terms + most - 1) / most;
     together_ = (terms + passes - 1) / passes;
@@ -407,6 +410,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
   // These need the norms of all layers, or all gradients once more, before anything moves.
   if (tables.non_finite == NonFinite::kSkipStep || tables.cosines) return false;
   const Loops& loops = *set_.loops;
+  const std::uint64_t piece = (own_slots(call.count) + kTileSlots - 1) / kTileSlots * kTileSlots;
   const auto whole_layers = [&](std::uint32_t first, std::uint32_t count) {
     // All layers' norms, then all layers' elements: memory waits for no layer's scalars.
     const std::uint32_t end = first + count;
@@ -414,11 +418,11 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
       for (std::uint32_t k = first; k < end; ++k) for_slots(tables, tables.layers[k], 0, tables.layers[k].slots, sum);
     });
     for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
-    // Backwards as far as a layer has more than fits in a cache: what was read last is nearest.
+    // Backwards, in whole tiles, where gradients do not fit in a cache: what was read last is nearest.
     for (std::uint32_t k = end; k-- > first;) {
       const Layer& layer = tables.layers[k];
       for (std::uint64_t last = layer.slots; last > 0;) {
-        const std::uint64_t from = last - std::min(last, own_slots(call.count));
+        const std::uint64_t from = last - std::min(last, piece);
         for_slots(tables, layer, from, last, rest);
         last = from;
       }

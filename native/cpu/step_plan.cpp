@@ -9,7 +9,8 @@ namespace mtadam {
 StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) {
   StepPlan plan;
   const std::uint64_t own = own_slots(terms);
-  const std::uint64_t together = std::min(own, block_of(tables.chunk_count, threads));
+  const std::uint64_t block = block_of(tables.chunk_count, threads);
+  const std::uint64_t together = std::min(own, block);
   std::uint32_t begin = 0;  // of the layers that wait to become a task
   std::uint64_t slots = 0;  // theirs
   const auto close = [&](std::uint32_t end) {
@@ -18,10 +19,9 @@ StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) 
   };
   for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
     const std::uint64_t count = tables.layers[layer].slots;
-    // One thread's, unless the others would have too little to do meanwhile. One that does not fit in a cache is so if
-    // it is as small a part of all as a block: threads need not meet for it.
-    const std::uint64_t parts = count <= own ? threads : threads * kBlocksPerThread;
-    if (count * parts <= tables.chunk_count) {
+    // One thread's if it is no more than a block, or fits in a cache and leaves the others enough to do meanwhile:
+    // threads need not meet for it.
+    if (count <= block || (count <= own && count * threads <= tables.chunk_count)) {
       if (slots + count > together) {
         close(layer);
         begin = layer;
@@ -31,8 +31,8 @@ StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) 
     }
     close(layer);
     begin = layer + 1;
-    const std::uint64_t block = block_of(count, threads);
-    plan.cut.push_back({layer, block, (count + block - 1) / block});
+    const std::uint64_t part = block_of(count, threads);
+    plan.cut.push_back({layer, part, (count + part - 1) / part});
   }
   close(tables.layer_count);
   return plan;

@@ -31,7 +31,7 @@ struct StepPlan {
 /// Gradients that are still in a thread's second-level cache when it reads them again.
 constexpr std::uint64_t kOwnBytes = std::uint64_t{256} << 10;
 
-/// The same in slots, for `terms` gradients.
+/// The same in slots, for `terms` gradients, at least one.
 constexpr std::uint64_t own_slots(std::uint32_t terms) {
   return std::max<std::uint64_t>(1, kOwnBytes / (kChunkElements * sizeof(float) * terms));
 }

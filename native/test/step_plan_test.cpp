@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "cpu/blocks.h"
 #include "engine/layout.h"
 #include "support.h"
 
@@ -71,11 +72,19 @@ TEST(StepPlan, GivesAThreadWholeLayersWhoseGradientsFitInItsCache) {
   EXPECT_LT(plan.whole.size(), 1000u);  // several at a time
 }
 
-TEST(StepPlan, CutsALayerThatIsLargerThanThatAndMuchOfAll) {
-  EXPECT_TRUE(plan_of({50'000'000}, 3, 2).whole.empty());
-  EXPECT_EQ(plan_of(std::vector<std::uint64_t>(15, 1'000'000), 3, 2).cut.size(), 15u);
-  // As large as a block of all: nobody waits long for the thread that has it, and no thread for another's norms.
-  EXPECT_EQ(plan_of(std::vector<std::uint64_t>(16, 1'000'000), 3, 2).whole.size(), 16u);
+TEST(StepPlan, GivesAThreadALargerLayerThatIsNoMoreThanABlock) {
+  constexpr std::uint64_t kBlock = kMaxBlockChunks * kChunkElements;
+  const auto are_whole = [](std::size_t layers, std::uint64_t length, unsigned threads) {
+    const StepPlan plan = plan_of(std::vector<std::uint64_t>(layers, length), 3, threads);
+    EXPECT_EQ(plan.cut.size() + plan.whole.size(), layers);
+    return plan.cut.empty();
+  };
+  EXPECT_TRUE(are_whole(16, kBlock, 2));
+  EXPECT_FALSE(are_whole(16, kBlock + 1, 2));
+  // One of fewer than eight that each thread has would keep the others waiting.
+  EXPECT_FALSE(are_whole(15, kBlock, 2));
+  EXPECT_FALSE(are_whole(16, kBlock, 3));
+  EXPECT_FALSE(are_whole(1, 50'000'000, 2));
 }
 
 TEST(StepPlan, CutsALayerThatWouldLeaveOtherThreadsIdle) {
