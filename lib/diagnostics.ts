@@ -27,7 +27,8 @@ export type StatsListener = (diagnostics: Diagnostics) => void;
 /**
  * Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits.
  *
- * @param before what was asked for before: it settles first, although each waits on a thread of its own
+ * @param before resolves when what was asked for before has settled. This settles after it, although each waits on a
+ * thread of its own
  */
 export async function readDiagnostics(
   engine: NativeOptimizer,
@@ -38,8 +39,11 @@ export async function readDiagnostics(
   const count = terms.length * layers.length;
   const values = new Float64Array(4 * count);
   const cosines = withCosines ? new Float32Array(terms.length * count) : null;
-  await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
-  await before;
+  try {
+    await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
+  } finally {
+    await before;
+  }
   const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
   return {
     iteration,

@@ -66,6 +66,7 @@ describe("diagnostics", () => {
     expect((await optimizer.diagnostics()).norms[0]).toBe(8);
   });
 
+  // On the CPU they are there at once; on CUDA, several threads wait for them.
   test("settle in the order in which they were asked for", async () => {
     const optimizer = make();
     const settled: number[] = [];
