@@ -418,8 +418,9 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
       for (std::uint32_t k = first; k < end; ++k) for_slots(tables, tables.layers[k], 0, tables.layers[k].slots, sum);
     });
     for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
-    // Backwards, in whole tiles, where gradients do not fit in a cache: what was read last is nearest.
-    for (std::uint32_t k = end; k-- > first;) {
+    // From layer to layer forwards, as memory is read ahead; a layer that does not fit in a cache backwards, in whole
+    // tiles: what was read last is nearest.
+    for (std::uint32_t k = first; k < end; ++k) {
       const Layer& layer = tables.layers[k];
       for (std::uint64_t last = layer.slots; last > 0;) {
         const std::uint64_t from = last - std::min(last, piece);
