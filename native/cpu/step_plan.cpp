@@ -19,9 +19,9 @@ StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) 
   };
   for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
     const std::uint64_t count = tables.layers[layer].slots;
-    // One thread's if it is no more than a block, or fits in a cache and leaves the others enough to do meanwhile:
+    // One thread's if it is no more than a block, or fits in its caches and leaves the others enough to do meanwhile:
     // threads need not meet for it.
-    if (count <= block || (count <= own && count * threads <= tables.chunk_count)) {
+    if (count <= block || (count <= own && (threads == 1 || 2 * count * threads <= tables.chunk_count))) {
       if (slots + count > together) {
         close(layer);
         begin = layer;

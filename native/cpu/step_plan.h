@@ -28,8 +28,9 @@ struct StepPlan {
   std::vector<WholeLayers> whole;
 };
 
-/// Gradients that are still in a thread's second-level cache when it reads them again.
-constexpr std::uint64_t kOwnBytes = std::uint64_t{256} << 10;
+/// Gradients that are still in a thread's caches when it reads them again, and enough of them that a thread goes a long
+/// way through each: with 256 KiB a step of ten terms of 3,000 tensors is up to a fifth slower.
+constexpr std::uint64_t kOwnBytes = std::uint64_t{768} << 10;
 
 /// The same in slots, for `terms` gradients, at least one.
 constexpr std::uint64_t own_slots(std::uint32_t terms) {
