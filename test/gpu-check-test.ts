@@ -67,6 +67,7 @@ interface Modules {
       tools: Pick<Tools, "execute" | "sanitizer">,
     ) => Promise<Found>;
   };
+  products: { STAYS: string[] };
   report: { reportName: (date: string, device: string) => string; render: (run: object) => string };
   sanitizer: { findings: (tool: string, output: string) => string | undefined };
 }
@@ -263,6 +264,28 @@ describe("gpu-check", () => {
     expect(seen[2]).toContain(`## What did not run\n\n${missing("third")}\n\n`);
     expect(readFileSync(file, "utf8")).not.toMatch(/cut off/);
   });
+});
+
+test("what may stay behind is nothing that runs the tests there", () => {
+  interface Locked {
+    dependencies?: Record<string, string>;
+    optionalDependencies?: Record<string, string>;
+  }
+  const lock = JSON.parse(readFileSync(path.join(root, "package-lock.json"), "utf8")) as {
+    packages: Record<string, Locked>;
+  };
+  // Each name once: what lies nested in another package travels with it.
+  const needed = new Set(["fast-check", "jest", "node-gyp-build", "ts-jest", "typescript"]);
+  for (const name of needed) {
+    const { dependencies, optionalDependencies } = lock.packages[`node_modules/${name}`] ?? {};
+    for (const next of Object.keys({ ...dependencies, ...optionalDependencies })) needed.add(next);
+  }
+  expect(needed.size).toBeGreaterThan(100);
+  const { STAYS } = load("products");
+  const isIn = (name: string, folder: string): boolean => name === folder || name.startsWith(`${folder}/`);
+  expect([...needed].filter((name) => STAYS.some((folder) => isIn(name, folder)))).toEqual([]);
+  const all = Object.keys(lock.packages).map((place) => place.replace(/^node_modules\//, ""));
+  expect(STAYS.filter((folder) => !all.some((name) => isIn(name, folder)))).toEqual([]);
 });
 
 describe("the benchmark", () => {
