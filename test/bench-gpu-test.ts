@@ -177,6 +177,25 @@ onLinux("on the executor", () => {
     );
   }, 120_000);
 
+  test("a run with a limit measures its first model before what a call costs and before peers, and again beside them", () => {
+    const python = path.join(root, "test/support/fake-peer.mjs");
+    const args = ["--terms", "3", "--peer-terms", "3", "--patience", "3", "--python", python];
+    const { status, stdout } = bench(1000, "--figures", ...args, "--out", path.join(folder, "limit"));
+    expect(status).toBe(0);
+    const [before, host, peers] = ["MNIST CNN, I = 3, ", "What a call costs", "eager "].map((line) =>
+      stdout.search(new RegExp(`^${line}`, "m")),
+    );
+    expect(before).toBeGreaterThanOrEqual(0);
+    expect(host).toBeGreaterThan(before!);
+    expect(peers).toBeGreaterThan(host!);
+    const { settings, left } = resultsIn("limit");
+    expect(left).toBeUndefined();
+    const names = settings.map(({ subject, form, inputs }) => `${subject} ${form} ${inputs}`);
+    expect(new Set(names).size).toBe(names.length);
+    const first = settings.find(({ subject, form }) => subject === "mnist" && form === "perTerm");
+    expect(first?.contenders.map(({ name }) => name)).toContain("eager");
+  }, 120_000);
+
   test("a run whose time is up leaves the rest, and its results can be drawn elsewhere", () => {
     const out = path.join(folder, "cut");
     const { status, stdout } = bench(0, "--figures", "--out", out);

@@ -33,33 +33,41 @@ interface Part {
 
 type Result = Found & { name: string; seconds: number };
 
+type Execute = (
+  command: string,
+  args: string[],
+  limit: number,
+) => Promise<{ status: number | null; timedOut: boolean; output: string; seconds: number }>;
+
+interface Tools {
+  execute: Execute;
+  benchmark: (limit: number, folder: string, more: string[]) => Promise<Found>;
+  sanitizer: string | undefined;
+}
+
 interface Modules {
   commit: { commit: (root: string) => string };
-  execute: {
-    execute: (
-      command: string,
-      args: string[],
-      limit: number,
-    ) => Promise<{ status: number | null; timedOut: boolean; output: string; seconds: number }>;
-  };
+  execute: { execute: Execute };
   googletest: {
     googleTestCounts: (report: string) => unknown;
+    progress: (output: string) => { passed: number; running?: string; rest: string };
     recorded: (report: string, property: string) => string | undefined;
   };
+  check: { runParts: (all: Part[], file: string, run: object) => Promise<Result[]> };
   benchmark: {
     benchmark: (limit: number, folder: string, more: string[], command: string[]) => Promise<Found>;
   };
   parts: {
-    parts: (figures: string) => Part[];
+    parts: (figures: string, tools?: Tools) => Part[];
     runPart: (part: Part) => Promise<Result>;
     sanitized: (
-      tool: string,
+      how: { tool: string; filter: string },
       limit: number,
       report: string,
-      sanitizer: string | undefined,
-      program: string,
+      tools: Pick<Tools, "execute" | "sanitizer">,
     ) => Promise<Found>;
   };
+  products: { STAYS: string[] };
   report: { reportName: (date: string, device: string) => string; render: (run: object) => string };
   sanitizer: { findings: (tool: string, output: string) => string | undefined };
 }
@@ -94,6 +102,36 @@ function program(name: string, source: string): string {
   return file;
 }
 
+// Recorded: GoogleTest 1.12.
+const googleTestReport = (...tests: object[]): string =>
+  JSON.stringify({ tests: tests.length, testsuites: [{ name: "Suite", testsuite: tests }] });
+const PASSED = { name: "A", status: "RUN", result: "COMPLETED", digest: "0123456789abcdef" };
+const FAILED = {
+  name: "B",
+  status: "RUN",
+  result: "COMPLETED",
+  failures: [{ failure: "x.cpp:1\nExpected" }],
+};
+
+// What jest writes, as far as it is read.
+const JEST_PASSED = JSON.stringify({
+  numPassedTests: 1,
+  numFailedTests: 0,
+  numRuntimeErrorTestSuites: 0,
+  numPendingTests: 0,
+  numTodoTests: 0,
+  testResults: [],
+});
+
+const machine = {
+  date: "2030-01-31",
+  device: "NVIDIA H200",
+  computeCapability: "9.0",
+  driver: "580.159.04, serves CUDA 13.0",
+  runtime: "CUDA 13.0",
+  architectures: ["9.0"],
+  commit: "0123456789abcdef",
+};
 describe("gpu-check", () => {
   // No device is visible to CUDA, whatever this machine has.
   const gpuCheck = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
@@ -135,6 +173,119 @@ describe("gpu-check", () => {
       .map(({ limit }) => limit);
     expect(limits.reduce((sum, limit) => sum + limit)).toBeLessThanOrEqual(570);
   });
+
+  /** What each part runs where the tests of the step in one kernel end so: filters, jest's files, the benchmark's options. */
+  async function called(onePass: string): Promise<Record<string, string>> {
+    const calls: string[] = [];
+    const value = (args: string[], option: string): string | undefined =>
+      args.find((argument) => argument.startsWith(option))?.slice(option.length);
+    const execute: Execute = (_, args) => {
+      const filter = value(args, "--gtest_filter=");
+      calls.push(filter ?? args.slice(5).join(" "));
+      const report = filter === undefined ? JEST_PASSED : googleTestReport(PASSED);
+      const ends = filter === "OnePass*" ? onePass : "passed";
+      if (ends === "passed")
+        writeFileSync(value(args, "--gtest_output=json:") ?? value(args, "--outputFile=")!, report);
+      const output = "[ RUN      ] OnePass.IsOneLaunch\n";
+      return Promise.resolve({ status: 0, timedOut: ends === "hung", output, seconds: 1 });
+    };
+    const benchmark: Tools["benchmark"] = (_limit, _folder, more) => {
+      calls.push(more.join(" "));
+      return Promise.resolve({ outcome: "passed" });
+    };
+    const { parts, runPart } = load("parts");
+    const all = parts(folder, { execute, benchmark, sanitizer: "sanitizer" });
+    for (const part of all) await runPart(part);
+    return Object.fromEntries(all.map(({ name }, k) => [name, calls[k]!]));
+  }
+
+  test("runs the step in one kernel in a part of its own, and in others where that passed", async () => {
+    expect(await called("passed")).toEqual({
+      "native tests": "-Digest*:OnePass*",
+      "the bits of the host executor": "Digest*",
+      "one kernel a step": "OnePass*",
+      "TypeScript suite": "",
+      "compute-sanitizer memcheck": "-Digest*",
+      "compute-sanitizer racecheck": "-Digest*",
+      "compute-sanitizer initcheck": "-Digest*",
+      "compute-sanitizer synccheck": "-Digest*",
+      benchmark: "",
+    });
+  });
+
+  test.each(["failed", "hung"])("runs it nowhere else where that part %s", async (ends) => {
+    const { ["one kernel a step"]: own, ...others } = await called(ends);
+    expect(own).toBe("OnePass*");
+    expect(others).toMatchObject({
+      "TypeScript suite": "-- ^(?!.*one-pass-test)",
+      benchmark: "--two-kernels",
+    });
+    const filters = Object.entries(others).filter(([name]) => name.startsWith("compute-sanitizer"));
+    expect(filters.map(([, filter]) => filter)).toEqual(Array<string>(4).fill("-Digest*:OnePass*"));
+  });
+
+  test("leaves jest all files but those of the step in one kernel", () => {
+    const list = (...files: string[]): string[] => {
+      const args = ["node_modules/jest/bin/jest.js", "--listTests", "--selectProjects=cuda", ...files];
+      const listed = execFileSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+      return listed.trim().split("\n").sort();
+    };
+    const all = list();
+    expect(all.filter((file) => file.includes("one-pass-test"))).toHaveLength(1);
+    expect(list("--", "^(?!.*one-pass-test)")).toEqual(all.filter((file) => !file.includes("one-pass-test")));
+  });
+
+  test("has a report at any time, which says what is missing", async () => {
+    const file = path.join(folder, "reports", "report.md");
+    const seen: string[] = [];
+    const part = (name: string, run: () => Found): Part => ({
+      name,
+      limit: 1,
+      run: () => {
+        seen.push(readFileSync(file, "utf8"));
+        return Promise.resolve(run());
+      },
+    });
+    const all = [
+      part("first", () => ({ outcome: "passed", passed: 3, failed: 0, skipped: 0 })),
+      part("second", () => {
+        throw new Error("Out of luck.");
+      }),
+      part("third", () => ({ outcome: "passed" })),
+    ];
+    const log = jest.spyOn(console, "log").mockImplementation();
+    const results = await load("check").runParts(all, file, machine);
+    log.mockRestore();
+    expect(results.map(({ outcome }) => outcome)).toEqual(["passed", "failed", "passed"]);
+    const missing = (name: string): string => `- ${name}: the check was cut off before it had an outcome`;
+    expect(seen[0]).toContain(["first", "second", "third"].map(missing).join("\n"));
+    expect(seen[1]).toMatch(/^\| first +\| passed +\| 3 /m);
+    expect(seen[2]).toMatch(/^## The end of second\n\n```text\nError: Out of luck\.$/m);
+    expect(seen[2]).toContain(`## What did not run\n\n${missing("third")}\n\n`);
+    expect(readFileSync(file, "utf8")).not.toMatch(/cut off/);
+  });
+});
+
+test("what may stay behind is nothing that runs the tests there", () => {
+  interface Locked {
+    dependencies?: Record<string, string>;
+    optionalDependencies?: Record<string, string>;
+  }
+  const lock = JSON.parse(readFileSync(path.join(root, "package-lock.json"), "utf8")) as {
+    packages: Record<string, Locked>;
+  };
+  // Each name once: what lies nested in another package travels with it.
+  const needed = new Set(["fast-check", "jest", "node-gyp-build", "ts-jest", "typescript"]);
+  for (const name of needed) {
+    const { dependencies, optionalDependencies } = lock.packages[`node_modules/${name}`] ?? {};
+    for (const next of Object.keys({ ...dependencies, ...optionalDependencies })) needed.add(next);
+  }
+  expect(needed.size).toBeGreaterThan(100);
+  const { STAYS } = load("products");
+  const isIn = (name: string, folder: string): boolean => name === folder || name.startsWith(`${folder}/`);
+  expect([...needed].filter((name) => STAYS.some((folder) => isIn(name, folder)))).toEqual([]);
+  const all = Object.keys(lock.packages).map((place) => place.replace(/^node_modules\//, ""));
+  expect(STAYS.filter((folder) => !all.some((name) => isIn(name, folder)))).toEqual([]);
 });
 
 describe("the benchmark", () => {
@@ -227,18 +378,33 @@ describe("a command", () => {
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(statSync(signs).size).toBe(signsGiven);
   });
+
+  // As one does that the driver holds: to be in another group has the same effect.
+  test("that does not end when it is ended is not waited for", async () => {
+    const { execute } = load("execute");
+    const parent = `
+      const options = { detached: true, stdio: "inherit" };
+      const { pid } = require("node:child_process").spawn("sleep", ["60"], options);
+      console.log(pid);
+      setInterval(() => {}, 1000);`;
+    const { timedOut, status, output } = await execute(process.execPath, ["-e", parent], 4);
+    expect(output).toMatch(/^\d+\n$/);
+    process.kill(Number(output), "SIGKILL");
+    expect({ timedOut, status }).toEqual({ timedOut: true, status: null });
+  }, 30_000);
 });
 
-// Recorded: GoogleTest 1.12.
-const googleTestReport = (...tests: object[]): string =>
-  JSON.stringify({ tests: tests.length, testsuites: [{ name: "Suite", testsuite: tests }] });
-const PASSED = { name: "A", status: "RUN", result: "COMPLETED", digest: "0123456789abcdef" };
-const FAILED = {
-  name: "B",
-  status: "RUN",
-  result: "COMPLETED",
-  failures: [{ failure: "x.cpp:1\nExpected" }],
-};
+test("how far GoogleTest came shows in what it prints", () => {
+  const { progress } = load("googletest");
+  const begun = "[ RUN      ] A.A\n[       OK ] A.A (0 ms)\n[ RUN      ] A.B\nx.cpp:1: Failure\n";
+  expect(progress(`${begun}[  FAILED  ] A.B (2 ms)\n`)).toEqual({
+    passed: 1,
+    running: undefined,
+    rest: "[ RUN      ] A.B\nx.cpp:1: Failure\n[  FAILED  ] A.B (2 ms)\n",
+  });
+  expect(progress(`${begun}[  FAILED  ] A.B (2 ms)\n[ RUN      ] A/C.D/0\n`).running).toBe("A/C.D/0");
+  expect(progress("")).toEqual({ passed: 0, running: undefined, rest: "" });
+});
 
 test("GoogleTest's report is counted", () => {
   const { googleTestCounts, recorded } = load("googletest");
@@ -304,7 +470,10 @@ describe("what compute-sanitizer prints", () => {
   }
 
   const run = (as: string | undefined): Promise<Found> =>
-    load("parts").sanitized("initcheck", 20, path.join(folder, "report.json"), as, "the-tests");
+    load("parts").sanitized({ tool: "initcheck", filter: "-Slow*" }, 20, path.join(folder, "report.json"), {
+      execute: load("execute").execute,
+      sanitizer: as,
+    });
 
   test("decides, beside the tests and the exit code, whether the part passed", async () => {
     const passed = googleTestReport(PASSED);
@@ -334,7 +503,9 @@ describe("what compute-sanitizer prints", () => {
 
   test("calls the tool with the tests, fewer of each", async () => {
     const { log } = await run(sanitizer(NO_ERRORS, googleTestReport(PASSED)));
-    expect(log).toMatch(/^--tool initcheck --error-exitcode \d+ the-tests .*--divide-rounds=\d+\n/);
+    expect(log).toMatch(
+      /^--tool initcheck --error-exitcode \d+ \S+gpu_tests --gtest_filter=-Slow\* .*--divide-rounds=\d+\n/,
+    );
   });
 
   test("is no failure where it does not know the device or is not there", async () => {
@@ -385,15 +556,6 @@ describe("the commit", () => {
 describe("the report", () => {
   const { render, reportName } = load("report");
 
-  const machine = {
-    date: "2030-01-31",
-    device: "NVIDIA H200",
-    computeCapability: "9.0",
-    driver: "580.159.04, serves CUDA 13.0",
-    runtime: "CUDA 13.0",
-    architectures: ["9.0"],
-    commit: "0123456789abcdef",
-  };
   const parts: Result[] = [
     {
       name: "native tests",

@@ -108,7 +108,7 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
     Shape shape = shape_of(info[1]);
     const Napi::Array sources = info[2].As<Napi::Array>();
     const auto count = static_cast<std::uint32_t>(shape.parameters.size());
-    auto table = std::make_unique<AddressTable>(device_, 1, count);
+    std::vector<float*> addresses(count);
     std::vector<ParameterRanges::Range> ranges;
     ranges.reserve(count);
     for (std::uint32_t k = 0; k < count; ++k) {
@@ -118,9 +118,12 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
       std::byte* const begin = address(source, bytes);
       if (source.IsBigInt()) check_parameter(env, k, begin, bytes);
       parameter.phase = reinterpret_cast<std::uintptr_t>(begin) / sizeof(float) % 4;
-      table->set(0, k, reinterpret_cast<float*>(begin));
+      addresses[k] = reinterpret_cast<float*>(begin);
       ranges.push_back({begin, begin + bytes, k});
     }
+    // Not before all are checked: memory that the user has freed may become the table's, and pass for an allocation.
+    auto table = std::make_unique<AddressTable>(device_, 1, count);
+    for (std::uint32_t k = 0; k < count; ++k) table->set(0, k, addresses[k]);
     Layout layout(shape.parameters);
     ranges_ = ParameterRanges(std::move(ranges));
     if (const ParameterRanges::Range* const overlapping = ranges_.first_overlap()) {

@@ -8,36 +8,43 @@ namespace {
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-}  // namespace
-
-void check_stream_of(int device, cudaStream_t stream) {
-  // What a step sends ahead of its kernels must not become part of a graph.
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  if (stream == nullptr) {
-    const cudaError_t error = cudaStreamIsCapturing(nullptr, &status);
-    if (error == cudaErrorStreamCaptureImplicit) {
-      cudaGetLastError();
-      throw Error("STATE",
-                  "must not be the default one while a stream that orders itself with it is being captured; use "
-                  "`captureStep()` and replay the step beside the graph.");
-    }
-    check(error, "cudaStreamIsCapturing");
-    return;
-  }
-  int owner = device;
-  const cudaError_t error = cudaStreamGetDevice(stream, &owner);
+// What came of a call that was given a stream's handle.
+void check_handle(cudaError_t error, const char* operation) {
   if (error == cudaErrorInvalidResourceHandle || error == cudaErrorInvalidValue) {
     cudaGetLastError();
     throw Error("OPTION", "must be a stream that exists; got another handle.");
   }
-  // A driver of the same major version may be too old to tell.
-  if (error != cudaErrorCallRequiresNewerDriver) check(error, "cudaStreamGetDevice");
-  if (owner != device) {
-    throw Error("OPTION", "must be a stream of " + device_name(device) + "; got one of " + device_name(owner) + ".");
+  check(error, operation);
+}
+
+// What a step sends ahead of its kernels must not become part of a graph.
+void check_not_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+  if (error == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    throw Error("STATE",
+                "must not be the default one while a stream that orders itself with it is being captured; use "
+                "`captureStep()` and replay the step beside the graph.");
   }
-  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  check_handle(error, "cudaStreamIsCapturing");
   if (status != cudaStreamCaptureStatusNone) {
     throw Error("STATE", "must not be capturing; use `captureStep()` and replay the step beside the graph.");
+  }
+}
+
+}  // namespace
+
+void check_stream_of(int device, cudaStream_t stream) {
+  // First: whatever else is asked of a stream that is being captured is refused, and ends the capture.
+  check_not_captured(stream);
+  if (stream == nullptr) return;
+  int owner = device;
+  const cudaError_t error = cudaStreamGetDevice(stream, &owner);
+  // A driver of the same major version may be too old to tell.
+  if (error != cudaErrorCallRequiresNewerDriver) check_handle(error, "cudaStreamGetDevice");
+  if (owner != device) {
+    throw Error("OPTION", "must be a stream of " + device_name(device) + "; got one of " + device_name(owner) + ".");
   }
 }
 

@@ -19,7 +19,7 @@ const OPTIONS = [
   ["--terms", "3,1,10,2"],
   ["--rounds", "5"],
   ["--python", "python3"],
-  ["--patience", "30"],
+  ["--patience", "45"],
 ].flat();
 
 /** What the run wrote: how much, and its tables; undefined where it wrote nothing. */

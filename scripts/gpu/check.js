@@ -54,20 +54,38 @@ function outcomeLine({ name, outcome, passed, failed, seconds, remark }) {
   return `${name}: ${outcome}${counts}${remark ? ` (${remark})` : ""}, ${seconds.toFixed(1)} s`;
 }
 
+/**
+ * Runs them and writes the report after each: a run that is cut off leaves what it found.
+ *
+ * @param {import("./parts").Part[]} all
+ * @param {string} file for the report
+ * @param {object} run what else the report says: see render()
+ */
+async function runParts(all, file, run) {
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const results = [];
+  const write = () => {
+    const remark = "the check was cut off before it had an outcome";
+    const missing = all.slice(results.length).map(({ name }) => ({ name, outcome: "not run", remark }));
+    fs.writeFileSync(file, render({ ...run, parts: [...results, ...missing] }));
+  };
+  write();
+  for (const part of all) {
+    const result = await runPart(part);
+    results.push(result);
+    write();
+    console.log(outcomeLine(result));
+    if (result.outcome === "failed") console.log(result.log);
+  }
+  return results;
+}
+
 async function check(report) {
   const found = machine.describe();
   const date = new Date().toISOString().slice(0, 10);
   const file = path.resolve(report ?? path.join(root, "docs", "gpu", reportName(date, found.device)));
   const figures = `${file.replace(/\.md$/, "")}-speed`;
-  const results = [];
-  for (const part of parts(figures)) {
-    const result = await runPart(part);
-    results.push(result);
-    console.log(outcomeLine(result));
-    if (result.outcome === "failed") console.log(result.log);
-  }
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  fs.writeFileSync(file, render({ date, ...found, commit: commit(), parts: results }));
+  const results = await runParts(parts(figures), file, { date, ...found, commit: commit() });
   console.log(`The report is ${file}`);
   return results.some(({ outcome }) => outcome === "failed") ? FAILED : 0;
 }
@@ -102,4 +120,4 @@ async function main(args) {
   }
 }
 
-module.exports = { main };
+module.exports = { main, runParts };

@@ -11,12 +11,19 @@ const { root } = require("../setup");
 const { jestArguments, jestCounts } = require("../jest");
 const { benchmark } = require("./benchmark");
 const { execute } = require("./execute");
-const { googleTestCounts, recorded } = require("./googletest");
+const { googleTestCounts, progress, recorded } = require("./googletest");
 const { NATIVE_TESTS } = require("./products");
 const { TOOLS, findSanitizer, refusal, findings } = require("./sanitizer");
 
 /** Tests whose digests are the same on every machine. */
 const DIGESTS = "Digest*";
+
+/**
+ * Tests of the step in one kernel, whose blocks wait for one another. It is an experiment: where one of them fails or never
+ * ends, nothing else runs such a step, lest what it finds is lost, too.
+ */
+const ONE_PASS = "OnePass*";
+const OTHER_FILES = ["--", "^(?!.*one-pass-test)"]; // for jest
 
 /** A checker that watches each access of a kernel needs up to so many times as long. */
 const SLOWER = 48;
@@ -50,25 +57,39 @@ function outcomeOf(execution, limit, report, countsOf) {
   return { outcome: good ? "passed" : "failed", ...counts, log };
 }
 
+/** The same of GoogleTest. Where it was ended, and so reports nothing, what it printed says how far it came. */
+function googleTestOutcome(execution, limit, report) {
+  const found = outcomeOf(execution, limit, report, googleTestCounts);
+  const { passed, running, rest } = progress(execution.output);
+  if (!execution.timedOut || running === undefined) return { ...found, log: rest };
+  return { ...found, passed, failed: 1, remark: `${found.remark} in ${running}`, log: rest };
+}
+
 function googleTestArguments(filter, report) {
-  return [`--gtest_filter=${filter}`, `--gtest_output=json:${report}`, "--gtest_brief=1"];
+  return [`--gtest_filter=${filter}`, `--gtest_output=json:${report}`];
 }
 
 const nativeTests = path.join(root, NATIVE_TESTS);
 
-async function native(limit, report) {
-  const execution = await execute(nativeTests, googleTestArguments(`-${DIGESTS}`, report), limit);
-  return outcomeOf(execution, limit, report, googleTestCounts);
+/**
+ * @typedef {object} Tools what the parts call: for the tests, others
+ * @property {typeof execute} execute
+ * @property {typeof benchmark} benchmark
+ * @property {string | undefined} sanitizer
+ */
+
+async function native(filter, limit, report, { execute }) {
+  const execution = await execute(nativeTests, googleTestArguments(filter, report), limit);
+  return googleTestOutcome(execution, limit, report);
 }
 
-async function digests(limit, report) {
-  const execution = await execute(nativeTests, googleTestArguments(DIGESTS, report), limit);
-  const found = outcomeOf(execution, limit, report, googleTestCounts);
+async function digests(limit, report, tools) {
+  const found = await native(DIGESTS, limit, report, tools);
   return found.outcome === "passed" ? { ...found, remark: `digest ${recorded(report, "digest")}` } : found;
 }
 
-async function typeScript(limit, report) {
-  const args = jestArguments("cuda", report, [`--maxWorkers=${JEST_WORKERS}`]);
+async function typeScript(files, limit, report, { execute }) {
+  const args = jestArguments("cuda", report, [`--maxWorkers=${JEST_WORKERS}`, ...files]);
   return outcomeOf(await execute(process.execPath, args, limit), limit, report, (file) => {
     const { passed, failed, skipped } = jestCounts(file);
     return { passed, failed, skipped };
@@ -76,13 +97,13 @@ async function typeScript(limit, report) {
 }
 
 /** The native tests, shortened, under a tool of compute-sanitizer. */
-async function sanitized(tool, limit, report, sanitizer, program = nativeTests) {
+async function sanitized({ tool, filter }, limit, report, { execute, sanitizer }) {
   if (sanitizer === undefined) return { outcome: "not run", remark: "there is no compute-sanitizer here" };
-  const args = [...googleTestArguments(`-${DIGESTS}`, report), `--divide-rounds=${SLOWER}`];
-  const execution = await execute(sanitizer, [...TOOLS[tool], program, ...args], limit);
+  const args = [...googleTestArguments(filter, report), `--divide-rounds=${SLOWER}`];
+  const execution = await execute(sanitizer, [...TOOLS[tool], nativeTests, ...args], limit);
   const refused = refusal(execution.output);
   if (refused !== undefined) return { outcome: "not run", remark: refused };
-  const found = outcomeOf(execution, limit, report, googleTestCounts);
+  const found = googleTestOutcome(execution, limit, report);
   if (found.outcome === "failed") return found;
   const remark = findings(tool, execution.output);
   return remark === undefined ? found : { ...found, outcome: "failed", remark };
@@ -90,40 +111,63 @@ async function sanitized(tool, limit, report, sanitizer, program = nativeTests) 
 
 /**
  * @param {string} figures the folder for the benchmark's results
+ * @param {Tools} tools
  * @returns {Part[]}
  */
-function parts(figures) {
-  // The step in one kernel is an experiment: where a test of it may have failed or never ended, it is not measured, lest the
-  // other figures are lost with it.
-  const more = ["--two-kernels"];
+function parts(figures, tools = { execute, benchmark, sanitizer: findSanitizer() }) {
+  let onePass = false; // until its tests have passed
+  const most = `-${DIGESTS}:${ONE_PASS}`;
   return [
     {
       name: "native tests",
-      limit: 90,
-      run: async (...args) => {
-        const found = await native(...args);
-        if (found.outcome === "passed") more.length = 0;
+      limit: 70,
+      run: (limit, report) => native(most, limit, report, tools),
+    },
+    { name: "the bits of the host executor", limit: 25, run: (...given) => digests(...given, tools) },
+    {
+      name: "one kernel a step",
+      limit: 25,
+      run: async (limit, report) => {
+        const found = await native(ONE_PASS, limit, report, tools);
+        onePass = found.outcome === "passed";
         return found;
       },
     },
-    { name: "the bits of the host executor", limit: 30, run: digests },
-    { name: "TypeScript suite", limit: 150, run: typeScript },
+    {
+      name: "TypeScript suite",
+      limit: 150,
+      run: (limit, report) => typeScript(onePass ? [] : OTHER_FILES, limit, report, tools),
+    },
     ...Object.keys(TOOLS).map((tool) => ({
       name: `compute-sanitizer ${tool}`,
       limit: 45,
-      run: (limit, report) => sanitized(tool, limit, report, findSanitizer()),
+      run: (limit, report) =>
+        sanitized({ tool, filter: onePass ? `-${DIGESTS}` : most }, limit, report, tools),
     })),
-    { name: "benchmark", limit: 120, run: (limit) => benchmark(limit, figures, more) },
+    {
+      name: "benchmark",
+      limit: 120,
+      run: (limit) => tools.benchmark(limit, figures, onePass ? [] : ["--two-kernels"]),
+    },
   ];
 }
 
+/** A part that breaks off has failed, and the others go on. */
+async function foundBy({ limit, run }, report) {
+  try {
+    return await run(limit, report);
+  } catch (error) {
+    return { outcome: "failed", remark: "broke off", log: error.stack };
+  }
+}
+
 /** @returns {Promise<Found & { name: string, seconds: number }>} */
-async function runPart({ name, limit, run }) {
+async function runPart(part) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gpu-check-"));
   const begin = performance.now();
   try {
-    const found = await run(limit, path.join(folder, "report.json"));
-    return { name, ...found, seconds: (performance.now() - begin) / 1000 };
+    const result = await foundBy(part, path.join(folder, "report.json"));
+    return { name: part.name, ...result, seconds: (performance.now() - begin) / 1000 };
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }

@@ -7,7 +7,8 @@ const root = path.join(__dirname, "../..");
 export function compileExamples(): string {
   const folder = path.join(root, "build", `examples-${process.env["JEST_WORKER_ID"] ?? "0"}`);
   const compiler = require.resolve("typescript/bin/tsc");
-  execFileSync(process.execPath, [compiler, "-p", path.join(root, "examples"), "--outDir", folder]);
+  const args = ["-p", path.join(root, "examples"), "--outDir", folder];
+  execFileSync(process.execPath, [compiler, "--noCheck", ...args]); // `npm run lint` checks types
   return folder;
 }
 

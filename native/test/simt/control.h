@@ -39,6 +39,9 @@ struct Settings {
   /// cudaFree waits for the device, as CUDA's does in practice. Without it a queued operation meets the freed memory,
   /// which shows code that relies on the wait.
   bool free_synchronises = false;
+  /// Freed device memory is handed out again once so many bytes have been freed after it. With 0 that is at once, as a
+  /// driver may do it, and a pointer to freed memory may be one to what was allocated next.
+  std::size_t quarantine = std::size_t{256} << 20;
   /// A kernel's or copy's failure is written to stderr when it happens: what comes back through CUDA is only a code.
   bool print_failures = true;
 };
@@ -52,8 +55,8 @@ void set_execution(Execution execution, std::uint64_t seed = 1);
 /// Reads settings, the executor's too, from words such as "devices=2 execution=random order=descending seed=7": for
 /// programs that only an environment variable reaches. The keys: devices, driver (0 or 1), driver_version, memory (in
 /// MiB), execution (eager, lazy, random), order (ascending, descending, random), resident_blocks, seed,
-/// hide_device_memory (0 or 1), free_synchronises (0 or 1). Others stay as they are by default. Throws
-/// std::invalid_argument.
+/// hide_device_memory (0 or 1), free_synchronises (0 or 1), quarantine (in MiB). Others stay as they are by default.
+/// Throws std::invalid_argument.
 void reset_from(const std::string& words);
 
 // ---- Faults to inject ----

@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kRedZone = Arena::kGranule;
-constexpr std::size_t kQuarantine = std::size_t{256} << 20;
 constexpr int kUnset = 0xff;  // a NaN in every floating-point type
 constexpr unsigned char kRedZoneByte = 0xa5;
 
@@ -136,7 +135,9 @@ Arena::Range Arena::take(std::size_t bytes) {
 }
 
 void Arena::recycle() {
-  while (quarantined_ > kQuarantine && quarantine_.size() > 1) {
+  // What was freed last stays even where it alone is more.
+  const std::size_t fewest = most_quarantined_ == 0 ? 0 : 1;
+  while (quarantined_ > most_quarantined_ && quarantine_.size() > fewest) {
     const Range oldest = quarantine_.front();
     quarantine_.pop_front();
     quarantined_ -= oldest.bytes;

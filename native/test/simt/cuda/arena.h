@@ -30,7 +30,7 @@ struct Allocation {
 };
 
 /// A range of addresses of its own for one kind of memory. What is allocated starts as NaN bytes between red zones;
-/// what is freed becomes NaN again, and its addresses are used again only after much else has been freed.
+/// what is freed becomes NaN again, and its addresses are used again only after much else has been freed (keep_freed).
 class Arena {
  public:
   static constexpr std::size_t kGranule = 256;  ///< every allocation starts at a multiple of this
@@ -44,6 +44,8 @@ class Arena {
   /// Null when there are no addresses left. The memory must be shown.
   Allocation* allocate(std::size_t bytes, int device);
   void free(Allocation& allocation);
+  /// How much of what is freed is kept from being allocated again.
+  void keep_freed(std::size_t bytes) { most_quarantined_ = bytes; }
   /// Frees it, and never hands its addresses out again: whoever still has them may free them much later.
   void retire(Allocation& allocation);
 
@@ -90,6 +92,7 @@ class Arena {
   std::vector<Allocation*> live_;
   std::deque<Range> quarantine_;
   std::size_t quarantined_ = 0;
+  std::size_t most_quarantined_ = std::size_t{256} << 20;
   std::map<std::size_t, std::size_t> free_;  ///< begin to size
 };
 

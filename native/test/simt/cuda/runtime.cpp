@@ -36,7 +36,7 @@ void Runtime::reset(const Settings& changed) {
   set_execution(settings.execution, settings.seed);
   ++generation_;
   for (const auto& each : devices) {
-    if (each) apply_hiding(*each);
+    if (each) apply_settings(*each);
   }
 }
 
@@ -88,13 +88,14 @@ Device& Runtime::device(int index) {
     slot->legacy = std::make_shared<Stream>();
     slot->legacy->device = index;
     slot->legacy->legacy = true;
-    apply_hiding(*slot);
+    apply_settings(*slot);
     if (memory_shown_) slot->memory.show();
   }
   return *slot;
 }
 
-void Runtime::apply_hiding(Device& changed) {
+void Runtime::apply_settings(Device& changed) {
+  changed.memory.keep_freed(settings.quarantine);
   if (changed.always_shown == !settings.hide_device_memory) return;
   changed.always_shown = !changed.always_shown;
   changed.always_shown ? changed.memory.show() : changed.memory.hide();

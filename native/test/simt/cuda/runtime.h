@@ -114,7 +114,7 @@ class Runtime {
   Device& device(int index);
   Device& current() { return device(thread().device); }
   void reset_device(int index);
-  void apply_hiding(Device& device);
+  void apply_settings(Device& device);
   /// Until the call that is being made ends.
   void show_memory();
   void hide_memory();

@@ -308,6 +308,10 @@ cudaError_t cudaStreamGetDevice(cudaStream_t handle, int* device) {
   const std::shared_ptr<Stream> stream = runtime.stream(handle);
   if (!stream) return call.done(cudaErrorInvalidResourceHandle);
   if (!device) return call.done(cudaErrorInvalidValue);
+  if (stream->capture) {
+    stream->capture->invalidated = true;
+    return call.done(cudaErrorStreamCaptureUnsupported);
+  }
   *device = stream->device;
   return cudaSuccess;
 }

@@ -91,6 +91,17 @@ TEST_F(AllocationTest, IsUsedAgainWhenMuchHasBeenFreed) {
   EXPECT_LT(first, large);
 }
 
+TEST_F(AllocationTest, IsUsedAgainAtOnceWithoutQuarantine) {
+  settings.quarantine = 0;
+  restart();
+  void* first = nullptr;
+  void* second = nullptr;
+  EXPECT_CUDA(cudaMalloc(&first, 1000));
+  EXPECT_CUDA(cudaFree(first));
+  EXPECT_CUDA(cudaMalloc(&second, 8));
+  EXPECT_EQ(first, second);
+}
+
 TEST_F(AllocationTest, TellsWhosMemoryAPointerIs) {
   settings.devices = 2;
   restart();

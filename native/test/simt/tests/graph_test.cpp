@@ -132,16 +132,18 @@ TEST_F(GraphTest, WorkThatIsNotJoinedIsAnError) {
 
 // ---- What a capture forbids ----
 
-TEST_F(GraphTest, CallsThatWaitAreErrorsAndEndTheCapture) {
+TEST_F(GraphTest, CallsThatWaitOrAskAreErrorsAndEndTheCapture) {
   int* data = device_copy(std::vector<int>(32, 1));
   cudaStream_t other = stream();
   cudaEvent_t mark = event();
   EXPECT_CUDA(cudaEventRecord(mark, other));
   int host = 0;
+  int device = 0;
   int* pinned = nullptr;
   const std::vector<std::function<cudaError_t()>> calls{
       [&] { return cudaStreamSynchronize(work_); },
       [&] { return cudaStreamQuery(work_); },
+      [&] { return cudaStreamGetDevice(work_, &device); },
       [&] { return cudaDeviceSynchronize(); },
       [&] { return cudaEventQuery(mark); },
       [&] { return cudaEventSynchronize(mark); },
