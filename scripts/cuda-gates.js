@@ -12,8 +12,8 @@ const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { root } = require("./setup");
 
-// Those that are shipped (CMakeLists.txt).
-const ARCHITECTURES = [75, 80, 90, 100, 120];
+// Those that are shipped (CMakeLists.txt), and 8.6 and 8.9, for which some will compile.
+const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
 // multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.
