@@ -132,6 +132,7 @@ const machine = {
   architectures: ["9.0"],
   commit: "0123456789abcdef",
 };
+
 describe("gpu-check", () => {
   // No device is visible to CUDA, whatever this machine has.
   const gpuCheck = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>

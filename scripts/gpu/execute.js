@@ -18,7 +18,8 @@ const PATIENCE = 5;
  *
  * @param {number} limit seconds
  * @returns {Promise<{ status: number | null, timedOut: boolean, output: string, seconds: number }>} `output`: standard
- *     output and standard error as they came; `status` null: a signal ended it, it could not be started, or it did not even end when it was killed
+ *     output and standard error as they came; `status` null: a signal ended it, it could not be started, or it did not even
+ *     end when it was killed
  */
 function execute(command, args, limit) {
   return new Promise((resolve) => {
