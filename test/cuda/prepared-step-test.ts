@@ -1,11 +1,13 @@
 import { MTAdam, type DeviceBuffer } from "../../lib";
-import { testDevice } from "../support/device";
+import { onCuda, testDevice } from "../support/device";
 import { executor } from "../support/executor";
 
-const device = testDevice();
-
-describe("the calls of the runtime", () => {
-  if (testDeviceKind !== "executor") return; // only it counts them
+onCuda("the calls of the runtime", () => {
+  if (testDeviceKind !== "executor") {
+    test.todo("need someone to count them");
+    return;
+  }
+  const device = testDevice();
 
   test("a prepared step calls the runtime as often for many tensors as for one", () => {
     const calls = [1, 200].map((tensors) => {
