@@ -18,16 +18,6 @@ export interface CpuDeviceOptions {
   instructionSet?: string;
 }
 
-export interface CudaDeviceOptions {
-  /**
-   * Experimental: a `step` is one kernel launch, whose blocks wait for one another, instead of two. Gradients of layers
-   * that fit into the second-level cache are read from memory once. The same bits; no GPU has measured it yet. It is for
-   * one to four terms without `amsgrad`, `cosines` and `nonFinite: "skipStep"`, on a GPU with at least 32 MB of such a
-   * cache; all else takes its launches as ever. Default: false.
-   */
-  onePass?: boolean;
-}
-
 /** What only this package has, so that nobody else constructs the class below. */
 export const deviceKey = Symbol("Device");
 
@@ -127,15 +117,14 @@ const MAX_THREADS = 1024;
  * @throws MTAdamError NO_DEVICE, DRIVER, OUT_OF_MEMORY, CUDA (with the reason), OPTION
  */
 export function openDevice(name?: "auto" | "cpu", options?: CpuDeviceOptions): Device;
-export function openDevice(name: string, options?: CudaDeviceOptions): Device;
+export function openDevice(name: string): Device;
 export function openDevice(name: unknown = "auto", options: unknown = {}): Device {
   if (name === "cpu") return openCpu(options);
   if (name === "auto") return openFirstCuda() ?? openCpu(options);
   const index = typeof name === "string" ? /^cuda(?::(\d{1,6}))?$/.exec(name) : null;
   if (index === null) throw mustBe("OPTION", "device", 'be "auto", "cpu", "cuda" or "cuda:<number>"', name);
-  const { onePass = false } = checkKeys<CudaDeviceOptions>("options", options, ["onePass"]);
-  if (typeof onePass !== "boolean") throw mustBe("OPTION", "onePass", "be true or false", onePass);
-  return openCuda(native, Number(index[1] ?? 0), onePass);
+  checkKeys("options", options, []);
+  return openCuda(native, Number(index[1] ?? 0));
 }
 
 function openCpu(options: unknown): Device {
@@ -153,8 +142,8 @@ function openCpu(options: unknown): Device {
 }
 
 /** @internal A CUDA device of an addon: this package's, or the tests' own. */
-export function openCuda(addon: NativeAddon, index: number, onePass = false): Device {
-  const device = fromNative(() => new addon.Device("cuda", index, onePass));
+export function openCuda(addon: NativeAddon, index: number): Device {
+  const device = fromNative(() => new addon.Device("cuda", index));
   return new Device(deviceKey, "cuda", device.name, 0, addon, device, index);
 }
 

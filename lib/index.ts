@@ -14,7 +14,6 @@ export { openDevice, describeDevices } from "./device";
 export type { CapturedStep } from "./captured-step";
 export type {
   CpuDeviceOptions,
-  CudaDeviceOptions,
   CudaDeviceDescription,
   Device,
   DeviceKind,

@@ -129,7 +129,7 @@ export interface NativeCudaDescription {
 export interface NativeAddon {
   Device: {
     new (kind: "cpu", threads: number, instructionSet: string): NativeDevice;
-    new (kind: "cuda", index: number, onePass: boolean): NativeDevice;
+    new (kind: "cuda", index: number): NativeDevice;
   };
   Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
   /**

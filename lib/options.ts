@@ -317,7 +317,7 @@ export function checkKeys<T extends object>(
   for (const key of Object.keys(entries)) {
     if (keys.includes(key)) continue;
     const meant = keys.find((known) => isNear(key, known));
-    const hint = meant === undefined ? `it knows ${keys.join(", ")}` : `did you mean \`${meant}\`?`;
+    const hint = meant === undefined ? `it knows ${keys.join(", ") || "none"}` : `did you mean \`${meant}\`?`;
     throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)} (${hint}).`);
   }
   return entries as Partial<T>;

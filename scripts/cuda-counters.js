@@ -47,22 +47,15 @@ function residentBlocks({ registers, shared }, threads, machine) {
 
 /** A kernel's name as people say it, and the threads of its blocks. */
 function nameOf(kernel) {
-  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELj(\d+)/.exec(kernel);
+  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
   const flags = /moments_kernelILb(\d)ELb(\d)/.exec(kernel);
   const words = (summed, amsgrad) =>
     `${summed === "1" ? ", summed" : ""}${amsgrad === "1" ? ", amsgrad" : ""}`;
   if (flags !== null) return { name: `moments${words(flags[1], flags[2])}`, threads: 256 };
   if (form === null) return { name: "norms", threads: 128 };
-  const [, terms, summed, amsgrad, gradients, threads] = form;
-  const what = kernel.includes("one_pass")
-    ? "one pass"
-    : gradients === "1"
-      ? "update"
-      : "update from moments";
-  return {
-    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`,
-    threads: Number(threads),
-  };
+  const [, terms, summed, amsgrad, gradients] = form;
+  const what = gradients === "1" ? "update" : "update from moments";
+  return { name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`, threads: 256 };
 }
 
 /** Loads before the first store: all that an iteration waits for. */
@@ -71,15 +64,8 @@ function loadsAhead(text, load, store) {
   return (end < 0 ? text : text.slice(0, end)).match(load)?.length ?? 0;
 }
 
-// The elements of the one-pass kernel; its norms are those of norms_kernel.
-const inPtx = (text) =>
-  text.includes("one_pass")
-    ? loadsAhead(text, /\bld\.global\.cs\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/)
-    : loadsAhead(text, /\bld\.global\S*\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/);
-const inSass = (text) =>
-  text.includes("one_pass")
-    ? loadsAhead(text, /\bLDG\.E\.EF\.128/g, /\bSTG\.E(\.\w+)*\.128/)
-    : loadsAhead(text, /\bLDG\.E(\.\w+)*\.128/g, /\bSTG\.E(\.\w+)*\.128/);
+const inPtx = (text) => loadsAhead(text, /\bld\.global\S*\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/);
+const inSass = (text) => loadsAhead(text, /\bLDG\.E(\.\w+)*\.128/g, /\bSTG\.E(\.\w+)*\.128/);
 
 /** Machine code by kernel, or null where nothing can print it. */
 function sass(name, architecture) {
@@ -99,7 +85,7 @@ function sass(name, architecture) {
 
 function counters() {
   const rows = [];
-  for (const file of ["norms", "update", "one_pass"]) {
+  for (const file of ["norms", "update"]) {
     const compiled = compile(file, FILES[file], Object.keys(MACHINES));
     const loads = new Map(
       kernelsInPtx(file).map((ptx) => [ptx.slice(0, ptx.indexOf("(")).trim(), inPtx(ptx)]),

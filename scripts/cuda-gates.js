@@ -17,25 +17,13 @@ const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
 // multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.
-// cosines: scalar loads, a whole line per warp. one_pass: four blocks of 128 threads; its norms are double, its update is
-// not (`sameDouble`: as many instructions for any number of terms), and it reads what other blocks have just written, so
-// nothing through the cache that is not coherent.
+// cosines: scalar loads, a whole line per warp.
 const FILES = {
   cosines: { registers: 80, double: true, vector: {} },
   norms: { registers: 64, double: true, vector: { loads: /norms_kernel/ } },
-  one_pass: {
-    registers: 128,
-    double: true,
-    sameDouble: true,
-    coherent: true,
-    vector: { loads: /./, stores: /./ },
-  },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   elementwise: { registers: 32, double: false, vector: {} },
 };
-
-/** Arithmetic and conversions in double. */
-const IN_DOUBLE = /^\s*(?:@!?%p\d+ )?(?:add|sub|mul|fma|div|sqrt|cvt)\.\S*f64/gm;
 
 const COMMON = [
   "-std=c++17",
@@ -115,7 +103,6 @@ function check(name, file) {
   if (kernelsOfPtx.length * ARCHITECTURES.length !== compiled.length) {
     failures.push(`${name}.cu: ${kernelsOfPtx.length} kernels in PTX`);
   }
-  const doubles = new Set();
   for (const ptx of kernelsOfPtx) {
     const kernel = ptx.slice(0, ptx.indexOf("("));
     if (file.vector.loads?.test(kernel) && !/\bld\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
@@ -124,12 +111,6 @@ function check(name, file) {
     if (file.vector.stores?.test(kernel) && !/\bst\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
       failures.push(`${kernel}: no 128-bit store`);
     }
-    if (file.coherent && /\bld\.global\.nc\b/.test(ptx))
-      failures.push(`${kernel}: a load that is not coherent`);
-    doubles.add((ptx.match(IN_DOUBLE) ?? []).length);
-  }
-  if (file.sameDouble && doubles.size !== 1) {
-    failures.push(`${name}.cu: from ${Math.min(...doubles)} to ${Math.max(...doubles)} operations in double`);
   }
   const most = Math.max(...compiled.map(({ registers }) => registers));
   const kernels = compiled.length / ARCHITECTURES.length;

@@ -227,7 +227,7 @@ test("options", () => {
     ["mnist", "resnet50", "large", "many"],
     ["mnist", "resnet50", "large", "many", "layers"],
   ]);
-  expect(gpu).toMatchObject({ device: "cuda", seconds: 60, figures: true, patience: 60, twoKernels: false });
+  expect(gpu).toMatchObject({ device: "cuda", seconds: 60, figures: true, patience: 60 });
   expect(quick).toMatchObject({ shapes: ["mnist"], terms: [2], rounds: 3, quick: true });
   expect(refused).toEqual([
     '--shapes must be some of mnist,resnet50,large,many,layers, or none; got "vgg".',

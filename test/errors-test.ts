@@ -1164,13 +1164,10 @@ describe("a device that there is none of", () => {
     refusal("with an instruction set that is no string", /^`instructionSet` must be a string; got 5/, () =>
       openDevice("cpu", { instructionSet: 5 as never }),
     ),
-    ...[1, "yes", null].map((onePass) =>
-      refusal(`with onePass ${write(onePass)}`, /^`onePass` must be true or false; got /, () =>
-        openDevice("cuda", { onePass: onePass as never }),
-      ),
-    ),
-    refusal("with a misspelled option of CUDA's", /"onepass".*did you mean `onePass`/, () =>
-      openDevice("cuda", { onepass: true } as object),
+    refusal(
+      "with an option, of which CUDA has none",
+      /^`options` has no option "threads" \(it knows none\)/,
+      () => (openDevice as (name: string, options: object) => unknown)("cuda", { threads: 1 }),
     ),
     {
       what: "with an instruction set that there is none of",

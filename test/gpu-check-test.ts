@@ -41,7 +41,7 @@ type Execute = (
 
 interface Tools {
   execute: Execute;
-  benchmark: (limit: number, folder: string, more: string[]) => Promise<Found>;
+  benchmark: (limit: number, folder: string) => Promise<Found>;
   sanitizer: string | undefined;
 }
 
@@ -55,13 +55,13 @@ interface Modules {
   };
   check: { runParts: (all: Part[], file: string, run: object) => Promise<Result[]> };
   benchmark: {
-    benchmark: (limit: number, folder: string, more: string[], command: string[]) => Promise<Found>;
+    benchmark: (limit: number, folder: string, command: string[]) => Promise<Found>;
   };
   parts: {
     parts: (figures: string, tools?: Tools) => Part[];
     runPart: (part: Part) => Promise<Result>;
     sanitized: (
-      how: { tool: string; filter: string },
+      tool: string,
       limit: number,
       report: string,
       tools: Pick<Tools, "execute" | "sanitizer">,
@@ -175,65 +175,34 @@ describe("gpu-check", () => {
     expect(limits.reduce((sum, limit) => sum + limit)).toBeLessThanOrEqual(570);
   });
 
-  /** What each part runs where the tests of the step in one kernel end so: filters, jest's files, the benchmark's options. */
-  async function called(onePass: string): Promise<Record<string, string>> {
+  test("runs all native tests but the digests, the digests, jest's, and the native ones under each sanitizer", async () => {
     const calls: string[] = [];
     const value = (args: string[], option: string): string | undefined =>
       args.find((argument) => argument.startsWith(option))?.slice(option.length);
     const execute: Execute = (_, args) => {
       const filter = value(args, "--gtest_filter=");
-      calls.push(filter ?? args.slice(5).join(" "));
-      const report = filter === undefined ? JEST_PASSED : googleTestReport(PASSED);
-      const ends = filter === "OnePass*" ? onePass : "passed";
-      if (ends === "passed")
-        writeFileSync(value(args, "--gtest_output=json:") ?? value(args, "--outputFile=")!, report);
-      const output = "[ RUN      ] OnePass.IsOneLaunch\n";
-      return Promise.resolve({ status: 0, timedOut: ends === "hung", output, seconds: 1 });
+      calls.push(filter ?? "jest");
+      if (filter === undefined) writeFileSync(value(args, "--outputFile=")!, JEST_PASSED);
+      else writeFileSync(value(args, "--gtest_output=json:")!, googleTestReport(PASSED));
+      return Promise.resolve({ status: 0, timedOut: false, output: "", seconds: 1 });
     };
-    const benchmark: Tools["benchmark"] = (_limit, _folder, more) => {
-      calls.push(more.join(" "));
+    const benchmark: Tools["benchmark"] = () => {
+      calls.push("bench");
       return Promise.resolve({ outcome: "passed" });
     };
     const { parts, runPart } = load("parts");
     const all = parts(folder, { execute, benchmark, sanitizer: "sanitizer" });
     for (const part of all) await runPart(part);
-    return Object.fromEntries(all.map(({ name }, k) => [name, calls[k]!]));
-  }
-
-  test("runs the step in one kernel in a part of its own, and in others where that passed", async () => {
-    expect(await called("passed")).toEqual({
-      "native tests": "-Digest*:OnePass*",
+    expect(Object.fromEntries(all.map(({ name }, k) => [name, calls[k]]))).toEqual({
+      "native tests": "-Digest*",
       "the bits of the host executor": "Digest*",
-      "one kernel a step": "OnePass*",
-      "TypeScript suite": "",
+      "TypeScript suite": "jest",
       "compute-sanitizer memcheck": "-Digest*",
       "compute-sanitizer racecheck": "-Digest*",
       "compute-sanitizer initcheck": "-Digest*",
       "compute-sanitizer synccheck": "-Digest*",
-      benchmark: "",
+      benchmark: "bench",
     });
-  });
-
-  test.each(["failed", "hung"])("runs it nowhere else where that part %s", async (ends) => {
-    const { ["one kernel a step"]: own, ...others } = await called(ends);
-    expect(own).toBe("OnePass*");
-    expect(others).toMatchObject({
-      "TypeScript suite": "-- ^(?!.*one-pass-test)",
-      benchmark: "--two-kernels",
-    });
-    const filters = Object.entries(others).filter(([name]) => name.startsWith("compute-sanitizer"));
-    expect(filters.map(([, filter]) => filter)).toEqual(Array<string>(4).fill("-Digest*:OnePass*"));
-  });
-
-  test("leaves jest all files but those of the step in one kernel", () => {
-    const list = (...files: string[]): string[] => {
-      const args = ["node_modules/jest/bin/jest.js", "--listTests", "--selectProjects=cuda", ...files];
-      const listed = execFileSync(process.execPath, args, { cwd: root, encoding: "utf8" });
-      return listed.trim().split("\n").sort();
-    };
-    const all = list();
-    expect(all.filter((file) => file.includes("one-pass-test"))).toHaveLength(1);
-    expect(list("--", "^(?!.*one-pass-test)")).toEqual(all.filter((file) => !file.includes("one-pass-test")));
   });
 
   test("has a report at any time, which says what is missing", async () => {
@@ -324,12 +293,12 @@ describe("the benchmark", () => {
     ),
   ];
   const run = (limit: number, settings: number, end: string): Promise<Found> =>
-    load("benchmark").benchmark(limit, path.join(folder, "speed"), ["--two-kernels"], played(settings, end));
+    load("benchmark").benchmark(limit, path.join(folder, "speed"), played(settings, end));
 
   test("is called for the GPU, for so long, and gives its figures", async () => {
     const { log, tables, ...found } = await run(120, 2, "");
     expect(found).toEqual({ outcome: "passed", remark: "2 settings measured, 3 left" });
-    expect(log).toMatch(/^--device cuda .*--python python3 .*--two-kernels --figures --seconds 105 --out /);
+    expect(log).toMatch(/^--device cuda .*--python python3 .*--figures --seconds 105 --out /);
     const [head, step] = new Map(tables).get("Steps")!;
     expect(step![head!.indexOf("of copy")]).toBe("100 %");
     expect(new Map(tables).get("Goals")![1]!.slice(1, 3)).toEqual(["at least 92 %", "100 %"]);
@@ -343,7 +312,7 @@ describe("the benchmark", () => {
     expect(broken).toMatchObject({ outcome: "failed", remark: "1 settings measured, exit code 4" });
     expect(broken.tables).not.toHaveLength(0);
     const nothing = [process.execPath, "-e", "", "--"];
-    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), [], nothing);
+    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), nothing);
     expect(silent).toMatchObject({ outcome: "failed", tables: [] }); // what an earlier run left counts for nothing
   });
 });
@@ -471,7 +440,7 @@ describe("what compute-sanitizer prints", () => {
   }
 
   const run = (as: string | undefined): Promise<Found> =>
-    load("parts").sanitized({ tool: "initcheck", filter: "-Slow*" }, 20, path.join(folder, "report.json"), {
+    load("parts").sanitized("initcheck", 20, path.join(folder, "report.json"), {
       execute: load("execute").execute,
       sanitizer: as,
     });
@@ -505,7 +474,7 @@ describe("what compute-sanitizer prints", () => {
   test("calls the tool with the tests, fewer of each", async () => {
     const { log } = await run(sanitizer(NO_ERRORS, googleTestReport(PASSED)));
     expect(log).toMatch(
-      /^--tool initcheck --error-exitcode \d+ \S+gpu_tests --gtest_filter=-Slow\* .*--divide-rounds=\d+\n/,
+      /^--tool initcheck --error-exitcode \d+ \S+gpu_tests --gtest_filter=-Digest\* .*--divide-rounds=\d+\n/,
     );
   });
 

@@ -20,23 +20,12 @@ import {
 } from "./results.mjs";
 import type { Roof } from "./roof.mjs";
 import { SUBJECTS } from "./shapes.mjs";
-import {
-  hostTable,
-  manyTable,
-  onePassTable,
-  peerTable,
-  plain,
-  roofTable,
-  stepTable,
-  type Table,
-} from "./tables.mjs";
+import { hostTable, manyTable, peerTable, plain, roofTable, stepTable, type Table } from "./tables.mjs";
 import { FORMS } from "./traffic.mjs";
 
 /** What is measured, and with what. */
 export interface Rig {
   device: Device;
-  /** The same GPU, where a step is one kernel. */
-  onePass?: Device;
   gpu?: Gpu;
   /** Starts the program that measures the device's memory. */
   roof: () => Roof;
@@ -55,7 +44,7 @@ const TENSORS = { normal: [161, 3000], quick: [4, 10] } as const;
 
 export async function bench(options: Options, rig: Rig): Promise<void> {
   const { quick, rounds } = options;
-  const { device, onePass, out } = rig;
+  const { device, out } = rig;
   const begin = performance.now();
   const old = options.compare === undefined ? undefined : await readResults(options.compare);
   await mkdir(out, { recursive: true });
@@ -71,7 +60,7 @@ export async function bench(options: Options, rig: Rig): Promise<void> {
   const turn = quick ? TURN.quick : TURN[device.kind];
   const roof = rig.roof();
   const peers = peersOf(options, rig);
-  const course: Course = { device, onePass, roof, rounds, turn, coldBytes: rig.coldBytes };
+  const course: Course = { device, roof, rounds, turn, coldBytes: rig.coldBytes };
   const all = settings(options, rig.coldBytes);
   const measured = new Set<Setting>();
   const measureAll = async (chosen: Setting[], beside: (setting: Setting) => Peers | undefined) => {
@@ -170,7 +159,6 @@ function tablesOf(results: Results): [title: string, table: Table][] {
   const tables: [string, Table][] = [
     ["The roof", roofTable(results)],
     ["Steps", stepTable(results)],
-    ["One kernel a step", onePassTable(results)],
     ["Many small tensors", manyTable(results)],
     ["Peers", peerTable(results)],
     ["The host's part", hostTable(results)],

@@ -69,22 +69,10 @@ function goals({ settings, host }: Results): Goal[] {
       show: percent,
       figures: settings.flatMap((setting) =>
         setting.contenders.flatMap((contender) => {
-          const { name, parameters } = contender;
-          const share = parameters >= LARGE && name !== "onePass" ? shareOfCopy(contender) : undefined;
-          return share ? [{ value: share.median, where: `${placeOf(setting)}, ${name}` }] : [];
+          const share = contender.parameters >= LARGE ? shareOfCopy(contender) : undefined;
+          return share ? [{ value: share.median, where: `${placeOf(setting)}, ${contender.name}` }] : [];
         }),
       ),
-    },
-    {
-      ...least,
-      title: "of a copy's bandwidth with two reads, `step` in one kernel, layers that fit in the cache",
-      bound: 1,
-      show: percent,
-      figures: settings.flatMap((setting) => {
-        const onePass = setting.subject === "layers" ? contenderOf(setting, "onePass") : undefined;
-        const share = onePass && shareOfCopy(onePass);
-        return share ? [{ value: share.median, where: placeOf(setting) }] : [];
-      }),
     },
     { ...least, title: "faster than PyTorch op by op", bound: 10, show: times, figures: slowness("eager") },
     { ...least, title: "faster than `torch._foreach`", bound: 3, show: times, figures: slowness("foreach") },

@@ -1,7 +1,7 @@
 import { checked, shapeList } from "./report-text.mjs";
 import { goalTable } from "./goals.mjs";
 import type { Results } from "./results.mjs";
-import { hostTable, manyTable, markdown, onePassTable, peerTable, roofTable, stepTable } from "./tables.mjs";
+import { hostTable, manyTable, markdown, peerTable, roofTable, stepTable } from "./tables.mjs";
 
 /** The report of a run with `--device cuda`, as Markdown. */
 export function gpuReadme(results: Results): string {
@@ -37,18 +37,14 @@ median over the rounds of the ratio within a round, with its quartiles.
 
 A step's time is that of a batch of steps, enqueued from Node and then waited for, ÷ their number: what the device takes, where
 enqueueing takes less. That is a cost of its own [below](#the-hosts-part); where it is the larger, a **captured \`step\`** shows
-what the device takes. **\`step\`, one kernel** is the experimental one of \`openDevice("cuda", { onePass: true })\`, for one to four
-terms: it has a model of its own, and its turn right after the \`step\` of two kernels. The roof is a native program
-(\`bench/speed/gpu_roof.cu\`) in a process of its own, timed by events:
+what the device takes. The roof is a native program (\`bench/speed/gpu_roof.cu\`) in a process of its own, timed by events:
 
 - **of copy**: of the bandwidth of copying one half of as much memory as the model has onto the other half, the better of a kernel and
   \`cudaMemcpyAsync\`: (bytes of a step ÷ that bandwidth) ÷ time of the step. Such a copy moves half the bytes of a \`step\`, in one
-  launch where that has two: what a launch costs weighs the same for both (half as much for one kernel). Above 4 GiB the copy is
-  of 4 GiB.
+  launch where that has two: what a launch costs weighs the same for both. Above 4 GiB the copy is of 4 GiB.
 - **of copy, read once**: the same with the bytes of a step that reads each gradient once. Where a layer's gradients stay in the
-  second-level cache for their second read, as those of one kernel are meant to, *of copy* may exceed 100 %, and this is what is
-  left to gain. A step reads more than it writes, and reading alone may be faster than copying: what it gets of a copy has no
-  strict bound.
+  second-level cache for their second read, *of copy* may exceed 100 %, and this is what is left to gain. A step reads more than
+  it writes, and reading alone may be faster than copying: what it gets of a copy has no strict bound.
 
 **B** is the bytes per parameter that a step reads and writes in float32 with each gradient read twice: 24·I + 8 per-term, 16·I + 16
 summed; streamed (\`accumulate\` for each of I terms, then \`update\`) 32·I + 8 and 28·I + 12; read once, 4·I less. **state** is what the
@@ -68,13 +64,6 @@ ${markdown(roofTable(results))}
 ![share of a copy's bandwidth by shape, terms and form](speed.svg)
 
 ${markdown(stepTable(results))}
-
-## One kernel a step
-
-How many times as long as \`step\` in two kernels it takes in the same round: below 1 it is faster. A GPU with less than 32 MB of
-second-level cache takes two kernels for either.
-
-${markdown(onePassTable(results))}
 
 ## Many small tensors
 

@@ -23,7 +23,7 @@ function rigOf(options: Options): Rig {
   };
 }
 
-function gpuRig({ device: name, out, twoKernels }: Options): Rig {
+function gpuRig({ device: name, out }: Options): Rig {
   const device = openDevice(name);
   if (!existsSync(program("gpu_roof"))) {
     throw new UsageError(
@@ -34,7 +34,6 @@ function gpuRig({ device: name, out, twoKernels }: Options): Rig {
   const { driver = "", runtime = "", devices } = describeDevices().cuda;
   return {
     device,
-    ...(twoKernels ? {} : { onePass: openDevice(name, { onePass: true }) }),
     gpu: {
       name: device.name,
       computeCapability: devices[index]?.computeCapability ?? "",

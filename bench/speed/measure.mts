@@ -15,8 +15,6 @@ export interface Setting {
 
 export interface Course {
   device: Device;
-  /** The same GPU, where a step is one kernel: a contender of its own. */
-  onePass?: Device | undefined;
   roof: Roof;
   rounds: number;
   /** Seconds that each contender has at a time; a step that takes longer is taken once. */
@@ -28,9 +26,6 @@ export interface Course {
 
 /** More than any cache has, a GPU's too. */
 export const COLD_BYTES = 256 * 2 ** 20;
-
-// The most terms that one kernel takes: has_one_pass() in native/cuda/one_pass.cu.
-const ONE_PASS_TERMS = 4;
 
 // A peer has as many rounds as fit in a few seconds, and at least some.
 const PEER_SECONDS = 3;
@@ -55,26 +50,21 @@ export function setsOf(setting: Setting, coldBytes = COLD_BYTES): number {
 /** Measures all contenders of one setting in turns, with the roof between any two of them. */
 export async function measure(setting: Setting, course: Course): Promise<SettingResult> {
   const { subject, terms, form, inputs } = setting;
-  const { device, onePass, roof, turn, coldBytes } = course;
+  const { device, roof, turn, coldBytes } = course;
   const sets = setsOf(setting, coldBytes);
   const models: Model[] = [];
-  const modelOn = (on: Device, { lengths }: Shape) => {
-    const model = new Model(on, { lengths, terms, form, sets });
+  const modelOf = ({ lengths }: Shape) => {
+    const model = new Model(device, { lengths, terms, form, sets });
     models.push(model);
     return model;
   };
-  const model = modelOn(device, subject);
-  const contenders = [model.contender("step")];
-  // A second model beside the first: of 50 million parameters and four terms 2.6 GB each, which GPUs have.
-  if (onePass && terms <= ONE_PASS_TERMS) {
-    contenders.push(modelOn(onePass, subject).contender("step", "onePass"));
-  }
-  contenders.push(model.contender("streamed"));
+  const model = modelOf(subject);
+  const contenders = [model.contender("step"), model.contender("streamed")];
   // Of a large model a graph saves nothing that could be seen.
   if (device.kind === "cuda" && inputsOf(setting, coldBytes).length > 1) {
     contenders.push(model.contender("captured"));
   }
-  if (subject.beside) contenders.push(modelOn(device, subject.beside).contender("step", "flat"));
+  if (subject.beside) contenders.push(modelOf(subject.beside).contender("step", "flat"));
   const resident = trafficOf(form, "resident", terms);
   await roof.prepare({ elements: total(subject.lengths), sets, turn }, resident);
   const peers = await course.peers?.join(form, { lengths: subject.lengths, terms, sets });

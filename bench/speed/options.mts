@@ -22,8 +22,6 @@ export interface Options {
   seconds: number;
   /** Absolute path of the folder for results; undefined: the device's own. */
   out: string | undefined;
-  /** On a GPU without the step in one kernel, which is an experiment. */
-  twoKernels: boolean;
   /** Only results.json, which asks for no package. */
   figures: boolean;
   /** Only table and plot, of the results that are there. */
@@ -56,7 +54,6 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --out FOLDER         where results go (docs/speed; of a GPU: docs/speed/<its name>)
   --add                keep in that folder what this run does not measure
   --compare FILE       earlier results.json: prints what has moved beyond the noise
-  --two-kernels        on a GPU: without the step in one kernel
   --figures            results.json alone, which asks for no package
   --draw               table and plot of the results that are in --out; measures nothing
   --tables             prints the tables of these as JSON; measures nothing
@@ -84,7 +81,6 @@ export function parseOptions(args: string[]): Options {
     out: { type: "string" },
     add: { type: "boolean" },
     compare: { type: "string" },
-    "two-kernels": { type: "boolean" },
     figures: { type: "boolean" },
     draw: { type: "boolean" },
     tables: { type: "boolean" },
@@ -116,7 +112,6 @@ export function parseOptions(args: string[]): Options {
     patience: wholeNumber("patience", values.patience) ?? PATIENCE,
     seconds: wholeNumber("seconds", values.seconds) ?? Infinity,
     out: values.out === undefined ? undefined : resolve(values.out),
-    twoKernels: values["two-kernels"] ?? false,
     figures: values.figures ?? false,
     draw: values.draw ?? false,
     tables: values.tables ?? false,

@@ -9,7 +9,7 @@ import type { HostCost } from "./host.mjs";
 import type { PeerState } from "./peers.mjs";
 import type { Ceiling } from "./roof.mjs";
 import { spread, type Spread } from "./statistics.mjs";
-import { onePassBytes, type Form, type Way } from "./traffic.mjs";
+import { bytesReadOnce, type Form, type Way } from "./traffic.mjs";
 
 /**
  * One turn of a contender, and what the machine gave right before and after it; `traffic` is absent where a contender has
@@ -164,12 +164,12 @@ export function shareOfCopy(
 }
 
 /** The same, had each gradient been read once. */
-export function shareOfOnePass(
+export function shareReadOnce(
   contender: ContenderResult,
   { form, terms }: SettingResult,
 ): Spread | undefined {
   if (contender.bytesPerParameter === undefined) return undefined;
-  return shareOfCopy(contender, onePassBytes(form, contender.way, terms));
+  return shareOfCopy(contender, bytesReadOnce(form, contender.way, terms));
 }
 
 /** How many times as long as another contender of the setting, in the rounds that both took part in. */

@@ -5,7 +5,7 @@ import {
   copyBandwidth,
   secondsPerStep,
   shareOfCopy,
-  shareOfOnePass,
+  shareReadOnce,
   shareOfRmw,
   shareOfTraffic,
   timesAsLong,
@@ -23,7 +23,6 @@ export type Table = string[][];
 const FORM = { perTerm: "per-term", summed: "summed" } as const;
 const CONTENDER: Record<string, string> = {
   step: "`step`",
-  onePass: "`step`, one kernel",
   streamed: "streamed",
   flat: "`step`, one tensor",
   captured: "captured `step`",
@@ -42,7 +41,7 @@ const HOST: Roofs = {
 
 const GPU: Roofs = {
   heads: ["of copy", "of copy, read once"],
-  shares: (contender, setting) => [shareOfCopy(contender), shareOfOnePass(contender, setting)],
+  shares: (contender, setting) => [shareOfCopy(contender), shareReadOnce(contender, setting)],
 };
 
 /** Our own steps: a row for each way of each setting. */
@@ -104,23 +103,13 @@ function titleOf({ title, keepsMemory }: PeerKind): string {
 /** One tensor of the same total as many small ones: how many times as long the many take. */
 export function manyTable({ settings }: Results): Table {
   const head = ["I", "moments", "inputs", "3,000 tensors ÷ one"];
-  return [head, ...ratioRows(settings, "step", "flat").map(([, ...cells]) => cells)];
-}
-
-/** A step in one kernel: how many times as long as in two it takes. */
-export function onePassTable({ settings }: Results): Table {
-  const head = ["shape", "I", "moments", "inputs", "one kernel ÷ two"];
-  return [head, ...ratioRows(settings, "onePass", "step")];
-}
-
-/** A row for each setting with both contenders: how many times as long as the other one takes. */
-function ratioRows(settings: readonly SettingResult[], one: string, other: string): Table {
-  return settings.flatMap((setting) => {
-    const [ours, theirs] = [contenderOf(setting, one), contenderOf(setting, other)];
-    const ratio = ours && theirs ? timesAsLong(ours, theirs) : undefined;
+  const rows = settings.flatMap((setting) => {
+    const [flat, step] = [contenderOf(setting, "flat"), contenderOf(setting, "step")];
+    const ratio = flat && step ? timesAsLong(step, flat) : undefined;
     if (!ratio) return [];
-    return [[...nameCells(setting), setting.inputs, range(ratio, (value) => value.toFixed(2))]];
+    return [[...nameCells(setting).slice(1), setting.inputs, range(ratio, (value) => value.toFixed(2))]];
   });
+  return [head, ...rows];
 }
 
 export function hostTable({ host }: Results): Table {

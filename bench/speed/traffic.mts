@@ -29,7 +29,7 @@ export function bytesPerParameter(form: Form, way: Way, terms: number): number {
 }
 
 /** The same where a gradient is read once for both, since it stays on the chip in between. */
-export function onePassBytes(form: Form, way: Way, terms: number): number {
+export function bytesReadOnce(form: Form, way: Way, terms: number): number {
   return bytesPerParameter(form, way, terms) - 4 * terms;
 }
 

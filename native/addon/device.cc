@@ -10,7 +10,7 @@ namespace {
 std::shared_ptr<mtadam::Device> open(const Napi::CallbackInfo& info) {
   const std::string kind = info[0].ToString();
   const std::uint32_t number = index(info[1]);
-  if (kind == "cuda") return cuda::open(static_cast<int>(number), info[2].ToBoolean());
+  if (kind == "cuda") return cuda::open(static_cast<int>(number));
   return std::make_shared<CpuDevice>(number, info[2].ToString());
 }
 

@@ -14,7 +14,7 @@ class Device final : public Napi::ObjectWrap<Device> {
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640001, 0x64657669636500};
   static Napi::Function define(Napi::Env env);
 
-  /// ("cpu", threads: number, instructionSet: string) or ("cuda", index: number, onePass: boolean)
+  /// ("cpu", threads: number, instructionSet: string) or ("cuda", index: number)
   explicit Device(const Napi::CallbackInfo& info);
 
   /// Throws (DISPOSED) after dispose().

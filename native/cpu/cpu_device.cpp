@@ -467,7 +467,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
   return true;
 }
 
-bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, Stream) {
+bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call) {
   const auto rest = [&](const ChunkRange& range) { update_range(*set_.loops, tables, &call, range); };
   if (!in_one_pass(tables, call, rest)) return false;
   *tables.shared.step += 1;

@@ -38,7 +38,7 @@ class CpuDevice final : public Device {
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
-  bool step_in_one_pass(const Tables& tables, const Call& call, Stream stream) override;
+  bool step_in_one_pass(const Tables& tables, const Call& call) override;
   bool accumulate_in_one_pass(const Tables& tables, const Call& call) override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;

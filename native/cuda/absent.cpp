@@ -16,7 +16,7 @@ Description describe() {
   return description;
 }
 
-std::shared_ptr<Device> open(int, bool) { throw Error("NO_DEVICE", kReason); }
+std::shared_ptr<Device> open(int) { throw Error("NO_DEVICE", kReason); }
 
 int owner_of(const void*) { return -1; }
 

@@ -28,9 +28,8 @@ struct Description {
 /// What this machine and this build have. Touches no device.
 Description describe();
 
-/// Opens a device; `one_pass`: one that takes resident steps in one launch where it can. Throws Error (NO_DEVICE,
-/// DRIVER, OUT_OF_MEMORY, CUDA) that says why it cannot.
-std::shared_ptr<Device> open(int index, bool one_pass = false);
+/// Opens a device. Throws Error (NO_DEVICE, DRIVER, OUT_OF_MEMORY, CUDA) that says why it cannot.
+std::shared_ptr<Device> open(int index);
 
 /// The device whose memory an address belongs to; −1 where CUDA knows none.
 int owner_of(const void* address);

@@ -17,17 +17,9 @@ constexpr std::size_t kSmallSlots = 16;
 constexpr std::size_t kLargeSlotBytes = std::size_t{4} << 20;
 constexpr std::size_t kLargeSlots = 2;
 
-// Of a step in one launch: chunks by which norms run ahead, for each multiprocessor. As many as are at work there at
-// once keep blocks from waiting; fewer leave more room in the second-level cache. To be measured (docs/speed/notes.md).
-constexpr std::uint64_t kLeadPerMultiprocessor = 2;
-
-// Less does not hold the gradients of so many chunks until they are read again. CMakeLists.txt relies on it: devices
-// of compute capability 7.5 and 8.6 have at most 6 MB.
-constexpr int kLeastCacheBytes = 32 << 20;
-
 }  // namespace
 
-CudaDevice::CudaDevice(int index, bool one_pass)
+CudaDevice::CudaDevice(int index)
     : index_(index), small_(kSmallSlotBytes, kSmallSlots), large_(kLargeSlotBytes, kLargeSlots) {
   check_index(index);
   const CurrentDevice current(index_);
@@ -36,8 +28,6 @@ CudaDevice::CudaDevice(int index, bool one_pass)
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index_), "cudaGetDeviceProperties");
   name_ = properties.name;
-  multiprocessors_ = static_cast<std::uint32_t>(properties.multiProcessorCount);
-  one_pass_ = one_pass && properties.l2CacheSize >= kLeastCacheBytes;
   pointer_check_ = std::make_unique<PointerCheck>(index_);
   zeroing_ = std::make_unique<OwnStream>();
 }
@@ -122,19 +112,6 @@ void CudaDevice::add(float* target, const float* source, std::uint64_t count, St
   launch_add(target, source, count, native(stream));
 }
 
-bool CudaDevice::takes_in_one_pass(const Tables& tables) const {
-  return tables.one_pass.tickets != nullptr && has_one_pass(tables);
-}
-
-bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, Stream stream) {
-  if (!takes_in_one_pass(tables)) return false;
-  const CurrentDevice current(index_);
-  launch_one_pass(tables, call, multiprocessors_, native(stream));
-  return true;
-}
-
-std::uint64_t CudaDevice::norm_lead() const { return one_pass_ ? kLeadPerMultiprocessor * multiprocessors_ : 0; }
-
 std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentDevice current(index_);
   for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(nullptr, event, 0), "cudaStreamWaitEvent");
@@ -150,9 +127,8 @@ void CudaDevice::load(const Tables& tables) {
   load_norms();
   if (tables.cosines) load_cosines();
   load_update(tables);
-  if (takes_in_one_pass(tables)) load_one_pass(tables);
 }
 
-std::shared_ptr<Device> open(int index, bool one_pass) { return std::make_shared<CudaDevice>(index, one_pass); }
+std::shared_ptr<Device> open(int index) { return std::make_shared<CudaDevice>(index); }
 
 }  // namespace mtadam::cuda

@@ -13,9 +13,8 @@ namespace mtadam::cuda {
 /// itself with all that the user does on blocking streams.
 class CudaDevice final : public Device {
  public:
-  /// `one_pass`: resident steps in one launch where there is one for them and the second-level cache is large. Throws
-  /// Error (NO_DEVICE, DRIVER, CUDA) where there is no such device or it cannot be used.
-  explicit CudaDevice(int index, bool one_pass = false);
+  /// Throws Error (NO_DEVICE, DRIVER, CUDA) where there is no such device or it cannot be used.
+  explicit CudaDevice(int index);
 
   std::string name() const override { return name_; }
   bool immediate() const override { return false; }
@@ -36,17 +35,11 @@ class CudaDevice final : public Device {
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
-  bool step_in_one_pass(const Tables& tables, const Call& call, Stream stream) override;
-  std::uint64_t norm_lead() const override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
  private:
-  bool takes_in_one_pass(const Tables& tables) const;
-
   int index_;
-  bool one_pass_ = false;
-  std::uint32_t multiprocessors_ = 0;
   std::string name_;
   std::unique_ptr<PointerCheck> pointer_check_;
   std::unique_ptr<OwnStream> zeroing_;

@@ -15,9 +15,6 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
 void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
 void launch_update(const Tables& tables, const Call* call, cudaStream_t stream);
-/// Whether there is a launch that takes the whole step, and that launch, for a device of so many multiprocessors.
-bool has_one_pass(const Tables& tables);
-void launch_one_pass(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
@@ -25,11 +22,10 @@ void launch_add(float* target, const float* source, std::uint64_t count, cudaStr
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
 
-/// Has on the current device what the launches of steps 1 to 4, of cosines, of steps 5 to 7 for tables like these, and
-/// of all of them at once need.
+/// Has on the current device what the launches of steps 1 to 4, of cosines, and of steps 5 to 7 for tables like these,
+/// need.
 void load_norms();
 void load_cosines();
 void load_update(const Tables& tables);
-void load_one_pass(const Tables& tables);
 
 }  // namespace mtadam::cuda

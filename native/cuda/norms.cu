@@ -1,4 +1,4 @@
-#include "kernels/norms_kernel.cuh"
+#include "kernels/norms.cuh"
 
 #include "cuda/errors.h"
 #include "cuda/grid.h"

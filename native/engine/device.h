@@ -135,11 +135,8 @@ class Device {
   /// norms() and then update(), or moments(), with each layer's elements soon after its norms, so that its gradients
   /// are read once where they fit in a cache. False, and nothing done, where the device cannot. May throw before it
   /// has begun; from then on it does not fail.
-  virtual bool step_in_one_pass(const Tables&, const Call&, Stream) { return false; }
+  virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
   virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
-
-  /// By how many chunks norms are to run ahead of elements in Tables::one_pass; 0 where step_in_one_pass() needs none.
-  virtual std::uint64_t norm_lead() const { return 0; }
 
   /// Sets the gradients of the call to 0.
   virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;

@@ -5,7 +5,6 @@
 
 #include "engine/errors.h"
 #include "engine/float_environment.h"
-#include "engine/ticket_order.h"
 
 namespace mtadam {
 namespace {
@@ -61,21 +60,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
-  if (device_->norm_lead() != 0) place_tickets();
   place_terms(state_.terms());
-}
-
-// What a device asks for that takes steps in one launch.
-void Optimizer::place_tickets() {
-  const std::vector<Ticket> tickets = order_tickets(layout_, device_->norm_lead());
-  tables_.one_pass.tickets = upload(*device_, memory_, tickets);
-  tables_.one_pass.count = tickets.size();
-  const auto counters = [&](std::size_t count) {
-    memory_.push_back(device_->allocate(count * sizeof(unsigned long long)));
-    return reinterpret_cast<unsigned long long*>(memory_.back()->data());
-  };
-  tables_.one_pass.taken = counters(1);
-  tables_.one_pass.ready = counters(layout_.layer_count());
 }
 
 // What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
@@ -203,7 +188,7 @@ Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint3
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
   const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
   has_cosines_ = false;
-  if (device_->step_in_one_pass(tables_, all, stream)) return finish(stream, [] {});
+  if (device_->step_in_one_pass(tables_, all)) return;
   device_->norms(tables_, all, stream);
   finish(stream, [&] { follow_norms(all, stream); });
   has_cosines_ = options_.form.cosines;
@@ -249,7 +234,6 @@ std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, S
   continue_on(nullptr);
   const Call all{own->on_device(0, options_.terms, nullptr), 0, options_.terms};
   std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
-    if (device_->step_in_one_pass(tables_, all, on)) return;
     device_->norms(tables_, all, on);
     follow_norms(all, on);
   });

@@ -148,7 +148,6 @@ class Optimizer {
   std::vector<T> read(const T* from, std::size_t count);
   template <class T>
   void write(T* to, const std::vector<T>& values);
-  void place_tickets();
   void place_terms(const std::vector<Term>& terms);
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);

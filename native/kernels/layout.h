@@ -45,17 +45,6 @@ struct Chunk {
   std::uint32_t index;  // within the tensor
 };
 
-/// A part of a step in one launch.
-struct Ticket {
-  enum class Part : std::uint32_t {
-    kNorms,       // the squares of a chunk's gradients; with the last of a layer, all of steps 1 to 4
-    kElements,    // steps 5 to 7 for a chunk; waits for the norms of its layer
-    kEmptyLayer,  // steps 1 to 4 for the layer of the chunk's tensor: it has no chunk
-  };
-  Part part;
-  Chunk chunk;
-};
-
 /// One balancing unit: the tensors that share n and s. Its partial sums are contiguous, in the order q of
 /// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members), whose slots ascend.
 struct Layer {
@@ -148,14 +137,6 @@ struct Shared {
   unsigned long long* tickets;  // per layer, then two more: parts of a launch that are done; 0 between launches
 };
 
-/// What a step in one launch needs besides.
-struct OnePass {
-  const Ticket* tickets;      // in the order in which blocks take them; null where no device asked for any
-  std::uint64_t count;        // of tickets
-  unsigned long long* taken;  // how many of them; 0 between launches
-  unsigned long long* ready;  // per layer: the last step for which all its norms and clocks are finished
-};
-
 /// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are the device's.
 struct Tables {
   const Tensor* tensors;
@@ -170,7 +151,6 @@ struct Tables {
   const double* weights;         // w, per term
   const double* gradient_scale;  // σ
   Shared shared;
-  OnePass one_pass;
   const std::uint32_t* empty_layers;  // layers without elements
   std::uint64_t element_count;
   std::uint64_t chunk_count;

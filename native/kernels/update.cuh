@@ -21,21 +21,19 @@ constexpr std::uint32_t kUpdateThreads = 256;
 /// code.
 constexpr std::uint32_t kUnrolledTerms[] = {1, 2, 3, 4, 5, 8};
 
-/// Blocks of `threads` that a multiprocessor must be able to hold for a thread that reads `loads` vectors at once. It
-/// sets the registers that the compiler may take: as many as the loads in flight need. Left to itself, it takes fewer
-/// on some architectures and spills.
-constexpr std::uint32_t blocks_for(std::uint32_t loads, std::uint32_t threads = kUpdateThreads) {
-  constexpr std::uint32_t kRegisters = 65536;
+/// Blocks that a multiprocessor must be able to hold for a thread that reads `loads` vectors at once. It sets the
+/// registers that the compiler may take: as many as the loads in flight need. Left to itself, it takes fewer on some
+/// architectures and spills.
+constexpr std::uint32_t blocks_for(std::uint32_t loads) {
+  constexpr std::uint32_t kRegisters = 65536 / kUpdateThreads;
   constexpr std::uint32_t kBeside = 64;
-  const std::uint32_t blocks = kRegisters / threads / (kBeside + loads * kVector);
+  const std::uint32_t blocks = kRegisters / (kBeside + loads * kVector);
   return blocks == 0 ? 1 : blocks;
 }
 
 /// What is fixed when an update kernel is compiled.
-template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients,
-          std::uint32_t kBlockThreads = kUpdateThreads>
+template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
 struct UpdateForm {
-  static constexpr std::uint32_t kThreads = kBlockThreads;
   static constexpr std::uint32_t kTerms = kTermCount;  // at most; 0: any number
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
@@ -314,7 +312,7 @@ __device__ inline bool survey(const Tables& tables, const Call& call, const Chun
   while (first < tables.term_count && !counts<Form>(tables.terms[first].clocks[chunk.tensor], open)) ++first;
   if (first == tables.term_count) return false;
   run.b = tables.terms[first].coefficients[chunk.tensor].b;
-  for (std::uint32_t term = first + threadIdx.x; term < tables.term_count; term += Form::kThreads) {
+  for (std::uint32_t term = first + threadIdx.x; term < tables.term_count; term += kUpdateThreads) {
     const Clock& clock = tables.terms[term].clocks[chunk.tensor];
     if (!counts<Form>(clock, open)) continue;
     several |= tables.terms[term].coefficients[chunk.tensor].b != run.b;
@@ -349,15 +347,15 @@ __device__ inline bool survey(const Part* parts, Run& run) {
 
 /// Calls four(e) for vectors that begin on a boundary, one(e) for the elements before and behind them; one(e) for all
 /// where arrays do not agree on the boundaries.
-template <std::uint32_t kThreads, class One, class FourAtOnce>
+template <class One, class FourAtOnce>
 __device__ __forceinline__ void for_elements(const Run& run, const One& one, const FourAtOnce& four) {
   if (!run.aligned) {
-    for (std::uint32_t e = threadIdx.x; e < run.count; e += kThreads) one(e);
+    for (std::uint32_t e = threadIdx.x; e < run.count; e += kUpdateThreads) one(e);
     return;
   }
   const std::uint32_t head = run.head < run.count ? run.head : run.count;
   const std::uint32_t vectors = (run.count - head) / kVector;
-  for (std::uint32_t k = threadIdx.x; k < vectors; k += kThreads) four(head + k * kVector);
+  for (std::uint32_t k = threadIdx.x; k < vectors; k += kUpdateThreads) four(head + k * kVector);
   const std::uint32_t tail = head + vectors * kVector;
   const std::uint32_t k = threadIdx.x;
   if (k < head) one(k);
@@ -370,7 +368,7 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
   if constexpr (Form::kTerms == 0) {
     if (!survey<Form>(tables, call, chunk, open, run)) return;
     const auto part_of = [&](std::uint32_t i) { return make_part<Form>(tables, call, i, chunk, open); };
-    for_elements<Form::kThreads>(
+    for_elements(
         run, [&](std::uint32_t e) { update_looped<Form, 1>(run, tables.term_count, part_of, e); },
         [&](std::uint32_t e) { update_looped<Form, kVector>(run, tables.term_count, part_of, e); });
   } else {
@@ -384,7 +382,7 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
     if (!survey<Form>(parts, run)) return;
     // Single elements are few, and unrolled they would double the code.
     const auto part_of = [&](std::uint32_t i) -> const Part& { return parts[i]; };
-    for_elements<Form::kThreads>(
+    for_elements(
         run, [&](std::uint32_t e) { update_looped<Form, 1>(run, Form::kTerms, part_of, e); },
         [&](std::uint32_t e) { update_unrolled<Form, kVector>(run, parts, e); });
   }
@@ -425,27 +423,12 @@ __device__ inline void moments_chunk(const Tables& tables, const Call& call, con
   Run run = make_run(tables, chunk);
   run.aligned = short_of_boundary(part.g) == run.head;
   const bool opens = kSummed && tables.shared.opener[chunk.tensor] == call.first;
-  for_elements<kUpdateThreads>(
+  for_elements(
       run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, opens, e); },
       [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, opens, e); });
 }
 
 }  // namespace update
-
-/// What ends every kernel that ends a step. True in one thread of the last block to come here: all others are done.
-__device__ inline bool end_step(const Tables& tables, std::uint64_t open) {
-  __syncthreads();
-  if (threadIdx.x != 0) return false;
-  __threadfence();
-  // The last block to end ends the step: every other has read its number.
-  if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
-    __threadfence();
-    tables.shared.tickets[tables.layer_count] = 0;
-    *tables.shared.step = open + 1;
-    return true;
-  }
-  return false;
-}
 
 /// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
 /// kUpdateThreads. Chunks are taken the other way round than by the launch before, whose last are still in the
@@ -458,7 +441,15 @@ __global__ void __launch_bounds__(kUpdateThreads, blocks_for(Form::kLoads)) upda
     update::update_chunk<Form>(tables, call, tables.chunks[chunk], open);
     __syncthreads();  // before the next chunk's parts take the place of these
   }
-  end_step(tables, open);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence();
+  // The last block to end ends the step: every other has read its number.
+  if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
+    __threadfence();
+    tables.shared.tickets[tables.layer_count] = 0;
+    *tables.shared.step = open + 1;
+  }
 }
 
 /// Steps 5 and 6 for one term (call.count is 1).

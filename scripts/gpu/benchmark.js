@@ -33,14 +33,13 @@ function figures([program, ...first], folder) {
 
 /**
  * @param {string} folder for results.json; not there yet
- * @param {string[]} more options
  * @param {string[]} command in place of the benchmark, for the tests
  */
-async function benchmark(limit, folder, more = [], command = [process.execPath, path.join(root, BENCHMARK)]) {
+async function benchmark(limit, folder, command = [process.execPath, path.join(root, BENCHMARK)]) {
   fs.rmSync(path.join(folder, "results.json"), { force: true }); // an earlier run's
   const seconds = String(Math.max(1, limit - LAST_SETTING));
   const [program, ...first] = command;
-  const args = [...first, ...OPTIONS, ...more, "--figures", "--seconds", seconds, "--out", folder];
+  const args = [...first, ...OPTIONS, "--figures", "--seconds", seconds, "--out", folder];
   const { status, timedOut, output: log } = await execute(program, args, limit);
   const found = figures(command, folder);
   const { settings = 0, left = 0, tables = [] } = found ?? {};

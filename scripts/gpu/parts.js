@@ -17,13 +17,8 @@ const { TOOLS, findSanitizer, refusal, findings } = require("./sanitizer");
 
 /** Tests whose digests are the same on every machine. */
 const DIGESTS = "Digest*";
-
-/**
- * Tests of the step in one kernel, whose blocks wait for one another. It is an experiment: where one of them fails or never
- * ends, nothing else runs such a step, lest what it finds is lost, too.
- */
-const ONE_PASS = "OnePass*";
-const OTHER_FILES = ["--", "^(?!.*one-pass-test)"]; // for jest
+/** All others. */
+const DEVICE_TESTS = `-${DIGESTS}`;
 
 /** A checker that watches each access of a kernel needs up to so many times as long. */
 const SLOWER = 48;
@@ -88,8 +83,8 @@ async function digests(limit, report, tools) {
   return found.outcome === "passed" ? { ...found, remark: `digest ${recorded(report, "digest")}` } : found;
 }
 
-async function typeScript(files, limit, report, { execute }) {
-  const args = jestArguments("cuda", report, [`--maxWorkers=${JEST_WORKERS}`, ...files]);
+async function typeScript(limit, report, { execute }) {
+  const args = jestArguments("cuda", report, [`--maxWorkers=${JEST_WORKERS}`]);
   return outcomeOf(await execute(process.execPath, args, limit), limit, report, (file) => {
     const { passed, failed, skipped } = jestCounts(file);
     return { passed, failed, skipped };
@@ -97,9 +92,9 @@ async function typeScript(files, limit, report, { execute }) {
 }
 
 /** The native tests, shortened, under a tool of compute-sanitizer. */
-async function sanitized({ tool, filter }, limit, report, { execute, sanitizer }) {
+async function sanitized(tool, limit, report, { execute, sanitizer }) {
   if (sanitizer === undefined) return { outcome: "not run", remark: "there is no compute-sanitizer here" };
-  const args = [...googleTestArguments(filter, report), `--divide-rounds=${SLOWER}`];
+  const args = [...googleTestArguments(DEVICE_TESTS, report), `--divide-rounds=${SLOWER}`];
   const execution = await execute(sanitizer, [...TOOLS[tool], nativeTests, ...args], limit);
   const refused = refusal(execution.output);
   if (refused !== undefined) return { outcome: "not run", remark: refused };
@@ -115,40 +110,20 @@ async function sanitized({ tool, filter }, limit, report, { execute, sanitizer }
  * @returns {Part[]}
  */
 function parts(figures, tools = { execute, benchmark, sanitizer: findSanitizer() }) {
-  let onePass = false; // until its tests have passed
-  const most = `-${DIGESTS}:${ONE_PASS}`;
   return [
     {
       name: "native tests",
-      limit: 70,
-      run: (limit, report) => native(most, limit, report, tools),
+      limit: 90,
+      run: (limit, report) => native(DEVICE_TESTS, limit, report, tools),
     },
-    { name: "the bits of the host executor", limit: 25, run: (...given) => digests(...given, tools) },
-    {
-      name: "one kernel a step",
-      limit: 25,
-      run: async (limit, report) => {
-        const found = await native(ONE_PASS, limit, report, tools);
-        onePass = found.outcome === "passed";
-        return found;
-      },
-    },
-    {
-      name: "TypeScript suite",
-      limit: 150,
-      run: (limit, report) => typeScript(onePass ? [] : OTHER_FILES, limit, report, tools),
-    },
+    { name: "the bits of the host executor", limit: 30, run: (...given) => digests(...given, tools) },
+    { name: "TypeScript suite", limit: 150, run: (...given) => typeScript(...given, tools) },
     ...Object.keys(TOOLS).map((tool) => ({
       name: `compute-sanitizer ${tool}`,
       limit: 45,
-      run: (limit, report) =>
-        sanitized({ tool, filter: onePass ? `-${DIGESTS}` : most }, limit, report, tools),
+      run: (...given) => sanitized(tool, ...given, tools),
     })),
-    {
-      name: "benchmark",
-      limit: 120,
-      run: (limit) => tools.benchmark(limit, figures, onePass ? [] : ["--two-kernels"]),
-    },
+    { name: "benchmark", limit: 120, run: (limit) => tools.benchmark(limit, figures) },
   ];
 }
 

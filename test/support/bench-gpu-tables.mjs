@@ -7,7 +7,7 @@ const load = (name) => import(`${process.argv[2]}/bench/speed/${name}.mjs`);
 
 const { compare, differences } = await load("compare");
 const { goalTable } = await load("goals");
-const { plain, onePassTable, peerTable, roofTable, stepTable } = await load("tables");
+const { plain, peerTable, roofTable, stepTable } = await load("tables");
 
 const parameters = 30_000_000;
 /** A round in which a copy of 2.4 GB takes a millisecond, and a step so many. */
@@ -21,13 +21,7 @@ const round = (milliseconds) => ({
 const rounds = (milliseconds) => [1, 1.01, 0.99].map((factor) => round(factor * milliseconds));
 const ours = { parameters, way: "resident", bytesPerParameter: 80, stateBytes: 24 * parameters };
 const peer = { parameters, way: "resident" };
-const setting = (form, contenders, subject = "large") => ({
-  subject,
-  terms: 3,
-  form,
-  inputs: "cold",
-  contenders,
-});
+const setting = (form, contenders) => ({ subject: "large", terms: 3, form, inputs: "cold", contenders });
 const results = {
   gpu: { name: "G", computeCapability: "9.0", driver: "13.0", runtime: "13.0" },
   machine: { cpu: "A", cores: 2, memoryGiB: 8, system: "x" },
@@ -46,14 +40,6 @@ const results = {
       { name: "step", ...ours, bytesPerParameter: 64, rounds: rounds(0.8) },
       { name: "fused", ...peer, rounds: rounds(0.385) },
     ]),
-    setting(
-      "perTerm",
-      [
-        { name: "step", ...ours, rounds: rounds(1) },
-        { name: "onePass", ...ours, rounds: rounds(0.9) },
-      ],
-      "layers",
-    ),
   ],
   host: [
     { key: "prepared", title: "one", unit: "µs", rounds: [5, 6, 7] },
@@ -66,7 +52,6 @@ console.log(
   JSON.stringify({
     steps: plain(stepTable(results)),
     roof: plain(roofTable(results)),
-    onePass: plain(onePassTable(results)),
     peers: plain(peerTable(results)),
     goals: goalTable(results),
     nothing: goalTable({ ...results, settings: [], host: [] }).slice(1),

@@ -58,6 +58,6 @@ export function executor(): Executor {
 }
 
 /** A CUDA device of the host executor. */
-export function openExecutor(index = 0, onePass = false): Device {
-  return openCuda(addon(), index, onePass);
+export function openExecutor(index = 0): Device {
+  return openCuda(addon(), index);
 }

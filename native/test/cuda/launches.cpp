@@ -6,13 +6,12 @@
 #include "cuda/grid.h"
 #include "cuda/kernels.h"
 #include "kernels/cosines.cuh"
-#include "kernels/norms_kernel.cuh"
-#include "kernels/one_pass.cuh"
+#include "kernels/norms.cuh"
 #include "kernels/update.cuh"
 
-// In place of native/cuda/cosines.cu, norms.cu, one_pass.cu and update.cu: the same kernels on a grid of any size. Few
-// of them, so that a bug can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for
-// any other number.
+// In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so
+// that a bug can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other
+// number.
 
 namespace mtadam {
 namespace {
@@ -82,22 +81,9 @@ void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) 
         "update_kernel");
 }
 
-bool has_one_pass(const Tables& tables) {
-  return tables.term_count <= kernels::kMoreTerms && !tables.amsgrad && !tables.cosines &&
-         tables.non_finite != NonFinite::kSkipStep;
-}
-
-void launch_one_pass(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
-  check(launch_kernel(tables.summed ? &kernels::one_pass_kernel<kernels::OnePassForm<kernels::kMoreTerms, true>>
-                                    : &kernels::one_pass_kernel<kernels::OnePassForm<kernels::kMoreTerms, false>>,
-                      grid_of(multiprocessors), kernels::kOnePassThreads, stream, tables, call),
-        "one_pass_kernel");
-}
-
 void load_norms() {}
 void load_cosines() {}
 void load_update(const Tables&) {}
-void load_one_pass(const Tables&) {}
 
 }  // namespace cuda
 }  // namespace mtadam

@@ -17,8 +17,6 @@ class OnDevice : public testing::Test {
   void SetUp() override;
 
   static std::shared_ptr<Device> open() { return cuda::open(0); }
-  /// One that takes resident steps in one launch where it can.
-  static std::shared_ptr<Device> open_one_pass() { return cuda::open(0, true); }
 
   /// How many of a test's `plain` rounds take no longer where each access is watched; at least one.
   static int rounds(int plain);

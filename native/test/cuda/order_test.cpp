@@ -61,35 +61,6 @@ TEST_F(Order, ChangesNothing) {
   }
 }
 
-// Blocks that wait for one another get on however few run at once, and in whatever order they come.
-TEST_F(Order, ChangesNothingInOneLaunch) {
-  Random random(93);
-  for (const std::uint32_t terms : {2u, 4u}) {
-    for (const bool summed : {false, true}) {
-      Model model = test::random_model(random, {5, 0, 9000, 300, 4097, 0, 40, 60000, 1, 4096}, terms);
-      model.options.form = {summed, false};
-      const std::vector<Gradients> steps = test::random_steps(random, model, 2);
-      Training on_cpu(model, 1);
-      for (const Gradients& gradients : steps) on_cpu.step(gradients);
-      const Snapshot expected = on_cpu.snapshot();
-      std::uint64_t seed = 0;
-      for (const unsigned grid : {1u, 2u, 5u, 100u}) {
-        for (const unsigned resident : {1u, 3u, 16u}) {
-          for (const simt::Order order : {simt::Order::kAscending, simt::Order::kDescending, simt::Order::kRandom}) {
-            test::set_grid(grid);
-            simt::configure({order, ++seed, resident});
-            Training training(model, open_one_pass(), Alignment::kAnyhow);
-            for (const Gradients& gradients : steps) training.step(gradients);
-            ASSERT_TRUE(same_state(expected, training.snapshot()))
-                << terms << " terms, summed " << summed << ", a grid of " << grid << ", " << resident
-                << " resident, order " << static_cast<int>(order) << ", seed " << seed;
-          }
-        }
-      }
-    }
-  }
-}
-
 TEST_F(Order, ChangesNothingFromRunToRun) {
   Random random(92);
   Model model = test::random_model(random, {8192, 33, 1}, 3);

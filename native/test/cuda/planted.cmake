@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels small_grid one_pass many_writes two_streams dropped fresh_memory)
+  foreach(scenario kernels small_grid many_writes two_streams dropped fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -47,7 +47,7 @@ planted_bug(
 
 planted_bug(
   lanes_used_again_without_barrier
-  FILE kernels/norms_kernel.cuh
+  FILE kernels/norms.cuh
   PATTERN [=[    // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();]=]
   REPLACEMENT ""
@@ -236,64 +236,6 @@ planted_bug(
   PATTERN [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {]=]
   REPLACEMENT [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) < gridDim.x) {]=]
   FOUND_BY tsan "data race.*update_kernel")
-
-# ---- A step in one launch ----
-
-planted_bug(
-  elements_without_waiting_for_norms
-  FILE kernels/one_pass.cuh
-  PATTERN [=[    while (load_acquire(ready) != open) __nanosleep(kNanoseconds);]=]
-  REPLACEMENT [=[    static_cast<void>(ready), static_cast<void>(open), static_cast<void>(kNanoseconds);]=]
-  SCENARIO one_pass
-  FOUND_BY plain "wrong: " tsan "data race.*one_pass")
-
-planted_bug(
-  norms_waited_for_without_acquiring
-  FILE kernels/one_pass.cuh
-  PATTERN [=[while (load_acquire(ready) != open)]=]
-  REPLACEMENT [=[while (load_relaxed(ready) != open)]=]
-  SCENARIO one_pass
-  FOUND_BY tsan "data race.*one_pass")
-
-planted_bug(
-  norms_told_of_without_releasing
-  FILE kernels/one_pass.cuh
-  PATTERN [=[store_release(tables.one_pass.ready + layer, open);]=]
-  REPLACEMENT [=[store_relaxed(tables.one_pass.ready + layer, open);]=]
-  SCENARIO one_pass
-  FOUND_BY tsan "data race.*one_pass")
-
-planted_bug(
-  layer_opened_before_all_clocks_are_written
-  FILE kernels/one_pass.cuh
-  PATTERN [=[  __syncthreads();  // all threads' clocks are written]=]
-  REPLACEMENT ""
-  SCENARIO one_pass
-  FOUND_BY tsan "data race.*one_pass")
-
-planted_bug(
-  lanes_replaced_by_the_next_terms
-  FILE kernels/one_pass.cuh
-  PATTERN [=[    __syncthreads();  // before the next term's lanes take the place of these]=]
-  REPLACEMENT ""
-  SCENARIO one_pass
-  FOUND_BY tsan "data race.*chunk_sum")
-
-planted_bug(
-  tickets_not_counted_anew
-  FILE kernels/one_pass.cuh
-  PATTERN [=[  if (end_step(tables, open)) *tables.one_pass.taken = 0;]=]
-  REPLACEMENT [=[  end_step(tables, open);]=]
-  SCENARIO one_pass
-  FOUND_BY plain "wrong: ")
-
-planted_bug(
-  tickets_with_elements_before_their_norms
-  FILE engine/ticket_order.cpp
-  PATTERN [=[const std::uint64_t due = chunks.size() - end < lead ? chunks.size() : end + lead;]=]
-  REPLACEMENT [=[const std::uint64_t due = chunks.size() - end < lead ? end - 1 : end + lead;]=]
-  SCENARIO one_pass
-  FOUND_BY plain "livelock.*one_pass.cuh")
 
 # ---- The host's side ----
 

@@ -54,21 +54,6 @@ void kernels() {
   }
 }
 
-/// Steps in one launch, whose blocks wait for one another.
-void one_pass() {
-  Random random(99);
-  for (const bool summed : {false, true}) {
-    Model model = random_model(random, {5, 9000, 0, 302, 4096}, 3);
-    model.options.form = {summed, false};
-    Training on_cpu(model, 1), on_cuda(model, std::make_shared<cuda::CudaDevice>(0, true), Alignment::kAnyhow);
-    for (const Gradients& gradients : random_steps(random, model, 3, {0, 0.2, 0, 0})) {
-      on_cpu.step(gradients);
-      on_cuda.step(gradients);
-    }
-    require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
-  }
-}
-
 /// More blocks on their way to the device than there are pinned slots, and nothing that waits for them.
 void many_writes() {
   simt::cuda::set_execution(Execution::kLazy);
@@ -140,7 +125,6 @@ void run(const std::string& scenario) {
   // As many as any launch here has: races between blocks need them at once.
   simt::configure({simt::Order::kRandom, 1, 16});
   if (scenario == "small_grid") set_grid(2);
-  if (scenario == "one_pass") return one_pass();
   if (scenario == "many_writes") return many_writes();
   if (scenario == "two_streams") return two_streams();
   if (scenario == "dropped") return dropped();

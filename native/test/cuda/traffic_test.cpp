@@ -26,7 +26,7 @@ using test::Training;
 /// A CUDA device that counts what its kernels read and write.
 class MeasuredDevice final : public Device {
  public:
-  explicit MeasuredDevice(bool one_pass = false) : device_(0, one_pass) {}
+  MeasuredDevice() : device_(0) {}
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override {
     std::unique_ptr<Memory> memory = device_.allocate(bytes);
@@ -65,12 +65,6 @@ class MeasuredDevice final : public Device {
   void cosines(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.cosines(tables, call, stream); });
   }
-  bool step_in_one_pass(const Tables& tables, const Call& call, Stream stream) override {
-    bool taken = false;
-    measure(tables, call, [&] { taken = device_.step_in_one_pass(tables, call, stream); });
-    return taken;
-  }
-  std::uint64_t norm_lead() const override { return device_.norm_lead(); }
   void moments(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.moments(tables, call, stream); });
   }
@@ -242,20 +236,6 @@ TEST_F(Traffic, IsTheFloor) {
   }
 }
 
-// What it asks for: the second time it gets the gradients from the second-level cache, which the executor has none of.
-TEST_F(Traffic, OfAStepInOneLaunchIsTheSame) {
-  Random random(97);
-  for (const Case& c : cases()) {
-    if (c.terms > 4 || c.form.amsgrad) continue;
-    SCOPED_TRACE(name(c));
-    const Model model = model_of(random, c);
-    const auto device = std::make_shared<MeasuredDevice>(true);
-    Training training(model, device, c.alignment);
-    training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
-    EXPECT_EQ(device->element_bytes(), resident_floor(c) * kElements);
-  }
-}
-
 /// How often a step with cosines reads each gradient for them, all terms together: once, with no more terms than a tile
 /// has. Tiles of terms are paired, each tile once with every other, and with itself where it has a pair.
 std::uint64_t reads_for_cosines(std::uint64_t terms) {
@@ -305,13 +285,12 @@ struct Records {
 };
 
 /// What a step moves besides elements.
-Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed, bool cosines = false,
-                   bool one_pass = false) {
+Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed, bool cosines = false) {
   Random random(95);
   const StateForm form{summed, false, false, NonFinite::kSkipTerm, cosines};
   const Model model = model_of(random, {terms, form, Decay::kNone, Alignment::kVectors}, lengths);
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
-  const auto device = std::make_shared<MeasuredDevice>(one_pass);
+  const auto device = std::make_shared<MeasuredDevice>();
   Training training(model, device);
   training.step(gradients);
   const std::uint64_t resident = device->other_bytes();
@@ -325,14 +304,6 @@ TEST_F(Traffic, OfAChunkIsItsRecordAndItsSums) {
     // Each launch reads the chunk's record; a term's sum is written and read again.
     EXPECT_EQ(many.resident - one.resident, 10 * (2 * sizeof(Chunk) + 2 * sizeof(double) * terms));
     EXPECT_EQ(many.streamed - one.streamed, 10 * ((2 * terms + 1) * sizeof(Chunk) + 2 * sizeof(double) * terms));
-  }
-}
-
-TEST_F(Traffic, OfAChunkInOneLaunchIsItsTicketsAndItsSums) {
-  for (const std::uint64_t terms : {1, 3}) {
-    const Records one = records_of({4096}, terms, false, false, true);
-    const Records many = records_of({11 * 4096}, terms, false, false, true);
-    EXPECT_EQ(many.resident - one.resident, 10 * (2 * sizeof(Ticket) + 2 * sizeof(double) * terms));
   }
 }
 
