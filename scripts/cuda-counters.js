@@ -45,17 +45,21 @@ function residentBlocks({ registers, shared }, threads, machine) {
   return Math.min(byRegisters, byShared, Math.floor(machine.warps / warps), machine.blocks);
 }
 
-/** A kernel's name as people say it, and the threads of its blocks. */
+/** A kernel's name as people say it, the threads of its blocks, and how many of those load elements. */
 function nameOf(kernel) {
   const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
   const flags = /moments_kernelILb(\d)ELb(\d)/.exec(kernel);
   const words = (summed, amsgrad) =>
     `${summed === "1" ? ", summed" : ""}${amsgrad === "1" ? ", amsgrad" : ""}`;
-  if (flags !== null) return { name: `moments${words(flags[1], flags[2])}`, threads: 256 };
-  if (form === null) return { name: "norms", threads: 128 };
+  if (flags !== null) return { name: `moments${words(flags[1], flags[2])}`, threads: 256, loading: 224 };
+  if (form === null) return { name: "norms", threads: 128, loading: 128 };
   const [, terms, summed, amsgrad, gradients] = form;
   const what = gradients === "1" ? "update" : "update from moments";
-  return { name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`, threads: 256 };
+  return {
+    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`,
+    threads: 256,
+    loading: 224,
+  };
 }
 
 /** Loads before the first store: all that an iteration waits for. */
@@ -93,11 +97,11 @@ function counters() {
     for (const [architecture, machine] of Object.entries(MACHINES)) {
       const code = sass(file, architecture);
       for (const taken of compiled.filter((one) => one.architecture === `sm_${architecture}`)) {
-        const { name, threads } = nameOf(taken.kernel);
+        const { name, threads, loading } = nameOf(taken.kernel);
         const ahead = loads.get(taken.kernel);
         const blocks = residentBlocks(taken, threads, machine);
         const inCode = code === null ? undefined : inSass(code.get(taken.kernel));
-        const bytes = blocks * threads * ahead * 16;
+        const bytes = blocks * loading * ahead * 16;
         rows.push({ ...taken, name, architecture, threads, ahead, inCode, blocks, bytes, machine });
       }
     }

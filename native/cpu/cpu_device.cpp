@@ -81,9 +81,15 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
     if (!present_in_layer(tables, call, term, layer)) continue;
     good &= record_norm(tables, term, layer_index, layer_sum(tables.terms[term].partial + layer.slot, layer.slots));
   }
-  scale_layer(tables, call, layer_index);
+  const double anchor = anchor_norm(tables, layer_index);
+  const std::uint32_t end = call.first + call.count;
+  for (std::uint32_t term = call.first; term < end; ++term) scale_term(tables, term, layer_index, anchor);
   for (std::uint32_t k = 0; k < layer.members; ++k) {
-    begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
+    const std::uint32_t tensor = tables.members[layer.member + k];
+    for (std::uint32_t term = call.first; term < end; ++term) {
+      if (reaches(tables, call, term, tensor, layer_index)) begin_term(tables, term, tensor, layer_index);
+    }
+    begin_shared(tables, call, tensor, layer_index);
   }
   return good;
 }

@@ -28,6 +28,7 @@ CudaDevice::CudaDevice(int index)
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index_), "cudaGetDeviceProperties");
   name_ = properties.name;
+  multiprocessors_ = static_cast<std::uint32_t>(properties.multiProcessorCount);
   pointer_check_ = std::make_unique<PointerCheck>(index_);
   zeroing_ = std::make_unique<OwnStream>();
 }
@@ -78,7 +79,7 @@ std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function
 
 void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
   const CurrentDevice current(index_);
-  launch_norms(tables, call, native(stream));
+  launch_norms(tables, call, multiprocessors_, native(stream));
 }
 
 void CudaDevice::cosines(const Tables& tables, const Call& call, Stream stream) {
@@ -88,17 +89,17 @@ void CudaDevice::cosines(const Tables& tables, const Call& call, Stream stream) 
 
 void CudaDevice::moments(const Tables& tables, const Call& call, Stream stream) {
   const CurrentDevice current(index_);
-  launch_moments(tables, call, native(stream));
+  launch_moments(tables, call, multiprocessors_, native(stream));
 }
 
 void CudaDevice::update(const Tables& tables, Stream stream) {
   const CurrentDevice current(index_);
-  launch_update(tables, nullptr, native(stream));
+  launch_update(tables, nullptr, multiprocessors_, native(stream));
 }
 
 void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
   const CurrentDevice current(index_);
-  launch_update(tables, &call, native(stream));
+  launch_update(tables, &call, multiprocessors_, native(stream));
 }
 
 void CudaDevice::zero(const Tables& tables, const Call& call, Stream stream) {

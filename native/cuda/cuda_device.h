@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
  private:
   int index_;
   std::string name_;
+  std::uint32_t multiprocessors_ = 0;
   std::unique_ptr<PointerCheck> pointer_check_;
   std::unique_ptr<OwnStream> zeroing_;
   std::shared_ptr<LiveEvents> live_ = std::make_shared<LiveEvents>();

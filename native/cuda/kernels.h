@@ -5,16 +5,17 @@
 
 namespace mtadam::cuda {
 
-// The launches of a step: one each, however many tensors, layers and terms. They throw CudaError.
+// The launches of a step: one each, however many tensors, layers and terms, on a device of so many multiprocessors.
+// They throw CudaError.
 
 /// Steps 1 to 4.
-void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
+void launch_norms(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// The cosines between the gradients of the call's terms, which are all.
 void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Steps 5 and 6 for the call's one term.
-void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream);
+void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
-void launch_update(const Tables& tables, const Call* call, cudaStream_t stream);
+void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
@@ -22,7 +23,7 @@ void launch_add(float* target, const float* source, std::uint64_t count, cudaStr
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
 
-/// Has on the current device what the launches of steps 1 to 4, of cosines, and of steps 5 to 7 for tables like these,
+/// Has on the current device what the launches of steps 1 to 4, of cosines, and of steps 5 to 7 for tables like these
 /// need.
 void load_norms();
 void load_cosines();

@@ -10,14 +10,18 @@ namespace mtadam::cuda {
 namespace {
 
 using kernels::UpdateForm;
-using UpdateKernel = void (*)(Tables, Call);
+struct UpdateKernel {
+  void (*function)(Tables, Call);
+  std::uint32_t blocks;  // that a multiprocessor holds
+};
 
 // Each picker consumes one run-time choice and ends at the instantiation that all of them name.
 
 template <std::uint32_t kTerms, bool... kFlags>
 UpdateKernel pick_update(const bool* flags) {
   if constexpr (sizeof...(kFlags) == 3) {
-    return &kernels::update_kernel<UpdateForm<kTerms, kFlags...>>;
+    using Form = UpdateForm<kTerms, kFlags...>;
+    return {&kernels::update_kernel<Form>, Form::kBlocks};
   } else {
     return *flags ? pick_update<kTerms, kFlags..., true>(flags + 1) : pick_update<kTerms, kFlags..., false>(flags + 1);
   }
@@ -36,7 +40,7 @@ UpdateKernel pick_update(std::uint32_t terms, const bool* flags) {
 template <bool... kFlags>
 UpdateKernel pick_moments(const bool* flags) {
   if constexpr (sizeof...(kFlags) == 2) {
-    return &kernels::moments_kernel<kFlags...>;
+    return {&kernels::moments_kernel<kFlags...>, kernels::kMomentsBlocks};
   } else {
     return *flags ? pick_moments<kFlags..., true>(flags + 1) : pick_moments<kFlags..., false>(flags + 1);
   }
@@ -52,24 +56,28 @@ UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   return pick_update<>(tables.term_count, flags);
 }
 
-}  // namespace
-
-void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
-  check(launch_kernel(moments_kernel(tables), grid_for(tables.chunk_count), kernels::kUpdateThreads, stream, tables,
-                      call),
-        "moments_kernel");
+void launch(const UpdateKernel& kernel, const Tables& tables, const Call& call, std::uint32_t multiprocessors,
+            cudaStream_t stream, const char* name) {
+  const dim3 grid = grid_for(tables.chunk_count, std::uint64_t{multiprocessors} * kernel.blocks);
+  check(launch_kernel(kernel.function, grid, kernels::kUpdateBlockThreads, stream, tables, call), name);
 }
 
-void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) {
+}  // namespace
+
+void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
+  launch(moments_kernel(tables), tables, call, multiprocessors, stream, "moments_kernel");
+}
+
+void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream) {
   const Call used = call != nullptr ? *call : Call{};
-  check(launch_kernel(update_kernel(tables, call != nullptr), grid_for(tables.chunk_count), kernels::kUpdateThreads,
-                      stream, tables, used),
-        "update_kernel");
+  launch(update_kernel(tables, call != nullptr), tables, used, multiprocessors, stream, "update_kernel");
 }
 
 void load_update(const Tables& tables) {
-  check(load_kernel(moments_kernel(tables)), "moments_kernel");
-  for (const bool gradients : {false, true}) check(load_kernel(update_kernel(tables, gradients)), "update_kernel");
+  check(load_kernel(moments_kernel(tables).function), "moments_kernel");
+  for (const bool gradients : {false, true}) {
+    check(load_kernel(update_kernel(tables, gradients).function), "update_kernel");
+  }
 }
 
 }  // namespace mtadam::cuda

@@ -66,9 +66,7 @@ __device__ __forceinline__ Operand operand(const Tables& tables, const Call& cal
                                            const Chunk& chunk) {
   const float* const g = term < call.count ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
   if (g == nullptr) return {nullptr, 0};
-  const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
-  const std::uint64_t left = tables.tensors[chunk.tensor].length - first;
-  return {g + first, static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements)};
+  return {g + first_of_chunk(chunk.index), elements_of_chunk(tables.tensors[chunk.tensor].length, chunk.index)};
 }
 
 /// The dot products of a chunk, in the canonical order, for all pairs of a term of each tile.
@@ -81,7 +79,7 @@ __device__ inline void multiply_chunk(const Tables& tables, const Call& call, co
   const Operand row = operand(tables, call, tiles.rows + warp, chunk);
   const Operand column = tiles.same() ? row : operand(tables, call, tiles.columns + warp, chunk);
   const Tensor& tensor = tables.tensors[chunk.tensor];
-  const std::uint64_t left = tensor.length - static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+  const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
   // A warp's columns are `turn` further than its own number, so that all warps have as many. With one tile as rows and
   // columns, they go half way round: that meets every pair once.
   const auto column_at = [&](std::uint32_t turn) { return (warp + turn) % kTileTerms; };
@@ -93,7 +91,7 @@ __device__ inline void multiply_chunk(const Tables& tables, const Call& call, co
   double sums[kTileTerms] = {};
   Lane own = load_lane(row.chunk, 0, row.count, lane);
   Lane others = tiles.same() ? own : load_lane(column.chunk, 0, column.count, lane);
-  for (std::uint32_t start = 0; start < kChunkElements && start < left; start += kSegmentElements) {
+  for (std::uint32_t start = 0; start < count; start += kSegmentElements) {
     __syncthreads();  // the segment before has been read
 #pragma unroll
     for (std::uint32_t k = 0; k < kSteps; ++k) {
@@ -126,22 +124,6 @@ __device__ inline void multiply_chunk(const Tables& tables, const Call& call, co
   }
 }
 
-/// The dot product of a layer from its chunks', by one warp; valid in its first thread. The same order as that of the
-/// squares, four of its lanes to a thread. Other blocks wrote them: they are read past the first-level cache.
-__device__ inline double layer_dot(const double* chunks, std::uint64_t slots, std::uint32_t lane) {
-  constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
-  static_assert(kQuarters == 4);
-  double lanes[kQuarters] = {};
-  for (std::uint64_t first = lane; first < slots; first += kLayerLanes) {
-#pragma unroll
-    for (std::uint32_t k = 0; k < kQuarters; ++k) {
-      const std::uint64_t q = first + k * kChunkLanes;
-      if (q < slots) lanes[k] += __ldcg(chunks + q);
-    }
-  }
-  return halving_tree((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]));
-}
-
 /// All cosines of a layer, by one block: a warp per pair.
 __device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
@@ -149,7 +131,7 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
   for (std::uint32_t later = 0; later < call.count; ++later) {
     for (std::uint32_t earlier = threadIdx.x / kChunkLanes; earlier <= later; earlier += blockDim.x / kChunkLanes) {
       double dot = 0;
-      if (earlier != later) dot = layer_dot(dots_of(tables, earlier, later) + layer.slot, layer.slots, lane);
+      if (earlier != later) dot = layer_sum<1>(dots_of(tables, earlier, later) + layer.slot, layer.slots, lane);
       if (lane == 0) {
         cosine_of(tables, earlier, later, layer_index) = gradient_cosine(tables, earlier, later, layer_index, dot);
       }
@@ -179,7 +161,7 @@ __global__ void __launch_bounds__(kCosineThreads, kCosineBlocks)
     const Tensor& tensor = tables.tensors[chunk.tensor];
     cosines::multiply_chunk(tables, call, cosines::Tiles::numbered(item % pairs), chunk);
     __syncthreads();  // all warps' products are written
-    if (is_last(tables.shared.tickets + tensor.layer, tables.layers[tensor.layer].slots * pairs)) {
+    if (is_last(tables.shared.tickets + tensor.layer, 1, tables.layers[tensor.layer].slots * pairs)) {
       cosines::finish_layer(tables, call, tensor.layer);
     }
     // The next round writes to the shared arrays that some threads may still be reading.

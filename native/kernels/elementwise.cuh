@@ -43,10 +43,8 @@ __global__ void __launch_bounds__(kElementwiseThreads) zero_kernel(Tables tables
     // Calls only read gradients; this one is made for those who own them.
     float* const g = const_cast<float*>(gradient_of(tables, call, term, chunk.tensor));
     if (g == nullptr) continue;
-    const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
-    const std::uint64_t left = tables.tensors[chunk.tensor].length - first;
-    const std::uint32_t count = static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements);
-    for (std::uint32_t k = threadIdx.x; k < count; k += kElementwiseThreads) g[first + k] = 0;
+    const std::uint32_t count = elements_of_chunk(tables.tensors[chunk.tensor].length, chunk.index);
+    for (std::uint32_t k = threadIdx.x; k < count; k += kElementwiseThreads) g[first_of_chunk(chunk.index) + k] = 0;
   }
 }
 

@@ -29,6 +29,15 @@ enum class NonFinite : std::uint32_t {
 /// How many chunks make up so many elements.
 constexpr std::uint64_t chunks_of(std::uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
+/// The first element of a tensor's chunk.
+constexpr std::uint64_t first_of_chunk(std::uint32_t index) { return std::uint64_t{index} * kChunkElements; }
+
+/// The elements of a chunk of a tensor of `length` elements.
+constexpr std::uint32_t elements_of_chunk(std::uint64_t length, std::uint32_t index) {
+  const std::uint64_t left = length - first_of_chunk(index);
+  return static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements);
+}
+
 /// One parameter tensor.
 struct Tensor {
   std::uint64_t length;  // elements

@@ -15,9 +15,9 @@ namespace mtadam::kernels {
 
 constexpr std::uint32_t kNormThreads = 128;
 
-/// Blocks that a multiprocessor must hold: 64 registers a thread, and 128 KB of loads in flight. Left to itself, the
+/// Blocks that a multiprocessor must hold: 96 registers a thread, and 80 KB of loads in flight. Left to itself, the
 /// compiler takes fewer registers on some architectures and spills.
-constexpr std::uint32_t kNormBlocks = 8;
+constexpr std::uint32_t kNormBlocks = 5;
 
 namespace norms {
 
@@ -26,7 +26,6 @@ constexpr std::uint32_t kThreadsPerSegment = kNormThreads / kSegments;  // 8
 constexpr std::uint32_t kRow = kThreadsPerSegment * kVector;            // elements that those load at once
 constexpr std::uint32_t kRows = kSegmentElements / kRow;                // 8 loads in flight per thread
 static_assert(kRow == kChunkLanes, "a thread's vectors must stay in the same lanes");
-static_assert(kNormThreads == kLayerLanes, "one thread per lane of a layer's sum");
 
 /// The square is exact in float64, so fusing it into the addition changes no bit.
 __device__ __forceinline__ void add_square(double& sum, float value) {
@@ -77,7 +76,8 @@ __device__ __forceinline__ void add_short_segment(double (&sum)[kVector], const 
   }
 }
 
-/// The sum of squares of a chunk, in the canonical order; valid in thread 0.
+/// The sum of squares of a chunk, in the canonical order; valid in thread 0. All threads may use its shared memory
+/// again after a barrier.
 __device__ inline double chunk_sum(const float* chunk, std::uint32_t count) {
   MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);
   const std::uint32_t segment = threadIdx.x / kThreadsPerSegment;
@@ -103,44 +103,46 @@ __device__ inline double chunk_sum(const float* chunk, std::uint32_t count) {
   return total;
 }
 
-/// Whether the call brings a gradient of the term for any tensor of the layer; the same answer in every thread.
-__device__ inline bool present(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer) {
-  int found = 0;
-  for (std::uint32_t k = threadIdx.x; k < layer.members; k += kNormThreads) {
+/// Whether the call brings a gradient of the term for any tensor of the layer; by one warp, the same answer in each of
+/// its threads.
+__device__ inline bool present(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer,
+                               std::uint32_t lane) {
+  bool found = false;
+  for (std::uint32_t k = lane; k < layer.members; k += kChunkLanes) {
     found |= gradient_of(tables, call, term, tables.members[layer.member + k]) != nullptr;
   }
-  return __syncthreads_or(found) != 0;
+  return __any_sync(kWholeWarp, found) != 0;
 }
 
-/// S of a layer from its chunks' sums; valid in thread 0. Other blocks wrote them: they are read past the first-level
-/// cache.
-__device__ inline double layer_sum(const double* partial, std::uint64_t slots) {
-  MTADAM_SHARED(double, lanes, kLayerLanes);
-  double sum = 0;
-  for (std::uint64_t q = threadIdx.x; q < slots; q += kLayerLanes) sum += __ldcg(partial + q);
-  lanes[threadIdx.x] = sum;
-  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) lanes[threadIdx.x] += lanes[threadIdx.x + half];
-  }
-  return lanes[threadIdx.x];
-}
-
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block. False, in thread 0, where a norm
-/// is a reason to take the step back.
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block. False, in every thread, where a
+/// norm is a reason to take the step back. Each stage is a chain of dependent reads, so terms go through it side by
+/// side: a warp or a thread each.
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const Layer& layer = tables.layers[layer_index];
-  bool good = true;
-  // All norms before the first scale: the anchor may be any term.
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    if (!present(tables, call, term, layer)) continue;
-    const double sum = layer_sum(tables.terms[term].partial + layer.slot, layer.slots);
-    if (threadIdx.x == 0) good &= record_norm(tables, term, layer_index, sum);
+  const Layer layer = tables.layers[layer_index];
+  const std::uint32_t lane = threadIdx.x % kChunkLanes;
+  bool bad = false;
+  for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
+    const std::uint32_t term = call.first + k;
+    if (!present(tables, call, term, layer, lane)) continue;
+    const double sum = layer_sum<4>(tables.terms[term].partial + layer.slot, layer.slots, lane);
+    if (lane == 0) bad |= !record_norm(tables, term, layer_index, sum);
   }
-  if (threadIdx.x == 0) scale_layer(tables, call, layer_index);
+  const bool good = __syncthreads_or(bad) == 0;  // all norms before the anchor: it may be any term
+  MTADAM_SHARED(double, anchor, 1);
+  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);
   __syncthreads();
+  for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
+    scale_term(tables, call.first + k, layer_index, anchor[0]);
+  }
+  __syncthreads();  // all scales before the first clock
+  const std::uint64_t pairs = std::uint64_t{layer.members} * call.count;
+  for (std::uint64_t pair = threadIdx.x; pair < pairs; pair += kNormThreads) {
+    const std::uint32_t tensor = tables.members[layer.member + pair / call.count];
+    const std::uint32_t term = call.first + static_cast<std::uint32_t>(pair % call.count);
+    if (reaches(tables, call, term, tensor, layer_index)) begin_term(tables, term, tensor, layer_index);
+  }
   for (std::uint32_t k = threadIdx.x; k < layer.members; k += kNormThreads) {
-    begin_tensor(tables, call, layer_index, tables.members[layer.member + k]);
+    begin_shared(tables, call, tables.members[layer.member + k], layer_index);
   }
   return good;
 }
@@ -163,39 +165,111 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
     constexpr unsigned long long kBad = 1ull << 32;
     unsigned long long* const ticket = tables.shared.tickets + tables.layer_count + 1;
     const unsigned long long counted = good ? 1 : kBad + 1;
-    __threadfence();
+    fence_acq_rel();
     const unsigned long long done = atomicAdd(ticket, counted) + counted;
-    __threadfence();
     const bool last = done % kBad == tables.layer_count;
-    if (last) *ticket = 0;
+    if (last) {
+      fence_acq_rel();
+      *ticket = 0;
+    }
     back[0] = last && done > kBad;
   }
   __syncthreads();
   if (back[0] != 0) take_back(tables);
 }
 
+/// One term's chunk.
+struct Item {
+  std::uint32_t chunk;  // at most 2**28
+  std::uint32_t row;    // of the call
+
+  /// The terms of a chunk come one after another, so that layers end in the order in which they begin.
+  __device__ static Item numbered(std::uint32_t number, const Call& call) {
+    return {number / call.count, number % call.count};
+  }
+  __device__ void advance(const Item& by, const Call& call) {
+    chunk += by.chunk;
+    row += by.row;
+    if (row < call.count) return;
+    row -= call.count;
+    chunk += 1;
+  }
+};
+
+/// What a block needs to add up an item.
+struct Work {
+  const float* g;  // the chunk's first element; null where the term has no gradient
+  double* partial;
+  std::uint32_t count;
+  std::uint32_t layer;
+
+  __device__ static Work of(const Tables& tables, const Call& call, const Chunk& chunk, std::uint32_t row) {
+    const Tensor& tensor = tables.tensors[chunk.tensor];
+    const float* const g = gradient_of(tables, call, call.first + row, chunk.tensor);
+    return {g == nullptr ? nullptr : g + first_of_chunk(chunk.index),
+            tables.terms[call.first + row].partial + tensor.slot + chunk.index,
+            elements_of_chunk(tensor.length, chunk.index), tensor.layer};
+  }
+};
+
+/// The items of a block. The record of an item is read two rounds, and its addresses one round, before it is added up:
+/// read in turn, they would take longer than the gradient itself.
+class Walk {
+ public:
+  __device__ Walk(const Tables& tables, const Call& call)
+      : tables_(tables), call_(call), stride_(Item::numbered(gridDim.x, call)) {
+    item_ = Item::numbered(blockIdx.x, call);
+    read_record();
+    fetch();
+  }
+
+  __device__ bool more() const { return has_next_; }
+  __device__ const Work& next() const { return next_; }
+  __device__ Work take() {
+    const Work work = next_;
+    fetch();
+    return work;
+  }
+
+ private:
+  __device__ void fetch() {
+    has_next_ = has_record_;
+    if (!has_record_) return;
+    next_ = Work::of(tables_, call_, record_, item_.row);
+    item_.advance(stride_, call_);
+    read_record();
+  }
+  __device__ void read_record() {
+    has_record_ = item_.chunk < tables_.chunk_count;
+    if (has_record_) record_ = tables_.chunks[item_.chunk];
+  }
+
+  const Tables& tables_;
+  const Call& call_;
+  Item stride_, item_;
+  Chunk record_{};
+  Work next_{};
+  bool has_record_ = false, has_next_ = false;
+};
+
 }  // namespace norms
 
-/// Any grid of blocks of kNormThreads.
+/// Any grid of blocks of kNormThreads; best as many as run at once.
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables tables, Call call) {
-  const std::uint64_t sums = tables.chunk_count * call.count;
-  for (std::uint64_t item = blockIdx.x; item < sums; item += gridDim.x) {
-    // The terms of a chunk one after another, so that layers end in the order in which they begin.
-    const Chunk chunk = tables.chunks[item / call.count];
-    const std::uint32_t term = call.first + static_cast<std::uint32_t>(item % call.count);
-    const Tensor& tensor = tables.tensors[chunk.tensor];
-    const Layer& layer = tables.layers[tensor.layer];
-    const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
-    const std::uint64_t left = tensor.length - first;
-    const float* const g = gradient_of(tables, call, term, chunk.tensor);
+  norms::Walk walk(tables, call);
+  std::uint64_t uncounted = 0;  // items of one layer: to count each by itself would take a fence each
+  while (walk.more()) {
+    const norms::Work work = walk.take();
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    double sum = 0;
-    if (g != nullptr) {
-      sum = norms::chunk_sum(g + first, static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements));
-    }
-    if (threadIdx.x == 0) tables.terms[term].partial[tensor.slot + chunk.index] = sum;
-    if (is_last(tables.shared.tickets + tensor.layer, layer.slots * call.count)) {
-      norms::finish_layer(tables, call, tensor.layer);
+    const double sum = work.g == nullptr ? 0 : norms::chunk_sum(work.g, work.count);
+    if (threadIdx.x == 0) *work.partial = sum;
+    uncounted += 1;
+    if (!walk.more() || walk.next().layer != work.layer) {
+      const std::uint64_t expected = tables.layers[work.layer].slots * call.count;
+      if (is_last(tables.shared.tickets + work.layer, uncounted, expected)) {
+        norms::finish_layer(tables, call, work.layer);
+      }
+      uncounted = 0;
     }
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();

@@ -115,48 +115,50 @@ MTADAM_INLINE void add_weight(Shortening& shortening, double weight, std::uint64
   shortening.w = shortening.max == 0 ? 1.0f : static_cast<float>(shortening.sum / shortening.max);
 }
 
-/// Step 4 for the terms of the call that take part in a layer. All their norms are recorded: the anchor may be any.
-MTADAM_INLINE void scale_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const double anchor = anchor_norm(tables, layer_index);
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    Balance& balance = tables.terms[term].balance[layer_index];
-    if (balance.step != *tables.shared.step) continue;
-    balance.s = balancing_scale(tables.weights[term], anchor, balance.n, tables.balance);
-  }
+/// Step 4 for a term that takes part in a layer whose anchor is known.
+MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, std::uint32_t layer_index, double anchor) {
+  Balance& balance = tables.terms[term].balance[layer_index];
+  if (balance.step != *tables.shared.step) return;
+  balance.s = balancing_scale(tables.weights[term], anchor, balance.n, tables.balance);
 }
 
-/// f, c and b of one term that takes part in a tensor's step, the tensor's own clock T where first moments are summed,
-/// and W where the step is the mean.
-MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index, double s) {
+/// Whether the call brings a gradient for a tensor of a term that takes part in its layer.
+MTADAM_INLINE bool reaches(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor_index,
+                           std::uint32_t layer_index) {
+  return tables.terms[term].balance[layer_index].step == *tables.shared.step &&
+         gradient_of(tables, call, term, tensor_index) != nullptr;
+}
+
+/// The clock, f, c and b of a term that takes part in a tensor's step. Its layer is scaled.
+MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
+                              std::uint32_t layer_index) {
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
-  const std::uint64_t step = *tables.shared.step;
   Coefficients& out = state.coefficients[tensor_index];
-  out.f = static_cast<float>(group.sign * s / *tables.gradient_scale);
-  const bool may_go_back = tables.non_finite == NonFinite::kSkipStep;
+  out.f = static_cast<float>(group.sign * state.balance[layer_index].s / *tables.gradient_scale);
   Clock& clock = state.clocks[tensor_index];
-  if (may_go_back) state.former_clocks[tensor_index] = clock;
-  advance_clock(clock, out, group, step);
-  if (tables.shared.shortenings != nullptr) {
-    add_weight(tables.shared.shortenings[tensor_index], tables.weights[term], step);
-  }
-  if (!tables.summed) return;
-  Clock& shared = tables.shared.clocks[tensor_index];
-  if (takes_part(shared, step)) return;
-  if (may_go_back) tables.shared.former_clocks[tensor_index] = shared;
-  advance_clock(shared, tables.shared.coefficients[tensor_index], group, step);
-  tables.shared.opener[tensor_index] = term;
+  if (tables.non_finite == NonFinite::kSkipStep) state.former_clocks[tensor_index] = clock;
+  advance_clock(clock, out, group, *tables.shared.step);
 }
 
-/// begin_term for the terms of the call that reach a tensor, in order. Its layer is scaled.
-MTADAM_INLINE void begin_tensor(const Tables& tables, const Call& call, std::uint32_t layer_index,
-                                std::uint32_t tensor_index) {
+/// What the terms of the call that reach a tensor share, in their order: W where the step is the mean, and the clock T
+/// where first moments are summed.
+MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uint32_t tensor_index,
+                                std::uint32_t layer_index) {
+  if (tables.shared.shortenings == nullptr && !tables.summed) return;
+  const std::uint64_t step = *tables.shared.step;
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    const Balance& balance = tables.terms[term].balance[layer_index];
-    const bool takes_part = balance.step == *tables.shared.step;
-    if (takes_part && gradient_of(tables, call, term, tensor_index) != nullptr) {
-      begin_term(tables, term, tensor_index, balance.s);
+    if (!reaches(tables, call, term, tensor_index, layer_index)) continue;
+    if (tables.shared.shortenings != nullptr) {
+      add_weight(tables.shared.shortenings[tensor_index], tables.weights[term], step);
     }
+    if (!tables.summed) continue;
+    Clock& clock = tables.shared.clocks[tensor_index];
+    if (takes_part(clock, step)) continue;
+    if (tables.non_finite == NonFinite::kSkipStep) tables.shared.former_clocks[tensor_index] = clock;
+    advance_clock(clock, tables.shared.coefficients[tensor_index], tables.groups[tables.tensors[tensor_index].group],
+                  step);
+    tables.shared.opener[tensor_index] = term;
   }
 }
 

@@ -5,28 +5,54 @@
 #include "kernels/cuda_device.cuh"
 #include "kernels/layout.h"
 
-// What the kernels that add in float64 share: the halving tree over a chunk's lanes, and how the last block of a layer
-// is found. Double belongs in them and not in the update, so they are compiled apart from it.
+// What the kernels that add in float64 share: the sums over a chunk's and a layer's lanes, and how the last block of a
+// layer is found. Double belongs in them and not in the update, so they are compiled apart from it.
 
 namespace mtadam::kernels {
 
-static_assert(kChunkLanes == 32, "a thread of a warp per lane");
+static_assert(kChunkLanes == kWarpThreads, "a thread of a warp per lane");
 
 /// Adds up the lanes of a warp, all of whose threads take part; valid in the first.
 __device__ __forceinline__ double halving_tree(double lane) {
-  for (std::uint32_t half = kChunkLanes / 2; half > 0; half /= 2) lane += __shfl_down_sync(0xffffffffu, lane, half);
+  for (std::uint32_t half = kChunkLanes / 2; half > 0; half /= 2) lane += __shfl_down_sync(kWholeWarp, lane, half);
   return lane;
 }
 
-/// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counted the last
-/// of them: then all that the others had written before they counted can be read.
-__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expected) {
+/// The sum of a layer from its chunks', in the canonical order, by one warp; valid in its first thread. A thread has
+/// four of the layer's lanes, and kAhead rounds of loads in flight: one by one, those of a layer of 50 million elements
+/// would take 100 µs. Other blocks wrote the chunks' sums: they are read past the first-level cache.
+template <std::uint32_t kAhead>
+__device__ inline double layer_sum(const double* chunks, std::uint64_t slots, std::uint32_t lane) {
+  constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
+  static_assert(kQuarters == 4);
+  double lanes[kQuarters] = {};
+  for (std::uint64_t first = lane; first < slots; first += kAhead * kLayerLanes) {
+    double ahead[kAhead * kQuarters];
+#pragma unroll
+    for (std::uint32_t k = 0; k < kAhead * kQuarters; ++k) {
+      const std::uint64_t q = first + k * kChunkLanes;
+      if (q < slots) ahead[k] = __ldcg(chunks + q);
+    }
+#pragma unroll
+    for (std::uint32_t k = 0; k < kAhead * kQuarters; ++k) {
+      if (first + k * kChunkLanes < slots) lanes[k % kQuarters] += ahead[k];
+    }
+  }
+  return halving_tree((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]));
+}
+
+/// Counts `done` more of a layer's `expected` parts. True, in every thread, for the block that counts the last of them:
+/// it can read all that the others wrote before they counted.
+__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t done, std::uint64_t expected) {
   MTADAM_SHARED(int, last, 1);
   if (threadIdx.x == 0) {
-    __threadfence();
-    last[0] = atomicAdd(ticket, 1ull) == expected - 1;
-    __threadfence();
-    if (last[0]) *ticket = 0;  // nobody else counts here before the next launch
+    fence_acq_rel();
+    const bool is = atomicAdd(ticket, static_cast<unsigned long long>(done)) + done == expected;
+    if (is) {
+      fence_acq_rel();
+      *ticket = 0;  // nobody else counts here before the next launch
+    }
+    last[0] = is;
   }
   __syncthreads();
   return last[0] != 0;

@@ -9,25 +9,25 @@
 #include "kernels/vector_io.cuh"
 
 // Steps 5 to 7 of docs/algorithm.md: all terms in one pass (resident), or one term's moments (streamed) and then the
-// parameters from the moments. A block takes one chunk; a thread four neighbouring elements, 16 bytes per access, of
-// one array after another, with all loads ahead of the arithmetic. No double in this file.
+// parameters from the moments. A block takes one chunk after another; a thread four neighbouring elements, 16 bytes per
+// access, of one array after another, with all loads ahead of the arithmetic. One more warp fetches the addresses and
+// scalars of the next chunk meanwhile: three dependent reads, in which a block would otherwise stand still. No double
+// in this file.
 
 namespace mtadam::kernels {
 
-constexpr std::uint32_t kUpdateThreads = 256;
+constexpr std::uint32_t kUpdateThreads = 224;  // at work on elements
+constexpr std::uint32_t kUpdateBlockThreads = kUpdateThreads + kWarpThreads;
 
 /// The most terms that a kernel unrolls; beyond the last a loop takes one after another. The one for eight serves six
 /// and seven, too: a multiprocessor holds as many blocks of it as it would of theirs, and they would be a third of all
 /// code.
 constexpr std::uint32_t kUnrolledTerms[] = {1, 2, 3, 4, 5, 8};
 
-/// Blocks that a multiprocessor must be able to hold for a thread that reads `loads` vectors at once. It sets the
-/// registers that the compiler may take: as many as the loads in flight need. Left to itself, it takes fewer on some
-/// architectures and spills.
-constexpr std::uint32_t blocks_for(std::uint32_t loads) {
-  constexpr std::uint32_t kRegisters = 65536 / kUpdateThreads;
-  constexpr std::uint32_t kBeside = 64;
-  const std::uint32_t blocks = kRegisters / (kBeside + loads * kVector);
+/// Blocks that a multiprocessor holds of threads that take so many registers. A kernel's launch bounds say so: left to
+/// itself, the compiler takes fewer registers than the loads in flight need on some architectures, and spills.
+constexpr std::uint32_t blocks_for(std::uint32_t registers) {
+  const std::uint32_t blocks = 65536 / kUpdateBlockThreads / registers;
   return blocks == 0 ? 1 : blocks;
 }
 
@@ -39,10 +39,14 @@ struct UpdateForm {
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
   static constexpr bool kOneX = kSummed && kAmsgrad;   // x is shared, and so is b
-  /// Vectors of all unrolled terms that a thread has in flight.
-  static constexpr std::uint32_t kLoads =
-      (kTermCount == 0 ? 1 : kTermCount) * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
-                                            (kAmsgradOn && !kSummedMoments && kWithGradients ? 1 : 0));
+  /// Terms that are loaded side by side.
+  static constexpr std::uint32_t kGroup = kTermCount != 0 ? kTermCount : kAmsgradOn && !kSummedMoments ? 3 : 4;
+  /// Terms whose parts are fetched ahead; those beyond are read by every thread that needs them.
+  static constexpr std::uint32_t kParts = kTermCount == 0 ? 32 : kTermCount;
+  /// Vectors that a thread has in flight.
+  static constexpr std::uint32_t kLoads = kGroup * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
+                                                    (kAmsgradOn && !kSummedMoments && kWithGradients ? 1 : 0));
+  static constexpr std::uint32_t kBlocks = blocks_for((kWithGradients ? 64 : 56) + kLoads * kVector);
 };
 
 namespace update {
@@ -92,6 +96,9 @@ struct Part {
 
 /// A chunk, and what all its terms share.
 struct Run {
+  Chunk chunk;
+  bool present;         // some term takes part
+  bool opens;           // of one term's moments: the term is the first of the step, so M decays
   std::uint32_t count;  // elements
   std::uint32_t head;   // scalars before the first 16-byte boundary
   bool aligned;         // all arrays meet their boundaries at the same elements
@@ -111,16 +118,15 @@ __device__ __forceinline__ float* offset(float* plane, std::uint64_t elements) {
 
 __device__ inline Run make_run(const Tables& tables, const Chunk& chunk) {
   const Tensor& tensor = tables.tensors[chunk.tensor];
-  const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
-  const std::uint64_t left = tensor.length - first;
-  Run run;
-  run.count = static_cast<std::uint32_t>(left < kChunkElements ? left : kChunkElements);
+  const std::uint64_t first = first_of_chunk(chunk.index);
+  Run run{};
+  run.chunk = chunk;
+  run.count = elements_of_chunk(tensor.length, chunk.index);
   run.theta = tables.parameters[chunk.tensor] + first;
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
   run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[chunk.tensor].w;
   run.one_b = true;
-  run.b = 0;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
   run.group = tables.group_elements[tensor.group];
   run.head = short_of_boundary(run.theta);
@@ -141,7 +147,7 @@ __device__ inline Part make_part(const Tables& tables, const Call& call, std::ui
   const Tensor& tensor = tables.tensors[chunk.tensor];
   const Term& state = tables.terms[term];
   const Clock& clock = state.clocks[chunk.tensor];
-  const std::uint64_t first = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+  const std::uint64_t first = first_of_chunk(chunk.index);
   const std::uint64_t at = tensor.plane + first;
   Part part;
   part.present = takes_part(clock, step);
@@ -267,82 +273,74 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
   store<kN, Use::kAgain>(run.theta + e, out);  // by the next forward pass
 }
 
-/// Elements e .. e + kN with every term's part at hand: all loads first.
-template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void update_unrolled(const Run& run, const Part* parts, std::uint32_t e) {
-  Loads<kN> in[Form::kTerms];
-#pragma unroll
-  for (std::uint32_t i = 0; i < Form::kTerms; ++i) load_part<Form, kN>(in[i], parts[i], e);
+/// Elements e .. e + kN, kGroup terms at a time: all their loads first. `part_of(i)` is the i-th term's part.
+template <class Form, std::uint32_t kN, std::uint32_t kGroup, class PartOf>
+__device__ __forceinline__ void update_elements(const Run& run, std::uint32_t terms, const PartOf& part_of,
+                                                std::uint32_t e) {
   Step<kN> step{};
-  if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
-  if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
-  const Lanes<kN> theta = load<kN, Use::kLast>(run.theta + e);
-#pragma unroll
-  for (std::uint32_t i = 0; i < Form::kTerms; ++i) add_part<Form, kN>(step, in[i], theta, parts[i], run, e);
-  move<Form, kN>(step, theta, run, e);
-}
-
-/// The same for any number of terms, one after another. `part_of(i)` is the i-th term's part.
-template <class Form, std::uint32_t kN, class PartOf>
-__device__ __forceinline__ void update_looped(const Run& run, std::uint32_t terms, const PartOf& part_of,
-                                              std::uint32_t e) {
-  Step<kN> step{};
-  if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
-  if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
-  const Lanes<kN> theta = load<kN, Use::kLast>(run.theta + e);
-#pragma unroll 1
-  for (std::uint32_t i = 0; i < terms; ++i) {
-    const Part& part = part_of(i);
-    Loads<kN> in;
-    load_part<Form, kN>(in, part, e);
-    add_part<Form, kN>(step, in, theta, part, run, e);
-  }
-  move<Form, kN>(step, theta, run, e);
-}
-
-/// Whether all gradients of the tensor meet the boundaries of θ, whether its terms share b, and whether any is present;
-/// for any number of terms. The same answer in every thread.
-template <class Form>
-__device__ inline bool survey(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open,
-                              Run& run) {
-  int present = 0;
-  int misaligned = 0;
-  int several = 0;
-  std::uint32_t first = 0;
-  while (first < tables.term_count && !counts<Form>(tables.terms[first].clocks[chunk.tensor], open)) ++first;
-  if (first == tables.term_count) return false;
-  run.b = tables.terms[first].coefficients[chunk.tensor].b;
-  for (std::uint32_t term = first + threadIdx.x; term < tables.term_count; term += kUpdateThreads) {
-    const Clock& clock = tables.terms[term].clocks[chunk.tensor];
-    if (!counts<Form>(clock, open)) continue;
-    several |= tables.terms[term].coefficients[chunk.tensor].b != run.b;
-    if (!takes_part(clock, open)) continue;
-    present = 1;
-    if constexpr (Form::kGradients) {
-      misaligned |= short_of_boundary(gradient_of(tables, call, term, chunk.tensor)) != run.head;
+  Lanes<kN> theta;
+  const auto load_shared = [&] {
+    if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
+    if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
+    theta = load<kN, Use::kLast>(run.theta + e);
+  };
+  const auto group = [&](std::uint32_t first, bool with_shared) {
+    Loads<kN> in[kGroup];
+    // Not every compiler sees that what is used below was loaded. Where all terms are unrolled it costs too much.
+    if constexpr (kGroup != Form::kTerms || kN == 1) {
+      for (Loads<kN>& each : in) each = {};
     }
+#pragma unroll
+    for (std::uint32_t j = 0; j < kGroup; ++j) {
+      if (first + j < terms) load_part<Form, kN>(in[j], part_of(first + j), e);
+    }
+    if (with_shared) load_shared();
+#pragma unroll
+    for (std::uint32_t j = 0; j < kGroup; ++j) {
+      if (first + j < terms) add_part<Form, kN>(step, in[j], theta, part_of(first + j), run, e);
+    }
+  };
+  if constexpr (kGroup == Form::kTerms) {
+    group(0, true);
+  } else {
+    load_shared();
+#pragma unroll 1
+    for (std::uint32_t first = 0; first < terms; first += kGroup) group(first, false);
   }
-  run.aligned = __syncthreads_or(misaligned) == 0;
-  run.one_b = Form::kOneX || __syncthreads_or(several) == 0;
-  return __syncthreads_or(present) != 0;
+  move<Form, kN>(step, theta, run, e);
 }
 
-/// The same from the parts of all terms.
+/// What the threads of a block need for a chunk.
 template <class Form>
-__device__ inline bool survey(const Part* parts, Run& run) {
-  bool present = false;
-  bool counted = false;
-#pragma unroll
-  for (std::uint32_t i = 0; i < Form::kTerms; ++i) {
-    if (!parts[i].counts) continue;
-    if (counted && parts[i].k.b != run.b) run.one_b = false;
-    if (!counted) run.b = parts[i].k.b;
+struct Work {
+  Run run;
+  Part parts[Form::kParts];
+};
+
+/// Fetches what a chunk needs of the terms from `first` on, by one warp.
+template <class Form>
+__device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call& call, std::uint32_t first,
+                             std::uint32_t terms, const Chunk& chunk, std::uint64_t open) {
+  const std::uint32_t lane = threadIdx.x % kWarpThreads;
+  Run run = make_run(tables, chunk);
+  bool counted = false, several = false, present = false, misaligned = false;
+  for (std::uint32_t base = 0; base < terms; base += kWarpThreads) {
+    const std::uint32_t k = base + lane;
+    const Part part = k < terms ? make_part<Form>(tables, call, first + k, chunk, open) : Part{};
+    if (k < Form::kParts) work.parts[k] = part;
+    const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
+    if (counting == 0) continue;
+    const float b = __shfl_sync(kWholeWarp, part.k.b, __ffs(static_cast<int>(counting)) - 1);
+    if (!counted) run.b = b;
     counted = true;
-    if (!parts[i].present) continue;
-    present = true;
-    if (Form::kGradients && short_of_boundary(parts[i].g) != run.head) run.aligned = false;
+    several |= part.counts && part.k.b != run.b;
+    present |= part.present;
+    misaligned |= Form::kGradients && part.present && short_of_boundary(part.g) != run.head;
   }
-  return present;
+  run.one_b = Form::kOneX || __any_sync(kWholeWarp, several) == 0;
+  run.aligned = __any_sync(kWholeWarp, misaligned) == 0;
+  run.present = __any_sync(kWholeWarp, present) != 0;
+  if (lane == 0) work.run = run;
 }
 
 /// Calls four(e) for vectors that begin on a boundary, one(e) for the elements before and behind them; one(e) for all
@@ -363,34 +361,29 @@ __device__ __forceinline__ void for_elements(const Run& run, const One& one, con
 }
 
 template <class Form>
-__device__ inline void update_chunk(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open) {
-  Run run = make_run(tables, chunk);
+__device__ inline void update_chunk(const Tables& tables, const Call& call, const Work<Form>& work,
+                                    std::uint64_t open) {
+  const Run run = work.run;
+  if (!run.present) return;
+  // Single elements are few: unrolled, they would double the code.
   if constexpr (Form::kTerms == 0) {
-    if (!survey<Form>(tables, call, chunk, open, run)) return;
-    const auto part_of = [&](std::uint32_t i) { return make_part<Form>(tables, call, i, chunk, open); };
+    const auto part_of = [&](std::uint32_t i) {
+      return i < Form::kParts ? work.parts[i] : make_part<Form>(tables, call, i, run.chunk, open);
+    };
     for_elements(
-        run, [&](std::uint32_t e) { update_looped<Form, 1>(run, tables.term_count, part_of, e); },
-        [&](std::uint32_t e) { update_looped<Form, kVector>(run, tables.term_count, part_of, e); });
+        run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, tables.term_count, part_of, e); },
+        [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, tables.term_count, part_of, e); });
   } else {
-    // Once per block: as registers of every thread, the addresses alone would take a hundred.
-    MTADAM_SHARED(Part, parts, Form::kTerms);
-    if (threadIdx.x < Form::kTerms) {
-      const bool has = threadIdx.x < tables.term_count;
-      parts[threadIdx.x] = has ? make_part<Form>(tables, call, threadIdx.x, chunk, open) : Part{};
-    }
-    __syncthreads();
-    if (!survey<Form>(parts, run)) return;
-    // Single elements are few, and unrolled they would double the code.
-    const auto part_of = [&](std::uint32_t i) -> const Part& { return parts[i]; };
+    const auto part_of = [&](std::uint32_t i) -> const Part& { return work.parts[i]; };
     for_elements(
-        run, [&](std::uint32_t e) { update_looped<Form, 1>(run, Form::kTerms, part_of, e); },
-        [&](std::uint32_t e) { update_unrolled<Form, kVector>(run, parts, e); });
+        run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, Form::kTerms, part_of, e); },
+        [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, Form::kTerms, part_of, e); });
   }
 }
 
 /// Step 6 for kN elements of one term that brings a gradient.
 template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
-__device__ __forceinline__ void moments_elements(const Run& run, const Part& part, bool opens, std::uint32_t e) {
+__device__ __forceinline__ void moments_elements(const Run& run, const Part& part, std::uint32_t e) {
   const GroupElements& k = run.group;
   const Lanes<kN> g = load<kN, Use::kLast>(part.g + e);
   Lanes<kN> v = load<kN, Use::kAgain>(part.v + e);
@@ -405,7 +398,7 @@ __device__ __forceinline__ void moments_elements(const Run& run, const Part& par
     const float ghat = gradient(g.e[j], theta.e[j], part.k.f, k);
     v.e[j] = second_moment(v.e[j], ghat, k);
     if constexpr (kSummed) {
-      m.e[j] = added_to_sum(opens ? decayed_sum(m.e[j], k) : m.e[j], ghat, k);
+      m.e[j] = added_to_sum(run.opens ? decayed_sum(m.e[j], k) : m.e[j], ghat, k);
     } else {
       m.e[j] = first_moment(m.e[j], ghat, k);
       if constexpr (kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
@@ -417,15 +410,32 @@ __device__ __forceinline__ void moments_elements(const Run& run, const Part& par
 }
 
 template <bool kSummed, bool kAmsgrad>
-__device__ inline void moments_chunk(const Tables& tables, const Call& call, const Chunk& chunk, std::uint64_t open) {
-  const Part part = make_part<UpdateForm<1, kSummed, kAmsgrad, true>>(tables, call, call.first, chunk, open);
+__device__ inline void moments_chunk(const Run& shared_run, const Part& shared_part) {
+  const Run run = shared_run;
+  const Part part = shared_part;
   if (!part.present) return;
-  Run run = make_run(tables, chunk);
-  run.aligned = short_of_boundary(part.g) == run.head;
-  const bool opens = kSummed && tables.shared.opener[chunk.tensor] == call.first;
   for_elements(
-      run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, opens, e); },
-      [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, opens, e); });
+      run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, e); },
+      [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, e); });
+}
+
+/// Calls fetch(work, item) by the last warp, one item ahead, and take(work) by all others, for each item of this block.
+template <class Work, class Fetch, class Take>
+__device__ __forceinline__ void for_chunks(std::uint64_t count, const Fetch& fetch, const Take& take) {
+  MTADAM_SHARED(Work, work, 2);
+  const bool fetches = threadIdx.x >= kUpdateThreads;
+  if (fetches && blockIdx.x < count) fetch(work[0], blockIdx.x);
+  __syncthreads();
+  std::uint32_t turn = 0;
+  for (std::uint64_t item = blockIdx.x; item < count; item += gridDim.x) {
+    if (!fetches) {
+      take(work[turn]);
+    } else if (item + gridDim.x < count) {
+      fetch(work[turn ^ 1], item + gridDim.x);
+    }
+    turn ^= 1;
+    __syncthreads();  // one side has filled the next work, the other is done with this
+  }
 }
 
 }  // namespace update
@@ -434,31 +444,47 @@ __device__ inline void moments_chunk(const Tables& tables, const Call& call, con
 /// kUpdateThreads. Chunks are taken the other way round than by the launch before, whose last are still in the
 /// second-level cache: backwards after norms (gradients), forwards after moments (moments).
 template <class Form>
-__global__ void __launch_bounds__(kUpdateThreads, blocks_for(Form::kLoads)) update_kernel(Tables tables, Call call) {
+__global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_kernel(Tables tables, Call call) {
+  using Work = update::Work<Form>;
   const std::uint64_t open = *tables.shared.step;
-  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
-    const std::uint64_t chunk = Form::kGradients ? tables.chunk_count - 1 - item : item;
-    update::update_chunk<Form>(tables, call, tables.chunks[chunk], open);
-    __syncthreads();  // before the next chunk's parts take the place of these
-  }
+  const auto chunk_of = [&](std::uint64_t item) {
+    return tables.chunks[Form::kGradients ? tables.chunk_count - 1 - item : item];
+  };
+  update::for_chunks<Work>(
+      tables.chunk_count,
+      [&](Work& work, std::uint64_t item) {
+        update::fetch<Form>(work, tables, call, 0, tables.term_count, chunk_of(item), open);
+      },
+      [&](const Work& work) { update::update_chunk<Form>(tables, call, work, open); });
   __syncthreads();
   if (threadIdx.x != 0) return;
-  __threadfence();
+  fence_acq_rel();
   // The last block to end ends the step: every other has read its number.
   if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
-    __threadfence();
+    fence_acq_rel();
     tables.shared.tickets[tables.layer_count] = 0;
     *tables.shared.step = open + 1;
   }
 }
 
+constexpr std::uint32_t kMomentsBlocks = blocks_for(64);
+
 /// Steps 5 and 6 for one term (call.count is 1).
 template <bool kSummed, bool kAmsgrad>
-__global__ void __launch_bounds__(kUpdateThreads, blocks_for(4)) moments_kernel(Tables tables, Call call) {
+__global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_kernel(Tables tables, Call call) {
+  using Form = UpdateForm<1, kSummed, kAmsgrad, true>;
+  using Work = update::Work<Form>;
   const std::uint64_t open = *tables.shared.step;
-  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
-    update::moments_chunk<kSummed, kAmsgrad>(tables, call, tables.chunks[tables.chunk_count - 1 - item], open);
-  }
+  update::for_chunks<Work>(
+      tables.chunk_count,
+      [&](Work& work, std::uint64_t item) {
+        const Chunk chunk = tables.chunks[tables.chunk_count - 1 - item];
+        update::fetch<Form>(work, tables, call, call.first, 1, chunk, open);
+        if (kSummed && threadIdx.x == kUpdateThreads) {
+          work.run.opens = tables.shared.opener[chunk.tensor] == call.first;
+        }
+      },
+      [&](const Work& work) { update::moments_chunk<kSummed, kAmsgrad>(work.run, work.parts[0]); });
 }
 
 }  // namespace mtadam::kernels

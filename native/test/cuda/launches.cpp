@@ -54,7 +54,7 @@ void set_grid(unsigned blocks) { grid = blocks; }
 
 namespace cuda {
 
-void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
+void launch_norms(const Tables& tables, const Call& call, std::uint32_t, cudaStream_t stream) {
   const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * call.count, tables.empty_layer_count);
   check(launch_kernel(&kernels::norms_kernel, grid_of(items), kernels::kNormThreads, stream, tables, call),
         "norms_kernel");
@@ -68,15 +68,15 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
         "cosines_kernel");
 }
 
-void launch_moments(const Tables& tables, const Call& call, cudaStream_t stream) {
-  check(
-      launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateThreads, stream, tables, call),
-      "moments_kernel");
+void launch_moments(const Tables& tables, const Call& call, std::uint32_t, cudaStream_t stream) {
+  check(launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads, stream, tables,
+                      call),
+        "moments_kernel");
 }
 
-void launch_update(const Tables& tables, const Call* call, cudaStream_t stream) {
+void launch_update(const Tables& tables, const Call* call, std::uint32_t, cudaStream_t stream) {
   const Call used = call != nullptr ? *call : Call{};
-  check(launch_kernel(update_kernel(tables, call != nullptr), grid_of(tables.chunk_count), kernels::kUpdateThreads,
+  check(launch_kernel(update_kernel(tables, call != nullptr), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads,
                       stream, tables, used),
         "update_kernel");
 }

@@ -52,7 +52,7 @@ planted_bug(
     __syncthreads();]=]
   REPLACEMENT ""
   SCENARIO small_grid
-  FOUND_BY tsan "data race.*is_last")
+  FOUND_BY tsan "data race.*chunk_sum")
 
 planted_bug(
   chunk_read_one_too_far
@@ -78,50 +78,72 @@ planted_bug(
 planted_bug(
   barrier_of_half_the_block
   FILE kernels/norms.cuh
-  PATTERN [=[    __syncthreads();
-    if (threadIdx.x < half) lanes]=]
-  REPLACEMENT [=[    if (threadIdx.x < half) __syncthreads();
-    if (threadIdx.x < half) lanes]=]
+  PATTERN [=[  __syncthreads();  // all scales before the first clock]=]
+  REPLACEMENT [=[  if (threadIdx.x < kNormThreads / 2) __syncthreads();]=]
   FOUND_BY plain "threads of one block wait at different barriers.*norms.cuh.*norms.cuh")
 
 planted_bug(
   sums_counted_before_the_fence
   FILE kernels/sums.cuh
-  PATTERN [=[    __threadfence();
-    last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
-  REPLACEMENT [=[    last[0] = atomicAdd(ticket, 1ull) == expected - 1;]=]
+  PATTERN [=[    fence_acq_rel();
+    const bool is =]=]
+  REPLACEMENT [=[    const bool is =]=]
   FOUND_BY tsan "data race.*norms")
 
 planted_bug(
   sums_read_without_a_fence
   FILE kernels/sums.cuh
-  PATTERN [=[    __threadfence();
-    if (last[0])]=]
-  REPLACEMENT [=[    if (last[0])]=]
+  PATTERN [=[    if (is) {
+      fence_acq_rel();]=]
+  REPLACEMENT [=[    if (is) {]=]
   FOUND_BY tsan "data race.*norms")
 
 planted_bug(
   ticket_without_atomic
   FILE kernels/sums.cuh
-  PATTERN [=[atomicAdd(ticket, 1ull) == expected - 1;]=]
-  REPLACEMENT [=[(*ticket)++ == expected - 1;]=]
+  PATTERN [=[atomicAdd(ticket, static_cast<unsigned long long>(done)) + done == expected;]=]
+  REPLACEMENT [=[(*ticket += done) == expected;]=]
   FOUND_BY tsan "data race.*is_last")
+
+planted_bug(
+  items_counted_twice
+  FILE kernels/norms.cuh
+  PATTERN [=[      uncounted = 0;]=]
+  REPLACEMENT ""
+  SCENARIO small_grid
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  items_of_several_layers_counted_as_one
+  FILE kernels/norms.cuh
+  PATTERN [=[if (!walk.more() || walk.next().layer != work.layer) {]=]
+  REPLACEMENT [=[if (!walk.more()) {]=]
+  SCENARIO small_grid
+  FOUND_BY plain "wrong: ")
 
 planted_bug(
   shared_array_too_short
   FILE kernels/norms.cuh
-  PATTERN [=[MTADAM_SHARED(double, lanes, kLayerLanes);]=]
-  REPLACEMENT [=[MTADAM_SHARED(double, lanes, kLayerLanes - 1);]=]
-  FOUND_BY plain "shared array of 1016 bytes.*was written outside its bounds"
-           asan "index 127 out of bounds for type .double"
+  PATTERN [=[MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);]=]
+  REPLACEMENT [=[MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes - 1);]=]
+  FOUND_BY plain "shared array of 4088 bytes.*was written outside its bounds"
+           asan "index 511 out of bounds for type .double"
            access "outside the arrays of shared memory")
 
 planted_bug(
-  lanes_without_chunks_left_as_they_are
+  anchor_read_before_the_barrier
   FILE kernels/norms.cuh
-  PATTERN [=[  lanes[threadIdx.x] = sum;]=]
-  REPLACEMENT [=[  if (threadIdx.x < slots) lanes[threadIdx.x] = sum;]=]
-  FOUND_BY plain "wrong: " access "no thread has written to this shared memory")
+  PATTERN [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);
+  __syncthreads();]=]
+  REPLACEMENT [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);]=]
+  FOUND_BY tsan "data race.*begin_layer")
+
+planted_bug(
+  anchor_found_before_all_norms
+  FILE kernels/norms.cuh
+  PATTERN [=[const bool good = __syncthreads_or(bad) == 0;]=]
+  REPLACEMENT [=[const bool good = !bad;]=]
+  FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(
   elements_behind_the_vectors_left_out
@@ -170,7 +192,7 @@ planted_bug(
 
 planted_bug(
   quarter_of_a_layer_left_out
-  FILE kernels/cosines.cuh
+  FILE kernels/sums.cuh
   PATTERN [=[(lanes[0] + lanes[2]) + (lanes[1] + lanes[3])]=]
   REPLACEMENT [=[(lanes[2] + lanes[2]) + (lanes[1] + lanes[3])]=]
   FOUND_BY plain "wrong: ")
@@ -180,17 +202,17 @@ planted_bug(
 planted_bug(
   parts_replaced_while_in_use
   FILE kernels/update.cuh
-  PATTERN [=[    __syncthreads();  // before the next chunk's parts take the place of these]=]
+  PATTERN [=[    __syncthreads();  // one side has filled the next work, the other is done with this]=]
   REPLACEMENT ""
   SCENARIO small_grid
-  FOUND_BY tsan "data race.*update_chunk")
+  FOUND_BY access "no thread has written to this shared memory")
 
 planted_bug(
   parts_used_before_the_barrier
   FILE kernels/update.cuh
-  PATTERN [=[    __syncthreads();
-    if (!survey<Form>(parts, run)) return;]=]
-  REPLACEMENT [=[    if (!survey<Form>(parts, run)) return;]=]
+  PATTERN [=[  __syncthreads();
+  std::uint32_t turn = 0;]=]
+  REPLACEMENT [=[  std::uint32_t turn = 0;]=]
   FOUND_BY access "no thread has written to this shared memory")
 
 planted_bug(
@@ -211,14 +233,14 @@ planted_bug(
 planted_bug(
   gradients_taken_to_be_aligned
   FILE kernels/update.cuh
-  PATTERN [=[short_of_boundary(parts[i].g) != run.head) run.aligned = false;]=]
-  REPLACEMENT [=[short_of_boundary(parts[i].g) != run.head) run.aligned = true;]=]
+  PATTERN [=[run.aligned = __any_sync(kWholeWarp, misaligned) == 0;]=]
+  REPLACEMENT [=[run.aligned = true;]=]
   FOUND_BY access "misaligned.*vector_io.cuh")
 
 planted_bug(
   one_root_where_clocks_differ
   FILE kernels/update.cuh
-  PATTERN [=[if (counted && parts[i].k.b != run.b) run.one_b = false;]=]
+  PATTERN [=[    several |= part.counts && part.k.b != run.b;]=]
   REPLACEMENT ""
   FOUND_BY plain "wrong: ")
 
@@ -226,7 +248,7 @@ planted_bug(
   step_ended_without_a_fence
   FILE kernels/update.cuh
   PATTERN [=[gridDim.x - 1) {
-    __threadfence();]=]
+    fence_acq_rel();]=]
   REPLACEMENT [=[gridDim.x - 1) {]=]
   FOUND_BY tsan "data race.*update_kernel")
 

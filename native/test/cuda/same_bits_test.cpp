@@ -130,6 +130,23 @@ TEST_F(SameBits, InRandomTrainings) {
   if (count > 50) reached.expect_all();
 }
 
+// The parts of 32 terms are fetched ahead of a chunk; those of the others are read where they are used.
+TEST_F(SameBits, WithMoreTermsThanAreFetchedAhead) {
+  Random random(77);
+  for (const std::uint32_t terms : {32u, 33u, 70u}) {
+    for (const bool summed : {false, true}) {
+      for (const bool amsgrad : {false, true}) {
+        Model model = test::random_model(random, {5, 4099, 70}, terms);
+        model.options.form.summed = summed;
+        model.options.form.amsgrad = amsgrad;
+        const std::vector<Gradients> steps = test::random_steps(random, model, 3, {0, 0.5, 0, 0});
+        Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
+        ASSERT_TRUE(same_steps(on_cpu, on_cuda, steps, random)) << terms << " terms";
+      }
+    }
+  }
+}
+
 // Anchors that look at all norms; steps that are taken back by whichever block happens to end the last layer. With them
 // a step at once and one term by term are not the same.
 TEST_F(SameBits, WithTheOptionsOfWholeSteps) {

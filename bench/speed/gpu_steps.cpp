@@ -1,0 +1,324 @@
+// How long a step takes on a GPU, kernel by kernel, without Node: the device's own time between events.
+//
+//   gpu_steps [rounds]
+//
+// A line per shape, number of terms and form: microseconds of the norms, of the update and of the whole step, that step
+// from a graph, the same streamed, and what the calls cost the host; the shares are of the bandwidth of a copy. One set
+// of buffers: what fits in the caches stays there.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/cuda_device.h"
+#include "cuda/errors.h"
+#include "cuda/runtime.h"
+#include "engine/optimizer.h"
+
+namespace {
+
+using namespace mtadam;
+using cuda::check;
+
+int rounds = 11;
+
+struct Shape {
+  std::string name;
+  std::vector<std::uint64_t> lengths;
+};
+
+/// ResNet-50 (He et al. 2015): every convolution has a scale and a shift beside it.
+std::vector<std::uint64_t> resnet50() {
+  std::vector<std::uint64_t> lengths;
+  const auto convolution = [&](std::uint64_t in, std::uint64_t out, std::uint64_t side) {
+    lengths.insert(lengths.end(), {in * out * side * side, out, out});
+  };
+  convolution(3, 64, 7);
+  std::uint64_t channels = 64;
+  const std::pair<std::uint64_t, int> stages[] = {{64, 3}, {128, 4}, {256, 6}, {512, 3}};
+  for (const auto& [width, blocks] : stages) {
+    for (int block = 0; block < blocks; ++block) {
+      const std::uint64_t out = 4 * width;
+      convolution(channels, width, 1);
+      convolution(width, width, 3);
+      convolution(width, out, 1);
+      if (block == 0) convolution(channels, out, 1);
+      channels = out;
+    }
+  }
+  lengths.insert(lengths.end(), {channels * 1000, 1000});
+  return lengths;
+}
+
+std::vector<Shape> shapes() {
+  return {
+      {"one tensor of 50M", {50'000'000}},
+      {"50 tensors of 1M", std::vector<std::uint64_t>(50, 1'000'000)},
+      {"ResNet-50", resnet50()},
+      {"3,000 tensors of 3,500", std::vector<std::uint64_t>(3000, 3500)},
+      {"one tensor of 10.5M", {10'500'000}},
+      {"MNIST CNN", {288, 32, 18432, 64, 1179648, 128, 1280, 10}},
+      {"perceptron", {100352, 128, 1280, 10}},
+      {"one tensor of 8", {8}},
+  };
+}
+
+class Timer {
+ public:
+  Timer() {
+    for (cudaEvent_t& event : events_) check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreate");
+  }
+  ~Timer() {
+    for (const cudaEvent_t event : events_) cudaEventDestroy(event);
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  /// Microseconds of what a call enqueues, the median over the rounds; `calls` of them between two events.
+  double median(const std::function<void()>& call, int calls = 5) {
+    for (int k = 0; k < 3; ++k) call();
+    std::vector<double> times;
+    for (int round = 0; round < rounds; ++round) {
+      check(cudaEventRecord(events_[0], nullptr), "cudaEventRecord");
+      for (int k = 0; k < calls; ++k) call();
+      check(cudaEventRecord(events_[1], nullptr), "cudaEventRecord");
+      check(cudaEventSynchronize(events_[1]), "cudaEventSynchronize");
+      float milliseconds = 0;
+      check(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]), "cudaEventElapsedTime");
+      times.push_back(milliseconds * 1000.0 / calls);
+    }
+    std::nth_element(times.begin(), times.begin() + rounds / 2, times.end());
+    return times[static_cast<std::size_t>(rounds / 2)];
+  }
+
+ private:
+  cudaEvent_t events_[2] = {};
+};
+
+/// Bytes a second, read and written, of a copy within the device.
+double copy_bandwidth(Timer& timer) {
+  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, 2 * kBytes), "cudaMalloc");
+  auto* const from = static_cast<std::byte*>(memory);
+  const double time = timer.median([&] {
+    check(cudaMemcpyAsync(from + kBytes, from, kBytes, cudaMemcpyDeviceToDevice, nullptr), "cudaMemcpyAsync");
+  });
+  cudaFree(memory);
+  return 2.0 * kBytes / (time * 1e-6);
+}
+
+/// A model in device memory, with a gradient per term.
+class Model {
+ public:
+  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, bool summed)
+      : device_(std::move(device)), gradients_(device_, terms, static_cast<std::uint32_t>(shape.lengths.size())) {
+    const auto tensors = static_cast<std::uint32_t>(shape.lengths.size());
+    auto addresses = std::make_unique<AddressTable>(device_, 1, tensors);
+    std::vector<ParameterShape> parameters;
+    place(*addresses, 0, shape);
+    for (std::uint32_t k = 0; k < tensors; ++k) {
+      const auto address = reinterpret_cast<std::uintptr_t>(places_[k]);
+      parameters.push_back({shape.lengths[k], k, 0, static_cast<std::uint32_t>(address / sizeof(float) % 4)});
+    }
+    for (std::uint32_t term = 0; term < terms; ++term) place(gradients_, term, shape);
+    OptimizerOptions options;
+    options.terms = terms;
+    options.form.summed = summed;
+    optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), options, std::move(addresses));
+    optimizer_->set_groups({{1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}});
+  }
+
+  Optimizer& optimizer() { return *optimizer_; }
+  AddressTable& gradients() { return gradients_; }
+
+ private:
+  // Random values, since zeros may move faster.
+  void place(AddressTable& table, std::uint32_t row, const Shape& shape) {
+    std::uint64_t total = 0;
+    for (const std::uint64_t length : shape.lengths) total += length;
+    memory_.push_back(device_->allocate(total * sizeof(float)));
+    auto* const start = reinterpret_cast<float*>(memory_.back()->data());
+    std::vector<float> values(1 << 20);
+    std::uniform_real_distribution<float> draw(-0.01F, 0.01F);
+    for (float& value : values) value = draw(random_);
+    for (std::uint64_t at = 0; at < total; at += values.size()) {
+      const std::size_t count = std::min<std::uint64_t>(values.size(), total - at);
+      check(cudaMemcpy(start + at, values.data(), count * sizeof(float), cudaMemcpyHostToDevice), "cudaMemcpy");
+    }
+    places_.clear();
+    float* at = start;
+    for (std::uint32_t k = 0; k < shape.lengths.size(); at += shape.lengths[k++]) {
+      table.set(row, k, at);
+      places_.push_back(at);
+    }
+  }
+
+  std::shared_ptr<Device> device_;
+  AddressTable gradients_;
+  std::vector<std::unique_ptr<Memory>> memory_;
+  std::vector<float*> places_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::mt19937 random_{7};
+};
+
+/// A CUDA device that takes the time of a resident step's two launches.
+class TimedDevice final : public Device {
+ public:
+  double norms_time = 0, update_time = 0;  // microseconds, medians of the last TimedDevice::take
+
+  template <class Step>
+  void take(const Step& step) {
+    std::vector<double> norms, updates;
+    timed_ = true;
+    for (int round = 0; round < rounds; ++round) {
+      for (int k = 0; k < 3; ++k) step();
+      check(cudaEventSynchronize(events_[2]), "cudaEventSynchronize");
+      float first = 0, second = 0;
+      check(cudaEventElapsedTime(&first, events_[0], events_[1]), "cudaEventElapsedTime");
+      check(cudaEventElapsedTime(&second, events_[1], events_[2]), "cudaEventElapsedTime");
+      norms.push_back(first * 1000.0);
+      updates.push_back(second * 1000.0);
+    }
+    timed_ = false;
+    const auto median = [](std::vector<double>& times) {
+      std::nth_element(times.begin(), times.begin() + rounds / 2, times.end());
+      return times[static_cast<std::size_t>(rounds / 2)];
+    };
+    norms_time = median(norms);
+    update_time = median(updates);
+  }
+
+  TimedDevice() {
+    for (cudaEvent_t& event : events_) check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreate");
+  }
+  ~TimedDevice() override {
+    for (const cudaEvent_t event : events_) cudaEventDestroy(event);
+  }
+
+  std::string name() const override { return device_.name(); }
+  bool immediate() const override { return device_.immediate(); }
+  void check_stream(Stream stream) const override { device_.check_stream(stream); }
+  void check_range(const void* address, std::size_t bytes) const override { device_.check_range(address, bytes); }
+  std::unique_ptr<Memory> allocate(std::size_t bytes) override { return device_.allocate(bytes); }
+  void write(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    device_.write(to, from, bytes, stream);
+  }
+  void read(void* to, const void* from, std::size_t bytes, Stream stream) override {
+    device_.read(to, from, bytes, stream);
+  }
+  std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override {
+    return device_.read_later(from, bytes, stream);
+  }
+  void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override {
+    device_.fill(to, pattern, element, bytes, stream);
+  }
+  std::unique_ptr<Event> make_event() override { return device_.make_event(); }
+  std::unique_ptr<Event> all_done() override { return device_.all_done(); }
+  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
+    return device_.record(stream, calls);
+  }
+  void load(const Tables& tables) override { device_.load(tables); }
+  void norms(const Tables& tables, const Call& call, Stream stream) override {
+    mark(0);
+    device_.norms(tables, call, stream);
+    mark(1);
+  }
+  void cosines(const Tables& tables, const Call& call, Stream stream) override {
+    device_.cosines(tables, call, stream);
+  }
+  void moments(const Tables& tables, const Call& call, Stream stream) override {
+    device_.moments(tables, call, stream);
+  }
+  void update(const Tables& tables, Stream stream) override { device_.update(tables, stream); }
+  void update(const Tables& tables, const Call& call, Stream stream) override {
+    device_.update(tables, call, stream);
+    mark(2);
+  }
+  void zero(const Tables& tables, const Call& call, Stream stream) override { device_.zero(tables, call, stream); }
+  void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
+    device_.add(target, source, count, stream);
+  }
+
+ private:
+  void mark(int which) {
+    if (timed_) check(cudaEventRecord(events_[which], nullptr), "cudaEventRecord");
+  }
+
+  cuda::CudaDevice device_{0};
+  cudaEvent_t events_[3] = {};
+  bool timed_ = false;
+};
+
+double host_time(Model& model) {
+  constexpr int kCalls = 100;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int k = 0; k < kCalls; ++k) model.optimizer().step(model.gradients(), 1);
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  return took.count() / kCalls;
+}
+
+void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, bool summed,
+             Timer& timer, double bandwidth) {
+  Model model(device, shape, terms, summed);
+  Optimizer& optimizer = model.optimizer();
+  double elements = 0;
+  for (const std::uint64_t length : shape.lengths) elements += static_cast<double>(length);
+  const auto share = [&](double bytes, double time) { return 100 * elements * bytes / bandwidth / (time * 1e-6); };
+
+  const auto take = [&] { optimizer.step(model.gradients(), 1); };
+  const double step = timer.median(take);
+  device->take(take);
+  const std::unique_ptr<RecordedStep> recorded = optimizer.record(model.gradients());
+  const double graph = timer.median([&] { optimizer.replay(*recorded, 1); });
+  const double streamed = timer.median(
+      [&] {
+        for (std::uint32_t term = 0; term < terms; ++term) optimizer.accumulate(model.gradients(), term, 1);
+        optimizer.update();
+      },
+      2);
+  const double host = host_time(model);
+
+  const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
+  const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;
+  std::printf(
+      "%-23s %2u %-8s norms %7.1f %5.1f%%  update %7.1f %5.1f%%  step %7.1f %5.1f%%  graph %7.1f  streamed %7.1f "
+      "%5.1f%%  host %4.1f\n",
+      shape.name.c_str(), terms, summed ? "summed" : "per-term", device->norms_time,
+      share(4.0 * terms, device->norms_time), device->update_time,
+      share(resident_bytes - 4.0 * terms, device->update_time), step, share(resident_bytes, step), graph, streamed,
+      share(streamed_bytes, streamed), host);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1) rounds = std::max(1, std::atoi(argv[1]));
+  const std::string only = argc > 2 ? argv[2] : "";
+  try {
+    const auto device = std::make_shared<TimedDevice>();
+    Timer timer;
+    const double bandwidth = copy_bandwidth(timer);
+    std::printf("%s: a copy has %.0f GB/s, read and written\n", device->name().c_str(), bandwidth / 1e9);
+    for (const Shape& shape : shapes()) {
+      if (shape.name.find(only) == std::string::npos) continue;
+      for (const std::uint32_t terms : {1u, 3u, 10u}) {
+        for (const bool summed : {false, true}) measure(device, shape, terms, summed, timer, bandwidth);
+      }
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
