@@ -14,6 +14,7 @@ const CPU_ONLY = [
   "load-test.ts",
   "elf-test.ts",
   "test/cli/",
+  "test/repo/",
   "gpu-check-test.ts",
   "oracle-golden-test.ts",
   "lifecycle-test.ts",
