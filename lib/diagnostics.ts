@@ -1,5 +1,5 @@
+import type { NativeOptimizer } from "./addon/native";
 import { fromNative, fromNativePromise } from "./errors";
-import type { NativeOptimizer } from "./native";
 
 /** What an optimizer's terms are like in each layer. Arrays are terms × layers, row by row. */
 export interface Diagnostics {

@@ -1,11 +1,12 @@
-import type { Device } from "./device";
-import { checkSource, DevicePointer, nativeSource, type Source } from "./device-pointer";
-import { fromNative, mustBe, MTAdamError } from "./errors";
+import type { NativeGradients } from "./addon/native";
+import { fromNative, MTAdamError, mustBe } from "./errors";
 import { describeValue, isArray, isPlainObject } from "./inspect";
-import type { NativeGradients } from "./native";
+import type { Device } from "./memory/device";
+import { DevicePointer } from "./memory/device-pointer";
+import { checkSource, nativeSource, type Source } from "./memory/source";
+import { SourceList } from "./memory/source-list";
 import { unknownTerm } from "./options";
 import type { Parameter, TensorData } from "./parameters";
-import { SourceList } from "./source-list";
 
 /** One term's gradient for one parameter; null or undefined: the term is absent there. */
 export type Gradient = TensorData | null | undefined;

@@ -2,34 +2,13 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { MTAdam } from "./mtadam";
-export type {
-  LoadOptions,
-  ParamGroup,
-  SaveOptions,
-  StepOptions,
-  TermCallback,
-  TermCallbacks,
-} from "./mtadam";
-export { openDevice, describeDevices } from "./device";
+export type { LoadOptions, ParamGroup, SaveOptions, TermCallback, TermCallbacks } from "./mtadam";
+export type { StepOptions } from "./call-options";
 export type { CapturedStep } from "./captured-step";
-export type {
-  CpuDeviceOptions,
-  CudaDeviceOptions,
-  CudaDeviceDescription,
-  Device,
-  DeviceKind,
-  DevicesDescription,
-} from "./device";
-export { DeviceBuffer } from "./device-buffer";
-export type { DevicePointerLike } from "./device-pointer";
 export type { Diagnostics, StatsListener } from "./diagnostics";
-export type { DType, HostArray } from "./dtype";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
-export type { StreamLike } from "./stream";
-export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
-export type { CheckpointProgress, ProgressListener } from "./checkpoint-file";
 export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type {
   ParameterDescription,
@@ -38,3 +17,17 @@ export type {
   Parameters,
   TensorData,
 } from "./parameters";
+export type { CheckpointProgress, ProgressListener } from "./checkpoint/file";
+export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/state";
+export { DeviceBuffer } from "./memory/device";
+export type { Device, DeviceKind } from "./memory/device";
+export type { DevicePointerLike } from "./memory/device-pointer";
+export type { DType, HostArray } from "./memory/dtype";
+export { openDevice, describeDevices } from "./memory/open-device";
+export type {
+  CpuDeviceOptions,
+  CudaDeviceDescription,
+  CudaDeviceOptions,
+  DevicesDescription,
+} from "./memory/open-device";
+export type { StreamLike } from "./memory/stream";

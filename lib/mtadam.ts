@@ -1,21 +1,3 @@
-import { capturedKey, CapturedStep } from "./captured-step";
-import type { StateDict, StateOwner } from "./checkpoint";
-import { checkDict, DictSource, restoreDict, stateDict } from "./checkpoint-dict";
-import { CheckpointFile, deferErrors, saveCheckpoint, type ProgressListener } from "./checkpoint-file";
-import type { Restoration } from "./checkpoint-restore";
-import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
-import { addonOf, nativeDevice, type Device } from "./device";
-import { checkSource, nativeSource, recheckSource } from "./device-pointer";
-import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
-import { isArray, isPlainObject } from "./inspect";
-import {
-  GradientTable,
-  preparedKey,
-  PreparedGradients,
-  type Gradients,
-  type GradientTarget,
-  type TermGradients,
-} from "./gradients";
 import {
   native,
   packValues,
@@ -24,10 +6,31 @@ import {
   type NativeOptimizer,
   type NativeShape,
   type NativeStream,
-} from "./native";
+} from "./addon/native";
+import { checkKeys } from "./arguments";
+import type { ReplayOptions, StepOptions } from "./call-options";
+import { capturedKey, CapturedStep } from "./captured-step";
+import { checkDict, DictSource, restoreDict, stateDict } from "./checkpoint/dict";
+import { CheckpointFile, deferErrors, saveCheckpoint, type ProgressListener } from "./checkpoint/file";
+import type { Restoration } from "./checkpoint/restore";
+import type { StateDict, StateOwner } from "./checkpoint/state";
+import { readDiagnostics, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
+import { fromNative, fromNativePromise, MTAdamError, mustBe } from "./errors";
+import {
+  GradientTable,
+  PreparedGradients,
+  preparedKey,
+  type Gradients,
+  type GradientTarget,
+  type TermGradients,
+} from "./gradients";
+import { isArray, isPlainObject } from "./inspect";
+import { addonOf, nativeDevice, type Device } from "./memory/device";
+import { checkSource, nativeSource, recheckSource } from "./memory/source";
+import { SourceList } from "./memory/source-list";
+import { checkStream, type StreamLike } from "./memory/stream";
 import {
   checkGradientScale,
-  checkKeys,
   checkNewTerm,
   checkOptions,
   checkWeights,
@@ -49,25 +52,6 @@ import {
   type ParameterGroup,
   type Parameters,
 } from "./parameters";
-import { SourceList } from "./source-list";
-import { checkStream, type StreamLike } from "./stream";
-
-/** Options of one replay of a captured step. */
-export type ReplayOptions = Omit<StepOptions, "stream">;
-
-/** Options of one call. They hold for that call alone. */
-export interface StepOptions {
-  /** In place of the optimizer's weights; in `accumulate`, the entry of its term counts. */
-  weights?: Weights;
-  /** What the losses were multiplied by; it is divided out of the gradients. Default 1. */
-  gradientScale?: number;
-  /**
-   * Where the call is enqueued; null: the device's default stream. Calls of one optimizer follow each other whatever
-   * streams they come on; that the gradients are there by then is the caller's to order. On the CPU there are no
-   * streams.
-   */
-  stream?: StreamLike | null;
-}
 
 export interface SaveOptions {
   /** Called again and again, at last with `bytes === total`. */

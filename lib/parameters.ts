@@ -1,17 +1,17 @@
-import { defaultCpu, deviceOfAddress, isDevice, type Device } from "./device";
-import { isBuffer, type DeviceBuffer } from "./device-buffer";
+import { checkKeys } from "./arguments";
+import { MTAdamError, mustBe } from "./errors";
+import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
+import { isBuffer, isDevice, type Device, type DeviceBuffer } from "./memory/device";
 import {
   checkDimensions,
-  checkSource,
   DevicePointer,
   isPointerLike,
   readPointer,
   type DevicePointerLike,
-  type Source,
-} from "./device-pointer";
-import { mustBe, MTAdamError } from "./errors";
-import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
-import { checkGroup, checkKeys, GROUP_KEYS, type GroupOptions } from "./options";
+} from "./memory/device-pointer";
+import { defaultCpu, deviceOfAddress } from "./memory/open-device";
+import { checkSource, type Source } from "./memory/source";
+import { checkGroup, GROUP_KEYS, type GroupOptions } from "./options";
 
 /** What a parameter's elements, or a gradient's, can be. */
 export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;

@@ -1,4 +1,4 @@
-import { MTAdam, type Diagnostics, type DeviceBuffer } from "../lib";
+import { MTAdam, type DeviceBuffer, type Diagnostics } from "../lib";
 import { caught } from "./support/caught";
 import { testDevice } from "./support/device";
 

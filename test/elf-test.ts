@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
-import { compareVersions, isCutShort, readElf } from "../lib/elf";
+import { compareVersions, isCutShort, readElf } from "../lib/addon/elf";
 import { builtAddon, forArm, withoutSections } from "./support/installed";
 
 /** What needs which versions of which library: [library, versions]. */

@@ -18,7 +18,7 @@ import {
   type StateDict,
 } from "../lib";
 import type * as mtadam from "../lib";
-import { checkStream } from "../lib/stream";
+import { checkStream } from "../lib/memory/stream";
 import { isSlow, onCpu, testDevice } from "./support/device";
 
 type Buffer32 = DeviceBuffer<"float32">;

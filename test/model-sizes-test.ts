@@ -1,8 +1,8 @@
 import { MTAdam } from "../lib";
 import { isSlow, testDevice } from "./support/device";
-import { randomSource, randomTensor } from "./support/random";
-import { Oracle } from "./support/oracle";
 import { difference, maxAbs } from "./support/golden";
+import { Oracle } from "./support/oracle";
+import { randomSource, randomTensor } from "./support/random";
 
 const TENSORS = isSlow ? 300 : 3000;
 const ELEMENTS = isSlow ? 1_000_000 : 50_000_000;

@@ -1,8 +1,8 @@
 import { MTAdam } from "../lib";
 import { testDevice } from "./support/device";
-import { maxAbs, difference } from "./support/golden";
+import { difference, maxAbs } from "./support/golden";
 import { Oracle } from "./support/oracle";
-import { randomTensor, randomSource } from "./support/random";
+import { randomSource, randomTensor } from "./support/random";
 
 const STEPS = 1000;
 

@@ -5,7 +5,7 @@
  */
 
 import path from "node:path";
-import { type MTAdam, openDevice, type DeviceBuffer } from "../lib";
+import { openDevice, type DeviceBuffer, type MTAdam } from "../lib";
 import { testDevice } from "./support/device";
 import { temporaryFolder } from "./support/folder";
 import { difference, euclidean, maxAbs } from "./support/golden";

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { searchAddon } from "../addon";
-import { packageRoot } from "../system";
+import { searchAddon } from "../addon/load";
+import { packageRoot } from "../addon/system";
 
 /**
  * Compiles the addon where this package lies, as `npm run build:native` does in a checkout, and tries to load it. The

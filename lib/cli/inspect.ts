@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
-import { advice, searchAddon, type AddonKind, type AddonSearch, type FailedAttempt } from "../addon";
-import type { DevicesDescription } from "../device";
-import { readElf } from "../elf";
-import { packageFacts, packageRoot, systemLibc, systemName, type Libc } from "../system";
+import { readElf } from "../addon/elf";
+import { advice, searchAddon, type AddonKind, type AddonSearch, type FailedAttempt } from "../addon/load";
+import { packageFacts, packageRoot, systemLibc, systemName, type Libc } from "../addon/system";
+import type { DevicesDescription } from "../memory/open-device";
 import { CommandError } from "./command-error";
 
 /** What `mtadam inspect --json` prints; keys may be added, and none is renamed. Null: there is none, or none known. */

@@ -3,7 +3,7 @@ import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- a CommonJS script
 const { examine } = require("../../scripts/rooms.js") as {
-  examine(root: string): { report: string; problems: string[] };
+  examine: (root: string) => { report: string; problems: string[] };
 };
 
 const parent = temporaryFolder();

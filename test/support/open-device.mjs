@@ -22,5 +22,5 @@ export function executor() {
 export function openDevice(kind, onePass = false) {
   if (kind !== "executor")
     return require("../../dist").openDevice(kind, ...(kind === "cpu" ? [{ threads: 1 }] : []));
-  return require("../../dist/device.js").openCuda(executor(), 0, onePass);
+  return require("../../dist/memory/open-device.js").openCuda(executor(), 0, onePass);
 }

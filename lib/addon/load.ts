@@ -4,8 +4,8 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { compileFunction } from "node:vm";
 import nodeGypBuild from "node-gyp-build/node-gyp-build.js";
+import { MTAdamError } from "../errors";
 import { compareVersions, isCutShort, readElf } from "./elf";
-import { MTAdamError } from "./errors";
 import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
 // Which file is the addon, and what to say where there is none. A local build goes first, since somebody asked for it;

@@ -1,8 +1,8 @@
-import { fromNative } from "./errors";
-import { typedArrayName } from "./inspect";
-import type { NativeOptimizer, NativePlane } from "./native";
-import { recheckGroup, type CheckedOptions, type GroupOptions } from "./options";
-import type { Parameter } from "./parameters";
+import type { NativeOptimizer, NativePlane } from "../addon/native";
+import { fromNative } from "../errors";
+import { typedArrayName } from "../inspect";
+import { recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
+import type { Parameter } from "../parameters";
 
 // What the state of an optimizer is, as saved: its metadata and its tensors. checkpoint-restore.ts is the way back;
 // checkpoint-dict.ts and checkpoint-file.ts are the two forms, an object and a file.
@@ -181,6 +181,12 @@ function readRecords({ native, options, terms, parameters, layers }: StateOwner)
     native.readClocks(null, t, P1, P2);
     return { balances, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
   });
+}
+
+export function readSharedClocks({ native, parameters }: StateOwner): Clocks {
+  const clocks = makeClocks(parameters.length);
+  fromNative(() => native.readClocks(null, clocks.t, clocks.P1, clocks.P2));
+  return clocks;
 }
 
 function recordTensor(key: string, values: StateTensor, shape: readonly number[]): SavedTensor {

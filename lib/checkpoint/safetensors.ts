@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { MTAdamError } from "./errors";
+import { MTAdamError } from "../errors";
 
 // The safetensors format: 8 bytes, the header's length as a little-endian u64; the header, a JSON object; then the
 // tensors' bytes, little-endian, one tensor after the other without gaps. The header has for each tensor

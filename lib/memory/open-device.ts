@@ -1,12 +1,8 @@
 import os from "node:os";
-import { DeviceBuffer } from "./device-buffer";
-import { checkDType, type DType, type HostArray } from "./dtype";
-import { fromNative, mustBe, MTAdamError } from "./errors";
-import { typedArrayName } from "./inspect";
-import { native, type NativeAddon, type NativeDevice } from "./native";
-import { checkKeys } from "./options";
-
-export type DeviceKind = "cpu" | "cuda";
+import { native, type NativeAddon } from "../addon/native";
+import { checkKeys } from "../arguments";
+import { fromNative, MTAdamError, mustBe } from "../errors";
+import { Device, deviceKey } from "./device";
 
 export interface CpuDeviceOptions {
   /** Threads that compute, the calling one included. Default: as many as the system lets this process use. */
@@ -26,97 +22,6 @@ export interface CudaDeviceOptions {
    * cache; all else takes its launches as ever. Default: false.
    */
   onePass?: boolean;
-}
-
-/** What only this package has, so that nobody else constructs the class below. */
-export const deviceKey = Symbol("Device");
-
-// The way to what is private in a device, for this package alone.
-
-/** Whether `value` was made by {@link Device}: unlike instanceof, true for nothing else. */
-export let isDevice: (value: unknown) => value is Device;
-/** The addon that this device's buffers and optimizers are made with. */
-export let addonOf: (device: Device) => NativeAddon;
-/** Whether what lies in the memory of one can be used on the other: the same GPU may be opened more than once. */
-export let isSameMemory: (a: Device, b: Device) => boolean;
-/** @throws MTAdamError DISPOSED */
-export let nativeDevice: (device: Device) => NativeDevice;
-
-/** Where parameters, gradients and the optimizer's state live, and where a step is computed. */
-export class Device {
-  readonly kind: DeviceKind;
-  readonly name: string;
-  /**
-   * Threads of the CPU that compute, the calling one included; they start with the first step that can use them. On a
-   * CUDA device none: 0.
-   */
-  readonly threads: number;
-  readonly #addon: NativeAddon;
-  /** Of a CUDA device: its number. */
-  readonly #index: number | undefined;
-  #native: NativeDevice | undefined;
-
-  static {
-    isDevice = (value): value is Device => typeof value === "object" && value !== null && #native in value;
-    addonOf = (device) => device.#addon;
-    isSameMemory = (a, b) =>
-      a === b || (a.#index !== undefined && a.#index === b.#index && a.#addon === b.#addon);
-    nativeDevice = (device) => {
-      if (device.#native === undefined) throw new MTAdamError("DISPOSED", "The device has been disposed of.");
-      return device.#native;
-    };
-  }
-
-  /** @internal {@link openDevice} makes devices. */
-  constructor(
-    key: symbol,
-    kind: DeviceKind,
-    name: string,
-    threads: number,
-    addon: NativeAddon,
-    own: NativeDevice,
-    index?: number,
-  ) {
-    if (key !== deviceKey) throw new MTAdamError("OPTION", "A device must be opened by `openDevice()`.");
-    this.kind = kind;
-    this.name = name;
-    this.threads = threads;
-    this.#addon = addon;
-    this.#native = own;
-    this.#index = index;
-    Object.freeze(this);
-  }
-
-  /**
-   * Memory on this device.
-   *
-   * @param lengthOrArray a number of elements, which start at 0, or a typed array of the dtype, which is copied
-   * @throws MTAdamError LENGTH, DTYPE, OUT_OF_MEMORY, DISPOSED
-   */
-  buffer<D extends DType = "float32">(lengthOrArray: number | HostArray<D>, dtype?: D): DeviceBuffer<D>;
-  buffer(lengthOrArray: unknown, dtype: unknown = "float32"): DeviceBuffer {
-    const type = checkDType(dtype);
-    return typedArrayName(lengthOrArray) === undefined && typeof lengthOrArray !== "object"
-      ? DeviceBuffer.allocate(this, lengthOrArray, type)
-      : DeviceBuffer.copyOf(this, lengthOrArray, type);
-  }
-
-  get disposed(): boolean {
-    return this.#native === undefined;
-  }
-
-  /**
-   * Optional: a device that nothing refers to is collected. What was made on it can still be used; nothing new can be
-   * made. Its threads end when it and all that was made on it are gone.
-   */
-  dispose(): void {
-    this.#native?.dispose();
-    this.#native = undefined;
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
 }
 
 const MAX_THREADS = 1024;

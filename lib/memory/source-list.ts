@@ -1,6 +1,6 @@
-import { disposals } from "./device-buffer";
-import { isArraySource, recheckSource, type Source } from "./device-pointer";
-import { typedArrayLength } from "./inspect";
+import { typedArrayLength } from "../inspect";
+import { disposals } from "./device";
+import { isArraySource, recheckSource, type Source } from "./source";
 
 /**
  * Memory that was found fit for use, by number, and a quick way to see that it still is. Buffers say so when they are

@@ -3,8 +3,8 @@ import path from "node:path";
 
 // The package's own facts and this process' system, for messages and reports.
 
-/** One level up both from lib/ (tests) and from dist/. */
-export const packageRoot = path.join(__dirname, "..");
+/** Two levels up both from lib/addon/ (tests) and from dist/addon/. */
+export const packageRoot = path.join(__dirname, "..", "..");
 
 export interface PackageFacts {
   version: string;

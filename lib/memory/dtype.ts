@@ -1,6 +1,6 @@
-import { mustBe } from "./errors";
-import { typedArrayName } from "./inspect";
-import type { AnyTypedArray } from "./native";
+import type { AnyTypedArray } from "../addon/native";
+import { mustBe } from "../errors";
+import { typedArrayName } from "../inspect";
 
 /** Element types of a buffer. Parameters and gradients are "float32". */
 export type DType = "float32" | "float64" | "float16" | "bfloat16";

@@ -1,4 +1,4 @@
-import { loadAddon } from "./addon";
+import { loadAddon } from "./load";
 
 // Declarations of the addon. The only file that reaches native code; which file that is, and what to say where there is
 // none, is addon.ts's to know.

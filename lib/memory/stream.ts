@@ -1,6 +1,6 @@
-import { MTAdamError } from "./errors";
-import { describeValue } from "./inspect";
-import type { NativeStream } from "./native";
+import type { NativeStream } from "../addon/native";
+import { MTAdamError } from "../errors";
+import { describeValue } from "../inspect";
 
 /**
  * A CUDA stream of the optimizer's device: its handle (a `cudaStream_t`), or an object that has it as `ptr`. It must

@@ -1,3 +1,7 @@
+import { MTAdamError } from "../errors";
+import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
+import type { StateSource, TensorRead } from "./reader";
+import { checkState, type Restoration } from "./restore";
 import {
   makeTensor,
   stateMetadata,
@@ -6,10 +10,7 @@ import {
   type StateOwner,
   type StateTensor,
   type TensorType,
-} from "./checkpoint";
-import { MTAdamError } from "./errors";
-import { checkState, type Restoration, type StateSource, type TensorRead } from "./checkpoint-restore";
-import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "./inspect";
+} from "./state";
 
 // A state as an object in memory.
 

@@ -1,5 +1,16 @@
 import { open, type FileHandle } from "node:fs/promises";
+import { MTAdamError } from "../errors";
 import { writeAtomically } from "./atomic-file";
+import { describeShape, type StateSource, type TensorRead } from "./reader";
+import { checkState, type Restoration } from "./restore";
+import {
+  parseHeader,
+  parsePrefix,
+  PREFIX_BYTES,
+  renderHeader,
+  type SafetensorsDType,
+  type SafetensorsHeader,
+} from "./safetensors";
 import {
   CHUNK_BYTES,
   chunks,
@@ -9,23 +20,7 @@ import {
   type StateOwner,
   type StateTensor,
   type TensorType,
-} from "./checkpoint";
-import {
-  checkState,
-  describeShape,
-  type Restoration,
-  type StateSource,
-  type TensorRead,
-} from "./checkpoint-restore";
-import { MTAdamError } from "./errors";
-import {
-  parseHeader,
-  parsePrefix,
-  PREFIX_BYTES,
-  renderHeader,
-  type SafetensorsDType,
-  type SafetensorsHeader,
-} from "./safetensors";
+} from "./state";
 
 // A state as a safetensors file, read and written chunk by chunk: neither takes memory of the size of the state, nor
 // keeps the event loop for longer than a chunk.
