@@ -1,5 +1,6 @@
 import type { NativeOptimizer } from "./addon/native";
-import { fromNative, fromNativePromise } from "./errors";
+import { checkKeys } from "./arguments";
+import { fromNative, fromNativePromise, mustBe } from "./errors";
 
 /** What an optimizer's terms are like in each layer. Arrays are terms × layers, row by row. */
 export interface Diagnostics {
@@ -24,15 +25,30 @@ export interface Diagnostics {
 
 export type StatsListener = (diagnostics: Diagnostics) => void;
 
-/**
- * Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits.
- *
- * @param before resolves when what was asked for before has settled. This settles after it, although each waits on a
- * thread of its own
- */
-export async function readDiagnostics(
-  engine: NativeOptimizer,
-  { iteration, terms, layers }: Pick<Diagnostics, "iteration" | "terms" | "layers">,
+/** Reads diagnostics off the thread. Readings settle in the order in which they were started. */
+export class DiagnosticsReader {
+  /** Never rejects. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /**
+   * Starts a reading at once: what is enqueued afterwards is not in it, and nothing waits for it.
+   *
+   * @throws MTAdamError OUT_OF_MEMORY, CUDA (the promise rejects)
+   */
+  read(native: NativeOptimizer, names: DiagnosticsNames, withCosines: boolean): Promise<Diagnostics> {
+    const reading = readDiagnostics(native, names, withCosines, this.#last);
+    const done = (): void => undefined;
+    this.#last = reading.then(done, done);
+    return reading;
+  }
+}
+
+type DiagnosticsNames = Pick<Diagnostics, "iteration" | "terms" | "layers">;
+
+/** @param before the reading before this one, which settles first although each waits on a thread of its own */
+async function readDiagnostics(
+  native: NativeOptimizer,
+  { iteration, terms, layers }: DiagnosticsNames,
   withCosines: boolean,
   before: Promise<unknown>,
 ): Promise<Diagnostics> {
@@ -40,7 +56,7 @@ export async function readDiagnostics(
   const values = new Float64Array(4 * count);
   const cosines = withCosines ? new Float32Array(terms.length * count) : null;
   try {
-    await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
+    await fromNativePromise(fromNative(() => native.watchBalances(values, cosines)));
   } finally {
     await before;
   }
@@ -74,9 +90,17 @@ function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Arra
 export class StatsListeners {
   readonly #listeners = new Set<{ listener: StatsListener; every: number; pending: boolean }>();
 
-  /** @returns a function that ends it */
-  add(listener: StatsListener, every: number): () => void {
-    const entry = { listener, every, pending: false };
+  /**
+   * @returns a function that removes the listener
+   * @throws MTAdamError OPTION
+   */
+  add(listener: unknown, options: unknown): () => void {
+    if (typeof listener !== "function") throw mustBe("OPTION", "listener", "be a function", listener);
+    const { every = 100 } = checkKeys<{ every: number }>("options", options, ["every"]);
+    if (!Number.isSafeInteger(every) || every < 1) {
+      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
+    }
+    const entry = { listener: listener as StatsListener, every, pending: false };
     this.#listeners.add(entry);
     return () => {
       this.#listeners.delete(entry);

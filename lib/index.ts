@@ -2,14 +2,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { MTAdam } from "./mtadam";
-export type { LoadOptions, ParamGroup, SaveOptions, TermCallback, TermCallbacks } from "./mtadam";
 export type { StepOptions } from "./call-options";
 export type { CapturedStep } from "./captured-step";
 export type { Diagnostics, StatsListener } from "./diagnostics";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
-export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
+export type { Gradient, Gradients, TermGradients } from "./gradients";
 export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
+export type { ParamGroup } from "./param-groups";
 export type {
   ParameterDescription,
   ParameterGroup,
@@ -17,7 +17,10 @@ export type {
   Parameters,
   TensorData,
 } from "./parameters";
+export type { PreparedGradients } from "./prepared-gradients";
+export type { TermCallback, TermCallbacks } from "./term-callbacks";
 export type { CheckpointProgress, ProgressListener } from "./checkpoint/file";
+export type { LoadOptions, SaveOptions } from "./checkpoint/options";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/state";
 export { DeviceBuffer } from "./memory/device";
 export type { Device, DeviceKind } from "./memory/device";

@@ -1,7 +1,8 @@
 import { checkKeys } from "./arguments";
-import { mustBe, type MTAdamError } from "./errors";
-import { isArray, isPlainObject } from "./inspect";
+import { mustBe, MTAdamError } from "./errors";
+import { isArray } from "./inspect";
 import type { Device } from "./memory/device";
+import { Names } from "./per-name";
 import type { StreamLike } from "./memory/stream";
 
 /** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
@@ -168,7 +169,8 @@ export function checkOptions(value: unknown): CheckedOptions {
   return {
     ...(own as unknown as Defaulted),
     terms,
-    weights: given["weights"] === undefined ? ones : checkWeights(given["weights"], terms, ones),
+    weights:
+      given["weights"] === undefined ? ones : checkWeights(given["weights"], new Names("term", terms), ones),
     device: given["device"] as Device | undefined,
     stream: given["stream"],
     group: checkGroup(given, undefined),
@@ -256,43 +258,36 @@ export function checkNewTerm(name: unknown, terms: readonly string[]): string {
 }
 
 /**
- * A weight per term. Where `value` is by name and leaves a term out, it has the one in `otherwise`.
+ * A weight per term. An object by name keeps `otherwise` for the terms that it leaves out.
  *
  * @throws MTAdamError OPTION, LENGTH, TERM
  */
-export function checkWeights(
-  value: unknown,
-  terms: readonly string[],
-  otherwise: readonly number[],
-): number[] {
-  const weights = [...otherwise];
-  const set = (term: number, weight: unknown): void => {
-    if (!finite(weight) || weight < 0) {
-      throw mustBe("OPTION", "weights", "be finite numbers of at least 0", weight);
-    }
-    weights[term] = weight;
-  };
-  if (isArray(value)) {
-    if (value.length !== terms.length) {
-      throw mustBe("LENGTH", "weights", `have ${terms.length} entries, one per term`, value);
-    }
-    for (let term = 0; term < terms.length; ++term) set(term, value[term]);
-    return weights;
-  }
-  if (!isPlainObject(value)) {
-    throw mustBe("OPTION", "weights", "be an array or an object by name of the term", value);
-  }
-  for (const [name, weight] of Object.entries(value)) {
-    const term = terms.indexOf(name);
-    if (term < 0) throw unknownTerm(name, terms);
-    if (weight !== undefined) set(term, weight);
-  }
-  return weights;
+export function checkWeights(value: unknown, terms: Names, otherwise: readonly number[]): number[] {
+  const given = terms.read("weights", value);
+  return otherwise.map((weight, term) => {
+    const own = given[term];
+    if (own === undefined && !isArray(value)) return weight;
+    if (finite(own) && own >= 0) return own;
+    throw mustBe("OPTION", "weights", "be finite numbers of at least 0", own);
+  });
 }
 
-export function unknownTerm(given: unknown, terms: readonly string[]): MTAdamError {
-  const list = terms.length > 8 ? `${terms.slice(0, 8).join(", ")}, …` : terms.join(", ");
-  return mustBe("TERM", "term", `be one of the terms (${list}) or its index`, given);
+/**
+ * For calls that get one term at a time. A step can be skipped as a whole only if no term has moved a parameter before
+ * the norms of the others are known, and cosines need the gradients of all terms.
+ *
+ * @throws MTAdamError OPTION
+ */
+export function checkOneTermAtATime(
+  operation: string,
+  { nonFinite, cosines }: Pick<CheckedOptions, "nonFinite" | "cosines">,
+): void {
+  if (nonFinite !== "skipStep" && !cosines) return;
+  const rule = cosines ? "`cosines` must not be true" : '`nonFinite` must not be "skipStep"';
+  throw new MTAdamError(
+    "OPTION",
+    `${rule} for \`${operation}\`, whose terms come one at a time; use \`step\`.`,
+  );
 }
 
 /** @throws MTAdamError OPTION */

@@ -236,7 +236,7 @@ describe("what was made before", () => {
     ]) {
       expect(await caught(call)).toMatchObject({
         code: "ERR_MTADAM_STATE",
-        message: "`prepare` must be called again: the optimizer has got other terms or parameters since.",
+        message: "`prepare` must be called again: the optimizer's terms or parameters have changed.",
       });
     }
     optimizer.step(optimizer.prepare(optimizer.terms.map(() => null)));
@@ -257,7 +257,7 @@ describe("what was made before", () => {
       change(optimizer);
       expect(await caught(() => captured.replay())).toMatchObject({
         code: "ERR_MTADAM_STATE",
-        message: "`captureStep` must be called again: the optimizer has got other terms or parameters since.",
+        message: "`captureStep` must be called again: the optimizer's terms or parameters have changed.",
       });
       expect(optimizer.iterations).toBe(0);
     });

@@ -156,42 +156,4 @@ export interface NativeAddon {
   stateBytes(shape: NativeShape): number;
 }
 
-/** Options of one parameter group in one step, resolved to numbers. */
-export interface GroupValues {
-  lr: number;
-  betas: readonly [number, number, number];
-  eps: number;
-  weightDecay: number;
-  decoupledWeightDecay: boolean;
-  maximize: boolean;
-}
-
-const GROUP_VALUES = 8;
-
-/** How many values {@link packValues} writes. */
-export function valuesLength(terms: number, groups: number): number {
-  return 1 + terms + groups * GROUP_VALUES;
-}
-
-/** The options of one call as native code reads them: gradientScale, the weights, then each group. */
-export function packValues(
-  into: Float64Array,
-  gradientScale: number,
-  weights: ArrayLike<number>,
-  groups: readonly GroupValues[],
-): void {
-  into[0] = gradientScale;
-  into.set(weights, 1);
-  let at = 1 + weights.length;
-  for (const group of groups) {
-    into[at] = group.lr;
-    into.set(group.betas, at + 1);
-    into[at + 4] = group.eps;
-    into[at + 5] = group.weightDecay;
-    into[at + 6] = group.decoupledWeightDecay ? 1 : 0;
-    into[at + 7] = group.maximize ? 1 : 0;
-    at += GROUP_VALUES;
-  }
-}
-
 export const native = loadAddon() as NativeAddon;

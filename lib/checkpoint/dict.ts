@@ -87,3 +87,9 @@ function run<T>(source: DictSource, reads: Generator<TensorRead, T, void>): T {
     source.read(next.value);
   }
 }
+
+/** Copies the state of one optimizer to another that has its terms and, among others, its parameters. */
+export function copyState(from: StateOwner, to: StateOwner): void {
+  const source = new DictSource(stateDict(from));
+  restoreDict(source, checkDict(to, source, false));
+}
