@@ -25,7 +25,7 @@ test("a failure with BigInts keeps its message under workers", () => {
   const jest = path.join(root, "node_modules/jest/bin/jest.js");
   const args = [jest, "--config", JSON.stringify(config), "--maxWorkers=2", "--no-cache"];
   const { stderr } = spawnSync(process.execPath, args, { cwd: rootDir, encoding: "utf8" });
-  expect(stderr).toContain("+   1n,");
+  expect(stderr).toContain('+   "0": 1n,');
   expect(stderr).not.toContain("serialize a BigInt");
 }, 60_000);
 
