@@ -3,7 +3,8 @@
  */
 
 import fc from "fast-check";
-import { DeviceBuffer, MTAdam, MTAdamError, type DType, type HostArray } from "../../lib";
+import { DeviceBuffer, MTAdam, type DType, type HostArray } from "../../lib";
+import { codeOf } from "../support/caught";
 import { onCpu, otherDevice, testDevice } from "../support/device";
 
 const device = testDevice();
@@ -20,15 +21,6 @@ const ARRAYS = {
 /** 1, 2, 3 …, as an array of the dtype's kind. */
 const counting = <D extends DType>(dtype: D, length: number): HostArray<D> =>
   new ARRAYS[dtype](Array.from({ length }, (_, k) => k + 1)) as HostArray<D>;
-
-async function codeOf(call: () => unknown): Promise<string> {
-  try {
-    await call();
-  } catch (error) {
-    return error instanceof MTAdamError ? error.code : String(error);
-  }
-  return "none";
-}
 
 describe.each(DTYPES)("a %s buffer", (dtype) => {
   test("says what it is", () => {

@@ -14,43 +14,32 @@ import {
   type StateDict,
 } from "../../lib";
 import { onCpu, testDevice } from "../support/device";
+import {
+  contents,
+  device,
+  inArray,
+  inBuffer,
+  Scene,
+  type Buffer32,
+  type Make,
+  type Tensor,
+} from "../support/scene";
 
-const device = testDevice();
+const buffer = inBuffer;
+const array = inArray;
 
-type Buffer32 = DeviceBuffer<"float32">;
-type Tensor = Buffer32 | Float32Array;
+/** A scene that has made a step, so that a refused call has something to lose. */
+class Subject<T extends Tensor = Buffer32> extends Scene<T> {
+  readonly g = this.gradients();
 
-const buffer = (...values: number[]): Buffer32 => device.buffer(Float32Array.from(values));
-const array = (...values: number[]): Float32Array => Float32Array.from(values);
-
-/** An optimizer that has made a step, so that there is something to lose. */
-interface Subject<T extends Tensor = Buffer32> {
-  optimizer: MTAdam;
-  w: T;
-  b: T;
-  /** A gradient for w and one for b. */
-  g: [w: T, b: T];
+  constructor(make: Make<T>) {
+    super(make);
+    this.optimizer.step([this.g, [this.g[0], null]]);
+  }
 }
 
-function makeSubject<T extends Tensor>(make: (...values: number[]) => T): Subject<T> {
-  const [w, b, g]: [T, T, [T, T]] = [make(1, 2, 3), make(4, 5), [make(0.5, -1, 2), make(1, -1)]];
-  const parameters = [
-    { name: "w", data: w },
-    { name: "b", data: b },
-  ];
-  const optimizer = new MTAdam(parameters, { terms: ["content", "style"], lr: 0.1 });
-  optimizer.step([g, [g[0], null]]);
-  return { optimizer, w, b, g };
-}
-
-const onDevice = (): Subject => makeSubject(buffer);
-const inArrays = (): Subject<Float32Array> => makeSubject(array);
-
-async function contents(tensor: Tensor): Promise<unknown> {
-  // A detached array has no iterator, and no elements.
-  if (tensor instanceof Float32Array) return tensor.length === 0 ? [] : [...tensor];
-  return tensor.disposed ? "disposed" : [...(await tensor.download())];
-}
+const onDevice = (): Subject => new Subject(inBuffer);
+const inArrays = (): Subject<Float32Array> => new Subject(inArray);
 
 /** All that a call might change; where the state cannot be read now, the reason. */
 async function everything({ optimizer, w, b, g }: Subject<Tensor>): Promise<unknown> {

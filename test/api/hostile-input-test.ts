@@ -20,57 +20,35 @@ import {
 import type * as mtadam from "../../lib";
 import { checkStream } from "../../lib/memory/stream";
 import { isSlow, onCpu, testDevice } from "../support/device";
-
-type Buffer32 = DeviceBuffer<"float32">;
-type Tensor = Buffer32 | Float32Array;
-type Make = (...values: number[]) => Tensor;
+import { contents, inArray, Scene, type Buffer32, type Tensor } from "../support/scene";
 
 const TERMS = ["content", "style"];
 
-/** An optimizer that has made a step, and whatever the calls below need. */
-class Scene {
-  readonly device = testDevice({ threads: 1 });
-  readonly w: Tensor;
-  readonly b: Tensor;
+/** A scene on a device of its own that has made a step, and what the calls below need. */
+class HostileScene extends Scene<Tensor> {
   readonly g: [w: Tensor, b: Tensor];
-  readonly optimizer: MTAdam;
   readonly prepared: PreparedGradients;
 
-  constructor(readonly inArrays: boolean) {
-    this.w = this.make(1, 2, 3);
-    this.b = this.make(4, 5);
+  constructor(
+    readonly inArrays: boolean,
+    readonly device = testDevice({ threads: 1 }),
+  ) {
+    super(inArrays ? inArray : (...values) => device.buffer(inArray(...values)), { device });
     this.g = this.gradients();
-    const parameters = [
-      { name: "w", data: this.w },
-      { name: "b", data: this.b },
-    ];
-    this.optimizer = new MTAdam(parameters, { terms: TERMS, lr: 0.1, device: this.device });
     this.optimizer.step([this.g, this.g]);
     this.prepared = this.optimizer.prepare([this.g, this.g]);
   }
 
-  readonly make: Make = (...values) => {
-    const array = Float32Array.from(values);
-    return this.inArrays ? array : this.device.buffer(array);
-  };
-
-  gradients(): [Tensor, Tensor] {
-    return [this.make(0.5, -1, 2), this.make(1, -1)];
-  }
-
   /** All that a refused call must not have changed. */
   async fingerprint(): Promise<string> {
-    const tensors = [this.w, this.b].map(async (one) => {
-      if (one instanceof Float32Array) return one.length === 0 ? "detached" : [...one];
-      return one.disposed ? "disposed" : await one.download();
-    });
+    const tensors = [this.w, this.b].map(contents);
     const state = await this.optimizer.stateDict().catch((error: unknown) => (error as MTAdamError).code);
     const { iterations, weights, paramGroups } = this.optimizer;
     return inspect([await Promise.all(tensors), state, iterations, weights, paramGroups], { depth: 9 });
   }
 }
 
-const inBuffers = (): Scene => new Scene(false);
+const inBuffers = (): HostileScene => new HostileScene(false);
 
 const ownDevice = testDevice({ threads: 1 });
 
@@ -285,7 +263,7 @@ describe("in a process of its own", () => {
 // ---- Code of the user's that runs in the middle of a call ----
 
 /** A scene in which memory can be taken away. */
-class Stage extends Scene {
+class Stage extends HostileScene {
   saved: StateDict | undefined;
   /** Arrays that own what was taken, and what was in them then. */
   readonly #taken: [Float32Array, number[]][] = [];
@@ -491,8 +469,8 @@ onCpu("code that runs in the middle of a call, over arrays", () => {
 });
 
 describe("a step in the middle of another", () => {
-  const gradients = ({ make }: Scene, k: number): [Tensor, Tensor] => [make(k, -k, 2), make(k, 1)];
-  const calls: Record<string, (scene: Scene, inner: () => void) => void> = {
+  const gradients = ({ make }: HostileScene, k: number): [Tensor, Tensor] => [make(k, -k, 2), make(k, 1)];
+  const calls: Record<string, (scene: HostileScene, inner: () => void) => void> = {
     "from the getter of a term": (scene, inner) =>
       scene.optimizer.step(withGetter([gradients(scene, 1), gradients(scene, 2)], 1, inner)),
     "from the getter of a gradient": (scene, inner) =>
@@ -616,7 +594,7 @@ describe("loading a hostile state", () => {
         for (let spoiled = first; spoiled < clean.readings(); spoiled += stride) {
           const { optimizer, g, ...rest } = inBuffers();
           const fingerprint = (): Promise<string> =>
-            Scene.prototype.fingerprint.call({ optimizer, g, ...rest });
+            HostileScene.prototype.fingerprint.call({ optimizer, g, ...rest });
           const came = await outcome(() =>
             optimizer.loadStateDict(lying(saved, spoiled, answer).state),
           ).catch(String);
@@ -712,7 +690,7 @@ onCpu("arrays that are not plain ones", () => {
 
   test("without a prototype are taken or refused", async () => {
     const w = Object.setPrototypeOf(Float32Array.of(1, 2, 3), null) as Float32Array;
-    const { optimizer } = new Scene(true);
+    const { optimizer } = new HostileScene(true);
     for (const call of [() => new MTAdam([w], { terms: 1 }), () => optimizer.accumulate(0, [w, null])]) {
       expect(await outcome(call)).toMatch(/^(works|ERR_MTADAM_\w+)$/);
     }
@@ -886,13 +864,13 @@ describe("objects that are not plain ones", () => {
 
 /** A public function, and arguments that are right. */
 interface Use {
-  arguments: readonly ((scene: Scene) => unknown)[];
-  call: (scene: Scene, given: never[]) => unknown;
+  arguments: readonly ((scene: HostileScene) => unknown)[];
+  call: (scene: HostileScene, given: never[]) => unknown;
 }
 
 const options = (): unknown => ({ gradientScale: 2, weights: [1, 2], stream: null });
-const gradientsOf = ({ g }: Scene): unknown => [g, { w: g[0], b: null }];
-const method = (name: keyof MTAdam, ...args: ((scene: Scene) => unknown)[]): Use => ({
+const gradientsOf = ({ g }: HostileScene): unknown => [g, { w: g[0], b: null }];
+const method = (name: keyof MTAdam, ...args: ((scene: HostileScene) => unknown)[]): Use => ({
   arguments: args,
   call: ({ optimizer }, given) => (optimizer[name] as (...args: never[]) => unknown)(...given),
 });

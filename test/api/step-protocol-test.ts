@@ -4,38 +4,27 @@
 
 import {
   MTAdam,
-  MTAdamError,
-  type DeviceBuffer,
   type Gradients,
   type MTAdamOptions,
   type PreparedGradients,
   type TermCallback,
 } from "../../lib";
-import { testDevice } from "../support/device";
+import { codeOf } from "../support/caught";
+import { device, inBuffer, Scene, type Buffer32 } from "../support/scene";
 
-const device = testDevice();
 const TERMS = ["content", "style", "noise"];
 
-type Buffer32 = DeviceBuffer<"float32">;
 type Pair = [w: Buffer32, b: Buffer32];
 
-const buffer = (...values: number[]): Buffer32 => device.buffer(Float32Array.from(values));
+const buffer = inBuffer;
 
 /** Gradients of one term, for w and b: another for every number. */
 const gradient = (k: number): Pair => [buffer(k + 0.5, -k, 2 * k), buffer(1 - k, 3)];
 const g: [Pair, Pair, Pair] = [gradient(1), gradient(-2), gradient(5)];
 
-class Model {
-  readonly w = buffer(1, 2, 3);
-  readonly b = buffer(4, 5);
-  readonly optimizer: MTAdam;
-
+class Model extends Scene {
   constructor(options: Partial<MTAdamOptions> = {}) {
-    const parameters = [
-      { name: "w", data: this.w },
-      { name: "b", data: this.b },
-    ];
-    this.optimizer = new MTAdam(parameters, { terms: TERMS, lr: 0.1, ...options });
+    super(inBuffer, { terms: TERMS, ...options });
   }
 
   async values(): Promise<number[]> {
@@ -53,15 +42,6 @@ async function after(steps: (optimizer: MTAdam) => void, options?: Partial<MTAda
   const model = new Model(options);
   steps(model.optimizer);
   return model.all();
-}
-
-async function codeOf(call: () => unknown): Promise<string> {
-  try {
-    await call();
-  } catch (error) {
-    return error instanceof MTAdamError ? error.code : String(error);
-  }
-  return "none";
 }
 
 /** A promise that is settled from outside. */

@@ -10,3 +10,13 @@ export async function caught(call: () => unknown): Promise<MTAdamError> {
   }
   throw new Error("nothing was thrown");
 }
+
+/** The code of the error that a call throws or rejects with; "none" if it succeeds. */
+export async function codeOf(call: () => unknown): Promise<string> {
+  try {
+    await call();
+  } catch (error) {
+    return error instanceof MTAdamError ? error.code : String(error);
+  }
+  return "none";
+}
