@@ -2,9 +2,9 @@ import type { NativeOptimizer } from "./addon/native";
 import { checkKeys } from "./arguments";
 import { fromNative, fromNativePromise, mustBe } from "./errors";
 
-/** What an optimizer's terms are like in each layer. Arrays are terms × layers, row by row. */
+/** Norms and scales of the terms in each layer. Arrays are terms × layers, row by row. */
 export interface Diagnostics {
-  /** Completed steps when it was asked for. */
+  /** Completed steps at the time of the call. */
   iteration: number;
   terms: readonly string[];
   layers: readonly string[];
@@ -12,7 +12,7 @@ export interface Diagnostics {
   norms: Float32Array;
   /** s, step 4: what the gradients were multiplied by in the pair's last step; NaN where it never occurred. */
   scales: Float32Array;
-  /** s·r over its sum in the layer, r the norm of the last gradient: the part that each term has in what moves it. */
+  /** s·r over its sum in the layer, r the norm of the last gradient: each term's part of the layer's movement. */
   shares: Float32Array;
   /** How often a norm that was not finite made a term count as absent, or a step be skipped. */
   skipped: Float32Array;
@@ -86,7 +86,7 @@ function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Arra
   });
 }
 
-/** Tells listeners of every so manyth step. */
+/** Calls each listener every `every` steps. */
 export class StatsListeners {
   readonly #listeners = new Set<{ listener: StatsListener; every: number; pending: boolean }>();
 
@@ -121,7 +121,7 @@ export class StatsListeners {
           if (this.#listeners.has(entry)) entry.listener(diagnostics);
         },
         () => {
-          entry.pending = false; // what went wrong on the device, the next call of the optimizer says
+          entry.pending = false; // the next call of the optimizer throws the device's error
         },
       );
     }

@@ -5,7 +5,7 @@ import type { Device } from "./memory/device";
 import { Names } from "./per-name";
 import type { StreamLike } from "./memory/stream";
 
-/** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
+/** A learning-rate schedule: called once per step with the number of completed steps. */
 export type LearningRate = (iterations: number) => number;
 
 /** Options that each parameter group may set for itself and change between steps. */
@@ -33,11 +33,11 @@ export type Weights = readonly number[] | Readonly<Record<string, number>>;
 /** "first", "max", "mean" or the name of a term. */
 export type Anchor = "first" | "max" | "mean" | (string & Record<never, never>);
 
-/** Options of a whole optimizer, beside the defaults of its groups. */
+/** Options of the optimizer as a whole. */
 export interface OptimizerOptions {
   /** The loss terms: how many (they are then named "0", "1", …) or their names. */
   terms: number | readonly string[];
-  /** w of step 4, 1 by default. A term of weight 0 moves nothing, but its norms go on. */
+  /** w of step 4, 1 by default. A term of weight 0 moves no parameter, but its norms are still averaged. */
   weights?: Weights;
   /** Divide by the largest second moment seen so far, as Adam's variant of that name. */
   amsgrad?: boolean;
@@ -56,23 +56,23 @@ export interface OptimizerOptions {
   /** Whether the step is the "sum" of the terms' steps, the reference, or their "mean", weighted as they are. */
   stepScale?: "sum" | "mean";
   /**
-   * What a NaN or an infinity in a gradient does. "skipTerm": that term counts as absent in that layer for this step;
-   * "skipStep": nothing moves anywhere, for which all terms must come at once, in `step`; "propagate": what it does to
-   * the arithmetic.
+   * The effect of a NaN or an infinity in a gradient. "skipTerm": the term counts as absent in that layer for this step;
+   * "skipStep": no parameter moves, which needs all terms at once, in `step`; "propagate": it propagates through the
+   * arithmetic.
    */
   nonFinite?: "skipTerm" | "skipStep" | "propagate";
   /**
-   * Whether `diagnostics()` and `onStats` give the cosines between the terms' gradients, too. They are taken in every
-   * step, which then reads the gradients once more. All terms must come at once, in `step`.
+   * Whether `diagnostics()` and `onStats` also give the cosines between the terms' gradients. Every step computes them,
+   * which reads the gradients once more. All terms must come at once, in `step`.
    */
   cosines?: boolean;
   /** Where the step is computed. Default: where the parameters are. */
   device?: Device;
-  /** Where calls come that name no other. Default: the device's default stream. On the CPU there are no streams. */
+  /** The stream of calls that name none. Default: the device's default stream. The CPU has no streams. */
   stream?: StreamLike | null;
 }
 
-/** What the constructor takes. */
+/** The options of the constructor. */
 export type MTAdamOptions = OptimizerOptions & Partial<GroupOptions>;
 
 interface Rule<T> {
@@ -93,7 +93,7 @@ const oneOf = <T extends string>(first: T, ...others: T[]): Rule<T> => ({
 });
 const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
 
-/** What `anchor` may be beside the name of a term, which none of these may be. */
+/** The values of `anchor` that are not names of terms; no term may have one of these names. */
 const ANCHORS: readonly string[] = ["first", "max", "mean"];
 
 /** Every group option: default, range and message. */
@@ -148,7 +148,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
 export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];
 const OPTIMIZER_KEYS = Object.keys(OPTIMIZER_RULES) as (keyof Defaulted)[];
 
-/** What the constructor was given, checked, with its defaults. */
+/** The options of the constructor, checked and with defaults. */
 export interface CheckedOptions extends Defaulted {
   terms: readonly string[];
   weights: number[];
@@ -196,7 +196,7 @@ export function checkGroup(
 }
 
 /**
- * A group's options as they stand, after anything may have been done to them.
+ * Checks a group's options again, since the user can change them.
  *
  * @throws MTAdamError OPTION
  */
@@ -207,7 +207,7 @@ export function recheckGroup(group: Readonly<Record<keyof GroupOptions, unknown>
   return checkGroup(group, undefined);
 }
 
-/** Betas are read once, holes and all, before they are looked at; what cannot be betas is left as it is. */
+/** Copies betas before they are checked, so that each entry is read once; returns other values unchanged. */
 function copyOfThree(value: unknown): unknown {
   return isArray(value) && value.length === 3 ? [value[0], value[1], value[2]] : value;
 }
@@ -222,7 +222,7 @@ function isLearningRate(value: unknown): value is number {
   return finite(value) && value >= 0;
 }
 
-/** lr as a number. @throws MTAdamError OPTION where a schedule returns anything else than an lr */
+/** lr as a number. @throws MTAdamError OPTION if a schedule returns an invalid learning rate */
 export function learningRate(lr: number | LearningRate, iterations: number): number {
   if (typeof lr !== "function") return lr;
   const value: unknown = lr(iterations);

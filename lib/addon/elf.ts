@@ -1,13 +1,13 @@
 import { Buffer } from "node:buffer";
 
-// What a shared library for Linux asks of the system, read from the file itself: an addon that does not load cannot be
-// asked, and a user's machine has no objdump. Any bytes may come: what is damaged reads as undefined.
+// Reads from an ELF file which system a shared library needs, since an addon that fails to load cannot tell and a
+// user's machine has no objdump. The file may hold any bytes: a damaged one reads as undefined.
 
-/** What an ELF file is for, and what it needs. */
+/** The architecture of an ELF file and the symbol versions that it needs. */
 export interface ElfSummary {
-  /** As `process.arch` has it; "unknown" for what Node does not run on. */
+  /** As `process.arch` has it; "unknown" if Node does not run on it. */
   arch: string;
-  /** The newest version it needs of each family of symbols, such as "2.34" of "GLIBC". */
+  /** The newest version it needs of each family of symbols, for example "2.34" of "GLIBC". */
   needs: Map<string, string>;
 }
 
@@ -47,9 +47,9 @@ export function readElf(file: Buffer): ElfSummary | undefined {
 }
 
 /**
- * Whether an ELF file ends before what is mapped of it: to load such a file is not an error but the end of the process
- * (SIGBUS). The table of sections says nothing of that: a file may do without, or have it anywhere. What is no ELF file of
- * this kind is left to the system, which refuses it.
+ * Whether an ELF file ends before its last mapped segment: loading a truncated file kills the process (SIGBUS) instead of
+ * failing. The section table cannot tell, since it is optional and may lie anywhere. False for other files, which the
+ * system refuses.
  *
  * @param read the bytes of a range of the file, fewer where it ends earlier
  */
@@ -59,7 +59,7 @@ export function isCutShort(size: number, read: (start: number, length: number) =
   const start = uint64(header, 32);
   const count = uint16(header, 56);
   if (uint16(header, 54) !== PROGRAM_HEADER_BYTES) return false;
-  // Before it is read: what it may take is a few megabytes at most, and never more than the file.
+  // Checked before the table is allocated: it has a few megabytes at most, and is never larger than the file.
   if (start + count * PROGRAM_HEADER_BYTES > size) return true;
   const table = read(start, count * PROGRAM_HEADER_BYTES);
   return Array.from({ length: count }, (_, k) =>
@@ -96,7 +96,7 @@ function sectionsOf(file: Buffer): Section[] {
   return Array.from({ length: count }, (_, k) => {
     const header = slice(file, start + k * SECTION_HEADER_BYTES, SECTION_HEADER_BYTES);
     const type = uint32(header, 4);
-    // Only what is read has to be there: .bss has a size and no bytes.
+    // Other sections may have no bytes in the file, as .bss.
     const isRead = type === SHT_GNU_VERNEED || type === SHT_STRTAB;
     const bytes = isRead ? slice(file, uint64(header, 24), uint64(header, 32)) : header.subarray(0, 0);
     return { type, link: uint32(header, 40), bytes };

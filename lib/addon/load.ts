@@ -8,8 +8,8 @@ import { MTAdamError } from "../errors";
 import { compareVersions, isCutShort, readElf } from "./elf";
 import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
-// Which file is the addon, and what to say where there is none. A local build goes first, since somebody asked for it;
-// then the prebuilt that the package came with. Where they lie is node-gyp-build's to know.
+// Finds and loads the addon, and reports why that failed. A local build comes first, since the user asked for it; then
+// the prebuilt of the package. node-gyp-build knows their paths.
 
 export type AddonKind = "local build" | "prebuilt";
 
@@ -23,7 +23,7 @@ export interface FailedAttempt {
 
 export interface AddonSearch {
   found?: { kind: AddonKind; file: string; addon: unknown };
-  /** What was tried before, or in vain. */
+  /** The attempts that failed before. */
   failed: FailedAttempt[];
 }
 
@@ -52,7 +52,7 @@ export function loadAddon(): unknown {
   if (found === undefined) throw new MTAdamError("LOAD", loadMessage(failed));
   for (const { kind, file, problem } of failed) {
     if (file === undefined) continue;
-    // Somebody asked for it, and gets something else.
+    // The user asked for it and gets another one.
     const warning = `mtadam uses its ${found.kind}, as the ${kind} ${file} cannot be loaded: ${problem}`;
     process.emitWarning(warning, { code: "MTADAM_FALLBACK" });
   }
@@ -83,9 +83,9 @@ function resolve(finder: () => Finder): string | undefined {
 }
 
 /**
- * node-gyp-build as it is with PREBUILDS_ONLY, which it reads when it is loaded: a second copy, with an environment of its
- * own. Neither the real one nor the cache of modules is touched: nobody else is to find either changed, and Jest's cache
- * cannot be.
+ * A second copy of node-gyp-build that finds only prebuilds: it reads PREBUILDS_ONLY when it is loaded. The copy has an
+ * environment of its own, so that neither `process.env` nor the module cache changes for other code (Jest's cache cannot
+ * be changed).
  */
 function prebuildsFinder(): Finder {
   const load = createRequire(__filename);
@@ -99,7 +99,7 @@ function prebuildsFinder(): Finder {
   return module.exports as Finder;
 }
 
-/** What to say where there is no file. */
+/** The message for a missing file. */
 function absence(kind: AddonKind): string {
   if (kind === "prebuilt") return prebuildsAbsence();
   return process.env["PREBUILDS_ONLY"]
@@ -107,7 +107,7 @@ function absence(kind: AddonKind): string {
     : `there is none in ${path.join(searchedFolder(), "build", "Release")}`;
 }
 
-/** Where node-gyp-build looks: an environment variable of its own may name another folder than the package's. */
+/** The folder that node-gyp-build searches; its environment variable can replace the package's folder. */
 function searchedFolder(): string {
   return process.env["MTADAM_PREBUILD"] ?? packageRoot;
 }
@@ -158,7 +158,7 @@ function isTruncated(file: string): boolean {
   }
 }
 
-/** What the system said, in one line, and what it does not say by itself. */
+/** The system's error in one line, and the cause as far as the file shows it. */
 function describeFailure(file: string, error: unknown): string {
   // Not by its class: it may be another realm's.
   const [line = ""] = String((error as Partial<Error> | null)?.message ?? error).split("\n");
@@ -167,7 +167,7 @@ function describeFailure(file: string, error: unknown): string {
   return remark === undefined ? said : `${said} (${remark})`;
 }
 
-/** What the file itself shows against it. */
+/** The reason in the file itself why it cannot be loaded. */
 function obstacle(file: string): string | undefined {
   if (process.platform !== "linux") return undefined;
   let elf;
@@ -201,7 +201,7 @@ function loadMessage(failed: readonly FailedAttempt[]): string {
   ].join("\n");
 }
 
-/** What to do where no addon can be loaded. */
+/** Advice for the user when no addon can be loaded. */
 export function advice(): string {
   const facts = packageFacts();
   if (facts === undefined) {

@@ -1,7 +1,6 @@
 import { loadAddon } from "./load";
 
-// Declarations of the addon. The only file that reaches native code; which file that is, and what to say where there is
-// none, is addon.ts's to know.
+// Declarations of the addon, and the only access to it. load.ts finds and loads it.
 
 /** A tensor's memory as native code takes it; a bigint is an address on the device. */
 export type NativeSource = Float32Array | NativeBuffer | bigint;
@@ -26,7 +25,7 @@ export interface NativeBuffer {
   dispose(): void;
 }
 
-/** What an optimizer's state looks like: a value per parameter, and what all share. */
+/** The shape of an optimizer's state: arrays have a value per parameter. */
 export interface NativeShape {
   /** Elements. */
   lengths: Float64Array;
@@ -117,7 +116,7 @@ export interface NativeCapturedStep {
   dispose(): void;
 }
 
-/** Strings are empty where there is nothing to say. */
+/** Strings are empty where they do not apply. */
 export interface NativeCudaDescription {
   driver: string;
   runtime: string;

@@ -50,7 +50,7 @@ function detectLibc(): Libc {
   return version === undefined ? { name: "musl" } : { name: "glibc", version };
 }
 
-/** Such as "linux-x64 (glibc 2.36), Node 20.20.2". */
+/** For example "linux-x64 (glibc 2.36), Node 20.20.2". */
 export function systemName(): string {
   const found = systemLibc();
   const library =

@@ -3,19 +3,18 @@ import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 
 /**
- * Replaces a file as a whole: whoever opens `target` finds what was there before or all of what `write` wrote, also
- * after a crash or a power cut. The bytes go to a temporary file beside it, `<target>.<random>.tmp`, which is removed if
- * anything fails (a process that is killed leaves it). What fails is rethrown as it came: the file system's errors have
- * their `code`.
+ * Replaces a file atomically: a reader of `target` sees either the old contents or all of the new ones, also after a
+ * crash or a power cut. The bytes go to a temporary file in the same folder, `<target>.<random>.tmp`, which is removed on
+ * failure (a killed process leaves it). Errors are rethrown unchanged: those of the file system have their `code`.
  *
- * @param write writes the contents; when its promise is fulfilled, they are to be on the disk (`file.sync()`), and the
+ * @param write writes the contents and must put them on the disk (`file.sync()`) before its promise is fulfilled; the
  * rename follows at once
  */
 export async function writeAtomically(
   target: string,
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
-  // First of all, so that after the rename nothing is left that lacks a permission.
+  // Opened first: a missing permission must not be found after the rename.
   const directory = await openDirectory(path.dirname(target));
   try {
     const temporary = `${target}.${randomBytes(6).toString("hex")}.tmp`;
@@ -28,11 +27,11 @@ export async function writeAtomically(
       }
       await rename(temporary, target);
     } catch (error) {
-      // The first error is the one to know of.
+      // The first error is the one to report.
       await rm(temporary, { force: true }).catch(() => undefined);
       throw error;
     }
-    // A rename is only on the disk when its directory is.
+    // The rename is on the disk only after its directory is.
     await directory?.sync();
   } finally {
     await directory?.close();

@@ -14,7 +14,7 @@ import {
 
 // A state as an object in memory.
 
-/** @throws MTAdamError OPTION where an option of a group has been set to what it cannot be, DISPOSED, CUDA */
+/** @throws MTAdamError OPTION if an option of a group is invalid, DISPOSED, CUDA */
 export function stateDict(owner: StateOwner): StateDict {
   const state: StateDict = { metadata: stateMetadata(owner) };
   for (const tensor of stateTensors(owner)) {
@@ -25,7 +25,7 @@ export function stateDict(owner: StateOwner): StateDict {
   return state;
 }
 
-/** A state that the user holds. Whatever code reading it runs, runs in the constructor, and only once. */
+/** A state held by the user. Only the constructor runs the user's code (getters, proxies). */
 export class DictSource implements StateSource {
   readonly metadata: unknown;
   readonly #entries: Readonly<Record<string, unknown>>;
@@ -37,7 +37,7 @@ export class DictSource implements StateSource {
     }
     try {
       this.#entries = { ...state };
-      // It is JSON by definition, as checkpoints hold it.
+      // As in a file, where metadata is JSON.
       this.metadata = JSON.parse(JSON.stringify(this.#entries["metadata"] ?? null));
     } catch {
       throw new MTAdamError("CHECKPOINT", "The state must be an object of plain data.");
@@ -75,7 +75,7 @@ export function checkDict(owner: StateOwner, source: DictSource, strict: boolean
   return run(source, checkState(owner, source, strict));
 }
 
-/** Puts a state that was checked in place, all at once: nobody can change it in between. */
+/** Restores a checked state synchronously, so that nothing can change it in between. */
 export function restoreDict(source: DictSource, restoration: Restoration): void {
   run(source, restoration.apply());
 }

@@ -165,8 +165,8 @@ export class CheckpointFile implements StateSource {
 }
 
 /**
- * A listener whose first error waits until `rethrow`: what has begun is to be brought to its end before. It is not
- * called again after it.
+ * A listener whose first error is kept until `rethrow`, so that a restore is not interrupted. After an error it is not
+ * called again.
  */
 export function deferErrors(listener: ProgressListener | undefined): {
   report: ProgressListener;
@@ -206,7 +206,7 @@ function parseMetadata({ metadata }: SafetensorsHeader): unknown {
 const bytesOf = ({ buffer, byteOffset, byteLength }: StateTensor): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
-/** Writes all of `bytes` at the end of what was written so far. */
+/** Appends all of `bytes`. */
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done);

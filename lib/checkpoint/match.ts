@@ -99,7 +99,7 @@ export function matchGroups(
   return matched;
 }
 
-/** What is wrong with options is here wrong with the state. */
+/** An invalid option in a state is reported as an error of the state. */
 function checkOptions<T>(check: () => T): T {
   try {
     return check();

@@ -10,7 +10,7 @@ import {
   type TensorTypes,
 } from "./state";
 
-/** Wanted: the elements of a tensor from `first` on, in `to`. */
+/** A request to read the elements of a tensor from `first` on into `to`. */
 export interface TensorRead {
   readonly key: string;
   readonly type: TensorType;
@@ -18,18 +18,18 @@ export interface TensorRead {
   readonly to: StateTensor;
 }
 
-/** A state that anything may have written. Asking runs no code of the user's. */
+/** A state from an untrusted source. Its methods run none of the user's code. */
 export interface StateSource {
   readonly metadata: unknown;
-  /** Whether there is such a tensor, of that type and shape. */
+  /** Whether there is a tensor with this key, type and shape. */
   has(key: string, type: TensorType, shape: readonly number[]): boolean;
-  /** Whether there is nothing under that key. */
+  /** Whether there is no entry with this key. */
   lacks(key: string): boolean;
-  /** For a message: what there is under that key. */
+  /** The entry with this key, for messages. */
   describe(key: string): string;
 }
 
-/** A part of the restoration, after the checks; `buffer` serves them all for what they read. */
+/** One part of a restoration, after the checks. All parts read through the same `buffer`. */
 export type RestorePart = (buffer: Float32Array) => Generator<TensorRead, void, void>;
 
 export function fail(message: string, cause?: unknown): never {
@@ -83,7 +83,7 @@ const isNames = (value: unknown): value is string[] =>
 export class StateReader {
   readonly #source: StateSource;
   readonly #metadata: CheckpointMetadata;
-  /** Whether norms may be what arithmetic has made of a NaN or an infinity. */
+  /** Whether norms may be NaN or infinite, as with `nonFinite: "propagate"`. */
   readonly #propagates: boolean;
 
   constructor(source: StateSource, metadata: CheckpointMetadata, propagates: boolean) {

@@ -23,14 +23,14 @@ import {
 } from "./state";
 import { checkSum } from "./summed";
 
-// From a saved state to an optimizer's. Nothing here waits: what is to be read is yielded, and whoever runs the
-// restoration reads it, from memory at once or from a file in its own time. So there is one way of checking a state.
+// Restores a saved state. The generators here yield each read to their caller, which reads from memory at once or from a
+// file asynchronously; so both kinds of state share one set of checks.
 
-/** A state that fits, checked before anything of the optimizer has changed. */
+/** A state that fits the optimizer, checked before anything changes. */
 export interface Restoration {
-  /** Puts the state in place. */
+  /** Writes the state into the optimizer. */
   apply(): Generator<TensorRead, void, void>;
-  /** What the optimizer is to have when that is done. */
+  /** The optimizer's values once the state is restored. */
   readonly iterations: number;
   readonly weights: number[];
 }
@@ -89,7 +89,7 @@ function* checkTerm(
   const { native } = owner;
   const { n, occurred, skipped } = makeBalances(owner.layers.length);
   const clocks = makeClocks(owner.parameters.length);
-  // What has no match stays as it is.
+  // Entries without a match keep their value.
   fromNative(() => {
     native.readBalances(term.ours, n, occurred, skipped);
     native.readClocks(term.ours, clocks.t, clocks.P1, clocks.P2);

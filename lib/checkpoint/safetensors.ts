@@ -9,7 +9,7 @@ import { MTAdamError } from "../errors";
 /** The bytes before the header. */
 export const PREFIX_BYTES = 8;
 
-/** What other readers of the format accept. It bounds the memory that a file can make its reader take. */
+/** The limit of other readers of the format. It bounds the memory that reading a file takes. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 /** Bits per element, of every dtype that a file may have. */
@@ -59,9 +59,9 @@ function fail(message: string, cause?: unknown): never {
 }
 
 /**
- * What precedes the tensors' bytes in a file: prefix and header, padded with spaces to a multiple of 8 bytes.
+ * The bytes before the tensors: prefix and header, padded with spaces to a multiple of 8 bytes.
  *
- * @param tensors keys and what they are, in the order in which their bytes will follow
+ * @param tensors keys, dtypes and shapes, in the order of their bytes
  * @throws MTAdamError CHECKPOINT where readers of the format would refuse it for its length
  */
 export function renderHeader(

@@ -4,10 +4,10 @@ import { typedArrayName } from "../inspect";
 import { recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
 import type { Parameter } from "../parameters";
 
-// What the state of an optimizer is, as saved: its metadata and its tensors. checkpoint-restore.ts is the way back;
-// checkpoint-dict.ts and checkpoint-file.ts are the two forms, an object and a file.
+// The saved state of an optimizer: its metadata and its tensors. restore.ts reads it back; dict.ts and file.ts are its
+// two forms, an object and a file.
 
-/** What a state belongs to, and everything in it that is no tensor. */
+/** The terms, layers and parameters that a state belongs to, and its values that are not tensors. */
 export interface CheckpointMetadata {
   version: 1;
   iterations: number;
@@ -155,7 +155,7 @@ export function stateTensors(owner: StateOwner): SavedTensor[] {
   ];
 }
 
-/** All that is no moment. */
+/** Norms, counts and clocks: everything except moments. */
 function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
   balances: Balances;
   clocks: Clocks;
@@ -220,7 +220,7 @@ function planeTensor(
   };
 }
 
-/** @throws MTAdamError OPTION where an option of a group has been set to what it cannot be */
+/** @throws MTAdamError OPTION if an option of a group is invalid */
 export function stateMetadata(owner: StateOwner): CheckpointMetadata {
   const { options, layers } = owner;
   return {
@@ -241,7 +241,7 @@ export function stateMetadata(owner: StateOwner): CheckpointMetadata {
       nonFinite: options.nonFinite,
       weights: [...owner.weights],
     },
-    // Options may be anything until the next step checks them; a state must be one that can be restored.
+    // The user may have set an invalid option, and a state must be restorable.
     groups: owner.groups.map(recheckGroup).map((group) => {
       const [beta1, beta2, beta3] = group.betas;
       return {
@@ -256,7 +256,7 @@ export function stateMetadata(owner: StateOwner): CheckpointMetadata {
   };
 }
 
-/** How many bytes of a tensor are copied at a time: enough for a disk's full speed, and no pause that anyone notices. */
+/** Bytes copied at a time: enough for a disk's full speed, and too few to stall the event loop noticeably. */
 export const CHUNK_BYTES = 4 * 2 ** 20;
 
 /** A tensor's elements in chunks of at most `most`. */

@@ -60,7 +60,7 @@ export function* checkSum(
   };
 }
 
-/** Room for a chunk of what is read and of its sums, for all chunks. */
+/** Buffers for the values of one chunk and their sums, shared by all chunks. */
 interface SumBuffers {
   values: Float32Array;
   M: Float64Array;

@@ -17,10 +17,10 @@ export type DevicePointerLike =
 /** Borrowed memory of a CUDA device. */
 export class DevicePointer {
   readonly address: bigint;
-  /** Elements, where the form says. */
+  /** In elements; undefined where the form does not give it. */
   readonly length: number | undefined;
   readonly readOnly: boolean;
-  /** What supplied the address: alive for as long as this is. */
+  /** The object that supplied the address, kept alive. */
   readonly supplier: unknown;
 
   constructor(supplier: unknown, address: bigint, length: number | undefined, readOnly = false) {
@@ -33,7 +33,7 @@ export class DevicePointer {
 
 const ELEMENT_BYTES = 4; // float32
 
-/** Whether `value` has one of the forms of {@link DevicePointerLike} (which says nothing about the address). */
+/** Whether `value` has one of the forms of {@link DevicePointerLike} (the address itself is not checked). */
 export function isPointerLike(value: unknown): boolean {
   if (typeof value === "bigint" || typeof value === "number") return true;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
@@ -42,12 +42,12 @@ export function isPointerLike(value: unknown): boolean {
     const buffer = "buffer" in value ? value.buffer : undefined;
     return typeof buffer === "object" && buffer !== null && "ptr" in buffer;
   } catch {
-    return false; // a revoked proxy, a prototype: whatever it is, it is no pointer
+    return false; // a revoked proxy or a prototype
   }
 }
 
 /**
- * The address that a {@link DevicePointerLike} stands for; nothing is known of it yet. Each property is read once.
+ * The address that a {@link DevicePointerLike} stands for, not checked yet. Each property is read once.
  *
  * @throws MTAdamError INVALID_POINTER, LENGTH, DTYPE, OPTION
  */

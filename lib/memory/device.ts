@@ -9,16 +9,16 @@ import { checkStream, type StreamLike } from "./stream";
 
 export type DeviceKind = "cpu" | "cuda";
 
-/** What only this package has, so that nobody else constructs the class below. */
+/** Known to this package alone, so that nothing else constructs the class below. */
 export const deviceKey = Symbol("Device");
 
-// The way to what is private in a device, for this package alone.
+// Access to a device's private fields, for this package alone.
 
 /** Whether `value` was made by {@link Device}: unlike instanceof, true for nothing else. */
 export let isDevice: (value: unknown) => value is Device;
 /** The addon that this device's buffers and optimizers are made with. */
 export let addonOf: (device: Device) => NativeAddon;
-/** Whether what lies in the memory of one can be used on the other: the same GPU may be opened more than once. */
+/** Whether two devices share their memory: the same GPU may be opened more than once. */
 export let isSameMemory: (a: Device, b: Device) => boolean;
 /** @throws MTAdamError DISPOSED */
 export let nativeDevice: (device: Device) => NativeDevice;
@@ -87,8 +87,8 @@ export class Device {
   }
 
   /**
-   * Optional: a device that nothing refers to is collected. What was made on it can still be used; nothing new can be
-   * made. Its threads end when it and all that was made on it are gone.
+   * Optional: an unreachable device is collected. Buffers and optimizers made on it stay usable; no new ones can be made.
+   * Its threads end when the device, its buffers and its optimizers are gone.
    */
   dispose(): void {
     this.#native?.dispose();
@@ -102,14 +102,14 @@ export class Device {
 
 const token = Symbol("DeviceBuffer");
 
-// The way to what is private in a buffer, for this package alone.
+// Access to a buffer's private fields, for this package alone.
 
 /** Whether `value` was made by {@link DeviceBuffer}: unlike instanceof, true for nothing else. */
 export let isBuffer: (value: unknown) => value is DeviceBuffer;
 /** @throws MTAdamError DISPOSED */
 export let nativeBuffer: (buffer: DeviceBuffer) => NativeBuffer;
 
-/** How many buffers have been disposed of: where that is what it was, so is every buffer. */
+/** How many buffers have been disposed of. While it does not change, every live buffer is still alive. */
 export let disposals = 0;
 
 /** Elements of one dtype in the memory of a device. */
@@ -140,13 +140,13 @@ export class DeviceBuffer<D extends DType = DType> {
     this.length = length;
     this.byteLength = length * DTYPES[dtype].bytes;
     this.#native = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
-    // These four stand for what was allocated; code that trusts them must be able to.
+    // Other code trusts these four fields to describe the allocation.
     Object.freeze(this);
   }
 
   /**
-   * A buffer on `device` with the elements of `array`: float32 of a Float32Array, float64 of a Float64Array, and of a
-   * Uint16Array what `dtype` says.
+   * A buffer on `device` with the elements of `array`: float32 for a Float32Array, float64 for a Float64Array, and
+   * `dtype` for a Uint16Array.
    */
   static from<D extends DType = "float32">(array: HostArray<D>, device: Device, dtype?: D): DeviceBuffer<D> {
     if (!isDevice(device)) throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
@@ -177,7 +177,7 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /**
-   * Copies `array`, of the same length, into the buffer. It may be changed again when the call returns.
+   * Copies `array`, of the same length, into the buffer. The array may be changed as soon as the call returns.
    *
    * @param options `stream`: on a CUDA device, the stream that the copy is ordered on; default: the default stream
    * @throws MTAdamError LENGTH, DTYPE, OPTION, DISPOSED, OUT_OF_MEMORY, CUDA
@@ -192,7 +192,7 @@ export class DeviceBuffer<D extends DType = DType> {
 
   /**
    * Copies the elements to `target`, of the same length, or to a new array. On a CUDA device it waits, off the event
-   * loop, for all that was enqueued on the device; what is enqueued before it settles may be among it.
+   * loop, for all work enqueued on the device, possibly also for work enqueued before the promise settles.
    *
    * @throws MTAdamError LENGTH, DTYPE, DISPOSED, CUDA (the promise rejects)
    */

@@ -5,7 +5,7 @@ import { typedArrayName } from "../inspect";
 /** Element types of a buffer. Parameters and gradients are "float32". */
 export type DType = "float32" | "float64" | "float16" | "bfloat16";
 
-/** What holds the elements of a dtype on the host. */
+/** The typed array that holds elements of a dtype on the host. */
 export type HostArray<D extends DType = DType> = D extends "float32"
   ? Float32Array
   : D extends "float64"

@@ -69,7 +69,7 @@ function openFirstCuda(): Device | undefined {
     try {
       return openCuda(native, index);
     } catch {
-      // Taken by another process, out of memory, faulty: the next one may do.
+      // It is in exclusive use, out of memory or faulty: try the next one.
     }
   }
   return undefined;
@@ -103,12 +103,12 @@ export function deviceOfAddress(subject: string, address: bigint): Device | unde
   return (sharedCuda[index] = openCuda(native, index));
 }
 
-/** What {@link describeDevices} says of one CUDA device. */
+/** One CUDA device, as {@link describeDevices} lists it. */
 export interface CudaDeviceDescription {
   /** As in "cuda:<index>". */
   index: number;
   name: string;
-  /** Such as "9.0". */
+  /** For example "9.0". */
   computeCapability: string;
   usable: boolean;
   /** Why it is not. */
@@ -118,9 +118,9 @@ export interface CudaDeviceDescription {
 export interface DevicesDescription {
   cpu: {
     name: string;
-    /** The one that is used unless another is asked for. */
+    /** The default. */
     instructionSet: string;
-    /** All that this build has and this machine runs, narrowest first. */
+    /** All that this build contains and this machine supports, narrowest first. */
     instructionSets: string[];
     threads: number;
   };
@@ -129,17 +129,17 @@ export interface DevicesDescription {
     usable: boolean;
     /** Why none can. */
     reason?: string;
-    /** The newest CUDA that the driver serves, such as "13.0". */
+    /** The newest CUDA version that the driver supports, for example "13.0". */
     driver?: string;
-    /** The CUDA of this build. */
+    /** The CUDA version of this build. */
     runtime?: string;
-    /** Compute capabilities that the binary holds code for, such as "8.0", and "12.0+PTX" for all from there on. */
+    /** Compute capabilities that the binary contains code for, for example "8.0"; "12.0+PTX" covers all newer ones. */
     architectures: string[];
     devices: CudaDeviceDescription[];
   };
 }
 
-/** What this machine and this build have. Never throws. */
+/** The devices of this machine that this build can use. Never throws. */
 export function describeDevices(): DevicesDescription {
   const { instructionSets } = native.describeCpu();
   return {

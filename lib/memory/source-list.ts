@@ -3,14 +3,14 @@ import { disposals } from "./device";
 import { isArraySource, recheckSource, type Source } from "./source";
 
 /**
- * Memory that was found fit for use, by number, and a quick way to see that it still is. Buffers say so when they are
- * disposed of; arrays may be detached at any time, without a word.
+ * Memory that was checked, by number, and a fast way to check it again. A counter shows whether any buffer was disposed
+ * of since; arrays can be detached at any time without notice.
  */
 export class SourceList {
   readonly #sources: (Source | null)[];
   readonly #lengths: number[];
-  // The arrays among the sources once more. A step looks at all of them, and what it visits besides, objects above all,
-  // is no longer in the caches: the look itself is a tenth of what these visits would be.
+  // The arrays among the sources, a second time. A step checks all of them, and visiting the other objects as well would
+  // take ten times as long, because they are no longer in the caches.
   readonly #arrays: (Float32Array | null)[];
   #arrayCount = 0;
   #disposals = disposals;
@@ -42,9 +42,9 @@ export class SourceList {
   }
 
   /**
-   * Looks once more at the sources from `first` on, where that may find anything.
+   * Checks the sources from `first` on again, unless nothing can have happened to them.
    *
-   * @param nameOf a source's name in messages, asked for only when there is one to write
+   * @param nameOf a source's name in messages, called only for an error
    * @throws MTAdamError LENGTH, DISPOSED
    */
   recheck(nameOf: (at: number) => string, first = 0, count = this.#sources.length): void {

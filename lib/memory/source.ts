@@ -4,12 +4,12 @@ import { hasResizableBuffer, typedArrayLength, typedArrayName } from "../inspect
 import { isBuffer, isSameMemory, nativeBuffer, type Device, type DeviceBuffer } from "./device";
 import { DevicePointer, isPointerLike, readPointer } from "./device-pointer";
 
-/** A tensor's memory, checked: what native code reads, and what keeps it alive. */
+/** A tensor's memory, checked. */
 export type Source = Float32Array | DeviceBuffer | DevicePointer;
 
 /**
- * The memory of a tensor of `length` elements, on `device`. An address is only checked for its form: whether the
- * device owns it, native code asks when it is told of it.
+ * The memory of a tensor of `length` elements, on `device`. Only the form of an address is checked here:
+ * native code asks the device whether it owns the address.
  *
  * @param subject the tensor's name in messages
  * @param use "write": the tensor is updated in place
@@ -104,9 +104,9 @@ function checkPointer(
 }
 
 /**
- * Throws where the memory is no longer as {@link checkSource} found it.
+ * Throws if the memory has changed since {@link checkSource}.
  *
- * @param subject its name in messages, asked for only when there is one to write
+ * @param subject its name in messages, called only for an error
  * @throws MTAdamError LENGTH, DISPOSED
  */
 export function recheckSource(subject: Named, source: Source, length: number): void {

@@ -4,11 +4,11 @@ import { describeValue } from "../inspect";
 
 /**
  * A CUDA stream of the optimizer's device: its handle (a `cudaStream_t`), or an object that has it as `ptr`. It must
- * exist for as long as calls that were given it have not completed: CUDA cannot tell a handle from any other number.
+ * exist until the calls that use it have completed: CUDA cannot tell a handle from any other number.
  */
 export type StreamLike = bigint | number | { readonly ptr: bigint | number };
 
-/** A number of 64 bits, such as an address or a handle; undefined for anything else. */
+/** An address or a handle as 64 bits; undefined for anything else. */
 export function toAddress(value: unknown): bigint | undefined {
   if (typeof value === "bigint") return value >= 0n && value < 2n ** 64n ? value : undefined;
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? BigInt(value) : undefined;
