@@ -34,14 +34,14 @@ describe("the terms of a layer are scaled to", () => {
   });
 });
 
-test("a term that is absent now anchors with the norm it has; one that never came does not", async () => {
+test("an absent term anchors with its last norm; a term that never occurred does not", async () => {
   const optimizer = makeOptimizer({ anchor: "max", betas });
   optimizer.step([gradient(2), null, null]);
   optimizer.step([null, gradient(1), null]);
   expect((await scales(optimizer, [2, 1]))[1]).toBe(2);
 });
 
-test("a name stands for the first term while its own norm is nothing", async () => {
+test("a named anchor falls back to the first term while its norm is zero", async () => {
   const optimizer = makeOptimizer({ anchor: "c", betas });
   optimizer.step([gradient(2), gradient(4), gradient(0)]);
   expect(await scales(optimizer, [2, 4])).toEqual([1, 0.5]);

@@ -72,14 +72,14 @@ describe("two gradients", () => {
     expectNear(actual, expected);
   });
 
-  test("have 1 with themselves where their norm is fine, else NaN", async () => {
+  test("are 1 for a term with itself if its norm is finite and not 0, else NaN", async () => {
     const optimizer = make();
     optimizer.step({ one: [g(), g(), g()], two: [gradient(0, 0), null, g()] });
     const cosines = await cosinesOf(optimizer);
     expect([...cosines!.slice(0, 2), ...cosines!.slice(6, 8)]).toEqual([1, 1, NaN, 1]);
   });
 
-  test("never have more than 1, whatever is rounded", async () => {
+  test("never exceed 1, despite rounding", async () => {
     const random = randomSource(3);
     for (let round = 0; round < 20; ++round) {
       const values = randomTensor(random, 2, 10 ** (random() * 20 - 10));
@@ -167,7 +167,7 @@ describe("cosines are of the last step", () => {
     expect(await inW()).toEqual([1, 0.71, 0.71, 0.71, 1, 0, 0.71, 0, 1]);
   });
 
-  test("as it was when they were asked for, also from onStats", async () => {
+  test("as at the time of the call, also from onStats", async () => {
     const optimizer = make();
     const told: (Float32Array | undefined)[] = [];
     optimizer.onStats(({ cosines }) => told.push(cosines), { every: 1 });

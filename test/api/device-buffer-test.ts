@@ -194,7 +194,7 @@ describe("a buffer", () => {
     }
   });
 
-  test("of more than there is, is a coded error", async () => {
+  test("of more than is available is a coded error", async () => {
     const made: DeviceBuffer[] = [];
     // Where the system promises memory that it does not have, at least the addresses run out.
     const takeAll = (): void => {
@@ -223,7 +223,7 @@ describe("a buffer", () => {
     }
   });
 
-  test("is float32 unless said otherwise", async () => {
+  test("is float32 by default", async () => {
     expect(device.buffer(1).dtype).toBe("float32");
     expect(device.buffer(Float32Array.of(1)).dtype).toBe("float32");
     expect(DeviceBuffer.from(Float32Array.of(1), device).dtype).toBe("float32");
@@ -245,7 +245,7 @@ describe("a buffer", () => {
     }
   });
 
-  test("keeps what it says of itself", () => {
+  test("keeps its properties", () => {
     const buffer = device.buffer(3);
     for (const [key, value] of Object.entries({
       length: 1e9,

@@ -57,7 +57,7 @@ describe("diagnostics", () => {
     expect([...(await optimizer.diagnostics()).shares]).not.toContain(Infinity);
   });
 
-  test("are as they were when they were asked for", async () => {
+  test("are those at the time of the call", async () => {
     const optimizer = make({ betas: [0.9, 0.999, 0] });
     optimizer.step([[gradient(4), null], null, null]);
     const first = optimizer.diagnostics();
@@ -89,7 +89,7 @@ describe("diagnostics", () => {
 
 describe("onStats", () => {
   // Once diagnostics that were asked for later are there, listeners have been told of the step before them.
-  test("tells of every so manyth step, however it is taken, until it is ended", async () => {
+  test("calls the listener every `every` steps, in every way to take one, until it is removed", async () => {
     const optimizer = make();
     const told: Diagnostics[] = [];
     const end = optimizer.onStats((diagnostics) => told.push(diagnostics), { every: 3 });
@@ -136,7 +136,7 @@ describe("onStats", () => {
     expect(iterations).toEqual([1, 6]);
   });
 
-  test("refuses what is no listener or no interval", async () => {
+  test("refuses an invalid listener or interval", async () => {
     const optimizer = make();
     expect(await caught(() => optimizer.onStats(5 as never))).toMatchObject({ code: "ERR_MTADAM_OPTION" });
     for (const every of [0, -1, 1.5, NaN, Infinity, "3", null]) {

@@ -41,7 +41,7 @@ class Subject<T extends Tensor = Buffer32> extends Scene<T> {
 const onDevice = (): Subject => new Subject(inBuffer);
 const inArrays = (): Subject<Float32Array> => new Subject(inArray);
 
-/** All that a call might change; where the state cannot be read now, the reason. */
+/** Everything that a call can change; the error's code if the state cannot be read. */
 async function everything({ optimizer, w, b, g }: Subject<Tensor>): Promise<unknown> {
   return {
     tensors: await Promise.all([w, b, ...g].map(contents)),
@@ -76,7 +76,7 @@ interface Refusal<S> {
   what: string;
   /** In the message. */
   says: RegExp;
-  /** What comes before and is no part of the call, such as a misuse that only the next step can see. */
+  /** Runs before the call: a misuse that only the next step can detect. */
   given?: (subject: S) => unknown;
   call: (subject: S) => unknown;
   /** Where only the system can tell: an error from below, with a cause. */
@@ -267,7 +267,7 @@ describe("an option of the optimizer out of range", () => {
     refusal("a weight too many", /^`weights` must have 2 /, () => withOptions({ weights: [1, 1, 1] })),
   ]);
   refuses("ERR_MTADAM_TERM", onDevice, [
-    refusal("a weight of no term", /"c"/, () => withOptions({ weights: { a: 1, c: 1 } })),
+    refusal("a weight for an unknown term", /"c"/, () => withOptions({ weights: { a: 1, c: 1 } })),
   ]);
 });
 
@@ -285,7 +285,7 @@ describe("a key that is not known", () => {
     refusal("a misspelled key of a parameter", /"lenght".*did you mean `length`/, () =>
       withParameters([{ data: buffer(1), lenght: 1 }]),
     ),
-    refusal("an option like no other", /"momentum"/, () => withOptions({ momentum: 0.9 })),
+    refusal("an option unlike any known one", /"momentum"/, () => withOptions({ momentum: 0.9 })),
     refusal("the optimizer's option in a group", /"amsgrad"/, () =>
       withParameters([{ parameters: [buffer(1)], amsgrad: true }]),
     ),
@@ -579,7 +579,7 @@ describe("a wrong length", () => {
   ]);
 });
 
-describe("a term or a parameter that there is none of", () => {
+describe("a term or a parameter that does not exist", () => {
   const noTerms = [
     "nobody",
     "",
@@ -639,7 +639,7 @@ describe("a term or a parameter that there is none of", () => {
   ]);
 });
 
-describe("gradients that are no container of gradients", () => {
+describe("gradients that are neither an array nor an object", () => {
   // The objects among them would otherwise be containers in which every gradient is absent: a forgotten `await`, say.
   const values = [
     ...[5, "w", true, 1n, () => null, array(1, 2, 3), Symbol("w")],
@@ -754,7 +754,7 @@ onCpu("anything but a dense array of the dtype", () => {
   ]);
 });
 
-describe("memory that is shared", () => {
+describe("shared memory", () => {
   // Places in one array of 8: where one tensor lies, and where the other.
   type Place = [begin: number, end: number];
   const overlapping: [what: string, one: Place, other: Place][] = [
@@ -1138,7 +1138,7 @@ describe("a state that does not fit", () => {
   ]);
 });
 
-describe("a device that there is none of", () => {
+describe("a device that does not exist", () => {
   refuses("ERR_MTADAM_OPTION", onDevice, [
     ...["gpu", "", "CPU", "cuda:", "cuda:x", "cuda:-1", " cpu", 0, null, {}, Symbol("cpu")].map((name) =>
       refusal(write(name), /^`device` must be .*; got /, () => openDevice(name as string)),
@@ -1177,7 +1177,7 @@ describe("a device that there is none of", () => {
   });
 });
 
-describe("what is asynchronous", () =>
+describe("asynchronous calls", () =>
   test.each<[string, (subject: Subject) => unknown]>([
     ["stepEach", ({ optimizer }) => optimizer.stepEach(5 as never)],
     ["norms", ({ optimizer }) => optimizer.norms()],

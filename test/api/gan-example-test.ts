@@ -29,7 +29,7 @@ describe("the GAN example", () => {
     expect(onDevice.arms).toEqual(onCpu.arms);
   });
 
-  test("goes on from its checkpoints with the bits of never having stopped", () => {
+  test("continues from its checkpoints with the bits of an uninterrupted run", () => {
     for (const { through, resumed } of Object.values(onDevice.arms)) expect(resumed).toEqual(through);
   });
 

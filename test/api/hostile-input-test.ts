@@ -52,10 +52,10 @@ const inBuffers = (): HostileScene => new HostileScene(false);
 
 const ownDevice = testDevice({ threads: 1 });
 
-/** What the hostile things of this file throw. */
+/** Thrown by the hostile values of this file. */
 class Mischief extends Error {}
 
-/** What came of a call: "works", or its error, where that is one of those that are allowed. */
+/** The outcome of a call: "works", or the name of its error if that error is allowed. */
 async function outcome(call: () => unknown): Promise<string> {
   try {
     await call();
@@ -63,7 +63,7 @@ async function outcome(call: () => unknown): Promise<string> {
   } catch (error) {
     if (error instanceof MTAdamError) return error.code;
     if (error instanceof Mischief) return "Mischief";
-    // By name: those of the language come from several realms here.
+    // By name, since these errors come from several realms.
     if ((error as Error).name === "TypeError") return "TypeError";
     throw error;
   }
@@ -93,7 +93,7 @@ const throwing = (target: object): object => {
   });
 };
 
-// ---- What would take the process with it runs in one of its own ----
+// ---- Calls that could crash the process run in a process of their own ----
 
 type Library = typeof mtadam;
 
@@ -277,7 +277,7 @@ class Stage extends HostileScene {
     }
   }
 
-  /** Whether anybody wrote into memory that was no longer a parameter's or a gradient's. */
+  /** Whether memory was written to after it stopped being a parameter's or a gradient's. */
   isTakenIntact(): boolean {
     return this.#taken.every(([array, before]) => array.every((value, k) => value === before[k]));
   }
@@ -524,7 +524,7 @@ describe("loading a hostile state", () => {
     return came;
   };
 
-  test("an array whose length is a lie is refused", async () => {
+  test("an array with a false length is refused", async () => {
     const liar = Object.defineProperty(new Float32Array(1), "length", { value: 2 });
     expect(await wholeOrNothing((state) => ({ ...state, "v.1.1": liar }))).not.toBe("works");
   });
@@ -556,7 +556,7 @@ describe("loading a hostile state", () => {
     });
   });
 
-  describe("answers that change from one reading to the next give a valid state or none", () => {
+  describe("entries that change between reads give a valid state or none", () => {
     /** The state, in which the reading number `spoiled` gives `answer`; and how many readings there were. */
     function lying(
       saved: StateDict,
@@ -696,7 +696,7 @@ onCpu("arrays that are not plain ones", () => {
     }
   });
 
-  test("WebAssembly's memory that grows takes its arrays with it", async () => {
+  test("growing WebAssembly memory detaches its arrays", async () => {
     const growing = new WebAssembly.Memory({ initial: 1, maximum: 4 });
     const [w, g] = [over(growing.buffer, [1, 2]), Float32Array.of(1, 1)];
     const optimizer = new MTAdam([w], { terms: 1 });
@@ -736,7 +736,7 @@ onCpu("arrays that are not plain ones", () => {
     Symbol("3"),
     { valueOf: () => 3 },
   ];
-  test.each(lengths)("a length of %p that is a lie is no way around a check", async (length) => {
+  test.each(lengths)("a false length of %p does not bypass a check", async (length) => {
     const liar = (): Float32Array => fake("length", length)([1, 2, 3]);
     const device = openDevice("cpu", { threads: 1 });
     const came: string[] = [];

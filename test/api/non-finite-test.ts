@@ -85,7 +85,7 @@ describe('with nonFinite: "skipStep"', () => {
     expect(model.optimizer.iterations).toBe(1);
   });
 
-  test("a schedule goes on over it", () => {
+  test("a schedule continues across it", () => {
     const seen: number[] = [];
     const lr = (iterations: number): number => {
       seen.push(iterations);
@@ -142,7 +142,7 @@ describe('with nonFinite: "skipStep"', () => {
 });
 
 describe('with nonFinite: "propagate"', () => {
-  test.each(NOT_FINITE)("%d does what arithmetic makes of it, in its layer", async (value) => {
+  test.each(NOT_FINITE)("%d propagates through the arithmetic of its layer", async (value) => {
     const model = new Model({ nonFinite: "propagate" });
     model.step(value);
     const { w, b } = await model.values();
@@ -164,7 +164,7 @@ describe('a state of a training with nonFinite: "propagate"', () => {
     { anchor: "max" },
   ];
 
-  test.each(forms)("goes on with the same bits as never having stopped, with %j", async (form) => {
+  test.each(forms)("continues with the bits of an uninterrupted run, with %j", async (form) => {
     for (const value of NOT_FINITE) {
       const options = { ...form, nonFinite: "propagate" } as const;
       const through = new Model(options);

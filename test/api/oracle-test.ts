@@ -137,7 +137,7 @@ describe("random models", () => {
         const error = euclidean(difference(parameters, oracle.parameters));
         const moved = euclidean(difference(oracle.parameters, what.init));
         const size = euclidean(oracle.parameters.flatMap((values) => [...values]));
-        // Where little moves, what is left is half a rounding of θ per step.
+        // Where parameters move little, the remaining error is half a rounding of θ per step.
         expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
       }),
       { numRuns: isSlow ? 25 : 200, seed: 1 },
@@ -146,7 +146,7 @@ describe("random models", () => {
 
   test("that let NaNs and infinities propagate have them where the oracle has", async () => {
     let found = 0;
-    // 1e-5 is loose: what is not finite is the subject here.
+    // 1e-5 is loose: this test is about values that are not finite.
     const agrees = (actual: number, expected: number): boolean =>
       Number.isFinite(expected)
         ? Math.abs(actual - expected) <= 1e-5 * (1 + Math.abs(expected))

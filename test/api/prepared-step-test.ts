@@ -32,7 +32,7 @@ describe("a step whose gradients stay", () => {
     expect(looks).not.toHaveBeenCalled();
   });
 
-  test("looks once more at all when a buffer was disposed of, whichever", () => {
+  test("checks all buffers again after any buffer was disposed of", () => {
     const { optimizer, gradients } = model(5);
     const prepared = optimizer.prepare(gradients);
     device.buffer(1).dispose();
@@ -43,7 +43,7 @@ describe("a step whose gradients stay", () => {
     expect(looks).toHaveBeenCalledTimes(15);
   });
 
-  test("finds the one that was disposed of, again and again", async () => {
+  test("finds the disposed buffer at every step", async () => {
     const { optimizer, gradients } = model(5);
     const prepared = optimizer.prepare(gradients);
     optimizer.step(prepared);

@@ -3,7 +3,7 @@ import { MTAdam, type DeviceBuffer, type MTAdamOptions, type ParameterDescriptio
 import { isSlow, testDevice } from "../support/device";
 import { randomSource, randomTensor } from "../support/random";
 
-// What must hold of any training, whatever the numbers.
+// Properties of every training, with any numbers.
 
 const device = testDevice();
 const runs = { numRuns: isSlow ? 8 : 40, seed: 5 };

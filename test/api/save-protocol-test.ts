@@ -99,7 +99,7 @@ describe.each(OPERATIONS)("until %s has settled", (operation) => {
     await call(optimizer);
   });
 
-  test("disposing is possible at any moment, and ends it", async () => {
+  test("disposing is possible at any moment and ends it", async () => {
     const count = await countReports(operation);
     const bytes = readFileSync(file);
     for (let moment = 0; moment <= count; ++moment) {
@@ -151,7 +151,7 @@ describe("a listener that throws", () => {
     expect(await optimizer.stateDict()).toEqual(state);
   });
 
-  test("lets a load come to its end, and is not called again", async () => {
+  test("does not interrupt a load, and is not called again", async () => {
     const count = await countReports("load");
     for (let moment = 1; moment <= count; ++moment) {
       const optimizer = after(1);
@@ -167,7 +167,7 @@ describe("a listener that throws", () => {
   });
 });
 
-describe("errors of the file system come as they are", () => {
+describe("errors of the file system are unchanged", () => {
   test("where there is no folder", async () => {
     const optimizer = after(1);
     const nowhere = path.join(folder, "nowhere", "state.safetensors");
@@ -193,7 +193,7 @@ describe("errors of the file system come as they are", () => {
   });
 });
 
-test("a load that breaks off in the middle leaves nothing to train with but by another load", async () => {
+test("after a load that fails midway, only another load is possible", async () => {
   const { optimizer } = make().train(0, 1, TERMS);
   const bytes = readFileSync(file);
   let reports = 0;
@@ -206,7 +206,7 @@ test("a load that breaks off in the middle leaves nothing to train with but by a
   expect(reports).toBeGreaterThan(3);
   const calls = [() => optimizer.step([null, null]), () => optimizer.save(file), () => optimizer.stateDict()];
   for (const call of calls) expect(await caught(call)).toMatchObject({ code: "ERR_MTADAM_STATE" });
-  // What is left as it was is then of either state.
+  // A value that no read has replaced may belong to either state.
   await optimizer.loadStateDict(saved, { strict: false });
   expect(await caught(() => optimizer.stateDict())).toMatchObject({ code: "ERR_MTADAM_STATE" });
   writeFileSync(file, bytes);

@@ -49,7 +49,7 @@ describe.each(FORMS)("%s", (_, form) => {
     );
   });
 
-  test("going on from a file gives the same bits as never having stopped", async () => {
+  test("continuing from a file gives the bits of an uninterrupted run", async () => {
     const through = train().train(4, 8, TERMS);
     const first = train();
     await first.optimizer.save(file);

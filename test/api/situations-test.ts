@@ -70,7 +70,7 @@ async function expectOracle(seen: Seen, init: readonly Float32Array[]): Promise<
   if (Number.isFinite(size)) {
     const error = euclidean(difference(parameters, expected));
     const moved = euclidean(difference(expected, init));
-    // Where little moves, what is left is half a rounding of θ per step.
+    // Where parameters move little, the remaining error is half a rounding of θ per step.
     expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * (step + 1) * size);
   }
   await expectBalance(seen);
@@ -448,7 +448,7 @@ describe("resuming", () => {
       gradients,
     };
 
-    test("never stopping is right", () => train(situation));
+    test("an uninterrupted run is right", () => train(situation));
 
     test.each(ways)("%s: the same bits as never having stopped", async (_, pass) => {
       const through = await run(experimentOf(situation), { device });

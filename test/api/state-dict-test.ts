@@ -133,7 +133,7 @@ describe("a saved state", () => {
     expect(norms.slice(3)).toEqual((await saved.optimizer.norms()).slice(0, 3));
   });
 
-  test("may say that a pair never occurred", async () => {
+  test("may contain a pair that never occurred", async () => {
     const golden = readGolden("absent-heads");
     expect(golden.expected.get(0)?.norms[0]?.[2]).toBe(0);
     const trained = new Trained(NAMES, { terms: TERMS });

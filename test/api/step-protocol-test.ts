@@ -31,13 +31,13 @@ class Model extends Scene {
     return [...(await this.w.download()), ...(await this.b.download())];
   }
 
-  /** Parameters, state and iterations: what two models share that took the same steps. */
+  /** Parameters, state and iterations: equal for models that took the same steps. */
   async all(): Promise<unknown> {
     return [await this.values(), await this.optimizer.stateDict()];
   }
 }
 
-/** What a model has to equal: one that took its steps in the plainest way. */
+/** The expected result: a model that took the same steps in the plainest way. */
 async function after(steps: (optimizer: MTAdam) => void, options?: Partial<MTAdamOptions>): Promise<unknown> {
   const model = new Model(options);
   steps(model.optimizer);
@@ -575,7 +575,7 @@ describe("a learning rate that is a function", () => {
     expect(seen.at(-1)).toBe(2);
   });
 
-  test("is asked again when the step that it was asked for was refused", async () => {
+  test("is checked again after a refused step", async () => {
     const seen: number[] = [];
     const { optimizer } = new Model({ lr: (iterations) => (seen.push(iterations), 0.1) });
     optimizer.step(g);
@@ -702,7 +702,7 @@ describe("the weights", () => {
     expect(optimizer.weights).toEqual([0.5, 2, 0]);
   });
 
-  test("cannot be changed behind the optimizer's back", () => {
+  test("cannot be changed without the optimizer", () => {
     const given = [1, 2, 3];
     const { optimizer } = new Model({ weights: given });
     given[0] = -1;
@@ -783,7 +783,7 @@ describe("prepared gradients", () => {
     prepared.zero();
     const values = await Promise.all([...own[0], own[2][1]].map((one) => one.download()));
     expect(values.every((list) => list.every((value) => value === 0))).toBe(true);
-    // What is not among them stays.
+    // The others stay.
     expect(await own[2][0].download()).toEqual(await g[2][0].download());
   });
 

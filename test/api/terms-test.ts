@@ -36,7 +36,7 @@ const form = fc.record<Partial<MTAdamOptions>>({
 });
 
 describe("a term that is added", () => {
-  test("is as one that was there and absent", async () => {
+  test("equals a term that was always absent", async () => {
     await fc.assert(
       fc.asyncProperty(form, fc.nat(3), fc.nat(3), async (options, before, after) => {
         const [a, b, c] = [tensors(1), tensors(2, 50), tensors(3, 1e-3)];

@@ -119,7 +119,7 @@ describe("a file that is no ELF file, or a damaged one", () => {
     expect(readElf(file)).toBeUndefined();
   });
 
-  test("a chain that leads back to itself ends", () => {
+  test("a circular chain ends", () => {
     const file = elf(TWO_LIBRARIES);
     file.writeUInt32LE(2 ** 32 - 1, VERSIONS_AT + 12);
     expect(readElf(file)).toBeUndefined();
@@ -171,7 +171,7 @@ describe("a file that is cut short", () => {
     return Math.max(...[...segments].map(([, at = "", size = ""]) => parseInt(at, 16) + parseInt(size, 16)));
   }
 
-  test("is one that ends before what is mapped of it, with or without a table of sections", () => {
+  test("ends before its last mapped segment, with or without a section table", () => {
     const end = mappedEnd();
     expect(end).toBeGreaterThan(0);
     for (const file of [whole, withoutSections(whole)]) {
@@ -181,7 +181,7 @@ describe("a file that is cut short", () => {
     }
   });
 
-  test("is not told of what the system refuses by itself", () => {
+  test("is not reported for files that the system refuses itself", () => {
     expect(cut(whole, HEADER - 1)).toBe(false);
     expect(cut(Buffer.from("#!/bin/sh\n".repeat(30)), 300)).toBe(false);
     const odd = Buffer.from(whole.subarray(0, 1000));
@@ -189,7 +189,7 @@ describe("a file that is cut short", () => {
     expect(cut(odd, odd.length)).toBe(false);
   });
 
-  test("whatever the headers say, at most the file is read", () => {
+  test("headers never make it read beyond the file", () => {
     const change = fc.tuple(fc.integer({ min: 32, max: PROGRAM_AT + 4 * PROGRAM }), fc.nat(0xff));
     fc.assert(
       fc.property(fc.array(change, { maxLength: 8 }), fc.nat(5000), (changes, size) => {

@@ -183,7 +183,7 @@ onCpu("worker threads", () => {
     expect(output).toMatch(/ERR_MTADAM_LENGTH .*must have 2 entries/);
   });
 
-  // Whatever a worker is at when it is ended; each is ended many times, at another moment.
+  // Each worker is ended many times, at different moments of its work.
   test.concurrent.each([
     ["stepping", `const { step } = train(); ready(); for (;;) step();`],
     [
@@ -202,7 +202,7 @@ onCpu("worker threads", () => {
        for (;;) { try { new MTAdam([data, data], { terms: 1 }); } catch {} }`,
     ],
     [
-      "making and freeing buffers",
+      "allocating and freeing buffers",
       `const device = openDevice("cpu"); ready();
        for (;;) { const one = device.buffer(100); one.fill(1); one.ptr; one.dispose(); }`,
     ],
@@ -241,7 +241,7 @@ onCpu("worker threads", () => {
 });
 
 onCpu("what nothing refers to any more", () => {
-  // Collections are asked for until what is waited for has happened, or much too often.
+  // Collects garbage until the condition holds, up to a limit.
   const collect = `
     const collect = async (until) => {
       for (let k = 0; k < 50 && !until(); ++k) { gc(); await pause(1); }

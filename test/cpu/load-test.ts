@@ -56,7 +56,7 @@ process.stdout.write(parameter[0].toFixed(3));
 `;
 
 describe("an addon that cannot be loaded", () => {
-  test("none at all: what was looked for, on what system, and what to do", () => {
+  test("none at all: lists the attempts, the system and the remedy", () => {
     const installed = install();
     const error = failure(installed);
     expect(error).toMatchObject({ name: "MTAdamError", code: "ERR_MTADAM_LOAD", keys: ["code"] });
@@ -168,7 +168,7 @@ describe("an addon that cannot be loaded", () => {
     expect(failure(installed, {}, worker)).toEqual(expected);
   });
 
-  test("on a Node that is too old, which comes first", () => {
+  test("on a Node that is too old, reported first", () => {
     const installed = install();
     installed.edit({ engines: { node: ">=99" } });
     expect(failure(installed).message).toContain("\nNode 99 or newer is needed.\n");
@@ -187,7 +187,7 @@ describe("an addon that cannot be loaded", () => {
 });
 
 describe("an addon that can be loaded", () => {
-  test("a local build goes before the prebuilt", () => {
+  test("a local build is preferred to the prebuilt", () => {
     const installed = install();
     installed.plant(LOCAL, addon);
     installed.plant(PREBUILT, "");
@@ -200,7 +200,7 @@ describe("an addon that can be loaded", () => {
     expect(installed.node(["-e", step])).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
   });
 
-  test("PREBUILDS_ONLY leaves the local build out", () => {
+  test("PREBUILDS_ONLY skips the local build", () => {
     const installed = install();
     installed.plant(LOCAL, addon);
     const error = failure(installed, { PREBUILDS_ONLY: "1" });
@@ -214,7 +214,7 @@ describe("an addon that can be loaded", () => {
     expect(ended).toEqual({ status: 0, stdout: "-0.500", stderr: "" });
   });
 
-  test("MTADAM_PREBUILD names another folder to look in", () => {
+  test("MTADAM_PREBUILD names another folder to search", () => {
     const [installed, other] = [install(), install()];
     installed.plant(LOCAL, "");
     other.plant(PREBUILT, addon);
@@ -256,7 +256,7 @@ describe("an addon that can be loaded", () => {
   });
 
   test.each([[undefined], [""]])(
-    "looking for the prebuilt leaves no trace among the modules or in the environment, with PREBUILDS_ONLY %j",
+    "searching for the prebuilt changes neither the module cache nor the environment, with PREBUILDS_ONLY %j",
     (value) => {
       const installed = install();
       installed.plant(LOCAL, "");

@@ -353,13 +353,13 @@ describe("a step by hand:", () => {
     expectParameters(oracle, [1 - lr * (3 / 3), 1 - lr * (9 / 5)]);
   });
 
-  test("a term below the floor gets neither scale nor weight, and is no anchor", () => {
+  test("a term below the floor is neither scaled, weighted nor the anchor", () => {
     const oracle = new Oracle([{ init: [0] }], { ...plain, weights: [7, 2] });
     oracle.step([[[1e-11]], [[3]]]);
     expect(oracle.scales()).toEqual([[1], [2]]);
   });
 
-  test("a named anchor below the floor leaves its place to the first", () => {
+  test("a named anchor below the floor falls back to the first term", () => {
     const oracle = new Oracle([{ init: [0] }], { terms: 3, anchor: 2 });
     oracle.step([[[2]], [[8]], [[0]]]);
     expect(oracle.scales()).toEqual([[1], [0.25], [1]]);
@@ -367,7 +367,7 @@ describe("a step by hand:", () => {
     expect(oracle.scales()[1]?.[0]).toBeCloseTo(4 / 8, 12);
   });
 
-  test("a named anchor that has not occurred leaves its place to the first; an absent one keeps it", () => {
+  test("a named anchor that never occurred falls back to the first term; an absent one stays the anchor", () => {
     const oracle = new Oracle([{ init: [0] }], { ...plain, anchor: 1, initialNorm: 1 });
     oracle.step([[[2]], [null]]);
     expect(oracle.scales()).toEqual([[1], [NaN]]);
@@ -384,7 +384,7 @@ describe("a step by hand:", () => {
     expect(oracle.scales()).toEqual([[1], [0]]);
   });
 
-  test("a weight of 0: norms, clock and coupled decay go on", () => {
+  test("with a weight of 0, norms, clock and coupled decay continue", () => {
     const oracle = new Oracle([{ init: [2] }], { ...plain, weights: [1, 0], weightDecay: 0.1 });
     oracle.step([[null], [[6]]]);
     expect(oracle.norms()).toEqual([[NaN], [6]]);

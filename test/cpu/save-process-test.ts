@@ -107,7 +107,7 @@ onCpu("a process that is killed while it saves", () => {
 });
 
 onCpu("a disk that takes no more", () => {
-  test("is an error with its code, and the old file stays", async () => {
+  test("is an error with its code; the old file stays", async () => {
     const program = withPrelude(`
       const { optimizer } = train(${COUNT});
       await optimizer.save(file).catch((error) => console.log(error.code, error.syscall));`);

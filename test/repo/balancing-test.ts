@@ -79,7 +79,7 @@ test("distances to the Pareto set", () => {
 });
 
 describe("a bench", () => {
-  test("starts nothing once the time is over, trains what is missing, and all of it when asked to", () => {
+  test("starts nothing after the time limit, trains missing runs, and all runs when asked to", () => {
     const trainings = 6 + 2 * 4;
     expect(measured.pretended.counts).toEqual([
       [false, 0],
@@ -100,7 +100,7 @@ describe("a bench", () => {
     ]);
   });
 
-  test("does not take a training of other length for what it wants", () => {
+  test("does not accept a training of another length", () => {
     expect(measured.pretended.otherSteps).toBeNull();
   });
 

@@ -106,7 +106,7 @@ onLinux("on the executor", () => {
     });
   });
 
-  test("a run with peers: what is measured, each peer one process, and one that never ends left behind", () => {
+  test("a run with peers: its measurements, one process per peer, and a peer that never ends is abandoned", () => {
     const python = path.join(root, "test/support/fake-peer.mjs");
     const out = path.join(folder, "peers");
     const { status, stdout, stderr } = bench(

@@ -119,7 +119,7 @@ test("medians and quartiles", () => {
 });
 
 describe("lines", () => {
-  test("are taken apart, and what is none of them is refused", () => {
+  test("are parsed, and anything else is refused", () => {
     expect(measured.parsed).toEqual({
       words: ["1.5", "two"],
       none: [],
@@ -280,7 +280,7 @@ describe("a quick run", () => {
     expect(existsSync(path.join(folder, "alone/results.json.tmp"))).toBe(false);
   }, 120_000);
 
-  test("with peers, against an earlier one, added to what is there", () => {
+  test("with peers, against an earlier run, added to existing results", () => {
     const out = path.join(folder, "beside");
     const peer = path.join(root, "test/support/fake-peer.mjs");
     const first = ["--quick", "--threads", "1", "--out", out];

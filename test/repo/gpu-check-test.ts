@@ -134,7 +134,7 @@ const machine = {
 };
 
 describe("gpu-check", () => {
-  // No device is visible to CUDA, whatever this machine has.
+  // CUDA_VISIBLE_DEVICES hides the devices of this machine.
   const gpuCheck = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
     spawnSync(process.execPath, [path.join(root, "scripts", "gpu-check"), ...args], {
       encoding: "utf8",
@@ -236,7 +236,7 @@ describe("gpu-check", () => {
     expect(list("--", "^(?!.*one-pass-test)")).toEqual(all.filter((file) => !file.includes("one-pass-test")));
   });
 
-  test("has a report at any time, which says what is missing", async () => {
+  test("always has a report, which lists the missing parts", async () => {
     const file = path.join(folder, "reports", "report.md");
     const seen: string[] = [];
     const part = (name: string, run: () => Found): Part => ({

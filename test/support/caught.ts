@@ -1,6 +1,6 @@
 import { MTAdamError } from "../../lib";
 
-/** What a call throws, or what its promise rejects with: an MTAdamError. */
+/** The MTAdamError that a call throws or rejects with. */
 export async function caught(call: () => unknown): Promise<MTAdamError> {
   try {
     await call();

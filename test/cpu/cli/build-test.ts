@@ -73,7 +73,7 @@ describe("with the npm packages", () => {
     for (const name of ["cmake-js", "node-addon-api"]) addPackage(installed, name);
   });
 
-  test("CMake and a compiler: a sentence each", () => {
+  test("names CMake and a compiler, one sentence each", () => {
     const sentences = missing(installed, [], programs(installed, {}));
     expect(sentences).toEqual([
       expect.stringMatching(/^CMake is missing: .*\.$/),

@@ -80,7 +80,7 @@ describe("mtadam inspect --json", () => {
     });
   });
 
-  test("a local build that is passed over is in it", () => {
+  test("lists a local build that was skipped", () => {
     const installed = install();
     const [local, prebuilt] = [installed.plant(LOCAL, ""), installed.plant(PREBUILT, addon)];
     const { status, stdout } = installed.mtadam(["inspect", "--json"]);
@@ -121,7 +121,7 @@ describe("mtadam inspect", () => {
     expect(lines).toContain("environment  CUDA_VISIBLE_DEVICES=");
   });
 
-  test("an ordinary installation has a prebuilt and nothing to remark", () => {
+  test("an ordinary installation has a prebuilt and no remarks", () => {
     const installed = install();
     const file = installed.plant(PREBUILT, addon);
     const { status, stdout } = installed.mtadam(["inspect"]);
@@ -141,7 +141,7 @@ describe("mtadam inspect", () => {
   });
 });
 
-describe("what is said of CUDA", () => {
+describe("the description of CUDA", () => {
   const inspection = (cuda: Inspection["cuda"], kernelModule: string | null = null): Inspection => ({
     version: "1.2.3",
     package: "/app/node_modules/mtadam",
@@ -196,7 +196,7 @@ describe("what is said of CUDA", () => {
     ]);
   });
 
-  test("a build without CUDA, which cannot know of a driver", () => {
+  test("a build without CUDA, which cannot detect a driver", () => {
     const cuda = { usable: false, reason: "No CUDA here.", architectures: [], devices: [] };
     expect(said(cuda)).toEqual(["cuda         No CUDA here."]);
   });
