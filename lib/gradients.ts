@@ -53,8 +53,11 @@ export class GradientTable {
     const { parameters } = this.shape;
     const inOrder = parameters.read("gradients", gradients ?? {});
     // Each entry is read once, since it may be a getter.
-    for (let parameter = 0; parameter < parameters.list.length; ++parameter) {
-      this.set(term, parameter, inOrder[parameter]);
+    const { length } = parameters.list;
+    for (let parameter = 0; parameter < length; ++parameter) {
+      const gradient = inOrder[parameter] ?? null;
+      // Most are the last step's, and `set` costs an allocation.
+      if (this.#sources.get(term * length + parameter) !== gradient) this.set(term, parameter, gradient);
     }
   }
 
