@@ -1,35 +1,16 @@
 "use strict";
 
-// The suite is written against `device.buffer()` and runs on every kind of device: the CPU, and a CUDA device on the
-// host executor (build/executor, which needs no GPU). `--selectProjects cuda` runs it on a real one.
-
-// What is about the package, how it is built, the process or the oracle, not about a device.
-const CPU_ONLY = [
-  "balancing-test.ts",
-  "bench-gpu-test.ts",
-  "bench-speed-test.ts",
-  "package-test.ts",
-  "prebuilds-test.ts",
-  "workflows-test.ts",
-  "load-test.ts",
-  "elf-test.ts",
-  "test/cli/",
-  "gpu-check-test.ts",
-  "oracle-golden-test.ts",
-  "lifecycle-test.ts",
-  "save-process-test.ts",
-];
-// What is about CUDA alone.
-const CUDA_ONLY = "test/cuda/";
+// One project per kind of device. test/api is written against `device.buffer()` and runs on every kind: the CPU, a CUDA
+// device on the host executor (build/executor, which needs no GPU), and with `--selectProjects cuda` a real one. test/cpu
+// and test/cuda hold what one kind has; test/repo tests scripts, benches and the package, once.
 
 /** @returns {import("jest").Config} */
-function project(testDeviceKind, ignored) {
+function project(testDeviceKind, folders) {
   return {
     displayName: testDeviceKind,
-    testEnvironment: "node",
-    roots: ["<rootDir>/test"],
+    testEnvironment: "<rootDir>/test/support/environment.js",
+    roots: folders.map((folder) => `<rootDir>/test/${folder}`),
     testMatch: ["**/*-test.ts"],
-    testPathIgnorePatterns: ignored,
     transform: { "^.+\\.ts$": ["ts-jest", { tsconfig: "test/tsconfig.json" }] },
     globals: { testDeviceKind },
   };
@@ -37,9 +18,13 @@ function project(testDeviceKind, ignored) {
 
 /** @type {import("jest").Config} */
 module.exports = {
-  projects: [project("cpu", [CUDA_ONLY]), project("executor", CPU_ONLY), project("cuda", CPU_ONLY)],
+  projects: [
+    project("cpu", ["api", "cpu", "repo"]),
+    project("executor", ["api", "cuda"]),
+    project("cuda", ["api", "cuda"]),
+  ],
   errorOnDeprecated: true,
-  // jest leaves one core to others, which of two is half.
+  // jest leaves one core to others, which is half of two.
   maxWorkers: "100%",
   testTimeout: 120_000,
 };

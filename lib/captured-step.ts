@@ -1,8 +1,8 @@
+import type { NativeCapturedStep } from "./addon/native";
+import type { ReplayOptions } from "./call-options";
 import { MTAdamError } from "./errors";
-import type { NativeCapturedStep } from "./native";
-import type { ReplayOptions } from "./mtadam";
 
-/** What only this package has, so that nobody else constructs the class below. */
+/** Known to this package alone, so that nothing else constructs the class below. */
 export const capturedKey = Symbol("CapturedStep");
 
 /**

@@ -1,9 +1,10 @@
-import { fromNative, fromNativePromise } from "./errors";
-import type { NativeOptimizer } from "./native";
+import type { NativeOptimizer } from "./addon/native";
+import { checkKeys } from "./arguments";
+import { fromNative, fromNativePromise, mustBe } from "./errors";
 
-/** What an optimizer's terms are like in each layer. Arrays are terms × layers, row by row. */
+/** Norms and scales of the terms in each layer. Arrays are terms × layers, row by row. */
 export interface Diagnostics {
-  /** Completed steps when it was asked for. */
+  /** Completed steps at the time of the call. */
   iteration: number;
   terms: readonly string[];
   layers: readonly string[];
@@ -11,7 +12,7 @@ export interface Diagnostics {
   norms: Float32Array;
   /** s, step 4: what the gradients were multiplied by in the pair's last step; NaN where it never occurred. */
   scales: Float32Array;
-  /** s·r over its sum in the layer, r the norm of the last gradient: the part that each term has in what moves it. */
+  /** s·r over its sum in the layer, r the norm of the last gradient: each term's part of the layer's movement. */
   shares: Float32Array;
   /** How often a norm that was not finite made a term count as absent, or a step be skipped. */
   skipped: Float32Array;
@@ -24,15 +25,30 @@ export interface Diagnostics {
 
 export type StatsListener = (diagnostics: Diagnostics) => void;
 
-/**
- * Asks for it now; nothing that is enqueued afterwards is in it, and nothing waits.
- *
- * @param before resolves when what was asked for before has settled. This settles after it, although each waits on a
- * thread of its own
- */
-export async function readDiagnostics(
-  engine: NativeOptimizer,
-  { iteration, terms, layers }: Pick<Diagnostics, "iteration" | "terms" | "layers">,
+/** Reads diagnostics off the thread. Readings settle in the order in which they were started. */
+export class DiagnosticsReader {
+  /** Never rejects. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /**
+   * Starts a reading at once: what is enqueued afterwards is not in it, and nothing waits for it.
+   *
+   * @throws MTAdamError OUT_OF_MEMORY, CUDA (the promise rejects)
+   */
+  read(native: NativeOptimizer, names: DiagnosticsNames, withCosines: boolean): Promise<Diagnostics> {
+    const reading = readDiagnostics(native, names, withCosines, this.#last);
+    const done = (): void => undefined;
+    this.#last = reading.then(done, done);
+    return reading;
+  }
+}
+
+type DiagnosticsNames = Pick<Diagnostics, "iteration" | "terms" | "layers">;
+
+/** @param before the reading before this one, which settles first although each waits on a thread of its own */
+async function readDiagnostics(
+  native: NativeOptimizer,
+  { iteration, terms, layers }: DiagnosticsNames,
   withCosines: boolean,
   before: Promise<unknown>,
 ): Promise<Diagnostics> {
@@ -40,7 +56,7 @@ export async function readDiagnostics(
   const values = new Float64Array(4 * count);
   const cosines = withCosines ? new Float32Array(terms.length * count) : null;
   try {
-    await fromNativePromise(fromNative(() => engine.watchBalances(values, cosines)));
+    await fromNativePromise(fromNative(() => native.watchBalances(values, cosines)));
   } finally {
     await before;
   }
@@ -70,13 +86,21 @@ function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Arra
   });
 }
 
-/** Tells listeners of every so manyth step. */
+/** Calls each listener every `every` steps. */
 export class StatsListeners {
   readonly #listeners = new Set<{ listener: StatsListener; every: number; pending: boolean }>();
 
-  /** @returns a function that ends it */
-  add(listener: StatsListener, every: number): () => void {
-    const entry = { listener, every, pending: false };
+  /**
+   * @returns a function that removes the listener
+   * @throws MTAdamError OPTION
+   */
+  add(listener: unknown, options: unknown): () => void {
+    if (typeof listener !== "function") throw mustBe("OPTION", "listener", "be a function", listener);
+    const { every = 100 } = checkKeys<{ every: number }>("options", options, ["every"]);
+    if (!Number.isSafeInteger(every) || every < 1) {
+      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
+    }
+    const entry = { listener: listener as StatsListener, every, pending: false };
     this.#listeners.add(entry);
     return () => {
       this.#listeners.delete(entry);
@@ -97,7 +121,7 @@ export class StatsListeners {
           if (this.#listeners.has(entry)) entry.listener(diagnostics);
         },
         () => {
-          entry.pending = false; // what went wrong on the device, the next call of the optimizer says
+          entry.pending = false; // the next call of the optimizer throws the device's error
         },
       );
     }

@@ -27,11 +27,11 @@ export interface MTAdamErrorOptions extends ErrorOptions {
 }
 
 /**
- * What this package throws. Nothing was changed by the call that threw it (but for a `load` that breaks off in the middle).
+ * The error class of this package. A call that throws it has changed nothing, except a `load` that failed midway.
  */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
-  // Declared alone: these are no properties of an error that has none.
+  // Only declared, so that errors without a value have no such property.
   /** The name of the CUDA error, where there was one. */
   declare readonly cudaError?: string;
   /** The CUDA call that failed, where one did. */
@@ -54,7 +54,7 @@ export class MTAdamError extends Error {
   }
 }
 
-/** What a message is about, as the user wrote it; as a function where it takes work to say and is seldom said. */
+/** The subject of a message, as the user wrote it; a function where it costs work and is rarely needed. */
 export type Named = string | (() => string);
 
 export function nameOf(named: Named): string {
@@ -88,7 +88,7 @@ const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
   "CHECKPOINT",
 ]);
 
-/** What the addon throws: Error with some of these. */
+/** An error of the addon: an Error with some of these fields. */
 export interface NativeError {
   code?: unknown;
   message?: unknown;
@@ -113,13 +113,13 @@ function translated(error: unknown, subject?: Subject): unknown {
   return new MTAdamError(code as ShortCode, text, { cause: error, cudaError, operation });
 }
 
-/** The addon knows an address, but not what the user calls it. */
+/** The addon knows an address, but not its name in the user's code. */
 const POINTER_CODES: ReadonlySet<string> = new Set<ShortCode>(["HOST_POINTER", "INVALID_POINTER"]);
 
 /**
  * Calls into native code; a coded error of the addon becomes an MTAdamError.
  *
- * @param subject what the message of an error about a pointer begins with; the addon does not know it
+ * @param subject the start of a message about a pointer, which the addon cannot know
  */
 export function fromNative<T>(call: () => T, subject?: Subject): T {
   try {
@@ -129,7 +129,7 @@ export function fromNative<T>(call: () => T, subject?: Subject): T {
   }
 }
 
-/** The same for what native code promises. */
+/** The same for a promise of native code. */
 export async function fromNativePromise(promise: Promise<void> | undefined): Promise<void> {
   try {
     await promise;

@@ -2,34 +2,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { MTAdam } from "./mtadam";
-export type {
-  LoadOptions,
-  ParamGroup,
-  SaveOptions,
-  StepOptions,
-  TermCallback,
-  TermCallbacks,
-} from "./mtadam";
-export { openDevice, describeDevices } from "./device";
+export type { StepOptions } from "./call-options";
 export type { CapturedStep } from "./captured-step";
-export type {
-  CpuDeviceOptions,
-  CudaDeviceDescription,
-  Device,
-  DeviceKind,
-  DevicesDescription,
-} from "./device";
-export { DeviceBuffer } from "./device-buffer";
-export type { DevicePointerLike } from "./device-pointer";
 export type { Diagnostics, StatsListener } from "./diagnostics";
-export type { DType, HostArray } from "./dtype";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
-export type { Gradient, Gradients, PreparedGradients, TermGradients } from "./gradients";
-export type { StreamLike } from "./stream";
-export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint";
-export type { CheckpointProgress, ProgressListener } from "./checkpoint-file";
+export type { Gradient, Gradients, TermGradients } from "./gradients";
 export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
+export type { ParamGroup } from "./param-groups";
 export type {
   ParameterDescription,
   ParameterGroup,
@@ -37,3 +17,15 @@ export type {
   Parameters,
   TensorData,
 } from "./parameters";
+export type { PreparedGradients } from "./prepared-gradients";
+export type { TermCallback, TermCallbacks } from "./term-callbacks";
+export type { CheckpointProgress, ProgressListener } from "./checkpoint/file";
+export type { LoadOptions, SaveOptions } from "./checkpoint/options";
+export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/state";
+export { DeviceBuffer } from "./memory/device";
+export type { Device, DeviceKind } from "./memory/device";
+export type { DevicePointerLike } from "./memory/device-pointer";
+export type { DType, HostArray } from "./memory/dtype";
+export { openDevice, describeDevices } from "./memory/open-device";
+export type { CpuDeviceOptions, CudaDeviceDescription, DevicesDescription } from "./memory/open-device";
+export type { StreamLike } from "./memory/stream";

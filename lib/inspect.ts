@@ -1,7 +1,7 @@
 import { types } from "node:util";
 
-// Looking at values that anybody may have made, without running any code of theirs: the getters below are the
-// language's own, which no property, subclass, proxy or other realm can hide or imitate.
+// Inspects untrusted values without running their code: the getters below are the language's own, which no property,
+// subclass, proxy or other realm can hide or imitate.
 
 function reader(prototype: object, name: string | symbol): (object: unknown) => unknown {
   const property = Object.getOwnPropertyDescriptor(prototype, name);
@@ -57,7 +57,7 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** A few words for a value in a message. Names no address. */
+/** A short description of a value for messages. Contains no address. */
 export function describeValue(value: unknown): string {
   switch (typeof value) {
     case "string":

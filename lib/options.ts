@@ -1,9 +1,11 @@
-import type { Device } from "./device";
+import { checkKeys } from "./arguments";
 import { mustBe, MTAdamError } from "./errors";
-import { describeValue, isArray, isPlainObject } from "./inspect";
-import type { StreamLike } from "./stream";
+import { isArray } from "./inspect";
+import type { Device } from "./memory/device";
+import { Names } from "./per-name";
+import type { StreamLike } from "./memory/stream";
 
-/** A learning rate that changes as training goes on: called once per step with the number of completed steps. */
+/** A learning-rate schedule: called once per step with the number of completed steps. */
 export type LearningRate = (iterations: number) => number;
 
 /** Options that each parameter group may set for itself and change between steps. */
@@ -31,11 +33,11 @@ export type Weights = readonly number[] | Readonly<Record<string, number>>;
 /** "first", "max", "mean" or the name of a term. */
 export type Anchor = "first" | "max" | "mean" | (string & Record<never, never>);
 
-/** Options of a whole optimizer, beside the defaults of its groups. */
+/** Options of the optimizer as a whole. */
 export interface OptimizerOptions {
   /** The loss terms: how many (they are then named "0", "1", …) or their names. */
   terms: number | readonly string[];
-  /** w of step 4, 1 by default. A term of weight 0 moves nothing, but its norms go on. */
+  /** w of step 4, 1 by default. A term of weight 0 moves no parameter, but its norms are still averaged. */
   weights?: Weights;
   /** Divide by the largest second moment seen so far, as Adam's variant of that name. */
   amsgrad?: boolean;
@@ -54,23 +56,23 @@ export interface OptimizerOptions {
   /** Whether the step is the "sum" of the terms' steps, the reference, or their "mean", weighted as they are. */
   stepScale?: "sum" | "mean";
   /**
-   * What a NaN or an infinity in a gradient does. "skipTerm": that term counts as absent in that layer for this step;
-   * "skipStep": nothing moves anywhere, for which all terms must come at once, in `step`; "propagate": what it does to
-   * the arithmetic.
+   * The effect of a NaN or an infinity in a gradient. "skipTerm": the term counts as absent in that layer for this step;
+   * "skipStep": no parameter moves, which needs all terms at once, in `step`; "propagate": it propagates through the
+   * arithmetic.
    */
   nonFinite?: "skipTerm" | "skipStep" | "propagate";
   /**
-   * Whether `diagnostics()` and `onStats` give the cosines between the terms' gradients, too. They are taken in every
-   * step, which then reads the gradients once more. All terms must come at once, in `step`.
+   * Whether `diagnostics()` and `onStats` also give the cosines between the terms' gradients. Every step computes them,
+   * which reads the gradients once more. All terms must come at once, in `step`.
    */
   cosines?: boolean;
   /** Where the step is computed. Default: where the parameters are. */
   device?: Device;
-  /** Where calls come that name no other. Default: the device's default stream. On the CPU there are no streams. */
+  /** The stream of calls that name none. Default: the device's default stream. The CPU has no streams. */
   stream?: StreamLike | null;
 }
 
-/** What the constructor takes. */
+/** The options of the constructor. */
 export type MTAdamOptions = OptimizerOptions & Partial<GroupOptions>;
 
 interface Rule<T> {
@@ -91,7 +93,7 @@ const oneOf = <T extends string>(first: T, ...others: T[]): Rule<T> => ({
 });
 const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
 
-/** What `anchor` may be beside the name of a term, which none of these may be. */
+/** The values of `anchor` that are not names of terms; no term may have one of these names. */
 const ANCHORS: readonly string[] = ["first", "max", "mean"];
 
 /** Every group option: default, range and message. */
@@ -146,7 +148,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
 export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];
 const OPTIMIZER_KEYS = Object.keys(OPTIMIZER_RULES) as (keyof Defaulted)[];
 
-/** What the constructor was given, checked, with its defaults. */
+/** The options of the constructor, checked and with defaults. */
 export interface CheckedOptions extends Defaulted {
   terms: readonly string[];
   weights: number[];
@@ -167,7 +169,8 @@ export function checkOptions(value: unknown): CheckedOptions {
   return {
     ...(own as unknown as Defaulted),
     terms,
-    weights: given["weights"] === undefined ? ones : checkWeights(given["weights"], terms, ones),
+    weights:
+      given["weights"] === undefined ? ones : checkWeights(given["weights"], new Names("term", terms), ones),
     device: given["device"] as Device | undefined,
     stream: given["stream"],
     group: checkGroup(given, undefined),
@@ -193,7 +196,7 @@ export function checkGroup(
 }
 
 /**
- * A group's options as they stand, after anything may have been done to them.
+ * Checks a group's options again, since the user can change them.
  *
  * @throws MTAdamError OPTION
  */
@@ -204,7 +207,7 @@ export function recheckGroup(group: Readonly<Record<keyof GroupOptions, unknown>
   return checkGroup(group, undefined);
 }
 
-/** Betas are read once, holes and all, before they are looked at; what cannot be betas is left as it is. */
+/** Copies betas before they are checked, so that each entry is read once; returns other values unchanged. */
 function copyOfThree(value: unknown): unknown {
   return isArray(value) && value.length === 3 ? [value[0], value[1], value[2]] : value;
 }
@@ -219,7 +222,7 @@ function isLearningRate(value: unknown): value is number {
   return finite(value) && value >= 0;
 }
 
-/** lr as a number. @throws MTAdamError OPTION where a schedule returns anything else than an lr */
+/** lr as a number. @throws MTAdamError OPTION if a schedule returns an invalid learning rate */
 export function learningRate(lr: number | LearningRate, iterations: number): number {
   if (typeof lr !== "function") return lr;
   const value: unknown = lr(iterations);
@@ -255,43 +258,36 @@ export function checkNewTerm(name: unknown, terms: readonly string[]): string {
 }
 
 /**
- * A weight per term. Where `value` is by name and leaves a term out, it has the one in `otherwise`.
+ * A weight per term. An object by name keeps `otherwise` for the terms that it leaves out.
  *
  * @throws MTAdamError OPTION, LENGTH, TERM
  */
-export function checkWeights(
-  value: unknown,
-  terms: readonly string[],
-  otherwise: readonly number[],
-): number[] {
-  const weights = [...otherwise];
-  const set = (term: number, weight: unknown): void => {
-    if (!finite(weight) || weight < 0) {
-      throw mustBe("OPTION", "weights", "be finite numbers of at least 0", weight);
-    }
-    weights[term] = weight;
-  };
-  if (isArray(value)) {
-    if (value.length !== terms.length) {
-      throw mustBe("LENGTH", "weights", `have ${terms.length} entries, one per term`, value);
-    }
-    for (let term = 0; term < terms.length; ++term) set(term, value[term]);
-    return weights;
-  }
-  if (!isPlainObject(value)) {
-    throw mustBe("OPTION", "weights", "be an array or an object by name of the term", value);
-  }
-  for (const [name, weight] of Object.entries(value)) {
-    const term = terms.indexOf(name);
-    if (term < 0) throw unknownTerm(name, terms);
-    if (weight !== undefined) set(term, weight);
-  }
-  return weights;
+export function checkWeights(value: unknown, terms: Names, otherwise: readonly number[]): number[] {
+  const given = terms.read("weights", value);
+  return otherwise.map((weight, term) => {
+    const own = given[term];
+    if (own === undefined && !isArray(value)) return weight;
+    if (finite(own) && own >= 0) return own;
+    throw mustBe("OPTION", "weights", "be finite numbers of at least 0", own);
+  });
 }
 
-export function unknownTerm(given: unknown, terms: readonly string[]): MTAdamError {
-  const list = terms.length > 8 ? `${terms.slice(0, 8).join(", ")}, …` : terms.join(", ");
-  return mustBe("TERM", "term", `be one of the terms (${list}) or its index`, given);
+/**
+ * For calls that get one term at a time. A step can be skipped as a whole only if no term has moved a parameter before
+ * the norms of the others are known, and cosines need the gradients of all terms.
+ *
+ * @throws MTAdamError OPTION
+ */
+export function checkOneTermAtATime(
+  operation: string,
+  { nonFinite, cosines }: Pick<CheckedOptions, "nonFinite" | "cosines">,
+): void {
+  if (nonFinite !== "skipStep" && !cosines) return;
+  const rule = cosines ? "`cosines` must not be true" : '`nonFinite` must not be "skipStep"';
+  throw new MTAdamError(
+    "OPTION",
+    `${rule} for \`${operation}\`, whose terms come one at a time; use \`step\`.`,
+  );
 }
 
 /** @throws MTAdamError OPTION */
@@ -299,43 +295,4 @@ export function checkGradientScale(value: unknown): number {
   if (value === undefined) return 1;
   if (finite(value) && value > 0) return value;
   throw mustBe("OPTION", "gradientScale", "be a finite number above 0", value);
-}
-
-/**
- * An object's own entries, each read once.
- *
- * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
- */
-export function checkKeys<T extends object>(
-  subject: string,
-  value: unknown,
-  keys: readonly string[],
-): Partial<T> {
-  if (value === undefined) return {};
-  if (!isPlainObject(value)) throw mustBe("OPTION", subject, "be an object", value);
-  const entries = { ...value };
-  for (const key of Object.keys(entries)) {
-    if (keys.includes(key)) continue;
-    const meant = keys.find((known) => isNear(key, known));
-    const hint = meant === undefined ? `it knows ${keys.join(", ") || "none"}` : `did you mean \`${meant}\`?`;
-    throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)} (${hint}).`);
-  }
-  return entries as Partial<T>;
-}
-
-/** Whether two names differ in case or by a few letters added, dropped or changed (Levenshtein's distance). */
-function isNear(a: string, b: string): boolean {
-  const most = Math.min(2, b.length - 1);
-  if (Math.abs(a.length - b.length) > most) return false;
-  const [from, to] = [a.toLowerCase(), b.toLowerCase()];
-  let row = Array.from({ length: to.length + 1 }, (_, k) => k);
-  for (let i = 0; i < from.length; ++i) {
-    const next = [i + 1];
-    for (let j = 0; j < to.length; ++j) {
-      const changed = row[j]! + (from[i] === to[j] ? 0 : 1);
-      next.push(Math.min(changed, row[j + 1]! + 1, next[j]! + 1));
-    }
-    row = next;
-  }
-  return row[to.length]! <= most;
 }

@@ -1,19 +1,19 @@
-import { defaultCpu, deviceOfAddress, isDevice, type Device } from "./device";
-import { isBuffer, type DeviceBuffer } from "./device-buffer";
+import { checkKeys } from "./arguments";
+import { MTAdamError, mustBe } from "./errors";
+import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
+import { isBuffer, isDevice, type Device, type DeviceBuffer } from "./memory/device";
 import {
   checkDimensions,
-  checkSource,
   DevicePointer,
   isPointerLike,
   readPointer,
   type DevicePointerLike,
-  type Source,
-} from "./device-pointer";
-import { mustBe, MTAdamError } from "./errors";
-import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
-import { checkGroup, checkKeys, GROUP_KEYS, type GroupOptions } from "./options";
+} from "./memory/device-pointer";
+import { defaultCpu, deviceOfAddress } from "./memory/open-device";
+import { checkSource, type Source } from "./memory/source";
+import { checkGroup, GROUP_KEYS, type GroupOptions } from "./options";
 
-/** What a parameter's elements, or a gradient's, can be. */
+/** The memory of a parameter's or a gradient's elements. */
 export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
 
 /** One parameter tensor. */
@@ -33,7 +33,7 @@ export interface ParameterDescription {
 
 export type ParameterLike = TensorData | ParameterDescription;
 
-/** Parameters that share options. What is left out is as in the optimizer's options. */
+/** Parameters that share options. Options that are left out are the optimizer's. */
 export type ParameterGroup = { parameters: readonly ParameterLike[] } & Partial<GroupOptions>;
 
 export type Parameters = readonly ParameterLike[] | readonly ParameterGroup[];
@@ -49,7 +49,7 @@ export interface Parameter {
   readonly group: number;
 }
 
-/** All parameters in order across groups, and what native code makes its layout from. */
+/** All parameters in order across groups, the input of native code's layout. */
 export interface FlatParameters {
   readonly device: Device;
   readonly parameters: readonly Parameter[];
@@ -113,7 +113,7 @@ function readGroups(
   const described: Described[] = [];
   const groups: GroupOptions[] = [];
   const inGroups = isGroup(value[0]);
-  // One by one, so that the first wrong entry of a list of any length ends it.
+  // One by one, so that the first wrong entry ends the loop, however long the list.
   for (const item of value) {
     if (isGroup(item) !== inGroups) {
       throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run lint: types of everything, eslint, prettier, clang-format. With --fix (npm run format) it rewrites.
+// npm run lint: rooms and imports, types of everything, eslint, prettier, clang-format. With --fix (npm run format) it rewrites.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -26,6 +26,7 @@ function sources(folder) {
   });
 }
 
+tool("rooms and imports", "../scripts/rooms.js");
 const tsc = "typescript/bin/tsc";
 tool("types of lib", tsc, "--noEmit", "-p", ".");
 tool("types of test", tsc, "--noEmit", "-p", "test");

@@ -3,7 +3,7 @@
 
 // npm test: sets up what is missing, then runs the native tests, the static gates of the CUDA kernels where there is a
 // CUDA compiler, and the TypeScript suite once per kind of device, and prints what they did.
-//   npm test -- test/golden-test.ts …   arguments go to jest, which then runs alone
+//   npm test -- test/api/golden-test.ts …   arguments go to jest, which then runs alone
 
 const fs = require("node:fs");
 const path = require("node:path");

@@ -1,17 +1,17 @@
 import { spawnSync } from "node:child_process";
 import path from "node:path";
-import { searchAddon } from "../addon";
-import { packageRoot } from "../system";
+import { searchAddon } from "../addon/load";
+import { packageRoot } from "../addon/system";
 
 /**
  * Compiles the addon where this package lies, as `npm run build:native` does in a checkout, and tries to load it. The
- * script knows the options and says what is wrong with them.
+ * script checks the options.
  */
 export async function build(args: string[]): Promise<number> {
   const script = path.join(packageRoot, "scripts", "build-native.js");
   const { status, signal, error } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
   if (status === null) {
-    // The script has had no chance to say it.
+    // The script could not report it itself.
     const problem =
       error === undefined ? `was ended by ${String(signal)}` : `cannot be started: ${error.message}`;
     process.stderr.write(`The build ${problem}.\n`);

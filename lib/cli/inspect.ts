@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
-import { advice, searchAddon, type AddonKind, type AddonSearch, type FailedAttempt } from "../addon";
-import type { DevicesDescription } from "../device";
-import { readElf } from "../elf";
-import { packageFacts, packageRoot, systemLibc, systemName, type Libc } from "../system";
+import { readElf } from "../addon/elf";
+import { advice, searchAddon, type AddonKind, type AddonSearch, type FailedAttempt } from "../addon/load";
+import { packageFacts, packageRoot, systemLibc, systemName, type Libc } from "../addon/system";
+import type { DevicesDescription } from "../memory/open-device";
 import { CommandError } from "./command-error";
 
-/** What `mtadam inspect --json` prints; keys may be added, and none is renamed. Null: there is none, or none known. */
+/** The output of `mtadam inspect --json`. Keys may be added, but are never renamed. Null: none, or not known. */
 export interface Inspection {
   /** Of the package. */
   version: string | null;
@@ -20,20 +20,20 @@ export interface Inspection {
     loaded: boolean;
     kind: AddonKind | null;
     file: string | null;
-    /** On Linux: the newest version that it needs of each family of symbols, such as `{ GLIBC: "2.34" }`. */
+    /** On Linux: the newest version that it needs of each family of symbols, for example `{ GLIBC: "2.34" }`. */
     needs: Record<string, string>;
-    /** What was tried before, or in vain. */
+    /** The attempts that failed before. */
     failed: FailedAttempt[];
-    /** What to do, where none was loaded. */
+    /** Advice if none was loaded. */
     advice: string | null;
   };
   /** Null without an addon. */
   cpu: (DevicesDescription["cpu"] & Usability) | null;
   /** Null without an addon. */
   cuda: DevicesDescription["cuda"] | null;
-  /** On Linux: the version of NVIDIA's kernel module, such as "580.65.06". In a container, the host's. */
+  /** On Linux: the version of NVIDIA's kernel module, for example "580.65.06". In a container, the host's. */
   kernelModule: string | null;
-  /** Environment variables that are set and decide what is found. */
+  /** The environment variables that affect the search, as far as they are set. */
   environment: Record<string, string>;
 }
 
@@ -43,7 +43,7 @@ interface Usability {
   reason?: string;
 }
 
-/** Prints what there is. 0 where the CPU device works. */
+/** Prints the inspection. Returns 0 if the CPU device works. */
 export async function inspect(args: string[]): Promise<number> {
   for (const argument of args) {
     if (argument !== "--json") {
@@ -94,12 +94,12 @@ function needsOf(file: string): Record<string, string> {
   try {
     return Object.fromEntries(readElf(readFileSync(file))?.needs ?? []);
   } catch {
-    return {}; // that it cannot be read, loading it has said
+    return {}; // the failed load has reported it
   }
 }
 
 async function examineDevices(): Promise<Pick<Inspection, "cpu" | "cuda">> {
-  // Not before it is known that the addon can be loaded: without it, the package itself cannot be.
+  // Imported only if the addon loads, since the package cannot be imported without it.
   const { describeDevices, MTAdam, openDevice } = await import("../index.js");
   const { cpu, cuda } = describeDevices();
   try {
@@ -121,7 +121,7 @@ function kernelModule(): string | null {
   }
 }
 
-/** @internal For a reader: a subject a line, what is said of it below. */
+/** @internal As text: a subject per line, followed by its details. */
 export function render(inspection: Inspection): string {
   const { version, addon, cpu, cuda, kernelModule: kernel, environment } = inspection;
   const sections: [string, ...string[]][] = [
@@ -159,7 +159,7 @@ function addonLines({ addon, libc }: Inspection): string[] {
   ];
   return [
     ...(addon.loaded ? [`${addon.kind}, ${addon.file}`] : ["cannot be loaded"]),
-    // That there is no local build beside a prebuilt that loads is as it should be.
+    // A missing local build is no failure if a prebuilt loads.
     ...addon.failed
       .filter(({ file }) => file !== undefined || !addon.loaded)
       .map(({ kind, file, problem }) => `${kind}: ${file === undefined ? "" : `${file}: `}${problem}`),

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { packageFacts } from "../system";
+import { packageFacts } from "../addon/system";
 import { build } from "./build";
-import { inspect } from "./inspect";
 import { CommandError } from "./command-error";
+import { inspect } from "./inspect";
 
 // The command `mtadam`. Exits with 0 where all went well, 1 where the addon cannot be used or built, 2 where the command
 // line is wrong.

@@ -61,7 +61,7 @@ onCuda("a machine", () => {
     device.buffer(100).dispose();
   });
 
-  test("that runs out of it anywhere in the constructor frees what was allocated", async () => {
+  test("an allocation failure anywhere in the constructor frees the earlier allocations", async () => {
     const { theta } = scene();
     const before = machine.live();
     let failed = 0;
@@ -98,7 +98,7 @@ onCuda("a machine", () => {
     expect(optimizer.iterations).toBe(2);
   });
 
-  test("whose step does not begin has no cosines of it", async () => {
+  test("a step that does not begin has no cosines", async () => {
     const { theta, gradients } = scene();
     const optimizer = new MTAdam([theta], { terms: 2, cosines: true });
     machine.failCall("cudaLaunchKernel");
@@ -188,7 +188,7 @@ onCuda("a machine", () => {
     for (const disposable of [optimizer, theta, ...gradients.flat()]) disposable.dispose();
   });
 
-  test("gives back all that was taken, whatever the order of disposal", async () => {
+  test("frees all memory, in any order of disposal", async () => {
     const empty = machine.live();
     const { optimizer, theta, gradients } = scene();
     const captured = optimizer.captureStep(optimizer.prepare(gradients));

@@ -98,7 +98,7 @@ onCuda("a pointer", () => {
     expect(optimizer.iterations).toBe(1);
   });
 
-  test("is asked about once, and not again while it is the same", async () => {
+  test("is checked once, and not again while it is the same", async () => {
     const theta = device.buffer(LENGTH);
     const gradient = device.buffer(LENGTH);
     const other = device.buffer(LENGTH);
@@ -118,7 +118,7 @@ onCuda("a pointer", () => {
     await optimizer.synchronize();
   });
 
-  test("keeps what supplied it alive", () => {
+  test("keeps its supplier alive", () => {
     const supplier = { ptr: device.buffer(LENGTH).ptr, held: device.buffer(1) };
     const prepared = new MTAdam([{ data: supplier, length: LENGTH }], { terms: 1, device });
     // Whether it is collected shows only under --expose-gc; here: it was read once, and is not read again.

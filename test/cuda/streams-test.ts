@@ -77,7 +77,7 @@ onCuda("streams", () => {
     }
   });
 
-  test("hold nothing up: a step returns before it has run", async () => {
+  test("do not block: a step returns before it has run", async () => {
     const stream = executor().createStream(true, 0);
     const { optimizer, gradients } = scene(stream);
     await optimizer.synchronize();
@@ -152,7 +152,7 @@ onCuda("streams", () => {
     expect(await theta.download()).toEqual(values(7));
   });
 
-  test("hold nothing up when memory is allocated", async () => {
+  test("do not block the allocation of memory", async () => {
     const { optimizer, gradients } = scene(executor().createStream(true, 0));
     await optimizer.synchronize();
     executor().setExecution("lazy");

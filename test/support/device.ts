@@ -1,5 +1,5 @@
 import { describeDevices, openDevice, type CpuDeviceOptions } from "../../lib";
-import type { Device } from "../../lib/device";
+import type { Device } from "../../lib/memory/device";
 import { openExecutor } from "./executor";
 
 /** What a jest project says of where it runs: jest.config.js. */

@@ -1,6 +1,7 @@
 import path from "node:path";
-import { openCuda, type Device } from "../../lib/device";
-import type { NativeAddon } from "../../lib/native";
+import type { NativeAddon } from "../../lib/addon/native";
+import type { Device } from "../../lib/memory/device";
+import { openCuda } from "../../lib/memory/open-device";
 
 /** What the tests' addon has beside the addon: the machine, and what a user's own CUDA code does. */
 export interface Executor {

@@ -10,5 +10,5 @@ export function openDevice(kind) {
     return require("../../dist").openDevice(kind, ...(kind === "cpu" ? [{ threads: 1 }] : []));
   const addon = require("../../build/executor/mtadam.node");
   addon.simt.reset("hide_device_memory=0");
-  return require("../../dist/device.js").openCuda(addon, 0);
+  return require("../../dist/memory/open-device.js").openCuda(addon, 0);
 }

@@ -5,7 +5,7 @@ import {
   type ParameterDescription,
   type StateDict,
 } from "../../lib";
-import type { Device } from "../../lib/device";
+import type { Device } from "../../lib/memory/device";
 import type { OracleOptions } from "./oracle";
 
 /** A model and what happens to it, as data: so that it can be run in every way that must give the same bits. */

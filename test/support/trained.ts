@@ -1,5 +1,5 @@
 import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
-import type { Device } from "../../lib/device";
+import type { Device } from "../../lib/memory/device";
 import { testDevice } from "./device";
 import { randomSource, randomTensor } from "./random";
 

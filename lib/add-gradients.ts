@@ -1,0 +1,66 @@
+import type { NativeOptimizer, NativeStream } from "./addon/native";
+import { fromNative } from "./errors";
+import { checkSource, nativeSource, recheckSource, type Source } from "./memory/source";
+import type { FlatParameters } from "./parameters";
+import type { Names } from "./per-name";
+
+/** A parameter's two gradients, of which one is added into the other. */
+export interface GradientPair {
+  /** The parameter's name in brackets, for messages. */
+  readonly key: string;
+  readonly length: number;
+  readonly target: Source;
+  readonly source: Source;
+}
+
+/**
+ * The gradients in `source`, each with its target.
+ *
+ * @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, DISPOSED
+ */
+export function readGradientPairs(
+  target: unknown,
+  source: unknown,
+  names: Names,
+  { device, parameters }: FlatParameters,
+): GradientPair[] {
+  const targets = names.read("target", target ?? {});
+  const sources = names.read("source", source ?? {});
+  return parameters.flatMap(({ name, length }, index): GradientPair[] => {
+    const from = sources[index] ?? null;
+    if (from === null) return [];
+    const key = `[${JSON.stringify(name)}]`;
+    return [
+      {
+        key,
+        length,
+        target: checkSource(`target${key}`, targets[index], length, device, "write"),
+        source: checkSource(`source${key}`, from, length, device),
+      },
+    ];
+  });
+}
+
+/** @throws MTAdamError INVALID_POINTER, LENGTH, DISPOSED, CUDA */
+export function addGradientPairs(
+  native: NativeOptimizer,
+  pairs: readonly GradientPair[],
+  stream: NativeStream,
+): void {
+  for (const { key, target, source, length } of pairs) {
+    // Reading later pairs may have run code of the user's.
+    recheckSource(() => `target${key}`, target, length);
+    recheckSource(() => `source${key}`, source, length);
+  }
+  fromNative(
+    () => {
+      native.add(
+        pairs.map(({ target }) => nativeSource(target)),
+        pairs.map(({ source }) => nativeSource(source)),
+        Float64Array.from(pairs, ({ length }) => length),
+        stream,
+      );
+    },
+    ({ index = 0, role = "target" }) => `${role}${pairs[index]?.key}`,
+  );
+}

@@ -1,0 +1,158 @@
+import { loadAddon } from "./load";
+
+// Declarations of the addon, and the only access to it. load.ts finds and loads it.
+
+/** A tensor's memory as native code takes it; a bigint is an address on the device. */
+export type NativeSource = Float32Array | NativeBuffer | bigint;
+
+/** A stream's handle; null is the default stream. */
+export type NativeStream = bigint | null;
+
+export type AnyTypedArray = Float32Array | Float64Array | Uint16Array;
+
+export interface NativeDevice {
+  readonly name: string;
+  dispose(): void;
+}
+
+export interface NativeBuffer {
+  readonly pointer: bigint;
+  upload(from: AnyTypedArray, stream: NativeStream): void;
+  /** Undefined where `to` is complete when the call returns. */
+  download(to: AnyTypedArray): Promise<void> | undefined;
+  /** Every element becomes the only one of `element`. */
+  fill(element: AnyTypedArray): void;
+  dispose(): void;
+}
+
+/** The shape of an optimizer's state: arrays have a value per parameter. */
+export interface NativeShape {
+  /** Elements. */
+  lengths: Float64Array;
+  /** Numbered in order of first appearance. */
+  layers: Uint32Array;
+  groups: Uint32Array;
+  groupCount: number;
+  terms: number;
+  summed: boolean;
+  amsgrad: boolean;
+  /** Whether the step is the mean of the terms' steps. */
+  mean: boolean;
+  nonFinite: "skipTerm" | "skipStep" | "propagate";
+  /** Whether each step takes the cosines between the terms' gradients. */
+  cosines: boolean;
+  /** A number is the index of a term. */
+  anchor: "first" | "max" | "mean" | number;
+  /** p of step 4. */
+  balance: number;
+  /** c of `initialNorm: c`; 0 = "first". */
+  initialNorm: number;
+}
+
+export type NativePlane = "m" | "v" | "x";
+
+/** An element of a parameter's moment. With first moments summed, planes m and x are the shared ones; `term` is any. */
+export interface NativePlaneStart {
+  plane: NativePlane;
+  term: number;
+  parameter: number;
+  first: number;
+}
+
+export interface NativeOptimizer {
+  /** `values`: {@link packValues}. */
+  step(gradients: NativeGradients, values: Float64Array, stream: NativeStream): void;
+  accumulate(
+    gradients: NativeGradients,
+    values: Float64Array,
+    stream: NativeStream,
+    term: number,
+    opens: boolean,
+  ): void;
+  update(stream: NativeStream): void;
+  /** After the others. Gradients and captured steps made before are of no more use; so with removeTerm. */
+  addTerm(): void;
+  removeTerm(term: number): void;
+  /** Every gradient becomes 0. */
+  zero(gradients: NativeGradients, stream: NativeStream): void;
+  /**
+   * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
+   * and its `role`.
+   */
+  add(
+    targets: readonly NativeSource[],
+    sources: readonly NativeSource[],
+    lengths: Float64Array,
+    stream: NativeStream,
+  ): void;
+  /** Undefined where there is nothing to wait for. */
+  synchronize(): Promise<void> | undefined;
+  synchronizeNow(): void;
+  /**
+   * Four blocks of terms × layers: n, r, s, and how often a norm was skipped; n and s NaN where a pair has not occurred.
+   * `cosines`: terms × terms × layers of the last step, NaN where there are none. Undefined where they are complete when
+   * the call returns.
+   */
+  watchBalances(values: Float64Array, cosines: Float32Array | null): Promise<void> | undefined;
+  /** A value per layer. */
+  readBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  /** A value per parameter; term null: the clock T of the summed first moment. */
+  readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
+  restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
+  /** As many elements as `to` has. */
+  readPlane(start: NativePlaneStart, to: Float32Array): void;
+  writePlane(start: NativePlaneStart, from: Float32Array): void;
+  dispose(): void;
+}
+
+export interface NativeGradients {
+  /** Null = absent. Returns −1, or the parameter that the gradient overlaps; then nothing was set. */
+  set(term: number, parameter: number, source: NativeSource | null): number;
+}
+
+export interface NativeCapturedStep {
+  replay(values: Float64Array): void;
+  dispose(): void;
+}
+
+/** Strings are empty where they do not apply. */
+export interface NativeCudaDescription {
+  driver: string;
+  runtime: string;
+  reason: string;
+  architectures: string[];
+  devices: { name: string; computeCapability: string; reason: string }[];
+}
+
+export interface NativeAddon {
+  Device: {
+    new (kind: "cpu", threads: number, instructionSet: string): NativeDevice;
+    new (kind: "cuda", index: number): NativeDevice;
+  };
+  Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
+  /**
+   * Throws a coded error with `parameters`, two indices, where two sources overlap; with `index` where
+   * the device does not vouch for an address.
+   */
+  Optimizer: new (
+    device: NativeDevice,
+    shape: NativeShape,
+    sources: readonly NativeSource[],
+    /** Where calls that name no other will come. */
+    stream: NativeStream,
+  ) => NativeOptimizer;
+  Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
+  CapturedStep: new (
+    optimizer: NativeOptimizer,
+    gradients: NativeGradients,
+    stream: NativeStream,
+  ) => NativeCapturedStep;
+  describeCpu(): { instructionSets: string[] };
+  describeCuda(): NativeCudaDescription;
+  /** The number of the CUDA device whose memory it is; −1 where there is none. */
+  cudaOwner(address: bigint): number;
+  stateBytes(shape: NativeShape): number;
+}
+
+export const native = loadAddon() as NativeAddon;

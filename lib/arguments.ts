@@ -1,0 +1,41 @@
+import { MTAdamError, mustBe } from "./errors";
+import { describeValue, isPlainObject } from "./inspect";
+
+/**
+ * An object's own entries, each read once.
+ *
+ * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
+ */
+export function checkKeys<T extends object>(
+  subject: string,
+  value: unknown,
+  keys: readonly string[],
+): Partial<T> {
+  if (value === undefined) return {};
+  if (!isPlainObject(value)) throw mustBe("OPTION", subject, "be an object", value);
+  const entries = { ...value };
+  for (const key of Object.keys(entries)) {
+    if (keys.includes(key)) continue;
+    const meant = keys.find((known) => isNear(key, known));
+    const hint = meant === undefined ? `it knows ${keys.join(", ") || "none"}` : `did you mean \`${meant}\`?`;
+    throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)} (${hint}).`);
+  }
+  return entries as Partial<T>;
+}
+
+/** Whether two names differ in case or by a few letters added, dropped or changed (Levenshtein's distance). */
+function isNear(a: string, b: string): boolean {
+  const most = Math.min(2, b.length - 1);
+  if (Math.abs(a.length - b.length) > most) return false;
+  const [from, to] = [a.toLowerCase(), b.toLowerCase()];
+  let row = Array.from({ length: to.length + 1 }, (_, k) => k);
+  for (let i = 0; i < from.length; ++i) {
+    const next = [i + 1];
+    for (let j = 0; j < to.length; ++j) {
+      const changed = row[j]! + (from[i] === to[j] ? 0 : 1);
+      next.push(Math.min(changed, row[j + 1]! + 1, next[j]! + 1));
+    }
+    row = next;
+  }
+  return row[to.length]! <= most;
+}

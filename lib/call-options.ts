@@ -1,0 +1,105 @@
+import type { NativeStream } from "./addon/native";
+import { checkKeys } from "./arguments";
+import { checkStream, type StreamLike } from "./memory/stream";
+import { checkGradientScale, checkWeights, type Weights } from "./options";
+import type { Names } from "./per-name";
+
+/** Options of one call. They apply to that call alone. */
+export interface StepOptions {
+  /** Replaces the optimizer's weights; `accumulate` uses the entry of its term. */
+  weights?: Weights;
+  /** What the losses were multiplied by; the gradients are divided by it. Default 1. */
+  gradientScale?: number;
+  /**
+   * The stream that the call is enqueued on; null: the device's default stream. Calls of one optimizer run one after
+   * the other on any streams; the caller orders the call after the work that writes its gradients. The CPU has no
+   * streams.
+   */
+  stream?: StreamLike | null;
+}
+
+/** Options of one replay of a captured step. */
+export type ReplayOptions = Omit<StepOptions, "stream">;
+
+/** The options of one call, checked. */
+export interface CallValues {
+  readonly weights: readonly number[];
+  readonly gradientScale: number;
+  readonly stream: NativeStream;
+}
+
+/** Options of one parameter group in one step, resolved to numbers. */
+export interface GroupValues {
+  lr: number;
+  betas: readonly [number, number, number];
+  eps: number;
+  weightDecay: number;
+  decoupledWeightDecay: boolean;
+  maximize: boolean;
+}
+
+/** Reads the options of an optimizer's calls. */
+export class CallOptions {
+  /** The stream of calls that name none. */
+  readonly stream: NativeStream;
+  /** Keeps the stream's owner alive until another stream is given. */
+  streamOwner: unknown;
+
+  /** @throws MTAdamError OPTION */
+  constructor(stream: unknown) {
+    this.stream = checkStream(stream);
+    this.streamOwner = stream;
+  }
+
+  /**
+   * @param weights those of calls that give none
+   * @throws MTAdamError OPTION, LENGTH, TERM
+   */
+  read(options: unknown, terms: Names, weights: readonly number[]): CallValues {
+    if (options === undefined) return { weights, gradientScale: 1, stream: this.stream };
+    const given = checkKeys<StepOptions>("options", options, ["weights", "gradientScale", "stream"]);
+    return {
+      stream: this.#readStream(given.stream),
+      weights: given.weights === undefined ? weights : checkWeights(given.weights, terms, weights),
+      gradientScale: checkGradientScale(given.gradientScale),
+    };
+  }
+
+  /** The option `stream`, of calls that have no other. @throws MTAdamError OPTION */
+  readStream(options: unknown): NativeStream {
+    return this.#readStream(checkKeys<StepOptions>("options", options, ["stream"]).stream);
+  }
+
+  #readStream(stream: unknown): NativeStream {
+    if (stream === undefined) return this.stream;
+    this.streamOwner = stream;
+    return checkStream(stream);
+  }
+}
+
+const GROUP_VALUES = 8;
+
+/** How many values {@link packValues} writes. */
+export function valuesLength(terms: number, groups: number): number {
+  return 1 + terms + groups * GROUP_VALUES;
+}
+
+/** The options of one call in the order in which native code reads them: gradientScale, weights, each group. */
+export function packValues(
+  into: Float64Array,
+  { gradientScale, weights }: CallValues,
+  groups: readonly GroupValues[],
+): void {
+  into[0] = gradientScale;
+  into.set(weights, 1);
+  let at = 1 + weights.length;
+  for (const group of groups) {
+    into[at] = group.lr;
+    into.set(group.betas, at + 1);
+    into[at + 4] = group.eps;
+    into[at + 5] = group.weightDecay;
+    into[at + 6] = group.decoupledWeightDecay ? 1 : 0;
+    into[at + 7] = group.maximize ? 1 : 0;
+    at += GROUP_VALUES;
+  }
+}

@@ -1,0 +1,95 @@
+import { MTAdamError } from "../errors";
+import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
+import type { StateSource, TensorRead } from "./reader";
+import { checkState, type Restoration } from "./restore";
+import {
+  makeTensor,
+  stateMetadata,
+  stateTensors,
+  type StateDict,
+  type StateOwner,
+  type StateTensor,
+  type TensorType,
+} from "./state";
+
+// A state as an object in memory.
+
+/** @throws MTAdamError OPTION if an option of a group is invalid, DISPOSED, CUDA */
+export function stateDict(owner: StateOwner): StateDict {
+  const state: StateDict = { metadata: stateMetadata(owner) };
+  for (const tensor of stateTensors(owner)) {
+    const values = makeTensor(tensor.type, tensor.length);
+    tensor.read(0, values);
+    state[tensor.key] = values;
+  }
+  return state;
+}
+
+/** A state held by the user. Only the constructor runs the user's code (getters, proxies). */
+export class DictSource implements StateSource {
+  readonly metadata: unknown;
+  readonly #entries: Readonly<Record<string, unknown>>;
+
+  /** @throws MTAdamError CHECKPOINT where it is no object of plain data */
+  constructor(state: unknown) {
+    if (typeof state !== "object" || state === null) {
+      throw new MTAdamError("CHECKPOINT", "The state must be an object.");
+    }
+    try {
+      this.#entries = { ...state };
+      // As in a file, where metadata is JSON.
+      this.metadata = JSON.parse(JSON.stringify(this.#entries["metadata"] ?? null));
+    } catch {
+      throw new MTAdamError("CHECKPOINT", "The state must be an object of plain data.");
+    }
+  }
+
+  has(key: string, type: TensorType, shape: readonly number[]): boolean {
+    const tensor = this.#get(key);
+    const length = shape.reduce((product, size) => product * size, 1);
+    return typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === length;
+  }
+
+  lacks(key: string): boolean {
+    return this.#get(key) === undefined;
+  }
+
+  describe(key: string): string {
+    return describeValue(this.#get(key));
+  }
+
+  read({ key, type, first, to }: TensorRead): void {
+    const { buffer, byteOffset } = typedArrayPlace(this.#get(key) as StateTensor);
+    // A view of our own: a method of the user's array may be the user's.
+    const from = makeTensor(type, to.length, buffer, byteOffset + first * to.BYTES_PER_ELEMENT);
+    (to as Float64Array).set(from as Float64Array);
+  }
+
+  #get(key: string): unknown {
+    return Object.hasOwn(this.#entries, key) ? this.#entries[key] : undefined;
+  }
+}
+
+/** @throws MTAdamError CHECKPOINT, as {@link checkState} */
+export function checkDict(owner: StateOwner, source: DictSource, strict: boolean): Restoration {
+  return run(source, checkState(owner, source, strict));
+}
+
+/** Restores a checked state synchronously, so that nothing can change it in between. */
+export function restoreDict(source: DictSource, restoration: Restoration): void {
+  run(source, restoration.apply());
+}
+
+function run<T>(source: DictSource, reads: Generator<TensorRead, T, void>): T {
+  for (;;) {
+    const next = reads.next();
+    if (next.done === true) return next.value;
+    source.read(next.value);
+  }
+}
+
+/** Copies the state of one optimizer to another that has its terms and, among others, its parameters. */
+export function copyState(from: StateOwner, to: StateOwner): void {
+  const source = new DictSource(stateDict(from));
+  restoreDict(source, checkDict(to, source, false));
+}

@@ -1,0 +1,109 @@
+import { describeValue } from "../inspect";
+import { checkGroup, type CheckedOptions, type GroupOptions } from "../options";
+import { checkLayerBetas } from "../parameters";
+import { fail } from "./reader";
+import type { CheckpointMetadata, StateOwner } from "./state";
+
+/** One thing of the optimizer and the number it has in the state. */
+export interface Match {
+  ours: number;
+  theirs: number;
+}
+
+export function match(
+  kind: string,
+  ours: readonly string[],
+  theirs: readonly string[],
+  strict: boolean,
+): Match[] {
+  const numbers = new Map(theirs.map((name, number) => [name, number]));
+  const matches: Match[] = [];
+  for (const [number, name] of ours.entries()) {
+    const found = numbers.get(name);
+    if (found !== undefined) matches.push({ ours: number, theirs: found });
+    else if (strict)
+      fail(`The state must have the ${kind} ${describeValue(name)}; it has none of that name.`);
+  }
+  if (strict && matches.length < theirs.length) {
+    const extra = theirs.find((name) => !ours.includes(name));
+    fail(`The state must have the optimizer's ${kind}s alone; got ${describeValue(extra)} besides.`);
+  }
+  return matches;
+}
+
+export function checkParameter(
+  owner: StateOwner,
+  ours: number,
+  metadata: CheckpointMetadata,
+  theirs: number,
+): void {
+  const own = owner.parameters[ours]!;
+  const saved = metadata.parameters[theirs]!;
+  if (saved.length !== own.length) {
+    fail(`The state must have ${own.length} elements for ${describeValue(own.name)}; got ${saved.length}.`);
+  }
+  const layer = owner.layers[own.layer];
+  if (saved.layer !== layer) {
+    fail(
+      `The state must have ${describeValue(own.name)} in the layer ${describeValue(layer)}; ` +
+        `got ${describeValue(saved.layer)}.`,
+    );
+  }
+}
+
+/** Whether first moments have to be summed. */
+export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["options"]): boolean {
+  if (theirs.amsgrad !== ours.amsgrad) {
+    fail(`The state must be one with \`amsgrad: ${ours.amsgrad}\`; got ${describeValue(theirs.amsgrad)}.`);
+  }
+  if (theirs.firstMoment === ours.firstMoment) return false;
+  if (theirs.firstMoment === "perTerm" && ours.firstMoment === "summed") return true;
+  fail(
+    `The state must be one with \`firstMoment: "${ours.firstMoment}"\`; got ${describeValue(theirs.firstMoment)}, ` +
+      "which cannot be taken apart.",
+  );
+}
+
+/** The saved options of each of our groups whose parameters were all in one group. A schedule stays. */
+export function matchGroups(
+  owner: StateOwner,
+  metadata: CheckpointMetadata,
+  parameters: readonly Match[],
+  strict: boolean,
+): { ours: number; options: Partial<GroupOptions> }[] {
+  const theirs = owner.groups.map(() => new Set<number>());
+  for (const match of parameters) {
+    const group = metadata.parameters[match.theirs]?.group ?? -1;
+    theirs[owner.parameters[match.ours]?.group ?? -1]?.add(group);
+  }
+  const matched = theirs.flatMap((sources, ours) => {
+    const [source] = sources;
+    if (sources.size !== 1 || source === undefined) {
+      if (strict && sources.size > 1)
+        fail("The state must have the optimizer's groups; got parameters in others.");
+      return [];
+    }
+    const saved = metadata.groups[source];
+    if (saved === undefined) fail("The state must have the options of every group.");
+    const { lr, ...others } = checkOptions(() =>
+      checkGroup({ ...saved, lr: saved.lr ?? undefined }, undefined),
+    );
+    const keepsSchedule = typeof owner.groups[ours]?.lr === "function" || saved.lr === null;
+    return [{ ours, options: keepsSchedule ? others : { lr, ...others } }];
+  });
+  const groups: GroupOptions[] = [...owner.groups];
+  for (const { ours, options } of matched) groups[ours] = { ...groups[ours]!, ...options };
+  checkOptions(() => {
+    checkLayerBetas(owner.parameters, owner.layers, groups);
+  });
+  return matched;
+}
+
+/** An invalid option in a state is reported as an error of the state. */
+function checkOptions<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    fail(`The state must have valid options; ${(error as Error).message}`, error);
+  }
+}

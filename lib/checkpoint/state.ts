@@ -1,0 +1,287 @@
+import type { NativeOptimizer, NativePlane } from "../addon/native";
+import { fromNative } from "../errors";
+import { typedArrayName } from "../inspect";
+import { recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
+import type { Parameter } from "../parameters";
+
+// The saved state of an optimizer: its metadata and its tensors. restore.ts reads it back; dict.ts and file.ts are its
+// two forms, an object and a file.
+
+/** The terms, layers and parameters that a state belongs to, and its values that are not tensors. */
+export interface CheckpointMetadata {
+  version: 1;
+  iterations: number;
+  terms: string[];
+  layers: string[];
+  parameters: { name: string; length: number; shape: number[]; layer: string; group: number }[];
+  options: {
+    firstMoment: "perTerm" | "summed";
+    amsgrad: boolean;
+    initialNorm: "first" | number;
+    anchor: string;
+    balance: number;
+    stepScale: string;
+    nonFinite: string;
+    weights: number[];
+  };
+  /** As the options of each group, lr null where it is a schedule. */
+  groups: (Omit<GroupOptions, "lr" | "betas"> & { lr: number | null; betas: [number, number, number] })[];
+}
+
+export type StateTensor = Float32Array | Float64Array | BigInt64Array | Uint8Array;
+
+/** The types of a state's tensors, by name. */
+export interface TensorTypes {
+  Float32Array: Float32Array;
+  Float64Array: Float64Array;
+  BigInt64Array: BigInt64Array;
+  Uint8Array: Uint8Array;
+}
+export type TensorType = keyof TensorTypes;
+
+/**
+ * The state of an optimizer. Terms i and parameters p are numbered in the order of `metadata`.
+ *
+ * | key | type | shape | |
+ * | --- | --- | --- | --- |
+ * | `n`, `occurred` | Float64Array, Uint8Array | I × L | norms, and whether the pair ever occurred |
+ * | `skipped` | BigInt64Array | I × L | how often a norm that was not finite was skipped; without it: never |
+ * | `t`, `P1`, `P2` | BigInt64Array, Float64Array × 2 | I × P | clocks, and the products of their betas |
+ * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
+ * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
+ */
+export interface StateDict {
+  metadata: CheckpointMetadata;
+  [tensor: string]: StateTensor | CheckpointMetadata;
+}
+
+/** The parts of an optimizer that its state is made of. */
+export interface StateOwner {
+  readonly native: NativeOptimizer;
+  readonly options: CheckedOptions;
+  readonly terms: readonly string[];
+  readonly weights: readonly number[];
+  readonly parameters: readonly Parameter[];
+  readonly layers: readonly string[];
+  /** Written to when a state is restored. */
+  readonly groups: readonly { -readonly [K in keyof GroupOptions]: GroupOptions[K] }[];
+  readonly iterations: number;
+}
+
+/** The moments that a form keeps: their planes, and whether each belongs to a term or to all. */
+export function planes({ firstMoment, amsgrad }: Pick<CheckedOptions, "firstMoment" | "amsgrad">): {
+  own: NativePlane[];
+  shared: NativePlane[];
+} {
+  const summed = firstMoment === "summed";
+  const x: NativePlane[] = amsgrad ? ["x"] : [];
+  return summed ? { own: ["v"], shared: ["m", ...x] } : { own: ["m", "v", ...x], shared: [] };
+}
+
+/** The shared planes' keys: M, as the algorithm calls it, and x. */
+export const sharedKey = (plane: NativePlane, parameter: number): string =>
+  `${plane === "m" ? "M" : plane}.${parameter}`;
+export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
+  `${plane}.${term}.${parameter}`;
+
+/** Of (term, layer) pairs: a value per layer, or terms × layers of them. */
+export interface Balances {
+  n: Float64Array;
+  occurred: Uint8Array;
+  skipped: BigInt64Array;
+}
+
+export function makeBalances(count: number): Balances {
+  return { n: new Float64Array(count), occurred: new Uint8Array(count), skipped: new BigInt64Array(count) };
+}
+
+/** Of one (term, tensor) or, with first moments summed, of one tensor: a value per parameter. */
+export interface Clocks {
+  t: BigInt64Array;
+  P1: Float64Array;
+  P2: Float64Array;
+}
+
+export function makeClocks(count: number): Clocks {
+  return { t: new BigInt64Array(count), P1: new Float64Array(count), P2: new Float64Array(count) };
+}
+
+function sliceClocks({ t, P1, P2 }: Clocks, begin: number, end: number): Clocks {
+  return { t: t.subarray(begin, end), P1: P1.subarray(begin, end), P2: P2.subarray(begin, end) };
+}
+
+/** One tensor of an optimizer's state. Moments stay where they are until they are read. */
+export interface SavedTensor {
+  readonly key: string;
+  readonly type: TensorType;
+  readonly shape: readonly number[];
+  readonly length: number;
+  /** Per element. */
+  readonly bytes: number;
+  /**
+   * Fills `to`, of the tensor's type, with the elements from `first` on.
+   *
+   * @throws MTAdamError DISPOSED, CUDA
+   */
+  read(first: number, to: StateTensor): void;
+}
+
+/**
+ * The tensors of the state, those of 8-byte elements first and that of bytes last: one after the other, each starts on
+ * a multiple of its element's size.
+ *
+ * @throws MTAdamError DISPOSED, CUDA
+ */
+export function stateTensors(owner: StateOwner): SavedTensor[] {
+  const { options, terms, parameters } = owner;
+  const { balances, clocks, summed } = readRecords(owner);
+  const { own, shared } = planes(options);
+  const perLayer = [terms.length, owner.layers.length];
+  const perParameter = [terms.length, parameters.length];
+  return [
+    recordTensor("n", balances.n, perLayer),
+    recordTensor("skipped", balances.skipped, perLayer),
+    ...Object.entries(clocks).map(([key, values]) => recordTensor(key, values as StateTensor, perParameter)),
+    ...Object.entries(summed).map(([key, values]) => recordTensor(key, values, [parameters.length])),
+    ...[...terms.keys()].flatMap((term) =>
+      parameters.flatMap((_, parameter) =>
+        own.map((plane) => planeTensor(owner, ownKey(plane, term, parameter), { plane, term, parameter })),
+      ),
+    ),
+    ...parameters.flatMap((_, parameter) =>
+      shared.map((plane) => planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter })),
+    ),
+    recordTensor("occurred", balances.occurred, perLayer),
+  ];
+}
+
+/** Norms, counts and clocks: everything except moments. */
+function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
+  balances: Balances;
+  clocks: Clocks;
+  summed: Record<string, StateTensor>;
+} {
+  const balances = makeBalances(terms.length * layers.length);
+  const clocks = makeClocks(terms.length * parameters.length);
+  return fromNative(() => {
+    for (const term of terms.keys()) {
+      const [first, end] = [term * layers.length, (term + 1) * layers.length];
+      const { n, occurred, skipped } = balances;
+      native.readBalances(
+        term,
+        n.subarray(first, end),
+        occurred.subarray(first, end),
+        skipped.subarray(first, end),
+      );
+      const { t, P1, P2 } = sliceClocks(clocks, term * parameters.length, (term + 1) * parameters.length);
+      native.readClocks(term, t, P1, P2);
+    }
+    if (options.firstMoment !== "summed") return { balances, clocks, summed: {} };
+    const { t, P1, P2 } = makeClocks(parameters.length);
+    native.readClocks(null, t, P1, P2);
+    return { balances, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+  });
+}
+
+export function readSharedClocks({ native, parameters }: StateOwner): Clocks {
+  const clocks = makeClocks(parameters.length);
+  fromNative(() => native.readClocks(null, clocks.t, clocks.P1, clocks.P2));
+  return clocks;
+}
+
+function recordTensor(key: string, values: StateTensor, shape: readonly number[]): SavedTensor {
+  return {
+    key,
+    type: typedArrayName(values) as TensorType,
+    shape,
+    length: values.length,
+    bytes: values.BYTES_PER_ELEMENT,
+    read(first, to) {
+      (to as Float64Array).set((values as Float64Array).subarray(first, first + to.length));
+    },
+  };
+}
+
+function planeTensor(
+  { native, parameters }: StateOwner,
+  key: string,
+  place: { plane: NativePlane; term: number; parameter: number },
+): SavedTensor {
+  const { length, shape } = parameters[place.parameter]!;
+  return {
+    key,
+    type: "Float32Array",
+    shape,
+    length,
+    bytes: Float32Array.BYTES_PER_ELEMENT,
+    read(first, to) {
+      fromNative(() => native.readPlane({ ...place, first }, to as Float32Array));
+    },
+  };
+}
+
+/** @throws MTAdamError OPTION if an option of a group is invalid */
+export function stateMetadata(owner: StateOwner): CheckpointMetadata {
+  const { options, layers } = owner;
+  return {
+    version: 1,
+    iterations: owner.iterations,
+    terms: [...owner.terms],
+    layers: [...layers],
+    parameters: owner.parameters.map(({ name, length, shape, layer, group }) => {
+      return { name, length, shape: [...shape], layer: layers[layer] ?? name, group };
+    }),
+    options: {
+      firstMoment: options.firstMoment,
+      amsgrad: options.amsgrad,
+      initialNorm: options.initialNorm,
+      anchor: options.anchor,
+      balance: options.balance,
+      stepScale: options.stepScale,
+      nonFinite: options.nonFinite,
+      weights: [...owner.weights],
+    },
+    // The user may have set an invalid option, and a state must be restorable.
+    groups: owner.groups.map(recheckGroup).map((group) => {
+      const [beta1, beta2, beta3] = group.betas;
+      return {
+        lr: typeof group.lr === "number" ? group.lr : null,
+        betas: [beta1, beta2, beta3],
+        eps: group.eps,
+        weightDecay: group.weightDecay,
+        decoupledWeightDecay: group.decoupledWeightDecay,
+        maximize: group.maximize,
+      };
+    }),
+  };
+}
+
+/** Bytes copied at a time: enough for a disk's full speed, and too few to stall the event loop noticeably. */
+export const CHUNK_BYTES = 4 * 2 ** 20;
+
+/** A tensor's elements in chunks of at most `most`. */
+export function* chunks(length: number, most: number): Generator<{ first: number; count: number }> {
+  for (let first = 0; first < length; first += most) yield { first, count: Math.min(most, length - first) };
+}
+
+interface TensorConstructor {
+  new (length: number): StateTensor;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): StateTensor;
+}
+const TENSOR_ARRAYS: Readonly<Record<TensorType, TensorConstructor>> = {
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  Uint8Array,
+};
+
+/** `length` elements of a type: new ones, or those that lie in `buffer` from `byteOffset` on. */
+export function makeTensor(
+  type: TensorType,
+  length: number,
+  buffer?: ArrayBufferLike,
+  byteOffset = 0,
+): StateTensor {
+  const Type = TENSOR_ARRAYS[type];
+  return buffer === undefined ? new Type(length) : new Type(buffer, byteOffset, length);
+}

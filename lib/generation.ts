@@ -1,0 +1,54 @@
+import type { NativeOptimizer } from "./addon/native";
+import { valuesLength } from "./call-options";
+import { fromNative } from "./errors";
+import { GradientTable } from "./gradients";
+import { addonOf } from "./memory/device";
+import { SourceList } from "./memory/source-list";
+import type { FlatParameters } from "./parameters";
+import { Names } from "./per-name";
+
+/** The terms and parameters of an optimizer until one is added or removed, and the memory that its calls share. */
+export class Generation {
+  readonly terms: Names;
+  readonly parameters: Names;
+  readonly flat: FlatParameters;
+  /** The options of one call, as native code reads them. */
+  readonly values: Float64Array;
+  /** False once there is a newer generation: tables and captured steps of this one are then invalid. */
+  isCurrent = true;
+  readonly #sources: SourceList;
+  #table: GradientTable | undefined;
+
+  constructor(flat: FlatParameters, terms: readonly string[]) {
+    this.flat = flat;
+    this.terms = new Names("term", terms);
+    this.parameters = new Names(
+      "parameter",
+      flat.parameters.map(({ name }) => name),
+    );
+    this.values = new Float64Array(valuesLength(terms.length, flat.groups.length));
+    this.#sources = new SourceList(flat.parameters.length);
+    for (const [index, { source, length }] of flat.parameters.entries()) {
+      this.#sources.set(index, source, length);
+    }
+  }
+
+  /** The table of calls that are given gradients. @throws MTAdamError OUT_OF_MEMORY */
+  table(native: NativeOptimizer): GradientTable {
+    return (this.#table ??= this.makeTable(native));
+  }
+
+  /** @throws MTAdamError OUT_OF_MEMORY */
+  makeTable(native: NativeOptimizer): GradientTable {
+    const { Gradients } = addonOf(this.flat.device);
+    return new GradientTable(
+      this,
+      fromNative(() => new Gradients(native)),
+    );
+  }
+
+  /** Checks again that the parameters still have their memory. @throws MTAdamError LENGTH, DISPOSED */
+  recheckParameters(): void {
+    this.#sources.recheck((at) => this.parameters.list[at]!);
+  }
+}

@@ -1,0 +1,147 @@
+import { mustBe, MTAdamError, nameOf, type Named } from "../errors";
+import { describeValue, isArray } from "../inspect";
+import { toAddress } from "./stream";
+
+/** An address in device memory, in the forms that the Node packages which hand them out use. */
+export type DevicePointerLike =
+  | bigint
+  | number
+  | { readonly ptr: bigint | number; readonly byteOffset?: number; readonly byteLength?: number }
+  | {
+      readonly buffer: { readonly ptr: bigint | number };
+      readonly byteOffset: number;
+      readonly byteLength: number;
+    }
+  | { readonly __cuda_array_interface__: object };
+
+/** Borrowed memory of a CUDA device. */
+export class DevicePointer {
+  readonly address: bigint;
+  /** In elements; undefined where the form does not give it. */
+  readonly length: number | undefined;
+  readonly readOnly: boolean;
+  /** The object that supplied the address, kept alive. */
+  readonly supplier: unknown;
+
+  constructor(supplier: unknown, address: bigint, length: number | undefined, readOnly = false) {
+    this.supplier = supplier;
+    this.address = address;
+    this.length = length;
+    this.readOnly = readOnly;
+  }
+}
+
+const ELEMENT_BYTES = 4; // float32
+
+/** Whether `value` has one of the forms of {@link DevicePointerLike} (the address itself is not checked). */
+export function isPointerLike(value: unknown): boolean {
+  if (typeof value === "bigint" || typeof value === "number") return true;
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
+  try {
+    if ("ptr" in value || "__cuda_array_interface__" in value) return true;
+    const buffer = "buffer" in value ? value.buffer : undefined;
+    return typeof buffer === "object" && buffer !== null && "ptr" in buffer;
+  } catch {
+    return false; // a revoked proxy or a prototype
+  }
+}
+
+/**
+ * The address that a {@link DevicePointerLike} stands for, not checked yet. Each property is read once.
+ *
+ * @throws MTAdamError INVALID_POINTER, LENGTH, DTYPE, OPTION
+ */
+export function readPointer(subject: Named, value: unknown): DevicePointer {
+  if (value instanceof DevicePointer) return value;
+  if (typeof value !== "object" || value === null) {
+    return new DevicePointer(undefined, checkAddress(subject, value), undefined);
+  }
+  const form = value as Record<string, unknown>;
+  const { buffer } = form;
+  if (typeof buffer === "object" && buffer !== null && "ptr" in buffer) {
+    return readView(subject, value, buffer.ptr, form);
+  }
+  if ("ptr" in form) return readView(subject, value, form["ptr"], form);
+  return readArrayInterface(subject, value, form["__cuda_array_interface__"]);
+}
+
+function checkAddress(subject: Named, value: unknown): bigint {
+  const address = toAddress(value);
+  if (address === undefined) {
+    // Not mustBe: a message names no address.
+    throw new MTAdamError(
+      "INVALID_POINTER",
+      `\`${nameOf(subject)}\` must be an address: a bigint, or a number that is a safe integer, from 0 to 2**64 − 1; ` +
+        `got ${typeof value === "number" ? "another number" : describeValue(value)}.`,
+    );
+  }
+  if (address % BigInt(ELEMENT_BYTES) !== 0n) {
+    throw new MTAdamError(
+      "INVALID_POINTER",
+      `\`${nameOf(subject)}\` must begin at a multiple of ${ELEMENT_BYTES} bytes; got an address that does not.`,
+    );
+  }
+  return address;
+}
+
+/** ptr + byteOffset, and where it is given byteLength. */
+function readView(
+  subject: Named,
+  supplier: object,
+  ptr: unknown,
+  { byteOffset = 0, byteLength }: Record<string, unknown>,
+): DevicePointer {
+  const base = toAddress(ptr);
+  const offset = checkBytes(subject, "byteOffset", byteOffset);
+  const bytes = byteLength === undefined ? undefined : checkBytes(subject, "byteLength", byteLength);
+  if (bytes !== undefined && bytes % ELEMENT_BYTES !== 0) {
+    throw mustBe("LENGTH", `${nameOf(subject)}.byteLength`, `be a multiple of ${ELEMENT_BYTES}`, bytes);
+  }
+  const address = checkAddress(subject, base === undefined ? ptr : base + BigInt(offset));
+  return new DevicePointer(supplier, address, bytes === undefined ? undefined : bytes / ELEMENT_BYTES);
+}
+
+function checkBytes(subject: Named, property: string, value: unknown): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw mustBe("LENGTH", `${nameOf(subject)}.${property}`, "be a whole number of bytes", value);
+}
+
+/** The CUDA array interface, version 3, as plain data. Its `stream` is the user's to wait for. */
+function readArrayInterface(subject: Named, supplier: object, value: unknown): DevicePointer {
+  const what = `${nameOf(subject)}.__cuda_array_interface__`;
+  if (typeof value !== "object" || value === null) throw mustBe("OPTION", what, "be an object", value);
+  const { shape, typestr, data, strides, mask } = value as Record<string, unknown>;
+  if (typestr !== "<f4") throw mustBe("DTYPE", `${what}.typestr`, 'be "<f4" (float32)', typestr);
+  if (!isArray(data) || data.length !== 2) {
+    throw mustBe("OPTION", `${what}.data`, "be an address and whether it is read-only", data);
+  }
+  if (mask !== undefined && mask !== null) throw mustBe("OPTION", `${what}.mask`, "be null", mask);
+  const dimensions = checkDimensions(`${what}.shape`, shape);
+  if (strides !== undefined && strides !== null) checkContiguous(`${what}.strides`, strides, dimensions);
+  const length = dimensions.reduce((product, dimension) => product * dimension, 1);
+  return new DevicePointer(supplier, checkAddress(subject, data[0]), length, data[1] === true);
+}
+
+const MAX_DIMENSIONS = 64;
+
+/** The dimensions of a tensor. @throws MTAdamError OPTION */
+export function checkDimensions(subject: Named, shape: unknown): number[] {
+  const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
+  const isDimension = (value: unknown): value is number =>
+    Number.isSafeInteger(value) && (value as number) >= 0;
+  if (dimensions?.every(isDimension) === true) return dimensions;
+  throw mustBe("OPTION", subject, "be a list of whole numbers", shape);
+}
+
+function checkContiguous(subject: Named, strides: unknown, dimensions: readonly number[]): void {
+  const given = isArray(strides) ? strides : [];
+  let expected = ELEMENT_BYTES;
+  let contiguous = given.length === dimensions.length;
+  for (let k = dimensions.length - 1; k >= 0; --k) {
+    // A dimension of one is never stepped along.
+    contiguous &&= given[k] === expected || dimensions[k] === 1;
+    expected *= dimensions[k]!;
+  }
+  if (contiguous || dimensions.includes(0)) return;
+  throw mustBe("OPTION", subject, "be those of a C-contiguous array", strides);
+}

@@ -1,0 +1,60 @@
+import { native, type NativeOptimizer, type NativeShape, type NativeStream } from "./addon/native";
+import { fromNative, MTAdamError } from "./errors";
+import { addonOf, nativeDevice } from "./memory/device";
+import { nativeSource } from "./memory/source";
+import type { CheckedOptions } from "./options";
+import type { FlatParameters } from "./parameters";
+
+/** @throws MTAdamError HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA */
+export function makeNativeOptimizer(
+  flat: FlatParameters,
+  options: CheckedOptions,
+  stream: NativeStream,
+): NativeOptimizer {
+  const { device, parameters } = flat;
+  const sources = parameters.map(({ source }) => nativeSource(source));
+  try {
+    return fromNative(
+      () =>
+        new (addonOf(device).Optimizer)(nativeDevice(device), nativeShape(flat, options), sources, stream),
+      ({ index = 0 }) => String(parameters[index]?.name),
+    );
+  } catch (error) {
+    const cause = (error as Error).cause as { parameters?: number[] } | undefined;
+    const overlapping = cause?.parameters;
+    if (overlapping === undefined) throw error;
+    const names = overlapping.map((index) => JSON.stringify(parameters[index]?.name));
+    throw new MTAdamError(
+      "INVALID_POINTER",
+      `\`parameters\` must not overlap; got ${names.join(" and ")}, which share memory.`,
+    );
+  }
+}
+
+/** The bytes that the state of an optimizer takes on its device. */
+export function stateBytes(flat: FlatParameters, options: CheckedOptions): number {
+  return fromNative(() => native.stateBytes(nativeShape(flat, options)));
+}
+
+function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
+  return {
+    lengths: Float64Array.from(flat.parameters, ({ length }) => length),
+    layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
+    groups: Uint32Array.from(flat.parameters, ({ group }) => group),
+    groupCount: flat.groups.length,
+    terms: options.terms.length,
+    summed: options.firstMoment === "summed",
+    amsgrad: options.amsgrad,
+    mean: options.stepScale === "mean",
+    nonFinite: options.nonFinite,
+    cosines: options.cosines,
+    anchor: nativeAnchor(options),
+    balance: options.balance,
+    initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,
+  };
+}
+
+function nativeAnchor({ anchor, terms }: CheckedOptions): NativeShape["anchor"] {
+  const term = terms.indexOf(anchor);
+  return term < 0 ? (anchor as "first" | "max" | "mean") : term;
+}

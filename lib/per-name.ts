@@ -1,0 +1,61 @@
+import { mustBe, type MTAdamError } from "./errors";
+import { isArray, isPlainObject } from "./inspect";
+
+/** The names of an optimizer's terms, or of its parameters, in order. */
+export class Names {
+  readonly list: readonly string[];
+  readonly #kind: "term" | "parameter";
+  readonly #indices: ReadonlyMap<string, number>;
+
+  constructor(kind: "term" | "parameter", list: readonly string[]) {
+    this.#kind = kind;
+    this.list = Object.freeze(list);
+    this.#indices = new Map(list.map((name, index) => [name, index]));
+  }
+
+  /**
+   * The index that a name or an index stands for.
+   *
+   * @throws MTAdamError TERM for terms, OPTION for parameters
+   */
+  indexOf(given: unknown): number {
+    const index = typeof given === "string" ? this.#indices.get(given) : given;
+    if (Number.isInteger(index) && (index as number) >= 0 && (index as number) < this.list.length) {
+      return index as number;
+    }
+    throw this.#unknown(given);
+  }
+
+  /**
+   * Values given as an array with one entry per name or as an object by name, each read once.
+   *
+   * @param subject what they are, for messages
+   * @returns a value per name; undefined where an object leaves it out
+   * @throws MTAdamError LENGTH, OPTION, TERM
+   */
+  read(subject: string, values: unknown): readonly unknown[] {
+    const { length } = this.list;
+    if (isArray(values)) {
+      if (values.length === length) return values;
+      throw mustBe("LENGTH", subject, `have ${length} entries, one per ${this.#kind}`, values);
+    }
+    if (!isPlainObject(values)) {
+      throw mustBe("OPTION", subject, `be an array or an object by name of the ${this.#kind}`, values);
+    }
+    const inOrder = new Array<unknown>(length);
+    for (const name of Object.keys(values)) {
+      const index = this.#indices.get(name);
+      if (index === undefined) throw this.#unknown(name);
+      inOrder[index] = values[name];
+    }
+    return inOrder;
+  }
+
+  #unknown(given: unknown): MTAdamError {
+    if (this.#kind === "parameter") {
+      return mustBe("OPTION", "parameter", "be the name of a parameter or its index", given);
+    }
+    const shown = this.list.length > 8 ? [...this.list.slice(0, 8), "…"] : this.list;
+    return mustBe("TERM", "term", `be one of the terms (${shown.join(", ")}) or its index`, given);
+  }
+}

@@ -1,0 +1,72 @@
+import type { NativeStream } from "./addon/native";
+import { fromNative, MTAdamError } from "./errors";
+import type { Gradient, GradientTable } from "./gradients";
+import type { Guard } from "./guard";
+
+/** Known to this package alone, so that nothing else constructs the class below. */
+export const preparedKey = Symbol("PreparedGradients");
+
+/**
+ * Gradients at fixed addresses: made once by `optimizer.prepare()`, then given to `optimizer.step()` in place of
+ * gradients, which looks at none of them. They are valid until terms or parameters are added or removed.
+ */
+export class PreparedGradients {
+  readonly #table: GradientTable;
+  /** The guard of the optimizer that made them. */
+  readonly #guard: Guard;
+  readonly #stream: NativeStream;
+
+  /** @internal `optimizer.prepare()` makes these. */
+  constructor(key: symbol, table: GradientTable, guard: Guard, stream: NativeStream) {
+    if (key !== preparedKey) {
+      throw new MTAdamError("OPTION", "Prepared gradients must be made by `optimizer.prepare()`.");
+    }
+    this.#table = table;
+    this.#guard = guard;
+    this.#stream = stream;
+  }
+
+  /**
+   * Replaces one gradient; null: absent.
+   *
+   * @param term its index or name
+   * @param parameter its index or name
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH, HOST_POINTER, INVALID_POINTER, STATE, DISPOSED
+   */
+  set(term: number | string, parameter: number | string, gradient: Gradient): void {
+    const table = this.#current();
+    const { terms, parameters } = table.shape;
+    table.set(terms.indexOf(term), parameters.indexOf(parameter), gradient);
+  }
+
+  /** Sets every element of every gradient to 0. @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA */
+  zero(): void {
+    const table = this.#current();
+    const native = this.#guard.usable();
+    table.recheck();
+    fromNative(() => {
+      native.zero(table.native, this.#stream);
+    });
+  }
+
+  #current(): GradientTable {
+    if (this.#table.shape.isCurrent) return this.#table;
+    throw new MTAdamError(
+      "STATE",
+      "`prepare` must be called again: the optimizer's terms or parameters have changed.",
+    );
+  }
+
+  /**
+   * @internal The table, if `value` is one of this class.
+   * @throws MTAdamError STATE, OPTION where another optimizer made it
+   */
+  static table(value: unknown, guard: Guard): GradientTable | undefined {
+    if (typeof value !== "object" || value === null || !(#table in value)) return undefined;
+    if (value.#guard === guard) return value.#current();
+    throw new MTAdamError(
+      "OPTION",
+      "`gradients` must be prepared by the same optimizer; got those of another.",
+    );
+  }
+}

@@ -1,0 +1,56 @@
+import path from "node:path";
+import { compileExamples, runOnExamples } from "../support/examples";
+import { temporaryFolder } from "../support/folder";
+
+interface Round {
+  /** Digests of the parameters and the state of generator and discriminator. */
+  arms: Record<string, { through: [string, string]; resumed: [string, string] }>;
+  /** Whether a step of one side changed generator and discriminator. */
+  byGenerator: [boolean, boolean];
+  byDiscriminator: [boolean, boolean];
+  biasesOfPenalty: number;
+  slopeErrors: Record<string, number>;
+}
+
+describe("the GAN example", () => {
+  const folder = temporaryFolder();
+  let onDevice: Round;
+  let onCpu: Round;
+  beforeAll(() => {
+    const examples = compileExamples();
+    const round = (kind: string): Round =>
+      runOnExamples("gan-round.mjs", examples, kind, path.join(folder, kind)) as Round;
+    onDevice = round(testDeviceKind);
+    onCpu = testDeviceKind === "cpu" ? onDevice : round("cpu");
+  }, 120_000);
+
+  test("trains to the same bits on every device", () => {
+    expect(Object.keys(onDevice.arms).length).toBeGreaterThan(2);
+    expect(onDevice.arms).toEqual(onCpu.arms);
+  });
+
+  test("continues from its checkpoints with the bits of an uninterrupted run", () => {
+    for (const { through, resumed } of Object.values(onDevice.arms)) expect(resumed).toEqual(through);
+  });
+
+  test("has two optimizers that leave each other alone", () => {
+    expect(onDevice.byGenerator).toEqual([true, false]);
+    expect(onDevice.byDiscriminator).toEqual([false, true]);
+  });
+
+  test("gives each term's gradient to the side whose loss it is", () => {
+    expect(Object.keys(onDevice.slopeErrors)).toHaveLength(5);
+    for (const error of Object.values(onDevice.slopeErrors)) expect(Math.abs(error)).toBeLessThan(0.02);
+  });
+
+  test("has no gradient of the penalty for biases: absent, not zero", () => {
+    expect(onDevice.biasesOfPenalty).toBe(3);
+  });
+
+  test("with MTAdam does not notice what unit a loss is measured in; with Adam it does", () => {
+    const { arms } = onDevice;
+    // The discriminator has seen what the generator made; the generator's own state has the larger norms in it.
+    expect(arms["mtadam-scaled"]?.through[1]).toBe(arms["mtadam"]?.through[1]);
+    expect(arms["adam-scaled"]?.through[1]).not.toBe(arms["adam"]?.through[1]);
+  });
+});

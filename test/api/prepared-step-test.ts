@@ -1,0 +1,58 @@
+import { DeviceBuffer, MTAdam } from "../../lib";
+import { caught } from "../support/caught";
+import { testDevice } from "../support/device";
+
+// What a step with gradients that stay costs on the host: nothing per tensor.
+
+const device = testDevice();
+
+function model(tensors: number): { optimizer: MTAdam; gradients: DeviceBuffer<"float32">[][] } {
+  const buffers = (): DeviceBuffer<"float32">[] => Array.from({ length: tensors }, () => device.buffer(2));
+  const optimizer = new MTAdam(buffers(), { terms: 2 });
+  return { optimizer, gradients: [buffers(), buffers()] };
+}
+
+describe("a step whose gradients stay", () => {
+  let looks: jest.SpyInstance;
+  beforeEach(() => (looks = jest.spyOn(DeviceBuffer.prototype, "disposed", "get")));
+  afterEach(() => looks.mockRestore());
+
+  test("looks at no buffer", () => {
+    const { optimizer, gradients } = model(5);
+    const prepared = optimizer.prepare(gradients);
+    looks.mockClear();
+    optimizer.step(prepared);
+    optimizer.step(prepared);
+    expect(looks).not.toHaveBeenCalled();
+    optimizer.step(gradients);
+    looks.mockClear();
+    optimizer.step(gradients);
+    for (const term of [0, 1]) optimizer.accumulate(term, gradients[term]);
+    optimizer.update();
+    expect(looks).not.toHaveBeenCalled();
+  });
+
+  test("checks all buffers again after any buffer was disposed of", () => {
+    const { optimizer, gradients } = model(5);
+    const prepared = optimizer.prepare(gradients);
+    device.buffer(1).dispose();
+    looks.mockClear();
+    optimizer.step(prepared);
+    expect(looks).toHaveBeenCalledTimes(15);
+    optimizer.step(prepared);
+    expect(looks).toHaveBeenCalledTimes(15);
+  });
+
+  test("finds the disposed buffer at every step", async () => {
+    const { optimizer, gradients } = model(5);
+    const prepared = optimizer.prepare(gradients);
+    optimizer.step(prepared);
+    gradients[1]![3]!.dispose();
+    for (let k = 0; k < 3; ++k) {
+      expect((await caught(() => optimizer.step(prepared))).code).toBe("ERR_MTADAM_DISPOSED");
+    }
+    prepared.set(1, 3, device.buffer(2));
+    optimizer.step(prepared);
+    expect(optimizer.iterations).toBe(2);
+  });
+});

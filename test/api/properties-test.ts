@@ -1,0 +1,151 @@
+import fc from "fast-check";
+import { MTAdam, type DeviceBuffer, type MTAdamOptions, type ParameterDescription } from "../../lib";
+import { isSlow, testDevice } from "../support/device";
+import { randomSource, randomTensor } from "../support/random";
+
+// Properties of every training, with any numbers.
+
+const device = testDevice();
+const runs = { numRuns: isSlow ? 8 : 40, seed: 5 };
+
+const place = (values: Float32Array): DeviceBuffer<"float32"> => device.buffer(values);
+
+interface Training {
+  readonly parameters: readonly ParameterDescription[];
+  readonly options: MTAdamOptions;
+  /** [step][term][parameter] */
+  readonly gradients: readonly (readonly (readonly (Float32Array | null)[])[])[];
+}
+
+/** θ per parameter after the steps. */
+async function train({ parameters, options, gradients }: Training): Promise<Float32Array[]> {
+  const optimizer = new MTAdam(parameters, options);
+  for (const ofStep of gradients) {
+    optimizer.step(ofStep.map((ofTerm) => ofTerm.map((values) => values && place(values))));
+  }
+  const theta = parameters.map(({ data }) => (data as DeviceBuffer<"float32">).download());
+  return Promise.all(theta);
+}
+
+const options = fc.record({
+  firstMoment: fc.constantFrom("perTerm" as const, "summed" as const),
+  amsgrad: fc.boolean(),
+  weightDecay: fc.constantFrom(0, 0.1),
+  decoupledWeightDecay: fc.boolean(),
+  stepScale: fc.constantFrom("sum" as const, "mean" as const),
+});
+
+const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(256, 4096, 4099)), {
+  minLength: 1,
+  maxLength: 5,
+});
+
+const TERMS = 3;
+const STEPS = 3;
+
+/** Values that depend on the seed alone, however they are cut up. */
+const draw = (seed: number, counts: readonly number[], scale: number): Float32Array[] => {
+  const random = randomSource(seed);
+  return counts.map((count) => randomTensor(random, count, scale));
+};
+
+const gradientsOf = (
+  seed: number,
+  counts: readonly number[],
+  scales: readonly number[],
+): Float32Array[][][] =>
+  Array.from({ length: STEPS }, (_, step) =>
+    scales.map((scale, term) => draw(seed + 100 * step + term + 1, counts, scale)),
+  );
+
+describe("a training", () => {
+  test("over its parameters in another order gives the same values in that order", async () => {
+    const permuted = lengths.chain((counts) =>
+      fc.record({
+        counts: fc.constant(counts),
+        order: fc.shuffledSubarray([...counts.keys()], { minLength: counts.length }),
+      }),
+    );
+    await fc.assert(
+      fc.asyncProperty(permuted, options, fc.nat(1e6), async ({ counts, order }, given, seed) => {
+        const gradients = gradientsOf(seed, counts, [1, 100, 0.01]);
+        const theta = draw(seed, counts, 1);
+        const run = (positions: readonly number[]): Promise<Float32Array[]> =>
+          train({
+            parameters: positions.map((k) => ({ name: `p${k}`, data: place(theta[k]!) })),
+            options: { ...given, terms: TERMS },
+            gradients: gradients.map((ofStep) => ofStep.map((ofTerm) => positions.map((k) => ofTerm[k]!))),
+          });
+        const straight = await run([...counts.keys()]);
+        expect(await run(order)).toEqual(order.map((k) => straight[k]));
+      }),
+      runs,
+    );
+  });
+
+  test("does not change when a term that is not the anchor is scaled by a power of two", async () => {
+    await fc.assert(
+      fc.asyncProperty(lengths, options, fc.nat(1e6), fc.integer({ min: -12, max: 12 }), async (...drawn) => {
+        const [counts, given, seed, power] = drawn;
+        const run = (scale: number): Promise<Float32Array[]> =>
+          train({
+            parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
+            options: { ...given, terms: TERMS },
+            gradients: gradientsOf(seed, counts, [1, 7, 0.1]).map((ofStep) =>
+              ofStep.map((ofTerm, term) =>
+                ofTerm.map((values) => (term === 1 ? values.map((value) => value * scale) : values)),
+              ),
+            ),
+          });
+        expect(await run(2 ** power)).toEqual(await run(1));
+      }),
+      runs,
+    );
+  });
+
+  test("changes by no more than rounding when a tensor is split in two under one layer tag", async () => {
+    const split = fc
+      .integer({ min: 2, max: 9000 })
+      .chain((count) => fc.record({ count: fc.constant(count), at: fc.integer({ min: 1, max: count - 1 }) }));
+    await fc.assert(
+      fc.asyncProperty(split, options, fc.nat(1e6), async ({ count, at }, given, seed) => {
+        const [init] = draw(seed, [count], 1) as [Float32Array];
+        const gradients = gradientsOf(seed, [count], [1, 100, 0.01]);
+        const halves = (values: Float32Array): Float32Array[] => [values.slice(0, at), values.slice(at)];
+        const [whole] = (await train({
+          parameters: [{ data: place(init), layer: "one" }],
+          options: { ...given, terms: TERMS },
+          gradients,
+        })) as [Float32Array];
+        const parts = await train({
+          parameters: halves(init).map((values) => ({ data: place(values), layer: "one" })),
+          options: { ...given, terms: TERMS },
+          gradients: gradients.map((ofStep) => ofStep.map(([values]) => halves(values!))),
+        });
+        const joined = parts.flatMap((values) => [...values]);
+        const error = Math.hypot(...joined.map((value, k) => value - whole[k]!));
+        const moved = Math.hypot(...joined.map((value, k) => value - init[k]!));
+        expect(error).toBeLessThanOrEqual(1e-6 * moved + STEPS * 2 ** -24 * Math.hypot(...whole));
+      }),
+      runs,
+    );
+  });
+
+  test("is not changed by steps in which every gradient is absent", async () => {
+    await fc.assert(
+      fc.asyncProperty(lengths, options, fc.nat(1e6), fc.nat(STEPS), async (counts, given, seed, at) => {
+        const gradients: Training["gradients"] = gradientsOf(seed, counts, [1, 100, 0.01]);
+        const nothing = Array.from({ length: TERMS }, () => counts.map(() => null));
+        const run = (steps: Training["gradients"]): Promise<Float32Array[]> =>
+          train({
+            parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
+            options: { ...given, terms: TERMS },
+            gradients: steps,
+          });
+        const paused = [...gradients.slice(0, at), nothing, nothing, ...gradients.slice(at)];
+        expect(await run(paused)).toEqual(await run(gradients));
+      }),
+      runs,
+    );
+  });
+});

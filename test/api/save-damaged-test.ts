@@ -1,0 +1,349 @@
+/** Files that are no checkpoint, or none of this optimizer: a coded error, and nothing is loaded. */
+
+import { ftruncateSync, openSync, closeSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import path from "node:path";
+import fc from "fast-check";
+import {
+  MTAdam,
+  type CheckpointMetadata,
+  type MTAdamError,
+  type MTAdamOptions,
+  type StateDict,
+} from "../../lib";
+import { caught } from "../support/caught";
+import { testDevice } from "../support/device";
+import { temporaryFolder } from "../support/folder";
+import { joinSafetensors, splitSafetensors, type Header } from "../support/safetensors";
+import { NAMES, Trained } from "../support/trained";
+
+const TERMS = ["a", "b"];
+const file = path.join(temporaryFolder(), "state.safetensors");
+const make = (options: Partial<MTAdamOptions> = {}, terms = TERMS): MTAdam =>
+  new Trained(NAMES, { terms, ...options }).train(0, 3, terms).optimizer;
+
+/** The file of an optimizer after three steps, and its parts. */
+let valid: Buffer;
+beforeAll(async () => {
+  await make({ lr: 0.5 }).save(file);
+  valid = readFileSync(file);
+});
+
+async function expectRefused(optimizer: MTAdam): Promise<MTAdamError> {
+  const before = await optimizer.stateDict();
+  const error = await caught(() => optimizer.load(file));
+  expect(error).toMatchObject({ code: "ERR_MTADAM_CHECKPOINT" });
+  expect(error.message).toMatch(/^The (file|state) must [^\n]{1,300}\.$/);
+  expect(await optimizer.stateDict()).toEqual(before);
+  return error;
+}
+
+describe("no file of the format", () => {
+  const withLength = (length: bigint): Buffer => {
+    const bytes = Buffer.from(valid);
+    bytes.writeBigUInt64LE(length);
+    return bytes;
+  };
+  const header = (): Header => splitSafetensors(valid).header;
+  const data = (): Buffer => splitSafetensors(valid).data;
+  const text = (change: (text: string) => string): Buffer =>
+    joinSafetensors(change(JSON.stringify(header())), data());
+  const files: [string, () => Uint8Array][] = [
+    ["nothing at all", () => Buffer.alloc(0)],
+    ["less than a length", () => valid.subarray(0, 7)],
+    ["a length alone", () => valid.subarray(0, 8)],
+    ["half a header", () => valid.subarray(0, 100)],
+    ["a header alone", () => joinSafetensors(header(), Buffer.alloc(0))],
+    ["the last byte missing", () => valid.subarray(0, -1)],
+    ["a byte more", () => Buffer.concat([valid, Buffer.alloc(1)])],
+    ["zeros", () => Buffer.alloc(valid.length)],
+    ["a header of no bytes", () => withLength(0n)],
+    ["a header of one byte", () => withLength(1n)],
+    ["a header as long as the file", () => withLength(BigInt(valid.length))],
+    ["a header of 2**53 bytes", () => withLength(2n ** 53n)],
+    ["a header of 2**64 - 1 bytes", () => withLength(2n ** 64n - 1n)],
+    ["a header that is no JSON", () => text((json) => json.slice(0, -1))],
+    ["a header that begins with a space", () => text((json) => ` ${json}`)],
+    ["a header with more than spaces after it", () => text((json) => `${json}{}`)],
+    ["a header that is an array", () => text((json) => `[${json}]`)],
+    ["a header that is null", () => text(() => "null")],
+    ["a header that is no UTF-8", () => joinSafetensors({}, data()).fill(0xff, 8, 9)],
+    [
+      "a name that is no UTF-8",
+      () => {
+        const bytes = Buffer.from(valid);
+        bytes[bytes.indexOf('"occurred"') + 1] = 0xff;
+        return bytes;
+      },
+    ],
+    [
+      "a header a hundred thousand arrays deep",
+      () => text(() => `{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`),
+    ],
+    ["no tensors, but bytes", () => joinSafetensors({ __metadata__: header().__metadata__ }, data())],
+  ];
+  test.each(files)("%s", async (_, bytes) => {
+    writeFileSync(file, bytes());
+    await expectRefused(make());
+  });
+
+  test("a header larger than any reader accepts, in a file that has so many bytes", async () => {
+    // Sparse: it takes no room.
+    const handle = openSync(file, "w");
+    const prefix = Buffer.alloc(8);
+    prefix.writeBigUInt64LE(100_000_001n);
+    writeSync(handle, prefix);
+    ftruncateSync(handle, 2 ** 30);
+    closeSync(handle);
+    const { message } = await expectRefused(make());
+    expect(message).toMatch(/at most 100000000 bytes; it says 100000001/);
+  });
+});
+
+describe("a header that does not fit its bytes", () => {
+  type Edit = (header: Header & Record<string, unknown>) => unknown;
+  const edits: [string, Edit][] = [
+    ["a tensor missing", (h) => delete h["v.1.2"]],
+    ["a tensor that is null", (h) => ((h as Record<string, unknown>)["n"] = null)],
+    ["a tensor that is an array", (h) => ((h as Record<string, unknown>)["n"] = [])],
+    ["a tensor more, over others", (h) => (h["extra"] = h["n"]!)],
+    ["an unknown dtype", (h) => (h["n"]!.dtype = "F65")],
+    ["a dtype of an object's own", (h) => (h["n"]!.dtype = "constructor")],
+    ["a dtype that is no string", (h) => Object.assign(h["n"]!, { dtype: 64 })],
+    ["another dtype of that size", (h) => (h["v.0.0"]!.dtype = "I32")],
+    ["I64 for F64", (h) => (h["n"]!.dtype = "I64")],
+    ["no shape", (h) => delete (h["n"] as Partial<Header[string]>).shape],
+    ["another shape of that size", (h) => (h["n"]!.shape = [3, 2])],
+    ["a flat shape", (h) => (h["n"]!.shape = [6])],
+    ["a larger shape", (h) => (h["v.0.0"]!.shape = [7])],
+    ["a negative shape", (h) => (h["v.0.0"]!.shape = [-2, -3])],
+    ["a fractional shape", (h) => (h["v.0.0"]!.shape = [0.5, 12])],
+    ["an endless shape", (h) => (h["v.0.0"]!.shape = [...new Array<number>(40).fill(2 ** 40), 0])],
+    ["a shape that is a string", (h) => Object.assign(h["v.0.0"]!, { shape: "6" })],
+    ["no offsets", (h) => delete (h["n"] as Partial<Header[string]>).data_offsets],
+    ["three offsets", (h) => (h["n"]!.data_offsets as number[]).push(0)],
+    ["offsets the other way round", (h) => h["n"]!.data_offsets.reverse()],
+    ["an offset below 0", (h) => (h["n"]!.data_offsets = [-48, 0])],
+    ["an offset that is a string", (h) => Object.assign(h["n"]!, { data_offsets: ["0", "48"] })],
+    ["offsets behind the end", (h) => (h["n"]!.data_offsets = [2 ** 50, 2 ** 50 + 48])],
+    ["an overlap", (h) => (h["P1"]!.data_offsets = h["P2"]!.data_offsets)],
+    [
+      "a gap",
+      (h) => {
+        const { occurred } = h;
+        occurred!.data_offsets = [occurred!.data_offsets[0] + 1, occurred!.data_offsets[1] + 1];
+      },
+    ],
+    ["no metadata", (h) => delete (h as Partial<Header>).__metadata__],
+    ["metadata of null", (h) => Object.assign(h, { __metadata__: null })],
+    ["other metadata", (h) => (h.__metadata__ = { format: "pt" })],
+    ["metadata of no string", (h) => Object.assign(h.__metadata__, { other: 5 })],
+    ["metadata of no JSON", (h) => (h.__metadata__["mtadam"] = "{")],
+    ["metadata of a JSON number", (h) => (h.__metadata__["mtadam"] = "5")],
+  ];
+  test.each(edits)("%s", async (_, edit) => {
+    const { header, data } = splitSafetensors(valid);
+    edit(header);
+    writeFileSync(file, joinSafetensors(header, data));
+    await expectRefused(make());
+  });
+});
+
+describe("metadata that does not fit", () => {
+  type Edit = (metadata: CheckpointMetadata & Record<string, unknown>) => unknown;
+  const edits: [string, Edit][] = [
+    ["another version", (m) => Object.assign(m, { version: 2 })],
+    ["iterations of less than 0", (m) => (m.iterations = -1)],
+    ["iterations of no number", (m) => Object.assign(m, { iterations: "3" })],
+    ["a term more", (m) => m.terms.push("c")],
+    ["a term fewer", (m) => m.terms.pop()],
+    ["other terms", (m) => (m.terms = ["a", "c"])],
+    ["two terms of one name", (m) => (m.terms = ["a", "a"])],
+    ["a layer more", (m) => m.layers.push("other")],
+    ["another layer", (m) => (m.parameters[1]!.layer = "weight")],
+    ["a layer that there is not", (m) => (m.parameters[1]!.layer = "other")],
+    ["a parameter fewer", (m) => m.parameters.pop()],
+    ["another length", (m) => Object.assign(m.parameters[0]!, { length: 5, shape: [5] })],
+    ["a shape of another length", (m) => (m.parameters[0]!.shape = [5])],
+    ["a group that there is not", (m) => (m.parameters[0]!.group = 1)],
+    ["no options", (m) => delete (m as Partial<CheckpointMetadata>).options],
+    ["amsgrad", (m) => (m.options.amsgrad = true)],
+    ["summed first moments", (m) => (m.options.firstMoment = "summed")],
+    ["first moments of neither form", (m) => Object.assign(m.options, { firstMoment: "both" })],
+    ["weights of null", (m) => Object.assign(m.options, { weights: null })],
+    ["no groups", (m) => (m.groups = [])],
+    ["a beta of 1", (m) => (m.groups[0]!.betas[0] = 1)],
+    ["an eps of 0", (m) => (m.groups[0]!.eps = 0)],
+  ];
+  test.each(edits)("%s", async (_, edit) => {
+    const { header, data } = splitSafetensors(valid);
+    const metadata = JSON.parse(header.__metadata__["mtadam"] ?? "") as CheckpointMetadata &
+      Record<string, unknown>;
+    edit(metadata);
+    header.__metadata__["mtadam"] = JSON.stringify(metadata);
+    writeFileSync(file, joinSafetensors(header, data));
+    await expectRefused(make());
+  });
+
+  test("groups that differ in β₃ and share a layer", async () => {
+    const device = testDevice();
+    const groups = ["weight", "bias"].map((name) => {
+      return { parameters: [{ name, data: device.buffer(2), layer: "both" }] };
+    });
+    const optimizer = new MTAdam(groups, { terms: TERMS });
+    await optimizer.save(file);
+    const { header, data } = splitSafetensors(readFileSync(file));
+    const metadata = JSON.parse(header.__metadata__["mtadam"] ?? "") as CheckpointMetadata;
+    metadata.groups[1]!.betas[2] = 0.5;
+    header.__metadata__["mtadam"] = JSON.stringify(metadata);
+    writeFileSync(file, joinSafetensors(header, data));
+    expect((await expectRefused(optimizer)).message).toMatch(/same β₃/);
+  });
+});
+
+describe("values that no state has", () => {
+  type Write = (data: Buffer, at: number) => unknown;
+  const values: [string, key: string, element: number, Write][] = [
+    ["a norm that is no number", "n", 5, (data, at) => data.writeDoubleLE(NaN, at)],
+    ["an infinite norm", "n", 0, (data, at) => data.writeDoubleLE(Infinity, at)],
+    ["a norm below 0", "n", 0, (data, at) => data.writeDoubleLE(-1e-300, at)],
+    ["a count below 0", "skipped", 5, (data, at) => data.writeBigInt64LE(-1n, at)],
+    ["a count about to overflow", "skipped", 0, (data, at) => data.writeBigInt64LE(2n ** 63n - 1n, at)],
+    ["an occurrence of 2", "occurred", 5, (data, at) => data.writeUInt8(2, at)],
+    ["a clock below 0", "t", 5, (data, at) => data.writeBigInt64LE(-1n, at)],
+    ["a clock about to overflow", "t", 5, (data, at) => data.writeBigInt64LE(2n ** 63n - 1n, at)],
+    ["a clock at 0 with products", "t", 0, (data, at) => data.writeBigInt64LE(0n, at)],
+    ["a product above 1", "P1", 0, (data, at) => data.writeDoubleLE(1.5, at)],
+    ["a product of 1 after steps", "P1", 0, (data, at) => data.writeDoubleLE(1, at)],
+    ["a product below 0", "P2", 5, (data, at) => data.writeDoubleLE(-0.5, at)],
+    ["a product that is no number", "P2", 5, (data, at) => data.writeDoubleLE(NaN, at)],
+  ];
+  test.each(values)("%s", async (_, key, element, write) => {
+    const { header, data } = splitSafetensors(Buffer.from(valid));
+    const {
+      data_offsets: [begin, end],
+      shape,
+    } = header[key]!;
+    const bytes = (end - begin) / shape.reduce((product, size) => product * size, 1);
+    write(data, begin + element * bytes);
+    writeFileSync(file, joinSafetensors(header, data));
+    await expectRefused(make());
+  });
+});
+
+describe("a file of another optimizer", () => {
+  const others: [string, Partial<MTAdamOptions>, Partial<MTAdamOptions>][] = [
+    ["summed, where moments are per term", { firstMoment: "summed" }, {}],
+    ["with amsgrad, where there is none", { amsgrad: true }, {}],
+    ["without amsgrad, where there is", {}, { amsgrad: true }],
+    ["per term without amsgrad, where it is summed with", {}, { amsgrad: true, firstMoment: "summed" }],
+  ];
+  test.each(others)("%s", async (_, theirs, ours) => {
+    await make(theirs).save(file);
+    await expectRefused(make(ours));
+  });
+
+  test("with other parameters", async () => {
+    await new Trained(["weight", "bias"], { terms: TERMS }).optimizer.save(file);
+    await expectRefused(make());
+    await make().save(file);
+    await expectRefused(new Trained(["weight", "bias"], { terms: TERMS }).optimizer);
+  });
+});
+
+describe("any change to a valid file", () => {
+  /** Where the values of a JSON text are, from the outermost in. */
+  function* paths(value: unknown, at: string[] = []): Generator<string[]> {
+    yield at;
+    if (typeof value !== "object" || value === null) return;
+    for (const [key, inner] of Object.entries(value)) yield* paths(inner, [...at, key]);
+  }
+
+  function replaceAt(value: unknown, [key, ...rest]: readonly string[], replacement: unknown): unknown {
+    if (key === undefined) return replacement;
+    const copy = (Array.isArray(value) ? [...(value as unknown[])] : { ...(value as object) }) as Record<
+      string,
+      unknown
+    >;
+    copy[key] = replaceAt(copy[key], rest, replacement);
+    return copy;
+  }
+
+  const where = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+  const pick = (fraction: number, count: number): number => Math.floor(fraction * count);
+  const likely = fc.constantFrom<unknown>(
+    0,
+    1,
+    2,
+    3,
+    6,
+    -1,
+    0.5,
+    1e300,
+    null,
+    "a",
+    "b",
+    "weight",
+    "F32",
+    [],
+    {},
+    true,
+  );
+  const replacement = fc.oneof(likely, fc.jsonValue({ maxDepth: 2 }));
+
+  const changes: fc.Arbitrary<(bytes: Buffer) => Buffer>[] = [
+    // A bit anywhere; most are in the header.
+    fc.tuple(where, fc.nat(7)).map(([at, bit]) => (bytes: Buffer) => {
+      const k = pick(at, bytes.length);
+      bytes[k] = (bytes[k] ?? 0) ^ (1 << bit);
+      return bytes;
+    }),
+    // A byte of the data.
+    fc.tuple(where, fc.nat(255)).map(([at, byte]) => (bytes: Buffer) => {
+      const { header, data } = splitSafetensors(bytes);
+      data[pick(at, data.length)] = byte;
+      return joinSafetensors(header, data);
+    }),
+    where.map((at) => (bytes: Buffer) => bytes.subarray(0, pick(at, bytes.length))),
+    fc
+      .uint8Array({ minLength: 1, maxLength: 64 })
+      .map((more) => (bytes: Buffer) => Buffer.concat([bytes, more])),
+    fc.tuple(where, replacement).map(([at, value]) => (bytes: Buffer) => {
+      const { header, data } = splitSafetensors(bytes);
+      const all = [...paths(header)];
+      return joinSafetensors(replaceAt(header, all[pick(at, all.length)]!, value) as object, data);
+    }),
+    fc.tuple(where, replacement).map(([at, value]) => (bytes: Buffer) => {
+      const { header, data } = splitSafetensors(bytes);
+      const metadata: unknown = JSON.parse(header.__metadata__["mtadam"] ?? "");
+      const all = [...paths(metadata)];
+      const text = JSON.stringify(replaceAt(metadata, all[pick(at, all.length)]!, value));
+      return joinSafetensors({ ...header, __metadata__: { mtadam: text } }, data);
+    }),
+  ];
+
+  test("is loaded, or a coded error that changes nothing", async () => {
+    const optimizer = make();
+    const counts = { loaded: 0, refused: 0 };
+    let state: StateDict = await optimizer.stateDict();
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(...changes), fc.boolean(), async (change, strict) => {
+        writeFileSync(file, change(Buffer.from(valid)));
+        try {
+          await optimizer.load(file, { strict });
+          ++counts.loaded;
+          const loaded = await optimizer.stateDict();
+          // What a file may bring is what a state may be.
+          await optimizer.loadStateDict(loaded);
+          state = loaded;
+        } catch (error) {
+          expect(error).toMatchObject({ name: "MTAdamError", code: "ERR_MTADAM_CHECKPOINT" });
+          ++counts.refused;
+          expect(await optimizer.stateDict()).toEqual(state);
+        }
+      }),
+      { numRuns: 1500, seed: 20_240_613 },
+    );
+    expect(counts.loaded).toBeGreaterThan(50);
+    expect(counts.refused).toBeGreaterThan(500);
+  });
+});

@@ -1,0 +1,277 @@
+/** While `save` and `load` run, and when they end early: progress, other calls, disposing, and errors. */
+
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import path from "node:path";
+import type { CheckpointProgress, MTAdam, StateDict } from "../../lib";
+import { caught } from "../support/caught";
+import { temporaryFolder } from "../support/folder";
+import { NAMES, Trained } from "../support/trained";
+
+const TERMS = ["a", "b"];
+const folder = temporaryFolder();
+const file = path.join(folder, "state.safetensors");
+const make = (): Trained => new Trained(NAMES, { terms: TERMS });
+
+/** An optimizer after `steps` steps. */
+const after = (steps: number): MTAdam => make().train(0, steps, TERMS).optimizer;
+
+const OPERATIONS = ["save", "load"] as const;
+
+/** The file of an optimizer after three steps; alone in its folder. */
+let saved: StateDict;
+beforeEach(async () => {
+  for (const name of readdirSync(folder)) rmSync(path.join(folder, name), { recursive: true });
+  const optimizer = after(3);
+  await optimizer.save(file);
+  saved = await optimizer.stateDict();
+});
+
+/** Whether the file is as it was. */
+async function expectOldFile(): Promise<void> {
+  expect(readdirSync(folder)).toEqual([path.basename(file)]);
+  const { optimizer } = make();
+  await optimizer.load(file);
+  expect(await optimizer.stateDict()).toEqual(saved);
+}
+
+async function countReports(operation: (typeof OPERATIONS)[number]): Promise<number> {
+  let count = 0;
+  await after(1)[operation](file, { onProgress: () => ++count });
+  return count;
+}
+
+describe.each(OPERATIONS)("the progress of %s", (operation) => {
+  test("grows from report to report and ends with all bytes of the file", async () => {
+    const reports: CheckpointProgress[] = [];
+    await after(4)[operation](file, { onProgress: (progress) => reports.push(progress) });
+    const total = statSync(file).size;
+    expect(reports.length).toBeGreaterThan(12); // the moments alone are as many tensors
+    for (const [k, report] of reports.entries()) {
+      expect(report.total).toBe(total);
+      if (k > 0) expect(report.bytes).toBeGreaterThanOrEqual(reports[k - 1]!.bytes);
+    }
+    expect(reports.at(-1)!.bytes).toBe(total);
+    expect(reports.filter(({ bytes }) => bytes === total)).toHaveLength(1);
+  });
+});
+
+test("the progress of a load ends with all bytes of the file, also where not all are wanted", async () => {
+  const reports: CheckpointProgress[] = [];
+  const { optimizer } = new Trained(["bias"], { terms: ["b"] });
+  await optimizer.load(file, { strict: false, onProgress: (progress) => reports.push(progress) });
+  expect(reports.at(-1)).toEqual({ bytes: statSync(file).size, total: statSync(file).size });
+});
+
+describe.each(OPERATIONS)("until %s has settled", (operation) => {
+  const others: [string, (optimizer: MTAdam) => unknown][] = [
+    ["step", (optimizer) => optimizer.step([null, null])],
+    ["accumulate", (optimizer) => optimizer.accumulate(0, null)],
+    ["update", (optimizer) => optimizer.update()],
+    ["stepEach", (optimizer) => optimizer.stepEach([null, null])],
+    ["prepare", (optimizer) => optimizer.prepare([null, null])],
+    ["norms", (optimizer) => optimizer.norms()],
+    ["stateDict", (optimizer) => optimizer.stateDict()],
+    ["loadStateDict", (optimizer) => optimizer.loadStateDict(saved)],
+    ["save", (optimizer) => optimizer.save(file)],
+    ["load", (optimizer) => optimizer.load(file)],
+  ];
+  test.each(others)("%s is refused, and possible afterwards", async (_, call) => {
+    const optimizer = after(1);
+    const attempts: Promise<string>[] = [];
+    const attempt = (): void => {
+      attempts.push(caught(() => call(optimizer)).then(({ code }) => code));
+    };
+    const running = optimizer[operation](file, { onProgress: attempt });
+    attempt();
+    await running;
+    const codes = await Promise.all(attempts);
+    expect(codes.length).toBeGreaterThan(2);
+    expect(new Set(codes)).toEqual(new Set(["ERR_MTADAM_BUSY"]));
+    await call(optimizer);
+  });
+
+  test("disposing is possible at any moment and ends it", async () => {
+    const count = await countReports(operation);
+    const bytes = readFileSync(file);
+    for (let moment = 0; moment <= count; ++moment) {
+      const optimizer = after(1);
+      let reports = 0;
+      const running = optimizer[operation](file, {
+        onProgress() {
+          if (++reports === moment) optimizer.dispose();
+        },
+      });
+      if (moment === 0) optimizer.dispose();
+      expect(await caught(() => running)).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
+      expect(readdirSync(folder)).toEqual([path.basename(file)]);
+      expect(readFileSync(file)).toEqual(bytes);
+    }
+  });
+
+  test("disposing between reports ends it", async () => {
+    const optimizer = after(1);
+    const running = optimizer[operation](file, {
+      onProgress: () => {
+        queueMicrotask(() => {
+          optimizer.dispose();
+        });
+      },
+    });
+    expect(await caught(() => running)).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
+    expect(readdirSync(folder)).toEqual([path.basename(file)]);
+  });
+});
+
+describe("a listener that throws", () => {
+  test("ends a save at any moment, and the old file stays", async () => {
+    const count = await countReports("save");
+    const bytes = readFileSync(file);
+    const optimizer = after(5);
+    const state = await optimizer.stateDict();
+    for (let moment = 1; moment <= count; ++moment) {
+      const error = new Error("enough");
+      let reports = 0;
+      const onProgress = (): void => {
+        if (++reports === moment) throw error;
+      };
+      await expect(optimizer.save(file, { onProgress })).rejects.toBe(error);
+      expect(reports).toBe(moment);
+      expect(readdirSync(folder)).toEqual([path.basename(file)]);
+      expect(readFileSync(file)).toEqual(bytes);
+    }
+    expect(await optimizer.stateDict()).toEqual(state);
+  });
+
+  test("does not interrupt a load, and is not called again", async () => {
+    const count = await countReports("load");
+    for (let moment = 1; moment <= count; ++moment) {
+      const optimizer = after(1);
+      const error = new Error("enough");
+      let reports = 0;
+      const onProgress = (): void => {
+        if (++reports === moment) throw error;
+      };
+      await expect(optimizer.load(file, { onProgress })).rejects.toBe(error);
+      expect(reports).toBe(moment);
+      expect(await optimizer.stateDict()).toEqual(saved);
+    }
+  });
+});
+
+describe("errors of the file system are unchanged", () => {
+  test("where there is no folder", async () => {
+    const optimizer = after(1);
+    const nowhere = path.join(folder, "nowhere", "state.safetensors");
+    await expect(optimizer.save(nowhere)).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
+    await expect(optimizer.load(nowhere)).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
+  });
+
+  test("where a file is in the folder's place", async () => {
+    const below = path.join(file, "state.safetensors");
+    await expect(after(1).save(below)).rejects.toMatchObject({ code: "ENOTDIR" });
+    await expectOldFile();
+  });
+
+  test("where a folder is in the file's place: after all was written", async () => {
+    const optimizer = after(1);
+    const inTheWay = path.join(folder, "sub");
+    mkdirSync(inTheWay);
+    await expect(optimizer.save(inTheWay)).rejects.toMatchObject({ syscall: "rename" });
+    expect(readdirSync(folder).sort()).toEqual([path.basename(file), "sub"]);
+    await expect(optimizer.load(inTheWay)).rejects.toMatchObject({ code: "EISDIR" });
+    rmdirSync(inTheWay);
+    await expectOldFile();
+  });
+});
+
+test("after a load that fails midway, only another load is possible", async () => {
+  const { optimizer } = make().train(0, 1, TERMS);
+  const bytes = readFileSync(file);
+  let reports = 0;
+  const broken = optimizer.load(file, {
+    onProgress() {
+      if (++reports === 3) truncateSync(file, bytes.length - 100);
+    },
+  });
+  expect(await caught(() => broken)).toMatchObject({ code: "ERR_MTADAM_CHECKPOINT" });
+  expect(reports).toBeGreaterThan(3);
+  const calls = [() => optimizer.step([null, null]), () => optimizer.save(file), () => optimizer.stateDict()];
+  for (const call of calls) expect(await caught(call)).toMatchObject({ code: "ERR_MTADAM_STATE" });
+  // A value that no read has replaced may belong to either state.
+  await optimizer.loadStateDict(saved, { strict: false });
+  expect(await caught(() => optimizer.stateDict())).toMatchObject({ code: "ERR_MTADAM_STATE" });
+  writeFileSync(file, bytes);
+  await optimizer.load(file);
+  expect(await optimizer.stateDict()).toEqual(saved);
+});
+
+describe("refused before anything happens", () => {
+  test.each<[string, string, (optimizer: MTAdam) => Promise<void>]>([
+    ["save to no path", "OPTION", (optimizer) => optimizer.save(undefined as never)],
+    ["save to an empty path", "OPTION", (optimizer) => optimizer.save("")],
+    [
+      "save with a listener that is none",
+      "OPTION",
+      (optimizer) => optimizer.save(file, { onProgress: 5 as never }),
+    ],
+    [
+      "save with an unknown option",
+      "OPTION",
+      (optimizer) => optimizer.save(file, { strict: true } as object),
+    ],
+    ["load from no path", "OPTION", (optimizer) => optimizer.load(5 as never)],
+    ["load with `strict` no boolean", "OPTION", (optimizer) => optimizer.load(file, { strict: 0 as never })],
+    [
+      "save while a step is open",
+      "STATE",
+      (optimizer) => {
+        optimizer.accumulate(0, null);
+        return optimizer.save(file);
+      },
+    ],
+    [
+      "load while a step is open",
+      "STATE",
+      (optimizer) => {
+        optimizer.accumulate(0, null);
+        return optimizer.load(file);
+      },
+    ],
+    [
+      "save with an option that has become invalid",
+      "OPTION",
+      (optimizer) => {
+        optimizer.paramGroups[0]!.eps = NaN;
+        return optimizer.save(file);
+      },
+    ],
+    [
+      "save after dispose",
+      "DISPOSED",
+      (optimizer) => {
+        optimizer.dispose();
+        return optimizer.save(file);
+      },
+    ],
+  ])("%s", async (_, code, call) => {
+    const optimizer = after(1);
+    expect(await caught(() => call(optimizer))).toMatchObject({ code: `ERR_MTADAM_${code}` });
+    await expectOldFile();
+  });
+
+  test("and the next call is possible", async () => {
+    const optimizer = after(1);
+    await caught(() => optimizer.load(5 as never));
+    await optimizer.load(file);
+    expect(await optimizer.stateDict()).toEqual(saved);
+  });
+});

@@ -1,0 +1,34 @@
+import { install, version, type Ended } from "../../support/installed";
+
+const installed = install();
+
+test("--help lists the commands, also after a command", () => {
+  for (const args of [["--help"], ["-h"], ["inspect", "--help"], ["build", "--help"]]) {
+    const { status, stdout, stderr } = installed.mtadam(args);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toMatch(
+      /^Usage: npx mtadam <command>[^]*\n {2}inspect [^]*--json[^]*\n {2}build [^]*--cuda/,
+    );
+  }
+});
+
+test("--version", () => {
+  expect(installed.mtadam(["--version"])).toEqual({ status: 0, stdout: `${version}\n`, stderr: "" });
+});
+
+test.each<[string[], string]>([
+  [[], "A command is missing; `npx mtadam --help` lists them."],
+  [["inspekt"], '"inspekt" is no command of mtadam; `npx mtadam --help` lists them.'],
+  [["--json"], '"--json" is no command of mtadam; `npx mtadam --help` lists them.'],
+  [["inspect", "--jsn"], '"--jsn" is no option of `mtadam inspect`.'],
+  [["inspect", "--json", "all"], '"all" is no option of `mtadam inspect`.'],
+  [["build", "--fast"], "`--fast` is no option of the build."],
+  [["build", "addon"], "`addon` is no argument of the build."],
+  [["build", "--cuda", "maybe"], '`--cuda` must be on, off or auto; got "maybe".'],
+  [["build", "--cuda"], "`--cuda` needs a value."],
+  [["build", "--verbose=yes"], "`--verbose` takes no value."],
+  [["build", "--architecture", "hopper"], '`--architecture` must be a number such as 90; got "hopper".'],
+  [["build", "--architecture=90", "--cuda=off"], "`--architecture` and `--cuda off` exclude each other."],
+])("%j is wrong: one sentence, exit code 2", (args, sentence) => {
+  expect(installed.mtadam(args)).toEqual<Ended>({ status: 2, stdout: "", stderr: `${sentence}\n` });
+});

@@ -1,0 +1,159 @@
+/**
+ * What shows only in a process of its own, which runs the built package: being killed while a checkpoint is written, a
+ * disk that takes no more, and how much memory it all takes.
+ */
+
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { MTAdam } from "../../lib";
+import { onCpu } from "../support/device";
+import { temporaryFolder } from "../support/folder";
+import { runScript } from "../support/process";
+import { randomSource } from "../support/random";
+
+const root = path.join(__dirname, "../..");
+const folder = temporaryFolder();
+const file = path.join(folder, "state.safetensors");
+
+beforeEach(() => {
+  for (const name of readdirSync(folder)) rmSync(path.join(folder, name));
+});
+
+const withPrelude = (program: string): string => `
+  const { MTAdam } = require(${JSON.stringify(root)});
+  const file = ${JSON.stringify(file)};
+  /** An optimizer after a step, whose every state is the same everywhere in a tensor. */
+  function train(count) {
+    const gradients = [1, 2].map((value) => [new Float32Array(count).fill(value)]);
+    const optimizer = new MTAdam([new Float32Array(count)], { terms: 2 });
+    const step = () => optimizer.step(gradients);
+    step();
+    return { optimizer, step };
+  }
+  (async () => {${program}\n})();`;
+
+/** Seven chunks a save: enough reports of progress for kills to fall between. */
+const COUNT = 2 ** 20;
+
+interface Killed {
+  /** The iterations of the last save that the process knew to be done. */
+  saved: number;
+}
+
+/**
+ * A process that goes on from the checkpoint, if there is one, and saves after every step. It is killed when the
+ * `kill`-th report of progress has come here, wherever it is by then.
+ */
+function killWhileSaving(kill: number): Promise<Killed> {
+  const child = spawn(
+    process.execPath,
+    [
+      "-e",
+      withPrelude(`
+        const say = (text) => require("node:fs").writeSync(1, text + "\\n");
+        const { optimizer, step } = train(${COUNT});
+        if (require("node:fs").existsSync(file)) await optimizer.load(file);
+        for (;;) {
+          step();
+          await optimizer.save(file, { onProgress: () => say("progress") });
+          say("saved " + optimizer.iterations);
+        }`),
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+    if (output.split("progress\n").length > kill) child.kill("SIGKILL");
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (_, signal) => {
+      if (signal !== "SIGKILL") reject(new Error(`ended by itself: ${output}`));
+      const done = Array.from(output.matchAll(/^saved (\d+)$/gm), ([, iterations]) => Number(iterations));
+      resolve({ saved: Math.max(0, ...done) });
+    });
+  });
+}
+
+onCpu("a process that is killed while it saves", () => {
+  test("leaves a checkpoint that loads: the last one, or the one that it was writing", async () => {
+    const random = randomSource(19);
+    const optimizer = new MTAdam([new Float32Array(COUNT)], { terms: 2 });
+    let known = 0;
+    let inTheMiddle = 0;
+    for (let round = 0; round < 50; ++round) {
+      const { saved } = await killWhileSaving(1 + Math.floor(random() * 40));
+      known = Math.max(known, saved);
+      // The temporary file is there exactly if the process died before its rename.
+      const left = readdirSync(folder).filter((name) => name.endsWith(".tmp"));
+      inTheMiddle += left.length;
+      for (const name of left) rmSync(path.join(folder, name));
+      if (known === 0 && readdirSync(folder).length === 0) continue; // killed in its very first save
+      await optimizer.load(file);
+      expect([known, known + 1]).toContain(optimizer.iterations);
+      known = optimizer.iterations;
+      const { t, ...state } = await optimizer.stateDict();
+      expect(t).toEqual(new BigInt64Array(2).fill(BigInt(known)));
+      for (const key of ["m.0.0", "v.0.0", "m.1.0", "v.1.0"]) {
+        const values = state[key] as Float32Array;
+        if (!values.every((value) => value === values[0])) throw new Error(`${key} is of two states`);
+      }
+    }
+    expect(known).toBeGreaterThan(10);
+    expect(inTheMiddle).toBeGreaterThan(10);
+  }, 300_000);
+});
+
+onCpu("a disk that takes no more", () => {
+  test("is an error with its code; the old file stays", async () => {
+    const program = withPrelude(`
+      const { optimizer } = train(${COUNT});
+      await optimizer.save(file).catch((error) => console.log(error.code, error.syscall));`);
+    const small = await runScript(withPrelude(`await train(10).optimizer.save(file);`));
+    expect(small).toMatchObject({ code: 0, stderr: "" });
+    const before = readFileSync(file);
+    // Files of up to 4,096 blocks of 512 or 1,024 bytes: less than the state.
+    const child = spawn("sh", ["-c", 'ulimit -f 4096 && exec "$0" -e "$1"', process.execPath, program]);
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+    await new Promise((resolve) => child.on("close", resolve));
+    expect(output).toBe("EFBIG write\n");
+    expect(readdirSync(folder)).toEqual([path.basename(file)]);
+    expect(readFileSync(file).equals(before)).toBe(true);
+  });
+});
+
+onCpu("the memory that a checkpoint takes", () => {
+  // State: 4 words per element. The largest resident size so far is read before and after.
+  const ELEMENTS = 12 * 2 ** 20;
+  const STATE = ELEMENTS * 4 * 4;
+
+  test.each([
+    ["saving", `await optimizer.save(file);`, "optimizer"],
+    ["loading", `await optimizer.load(file);`, "optimizer"],
+    ["loading what is to be summed", `await summed.load(file);`, "summed"],
+  ])(
+    "%s: a fraction of the state",
+    async (_, measured, kind) => {
+      const { stdout, stderr } = await runScript(
+        withPrelude(`
+        const { optimizer } = train(${ELEMENTS});
+        const peak = () => process.resourceUsage().maxRSS * 1024;
+        if (${JSON.stringify(measured)}.includes("load")) await optimizer.save(file);
+        const summed = new MTAdam([new Float32Array(${ELEMENTS})], { terms: 2, firstMoment: "summed" });
+        if (${JSON.stringify(kind)} === "summed") {
+          summed.step([[new Float32Array(${ELEMENTS})], [new Float32Array(${ELEMENTS})]]); // all its memory is touched
+        }
+        const before = peak();
+        ${measured}
+        console.log(peak() - before);`),
+      );
+      expect(stderr).toBe("");
+      expect(stdout).toMatch(/^\d+\n$/);
+      expect(Number(stdout)).toBeLessThan(STATE / 3);
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,177 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { readFileSync, readdirSync } from "node:fs";
+import path from "node:path";
+import { temporaryFolder } from "../support/folder";
+
+// bench/balancing: that its gradients are those of its losses, its criteria what they claim to be, and that it keeps
+// what it has trained.
+
+interface Measured {
+  toyGradients: number;
+  dominations: number;
+  distances: number[];
+  trunkGradients: number[];
+  pinnGradients: number[];
+  laplacians: [number, number];
+  errorOfNothing: number;
+  pretended: {
+    counts: [done: boolean, trainings: number][];
+    chosen: number[];
+    onlyOfTuning: number;
+    fixedInTable: string[];
+    otherSteps: unknown;
+    table: string[];
+  };
+  filled: string;
+  appended: string;
+  refusals: string[];
+  silences: { name: string; least: number; after: number; last: number }[];
+}
+
+const root = path.join(__dirname, "../..");
+const folder = temporaryFolder();
+let measured: Measured;
+
+beforeAll(() => {
+  const compiler = require.resolve("typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench")]);
+  const script = path.join(root, "test/support/balancing.mjs");
+  const output = execFileSync(process.execPath, [script, path.join(folder, "pretended")], {
+    encoding: "utf8",
+  });
+  measured = JSON.parse(output) as Measured;
+});
+
+describe("gradients agree with central differences:", () => {
+  test("the two objectives", () => {
+    expect(measured.toyGradients).toBeLessThan(1e-5);
+  });
+
+  test("each task of the shared trunk, in its own head and the trunk alone", () => {
+    for (const error of measured.trunkGradients) expect(error).toBeLessThan(1e-5);
+  });
+
+  test("each term of the Helmholtz problem, through the Laplacian", () => {
+    expect(measured.pinnGradients).toHaveLength(5);
+    for (const error of measured.pinnGradients) expect(error).toBeLessThan(1e-5);
+  });
+});
+
+test("the Laplacian of a network is that of its differences", () => {
+  const [forward, byDifferences] = measured.laplacians;
+  expect(forward).toBeCloseTo(byDifferences, 6);
+});
+
+test("a network that gives nothing has a relative error of 1", () => {
+  expect(measured.errorOfNothing).toBe(1);
+});
+
+test("no point is better in both objectives than one of the Pareto set", () => {
+  expect(measured.dominations).toBe(0);
+});
+
+test("distances to the Pareto set", () => {
+  const [on, above, beside, atEnd] = measured.distances;
+  expect(on).toBeLessThan(0.01);
+  expect(above).toBeCloseTo(3, 2);
+  expect(beside).toBeCloseTo(3, 2);
+  expect(atEnd).toBeLessThan(0.001);
+});
+
+describe("a bench", () => {
+  test("starts nothing after the time limit, trains missing runs, and all runs when asked to", () => {
+    const trainings = 6 + 2 * 4;
+    expect(measured.pretended.counts).toEqual([
+      [false, 0],
+      [true, trainings],
+      [true, 0],
+      [true, trainings],
+    ]);
+  });
+
+  test("chooses fixed weights by the tuning seeds, of equals the first, and reports them on the others", () => {
+    expect(measured.pretended.chosen).toEqual([0, 2]);
+    expect(measured.pretended.onlyOfTuning).toBe(6);
+    expect(measured.pretended.fixedInTable).toEqual([
+      "fixed 0 a 1",
+      "fixed 2 b 1",
+      "fixed 0 a 2",
+      "fixed 2 b 2",
+    ]);
+  });
+
+  test("does not accept a training of another length", () => {
+    expect(measured.pretended.otherSteps).toBeNull();
+  });
+
+  test("shows mean and deviation, and the best of each column in bold", () => {
+    expect(measured.pretended.table).toEqual([
+      "|  | a | b |",
+      "| --- | ---: | ---: |",
+      "| Adam, tuned weights | **1.0 ± 0.0** | **1.0 ± 0.0** |",
+      '| `anchor: "max"`, β₃ = 0.5 | 3.5 ± 0.7 | 3.5 ± 0.7 |',
+    ]);
+  });
+
+  test("writes its part of the report and leaves the rest", () => {
+    const part = "<!-- results of a -->\n\nnew\n\n<!-- end of a -->";
+    expect(measured.filled).toBe(`before\n${part}\nafter`);
+    expect(measured.appended).toBe(`before\n\n${part}\n`);
+    const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
+    expect(text).toContain("Tuned weights, the best of 3 on 1 other seed: a: exponent 0; b: exponent 2.");
+    expect(readFileSync(path.join(folder, "pretended", "pretended.svg"), "utf8")).toMatch(/^<svg /);
+  });
+});
+
+describe("an anchor that falls silent", () => {
+  test("starves its layer by default until its norm is nothing", () => {
+    const byDefault = measured.silences.find(({ name }) => name === "default")!;
+    expect(byDefault.least).toBeLessThan(1e-8);
+    expect(byDefault.after).toBe(218);
+    expect(byDefault.last).toBeGreaterThan(1);
+  });
+
+  test.each(['anchor: "max"', 'anchor: "b"', "absent, not zero", "β₃ = 0.999"])(
+    "does not with %s",
+    (name) => {
+      expect(measured.silences.find((silence) => silence.name === name)!.least).toBeGreaterThan(0.8);
+    },
+  );
+});
+
+describe("the command", () => {
+  const bench = (...args: string[]) =>
+    spawnSync(process.execPath, [path.join(root, "build/bench/balancing/main.mjs"), ...args], {
+      encoding: "utf8",
+    });
+
+  test("trains, reports, and trains nothing twice", () => {
+    const out = path.join(folder, "command");
+    const args = ["--steps", "2", "--seeds", "1", "--experiment", "helmholtz", "--out", out];
+    const first = bench(...args);
+    expect(first.stderr).toBe("");
+    expect(first.status).toBe(0);
+    expect(readdirSync(out).sort()).toEqual([
+      "README.md",
+      "helmholtz.json",
+      "helmholtz.svg",
+      "silent-anchor.svg",
+    ]);
+    const second = bench(...args);
+    expect(second.status).toBe(0);
+    expect(first.stdout.split("\n").length).toBeGreaterThan(10);
+    expect(second.stdout.split("\n").length).toBe(2);
+  });
+
+  test("refuses what it cannot follow, in one sentence", () => {
+    expect(measured.refusals).toEqual([
+      "--steps must come with --out: a quick look is no result to keep.",
+      '--experiment must be one of a, b; got "x".',
+      '--seeds must be a whole number of at least 1; got "0".',
+      "",
+    ]);
+    const { status, stderr } = bench("--unknown");
+    expect(status).toBe(2);
+    expect(stderr).toContain("'--unknown'");
+  });
+});

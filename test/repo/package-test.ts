@@ -1,0 +1,86 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync, mkdirSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+const root = path.join(__dirname, "../..");
+const NAMES = ["DeviceBuffer", "MTAdam", "MTAdamError", "describeDevices", "openDevice"];
+
+/** A consumer's folder, with this checkout as its only dependency. */
+function consumer(files: Record<string, string>, use: (folder: string) => void): void {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "mtadam-consumer-"));
+  try {
+    mkdirSync(path.join(folder, "node_modules"));
+    symlinkSync(root, path.join(folder, "node_modules", "mtadam"), "dir");
+    for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, name), text);
+    use(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function node(folder: string, file: string): string {
+  return execFileSync(process.execPath, [file], { cwd: folder, encoding: "utf8" });
+}
+
+const program = `
+const parameter = new Float32Array(1);
+new MTAdam([parameter], { terms: 1, lr: 0.5 }).step([[Float32Array.of(4)]]);
+console.log(parameter[0].toFixed(3));
+`;
+
+describe("a consumer of the checkout", () => {
+  test("requires it from CommonJS, by name and as a folder", () => {
+    const files = {
+      "name.cjs": `const { MTAdam } = require("mtadam");${program}`,
+      "folder.cjs": `const { MTAdam } = require(${JSON.stringify(root)});${program}`,
+      "names.cjs": `console.log(Object.keys(require("mtadam")).sort().join());`,
+    };
+    consumer(files, (folder) => {
+      expect(node(folder, "name.cjs")).toBe("-0.500\n");
+      expect(node(folder, "folder.cjs")).toBe("-0.500\n");
+      expect(node(folder, "names.cjs")).toBe(`${NAMES.join()}\n`);
+    });
+  });
+
+  test("imports it from ESM; both get the same classes", () => {
+    const files = {
+      "name.mjs": `import { MTAdam } from "mtadam";${program}`,
+      "names.mjs": `import * as mtadam from "mtadam"; console.log(Object.keys(mtadam).sort().join());`,
+      "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
+        console.log(createRequire(import.meta.url)("mtadam").MTAdam === MTAdam);`,
+    };
+    consumer(files, (folder) => {
+      expect(node(folder, "name.mjs")).toBe("-0.500\n");
+      expect(node(folder, "names.mjs")).toBe(`${NAMES.join()}\n`);
+      expect(node(folder, "same.mjs")).toBe("true\n");
+    });
+  });
+
+  test("finds the types, from CommonJS, ESM and a bundler", () => {
+    const source = `
+      import { MTAdam, openDevice, type DeviceBuffer, type MTAdamOptions, type StateDict } from "mtadam";
+      const options: MTAdamOptions = { terms: ["a", "b"], lr: (iterations) => 1 / (1 + iterations) };
+      const buffer: DeviceBuffer<"float32"> = openDevice("cpu", { threads: 1 }).buffer(3);
+      const optimizer = new MTAdam([{ name: "w", data: buffer, layer: "l" }, new Float32Array(2)], options);
+      optimizer.step({ a: [null, new Float32Array(2)], b: { w: buffer } });
+      export const state: Promise<StateDict> = optimizer.stateDict();
+      // @ts-expect-error -- no such option
+      new MTAdam([buffer], { terms: 1, learningRate: 1 });
+    `;
+    consumer({ "esm.mts": source, "cjs.cts": source }, (folder) => {
+      const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
+      const check = (file: string, ...options: string[]): void => {
+        const common = ["--noEmit", "--strict", "--target", "es2022", "--ignoreConfig"];
+        execFileSync(process.execPath, [tsc, file, ...common, ...options], {
+          cwd: folder,
+          encoding: "utf8",
+          stdio: "pipe",
+        });
+      };
+      check("esm.mts", "--module", "nodenext");
+      check("cjs.cts", "--module", "nodenext");
+      check("esm.mts", "--module", "preserve", "--moduleResolution", "bundler");
+    });
+  }, 60_000);
+});
