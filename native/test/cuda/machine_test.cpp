@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/errors.h"
 #include "engine/errors.h"
 #include "test/cuda/on_executor.h"
 #include "test/simt/control.h"
@@ -70,6 +71,39 @@ TEST_F(CudaMachine, SaysWhyItCannotBeOpened) {
   settings.devices = 0;
   simt::cuda::reset(settings);
   EXPECT_EQ(code_of(0), "NO_DEVICE");
+}
+
+TEST_F(CudaMachine, SaysWhichMemoryThereIsTooLittleOf) {
+  const std::string device = cuda::CudaError(cudaErrorMemoryAllocation, "cudaMalloc").what();
+  EXPECT_EQ(device, "There is not enough memory on the CUDA device.");
+  const auto opened = open();
+  const auto memory = opened->allocate(4);
+  simt::cuda::fail_call("cudaMallocHost", 1, cudaErrorMemoryAllocation);
+  const int value = 1;
+  try {
+    opened->write(memory->data(), &value, 4, nullptr);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), "OUT_OF_MEMORY");
+    EXPECT_STREQ(error.what(),
+                 "There is not enough host memory that can be pinned for copies to and from the CUDA device.");
+  }
+}
+
+TEST_F(CudaMachine, SaysThatTheDriverIsAtFault) {
+  for (const cudaError_t error :
+       {cudaErrorInsufficientDriver, cudaErrorSystemDriverMismatch, cudaErrorCompatNotSupportedOnDevice}) {
+    EXPECT_EQ(cuda::CudaError(error, "cudaGetDeviceCount").code(), "DRIVER");
+  }
+}
+
+TEST_F(CudaMachine, SaysWhichErrorsStay) {
+  for (const cudaError_t error : {cudaErrorNvlinkUncorrectable, cudaErrorContained, cudaErrorTensorMemoryLeak}) {
+    const std::string text = cuda::CudaError(error, "cudaMemcpyAsync").what();
+    EXPECT_NE(text.find("; this process may not be able to use the device any more."), std::string::npos) << text;
+  }
+  const std::string other = cuda::CudaError(cudaErrorUnknown, "cudaMemcpyAsync").what();
+  EXPECT_EQ(other, "`cudaMemcpyAsync` failed with cudaErrorUnknown (unknown error).");
 }
 
 }  // namespace
