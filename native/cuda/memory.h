@@ -26,18 +26,41 @@ class CurrentDevice {
 /// Memory of a device, zeroed on `zeroing`, ready for any stream. Throws CudaError.
 std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing);
 
-/// A copy from the device in pinned memory of its own.
+/// Pinned blocks that are kept and reused: cudaFreeHost waits for all work of the device.
+class PinnedBlocks {
+ public:
+  struct Block {
+    std::byte* memory;
+    std::size_t bytes;
+  };
+
+  PinnedBlocks() = default;
+  ~PinnedBlocks();
+  PinnedBlocks(const PinnedBlocks&) = delete;
+  PinnedBlocks& operator=(const PinnedBlocks&) = delete;
+
+  /// A block of at least so many bytes. The device is current.
+  Block take(std::size_t bytes);
+  void give_back(const Block& block) { idle_.push_back(block); }
+
+ private:
+  std::vector<Block> idle_;
+};
+
+/// A copy from the device in a pinned block.
 class PinnedCopy final : public HostCopy {
  public:
-  PinnedCopy(int device, const void* from, std::size_t bytes, cudaStream_t stream);
+  PinnedCopy(int device, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
+             cudaStream_t stream);
   ~PinnedCopy() override;
 
   void wait() override { arrived_.wait(); }
-  const std::byte* data() const override { return memory_; }
+  const std::byte* data() const override { return block_.memory; }
 
  private:
   CudaEvent arrived_;
-  std::byte* memory_ = nullptr;
+  std::shared_ptr<PinnedBlocks> blocks_;
+  PinnedBlocks::Block block_{};
 };
 
 /// Blocks on their way to the device. Each waits in pinned slots until its copy is done, so that the copy is

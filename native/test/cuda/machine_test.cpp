@@ -46,6 +46,37 @@ TEST_F(CudaMachine, FreesAllThatItTook) {
   EXPECT_TRUE(simt::cuda::live().nothing());
 }
 
+// cudaFreeHost waits for all work of the device.
+TEST_F(CudaMachine, ReadsNormsIntoPinnedBlocksThatItKeeps) {
+  Random random(81);
+  const Model model = test::random_model(random, {40, 5000}, 3);
+  Training training(model, open());
+  training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+  const auto read = [&] {
+    for (const auto& copy : training.optimizer().balances_later()) copy->wait();
+  };
+  read();
+  simt::cuda::reset_counters();
+  for (int call = 0; call < 10; ++call) read();
+  EXPECT_EQ(simt::cuda::calls("cudaMallocHost"), 0u);
+  EXPECT_EQ(simt::cuda::calls("cudaFreeHost"), 0u);
+}
+
+// Two slots of 4 MiB: the last piece is neither whole nor the first.
+TEST_F(CudaMachine, WritesMoreThanASlot) {
+  for (const auto execution : {simt::cuda::Execution::kEager, simt::cuda::Execution::kLazy}) {
+    simt::cuda::set_execution(execution);
+    const std::shared_ptr<Device> device = open();
+    std::vector<std::uint32_t> sent((std::size_t{5} << 18) + 1), read(sent.size());
+    for (std::size_t k = 0; k < sent.size(); ++k) sent[k] = static_cast<std::uint32_t>(k * 2654435761u);
+    const std::size_t bytes = sent.size() * sizeof(std::uint32_t);
+    const std::unique_ptr<Memory> memory = device->allocate(bytes);
+    device->write(memory->data(), sent.data(), bytes, nullptr);
+    device->read(read.data(), memory->data(), bytes, nullptr);
+    EXPECT_EQ(sent, read);
+  }
+}
+
 std::string code_of(int index) {
   try {
     cuda::open(index);
