@@ -77,6 +77,38 @@ TEST_F(CudaMachine, WritesMoreThanASlot) {
   }
 }
 
+std::string verdict(const Device& device, const void* address, std::size_t bytes) {
+  try {
+    device.check_range(address, bytes);
+    return "accepted";
+  } catch (const Error& error) {
+    return error.code() + ": " + error.what();
+  }
+}
+
+TEST_F(CudaMachine, AcceptsARangeOverSeveralMappedHandlesAndNoOtherNeighbours) {
+  using simt::cuda::Origin;
+  const std::shared_ptr<Device> device = open();
+  constexpr std::size_t kPiece = 2048;
+  const auto* const mapped = static_cast<char*>(simt::cuda::allocate(Origin::kMapped, kPiece, 3));
+  EXPECT_EQ(verdict(*device, mapped, 3 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece / 2, 2 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece, 2 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece, 2 * kPiece + 1),
+            "INVALID_POINTER: must lie within its allocation; got 4097 bytes where 4096 are left of it.");
+  const auto* const neighbours = static_cast<char*>(simt::cuda::allocate(Origin::kNeighbours, kPiece, 2));
+  EXPECT_EQ(verdict(*device, neighbours, kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, neighbours + kPiece / 2, kPiece),
+            "INVALID_POINTER: must lie within its allocation; got 2048 bytes where 1024 are left of it.");
+}
+
+TEST_F(CudaMachine, NamesMemoryOfAnotherContext) {
+  const std::shared_ptr<Device> device = open();
+  const void* const foreign = simt::cuda::allocate(simt::cuda::Origin::kOtherContext, 4096);
+  EXPECT_EQ(verdict(*device, foreign, 4096),
+            "INVALID_POINTER: must be memory of the primary context of cuda:0; got memory of another context.");
+}
+
 std::string code_of(int index) {
   try {
     cuda::open(index);

@@ -102,12 +102,21 @@ struct Live {
   std::size_t graphs = 0;
   std::size_t graph_executables = 0;
   std::size_t queued_operations = 0;
+  std::size_t retained = 0;  ///< handles of mapped memory and primary contexts that are not released
 
   bool nothing() const {
-    return device_allocations + pinned_allocations + streams + events + graphs + graph_executables == 0;
+    return device_allocations + pinned_allocations + streams + events + graphs + graph_executables + retained == 0;
   }
 };
 Live live();
+
+/// Device memory that cudaMalloc does not give, on the current device; cudaFree frees it. Null if there is no more.
+enum class Origin {
+  kMapped,        ///< handles that cuMemMap put side by side, `pieces` of them
+  kNeighbours,    ///< `pieces` allocations of cudaMalloc that happen to lie side by side
+  kOtherContext,  ///< an allocation in a context beside the primary one
+};
+void* allocate(Origin origin, std::size_t piece_bytes, std::size_t pieces = 1);
 
 /// Lets a test read and write device memory itself while it exists; see Settings::hide_device_memory.
 class DeviceMemoryShown {
