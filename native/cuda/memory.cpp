@@ -25,13 +25,14 @@ class DeviceMemory final : public Memory {
  public:
   DeviceMemory(int device, std::byte* data, std::size_t size) : Memory(data, size), device_(device) {}
 
-  // Waits for whatever still uses it. Nothing can be done about an error here: after a fault the context is gone, and
-  // at the end of the process the driver may be.
+  // cudaFree waits for all work of the device, as measured; cudaDeviceSynchronize would invalidate a capture of the
+  // user's in every mode. Nothing can be done about an error here: after a fault the context is gone, and at the end of
+  // the process the driver may be.
   ~DeviceMemory() override {
+    const RelaxedCapture relaxed;
     int before = 0;
     if (cudaGetDevice(&before) != cudaSuccess) return;
     cudaSetDevice(device_);
-    cudaDeviceSynchronize();
     cudaFree(data());
     cudaSetDevice(before);
   }
@@ -55,6 +56,7 @@ std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStrea
 }
 
 PinnedBlocks::~PinnedBlocks() {
+  const RelaxedCapture relaxed;
   for (const Block& block : idle_) cudaFreeHost(block.memory);
 }
 
@@ -99,6 +101,7 @@ PinnedCopy::~PinnedCopy() {
 }
 
 PinnedRing::~PinnedRing() {
+  const RelaxedCapture relaxed;
   for (Slot& slot : slots_) {
     if (slot.used) cudaEventSynchronize(slot.done);
     cudaEventDestroy(slot.done);

@@ -10,6 +10,21 @@
 
 namespace mtadam::cuda {
 
+/// While it lives, calls of this thread that wait, allocate or free do not invalidate a capture of the user's.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() : exchanged_(cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {}
+  ~RelaxedCapture() {
+    if (exchanged_) cudaThreadExchangeStreamCaptureMode(&mode_);
+  }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool exchanged_;
+};
+
 /// Makes a device the calling thread's current one while it lives; the user's own choice comes back.
 class CurrentDevice {
  public:
@@ -19,6 +34,7 @@ class CurrentDevice {
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
+  RelaxedCapture relaxed_;
   int before_ = 0;
   int device_;
 };

@@ -77,6 +77,40 @@ TEST_F(CudaMachine, WritesMoreThanASlot) {
   }
 }
 
+// Of a stream that does not order itself with the default one, in every capture mode.
+TEST_F(CudaMachine, LeavesACaptureOfTheUsersAlone) {
+  Random random(82);
+  const Model model = test::random_model(random, {40}, 2);
+  for (const auto mode :
+       {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed}) {
+    std::shared_ptr<Device> device = open();
+    auto training = std::make_unique<Training>(model, device);
+    training->step(test::random_gradients(random, model, {0, 0, 0, 0}));
+    cudaStream_t stream = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
+    device->all_done()->wait();
+    training->optimizer().done()->wait();
+    for (const auto& copy : training->optimizer().balances_later()) copy->wait();
+    training->optimizer().clocks(0);
+    training->step_again();
+    EXPECT_NO_THROW(training->record());
+    device->allocate(64);
+    // As the garbage collector does.
+    training.reset();
+    device.reset();
+    EXPECT_EQ(simt::cuda::live().device_bytes + simt::cuda::live().pinned_bytes, 0u);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "mode " << mode;
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+    // The thread's own mode is what it was.
+    cudaStreamCaptureMode left = cudaStreamCaptureModeGlobal;
+    cudaThreadExchangeStreamCaptureMode(&left);
+    EXPECT_EQ(left, cudaStreamCaptureModeGlobal);
+  }
+}
+
 std::string verdict(const Device& device, const void* address, std::size_t bytes) {
   try {
     device.check_range(address, bytes);

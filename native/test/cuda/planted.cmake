@@ -9,7 +9,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels small_grid one_pass many_writes two_streams default_then_own replay_on_another
-                   record_after_step zero_on_another large_write dropped fresh_memory)
+                   record_after_step zero_on_another large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -307,13 +307,13 @@ planted_bug(
   FOUND_BY plain "pinned memory was overwritten while a copy from it to the device was queued")
 
 planted_bug(
-  freed_without_waiting
+  freed_in_the_capture_mode_of_the_user
   FILE cuda/memory.cpp
-  PATTERN [=[    cudaDeviceSynchronize();
-    cudaFree(data());]=]
-  REPLACEMENT [=[    cudaFree(data());]=]
-  SCENARIO dropped
-  FOUND_BY plain "memory was freed while a copy from or to it was queued")
+  PATTERN [=[    const RelaxedCapture relaxed;
+    int before = 0;]=]
+  REPLACEMENT [=[    int before = 0;]=]
+  SCENARIO captured
+  FOUND_BY plain "error: .*cudaStreamEndCapture")
 
 planted_bug(
   zeroed_after_the_first_write

@@ -193,6 +193,18 @@ void dropped() {
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
+/// Memory that is freed, as by the garbage collector, while the user captures a stream.
+void captured() {
+  const std::shared_ptr<Device> device = open();
+  std::unique_ptr<Memory> memory = device->allocate(4);
+  cudaStream_t stream = nullptr;
+  cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
+  memory.reset();
+  cudaGraph_t graph = nullptr;
+  cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+}
+
 /// Memory that is used at once on a stream that does not order itself after the default one.
 void fresh_memory() {
   cudaStream_t stream = nullptr;
@@ -225,6 +237,7 @@ void run(const std::string& scenario) {
   if (scenario == "record_after_step") return record_after_step();
   if (scenario == "zero_on_another") return zero_on_another();
   if (scenario == "large_write") return large_write();
+  if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();

@@ -36,9 +36,9 @@ struct Settings {
 
   /// Device memory is mapped for a process only while an operation runs: an access by host code ends in SIGSEGV.
   bool hide_device_memory = true;
-  /// cudaFree waits for the device, as CUDA's does in practice. Without it a queued operation meets the freed memory,
-  /// which shows code that relies on the wait.
-  bool free_synchronises = false;
+  /// cudaFree and cudaFreeHost wait for the device, as CUDA's were measured to. Without it a queued operation meets the
+  /// freed memory.
+  bool free_synchronises = true;
   /// Freed device memory is handed out again once so many bytes have been freed after it. With 0 that is at once, as a
   /// driver may do it, and a pointer to freed memory may be one to what was allocated next.
   std::size_t quarantine = std::size_t{256} << 20;

@@ -206,6 +206,7 @@ cudaError_t cudaFreeHost(void* memory) {
   if (place.kind != Place::Kind::kPinned || !allocation || allocation->data != memory) {
     return call.done(cudaErrorInvalidValue);
   }
+  if (runtime.settings.free_synchronises) runtime.synchronise_device(allocation->device);
   runtime.pinned->free(*allocation);
   return cudaSuccess;
 }
