@@ -62,7 +62,7 @@ void CudaDevice::read(void* to, const void* from, std::size_t bytes, Stream stre
 }
 
 std::unique_ptr<HostCopy> CudaDevice::read_later(const void* from, std::size_t bytes, Stream stream) {
-  return std::make_unique<PinnedCopy>(index_, from, bytes, native(stream));
+  return std::make_unique<PinnedCopy>(index_, read_, from, bytes, native(stream));
 }
 
 void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) {

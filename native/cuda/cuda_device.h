@@ -45,6 +45,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<PointerCheck> pointer_check_;
   std::unique_ptr<OwnStream> zeroing_;
   std::shared_ptr<LiveEvents> live_ = std::make_shared<LiveEvents>();
+  std::shared_ptr<PinnedBlocks> read_ = std::make_shared<PinnedBlocks>();
   PinnedRing small_;
   PinnedRing large_;
 };

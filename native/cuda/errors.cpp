@@ -1,5 +1,7 @@
 #include "cuda/errors.h"
 
+#include <cstring>
+
 namespace mtadam::cuda {
 namespace {
 
@@ -9,6 +11,8 @@ const char* code_of(cudaError_t error) {
     case cudaErrorMemoryAllocation:
       return "OUT_OF_MEMORY";
     case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
       return "DRIVER";
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
@@ -38,15 +42,27 @@ bool is_sticky(cudaError_t error) {
   }
 }
 
+// Errors of the hardware that end the process's use of the device in some cases. Numbers: older toolkits name only some.
+bool may_be_sticky(cudaError_t error) {
+  constexpr int kNvlinkUncorrectable = 220, kContained = 226, kTensorMemoryLeak = 721;
+  const int number = error;
+  return number == kNvlinkUncorrectable || number == kContained || number == kTensorMemoryLeak;
+}
+
 std::string sentence(cudaError_t error, const char* operation) {
-  if (error == cudaErrorMemoryAllocation) return "There is not enough memory on the CUDA device.";
+  if (error == cudaErrorMemoryAllocation) {
+    const bool pinned = std::strcmp(operation, "cudaMallocHost") == 0;
+    return pinned ? "There is not enough host memory that can be pinned for copies to and from the CUDA device."
+                  : "There is not enough memory on the CUDA device.";
+  }
   std::string text = std::string("`") + operation + "` failed with " + cudaGetErrorName(error);
   if (is_sticky(error)) {
     return text +
            ": a kernel faulted, most likely on memory freed after it was given to the optimizer, and the device " +
            "cannot be used by this process any more.";
   }
-  return text + " (" + cudaGetErrorString(error) + ").";
+  text += std::string(" (") + cudaGetErrorString(error) + ")";
+  return text + (may_be_sticky(error) ? "; this process may not be able to use the device any more." : ".");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cuda/memory.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "cuda/errors.h"
@@ -18,17 +19,20 @@ CurrentDevice::~CurrentDevice() {
 
 namespace {
 
+constexpr std::size_t kLeastPinnedBytes = 4096;  // a page, below which pinning saves nothing
+
 class DeviceMemory final : public Memory {
  public:
   DeviceMemory(int device, std::byte* data, std::size_t size) : Memory(data, size), device_(device) {}
 
-  // Waits for whatever still uses it. Nothing can be done about an error here: after a fault the context is gone, and
-  // at the end of the process the driver may be.
+  // cudaFree waits for all work of the device, as measured; cudaDeviceSynchronize would invalidate a capture of the
+  // user's in every mode. Nothing can be done about an error here: after a fault the context is gone, and at the end of
+  // the process the driver may be.
   ~DeviceMemory() override {
+    const RelaxedCapture relaxed;
     int before = 0;
     if (cudaGetDevice(&before) != cudaSuccess) return;
     cudaSetDevice(device_);
-    cudaDeviceSynchronize();
     cudaFree(data());
     cudaSetDevice(before);
   }
@@ -51,16 +55,38 @@ std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStrea
   return memory;
 }
 
-PinnedCopy::PinnedCopy(int device, const void* from, std::size_t bytes, cudaStream_t stream) : arrived_(device) {
-  const CurrentDevice current(device);
+PinnedBlocks::~PinnedBlocks() {
+  const RelaxedCapture relaxed;
+  for (const Block& block : idle_) cudaFreeHost(block.memory);
+}
+
+PinnedBlocks::Block PinnedBlocks::take(std::size_t bytes) {
+  // Few sizes, so that one model's block serves the next one as well.
+  const std::size_t size = std::bit_ceil(std::max(bytes, kLeastPinnedBytes));
+  const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const Block& block) { return block.bytes == size; });
+  if (found != idle_.end()) {
+    const Block block = *found;
+    idle_.erase(found);
+    return block;
+  }
+  idle_.reserve(idle_.size() + 1);
   void* memory = nullptr;
-  check(cudaMallocHost(&memory, bytes == 0 ? 1 : bytes), "cudaMallocHost");
-  memory_ = static_cast<std::byte*>(memory);
+  check(cudaMallocHost(&memory, size), "cudaMallocHost");
+  return {static_cast<std::byte*>(memory), size};
+}
+
+PinnedCopy::PinnedCopy(int device, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
+                       cudaStream_t stream)
+    : arrived_(device), blocks_(std::move(blocks)) {
+  const CurrentDevice current(device);
+  block_ = blocks_->take(bytes);
   try {
-    check(cudaMemcpyAsync(memory_, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
+    check(cudaMemcpyAsync(block_.memory, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
     arrived_.record(stream);
   } catch (...) {
-    cudaFreeHost(memory_);
+    // A copy without its event may still be under way.
+    cudaStreamSynchronize(stream);
+    blocks_->give_back(block_);
     throw;
   }
 }
@@ -71,10 +97,11 @@ PinnedCopy::~PinnedCopy() {
     arrived_.wait();
   } catch (const Error&) {
   }
-  cudaFreeHost(memory_);
+  blocks_->give_back(block_);
 }
 
 PinnedRing::~PinnedRing() {
+  const RelaxedCapture relaxed;
   for (Slot& slot : slots_) {
     if (slot.used) cudaEventSynchronize(slot.done);
     cudaEventDestroy(slot.done);

@@ -10,6 +10,21 @@
 
 namespace mtadam::cuda {
 
+/// While it lives, calls of this thread that wait, allocate or free do not invalidate a capture of the user's.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() : exchanged_(cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {}
+  ~RelaxedCapture() {
+    if (exchanged_) cudaThreadExchangeStreamCaptureMode(&mode_);
+  }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool exchanged_;
+};
+
 /// Makes a device the calling thread's current one while it lives; the user's own choice comes back.
 class CurrentDevice {
  public:
@@ -19,6 +34,7 @@ class CurrentDevice {
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
+  RelaxedCapture relaxed_;
   int before_ = 0;
   int device_;
 };
@@ -26,18 +42,41 @@ class CurrentDevice {
 /// Memory of a device, zeroed on `zeroing`, ready for any stream. Throws CudaError.
 std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing);
 
-/// A copy from the device in pinned memory of its own.
+/// Pinned blocks that are kept and reused: cudaFreeHost waits for all work of the device.
+class PinnedBlocks {
+ public:
+  struct Block {
+    std::byte* memory;
+    std::size_t bytes;
+  };
+
+  PinnedBlocks() = default;
+  ~PinnedBlocks();
+  PinnedBlocks(const PinnedBlocks&) = delete;
+  PinnedBlocks& operator=(const PinnedBlocks&) = delete;
+
+  /// A block of at least so many bytes. The device is current.
+  Block take(std::size_t bytes);
+  void give_back(const Block& block) { idle_.push_back(block); }
+
+ private:
+  std::vector<Block> idle_;
+};
+
+/// A copy from the device in a pinned block.
 class PinnedCopy final : public HostCopy {
  public:
-  PinnedCopy(int device, const void* from, std::size_t bytes, cudaStream_t stream);
+  PinnedCopy(int device, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
+             cudaStream_t stream);
   ~PinnedCopy() override;
 
   void wait() override { arrived_.wait(); }
-  const std::byte* data() const override { return memory_; }
+  const std::byte* data() const override { return block_.memory; }
 
  private:
   CudaEvent arrived_;
-  std::byte* memory_ = nullptr;
+  std::shared_ptr<PinnedBlocks> blocks_;
+  PinnedBlocks::Block block_{};
 };
 
 /// Blocks on their way to the device. Each waits in pinned slots until its copy is done, so that the copy is

@@ -174,8 +174,11 @@ class Training {
   void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
   /// Records a step with the gradients that are in place. Takes none.
-  std::unique_ptr<RecordedStep> record() { return optimizer_->record(table_); }
+  std::unique_ptr<RecordedStep> record(Stream stream = nullptr) { return optimizer_->record(table_, stream); }
   void replay(const RecordedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
+
+  /// Sets the gradients that are in place to 0.
+  void zero(Stream stream = nullptr) { optimizer_->zero(table_, stream); }
 
   /// Term after term, each after before(term).
   void stream(

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
 #include <vector>
 
+#include "cuda/runtime.h"
 #include "test/cuda/on_executor.h"
 #include "test/simt/control.h"
 #include "test/training.h"
@@ -39,6 +42,66 @@ TEST_F(LateStreams, GiveTheSameBits) {
       ASSERT_TRUE(same_state(on_cpu.snapshot(), streamed.snapshot())) << "round " << round;
     }
   }
+}
+
+/// Calls that follow each other on streams that do not order themselves, compared with the CPU's.
+class TwoStreams : public test::OnExecutor {
+ protected:
+  /// Null on the CPU, which records nothing: there a step stands for the replay.
+  static std::unique_ptr<RecordedStep> record(Training& training, Stream stream) {
+    return stream == nullptr ? nullptr : training.record(stream);
+  }
+  static void replay(Training& training, const std::unique_ptr<RecordedStep>& recorded) {
+    recorded == nullptr ? training.step_again() : training.replay(*recorded);
+  }
+
+  using Calls = std::function<void(Training&, Stream a, Stream b)>;
+
+  void expect_same_state(const Calls& calls) {
+    Random random(97);
+    const Model model = test::random_model(random, {5, 40, 4099}, 3);
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    Training on_cpu(model, 1), on_cuda(model, open());
+    on_cpu.place(gradients);
+    on_cuda.place(gradients);
+    cudaDeviceSynchronize();
+    cudaStream_t a = nullptr, b = nullptr;
+    cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking);
+    cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking);
+    simt::cuda::set_execution(Execution::kLazy);
+    calls(on_cpu, nullptr, nullptr);
+    calls(on_cuda, a, b);
+    on_cuda.optimizer().done()->wait();  // theta is read on the default stream
+    EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+  }
+};
+
+TEST_F(TwoStreams, AReplayFollowsAStepOnAnother) {
+  expect_same_state([](Training& training, Stream a, Stream b) {
+    const std::unique_ptr<RecordedStep> recorded = record(training, b);
+    for (int turn = 0; turn < 3; ++turn) {
+      training.step_again(a);
+      replay(training, recorded);
+    }
+  });
+}
+
+TEST_F(TwoStreams, ARecordingMadeAfterAStepIsReplayedAfterIt) {
+  expect_same_state([](Training& training, Stream a, Stream) {
+    training.step_again(a);
+    const std::unique_ptr<RecordedStep> recorded = record(training, a);
+    for (int turn = 0; turn < 3; ++turn) replay(training, recorded);
+    // The recording is destroyed here.
+    if (a != nullptr) training.optimizer().done()->wait();
+  });
+}
+
+TEST_F(TwoStreams, AStepFollowsZerosOnAnother) {
+  expect_same_state([](Training& training, Stream a, Stream b) {
+    training.step_again(b);
+    training.zero(a);
+    training.step_again(b);
+  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/errors.h"
 #include "engine/errors.h"
 #include "test/cuda/on_executor.h"
 #include "test/simt/control.h"
@@ -45,6 +46,103 @@ TEST_F(CudaMachine, FreesAllThatItTook) {
   EXPECT_TRUE(simt::cuda::live().nothing());
 }
 
+// cudaFreeHost waits for all work of the device.
+TEST_F(CudaMachine, ReadsNormsIntoPinnedBlocksThatItKeeps) {
+  Random random(81);
+  const Model model = test::random_model(random, {40, 5000}, 3);
+  Training training(model, open());
+  training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+  const auto read = [&] {
+    for (const auto& copy : training.optimizer().balances_later()) copy->wait();
+  };
+  read();
+  simt::cuda::reset_counters();
+  for (int call = 0; call < 10; ++call) read();
+  EXPECT_EQ(simt::cuda::calls("cudaMallocHost"), 0u);
+  EXPECT_EQ(simt::cuda::calls("cudaFreeHost"), 0u);
+}
+
+// Two slots of 4 MiB: the last piece is neither whole nor the first.
+TEST_F(CudaMachine, WritesMoreThanASlot) {
+  for (const auto execution : {simt::cuda::Execution::kEager, simt::cuda::Execution::kLazy}) {
+    simt::cuda::set_execution(execution);
+    const std::shared_ptr<Device> device = open();
+    std::vector<std::uint32_t> sent((std::size_t{5} << 18) + 1), read(sent.size());
+    for (std::size_t k = 0; k < sent.size(); ++k) sent[k] = static_cast<std::uint32_t>(k * 2654435761u);
+    const std::size_t bytes = sent.size() * sizeof(std::uint32_t);
+    const std::unique_ptr<Memory> memory = device->allocate(bytes);
+    device->write(memory->data(), sent.data(), bytes, nullptr);
+    device->read(read.data(), memory->data(), bytes, nullptr);
+    EXPECT_EQ(sent, read);
+  }
+}
+
+// Of a stream that does not order itself with the default one, in every capture mode.
+TEST_F(CudaMachine, LeavesACaptureOfTheUsersAlone) {
+  Random random(82);
+  const Model model = test::random_model(random, {40}, 2);
+  for (const auto mode :
+       {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed}) {
+    std::shared_ptr<Device> device = open();
+    auto training = std::make_unique<Training>(model, device);
+    training->step(test::random_gradients(random, model, {0, 0, 0, 0}));
+    cudaStream_t stream = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
+    device->all_done()->wait();
+    training->optimizer().done()->wait();
+    for (const auto& copy : training->optimizer().balances_later()) copy->wait();
+    training->optimizer().clocks(0);
+    training->step_again();
+    EXPECT_NO_THROW(training->record());
+    device->allocate(64);
+    // As the garbage collector does.
+    training.reset();
+    device.reset();
+    EXPECT_EQ(simt::cuda::live().device_bytes + simt::cuda::live().pinned_bytes, 0u);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "mode " << mode;
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+    // The thread's own mode is what it was.
+    cudaStreamCaptureMode left = cudaStreamCaptureModeGlobal;
+    cudaThreadExchangeStreamCaptureMode(&left);
+    EXPECT_EQ(left, cudaStreamCaptureModeGlobal);
+  }
+}
+
+std::string verdict(const Device& device, const void* address, std::size_t bytes) {
+  try {
+    device.check_range(address, bytes);
+    return "accepted";
+  } catch (const Error& error) {
+    return error.code() + ": " + error.what();
+  }
+}
+
+TEST_F(CudaMachine, AcceptsARangeOverSeveralMappedHandlesAndNoOtherNeighbours) {
+  using simt::cuda::Origin;
+  const std::shared_ptr<Device> device = open();
+  constexpr std::size_t kPiece = 2048;
+  const auto* const mapped = static_cast<char*>(simt::cuda::allocate(Origin::kMapped, kPiece, 3));
+  EXPECT_EQ(verdict(*device, mapped, 3 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece / 2, 2 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece, 2 * kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, mapped + kPiece, 2 * kPiece + 1),
+            "INVALID_POINTER: must lie within its allocation; got 4097 bytes where 4096 are left of it.");
+  const auto* const neighbours = static_cast<char*>(simt::cuda::allocate(Origin::kNeighbours, kPiece, 2));
+  EXPECT_EQ(verdict(*device, neighbours, kPiece), "accepted");
+  EXPECT_EQ(verdict(*device, neighbours + kPiece / 2, kPiece),
+            "INVALID_POINTER: must lie within its allocation; got 2048 bytes where 1024 are left of it.");
+}
+
+TEST_F(CudaMachine, NamesMemoryOfAnotherContext) {
+  const std::shared_ptr<Device> device = open();
+  const void* const foreign = simt::cuda::allocate(simt::cuda::Origin::kOtherContext, 4096);
+  EXPECT_EQ(verdict(*device, foreign, 4096),
+            "INVALID_POINTER: must be memory of the primary context of cuda:0; got memory of another context.");
+}
+
 std::string code_of(int index) {
   try {
     cuda::open(index);
@@ -70,6 +168,39 @@ TEST_F(CudaMachine, SaysWhyItCannotBeOpened) {
   settings.devices = 0;
   simt::cuda::reset(settings);
   EXPECT_EQ(code_of(0), "NO_DEVICE");
+}
+
+TEST_F(CudaMachine, SaysWhichMemoryThereIsTooLittleOf) {
+  const std::string device = cuda::CudaError(cudaErrorMemoryAllocation, "cudaMalloc").what();
+  EXPECT_EQ(device, "There is not enough memory on the CUDA device.");
+  const auto opened = open();
+  const auto memory = opened->allocate(4);
+  simt::cuda::fail_call("cudaMallocHost", 1, cudaErrorMemoryAllocation);
+  const int value = 1;
+  try {
+    opened->write(memory->data(), &value, 4, nullptr);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), "OUT_OF_MEMORY");
+    EXPECT_STREQ(error.what(),
+                 "There is not enough host memory that can be pinned for copies to and from the CUDA device.");
+  }
+}
+
+TEST_F(CudaMachine, SaysThatTheDriverIsAtFault) {
+  for (const cudaError_t error :
+       {cudaErrorInsufficientDriver, cudaErrorSystemDriverMismatch, cudaErrorCompatNotSupportedOnDevice}) {
+    EXPECT_EQ(cuda::CudaError(error, "cudaGetDeviceCount").code(), "DRIVER");
+  }
+}
+
+TEST_F(CudaMachine, SaysWhichErrorsStay) {
+  for (const cudaError_t error : {cudaErrorNvlinkUncorrectable, cudaErrorContained, cudaErrorTensorMemoryLeak}) {
+    const std::string text = cuda::CudaError(error, "cudaMemcpyAsync").what();
+    EXPECT_NE(text.find("; this process may not be able to use the device any more."), std::string::npos) << text;
+  }
+  const std::string other = cuda::CudaError(cudaErrorUnknown, "cudaMemcpyAsync").what();
+  EXPECT_EQ(other, "`cudaMemcpyAsync` failed with cudaErrorUnknown (unknown error).");
 }
 
 }  // namespace

@@ -8,7 +8,8 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels small_grid many_writes two_streams dropped fresh_memory)
+  foreach(scenario kernels small_grid many_writes two_streams default_then_own replay_on_another
+                   record_after_step zero_on_another large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -270,13 +271,13 @@ planted_bug(
   FOUND_BY plain "pinned memory was overwritten while a copy from it to the device was queued")
 
 planted_bug(
-  freed_without_waiting
+  freed_in_the_capture_mode_of_the_user
   FILE cuda/memory.cpp
-  PATTERN [=[    cudaDeviceSynchronize();
-    cudaFree(data());]=]
-  REPLACEMENT [=[    cudaFree(data());]=]
-  SCENARIO dropped
-  FOUND_BY plain "memory was freed while a copy from or to it was queued")
+  PATTERN [=[    const RelaxedCapture relaxed;
+    int before = 0;]=]
+  REPLACEMENT [=[    int before = 0;]=]
+  SCENARIO captured
+  FOUND_BY plain "error: .*cudaStreamEndCapture")
 
 planted_bug(
   zeroed_after_the_first_write
@@ -303,6 +304,52 @@ planted_bug(
   static_cast<void>(stream);]=]
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
+
+planted_bug(
+  default_stream_left_without_an_event
+  FILE engine/optimizer.cpp
+  PATTERN [=[  if (stream_ == nullptr) left_->record(nullptr);
+  left_->hold(stream);]=]
+  REPLACEMENT [=[  left_->hold(stream);]=]
+  SCENARIO default_then_own
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  replay_without_the_last_stream
+  FILE engine/optimizer.cpp
+  PATTERN [=[  continue_on(stream);
+  send_values(gradient_scale, stream);
+  step.recording().replay();]=]
+  REPLACEMENT [=[  send_values(gradient_scale, stream);
+  step.recording().replay();]=]
+  SCENARIO replay_on_another
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  addresses_uploaded_without_waiting
+  FILE engine/optimizer.cpp
+  PATTERN [=[  continue_on(nullptr);
+  const Call all{own->on_device]=]
+  REPLACEMENT [=[  const Call all{own->on_device]=]
+  SCENARIO record_after_step
+  FOUND_BY plain "wrong: |error: ")
+
+planted_bug(
+  zeros_without_an_event
+  FILE engine/optimizer.cpp
+  PATTERN [=[options_.terms, stream), 0, options_.terms}, stream);
+  if (stream != nullptr) left_->record(stream);]=]
+  REPLACEMENT [=[options_.terms, stream), 0, options_.terms}, stream);]=]
+  SCENARIO zero_on_another
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  last_piece_as_long_as_the_others
+  FILE cuda/memory.cpp
+  PATTERN [=[const std::size_t count = std::min(slot_bytes_, bytes - sent);]=]
+  REPLACEMENT [=[const std::size_t count = std::min(slot_bytes_, bytes);]=]
+  SCENARIO large_write
+  FOUND_BY plain "error: ")
 
 planted_bug(
   event_not_waited_for

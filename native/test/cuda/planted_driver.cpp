@@ -91,6 +91,83 @@ void two_streams() {
   require(same_bits(expected.clocks, actual.clocks));
 }
 
+/// Calls on streams that run late and do not order themselves: on the device with `a` and `b`, and once on the CPU.
+template <class Calls>
+void late(const Calls& calls) {
+  Random random(97);
+  const Model model = small_model(random);
+  const Gradients gradients = random_gradients(random, model, {0, 0, 0, 0});
+  Training on_cpu(model, 1), on_cuda(model, open());
+  on_cpu.place(gradients);
+  on_cuda.place(gradients);
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  cudaStream_t a = nullptr, b = nullptr;
+  cuda::check(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  cuda::check(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  simt::cuda::set_execution(Execution::kLazy);
+  calls(on_cpu, on_cuda, a, b);
+  const Snapshot expected = on_cpu.snapshot(), actual = on_cuda.snapshot();
+  require(same_bits(expected.norms, actual.norms));
+  require(same_bits(expected.clocks, actual.clocks));
+}
+
+void default_then_own() {
+  late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t) {
+    for (const cudaStream_t stream : {cudaStream_t{nullptr}, a}) {
+      on_cpu.step_again();
+      on_cuda.step_again(stream);
+    }
+    // The second step runs with what it waits for, and no more.
+    cuda::check(cudaStreamSynchronize(a), "cudaStreamSynchronize");
+  });
+}
+
+void replay_on_another() {
+  late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t b) {
+    const std::unique_ptr<RecordedStep> recorded = on_cuda.record(b);
+    for (int turn = 0; turn < 2; ++turn) {
+      on_cpu.step_again();
+      on_cuda.step_again(a);
+      on_cpu.step_again();
+      on_cuda.replay(*recorded);
+    }
+    on_cuda.optimizer().done()->wait();
+  });
+}
+
+void record_after_step() {
+  late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t) {
+    on_cpu.step_again();
+    on_cuda.step_again(a);
+    const std::unique_ptr<RecordedStep> recorded = on_cuda.record(a);
+    on_cpu.step_again();
+    on_cuda.replay(*recorded);
+    on_cuda.optimizer().done()->wait();
+  });
+}
+
+void zero_on_another() {
+  late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t b) {
+    on_cpu.step_again();
+    on_cuda.step_again(b);
+    on_cpu.zero();
+    on_cuda.zero(a);
+    on_cpu.step_again();
+    on_cuda.step_again(b);
+  });
+}
+
+/// More than a pinned slot holds, and no whole number of them.
+void large_write() {
+  const std::shared_ptr<Device> device = open();
+  std::vector<float> sent(std::size_t{5} << 18), read(sent.size());
+  for (std::size_t k = 0; k < sent.size(); ++k) sent[k] = static_cast<float>(k);
+  const std::unique_ptr<Memory> memory = device->allocate(sent.size() * sizeof(float));
+  device->write(memory->data(), sent.data(), sent.size() * sizeof(float), nullptr);
+  device->read(read.data(), memory->data(), sent.size() * sizeof(float), nullptr);
+  require(same_bits(sent, read));
+}
+
 /// An optimizer that is dropped while its work is queued.
 void dropped() {
   Random random(98);
@@ -99,6 +176,18 @@ void dropped() {
   const std::shared_ptr<Device> device = open();
   Training(model, device).step(random_gradients(random, model, {0, 0, 0, 0}));
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+}
+
+/// Memory that is freed, as by the garbage collector, while the user captures a stream.
+void captured() {
+  const std::shared_ptr<Device> device = open();
+  std::unique_ptr<Memory> memory = device->allocate(4);
+  cudaStream_t stream = nullptr;
+  cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
+  memory.reset();
+  cudaGraph_t graph = nullptr;
+  cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
 }
 
 /// Memory that is used at once on a stream that does not order itself after the default one.
@@ -127,6 +216,12 @@ void run(const std::string& scenario) {
   if (scenario == "small_grid") set_grid(2);
   if (scenario == "many_writes") return many_writes();
   if (scenario == "two_streams") return two_streams();
+  if (scenario == "default_then_own") return default_then_own();
+  if (scenario == "replay_on_another") return replay_on_another();
+  if (scenario == "record_after_step") return record_after_step();
+  if (scenario == "zero_on_another") return zero_on_another();
+  if (scenario == "large_write") return large_write();
+  if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();

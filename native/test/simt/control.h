@@ -36,9 +36,9 @@ struct Settings {
 
   /// Device memory is mapped for a process only while an operation runs: an access by host code ends in SIGSEGV.
   bool hide_device_memory = true;
-  /// cudaFree waits for the device, as CUDA's does in practice. Without it a queued operation meets the freed memory,
-  /// which shows code that relies on the wait.
-  bool free_synchronises = false;
+  /// cudaFree and cudaFreeHost wait for the device, as CUDA's were measured to. Without it a queued operation meets the
+  /// freed memory.
+  bool free_synchronises = true;
   /// Freed device memory is handed out again once so many bytes have been freed after it. With 0 that is at once, as a
   /// driver may do it, and a pointer to freed memory may be one to what was allocated next.
   std::size_t quarantine = std::size_t{256} << 20;
@@ -102,12 +102,21 @@ struct Live {
   std::size_t graphs = 0;
   std::size_t graph_executables = 0;
   std::size_t queued_operations = 0;
+  std::size_t retained = 0;  ///< handles of mapped memory and primary contexts that are not released
 
   bool nothing() const {
-    return device_allocations + pinned_allocations + streams + events + graphs + graph_executables == 0;
+    return device_allocations + pinned_allocations + streams + events + graphs + graph_executables + retained == 0;
   }
 };
 Live live();
+
+/// Device memory that cudaMalloc does not give, on the current device; cudaFree frees it. Null if there is no more.
+enum class Origin {
+  kMapped,        ///< handles that cuMemMap put side by side, `pieces` of them
+  kNeighbours,    ///< `pieces` allocations of cudaMalloc that happen to lie side by side
+  kOtherContext,  ///< an allocation in a context beside the primary one
+};
+void* allocate(Origin origin, std::size_t piece_bytes, std::size_t pieces = 1);
 
 /// Lets a test read and write device memory itself while it exists; see Settings::hide_device_memory.
 class DeviceMemoryShown {

@@ -22,8 +22,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaDeviceReset();
-/// Knows cuMemGetAddressRange, which has the signature int(unsigned long long* base, size_t* bytes,
-/// unsigned long long address).
+/// Knows cuMemGetAddressRange, cuPointerGetAttribute (the context and the memory pool), cuMemRetainAllocationHandle,
+/// cuMemRelease, cuDevicePrimaryCtxRetain and cuDevicePrimaryCtxRelease, with the driver's signatures.
 cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long flags,
                                     cudaDriverEntryPointQueryResult* status = nullptr);
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,

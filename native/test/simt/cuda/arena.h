@@ -22,6 +22,9 @@ struct Allocation {
   int device;  ///< of pinned memory, the one that was current
   bool live = true;
   Traffic traffic = {};
+  std::size_t piece = 0;  ///< of memory that the driver knows in pieces: bytes of each
+  bool mapped = false;    ///< the pieces are handles that cuMemMap put side by side
+  bool foreign = false;   ///< of a context beside the device's primary one
 
   bool holds(const void* address, std::size_t count) const {
     const char* begin = static_cast<const char*>(address);

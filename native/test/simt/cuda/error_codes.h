@@ -58,6 +58,7 @@
   X(cudaErrorInvalidAddressSpace, 717, "operation not supported on global/shared address space")              \
   X(cudaErrorInvalidPc, 718, "invalid program counter")                                                       \
   X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                \
+  X(cudaErrorTensorMemoryLeak, 721, "tensor memory not completely freed")                                     \
   X(cudaErrorNotPermitted, 800, "operation not permitted")                                                    \
   X(cudaErrorNotSupported, 801, "operation not supported")                                                    \
   X(cudaErrorSystemNotReady, 802, "system not yet initialized")                                               \

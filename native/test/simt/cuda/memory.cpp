@@ -33,7 +33,7 @@ namespace {
 
 Allocation* live_allocation_at(const void* address) {
   Allocation* allocation = allocation_of(address);
-  return allocation && allocation->live && allocation->holds(address, 0) ? allocation : nullptr;
+  return allocation && allocation->live && allocation->holds(address, 1) ? allocation : nullptr;
 }
 
 cudaError_t allocate_pinned(Runtime& runtime, Call& call, void** memory, std::size_t bytes) {
@@ -58,12 +58,96 @@ int address_range(unsigned long long* base, std::size_t* bytes, unsigned long lo
   if (!base && !bytes) return kDriverInvalidValue;
   const Allocation* allocation = live_allocation_at(reinterpret_cast<const void*>(address));
   if (!allocation) return kDriverNotFound;
-  if (base) *base = reinterpret_cast<std::uintptr_t>(allocation->data);
-  if (bytes) *bytes = allocation->bytes;
+  const auto data = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(allocation->data));
+  const std::size_t piece = allocation->piece == 0 ? allocation->bytes : allocation->piece;
+  if (base) *base = data + (address - data) / piece * piece;
+  if (bytes) *bytes = piece;
   return kDriverSuccess;
 }
 
+void* primary_context(int device) { return reinterpret_cast<void*>(std::uintptr_t{0x5500'0000} + 16u * device); }
+void* other_context() { return reinterpret_cast<void*>(std::uintptr_t{0x5600'0000}); }
+
+int pointer_attribute(void* value, int attribute, unsigned long long address) {
+  constexpr int kContext = 1, kMemoryPool = 17;
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  const Allocation* allocation = live_allocation_at(reinterpret_cast<const void*>(address));
+  if (!value || !allocation || (attribute != kContext && attribute != kMemoryPool)) return kDriverInvalidValue;
+  void* found = nullptr;
+  if (attribute == kContext && !allocation->mapped) {
+    found = allocation->foreign ? other_context() : primary_context(allocation->device);
+  }
+  *static_cast<void**>(value) = found;
+  return kDriverSuccess;
+}
+
+int retain_handle(unsigned long long* handle, void* address) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  const Allocation* allocation = live_allocation_at(address);
+  if (!handle || !allocation || !allocation->mapped) return kDriverInvalidValue;
+  runtime.retained_handles += 1;
+  *handle = 1;
+  return kDriverSuccess;
+}
+
+int release_handle(unsigned long long) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  if (runtime.retained_handles == 0) return kDriverInvalidValue;
+  runtime.retained_handles -= 1;
+  return kDriverSuccess;
+}
+
+int retain_primary_context(void** context, int device) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  if (!context || !runtime.valid_device(device)) return kDriverInvalidValue;
+  runtime.retained_contexts += 1;
+  *context = primary_context(device);
+  return kDriverSuccess;
+}
+
+int release_primary_context(int device) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  if (!runtime.valid_device(device) || runtime.retained_contexts == 0) return kDriverInvalidValue;
+  runtime.retained_contexts -= 1;
+  return kDriverSuccess;
+}
+
+/// Null for a function that the driver of this runtime lacks.
+void* entry_point(const char* symbol) {
+  const std::pair<const char*, void*> known[] = {
+      {"cuMemGetAddressRange", reinterpret_cast<void*>(&address_range)},
+      {"cuPointerGetAttribute", reinterpret_cast<void*>(&pointer_attribute)},
+      {"cuMemRetainAllocationHandle", reinterpret_cast<void*>(&retain_handle)},
+      {"cuMemRelease", reinterpret_cast<void*>(&release_handle)},
+      {"cuDevicePrimaryCtxRetain", reinterpret_cast<void*>(&retain_primary_context)},
+      {"cuDevicePrimaryCtxRelease", reinterpret_cast<void*>(&release_primary_context)},
+  };
+  for (const auto& [name, function] : known) {
+    if (std::strcmp(symbol, name) == 0) return function;
+  }
+  return nullptr;
+}
+
 }  // namespace
+
+void* allocate(Origin origin, std::size_t piece_bytes, std::size_t pieces) {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  Arena& arena = runtime.current().memory;
+  arena.show();
+  Allocation* const allocation = arena.allocate(piece_bytes * pieces, runtime.thread().device);
+  arena.hide();
+  if (!allocation) return nullptr;
+  allocation->piece = piece_bytes;
+  allocation->mapped = origin == Origin::kMapped;
+  allocation->foreign = origin == Origin::kOtherContext;
+  return allocation->data;
+}
 
 }  // namespace simt::cuda
 
@@ -122,6 +206,7 @@ cudaError_t cudaFreeHost(void* memory) {
   if (place.kind != Place::Kind::kPinned || !allocation || allocation->data != memory) {
     return call.done(cudaErrorInvalidValue);
   }
+  if (runtime.settings.free_synchronises) runtime.synchronise_device(allocation->device);
   runtime.pinned->free(*allocation);
   return cudaSuccess;
 }
@@ -156,9 +241,8 @@ cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigne
                                     cudaDriverEntryPointQueryResult* status) {
   SIMT_CUDA_CALL(kDevice);
   if (!symbol || !function) return call.done(cudaErrorInvalidValue);
-  const bool known = std::strcmp(symbol, "cuMemGetAddressRange") == 0;
-  *function = known ? reinterpret_cast<void*>(&simt::cuda::address_range) : nullptr;
-  if (status) *status = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  *function = simt::cuda::entry_point(symbol);
+  if (status) *status = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
 

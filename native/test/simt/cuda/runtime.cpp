@@ -31,6 +31,7 @@ void Runtime::reset(const Settings& changed) {
   closing.clear();
   faults.clear();
   counters = Counters{};
+  retained_handles = retained_contexts = 0;
   settings = changed;
   if (settings.devices > kMaxDevices) settings.devices = kMaxDevices;
   set_execution(settings.execution, settings.seed);

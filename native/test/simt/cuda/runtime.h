@@ -96,6 +96,8 @@ class Runtime {
 
   std::array<std::unique_ptr<Device>, kMaxDevices> devices;
   std::unique_ptr<Arena> pinned;
+  std::size_t retained_handles = 0;   ///< by cuMemRetainAllocationHandle
+  std::size_t retained_contexts = 0;  ///< by cuDevicePrimaryCtxRetain
   Handles<cudaStream_t, Stream> streams{0x5100'0000};
   Handles<cudaEvent_t, Event> events{0x5200'0000};
   Handles<cudaGraph_t, Graph> graphs{0x5300'0000};

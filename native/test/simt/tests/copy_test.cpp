@@ -150,6 +150,7 @@ TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamWritesWhereAnEarlierOneReads) {
 
 TEST_F(CopyTest, MemoryThatIsFreedWhileACopyIsQueuedIsFound) {
   settings.execution = Execution::kLazy;
+  settings.free_synchronises = false;
   restart();
   int* device = device_memory<int>(4);
   const int host[4] = {};
