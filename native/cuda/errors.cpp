@@ -42,7 +42,8 @@ bool is_sticky(cudaError_t error) {
   }
 }
 
-// Errors of the hardware that end the process's use of the device in some cases. Numbers: older toolkits name only some.
+// Errors of the hardware that end the process's use of the device in some cases. Numbers: older toolkits name only
+// some.
 bool may_be_sticky(cudaError_t error) {
   constexpr int kNvlinkUncorrectable = 220, kContained = 226, kTensorMemoryLeak = 721;
   const int number = error;

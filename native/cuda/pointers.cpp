@@ -85,8 +85,8 @@ void PointerCheck::check_context(Address address) const {
   void* owner = nullptr;
   if (context_ == nullptr || attribute_ == nullptr || attribute_(&owner, kContext, address) != 0) return;
   if (owner == nullptr || owner == context_) return;
-  throw Error("INVALID_POINTER", "must be memory of the primary context of " + device_name(device_) +
-                                     "; got memory of another context.");
+  throw Error("INVALID_POINTER",
+              "must be memory of the primary context of " + device_name(device_) + "; got memory of another context.");
 }
 
 std::size_t PointerCheck::bytes_left(Address address) const {
