@@ -56,7 +56,7 @@ async function readDiagnostics(
   const values = new Float64Array(4 * count);
   const cosines = withCosines ? new Float32Array(terms.length * count) : null;
   try {
-    await fromNativePromise(fromNative(() => native.watchBalances(values, cosines)));
+    await fromNativePromise(fromNative(() => native.watchNorms(values, cosines)));
   } finally {
     await before;
   }

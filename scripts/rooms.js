@@ -10,10 +10,7 @@ const path = require("node:path");
 const ts = require("typescript");
 
 /** Top to bottom; rooms on one floor do not know each other. */
-const NATIVE_FLOORS = [["addon"], ["cpu", "cuda"], ["engine"], ["kernels"]];
-
-/** Product sources that the tests' build of the kernels replaces parts of: they include the host executor's headers. */
-const MAY_INCLUDE_TESTS = ["native/cuda/runtime.h", "native/kernels/cuda_device.cuh"];
+const NATIVE_FLOORS = [["addon"], ["cpu", "cuda"], ["engine"], ["math"]];
 
 /** Every file below `folder` with one of the extensions, relative to it. */
 function files(folder, extensions) {
@@ -155,7 +152,6 @@ function libProblems(graph) {
 function nativeProblems(graph) {
   const problems = [];
   const floorOf = (file) => NATIVE_FLOORS.findIndex((floor) => floor.includes(file.split("/")[0]));
-  const exceptions = new Set(MAY_INCLUDE_TESTS);
   for (const [file, { imports }] of graph) {
     const room = roomOf(file);
     if (room === "test/") continue;
@@ -163,15 +159,12 @@ function nativeProblems(graph) {
     if (floor < 0) problems.push(`native/${file}: its folder is on no floor`);
     for (const target of imports) {
       if (roomOf(target) === "test/") {
-        if (MAY_INCLUDE_TESTS.includes(`native/${file}`)) exceptions.delete(`native/${file}`);
-        else problems.push(`native/${file}: includes ${target}, a file of the tests`);
+        problems.push(`native/${file}: includes ${target}, a file of the tests`);
       } else if (roomOf(target) !== room && floorOf(target) <= floor) {
         problems.push(`native/${file}: includes ${target}, which is not on a lower floor`);
       }
     }
   }
-  for (const file of exceptions)
-    problems.push(`${file}: includes no file of the tests; remove the exception`);
   return problems;
 }
 

@@ -50,7 +50,7 @@ function packages() {
 }
 
 const NATIVE = [
-  "native/kernels",
+  "native/math",
   "native/engine",
   "native/cpu",
   "native/cuda",
@@ -88,7 +88,7 @@ function program(folder, options = []) {
 /** The tests' addon, whose CUDA device is the host executor. Linux only. */
 function executor() {
   if (process.platform !== "linux") return false;
-  if (isStale("build/executor/mtadam.node", ...NATIVE, "native/test/simt", "native/test/simt_addon.cc")) {
+  if (isStale("build/executor/mtadam.node", ...NATIVE, "native/test/simt", "native/test/simt_addon.cpp")) {
     console.log("Building the addon of the tests …");
     npm("run", "--silent", "build:native", "--", "--executor");
   }

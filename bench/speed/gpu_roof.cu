@@ -22,8 +22,8 @@
 #include <string>
 #include <vector>
 
+#include "cuda/kernels/platform.cuh"
 #include "cuda/runtime.h"
-#include "kernels/cuda_device.cuh"
 
 namespace {
 

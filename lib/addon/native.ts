@@ -93,10 +93,10 @@ export interface NativeOptimizer {
    * `cosines`: terms × terms × layers of the last step, NaN where there are none. Undefined where they are complete when
    * the call returns.
    */
-  watchBalances(values: Float64Array, cosines: Float32Array | null): Promise<void> | undefined;
+  watchNorms(values: Float64Array, cosines: Float32Array | null): Promise<void> | undefined;
   /** A value per layer. */
-  readBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
-  restoreBalances(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  readNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  restoreNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;

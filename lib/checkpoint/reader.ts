@@ -93,7 +93,7 @@ export class StateReader {
   }
 
   /** A term's, a value per layer. */
-  *balances(term: number): Generator<TensorRead, Balances, void> {
+  *norm_states(term: number): Generator<TensorRead, Balances, void> {
     const layers = this.#metadata.layers.length;
     const shape = [this.#metadata.terms.length, layers];
     const n = yield* this.#row("n", "Float64Array", shape, term * layers, layers);

@@ -91,14 +91,14 @@ function* checkTerm(
   const clocks = makeClocks(owner.parameters.length);
   // Entries without a match keep their value.
   fromNative(() => {
-    native.readBalances(term.ours, n, occurred, skipped);
+    native.readNorms(term.ours, n, occurred, skipped);
     native.readClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
   });
-  const balances = yield* reader.balances(term.theirs);
+  const norm_states = yield* reader.norm_states(term.theirs);
   for (const { ours, theirs } of layers) {
-    n[ours] = balances.n[theirs]!;
-    occurred[ours] = balances.occurred[theirs]!;
-    skipped[ours] = balances.skipped[theirs]!;
+    n[ours] = norm_states.n[theirs]!;
+    occurred[ours] = norm_states.occurred[theirs]!;
+    skipped[ours] = norm_states.skipped[theirs]!;
   }
   copyClocks(yield* reader.clocks(term.theirs), clocks, parameters);
   const copies = parameters.flatMap(({ ours, theirs }) =>
@@ -109,7 +109,7 @@ function* checkTerm(
   );
   return function* (buffer) {
     fromNative(() => {
-      native.restoreBalances(term.ours, n, occurred, skipped);
+      native.restoreNorms(term.ours, n, occurred, skipped);
       native.restoreClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
     });
     for (const { key, ...place } of copies) yield* copyPlane(owner, key, place, buffer);

@@ -134,13 +134,13 @@ export interface SavedTensor {
  */
 export function stateTensors(owner: StateOwner): SavedTensor[] {
   const { options, terms, parameters } = owner;
-  const { balances, clocks, summed } = readRecords(owner);
+  const { norm_states, clocks, summed } = readRecords(owner);
   const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
   return [
-    recordTensor("n", balances.n, perLayer),
-    recordTensor("skipped", balances.skipped, perLayer),
+    recordTensor("n", norm_states.n, perLayer),
+    recordTensor("skipped", norm_states.skipped, perLayer),
     ...Object.entries(clocks).map(([key, values]) => recordTensor(key, values as StateTensor, perParameter)),
     ...Object.entries(summed).map(([key, values]) => recordTensor(key, values, [parameters.length])),
     ...[...terms.keys()].flatMap((term) =>
@@ -151,23 +151,23 @@ export function stateTensors(owner: StateOwner): SavedTensor[] {
     ...parameters.flatMap((_, parameter) =>
       shared.map((plane) => planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter })),
     ),
-    recordTensor("occurred", balances.occurred, perLayer),
+    recordTensor("occurred", norm_states.occurred, perLayer),
   ];
 }
 
 /** Norms, counts and clocks: everything except moments. */
 function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
-  balances: Balances;
+  norm_states: Balances;
   clocks: Clocks;
   summed: Record<string, StateTensor>;
 } {
-  const balances = makeBalances(terms.length * layers.length);
+  const norm_states = makeBalances(terms.length * layers.length);
   const clocks = makeClocks(terms.length * parameters.length);
   return fromNative(() => {
     for (const term of terms.keys()) {
       const [first, end] = [term * layers.length, (term + 1) * layers.length];
-      const { n, occurred, skipped } = balances;
-      native.readBalances(
+      const { n, occurred, skipped } = norm_states;
+      native.readNorms(
         term,
         n.subarray(first, end),
         occurred.subarray(first, end),
@@ -176,10 +176,10 @@ function readRecords({ native, options, terms, parameters, layers }: StateOwner)
       const { t, P1, P2 } = sliceClocks(clocks, term * parameters.length, (term + 1) * parameters.length);
       native.readClocks(term, t, P1, P2);
     }
-    if (options.firstMoment !== "summed") return { balances, clocks, summed: {} };
+    if (options.firstMoment !== "summed") return { norm_states, clocks, summed: {} };
     const { t, P1, P2 } = makeClocks(parameters.length);
     native.readClocks(null, t, P1, P2);
-    return { balances, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+    return { norm_states, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
   });
 }
 

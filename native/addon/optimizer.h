@@ -36,12 +36,12 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
 
  private:
   /// What every call that computes begins with.
-  struct Call {
+  struct CallArguments {
     mtadam::Optimizer& engine;
     const double* values;
   };
-  Call begin(const Napi::Value& values);
-  static void set_options(const Call& call);
+  CallArguments begin(const Napi::Value& values);
+  static void set_options(const CallArguments& call);
 
   void step(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
@@ -52,9 +52,9 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void zero(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
-  Napi::Value watch_balances(const Napi::CallbackInfo& info);
-  void read_balances(const Napi::CallbackInfo& info);
-  void restore_balances(const Napi::CallbackInfo& info);
+  Napi::Value watch_norms(const Napi::CallbackInfo& info);
+  void read_norms(const Napi::CallbackInfo& info);
+  void restore_norms(const Napi::CallbackInfo& info);
   void read_clocks(const Napi::CallbackInfo& info);
   void restore_clocks(const Napi::CallbackInfo& info);
   void read_plane(const Napi::CallbackInfo& info);

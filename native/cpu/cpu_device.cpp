@@ -9,7 +9,7 @@
 #include "cpu/blocks.h"
 #include "cpu/step_plan.h"
 #include "engine/errors.h"
-#include "kernels/scalars.h"
+#include "math/scalars.h"
 
 namespace mtadam {
 namespace {
@@ -95,7 +95,7 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
 }
 
 /// The part that a tensor's terms have in its step.
-struct Parts {
+struct Presence {
   std::uint32_t count = 0;                // terms that D is taken over
   std::uint32_t present = 0;              // terms that take part
   std::uint32_t first[kFusedTerms] = {};  // of those, as many as one loop walks
@@ -126,8 +126,8 @@ bool counts(const Tables& tables, const Clock& clock, std::uint64_t step) {
   return takes_part(clock, step) || (tables.summed && !tables.amsgrad && clock.t > 0);
 }
 
-Parts parts_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
-  Parts parts;
+Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
+  Presence parts;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tensor];
     if (!counts(tables, clock, step)) continue;
@@ -162,7 +162,7 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   run.sum_x = offset(tables.shared.x, at);
   if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
   run.group = tables.group_elements[tensor.group];
-  run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[range.tensor].w;
+  run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[range.tensor].w;
   return run;
 }
 
@@ -211,8 +211,8 @@ class TilePasses {
 };
 
 /// One tile over which the terms pass: any number of them, present or only remembered.
-void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile, const Parts& parts,
-                 std::uint64_t step) {
+void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile,
+                 const Presence& parts, std::uint64_t step) {
   alignas(64) float d[kTileElements];
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
@@ -261,7 +261,7 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
 void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
   const std::uint64_t step = *tables.shared.step;
-  const Parts parts = parts_of(tables, range.tensor, step);
+  const Presence parts = presence_of(tables, range.tensor, step);
   if (parts.present == 0) return;
   const TensorRun run = tensor_run(tables, range);
   const LoopForm form = loop_form(tables, run, parts.one_b);
@@ -352,8 +352,8 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
              });
   if (good) return;
   pool_.run(1, [&](std::size_t) noexcept {
-    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) take_back_layer(tables, layer);
-    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) take_back_tensor(tables, tensor);
+    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) roll_back_layer(tables, layer);
+    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) roll_back_tensor(tables, tensor);
   });
 }
 

@@ -9,7 +9,7 @@
 
 namespace mtadam {
 
-/// The CPU as a device: a thread pool over chunks of parameters, vectorised loops over kernels/moments.h. Calls are
+/// The CPU as a device: a thread pool over chunks of parameters, vectorised loops over math/moments.h. Calls are
 /// done when they return. The bits do not depend on the number of threads or the instruction set.
 class CpuDevice final : public Device {
  public:

@@ -1,10 +1,10 @@
 // The element loops, compiled once per instruction set (MTADAM_LOOPS names this copy's table). Only what
-// kernels/moments.h says is computed here; everything has internal linkage and no standard-library function is used,
+// math/moments.h says is computed here; everything has internal linkage and no standard-library function is used,
 // so that no code of a wider instruction set can end up where it does not belong.
 
 #include "cpu/loops.h"
 
-#include "kernels/moments.h"
+#include "math/moments.h"
 
 // Runs never overlap: the optimizer refuses parameters and gradients that do. Said per loop, since compilers give up
 // on run-time overlap checks for this many arrays.
@@ -196,11 +196,11 @@ MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at
 }
 
 // Step 7 when all terms have passed. `b` is that of all terms, where they share it.
-template <class Form, bool kDecoupled, bool kShortened>
+template <class Form, bool kDecoupled, bool kDivided>
 MTADAM_INLINE float move_element(const Element& at, const TensorRun& run, float b, const GroupElements& k) {
   const float u = Form::kSummed ? step_part(at.sum, run.shared.c) : at.u;
   const float d = Form::kOneX ? denominator(at.x, run.shared.b, k) : Form::kOneB ? denominator(at.d, b, k) : at.d;
-  return moved<kDecoupled>(at.theta, adam_step<kShortened>(u, d, run.w), k);
+  return moved<kDecoupled>(at.theta, adam_step<kDivided>(u, d, run.w), k);
 }
 
 template <class Form, std::uint32_t kTerms, bool kDecoupled>
@@ -256,7 +256,7 @@ void tile(const TensorRun& run, const TermRun* terms, const TilePass& pass) {
   }
 }
 
-template <class Form, bool kDecoupled, bool kShortened>
+template <class Form, bool kDecoupled, bool kDivided>
 void move(const TensorRun& given, float b, const float* d, const float* u) {
   const TensorRun run = given;
   const GroupElements k = run.group;
@@ -267,7 +267,7 @@ void move(const TensorRun& given, float b, const float* d, const float* u) {
     if constexpr (!Form::kSummed) at.u = u[e];
     if constexpr (Form::kOneX) at.x = run.sum_x[e];
     if constexpr (!Form::kOneX) at.d = d[e];
-    run.theta[e] = move_element<Form, kDecoupled, kShortened>(at, run, b, k);
+    run.theta[e] = move_element<Form, kDecoupled, kDivided>(at, run, b, k);
   }
 }
 
@@ -324,9 +324,9 @@ struct Tile {
 
 struct Move {
   static constexpr std::uint32_t kFlags = 5;
-  template <bool kSummed, bool kAmsgrad, bool kOneB, bool kDecoupled, bool kShortened>
+  template <bool kSummed, bool kAmsgrad, bool kOneB, bool kDecoupled, bool kDivided>
   static MoveLoop loop() {
-    return move<FormOf<false, kSummed, kAmsgrad, false, kOneB>, kDecoupled, kShortened>;
+    return move<FormOf<false, kSummed, kAmsgrad, false, kOneB>, kDecoupled, kDivided>;
   }
 };
 

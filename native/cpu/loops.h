@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 namespace mtadam {
 

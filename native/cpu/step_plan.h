@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 namespace mtadam {
 

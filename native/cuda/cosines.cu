@@ -1,4 +1,4 @@
-#include "kernels/cosines.cuh"
+#include "cuda/kernels/cosines.cuh"
 
 #include "cuda/errors.h"
 #include "cuda/grid.h"

@@ -1,4 +1,4 @@
-#include "kernels/elementwise.cuh"
+#include "cuda/kernels/elementwise.cuh"
 
 #include "cuda/errors.h"
 #include "cuda/grid.h"

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cuda/runtime.h"
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 namespace mtadam::cuda {
 

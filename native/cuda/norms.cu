@@ -1,4 +1,4 @@
-#include "kernels/norms.cuh"
+#include "cuda/kernels/norms.cuh"
 
 #include "cuda/errors.h"
 #include "cuda/grid.h"

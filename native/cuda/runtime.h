@@ -3,12 +3,7 @@
 // The seam to CUDA: the only place from which native/cuda reaches the runtime. The tests put their own runtime, on host
 // memory, and their executor of kernels behind it.
 
-#if defined(MTADAM_SIMT)
-#  include "test/simt/cuda_runtime.h"
-#  include "test/simt/launch.h"
-#else
-#  include <cuda_runtime_api.h>
-#endif
+#include <cuda_runtime_api.h>
 
 namespace mtadam::cuda {
 

@@ -1,4 +1,4 @@
-#include "kernels/update.cuh"
+#include "cuda/kernels/update.cuh"
 
 #include <iterator>
 

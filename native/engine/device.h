@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 namespace mtadam {
 

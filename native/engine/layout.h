@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 namespace mtadam {
 

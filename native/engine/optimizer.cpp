@@ -268,16 +268,16 @@ void Optimizer::write(T* to, const std::vector<T>& values) {
   device_->write(to, values.data(), values.size() * sizeof(T), nullptr);
 }
 
-std::vector<Balance> Optimizer::balances(std::uint32_t term) {
-  return read(state_.terms()[term].balance, layout_.layer_count());
+std::vector<NormState> Optimizer::norm_states(std::uint32_t term) {
+  return read(state_.terms()[term].norms, layout_.layer_count());
 }
 
-std::vector<std::unique_ptr<HostCopy>> Optimizer::balances_later() {
+std::vector<std::unique_ptr<HostCopy>> Optimizer::norms_later() {
   continue_on(nullptr);
   std::vector<std::unique_ptr<HostCopy>> copies;
   copies.reserve(options_.terms);
   for (const Term& term : state_.terms()) {
-    copies.push_back(device_->read_later(term.balance, layout_.layer_count() * sizeof(Balance), nullptr));
+    copies.push_back(device_->read_later(term.norms, layout_.layer_count() * sizeof(NormState), nullptr));
   }
   return copies;
 }
@@ -294,13 +294,13 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
   return copies;
 }
 
-void Optimizer::restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved) {
+void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved) {
   broken_ = false;
   has_cosines_ = false;
-  std::vector<Balance> balances;
-  balances.reserve(saved.size());
-  for (const SavedBalance& one : saved) balances.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? 1u : 0u});
-  write(state_.terms()[term].balance, balances);
+  std::vector<NormState> norm_states;
+  norm_states.reserve(saved.size());
+  for (const SavedNorm& one : saved) norm_states.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? 1u : 0u});
+  write(state_.terms()[term].norms, norm_states);
 }
 
 std::vector<Clock> Optimizer::clocks(std::uint32_t term) {

@@ -33,7 +33,7 @@ struct GroupOptions {
 };
 
 /// The state of one (term, layer) or one (term, tensor), as a checkpoint holds it.
-struct SavedBalance {
+struct SavedNorm {
   double n;
   bool occurred;
   std::uint64_t skipped;
@@ -121,14 +121,14 @@ class Optimizer {
 
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
   // first moments summed, the shared ones, for which `term` is ignored.
-  std::vector<Balance> balances(std::uint32_t term);
-  /// The same of every term, as Balance[layers], without waiting for it.
-  std::vector<std::unique_ptr<HostCopy>> balances_later();
+  std::vector<NormState> norm_states(std::uint32_t term);
+  /// The same of every term, as NormState[layers], without waiting for it.
+  std::vector<std::unique_ptr<HostCopy>> norms_later();
   /// The cosines of every term with those before it and with itself in the last step, as float[number + 1][layers],
   /// without waiting for them; none where the form has none, or no step has been taken since terms came or went or the
   /// state was restored.
   std::vector<std::unique_ptr<HostCopy>> cosines_later();
-  void restore_balances(std::uint32_t term, const std::vector<SavedBalance>& saved);
+  void restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved);
   std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();

@@ -64,12 +64,12 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   // The shared planes are the first two that a loop walks beside these.
   const std::size_t first = 2 + ordinal * kPlanes;
   Places places;
-  balance = places.take(layout.layer_count() * sizeof(Balance));
+  norms = places.take(layout.layer_count() * sizeof(NormState));
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
   partial = places.take(slots_of(layout) * sizeof(double));
   if (form.non_finite == NonFinite::kSkipStep) {
-    former_balance = places.take(layout.layer_count() * sizeof(Balance));
+    former_norms = places.take(layout.layer_count() * sizeof(NormState));
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
   }
   if (form.cosines) {
@@ -86,7 +86,7 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
   step = places.take(sizeof(std::uint64_t));
   tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
-  if (form.mean) shortenings = places.take(layout.tensor_count() * sizeof(Shortening));
+  if (form.mean) divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
   if (form.summed) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
@@ -113,7 +113,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);
   shared_.opener = at_if_any<std::uint32_t>(memory, places.opener);
-  shared_.shortenings = at_if_any<Shortening>(memory, places.shortenings);
+  shared_.divisors = at_if_any<StepDivisor>(memory, places.divisors);
   shared_.m = at_if_any<float>(memory, places.m);
   shared_.x = at_if_any<float>(memory, places.x);
   if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count());
@@ -125,11 +125,11 @@ void State::add_term(Device& device, const Layout& layout, StateForm form) {
   std::unique_ptr<Memory> own = device.allocate(places.bytes);
   const Memory& memory = *own;
   Term term{};
-  term.balance = at<Balance>(memory, places.balance);
+  term.norms = at<NormState>(memory, places.norms);
   term.clocks = at<Clock>(memory, places.clocks);
   term.coefficients = at<Coefficients>(memory, places.coefficients);
   term.partial = at<double>(memory, places.partial);
-  term.former_balance = at_if_any<Balance>(memory, places.former_balance);
+  term.former_norms = at_if_any<NormState>(memory, places.former_norms);
   term.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   term.dots = at_if_any<double>(memory, places.dots);
   term.cosines = at_if_any<float>(memory, places.cosines);

@@ -22,8 +22,8 @@ struct StateForm {
 /// are 0; no such piece starts there.
 struct TermPlaces {
   TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
-  std::size_t balance, clocks, coefficients, partial;
-  std::size_t former_balance = 0, former_clocks = 0;
+  std::size_t norms, clocks, coefficients, partial;
+  std::size_t former_norms = 0, former_clocks = 0;
   std::size_t dots = 0, cosines = 0;  // with as many earlier terms as `ordinal` says
   std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;
@@ -33,7 +33,7 @@ struct TermPlaces {
 struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
   std::size_t step, tickets;
-  std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, shortenings = 0;
+  std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, divisors = 0;
   std::size_t m = 0, x = 0;
   std::size_t bytes;
 };

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cpu/instruction_set.h"
-#include "kernels/moments.h"
+#include "math/moments.h"
 #include "support.h"
 
 // Every element loop of every instruction set against one scalar step, written in the order of docs/algorithm.md,

@@ -1,4 +1,4 @@
-#include "kernels/moments.h"
+#include "math/moments.h"
 
 #include <gtest/gtest.h>
 

@@ -244,7 +244,7 @@ TEST(Optimizer, SumsALayersSquaresInTheCanonicalOrder) {
           }
         }
         const double r = std::sqrt(test::canonical_layer_sum(chunk_sums)) / 3;
-        ASSERT_TRUE(same_bits(r, training.optimizer().balances(term)[layer].r))
+        ASSERT_TRUE(same_bits(r, training.optimizer().norm_states(term)[layer].r))
             << "round " << round << ", term " << term << ", layer " << layer << ", chunks " << chunk_sums.size();
       }
     }
@@ -337,9 +337,9 @@ TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoShare) {
   model.theta = {{1, 2, 3, 4}};
   Training training(model, 1);
   training.step({{std::vector<float>{1, 1, 1, 1}}, {std::vector<float>{3, 4, 0, 0}}});
-  const Balance balance = training.optimizer().balances(1)[0];
-  EXPECT_EQ(balance.n, 5);
-  EXPECT_EQ(balance.s, 0);
+  const NormState norm = training.optimizer().norm_states(1)[0];
+  EXPECT_EQ(norm.n, 5);
+  EXPECT_EQ(norm.s, 0);
   EXPECT_EQ(training.optimizer().clocks(1)[0].t, 1);
   std::vector<float> m(4, 1.0f);
   training.optimizer().read_plane({Plane::m, 1, 0, 0, 4}, m.data());
@@ -395,7 +395,7 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
     for (Training* training : {&spoiled_by_steps, &spoiled_by_streaming}) {
       for (std::uint32_t i = 0; i < terms; ++i) {
         for (std::uint32_t layer = 0; layer < 3; ++layer) {
-          EXPECT_EQ(training->optimizer().balances(i)[layer].skipped, i == term && layer == 0 ? skipped : 0);
+          EXPECT_EQ(training->optimizer().norm_states(i)[layer].skipped, i == term && layer == 0 ? skipped : 0);
         }
       }
     }
@@ -442,8 +442,8 @@ TEST(Optimizer, TakesAStepBackInWhichANormIsNotFinite) {
       if (good) without.step(gradients);
       ASSERT_TRUE(same_saved_state(without.snapshot(), training.snapshot()));
       for (std::uint32_t term = 0; term < model.options.terms; ++term) {
-        const std::vector<Balance> expected = without.optimizer().balances(term);
-        const std::vector<Balance> actual = training.optimizer().balances(term);
+        const std::vector<NormState> expected = without.optimizer().norm_states(term);
+        const std::vector<NormState> actual = training.optimizer().norm_states(term);
         for (std::uint32_t layer = 0; layer < model.layer_count(); ++layer) {
           ASSERT_TRUE(same_bits(expected[layer].s, actual[layer].s));
           ASSERT_EQ(static_cast<double>(actual[layer].skipped), skipped[term][layer]);
@@ -467,10 +467,10 @@ TEST(Optimizer, LetsANormThatIsNotFinitePropagate) {
     model.theta = {{1, 2}, {3}};
     Training training(model, 1);
     training.step({{std::vector<float>{value, 1}, std::vector<float>{1}}});
-    const std::vector<Balance> balances = training.optimizer().balances(0);
-    EXPECT_FALSE(std::isfinite(balances[0].n));
-    EXPECT_EQ(balances[0].skipped, 0u);
-    EXPECT_EQ(balances[1].n, 1);
+    const std::vector<NormState> norm_states = training.optimizer().norm_states(0);
+    EXPECT_FALSE(std::isfinite(norm_states[0].n));
+    EXPECT_EQ(norm_states[0].skipped, 0u);
+    EXPECT_EQ(norm_states[1].n, 1);
     EXPECT_EQ(training.optimizer().clocks(0)[0].t, 1);
     const std::vector<std::vector<float>> theta = training.theta();
     EXPECT_TRUE(std::isnan(theta[0][0]));
@@ -506,12 +506,12 @@ TEST(Optimizer, AnchorsWhatComesOneAtATimeAtTheNormsKnownByThen) {
   const Gradients gradients{{std::vector<float>{1}}, {std::vector<float>{2}}};
   Training stepping(model, 1);
   stepping.step(gradients);
-  EXPECT_EQ(stepping.optimizer().balances(0)[0].s, 2);
-  EXPECT_EQ(stepping.optimizer().balances(1)[0].s, 1);
+  EXPECT_EQ(stepping.optimizer().norm_states(0)[0].s, 2);
+  EXPECT_EQ(stepping.optimizer().norm_states(1)[0].s, 1);
   Training streaming(model, 1);
   streaming.stream(gradients);
-  EXPECT_EQ(streaming.optimizer().balances(0)[0].s, 1);
-  EXPECT_EQ(streaming.optimizer().balances(1)[0].s, 1);
+  EXPECT_EQ(streaming.optimizer().norm_states(0)[0].s, 1);
+  EXPECT_EQ(streaming.optimizer().norm_states(1)[0].s, 1);
 }
 
 // Terms with gradients alike: the mean of their steps is one term's, the sum as many times that.
@@ -557,11 +557,11 @@ TEST(Optimizer, TakesTheMeanWithTheWeightsThatTheTermsCameWith) {
 
 void copy_state(Training& from, Training& to, const Model& model) {
   for (std::uint32_t term = 0; term < model.options.terms; ++term) {
-    std::vector<SavedBalance> balances;
-    for (const Balance& balance : from.optimizer().balances(term)) {
-      balances.push_back({balance.n, balance.occurred != 0, balance.skipped});
+    std::vector<SavedNorm> norm_states;
+    for (const NormState& norm : from.optimizer().norm_states(term)) {
+      norm_states.push_back({norm.n, norm.occurred != 0, norm.skipped});
     }
-    to.optimizer().restore_balances(term, balances);
+    to.optimizer().restore_norms(term, norm_states);
   }
   const auto saved = [](const std::vector<Clock>& clocks) {
     std::vector<SavedClock> all;

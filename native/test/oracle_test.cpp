@@ -46,11 +46,11 @@ TEST(Oracle, AgreesWithStepsOfEveryKind) {
       oracle.step(gradients);
       ASSERT_NO_FATAL_FAILURE(expect_close(oracle.theta(), training.theta())) << "step " << step;
       for (std::uint32_t term = 0; term < terms; ++term) {
-        const std::vector<Balance> balances = training.optimizer().balances(term);
+        const std::vector<NormState> norm_states = training.optimizer().norm_states(term);
         for (std::uint32_t layer = 0; layer < model.layer_count(); ++layer) {
           const double n = oracle.norm(term, layer);
-          ASSERT_NEAR(balances[layer].n, n, 1e-13 * n);
-          ASSERT_EQ(static_cast<double>(balances[layer].skipped), oracle.skipped(term, layer));
+          ASSERT_NEAR(norm_states[layer].n, n, 1e-13 * n);
+          ASSERT_EQ(static_cast<double>(norm_states[layer].skipped), oracle.skipped(term, layer));
         }
       }
     }

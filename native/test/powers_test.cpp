@@ -1,4 +1,4 @@
-#include "kernels/powers.h"
+#include "math/powers.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "kernels/scalars.h"
+#include "math/scalars.h"
 
 #include <gtest/gtest.h>
 
@@ -13,22 +13,22 @@ namespace {
 using test::same_bits;
 
 TEST(Scalars, TakeTheFirstNormAsItIs) {
-  const Balance fresh{};
-  const Balance old{5, 0, 0, 0, 0, 1};
+  const NormState fresh{};
+  const NormState old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 0), 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 0), 0.75 * 5 + 0.25 * 3);
 }
 
 TEST(Scalars, AverageFromTheFirstStepWhereAnInitialNormIsGiven) {
-  const Balance fresh{};
-  const Balance old{5, 0, 0, 0, 0, 1};
+  const NormState fresh{};
+  const NormState old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 1), 0.75 * 1 + 0.25 * 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 1), 0.75 * 5 + 0.25 * 3) << "later steps go on from n";
 }
 
 // A norm of zero is a norm: n goes on from 0, it does not start again.
 TEST(Scalars, GoOnFromANormOfZero) {
-  const Balance silent{0, 0, 0, 0, 0, 1};
+  const NormState silent{0, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(silent, 3, 0.75, 0), 0.25 * 3);
 }
 
@@ -72,7 +72,7 @@ TEST(Scalars, LeaveTheFloorAndAWeightOfZeroAsTheyAreWhateverTheBalance) {
 class AnchoredLayer {
  public:
   explicit AnchoredLayer(Anchor anchor, std::uint32_t anchor_term = 0) : terms_(norms.size(), Term{}) {
-    for (std::size_t k = 0; k < norms.size(); ++k) terms_[k].balance = &norms[k];
+    for (std::size_t k = 0; k < norms.size(); ++k) terms_[k].norms = &norms[k];
     tables_.terms = terms_.data();
     tables_.term_count = static_cast<std::uint32_t>(terms_.size());
     tables_.anchor = anchor;
@@ -80,7 +80,7 @@ class AnchoredLayer {
   }
   double anchor() const { return anchor_norm(tables_, 0); }
 
-  std::vector<Balance> norms{
+  std::vector<NormState> norms{
       {9, 0, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 0, 1}, {4, 0, 0, 0, 0, 1}, {6, 0, 0, 0, 0, 1}, {5, 0, 0, 0, 0, 1}};
 
  private:
@@ -120,31 +120,31 @@ TEST(Scalars, AnchorAtTheTermOfThatNameWhileItQualifies) {
 TEST(Scalars, HaveNoAnchorWhereNoTermIsAboveTheFloor) {
   for (const Anchor anchor : {Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm}) {
     AnchoredLayer layer(anchor, 2);
-    for (Balance& balance : layer.norms) balance.n = kNormFloor;
+    for (NormState& norm : layer.norms) norm.n = kNormFloor;
     EXPECT_EQ(layer.anchor(), 0);
   }
 }
 
 // These weights have a sum that depends on the order, and on the step before.
 TEST(Scalars, AddTheWeightsInTheOrderInWhichTheTermsCome) {
-  Shortening shortening{99, 99, 3, 99};
-  add_weight(shortening, 1e-17, 4);
-  EXPECT_EQ(shortening.w, 1) << "one term alone";
-  add_weight(shortening, 0.1, 4);
-  add_weight(shortening, 0.3, 4);
-  add_weight(shortening, 0.2, 4);
-  EXPECT_TRUE(same_bits(shortening.sum, 1e-17 + 0.1 + 0.3 + 0.2));
-  EXPECT_EQ(shortening.max, 0.3);
-  EXPECT_EQ(shortening.w, static_cast<float>((1e-17 + 0.1 + 0.3 + 0.2) / 0.3));
-  add_weight(shortening, 0.5, 5);
-  EXPECT_EQ(shortening.sum, 0.5) << "a new step";
+  StepDivisor divisor{99, 99, 3, 99};
+  add_weight(divisor, 1e-17, 4);
+  EXPECT_EQ(divisor.w, 1) << "one term alone";
+  add_weight(divisor, 0.1, 4);
+  add_weight(divisor, 0.3, 4);
+  add_weight(divisor, 0.2, 4);
+  EXPECT_TRUE(same_bits(divisor.sum, 1e-17 + 0.1 + 0.3 + 0.2));
+  EXPECT_EQ(divisor.max, 0.3);
+  EXPECT_EQ(divisor.w, static_cast<float>((1e-17 + 0.1 + 0.3 + 0.2) / 0.3));
+  add_weight(divisor, 0.5, 5);
+  EXPECT_EQ(divisor.sum, 0.5) << "a new step";
 }
 
 TEST(Scalars, DoNotShortenAStepWhoseWeightsAreAllZero) {
-  Shortening shortening{};
-  add_weight(shortening, 0, 1);
-  add_weight(shortening, 0, 1);
-  EXPECT_EQ(shortening.w, 1);
+  StepDivisor divisor{};
+  add_weight(divisor, 0, 1);
+  add_weight(divisor, 0, 1);
+  EXPECT_EQ(divisor.w, 1);
 }
 
 TEST(Scalars, MultiplyTheBetasThatWereUsed) {

@@ -59,7 +59,7 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
   const Shared& shared = state.shared();
   collect(records, shared.step, 1);
   collect(records, shared.tickets, layout.layer_count() + 2);
-  collect(records, shared.shortenings, layout.tensor_count());
+  collect(records, shared.divisors, layout.tensor_count());
   collect(records, shared.clocks, layout.tensor_count());
   collect(records, shared.former_clocks, layout.tensor_count());
   collect(records, shared.coefficients, layout.tensor_count());
@@ -68,11 +68,11 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
     const Term& term = state.terms()[earlier];
     collect(records, term.dots, earlier * layout.chunks().size());
     collect(records, term.cosines, (earlier + 1) * layout.layer_count());
-    collect(records, term.balance, layout.layer_count());
+    collect(records, term.norms, layout.layer_count());
     collect(records, term.clocks, layout.tensor_count());
     collect(records, term.coefficients, layout.tensor_count());
     collect(records, term.partial, layout.chunks().size());
-    collect(records, term.former_balance, layout.layer_count());
+    collect(records, term.former_norms, layout.layer_count());
     collect(records, term.former_clocks, layout.tensor_count());
   }
   return records;
@@ -89,7 +89,7 @@ TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
       EXPECT_EQ(term.m != nullptr, !form.summed);
       EXPECT_NE(term.v, nullptr);
       EXPECT_EQ(term.x != nullptr, form.amsgrad && !form.summed);
-      EXPECT_EQ(term.former_balance != nullptr, form.non_finite == NonFinite::kSkipStep);
+      EXPECT_EQ(term.former_norms != nullptr, form.non_finite == NonFinite::kSkipStep);
       EXPECT_EQ(term.former_clocks != nullptr, form.non_finite == NonFinite::kSkipStep);
       EXPECT_EQ(term.dots != nullptr, form.cosines);
       EXPECT_EQ(term.cosines != nullptr, form.cosines);
@@ -98,7 +98,7 @@ TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
     EXPECT_EQ(state.shared().x != nullptr, form.amsgrad && form.summed);
     EXPECT_EQ(state.shared().clocks != nullptr, form.summed);
     EXPECT_EQ(state.shared().former_clocks != nullptr, form.summed && form.non_finite == NonFinite::kSkipStep);
-    EXPECT_EQ(state.shared().shortenings != nullptr, form.mean);
+    EXPECT_EQ(state.shared().divisors != nullptr, form.mean);
   }
 }
 
@@ -201,7 +201,7 @@ TEST(State, StartsAtZeroWithClocksThatTookNoPart) {
     for (const Piece& plane : planes_of(state, layout)) {
       EXPECT_TRUE(std::all_of(plane.start, plane.start + plane.bytes, [](std::byte b) { return b == std::byte{0}; }));
     }
-    EXPECT_EQ(state.terms()[1].balance[0].occurred, 0u);
+    EXPECT_EQ(state.terms()[1].norms[0].occurred, 0u);
   }
 }
 

@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/layout.h"
+#include "math/tables.h"
 
 // What the tests share: random values, comparison of bits, guarded memory, and the canonical sum of squares
 // in the plainest form.

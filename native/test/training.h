@@ -207,9 +207,9 @@ class Training {
       }
     };
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
-      for (const Balance& balance : optimizer_->balances(term)) {
-        result.norms.insert(result.norms.end(), {balance.n, balance.occurred != 0 ? 1.0 : 0.0});
-        result.passing.insert(result.passing.end(), {balance.r, balance.s, static_cast<double>(balance.skipped)});
+      for (const NormState& norm : optimizer_->norm_states(term)) {
+        result.norms.insert(result.norms.end(), {norm.n, norm.occurred != 0 ? 1.0 : 0.0});
+        result.passing.insert(result.passing.end(), {norm.r, norm.s, static_cast<double>(norm.skipped)});
       }
       append(optimizer_->clocks(term));
     }

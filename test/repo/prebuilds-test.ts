@@ -151,7 +151,7 @@ describe("what an addon asks for and shows", () => {
   });
 
   test("a path of the machine that built it is refused", () => {
-    const clean = Buffer.from("\x7fELF\0./native/addon/buffer.cc\0/proc/self/status\0$/tmp\0", "latin1");
+    const clean = Buffer.from("\x7fELF\0./native/addon/buffer.cpp\0/proc/self/status\0$/tmp\0", "latin1");
     expect(paths(clean)).toEqual([]);
     for (const planted of [path.join(root, "native", "addon"), `${os.tmpdir()}/build.cc`, "tmpxft_0001.c"]) {
       expect(paths(Buffer.concat([clean, Buffer.from(planted)]))).not.toEqual([]);
@@ -222,7 +222,7 @@ describe("architectures", () => {
 describe("the package", () => {
   const { checkContents, checkManifest } = load("contents");
   const dist = ["dist/index.js", "dist/index.mjs", "dist/index.d.ts", "dist/index.d.mts"];
-  const names = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", ...dist, "native/addon/buffer.cc"];
+  const names = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", ...dist, "native/addon/buffer.cpp"];
 
   test("that lacks a file is refused", () => {
     expect(checkContents(names, [])).toEqual([]);

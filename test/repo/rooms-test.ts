@@ -8,17 +8,10 @@ const { examine } = require("../../scripts/rooms.js") as {
 
 const parent = temporaryFolder();
 
-/** The product sources that may include a file of the tests. */
-const EXCEPTIONS = {
-  "native/cuda/runtime.h": '#include "test/simt/launch.h"\n',
-  "native/kernels/cuda_device.cuh": '#  include "test/simt/launch.h"\n',
-  "native/test/simt/launch.h": "",
-};
-
-/** The problems of a tree that has these files and the exceptions. */
+/** The problems of a tree that has these files. */
 function problemsOf(sources: Record<string, string>): string[] {
   const root = mkdtempSync(path.join(parent, "tree-"));
-  for (const [name, text] of Object.entries({ "lib/index.ts": "", ...EXCEPTIONS, ...sources })) {
+  for (const [name, text] of Object.entries({ "lib/index.ts": "", "native/math/index.h": "", ...sources })) {
     mkdirSync(path.dirname(path.join(root, name)), { recursive: true });
     writeFileSync(path.join(root, name), text);
   }
@@ -31,10 +24,10 @@ describe("scripts/rooms.js", () => {
       "lib/index.ts": 'import { a } from "./room/a";\n',
       "lib/room/a.ts": 'import type { b } from "../b";\n',
       "lib/b.ts": "",
-      "native/addon/a.cc": '#include "cpu/b.h"\n#include "kernels/c.h"\n',
+      "native/addon/a.cc": '#include "cpu/b.h"\n#include "math/c.h"\n',
       "native/cpu/b.h": '#include "engine/d.h"\n',
-      "native/engine/d.h": '#include "kernels/c.h"\n',
-      "native/kernels/c.h": "",
+      "native/engine/d.h": '#include "math/c.h"\n',
+      "native/math/c.h": "",
     });
     expect(problems).toEqual([]);
   });
@@ -59,7 +52,7 @@ describe("scripts/rooms.js", () => {
   test.each([
     ["engine/a.h", "cpu/b.h"],
     ["cpu/a.h", "cuda/b.h"],
-    ["kernels/a.cuh", "addon/b.h"],
+    ["math/a.h", "addon/b.h"],
   ])("reports that native/%s includes %s", (file, included) => {
     const problems = problemsOf({
       [`native/${file}`]: `#include "${included}"\n`,
@@ -69,13 +62,11 @@ describe("scripts/rooms.js", () => {
   });
 
   test("reports a product source that includes a file of the tests", () => {
-    const problems = problemsOf({ "native/engine/a.h": '#include "test/simt/launch.h"\n' });
+    const problems = problemsOf({
+      "native/engine/a.h": '#include "test/simt/launch.h"\n',
+      "native/test/simt/launch.h": "",
+    });
     expect(problems).toEqual(["native/engine/a.h: includes test/simt/launch.h, a file of the tests"]);
-  });
-
-  test("reports an exception that nothing needs", () => {
-    const problems = problemsOf({ "native/cuda/runtime.h": "" });
-    expect(problems).toEqual(["native/cuda/runtime.h: includes no file of the tests; remove the exception"]);
   });
 
   test("reports a folder of native/ that is on no floor", () => {

@@ -5,9 +5,9 @@
 #include "cuda/errors.h"
 #include "cuda/grid.h"
 #include "cuda/kernels.h"
-#include "kernels/cosines.cuh"
-#include "kernels/norms.cuh"
-#include "kernels/update.cuh"
+#include "cuda/kernels/cosines.cuh"
+#include "cuda/kernels/norms.cuh"
+#include "cuda/kernels/update.cuh"
 
 // In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so
 // that a bug can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other

@@ -53,7 +53,7 @@ TEST_F(CudaMachine, ReadsNormsIntoPinnedBlocksThatItKeeps) {
   Training training(model, open());
   training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
   const auto read = [&] {
-    for (const auto& copy : training.optimizer().balances_later()) copy->wait();
+    for (const auto& copy : training.optimizer().norms_later()) copy->wait();
   };
   read();
   simt::cuda::reset_counters();
@@ -91,7 +91,7 @@ TEST_F(CudaMachine, LeavesACaptureOfTheUsersAlone) {
     ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
     device->all_done()->wait();
     training->optimizer().done()->wait();
-    for (const auto& copy : training->optimizer().balances_later()) copy->wait();
+    for (const auto& copy : training->optimizer().norms_later()) copy->wait();
     training->optimizer().clocks(0);
     training->step_again();
     EXPECT_NO_THROW(training->record());

@@ -45,7 +45,7 @@ std::vector<double> norms_of(const std::shared_ptr<Device>& device, const std::v
   optimizer.set_weights(0, {1});
   optimizer.accumulate(addresses, 0, 1);
   std::vector<double> norms;
-  for (const Balance& balance : optimizer.balances(0)) norms.push_back(balance.r);
+  for (const NormState& norm : optimizer.norm_states(0)) norms.push_back(norm.r);
   return norms;
 }
 

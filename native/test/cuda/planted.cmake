@@ -40,7 +40,7 @@ endfunction()
 
 planted_bug(
   sum_read_before_the_barrier
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[  __syncthreads();
   double total = 0;]=]
   REPLACEMENT [=[  double total = 0;]=]
@@ -48,7 +48,7 @@ planted_bug(
 
 planted_bug(
   lanes_used_again_without_barrier
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[    // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();]=]
   REPLACEMENT ""
@@ -57,35 +57,35 @@ planted_bug(
 
 planted_bug(
   chunk_read_one_too_far
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[return k < count ? chunk[k]]=]
   REPLACEMENT [=[return k <= count ? chunk[k]]=]
   FOUND_BY asan "AddressSanitizer: use-after-poison.*element" access "outside the allocation that it is next to")
 
 planted_bug(
   vectors_from_where_the_segment_begins
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[const float* const first = segment + head + part * kVector;]=]
   REPLACEMENT [=[const float* const first = segment + part * kVector;]=]
   FOUND_BY plain "misaligned.*vector_io.cuh" access "misaligned.*vector_io.cuh")
 
 planted_bug(
   shuffle_of_half_the_warp
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[if (threadIdx.x < kChunkLanes) {]=]
   REPLACEMENT [=[if (threadIdx.x < kChunkLanes / 2) {]=]
   FOUND_BY plain "a lane in the mask of a warp operation waits at a barrier.*sums.cuh")
 
 planted_bug(
   barrier_of_half_the_block
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[  __syncthreads();  // all scales before the first clock]=]
   REPLACEMENT [=[  if (threadIdx.x < kNormThreads / 2) __syncthreads();]=]
   FOUND_BY plain "threads of one block wait at different barriers.*norms.cuh.*norms.cuh")
 
 planted_bug(
   sums_counted_before_the_fence
-  FILE kernels/sums.cuh
+  FILE cuda/kernels/sums.cuh
   PATTERN [=[    fence_acq_rel();
     const bool is =]=]
   REPLACEMENT [=[    const bool is =]=]
@@ -93,7 +93,7 @@ planted_bug(
 
 planted_bug(
   sums_read_without_a_fence
-  FILE kernels/sums.cuh
+  FILE cuda/kernels/sums.cuh
   PATTERN [=[    if (is) {
       fence_acq_rel();]=]
   REPLACEMENT [=[    if (is) {]=]
@@ -101,14 +101,14 @@ planted_bug(
 
 planted_bug(
   ticket_without_atomic
-  FILE kernels/sums.cuh
+  FILE cuda/kernels/sums.cuh
   PATTERN [=[atomicAdd(ticket, static_cast<unsigned long long>(done)) + done == expected;]=]
   REPLACEMENT [=[(*ticket += done) == expected;]=]
   FOUND_BY tsan "data race.*is_last")
 
 planted_bug(
   items_counted_twice
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[      uncounted = 0;]=]
   REPLACEMENT ""
   SCENARIO small_grid
@@ -116,7 +116,7 @@ planted_bug(
 
 planted_bug(
   items_of_several_layers_counted_as_one
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[if (!walk.more() || walk.next().layer != work.layer) {]=]
   REPLACEMENT [=[if (!walk.more()) {]=]
   SCENARIO small_grid
@@ -124,7 +124,7 @@ planted_bug(
 
 planted_bug(
   shared_array_too_short
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);]=]
   REPLACEMENT [=[MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes - 1);]=]
   FOUND_BY plain "shared array of 4088 bytes.*was written outside its bounds"
@@ -133,7 +133,7 @@ planted_bug(
 
 planted_bug(
   anchor_read_before_the_barrier
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);
   __syncthreads();]=]
   REPLACEMENT [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);]=]
@@ -141,14 +141,14 @@ planted_bug(
 
 planted_bug(
   anchor_found_before_all_norms
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[const bool good = __syncthreads_or(bad) == 0;]=]
   REPLACEMENT [=[const bool good = !bad;]=]
   FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(
   elements_behind_the_vectors_left_out
-  FILE kernels/norms.cuh
+  FILE cuda/kernels/norms.cuh
   PATTERN [=[if (wraps && q < split) add_square(sum[q], segment[kSegmentElements - split + q]);]=]
   REPLACEMENT ""
   FOUND_BY plain "wrong: ")
@@ -157,7 +157,7 @@ planted_bug(
 
 planted_bug(
   segments_read_before_the_barrier
-  FILE kernels/cosines.cuh
+  FILE cuda/kernels/cosines.cuh
   PATTERN [=[    __syncthreads();
     const Lane now = own;]=]
   REPLACEMENT [=[    const Lane now = own;]=]
@@ -165,35 +165,35 @@ planted_bug(
 
 planted_bug(
   segments_replaced_while_in_use
-  FILE kernels/cosines.cuh
+  FILE cuda/kernels/cosines.cuh
   PATTERN [=[    __syncthreads();  // the segment before has been read]=]
   REPLACEMENT ""
   FOUND_BY tsan "data race.*multiply_chunk")
 
 planted_bug(
   products_counted_before_all_are_written
-  FILE kernels/cosines.cuh
+  FILE cuda/kernels/cosines.cuh
   PATTERN [=[    __syncthreads();  // all warps' products are written]=]
   REPLACEMENT ""
   FOUND_BY tsan "data race.*cosines")
 
 planted_bug(
   gradient_read_one_too_far
-  FILE kernels/cosines.cuh
+  FILE cuda/kernels/cosines.cuh
   PATTERN [=[at < count ? chunk[at] : 0.0f]=]
   REPLACEMENT [=[at <= count ? chunk[at] : 0.0f]=]
   FOUND_BY asan "AddressSanitizer: use-after-poison.*load_lane" access "outside the allocation that it is next to")
 
 planted_bug(
   pair_left_out
-  FILE kernels/cosines.cuh
+  FILE cuda/kernels/cosines.cuh
   PATTERN [=[(turn < kTileTerms / 2 ||]=]
   REPLACEMENT [=[(turn < 2 ||]=]
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   quarter_of_a_layer_left_out
-  FILE kernels/sums.cuh
+  FILE cuda/kernels/sums.cuh
   PATTERN [=[(lanes[0] + lanes[2]) + (lanes[1] + lanes[3])]=]
   REPLACEMENT [=[(lanes[2] + lanes[2]) + (lanes[1] + lanes[3])]=]
   FOUND_BY plain "wrong: ")
@@ -202,7 +202,7 @@ planted_bug(
 
 planted_bug(
   parts_replaced_while_in_use
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[    __syncthreads();  // one side has filled the next work, the other is done with this]=]
   REPLACEMENT ""
   SCENARIO small_grid
@@ -210,7 +210,7 @@ planted_bug(
 
 planted_bug(
   parts_used_before_the_barrier
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[  __syncthreads();
   std::uint32_t turn = 0;]=]
   REPLACEMENT [=[  std::uint32_t turn = 0;]=]
@@ -218,7 +218,7 @@ planted_bug(
 
 planted_bug(
   tail_one_too_long
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[if (tail + k < run.count) one(tail + k);]=]
   REPLACEMENT [=[if (tail + k <= run.count) one(tail + k);]=]
   FOUND_BY plain "wrote outside an allocation" asan "AddressSanitizer: use-after-poison" access
@@ -226,28 +226,28 @@ planted_bug(
 
 planted_bug(
   vectors_from_where_the_chunk_begins
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[const std::uint32_t head = run.head < run.count ? run.head : run.count;]=]
   REPLACEMENT [=[const std::uint32_t head = 0;]=]
   FOUND_BY access "misaligned.*vector_io.cuh")
 
 planted_bug(
   gradients_taken_to_be_aligned
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[run.aligned = __any_sync(kWholeWarp, misaligned) == 0;]=]
   REPLACEMENT [=[run.aligned = true;]=]
   FOUND_BY access "misaligned.*vector_io.cuh")
 
 planted_bug(
   one_root_where_clocks_differ
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[    several |= part.counts && part.k.b != run.b;]=]
   REPLACEMENT ""
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   step_ended_without_a_fence
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[gridDim.x - 1) {
     fence_acq_rel();]=]
   REPLACEMENT [=[gridDim.x - 1) {]=]
@@ -255,7 +255,7 @@ planted_bug(
 
 planted_bug(
   step_ended_by_every_block
-  FILE kernels/update.cuh
+  FILE cuda/kernels/update.cuh
   PATTERN [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {]=]
   REPLACEMENT [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) < gridDim.x) {]=]
   FOUND_BY tsan "data race.*update_kernel")

@@ -46,7 +46,7 @@ Operation run_kernel(const std::string& name, int device, const std::function<vo
 
 cudaError_t launch(const void* function, dim3 grid, dim3 block, cudaStream_t handle, std::function<void()> run) {
   Runtime& runtime = Runtime::get();
-  Call call("cudaLaunchKernel", Call::Needs::kContext);
+  RuntimeCall call("cudaLaunchKernel", RuntimeCall::Needs::kContext);
   if (call.refused()) return call.refusal();
   const std::shared_ptr<Stream> stream = runtime.stream(handle);
   const int device = runtime.thread().device;

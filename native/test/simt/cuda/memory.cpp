@@ -36,7 +36,7 @@ Allocation* live_allocation_at(const void* address) {
   return allocation && allocation->live && allocation->holds(address, 1) ? allocation : nullptr;
 }
 
-cudaError_t allocate_pinned(Runtime& runtime, Call& call, void** memory, std::size_t bytes) {
+cudaError_t allocate_pinned(Runtime& runtime, RuntimeCall& call, void** memory, std::size_t bytes) {
   if (!memory) return call.done(cudaErrorInvalidValue);
   *memory = nullptr;
   if (bytes == 0) return cudaSuccess;

@@ -148,7 +148,7 @@ void Runtime::hide_memory() {
 
 // ---- Calls ----
 
-Call::Call(const char* name, Needs needs) : lock_(Runtime::get().mutex), needs_(needs) {
+RuntimeCall::RuntimeCall(const char* name, Needs needs) : lock_(Runtime::get().mutex), needs_(needs) {
   Runtime& runtime = Runtime::get();
   runtime.lock = &lock_;
   runtime.counters.calls[name] += 1;
@@ -160,13 +160,13 @@ Call::Call(const char* name, Needs needs) : lock_(Runtime::get().mutex), needs_(
   }
 }
 
-Call::~Call() {
+RuntimeCall::~RuntimeCall() {
   Runtime& runtime = Runtime::get();
   if (!refused() && needs_ != Needs::kNothing) runtime.run_some();
   runtime.hide_memory();
 }
 
-cudaError_t Call::find_refusal(const char* name, Needs needs) {
+cudaError_t RuntimeCall::find_refusal(const char* name, Needs needs) {
   Runtime& runtime = Runtime::get();
   if (const auto error = runtime.injected(name)) return *error;
   if (needs == Needs::kNothing) return cudaSuccess;
@@ -182,12 +182,12 @@ cudaError_t Call::find_refusal(const char* name, Needs needs) {
   return cudaSuccess;
 }
 
-cudaError_t Call::done(cudaError_t error) {
+cudaError_t RuntimeCall::done(cudaError_t error) {
   if (error != cudaSuccess) Runtime::get().thread().last_error = error;
   return error;
 }
 
-cudaError_t Call::outcome(int device) { return done(Runtime::get().device(device).sticky); }
+cudaError_t RuntimeCall::outcome(int device) { return done(Runtime::get().device(device).sticky); }
 
 }  // namespace simt::cuda
 

@@ -177,7 +177,7 @@ class Runtime {
 
 /// Every function of the runtime begins with one: it takes the lock, counts the call, and says whether it is refused
 /// for a reason that has nothing to do with its arguments.
-class Call {
+class RuntimeCall {
  public:
   enum class Needs {
     kNothing,  ///< always answers
@@ -186,10 +186,10 @@ class Call {
     kSafe,     ///< and that no capture forbids it
   };
 
-  Call(const char* name, Needs needs);
-  ~Call();
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
+  RuntimeCall(const char* name, Needs needs);
+  ~RuntimeCall();
+  RuntimeCall(const RuntimeCall&) = delete;
+  RuntimeCall& operator=(const RuntimeCall&) = delete;
 
   bool refused() const { return refusal_ != cudaSuccess; }
   cudaError_t refusal() const { return refusal_; }
@@ -208,7 +208,7 @@ class Call {
 
 }  // namespace simt::cuda
 
-#define SIMT_CUDA_CALL(needs)                                                 \
-  [[maybe_unused]] simt::cuda::Runtime& runtime = simt::cuda::Runtime::get(); \
-  simt::cuda::Call call(__func__, simt::cuda::Call::Needs::needs);            \
+#define SIMT_CUDA_CALL(needs)                                                    \
+  [[maybe_unused]] simt::cuda::Runtime& runtime = simt::cuda::Runtime::get();    \
+  simt::cuda::RuntimeCall call(__func__, simt::cuda::RuntimeCall::Needs::needs); \
   if (call.refused()) return call.refusal()

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
-#include "kernels/layout.h"
-#include "kernels/scalars.h"
+#include "cuda/kernels/platform.cuh"
+#include "math/scalars.h"
+#include "math/tables.h"
 
 // What buffers need beside a step.
 

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "kernels/layout.h"
-#include "kernels/portable.h"
-#include "kernels/powers.h"
+#include "math/portable.h"
+#include "math/powers.h"
+#include "math/tables.h"
 
 // The arithmetic of one (term, layer) and of one (term, tensor): docs/algorithm.md, steps 1 to 4, the clocks of step 6,
 // and "Scalars". In double, once per step; results for the elements are rounded to float32 once.
@@ -29,9 +29,9 @@ MTADAM_INLINE bool present_in_layer(const Tables& tables, const Call& call, std:
 }
 
 /// n, step 2. `initial` is c of `initialNorm: c`, or 0 for "first".
-MTADAM_INLINE double moving_norm(const Balance& balance, double r, double beta3, double initial) {
-  if (balance.occurred == 0 && initial == 0) return r;
-  const double n = balance.occurred == 0 ? initial : balance.n;
+MTADAM_INLINE double moving_norm(const NormState& norm, double r, double beta3, double initial) {
+  if (norm.occurred == 0 && initial == 0) return r;
+  const double n = norm.occurred == 0 ? initial : norm.n;
   return beta3 * n + (1 - beta3) * r;
 }
 
@@ -41,38 +41,38 @@ MTADAM_INLINE double moving_norm(const Balance& balance, double r, double beta3,
 MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
                                double sum_of_squares) {
   const Term& state = tables.terms[term];
-  Balance& balance = state.balance[layer_index];
-  balance.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
-  if (tables.non_finite != NonFinite::kPropagate && !std::isfinite(balance.r)) {
-    balance.skipped += 1;
+  NormState& norm = state.norms[layer_index];
+  norm.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
+  if (tables.non_finite != NonFinite::kPropagate && !std::isfinite(norm.r)) {
+    norm.skipped += 1;
     return tables.non_finite != NonFinite::kSkipStep;
   }
-  if (tables.non_finite == NonFinite::kSkipStep) state.former_balance[layer_index] = balance;
+  if (tables.non_finite == NonFinite::kSkipStep) state.former_norms[layer_index] = norm;
   // One β₃ per layer: groups that disagree inside a layer are refused before a step gets here.
   const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
-  balance.n = moving_norm(balance, balance.r, tables.groups[any.group].beta3, tables.initial_norm);
-  balance.step = *tables.shared.step;
-  balance.occurred = 1;
+  norm.n = moving_norm(norm, norm.r, tables.groups[any.group].beta3, tables.initial_norm);
+  norm.step = *tables.shared.step;
+  norm.occurred = 1;
   return true;
 }
 
 /// Whether a term's norm may anchor a layer. One that is absent now can: it has the n of its last step.
-MTADAM_INLINE bool can_anchor(const Balance& balance) { return balance.occurred != 0 && balance.n > kNormFloor; }
+MTADAM_INLINE bool can_anchor(const NormState& norm) { return norm.occurred != 0 && norm.n > kNormFloor; }
 
 /// n_a, step 3; 0 where no term can anchor the layer (then none is above the floor, and step 4 needs no anchor).
 MTADAM_INLINE double anchor_norm(const Tables& tables, std::uint32_t layer_index) {
   if (tables.anchor == Anchor::kTerm) {
-    const Balance& named = tables.terms[tables.anchor_term].balance[layer_index];
+    const NormState& named = tables.terms[tables.anchor_term].norms[layer_index];
     if (can_anchor(named)) return named.n;
   }
   double largest = 0, logarithms = 0;
   std::uint32_t count = 0;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    const Balance& balance = tables.terms[term].balance[layer_index];
-    if (!can_anchor(balance)) continue;
-    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return balance.n;
-    if (balance.n > largest) largest = balance.n;
-    if (tables.anchor == Anchor::kMean) logarithms += portable_log2(balance.n);
+    const NormState& norm = tables.terms[term].norms[layer_index];
+    if (!can_anchor(norm)) continue;
+    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return norm.n;
+    if (norm.n > largest) largest = norm.n;
+    if (tables.anchor == Anchor::kMean) logarithms += portable_log2(norm.n);
     count += 1;
   }
   if (tables.anchor == Anchor::kMax || count == 0) return largest;
@@ -107,25 +107,25 @@ MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& g
 }
 
 /// W after one more term of a step. Terms that came earlier keep the weights they came with.
-MTADAM_INLINE void add_weight(Shortening& shortening, double weight, std::uint64_t step) {
-  const bool first = shortening.step != step;
-  shortening.sum = first ? weight : shortening.sum + weight;
-  shortening.max = first || weight > shortening.max ? weight : shortening.max;
-  shortening.step = step;
-  shortening.w = shortening.max == 0 ? 1.0f : static_cast<float>(shortening.sum / shortening.max);
+MTADAM_INLINE void add_weight(StepDivisor& divisor, double weight, std::uint64_t step) {
+  const bool first = divisor.step != step;
+  divisor.sum = first ? weight : divisor.sum + weight;
+  divisor.max = first || weight > divisor.max ? weight : divisor.max;
+  divisor.step = step;
+  divisor.w = divisor.max == 0 ? 1.0f : static_cast<float>(divisor.sum / divisor.max);
 }
 
 /// Step 4 for a term that takes part in a layer whose anchor is known.
 MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, std::uint32_t layer_index, double anchor) {
-  Balance& balance = tables.terms[term].balance[layer_index];
-  if (balance.step != *tables.shared.step) return;
-  balance.s = balancing_scale(tables.weights[term], anchor, balance.n, tables.balance);
+  NormState& norm = tables.terms[term].norms[layer_index];
+  if (norm.step != *tables.shared.step) return;
+  norm.s = balancing_scale(tables.weights[term], anchor, norm.n, tables.balance);
 }
 
 /// Whether the call brings a gradient for a tensor of a term that takes part in its layer.
 MTADAM_INLINE bool reaches(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor_index,
                            std::uint32_t layer_index) {
-  return tables.terms[term].balance[layer_index].step == *tables.shared.step &&
+  return tables.terms[term].norms[layer_index].step == *tables.shared.step &&
          gradient_of(tables, call, term, tensor_index) != nullptr;
 }
 
@@ -135,7 +135,7 @@ MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uin
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   Coefficients& out = state.coefficients[tensor_index];
-  out.f = static_cast<float>(group.sign * state.balance[layer_index].s / *tables.gradient_scale);
+  out.f = static_cast<float>(group.sign * state.norms[layer_index].s / *tables.gradient_scale);
   Clock& clock = state.clocks[tensor_index];
   if (tables.non_finite == NonFinite::kSkipStep) state.former_clocks[tensor_index] = clock;
   advance_clock(clock, out, group, *tables.shared.step);
@@ -145,12 +145,12 @@ MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uin
 /// where first moments are summed.
 MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uint32_t tensor_index,
                                 std::uint32_t layer_index) {
-  if (tables.shared.shortenings == nullptr && !tables.summed) return;
+  if (tables.shared.divisors == nullptr && !tables.summed) return;
   const std::uint64_t step = *tables.shared.step;
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!reaches(tables, call, term, tensor_index, layer_index)) continue;
-    if (tables.shared.shortenings != nullptr) {
-      add_weight(tables.shared.shortenings[tensor_index], tables.weights[term], step);
+    if (tables.shared.divisors != nullptr) {
+      add_weight(tables.shared.divisors[tensor_index], tables.weights[term], step);
     }
     if (!tables.summed) continue;
     Clock& clock = tables.shared.clocks[tensor_index];
@@ -163,8 +163,8 @@ MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uin
 }
 
 /// Whether a term takes part in the open step in a layer with a gradient that points somewhere.
-MTADAM_INLINE bool has_direction(const Balance& balance, std::uint64_t step) {
-  return balance.step == step && balance.r > 0 && std::isfinite(balance.r);
+MTADAM_INLINE bool has_direction(const NormState& norm, std::uint64_t step) {
+  return norm.step == step && norm.r > 0 && std::isfinite(norm.r);
 }
 
 /// The cosine between two terms' gradients in a layer, from their dot product over the tensors where both are present;
@@ -172,8 +172,8 @@ MTADAM_INLINE bool has_direction(const Balance& balance, std::uint64_t step) {
 /// has not.
 MTADAM_INLINE float gradient_cosine(const Tables& tables, std::uint32_t earlier, std::uint32_t later,
                                     std::uint32_t layer_index, double dot) {
-  const Balance& a = tables.terms[earlier].balance[layer_index];
-  const Balance& b = tables.terms[later].balance[layer_index];
+  const NormState& a = tables.terms[earlier].norms[layer_index];
+  const NormState& b = tables.terms[later].norms[layer_index];
   const std::uint64_t step = *tables.shared.step;
   if (!has_direction(a, step) || !has_direction(b, step)) return NAN;
   if (earlier == later) return 1;
@@ -197,34 +197,34 @@ MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std:
 // ---- Taking a step back, with NonFinite::kSkipStep: whatever began in the open step is as it was before, so that
 // nobody takes part in it. r and the counts of what was skipped stay.
 
-MTADAM_INLINE void take_back_layer(const Tables& tables, std::uint32_t layer_index) {
+MTADAM_INLINE void roll_back_layer(const Tables& tables, std::uint32_t layer_index) {
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    Balance& balance = tables.terms[term].balance[layer_index];
-    if (balance.step != *tables.shared.step) continue;
-    const Balance& former = tables.terms[term].former_balance[layer_index];
-    balance.n = former.n;
-    balance.s = former.s;
-    balance.step = former.step;
-    balance.occurred = former.occurred;
+    NormState& norm = tables.terms[term].norms[layer_index];
+    if (norm.step != *tables.shared.step) continue;
+    const NormState& former = tables.terms[term].former_norms[layer_index];
+    norm.n = former.n;
+    norm.s = former.s;
+    norm.step = former.step;
+    norm.occurred = former.occurred;
   }
 }
 
 /// f and c are written anew whenever a term takes part; b may be read before (summed moments have it of absent terms).
-MTADAM_INLINE void take_back_clock(Clock& clock, const Clock& former, Coefficients& out) {
+MTADAM_INLINE void roll_back_clock(Clock& clock, const Clock& former, Coefficients& out) {
   clock = former;
   out.b = second_correction(clock);
 }
 
-MTADAM_INLINE void take_back_tensor(const Tables& tables, std::uint32_t tensor_index) {
+MTADAM_INLINE void roll_back_tensor(const Tables& tables, std::uint32_t tensor_index) {
   const std::uint64_t step = *tables.shared.step;
   const Shared& shared = tables.shared;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Term& state = tables.terms[term];
     if (!takes_part(state.clocks[tensor_index], step)) continue;
-    take_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);
+    roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);
   }
   if (!tables.summed || !takes_part(shared.clocks[tensor_index], step)) return;
-  take_back_clock(shared.clocks[tensor_index], shared.former_clocks[tensor_index], shared.coefficients[tensor_index]);
+  roll_back_clock(shared.clocks[tensor_index], shared.former_clocks[tensor_index], shared.coefficients[tensor_index]);
 }
 
 }  // namespace mtadam

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
-#include "kernels/layout.h"
+#include "cuda/kernels/platform.cuh"
+#include "math/tables.h"
 
 // What the kernels that add in float64 share: the sums over a chunk's and a layer's lanes, and how the last block of a
 // layer is found. Double belongs in them and not in the update, so they are compiled apart from it.

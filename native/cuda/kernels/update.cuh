@@ -2,11 +2,11 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
-#include "kernels/layout.h"
-#include "kernels/moments.h"
-#include "kernels/scalars.h"
-#include "kernels/vector_io.cuh"
+#include "cuda/kernels/platform.cuh"
+#include "cuda/kernels/vector_io.cuh"
+#include "math/moments.h"
+#include "math/scalars.h"
+#include "math/tables.h"
 
 // Steps 5 to 7 of docs/algorithm.md: all terms in one pass (resident), or one term's moments (streamed) and then the
 // parameters from the moments. A block takes one chunk after another; a thread four neighbouring elements, 16 bytes per
@@ -84,7 +84,7 @@ __device__ __forceinline__ void store(float* p, const Lanes<kN>& lanes) {
 }
 
 /// One term's part in a chunk.
-struct Part {
+struct TermRun {
   const float* g;
   float* m;
   float* v;
@@ -95,7 +95,7 @@ struct Part {
 };
 
 /// A chunk, and what all its terms share.
-struct Run {
+struct TensorRun {
   Chunk chunk;
   bool present;         // some term takes part
   bool opens;           // of one term's moments: the term is the first of the step, so M decays
@@ -116,16 +116,16 @@ __device__ __forceinline__ float* offset(float* plane, std::uint64_t elements) {
   return plane == nullptr ? nullptr : plane + elements;
 }
 
-__device__ inline Run make_run(const Tables& tables, const Chunk& chunk) {
+__device__ inline TensorRun tensor_run(const Tables& tables, const Chunk& chunk) {
   const Tensor& tensor = tables.tensors[chunk.tensor];
   const std::uint64_t first = first_of_chunk(chunk.index);
-  Run run{};
+  TensorRun run{};
   run.chunk = chunk;
   run.count = elements_of_chunk(tensor.length, chunk.index);
   run.theta = tables.parameters[chunk.tensor] + first;
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
-  run.w = tables.shared.shortenings == nullptr ? 1 : tables.shared.shortenings[chunk.tensor].w;
+  run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[chunk.tensor].w;
   run.one_b = true;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
   run.group = tables.group_elements[tensor.group];
@@ -142,14 +142,14 @@ __device__ __forceinline__ bool counts(const Clock& clock, std::uint64_t step) {
 }
 
 template <class Form>
-__device__ inline Part make_part(const Tables& tables, const Call& call, std::uint32_t term, const Chunk& chunk,
-                                 std::uint64_t step) {
+__device__ inline TermRun term_run(const Tables& tables, const Call& call, std::uint32_t term, const Chunk& chunk,
+                                   std::uint64_t step) {
   const Tensor& tensor = tables.tensors[chunk.tensor];
   const Term& state = tables.terms[term];
   const Clock& clock = state.clocks[chunk.tensor];
   const std::uint64_t first = first_of_chunk(chunk.index);
   const std::uint64_t at = tensor.plane + first;
-  Part part;
+  TermRun part;
   part.present = takes_part(clock, step);
   part.counts = counts<Form>(clock, step);
   part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) + first : nullptr;
@@ -162,7 +162,7 @@ __device__ inline Part make_part(const Tables& tables, const Call& call, std::ui
 
 /// Whether the largest v is found before its root is taken. One term alone shares its b with nobody.
 template <class Form>
-__device__ __forceinline__ bool has_one_b(const Run& run) {
+__device__ __forceinline__ bool has_one_b(const TensorRun& run) {
   return Form::kTerms == 1 || run.one_b;
 }
 
@@ -203,7 +203,7 @@ struct Loads {
 };
 
 template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void load_part(Loads<kN>& in, const Part& part, std::uint32_t e) {
+__device__ __forceinline__ void load_term(Loads<kN>& in, const TermRun& part, std::uint32_t e) {
   if (!part.counts) return;
   if (Form::kGradients && part.present) in.g = load<kN, Use::kLast>(part.g + e);
   if constexpr (!Form::kSummed) in.m = load<kN, Use::kLast>(part.m + e);
@@ -214,8 +214,8 @@ __device__ __forceinline__ void load_part(Loads<kN>& in, const Part& part, std::
 
 /// Step 6 for a term that brings a gradient, then its part of U and D.
 template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void add_part(Step<kN>& step, Loads<kN>& in, const Lanes<kN>& theta, const Part& part,
-                                         const Run& run, std::uint32_t e) {
+__device__ __forceinline__ void add_term(Step<kN>& step, Loads<kN>& in, const Lanes<kN>& theta, const TermRun& part,
+                                         const TensorRun& run, std::uint32_t e) {
   if (!part.counts) return;
   const GroupElements& k = run.group;
 #pragma unroll
@@ -256,7 +256,7 @@ __device__ __forceinline__ void add_part(Step<kN>& step, Loads<kN>& in, const La
 
 /// Step 7, once U and D are complete.
 template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, const Run& run, std::uint32_t e) {
+__device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, const TensorRun& run, std::uint32_t e) {
   const GroupElements& k = run.group;
   Lanes<kN> out;
 #pragma unroll
@@ -275,7 +275,7 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
 
 /// Elements e .. e + kN, kGroup terms at a time: all their loads first. `part_of(i)` is the i-th term's part.
 template <class Form, std::uint32_t kN, std::uint32_t kGroup, class PartOf>
-__device__ __forceinline__ void update_elements(const Run& run, std::uint32_t terms, const PartOf& part_of,
+__device__ __forceinline__ void update_elements(const TensorRun& run, std::uint32_t terms, const PartOf& part_of,
                                                 std::uint32_t e) {
   Step<kN> step{};
   Lanes<kN> theta;
@@ -292,12 +292,12 @@ __device__ __forceinline__ void update_elements(const Run& run, std::uint32_t te
     }
 #pragma unroll
     for (std::uint32_t j = 0; j < kGroup; ++j) {
-      if (first + j < terms) load_part<Form, kN>(in[j], part_of(first + j), e);
+      if (first + j < terms) load_term<Form, kN>(in[j], part_of(first + j), e);
     }
     if (with_shared) load_shared();
 #pragma unroll
     for (std::uint32_t j = 0; j < kGroup; ++j) {
-      if (first + j < terms) add_part<Form, kN>(step, in[j], theta, part_of(first + j), run, e);
+      if (first + j < terms) add_term<Form, kN>(step, in[j], theta, part_of(first + j), run, e);
     }
   };
   if constexpr (kGroup == Form::kTerms) {
@@ -313,8 +313,8 @@ __device__ __forceinline__ void update_elements(const Run& run, std::uint32_t te
 /// What the threads of a block need for a chunk.
 template <class Form>
 struct Work {
-  Run run;
-  Part parts[Form::kParts];
+  TensorRun run;
+  TermRun parts[Form::kParts];
 };
 
 /// Fetches what a chunk needs of the terms from `first` on, by one warp.
@@ -322,11 +322,11 @@ template <class Form>
 __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call& call, std::uint32_t first,
                              std::uint32_t terms, const Chunk& chunk, std::uint64_t open) {
   const std::uint32_t lane = threadIdx.x % kWarpThreads;
-  Run run = make_run(tables, chunk);
+  TensorRun run = tensor_run(tables, chunk);
   bool counted = false, several = false, present = false, misaligned = false;
   for (std::uint32_t base = 0; base < terms; base += kWarpThreads) {
     const std::uint32_t k = base + lane;
-    const Part part = k < terms ? make_part<Form>(tables, call, first + k, chunk, open) : Part{};
+    const TermRun part = k < terms ? term_run<Form>(tables, call, first + k, chunk, open) : TermRun{};
     if (k < Form::kParts) work.parts[k] = part;
     const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
     if (counting == 0) continue;
@@ -346,7 +346,7 @@ __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call&
 /// Calls four(e) for vectors that begin on a boundary, one(e) for the elements before and behind them; one(e) for all
 /// where arrays do not agree on the boundaries.
 template <class One, class FourAtOnce>
-__device__ __forceinline__ void for_elements(const Run& run, const One& one, const FourAtOnce& four) {
+__device__ __forceinline__ void for_elements(const TensorRun& run, const One& one, const FourAtOnce& four) {
   if (!run.aligned) {
     for (std::uint32_t e = threadIdx.x; e < run.count; e += kUpdateThreads) one(e);
     return;
@@ -363,18 +363,18 @@ __device__ __forceinline__ void for_elements(const Run& run, const One& one, con
 template <class Form>
 __device__ inline void update_chunk(const Tables& tables, const Call& call, const Work<Form>& work,
                                     std::uint64_t open) {
-  const Run run = work.run;
+  const TensorRun run = work.run;
   if (!run.present) return;
   // Single elements are few: unrolled, they would double the code.
   if constexpr (Form::kTerms == 0) {
     const auto part_of = [&](std::uint32_t i) {
-      return i < Form::kParts ? work.parts[i] : make_part<Form>(tables, call, i, run.chunk, open);
+      return i < Form::kParts ? work.parts[i] : term_run<Form>(tables, call, i, run.chunk, open);
     };
     for_elements(
         run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, tables.term_count, part_of, e); },
         [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, tables.term_count, part_of, e); });
   } else {
-    const auto part_of = [&](std::uint32_t i) -> const Part& { return work.parts[i]; };
+    const auto part_of = [&](std::uint32_t i) -> const TermRun& { return work.parts[i]; };
     for_elements(
         run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, Form::kTerms, part_of, e); },
         [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, Form::kTerms, part_of, e); });
@@ -383,7 +383,7 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
 
 /// Step 6 for kN elements of one term that brings a gradient.
 template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
-__device__ __forceinline__ void moments_elements(const Run& run, const Part& part, std::uint32_t e) {
+__device__ __forceinline__ void moments_elements(const TensorRun& run, const TermRun& part, std::uint32_t e) {
   const GroupElements& k = run.group;
   const Lanes<kN> g = load<kN, Use::kLast>(part.g + e);
   Lanes<kN> v = load<kN, Use::kAgain>(part.v + e);
@@ -410,9 +410,9 @@ __device__ __forceinline__ void moments_elements(const Run& run, const Part& par
 }
 
 template <bool kSummed, bool kAmsgrad>
-__device__ inline void moments_chunk(const Run& shared_run, const Part& shared_part) {
-  const Run run = shared_run;
-  const Part part = shared_part;
+__device__ inline void moments_chunk(const TensorRun& shared_run, const TermRun& shared_part) {
+  const TensorRun run = shared_run;
+  const TermRun part = shared_part;
   if (!part.present) return;
   for_elements(
       run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, e); },

@@ -2,11 +2,11 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
-#include "kernels/layout.h"
-#include "kernels/scalars.h"
-#include "kernels/sums.cuh"
-#include "kernels/vector_io.cuh"
+#include "cuda/kernels/platform.cuh"
+#include "cuda/kernels/sums.cuh"
+#include "cuda/kernels/vector_io.cuh"
+#include "math/scalars.h"
+#include "math/tables.h"
 
 // The segmented norm: steps 1 to 4 of docs/algorithm.md for all layers and all terms of a call, in one launch. A block
 // sums the squares of one chunk of one term; the last block of a layer adds up its chunks and does the layer's scalars.
@@ -148,9 +148,9 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
 }
 
 /// Takes back what has begun in all layers, by one block.
-__device__ inline void take_back(const Tables& tables) {
-  for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) take_back_layer(tables, k);
-  for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) take_back_tensor(tables, k);
+__device__ inline void roll_back(const Tables& tables) {
+  for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) roll_back_layer(tables, k);
+  for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) roll_back_tensor(tables, k);
 }
 
 /// begin_layer; with NonFinite::kSkipStep, the block that ends the last layer takes the step back if there is a reason
@@ -175,7 +175,7 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
     back[0] = last && done > kBad;
   }
   __syncthreads();
-  if (back[0] != 0) take_back(tables);
+  if (back[0] != 0) roll_back(tables);
 }
 
 /// One term's chunk.

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
+#include "cuda/kernels/platform.cuh"
 
 // Access to float32 in global memory, 16 bytes at a time where the address allows it.
 

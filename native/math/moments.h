@@ -2,8 +2,8 @@
 
 #include <math.h>  // not <cmath>: std::sqrt is an inline function, which portable.h explains away
 
-#include "kernels/layout.h"
-#include "kernels/portable.h"
+#include "math/portable.h"
+#include "math/tables.h"
 
 // The arithmetic of one parameter (docs/algorithm.md, steps 5 to 7 and "Elements"). The CPU and the GPU run these very
 // lines, in float32, each operator rounded: compile with contraction off, IEEE division and square root, and no
@@ -49,10 +49,10 @@ MTADAM_INLINE float step_part(float m, float c) { return c * m; }
 
 /// q, what step 7 moves θ by before decay: U is the sum of c·m over the terms, D the largest denominator. To divide by
 /// W = 1 would change no bit: it is a compile-time choice to save the division.
-template <bool kShortened>
+template <bool kDivided>
 MTADAM_INLINE float adam_step(float u, float d, float w) {
   const float q = u / d;
-  if constexpr (kShortened) return q / w;
+  if constexpr (kDivided) return q / w;
   return q;
 }
 

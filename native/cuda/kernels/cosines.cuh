@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "kernels/cuda_device.cuh"
-#include "kernels/layout.h"
-#include "kernels/scalars.h"
-#include "kernels/sums.cuh"
+#include "cuda/kernels/platform.cuh"
+#include "cuda/kernels/sums.cuh"
+#include "math/scalars.h"
+#include "math/tables.h"
 
 // The cosines between the terms' gradients, in one launch after the norms. A block multiplies one chunk of a tile of
 // terms by the same chunk of a tile: a warp per term, which reads its own gradient once and gets the others' through

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/portable.h"
+#include "math/portable.h"
 
 // Logarithm and power for the scalars of a step. Those of a mathematics library differ in their last bits from one
 // machine to the next, and a GPU's from a CPU's. These are made of + − × ÷, conversions and operations on bits alone

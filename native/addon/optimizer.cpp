@@ -91,10 +91,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
        InstanceMethod<&Optimizer::add_term>("addTerm"), InstanceMethod<&Optimizer::remove_term>("removeTerm"),
        InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
        InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
-       InstanceMethod<&Optimizer::watch_balances>("watchBalances"),
-       InstanceMethod<&Optimizer::read_balances>("readBalances"),
-       InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
-       InstanceMethod<&Optimizer::read_clocks>("readClocks"),
+       InstanceMethod<&Optimizer::watch_norms>("watchNorms"), InstanceMethod<&Optimizer::read_norms>("readNorms"),
+       InstanceMethod<&Optimizer::restore_norms>("restoreNorms"), InstanceMethod<&Optimizer::read_clocks>("readClocks"),
        InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"), InstanceMethod<&Optimizer::read_plane>("readPlane"),
        InstanceMethod<&Optimizer::write_plane>("writePlane"), InstanceMethod<&Optimizer::dispose>("dispose")});
 }
@@ -205,12 +203,12 @@ PlaneRange Optimizer::plane_range(const Napi::Value& start, const Napi::Value& v
   return range;
 }
 
-Optimizer::Call Optimizer::begin(const Napi::Value& values) {
+Optimizer::CallArguments Optimizer::begin(const Napi::Value& values) {
   mtadam::Optimizer& engine = get();
   return {engine, elements<double>(values, values_count(engine.options()))};
 }
 
-void Optimizer::set_options(const Call& call) {
+void Optimizer::set_options(const CallArguments& call) {
   const OptimizerOptions& options = call.engine.options();
   call.engine.set_groups(groups_of(call.values, options));
   call.engine.set_weights(0, {call.values + 1, call.values + 1 + options.terms});
@@ -218,7 +216,7 @@ void Optimizer::set_options(const Call& call) {
 
 // (gradients, values, stream)
 void Optimizer::step(const Napi::CallbackInfo& info) {
-  const Call call = begin(info[1]);
+  const CallArguments call = begin(info[1]);
   AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[2], *device_);
   guarded(info.Env(), [&] {
@@ -230,7 +228,7 @@ void Optimizer::step(const Napi::CallbackInfo& info) {
 // (gradients, values, stream, term, opens): `opens` where this is the first of a step, whose options then hold for all
 // of it.
 void Optimizer::accumulate(const Napi::CallbackInfo& info) {
-  const Call call = begin(info[1]);
+  const CallArguments call = begin(info[1]);
   AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[2], *device_);
   const std::uint32_t number = term(info[3]);
@@ -250,7 +248,7 @@ void Optimizer::update(const Napi::CallbackInfo& info) {
 
 // (recorded, values)
 void Optimizer::replay(const RecordedStep& recorded, const Napi::Value& values) {
-  const Call call = begin(values);
+  const CallArguments call = begin(values);
   check_stream(Env(), recorded.recording().stream(), *device_);
   guarded(Env(), [&] {
     set_options(call);
@@ -347,20 +345,20 @@ void Optimizer::synchronize_now(const Napi::CallbackInfo& info) {
 
 namespace {
 
-/// Where watch_balances puts its values: arrays of terms × layers, row by row.
+/// Where watch_norms puts its values: arrays of terms × layers, row by row.
 struct Columns {
   double *n, *r, *s, *skipped;
   std::size_t layers;
 
-  void put(std::size_t term, const Balance* balances) const {
+  void put(std::size_t term, const NormState* norm_states) const {
     for (std::size_t layer = 0; layer < layers; ++layer) {
-      const Balance& balance = balances[layer];
+      const NormState& norm = norm_states[layer];
       const std::size_t at = term * layers + layer;
-      const bool occurred = balance.occurred != 0;
-      n[at] = occurred ? balance.n : std::numeric_limits<double>::quiet_NaN();
-      r[at] = balance.r;
-      s[at] = occurred ? balance.s : std::numeric_limits<double>::quiet_NaN();
-      skipped[at] = static_cast<double>(balance.skipped);
+      const bool occurred = norm.occurred != 0;
+      n[at] = occurred ? norm.n : std::numeric_limits<double>::quiet_NaN();
+      r[at] = norm.r;
+      s[at] = occurred ? norm.s : std::numeric_limits<double>::quiet_NaN();
+      skipped[at] = static_cast<double>(norm.skipped);
     }
   }
 };
@@ -383,7 +381,7 @@ void put_cosines(float* values, const std::vector<std::unique_ptr<HostCopy>>& ro
 // (values: Float64Array, cosines: Float32Array | null): n, r, s and the counts of what was skipped, each terms ×
 // layers; n and s are NaN where a pair has not occurred. The cosines, terms × terms × layers, are NaN where there are
 // none. A promise, or undefined where they are there already.
-Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
+Napi::Value Optimizer::watch_norms(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   const std::size_t layers = engine.layout().layer_count();
   const std::size_t terms = engine.options().terms;
@@ -391,10 +389,10 @@ Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
   const bool with_cosines = !info[1].IsNull();
   if (with_cosines) elements<float>(info[1], terms * terms * layers);
   struct Copies {
-    std::vector<std::unique_ptr<HostCopy>> balances, cosines;
+    std::vector<std::unique_ptr<HostCopy>> norm_states, cosines;
   };
   const auto copies = guarded(info.Env(), [&] {
-    return std::make_shared<Copies>(Copies{engine.balances_later(), engine.cosines_later()});
+    return std::make_shared<Copies>(Copies{engine.norms_later(), engine.cosines_later()});
   });
   const auto keep = [](const Napi::Value& array) {
     return std::make_shared<Napi::ObjectReference>(Napi::Persistent(array.As<Napi::Object>()));
@@ -406,7 +404,7 @@ Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
     double* const values = elements<double>(target->Value(), 4 * count);
     const Columns columns{values, values + count, values + 2 * count, values + 3 * count, layers};
     for (std::size_t term = 0; term < terms; ++term) {
-      columns.put(term, reinterpret_cast<const Balance*>(copies->balances[term]->data()));
+      columns.put(term, reinterpret_cast<const NormState*>(copies->norm_states[term]->data()));
     }
     if (!with_cosines) return;
     put_cosines(elements<float>(cosines_target->Value(), terms * count), copies->cosines, terms, layers);
@@ -418,42 +416,42 @@ Napi::Value Optimizer::watch_balances(const Napi::CallbackInfo& info) {
   return promise_of(
       info.Env(),
       [copies, device = device_] {
-        for (const auto& copy : copies->balances) copy->wait();
+        for (const auto& copy : copies->norm_states) copy->wait();
         for (const auto& copy : copies->cosines) copy->wait();
       },
       finish);
 }
 
 // (term, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array), a value per layer.
-void Optimizer::read_balances(const Napi::CallbackInfo& info) {
+void Optimizer::read_norms(const Napi::CallbackInfo& info) {
   const std::uint32_t number = term(info[0]);
   const std::size_t layers = get().layout().layer_count();
   double* const n = elements<double>(info[1], layers);
   std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
   std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
-    const std::vector<Balance> balances = get().balances(number);
+    const std::vector<NormState> norm_states = get().norm_states(number);
     for (std::size_t layer = 0; layer < layers; ++layer) {
-      n[layer] = balances[layer].n;
-      occurred[layer] = balances[layer].occurred != 0;
-      skipped[layer] = static_cast<std::int64_t>(balances[layer].skipped);
+      n[layer] = norm_states[layer].n;
+      occurred[layer] = norm_states[layer].occurred != 0;
+      skipped[layer] = static_cast<std::int64_t>(norm_states[layer].skipped);
     }
   });
 }
 
-void Optimizer::restore_balances(const Napi::CallbackInfo& info) {
+void Optimizer::restore_norms(const Napi::CallbackInfo& info) {
   const std::uint32_t number = term(info[0]);
   const std::size_t layers = get().layout().layer_count();
   const double* const n = elements<double>(info[1], layers);
   const std::uint8_t* const occurred = elements<std::uint8_t>(info[2], layers);
   const std::int64_t* const skipped = elements<std::int64_t>(info[3], layers);
   guarded(info.Env(), [&] {
-    std::vector<SavedBalance> saved;
+    std::vector<SavedNorm> saved;
     saved.reserve(layers);
     for (std::size_t layer = 0; layer < layers; ++layer) {
       saved.push_back({n[layer], occurred[layer] != 0, static_cast<std::uint64_t>(skipped[layer])});
     }
-    get().restore_balances(number, saved);
+    get().restore_norms(number, saved);
   });
 }
 

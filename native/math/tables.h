@@ -99,7 +99,7 @@ struct Coefficients {
 };
 
 /// What a term's gradients in a layer have been like.
-struct Balance {
+struct NormState {
   double n;                // moving average of the gradient norm, true gradients (σ divided out)
   double r;                // the norm of the last step that brought a gradient
   double s;                // the scale of the last step it took part in
@@ -109,7 +109,7 @@ struct Balance {
 };
 
 /// W of `stepScale: "mean"` in one tensor, while the terms of a step come.
-struct Shortening {
+struct StepDivisor {
   double sum;          // Σw over the terms that took part so far, in the order in which they came
   double max;          // the largest of these weights
   std::uint64_t step;  // the step that they took part in, as in Clock
@@ -121,7 +121,7 @@ struct Term {
   float* m;
   float* v;
   float* x;
-  Balance* balance;            // per layer
+  NormState* norms;            // per layer
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
   double* partial;             // sums of squares per chunk, by slot
@@ -129,7 +129,7 @@ struct Term {
   double* dots;    // dot products of the gradients per chunk, by slot
   float* cosines;  // of the gradients in the last step, per layer; a row more, for the term itself
   // As they were before the step: what a step is taken back to, with NonFinite::kSkipStep.
-  Balance* former_balance;
+  NormState* former_norms;
   Clock* former_clocks;
 };
 
@@ -141,7 +141,7 @@ struct Shared {
   Coefficients* coefficients;   // of T (c and b)
   Clock* former_clocks;         // as in Term
   std::uint32_t* opener;        // the term that was the first to take part in a tensor's open step: it decays M
-  Shortening* shortenings;      // per tensor, where the step is the mean of the terms' steps; else null
+  StepDivisor* divisors;        // per tensor, where the step is the mean of the terms' steps; else null
   std::uint64_t* step;          // the number of the open step; update advances it
   unsigned long long* tickets;  // per layer, then two more: parts of a launch that are done; 0 between launches
 };
