@@ -1,7 +1,8 @@
 // How fast each element loop of the CPU device runs on one thread, beside a plain loop over the same arrays: from the
 // second-level cache, where arithmetic shows, and from memory, where it must not.
-//   cmake -S bench/speed -B build/bench/loops -DMTADAM_LOOPS_BENCH=ON && cmake --build build/bench/loops
-//   build/bench/loops/loops [instruction set]
+// Built with the native tests:
+//   cmake -S . -B build/native -DMTADAM_TESTS=ON && cmake --build build/native --target bench_loops
+//   build/native/native/test/bench_loops [instruction set]
 
 #include <algorithm>
 #include <chrono>
@@ -31,7 +32,7 @@ class Arrays {
   // Staggered, as the optimizer's state is.
   float* make() {
     constexpr std::size_t kStagger = 208;
-    memory_.push_back(allocate_host((elements_ + 1024) * sizeof(float)));
+    memory_.push_back(heap_.allocate((elements_ + 1024) * sizeof(float)));
     float* const start = reinterpret_cast<float*>(memory_.back()->data()) + memory_.size() * kStagger % 1024;
     std::fill_n(start, elements_, 0.01f);
     return start;
@@ -39,6 +40,7 @@ class Arrays {
 
  private:
   std::size_t elements_;
+  HostHeap heap_;
   std::vector<std::unique_ptr<Memory>> memory_;
 };
 
