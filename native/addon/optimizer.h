@@ -35,7 +35,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void replay(const RecordedStep& recorded, const Napi::Value& values);
 
  private:
-  /// What every call that computes begins with.
+  /// The arguments of every call that computes.
   struct CallArguments {
     mtadam::Optimizer& engine;
     const double* values;
@@ -75,7 +75,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   std::int64_t bytes_ = 0;
 };
 
-/// stateBytes(shape): what an optimizer of this shape allocates on its device.
+/// stateBytes(shape): the bytes that an optimizer of this shape allocates on its device.
 Napi::Value state_bytes(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

@@ -48,7 +48,7 @@ class PromisedWork final : public Napi::AsyncWorker {
     }
   }
 
-  // What nobody expected of `wait`.
+  // An exception that `wait` is not meant to throw.
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 
   Napi::Promise::Deferred deferred_;

@@ -20,7 +20,7 @@ inline void relax() {
 #endif
 }
 
-/// Returns when `done()` is true, for what other threads are at work on: soon, unless their cores are taken from them.
+/// Returns when `done()` is true. Other threads are working towards it: it takes long only if they lose their cores.
 template <class Done>
 void wait_until(const Done& done) {
   for (int spin = 0; spin < kSpins; ++spin) {

@@ -100,7 +100,7 @@ struct Presence {
   std::uint32_t present = 0;              // terms that take part
   std::uint32_t first[kFusedTerms] = {};  // of those, as many as one loop walks
   float b = 0;                            // of the first term that D is taken over
-  bool one_b = true;                      // it is that of the others, too
+  bool one_b = true;                      // all of those terms have this b
 };
 
 /// Every call is done when it returns.
@@ -294,7 +294,7 @@ void CpuDevice::read(void* to, const void* from, std::size_t bytes, Stream) {
 
 void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream) {
   std::byte* const target = static_cast<std::byte*>(to);
-  // Double what is filled already: a handful of long copies whatever the element.
+  // Double the filled part: a handful of long copies for any element size.
   std::size_t filled = std::min(element, bytes);
   std::memcpy(target, &pattern, filled);
   while (filled < bytes) {
@@ -410,7 +410,7 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
   *tables.shared.step += 1;
 }
 
-/// Norms, and what `rest` does with a range once they are known.
+/// Norms, then rest(range) once they are known.
 template <class Rest>
 bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
   // These need the norms of all layers, or all gradients once more, before anything moves.
@@ -425,7 +425,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     });
     for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
     // From layer to layer forwards, as memory is read ahead; a layer that does not fit in a cache backwards, in whole
-    // tiles: what was read last is nearest.
+    // tiles: the tile that was read last is nearest.
     for (std::uint32_t k = first; k < end; ++k) {
       const Layer& layer = tables.layers[k];
       for (std::uint64_t last = layer.slots; last > 0;) {
@@ -487,7 +487,7 @@ bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call) {
 void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {
   const auto zero_range = [&](const ChunkRange& range) {
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      // Calls only read gradients; this one is made for those who own them.
+      // A call only reads gradients; zero() comes from their owner.
       float* const g = const_cast<float*>(gradient_of(tables, call, term, range.tensor));
       if (g != nullptr) std::memset(g + range.first, 0, range.count * sizeof(float));
     }

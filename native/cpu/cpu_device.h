@@ -22,7 +22,7 @@ class CpuDevice final : public Device {
   std::string name() const override { return set_.name; }
   bool immediate() const override { return true; }
   void check_stream(Stream stream) const override;
-  /// Always throws: nothing knows what lies at an address of the host.
+  /// Always throws: nothing can tell which memory lies at a host address.
   void check_range(const void* address, std::size_t bytes) const override;
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;

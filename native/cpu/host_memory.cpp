@@ -124,7 +124,7 @@ class Slab {
       rest.mapped() -= length;
       free_.insert(std::move(rest));
     }
-    // What was never given out is as the system gave it.
+    // The system zeroed the part that was never given out.
     if (offset < fresh_) std::memset(pages_.start() + offset, 0, std::min(length, fresh_ - offset));
     fresh_ = std::max(fresh_, offset + length);
     return pages_.start() + offset;
@@ -155,7 +155,7 @@ class Slab {
 
 }  // namespace
 
-/// What the arrays of a heap share. It lives as long as the last of them.
+/// The slabs of a heap. They live as long as the last array in them.
 class HostHeap::Slabs {
  public:
   /// Where an array begins in pages of its own.

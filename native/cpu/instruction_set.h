@@ -7,7 +7,7 @@
 
 namespace mtadam {
 
-/// One compiled copy of the element loops and the name of what it needs.
+/// One compiled copy of the element loops, and the name of the instruction set that it needs.
 struct InstructionSet {
   const char* name;  // "baseline", "x86-64-v3", "x86-64-v4"
   const Loops* loops;

@@ -47,8 +47,8 @@ MTADAM_INLINE void add_segment(double* lanes, const float* a, const float* b) {
   }
 }
 
-// The segment that the chunk ends in. What is past the end adds zero, which changes no sum, so it is left out: a model
-// of many small tensors is made of such segments.
+// The segment that the chunk ends in. Elements past the end would add zero, which changes no sum, so they are left out:
+// a model of many small tensors consists of these segments.
 MTADAM_INLINE void add_tail(double* lanes, const float* a, const float* b, std::uint32_t count) {
   double sums[kStride] = {};
   std::uint32_t done = 0;
@@ -118,7 +118,7 @@ void moments(const TensorRun& run, const TermRun& term, bool opens) {
 
 // ---- A few terms in one loop --------------------------------------------------------------------------------
 
-// What the flags of a loop mean, and which of them mean nothing beside others.
+// The flags of a loop, and which of them have no meaning beside others.
 template <bool kWithGradients, bool kSumOfMoments, bool kMaximum, bool kCoupledDecay, bool kSharedB>
 struct Flags {
   static constexpr bool kGradients = kWithGradients;
@@ -245,7 +245,7 @@ void tile_terms(const TensorRun& given, const TermRun* runs, float* d, float* u)
 
 template <class Form, std::uint32_t kTerms>
 void tile(const TensorRun& run, const TermRun* terms, const TilePass& pass) {
-  // Who comes first of all also opens the step, if it brings a gradient. Only M asks who opens it.
+  // The first term also opens the step if it brings a gradient. Only M depends on it.
   constexpr bool kDecays = Form::kSummed && Form::kGradients;
   if (pass.first) {
     tile_terms<Form, kTerms, kDecays, true>(run, terms, pass.d, pass.u);

@@ -38,7 +38,7 @@ struct TermRun {
   Coefficients k;
 };
 
-/// A run of elements of one tensor, and what all terms share in it.
+/// A run of elements of one tensor, and the values that all terms share in it.
 struct TensorRun {
   std::uint64_t count;
   float* theta;
@@ -60,7 +60,7 @@ using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 /// A pass of a few terms over a tile: their moments where they bring gradients (all of them or none), then their parts
 /// of D and U. Terms that are absent now come by only where D is taken over them.
 struct TilePass {
-  float* d;  // with one_b, what is under the largest root
+  float* d;  // with one_b, the radicand of the largest root
   float* u;
   bool opens;  // the first to take part in this step
   bool first;  // the first to be part of D and U

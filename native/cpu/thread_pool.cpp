@@ -31,7 +31,7 @@ void ThreadPool::start() {
 
 void ThreadPool::wake(std::size_t count) {
   generation_.fetch_add(1);
-  // Who is awake sees the new generation by itself.
+  // A thread that is awake sees the new generation by itself.
   const std::size_t sleeping = asleep_.load();
   for (std::size_t k = 0; k < std::min(count, sleeping); ++k) generation_.notify_one();
 }
@@ -67,13 +67,13 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
 }
 
 void ThreadPool::take_tasks(unsigned thread) {
-  // Who comes when all tasks are taken leaves at once: the caller waits for them.
+  // A thread that finds all tasks taken leaves at once: the caller waits for them.
   for (std::size_t stage = 0; stage < stages_.size() && open_.load(); ++stage) {
     for (unsigned k = 0; k < threads_; ++k) take_share((thread + k) % threads_, stage);
   }
 }
 
-/// What is left of a thread's share, for whoever calls.
+/// Takes the next task of a thread's share, from any thread.
 void ThreadPool::take_share(unsigned thread, std::size_t stage) {
   const Stage& all = stages_[stage];
   const std::size_t begin = all.tasks * thread / threads_;
@@ -99,7 +99,7 @@ void ThreadPool::work(unsigned thread) {
   take_part(thread);  // the job that started this thread
   while (!ending_.load()) {
     // A step may be two jobs in a row with a few microseconds between them: to stay awake that long saves the second
-    // wake-up. Longer would take a core from whoever computes the gradients.
+    // wake-up. A longer wait would take a core from the computation of the gradients.
     for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) relax();
     if (generation_.load() == seen) {
       asleep_.fetch_add(1);

@@ -1,6 +1,6 @@
 #pragma once
 
-// What lets one header compile for the host and for the device. No CUDA header is included here or below.
+// Macros that let one header compile for the host and for the device. No CUDA header is included here or below.
 
 #if defined(__CUDACC__)
 #  define MTADAM_HD __host__ __device__

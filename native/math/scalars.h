@@ -37,7 +37,7 @@ MTADAM_INLINE double moving_norm(const NormState& norm, double r, double beta3, 
 
 /// Steps 1 and 2 for one term present in one layer, from the sum of its squares. Unless it is to propagate, a norm that
 /// is not finite changes nothing but its count: the term then counts as absent in this layer. False where it is a
-/// reason to take the whole step back.
+/// reason to roll the whole step back.
 MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
                                double sum_of_squares) {
   const Term& state = tables.terms[term];
@@ -141,8 +141,8 @@ MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uin
   advance_clock(clock, out, group, *tables.shared.step);
 }
 
-/// What the terms of the call that reach a tensor share, in their order: W where the step is the mean, and the clock T
-/// where first moments are summed.
+/// The values that the terms of the call share in a tensor, in their order: W where the step is the mean, and the clock
+/// T where first moments are summed.
 MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uint32_t tensor_index,
                                 std::uint32_t layer_index) {
   if (tables.shared.divisors == nullptr && !tables.summed) return;
@@ -194,8 +194,8 @@ MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std:
   return tables.terms[later].cosines[static_cast<std::uint64_t>(earlier) * tables.layer_count + layer_index];
 }
 
-// ---- Taking a step back, with NonFinite::kSkipStep: whatever began in the open step is as it was before, so that
-// nobody takes part in it. r and the counts of what was skipped stay.
+// ---- Rolling a step back (NonFinite::kSkipStep): norms, scales and clocks return to their values before the open
+// step, so that no term takes part in it. r and the counts of skipped norms stay.
 
 MTADAM_INLINE void roll_back_layer(const Tables& tables, std::uint32_t layer_index) {
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {

@@ -19,7 +19,7 @@ constexpr double kNormFloor = 1e-10;
 /// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
 enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
 
-/// What a norm that is not finite does.
+/// How a norm that is not finite is handled.
 enum class NonFinite : std::uint32_t {
   kSkipTerm,   // the term counts as absent in that layer for this step
   kSkipStep,   // nothing moves anywhere; only where all terms come in one call
@@ -93,12 +93,12 @@ struct Clock {
 
 /// Rounded to float32 once per step (docs/algorithm.md, "Scalars").
 struct Coefficients {
-  float f;  // ±s/σ, what a gradient is multiplied by
+  float f;  // ±s/σ, the factor of a gradient
   float c;  // lr/(1 − P₁)
   float b;  // √(1 − P₂)
 };
 
-/// What a term's gradients in a layer have been like.
+/// The norms of a term's gradients in a layer, and the scale that follows from them.
 struct NormState {
   double n;                // moving average of the gradient norm, true gradients (σ divided out)
   double r;                // the norm of the last step that brought a gradient
@@ -128,7 +128,7 @@ struct Term {
   // Beside each earlier term, by number, where cosines are wanted.
   double* dots;    // dot products of the gradients per chunk, by slot
   float* cosines;  // of the gradients in the last step, per layer; a row more, for the term itself
-  // As they were before the step: what a step is taken back to, with NonFinite::kSkipStep.
+  // As they were before the step, for rolling it back (NonFinite::kSkipStep).
   NormState* former_norms;
   Clock* former_clocks;
 };

@@ -30,7 +30,7 @@ struct Lane {
   float e[kSteps];
 };
 
-/// What a chunk's elements from `start` on have in a lane; 0 past its end.
+/// A lane of a chunk's segment that begins at `start`; 0 past the chunk's end.
 __device__ __forceinline__ Lane load_lane(const float* chunk, std::uint32_t start, std::uint32_t count,
                                           std::uint32_t lane) {
   Lane values;
@@ -156,7 +156,7 @@ inline std::uint32_t cosine_threads(std::uint32_t terms) {
 __global__ void __launch_bounds__(kCosineThreads, kCosineBlocks)
     cosines_kernel(Tables tables, Call call, std::uint64_t pairs) {
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count * pairs; item += gridDim.x) {
-    // The tiles of a chunk one after another: what they read again is still in the second-level cache.
+    // The tiles of a chunk one after another: gradients that they read again are still in the second-level cache.
     const Chunk chunk = tables.chunks[item / pairs];
     const Tensor& tensor = tables.tensors[chunk.tensor];
     cosines::multiply_chunk(tables, call, cosines::Tiles::numbered(item % pairs), chunk);

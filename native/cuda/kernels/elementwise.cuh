@@ -6,7 +6,7 @@
 #include "math/scalars.h"
 #include "math/tables.h"
 
-// What buffers need beside a step.
+// Kernels for buffers, apart from a step.
 
 namespace mtadam::kernels {
 
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kElementwiseThreads) zero_kernel(Tables tables
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count * call.count; item += gridDim.x) {
     const Chunk& chunk = tables.chunks[item % tables.chunk_count];
     const std::uint32_t term = call.first + static_cast<std::uint32_t>(item / tables.chunk_count);
-    // Calls only read gradients; this one is made for those who own them.
+    // A call only reads gradients; zero() comes from their owner.
     float* const g = const_cast<float*>(gradient_of(tables, call, term, chunk.tensor));
     if (g == nullptr) continue;
     const std::uint32_t count = elements_of_chunk(tables.tensors[chunk.tensor].length, chunk.index);

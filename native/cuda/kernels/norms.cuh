@@ -115,7 +115,7 @@ __device__ inline bool present(const Tables& tables, const Call& call, std::uint
 }
 
 /// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block. False, in every thread, where a
-/// norm is a reason to take the step back. Each stage is a chain of dependent reads, so terms go through it side by
+/// norm is a reason to roll the step back. Each stage is a chain of dependent reads, so terms go through it side by
 /// side: a warp or a thread each.
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer layer = tables.layers[layer_index];
@@ -147,13 +147,13 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
   return good;
 }
 
-/// Takes back what has begun in all layers, by one block.
+/// Rolls the step back in all layers, by one block.
 __device__ inline void roll_back(const Tables& tables) {
   for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) roll_back_layer(tables, k);
   for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) roll_back_tensor(tables, k);
 }
 
-/// begin_layer; with NonFinite::kSkipStep, the block that ends the last layer takes the step back if there is a reason
+/// begin_layer; with NonFinite::kSkipStep, the block that ends the last layer rolls the step back if there is a reason
 /// in any.
 __device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const bool good = begin_layer(tables, call, layer_index);
@@ -196,7 +196,7 @@ struct Item {
   }
 };
 
-/// What a block needs to add up an item.
+/// The addresses and lengths that a block needs to add up an item.
 struct Work {
   const float* g;  // the chunk's first element; null where the term has no gradient
   double* partial;

@@ -5,8 +5,8 @@
 #include "cuda/kernels/platform.cuh"
 #include "math/tables.h"
 
-// What the kernels that add in float64 share: the sums over a chunk's and a layer's lanes, and how the last block of a
-// layer is found. Double belongs in them and not in the update, so they are compiled apart from it.
+// For the kernels that add in float64: the sums over a chunk's and a layer's lanes, and how the last block of a layer
+// is found. The update uses no double, so it is compiled apart from them.
 
 namespace mtadam::kernels {
 

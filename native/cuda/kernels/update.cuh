@@ -31,7 +31,7 @@ constexpr std::uint32_t blocks_for(std::uint32_t registers) {
   return blocks == 0 ? 1 : blocks;
 }
 
-/// What is fixed when an update kernel is compiled.
+/// The choices of an update kernel that are made at compile time.
 template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
 struct UpdateForm {
   static constexpr std::uint32_t kTerms = kTermCount;  // at most; 0: any number
@@ -57,7 +57,7 @@ struct Lanes {
   float e[kN];
 };
 
-/// Whether something in the step comes back to what is loaded or stored.
+/// Whether the step accesses the memory again later.
 enum class Use { kAgain, kLast };
 
 template <std::uint32_t kN, Use kUse>
@@ -94,7 +94,7 @@ struct TermRun {
   bool counts;   // is part of D
 };
 
-/// A chunk, and what all its terms share.
+/// A chunk, and the values that all its terms share.
 struct TensorRun {
   Chunk chunk;
   bool present;         // some term takes part
@@ -171,7 +171,7 @@ __device__ __forceinline__ float gradient(float g, float theta, float f, const G
   return k.coupled != 0 ? balanced_gradient<true>(g, theta, f, k) : balanced_gradient<false>(g, theta, f, k);
 }
 
-/// What each of kN elements gives D where terms do not share b. Every element in turn goes through the first register,
+/// The denominators of kN elements where terms do not share b. Every element in turn goes through the first register,
 /// since the code is in every kernel once per term: unrolled, it would be half of each.
 template <std::uint32_t kN>
 __device__ __forceinline__ Lanes<kN> denominators(Lanes<kN> v, float b, const GroupElements& k) {
@@ -189,14 +189,14 @@ __device__ __forceinline__ Lanes<kN> denominators(Lanes<kN> v, float b, const Gr
 template <std::uint32_t kN>
 struct Step {
   Lanes<kN> u;
-  Lanes<kN> d;        // with one b, what is under the largest root
+  Lanes<kN> d;        // with one b, the radicand of the largest root
   Lanes<kN> sum;      // M
   Lanes<kN> largest;  // the shared x
   bool opened;        // M has decayed
   bool started;       // some term is part of U and D
 };
 
-/// What one term reads: all of it before any arithmetic.
+/// The elements that one term reads, all before any arithmetic.
 template <std::uint32_t kN>
 struct Loads {
   Lanes<kN> g, m, v, x;
@@ -310,14 +310,14 @@ __device__ __forceinline__ void update_elements(const TensorRun& run, std::uint3
   move<Form, kN>(step, theta, run, e);
 }
 
-/// What the threads of a block need for a chunk.
+/// The addresses and scalars of a chunk, for the threads of a block.
 template <class Form>
 struct Work {
   TensorRun run;
   TermRun parts[Form::kParts];
 };
 
-/// Fetches what a chunk needs of the terms from `first` on, by one warp.
+/// Fetches the addresses and scalars of a chunk for the terms from `first` on, by one warp.
 template <class Form>
 __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call& call, std::uint32_t first,
                              std::uint32_t terms, const Chunk& chunk, std::uint64_t open) {
@@ -441,7 +441,7 @@ __device__ __forceinline__ void for_chunks(std::uint64_t count, const Fetch& fet
 }  // namespace update
 
 /// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
-/// kUpdateThreads. Chunks are taken the other way round than by the launch before, whose last are still in the
+/// kUpdateThreads. Chunks go in the reverse order of the launch before, whose last ones are still in the
 /// second-level cache: backwards after norms (gradients), forwards after moments (moments).
 template <class Form>
 __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_kernel(Tables tables, Call call) {

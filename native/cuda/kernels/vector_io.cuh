@@ -15,8 +15,8 @@ struct Four {
   float e[kVector];
 };
 
-/// Whether what nothing in a step touches again is marked as the first to leave the caches, so that what is yet to be
-/// read stays: the gradients between the norms and the update, the new parameters until the next forward pass.
+/// Whether memory that a step touches for the last time is marked as the first to leave the caches, so that memory that
+/// is read later stays: the gradients between the norms and the update, the new parameters until the next forward pass.
 constexpr bool kEvictFirst = true;
 
 /// How many elements `p` is short of a 16-byte boundary: 0 to 3.
