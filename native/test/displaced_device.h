@@ -91,27 +91,27 @@ class DisplacedDevice final : public Device {
   }
 
   Tables displaced(const Tables& tables) {
-    Tables far = tables;
-    far.tensors = changed(tables.tensors, tables.tensor_count, [](Tensor& tensor) {
+    Tables moved = tables;
+    moved.tensors = changed(tables.tensors, tables.tensor_count, [](Tensor& tensor) {
       tensor.length += kFarElements;
       tensor.plane -= kFarElements;
     });
-    far.chunks = changed(tables.chunks, tables.chunk_count, [](Chunk& chunk) { chunk.index += kFarChunks; });
-    far.layers = changed(tables.layers, tables.layer_count, [](Layer& layer) { layer.slot += kFarChunks; });
-    far.parameters =
+    moved.chunks = changed(tables.chunks, tables.chunk_count, [](Chunk& chunk) { chunk.index += kFarChunks; });
+    moved.layers = changed(tables.layers, tables.layer_count, [](Layer& layer) { layer.slot += kFarChunks; });
+    moved.parameters =
         changed(tables.parameters, tables.tensor_count, [](float*& theta) { theta = displaced(theta, kFarElements); });
-    far.terms = changed(tables.terms, tables.term_count, [](Term& term) {
+    moved.terms = changed(tables.terms, tables.term_count, [](Term& term) {
       term.partial = displaced(term.partial, kFarChunks);
       term.dots = displaced(term.dots, kFarChunks);
     });
-    return far;
+    return moved;
   }
 
   Call displaced(const Tables& tables, const Call& call) {
-    Call far = call;
-    far.gradients = changed(call.gradients, std::uint64_t{call.count} * tables.tensor_count,
-                            [](const float*& gradient) { gradient = displaced(gradient, kFarElements); });
-    return far;
+    Call moved = call;
+    moved.gradients = changed(call.gradients, std::uint64_t{call.count} * tables.tensor_count,
+                              [](const float*& gradient) { gradient = displaced(gradient, kFarElements); });
+    return moved;
   }
 
   std::shared_ptr<Device> device_;

@@ -18,20 +18,20 @@ inline void expect_far_elements_step_alike(const std::shared_ptr<Device>& device
     model.options.form = {summed, false};
     for (const bool cosines : {true, false}) {
       model.options.form.cosines = cosines;
-      Training near(model, device), far(model, std::make_shared<DisplacedDevice>(device));
+      Training plain(model, device), moved(model, std::make_shared<DisplacedDevice>(device));
       for (const Gradients& gradients : random_steps(random, model, 2, {0, 0.2, 0, 0})) {
-        near.step(gradients);
-        far.step(gradients);
-        ASSERT_TRUE(same_state(near.snapshot(), far.snapshot())) << "step";
-        near.stream(gradients);
-        far.stream(gradients);
-        ASSERT_TRUE(same_state(near.snapshot(), far.snapshot())) << "stream";
+        plain.step(gradients);
+        moved.step(gradients);
+        ASSERT_TRUE(same_state(plain.snapshot(), moved.snapshot())) << "step";
+        plain.stream(gradients);
+        moved.stream(gradients);
+        ASSERT_TRUE(same_state(plain.snapshot(), moved.snapshot())) << "stream";
       }
-      near.zero();
-      far.zero();
-      near.step_again();
-      far.step_again();
-      ASSERT_TRUE(same_state(near.snapshot(), far.snapshot())) << "zero";
+      plain.zero();
+      moved.zero();
+      plain.step_again();
+      moved.step_again();
+      ASSERT_TRUE(same_state(plain.snapshot(), moved.snapshot())) << "zero";
     }
   }
 }
