@@ -3,7 +3,7 @@
 import type { StateDict } from "../../lib";
 import { array, onDevice, refusal, refuses, type Subject, write } from "../support/refusals";
 
-describe("a state that does not fit", () => {
+describe("a state that does not match", () => {
   const changed =
     (change: (state: StateDict) => unknown) =>
     async ({ optimizer }: Subject): Promise<void> => {

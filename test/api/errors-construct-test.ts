@@ -167,7 +167,7 @@ describe("an option of the optimizer out of range", () => {
   ]);
 });
 
-describe("a key that is not known", () => {
+describe("an unknown key", () => {
   refuses("ERR_MTADAM_OPTION", onDevice, [
     refusal("a misspelled option", /"weigthDecay".*did you mean `weightDecay`/, () =>
       withOptions({ weigthDecay: 0.1 }),
@@ -207,13 +207,13 @@ describe("a key that is not known", () => {
     ),
   ]);
 
-  test("set in a parameter group, it is an error of the language", () => {
+  test("an unknown key set in a parameter group is a TypeError of JavaScript", () => {
     const [group] = onDevice().optimizer.paramGroups as unknown as Record<string, unknown>[];
     expect(() => Object.assign(group as object, { learningRate: 1 })).toThrow(/learningRate/);
   });
 });
 
-describe("options that are no object", () => {
+describe("options that are not an object", () => {
   const values = [5, "lr", true, null, [], () => ({})];
   const calls: [what: string, call: (value: object, subject: Subject) => unknown][] = [
     ["the optimizer's", (value) => new MTAdam([buffer(1)], value as MTAdamOptions)],
@@ -301,7 +301,7 @@ describe("the list of parameters", () => {
     ),
   ]);
 
-  test("a tag may be the name of a parameter that has one, and β₃ may differ between layers", () => {
+  test("a tag may be the name of a tagged parameter, and β₃ may differ between layers", () => {
     const optimizer = withParameters([
       groupOf([{ name: "w", data: buffer(1), layer: "b" }]),
       groupOf([{ name: "b", data: buffer(1), layer: "c" }], { betas: [0.9, 0.999, 0.5] }),
@@ -309,7 +309,7 @@ describe("the list of parameters", () => {
     expect(optimizer.layers).toEqual(["b", "c"]);
   });
 
-  test("a β₃ that is made to differ inside a layer is noticed at the next step", async () => {
+  test("a β₃ that was changed inside a layer is refused at the next step", async () => {
     const data = [buffer(1), buffer(2)] as const;
     const optimizer = withParameters(data.map((one) => groupOf([{ data: one, layer: "head" }])));
     Object.assign(optimizer.paramGroups[1] as object, { betas: [0.9, 0.999, 0.5] });

@@ -15,23 +15,23 @@ describe("a device that does not exist", () => {
         () => openDevice("cpu", { threads: threads as number }),
       ),
     ),
-    refusal("with an instruction set that is no string", /^`instructionSet` must be a string; got 5/, () =>
+    refusal("with an instruction set that is not a string", /^`instructionSet` must be a string; got 5/, () =>
       openDevice("cpu", { instructionSet: 5 as never }),
     ),
     refusal(
-      "with an option, of which CUDA has none",
+      "with an option for CUDA, which has none",
       /^`options` has no option "threads" \(it knows none\)/,
       () => (openDevice as (name: string, options: object) => unknown)("cuda", { threads: 1 }),
     ),
     {
-      what: "with an instruction set that there is none of",
+      what: "with an unknown instruction set",
       says: /^`instructionSet` must .*; got "mmx"/,
       call: () => openDevice("cpu", { instructionSet: "mmx" }),
       fromBelow: true,
     },
   ]);
   test("on any machine", () => {
-    // Which it is, the machine decides: no CUDA in the build, no driver, no such device.
+    // The code depends on the machine: no CUDA in the build, no driver or no such device.
     const error = expect.objectContaining({
       code: expect.stringMatching(/^ERR_MTADAM_(NO_DEVICE|DRIVER)$/) as string,
     }) as Error;

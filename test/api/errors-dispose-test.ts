@@ -86,7 +86,7 @@ describe("use after dispose", () => {
     ),
   ]);
 
-  test("of a prepared gradient's buffer: noticed by step and by zero", async () => {
+  test("of a prepared gradient's buffer: refused by step and by zero", async () => {
     const subject = onDevice();
     const gradient = buffer(1, 1, 1);
     const prepared = subject.optimizer.prepare([[gradient, null], null]);
@@ -98,7 +98,7 @@ describe("use after dispose", () => {
     expect(await everything(subject)).toEqual(before);
   });
 
-  test("of a device: nothing new is made on it", async () => {
+  test("of a device: nothing new can be made on it", async () => {
     const own = testDevice({ threads: 1 });
     const data = own.buffer(1);
     own.dispose();

@@ -17,7 +17,7 @@ import {
 } from "../support/refusals";
 import { device, type Buffer32 } from "../support/scene";
 
-onCpu("anything but a dense array of the dtype", () => {
+onCpu("a value that is not a dense array of the dtype", () => {
   const values: [what: string, value: unknown][] = [
     ["a Float64Array", Float64Array.of(1, 2, 3)],
     ["an Int32Array", Int32Array.of(1, 2, 3)],
@@ -87,7 +87,7 @@ describe("shared memory", () => {
   ];
   const inBothOrders = overlapping.flatMap(([what, one, other]): [string, Place, Place][] => [
     [what, one, other],
-    [`${what}, the other way round`, other, one],
+    [`${what}, in reverse order`, other, one],
   ]);
   const apart: [what: string, one: Place, other: Place][] = [
     ["next to each other", [0, 4], [4, 8]],
@@ -212,7 +212,7 @@ onCpu("a bare pointer", () => {
   ]);
 });
 
-onCpu("an array whose memory may go away", () => {
+onCpu("an array whose memory may be detached", () => {
   type Resizable<T> = new (bytes: number, options: { maxByteLength: number }) => T;
   const resizable = (): ArrayBuffer => new (ArrayBuffer as Resizable<ArrayBuffer>)(12, { maxByteLength: 24 });
   const growable = (): SharedArrayBuffer =>
@@ -292,7 +292,7 @@ onCpu("an array whose memory may go away", () => {
     ),
   ]);
 
-  test("a prepared gradient that was detached is noticed by step and by zero", async () => {
+  test("a detached prepared gradient is refused by step and by zero", async () => {
     const subject = inArrays();
     const [gradient, other] = [array(1, 1, 1), array(1, 1)];
     const prepared = subject.optimizer.prepare([[gradient, other], null]);

@@ -6,7 +6,7 @@ import { checkStream } from "../../lib/memory/stream";
 import { inBuffers, outcome, ownDevice } from "../support/hostile";
 import { uses } from "../support/uses";
 
-/** Whether the driver would be given it as the handle of a stream. */
+/** Whether the value would be passed to the driver as the handle of a stream. */
 function isHandle(value: unknown): boolean {
   try {
     return checkStream(value) !== null;
@@ -15,12 +15,12 @@ function isHandle(value: unknown): boolean {
   }
 }
 
-/** Values for `stream`. A real driver looks for the stream where a handle points: a wrong one ends the process. */
+/** Values for `stream`. A real driver dereferences a handle, so an invalid one ends the process. */
 function forStream(wrong: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   return testDeviceKind === "cuda" ? wrong.filter((value) => !isHandle(value)) : wrong;
 }
 
-/** The right argument with some of its parts replaced; or another value altogether. */
+/** The valid argument with some of its parts replaced, or another value. */
 function spoiled(right: unknown, wrong: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   if (ArrayBuffer.isView(right) || typeof right !== "object" || right === null) {
     return fc.oneof({ weight: 3, arbitrary: fc.constant(right) }, wrong);
@@ -94,23 +94,20 @@ const harmless: fc.Arbitrary<unknown> = fc.oneof(
 );
 
 describe("anything, anywhere", () => {
-  test.each(Object.entries(uses))(
-    "%s works or is an MTAdamError, and then has changed nothing",
-    async (name, use) => {
-      const scene = inBuffers();
-      const given = use.arguments.map((argument) => spoiled(argument(scene), harmless));
-      let before = await scene.fingerprint();
-      await fc.assert(
-        fc.asyncProperty(fc.tuple(...given), async (values) => {
-          const came = await outcome(() => use.call(scene, values as never[])).catch(String);
-          expect(came).toMatch(/^(works|ERR_MTADAM_\w+)$/);
-          // A rejected stepEach leaves the terms that had come.
-          if (came !== "works" && name !== "stepEach") expect(await scene.fingerprint()).toBe(before);
-          scene.optimizer.update();
-          before = await scene.fingerprint();
-        }),
-        { numRuns: 200 },
-      );
-    },
-  );
+  test.each(Object.entries(uses))("%s works, or is an MTAdamError and changes nothing", async (name, use) => {
+    const scene = inBuffers();
+    const given = use.arguments.map((argument) => spoiled(argument(scene), harmless));
+    let before = await scene.fingerprint();
+    await fc.assert(
+      fc.asyncProperty(fc.tuple(...given), async (values) => {
+        const came = await outcome(() => use.call(scene, values as never[])).catch(String);
+        expect(came).toMatch(/^(works|ERR_MTADAM_\w+)$/);
+        // A rejected stepEach leaves the terms that had come.
+        if (came !== "works" && name !== "stepEach") expect(await scene.fingerprint()).toBe(before);
+        scene.optimizer.update();
+        before = await scene.fingerprint();
+      }),
+      { numRuns: 200 },
+    );
+  });
 });

@@ -5,7 +5,7 @@ import { MTAdam, openDevice } from "../../lib";
 import { onCpu } from "../support/device";
 import { HostileScene, outcome } from "../support/hostile";
 
-/** The types of it come with those of browsers only. */
+/** Node's types have no WebAssembly. */
 interface Memory {
   readonly buffer: ArrayBuffer;
   grow(pages: number): number;
@@ -54,7 +54,7 @@ onCpu("arrays that are not plain ones", () => {
     optimizer.update();
     return Array.prototype.slice.call(w) as number[];
   };
-  // The kinds over one memory would share it.
+  // The kinds over WebAssembly's memory would overlap; they have a test of their own.
   test.each(Object.entries(kinds).filter(([what]) => !what.includes("WebAssembly")))(
     "%s are taken",
     (_, make) => {
@@ -130,7 +130,7 @@ onCpu("arrays that are not plain ones", () => {
     const allowed = async (call: () => unknown): Promise<void> => {
       came.push(await outcome(call).catch(String));
     };
-    // Where it is taken, it is for what it is: three elements.
+    // If it is accepted, its real three elements count.
     await allowed(() => {
       const w = liar();
       new MTAdam([w], { terms: 1, lr: 0.5 }).step([[Float32Array.of(1, 1, 1)]]);
@@ -152,7 +152,7 @@ onCpu("arrays that are not plain ones", () => {
       expect(await buffer.download()).toEqual(Float32Array.of(1, 2, 3));
     });
     await allowed(() => device.buffer(3).download(liar()));
-    // Nor where a lie makes it seem to fit.
+    // A false length that matches the buffer must not bypass the check either.
     for (const size of [2, 4]) {
       const buffer = device.buffer(new Float32Array(size));
       const lying = fake("length", size)([1, 2, 3]);

@@ -19,7 +19,7 @@ describe("objects that are not plain ones", () => {
     expect([other.iterations, optimizer.iterations]).toEqual([1, 3]);
   });
 
-  test("with names of Object.prototype are as good as others", async () => {
+  test("with names of Object.prototype work like others", async () => {
     const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "valueOf", "then"];
     const buffers = names.map((_, k) => ownDevice.buffer(Float32Array.of(k)));
     const parameters = names.map((name, k) => ({ name, data: buffers[k]! }));
@@ -63,7 +63,7 @@ describe("objects that are not plain ones", () => {
         },
       }),
   };
-  test.each(Object.entries(evil))("%s in any place is an error or does nothing", async (_, make) => {
+  test.each(Object.entries(evil))("%s as any argument is an error or does nothing", async (_, make) => {
     const wrong: string[] = [];
     const tried = Object.entries(uses).flatMap(([name, use]) =>
       Array.from({ length: use.arguments.length }, (_, position) => ({ name, use, position })),
@@ -82,7 +82,7 @@ describe("objects that are not plain ones", () => {
   });
 });
 
-describe("methods called on something else", () => {
+describe("methods called on another object", () => {
   const makeInstances = (): Record<string, object> => {
     const { optimizer, prepared, device, g } = inBuffers();
     return { optimizer, prepared, device, buffer: g[0], error: new MTAdamError("OPTION", "A.") };
@@ -98,7 +98,7 @@ describe("methods called on something else", () => {
       (_: object, instances: Record<string, object>) => new Proxy(instances[name]!, {}),
     ]),
   ];
-  test.each(Object.keys(makeInstances()))("those of the %s", async (name) => {
+  test.each(Object.keys(makeInstances()))("methods of the %s", async (name) => {
     const prototype = Object.getPrototypeOf(makeInstances()[name]) as object;
     const wrong: string[] = [];
     for (const key of Reflect.ownKeys(prototype)) {

@@ -1,4 +1,4 @@
-/** Hostile input that could crash the process: each case runs in a process of its own. */
+/** Hostile input that could crash the process: each case runs in a separate process. */
 
 import { spawn } from "node:child_process";
 import path from "node:path";
@@ -6,7 +6,7 @@ import type * as mtadam from "../../lib";
 
 type Library = typeof mtadam;
 
-/** Runs a function, which may refer to nothing outside itself, in a process of its own. */
+/** Runs a function in a separate process; it must not refer to anything outside itself. */
 function isolated(scenario: (library: Library) => unknown, ...flags: string[]): Promise<string> {
   const root = JSON.stringify(path.join(__dirname, "../.."));
   const source = `
@@ -29,7 +29,7 @@ function isolated(scenario: (library: Library) => unknown, ...flags: string[]): 
   });
 }
 
-describe("in a process of its own", () => {
+describe("in a separate process", () => {
   const small = "--max-old-space-size=64";
   const scenarios: [
     what: string,

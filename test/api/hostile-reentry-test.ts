@@ -7,10 +7,10 @@ import type { Tensor } from "../support/scene";
 
 const TERMS = ["content", "style"];
 
-/** A scene in which memory can be taken away. */
+/** A scene whose memory can be detached or disposed of during a call. */
 class Stage extends HostileScene {
   saved: StateDict | undefined;
-  /** Arrays that own what was taken, and what was in them then. */
+  /** Arrays that own the detached memory, each with its elements at that time. */
   readonly #taken: [Float32Array, number[]][] = [];
 
   take(tensor: Tensor): void {
@@ -39,7 +39,7 @@ class Stage extends HostileScene {
 
 type Act = (stage: Stage) => unknown;
 
-/** What a getter, a schedule or a callback may do while a call is under way. */
+/** Actions of a getter, a schedule or a callback during a call. */
 const actions: Record<string, Act> = {
   throws: () => {
     throw new Mischief();
@@ -65,14 +65,14 @@ const actions: Record<string, Act> = {
     Object.assign(optimizer.paramGroups[0]!, { lr: NaN, betas: [2, 2, 2], eps: -1 }),
 };
 
-/** The list, with a getter at `index` that acts before it gives what was there. */
+/** The list with a getter at `index`, which acts and then returns the entry. */
 function withGetter<T>(list: readonly T[], index: number, act: () => void): T[] {
   const copy = [...list];
   const value = copy[index]!;
   return Object.defineProperty(copy, index, { get: () => (act(), value) });
 }
 
-/** An object that acts whenever it is looked at. */
+/** An object that acts whenever a property is read. */
 const watched = <T extends object>(target: T, act: () => void): T =>
   new Proxy(target, { get: (of, key) => (act(), Reflect.get(of, key) as unknown) });
 
@@ -182,7 +182,7 @@ function interrupts(arrays: boolean, table: Record<string, Place>): void {
       stage.saved = await stage.optimizer.stateDict();
       const acted: string[] = [];
       const act = (): void => {
-        // Once: a schedule that steps would otherwise go on without end.
+        // Once, since a schedule that steps would recurse without end.
         if (acted.push(what) === 1) action(stage);
       };
       const calls = [
@@ -236,7 +236,7 @@ describe("a step in the middle of another", () => {
         weights: withGetter([1, 1], 1, inner),
       }),
   };
-  test.each(Object.entries(calls))("%s comes before it, or one of them is refused", async (_, call) => {
+  test.each(Object.entries(calls))("%s runs before it, or one of them is refused", async (_, call) => {
     const scene = inBuffers();
     const inside: string[] = [];
     const inner = (): void => {

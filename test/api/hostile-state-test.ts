@@ -6,7 +6,7 @@ import { isSlow } from "../support/device";
 import { detach, HostileScene, inBuffers, Mischief, outcome } from "../support/hostile";
 
 describe("loading a hostile state", () => {
-  /** Loads a state, which spoils itself meanwhile. It is loaded as it was before, or not at all. */
+  /** Loads a state that changes while it is read. It must be loaded as it was before, or not at all. */
   const wholeOrNothing = async (spoil: (state: StateDict) => StateDict): Promise<string> => {
     const [scene, other, clean] = [inBuffers(), inBuffers(), inBuffers()];
     other.optimizer.step([other.g, null]);

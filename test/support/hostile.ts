@@ -9,7 +9,7 @@ import { MTAdamError, type PreparedGradients } from "../../lib";
 import { testDevice } from "./device";
 import { contents, inArray, Scene, type Tensor } from "./scene";
 
-/** A scene on a device of its own that has made a step, and what the calls below need. */
+/** A scene on its own device, after one step, with gradients and prepared gradients. */
 export class HostileScene extends Scene<Tensor> {
   readonly g: [w: Tensor, b: Tensor];
   readonly prepared: PreparedGradients;
@@ -24,7 +24,7 @@ export class HostileScene extends Scene<Tensor> {
     this.prepared = this.optimizer.prepare([this.g, this.g]);
   }
 
-  /** All that a refused call must not have changed. */
+  /** Everything that a refused call must leave unchanged. */
   async fingerprint(): Promise<string> {
     const tensors = [this.w, this.b].map(contents);
     const state = await this.optimizer.stateDict().catch((error: unknown) => (error as MTAdamError).code);

@@ -1,5 +1,5 @@
 /**
- * Tests that a wrong argument throws an MTAdamError with its code and one sentence, and that nothing has changed.
+ * Tests that an invalid call throws an MTAdamError with its code and one sentence, and changes nothing.
  */
 
 import { inspect } from "node:util";
@@ -9,7 +9,7 @@ import { contents, inArray, inBuffer, Scene, type Buffer32, type Make, type Tens
 export const buffer = inBuffer;
 export const array = inArray;
 
-/** A scene that has made a step, so that a refused call has something to lose. */
+/** A scene after one step: its state is not empty, so a change by a refused call shows. */
 export class Subject<T extends Tensor = Buffer32> extends Scene<T> {
   readonly g = this.gradients();
 
@@ -22,7 +22,7 @@ export class Subject<T extends Tensor = Buffer32> extends Scene<T> {
 export const onDevice = (): Subject => new Subject(inBuffer);
 export const inArrays = (): Subject<Float32Array> => new Subject(inArray);
 
-/** Everything that a call can change; the error's code if the state cannot be read. */
+/** Everything that a call can change. The state is replaced by the error's code if it cannot be read. */
 export async function everything({ optimizer, w, b, g }: Subject<Tensor>): Promise<unknown> {
   return {
     tensors: await Promise.all([w, b, ...g].map(contents)),
@@ -55,12 +55,12 @@ export function checkError(error: unknown, code: MTAdamErrorCode): asserts error
 
 export interface Refusal<S> {
   what: string;
-  /** In the message. */
+  /** Matches the message. */
   says: RegExp;
   /** Runs before the call: a misuse that only the next step can detect. */
   given?: (subject: S) => unknown;
   call: (subject: S) => unknown;
-  /** Where only the system can tell: an error from below, with a cause. */
+  /** Detected by native code only: the error has a cause. */
   fromBelow?: boolean;
 }
 
@@ -94,7 +94,7 @@ export function refuses<S extends Subject<Tensor>>(
 
 export const write = (value: unknown): string => inspect(value, { breakLength: Infinity, depth: 2 });
 
-/** An optimizer with these options, of whatever type. */
+/** An optimizer with options of any type. */
 export const withOptions = (options: object): MTAdam =>
   new MTAdam([buffer(1)], { terms: ["a", "b"], ...options });
 
