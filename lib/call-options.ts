@@ -8,12 +8,11 @@ import type { Names } from "./per-name";
 export interface StepOptions {
   /** Replaces the optimizer's weights; `accumulate` uses the entry of its term. */
   weights?: Weights;
-  /** What the losses were multiplied by; the gradients are divided by it. Default 1. */
+  /** The factor by which the losses were multiplied; gradients are divided by it. Default 1. */
   gradientScale?: number;
   /**
-   * The stream that the call is enqueued on; null: the device's default stream. Calls of one optimizer run one after
-   * the other on any streams; the caller orders the call after the work that writes its gradients. The CPU has no
-   * streams.
+   * The stream to enqueue the call on; null: the device's default stream. Calls of one optimizer run in order, also on
+   * different streams. The caller must order the call after the work that writes its gradients. The CPU has no streams.
    */
   stream?: StreamLike | null;
 }
@@ -40,7 +39,7 @@ export interface GroupValues {
 
 /** Reads the options of an optimizer's calls. */
 export class CallOptions {
-  /** The stream of calls that name none. */
+  /** The stream of calls without one. */
   readonly stream: NativeStream;
   /** Keeps the stream's owner alive until another stream is given. */
   streamOwner: unknown;
@@ -52,7 +51,7 @@ export class CallOptions {
   }
 
   /**
-   * @param weights those of calls that give none
+   * @param weights the weights of calls without the option
    * @throws MTAdamError OPTION, LENGTH, TERM
    */
   read(options: unknown, terms: Names, weights: readonly number[]): CallValues {
@@ -65,7 +64,7 @@ export class CallOptions {
     };
   }
 
-  /** The option `stream`, of calls that have no other. @throws MTAdamError OPTION */
+  /** Reads the options of a call whose only option is `stream`. @throws MTAdamError OPTION */
   readStream(options: unknown): NativeStream {
     return this.#readStream(checkKeys<StepOptions>("options", options, ["stream"]).stream);
   }

@@ -2,7 +2,7 @@ import type { NativeCapturedStep } from "./addon/native";
 import type { ReplayOptions } from "./call-options";
 import { MTAdamError } from "./errors";
 
-/** Known to this package alone, so that nothing else constructs the class below. */
+/** Private to the package, so that no other code can construct the class below. */
 export const capturedKey = Symbol("CapturedStep");
 
 /**

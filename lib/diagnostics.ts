@@ -10,7 +10,7 @@ export interface Diagnostics {
   layers: readonly string[];
   /** n: the moving averages of the gradient norms; NaN where a pair never occurred. */
   norms: Float32Array;
-  /** s, step 4: what the gradients were multiplied by in the pair's last step; NaN where it never occurred. */
+  /** s, step 4: the factor of the gradients in the pair's last step; NaN if the pair never occurred. */
   scales: Float32Array;
   /** s·r over its sum in the layer, r the norm of the last gradient: each term's part of the layer's movement. */
   shares: Float32Array;
@@ -31,7 +31,7 @@ export class DiagnosticsReader {
   #last: Promise<unknown> = Promise.resolve();
 
   /**
-   * Starts a reading at once: what is enqueued afterwards is not in it, and nothing waits for it.
+   * Starts a reading at once. It does not include work that is enqueued later, and no work waits for it.
    *
    * @throws MTAdamError OUT_OF_MEMORY, CUDA (the promise rejects)
    */
@@ -74,7 +74,7 @@ async function readDiagnostics(
 }
 
 function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Array {
-  // The norm of a gradient that was skipped is not finite; it has no part in anything.
+  // The norm of a skipped gradient is not finite and is not used.
   const parts = Float64Array.from(s, (scale, at) => (Number.isFinite(r[at]) ? scale * r[at]! : scale * 0));
   const sums = new Float64Array(layers);
   for (const [at, part] of parts.entries()) {

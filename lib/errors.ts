@@ -54,7 +54,7 @@ export class MTAdamError extends Error {
   }
 }
 
-/** The subject of a message, as the user wrote it; a function where it costs work and is rarely needed. */
+/** The subject of a message, as the user wrote it; a function if it is costly to build. */
 export type Named = string | (() => string);
 
 export function nameOf(named: Named): string {
@@ -64,8 +64,8 @@ export function nameOf(named: Named): string {
 /**
  * "`subject` must be …; got …." — the one sentence of an argument error.
  *
- * @param subject what was wrong, as the user wrote it
- * @param rule what it must be, completing "must be" or "must have"
+ * @param subject the invalid argument, as the user wrote it
+ * @param rule the requirement, completing "must"
  */
 export function mustBe(code: ShortCode, subject: Named, rule: string, value: unknown): MTAdamError {
   return new MTAdamError(code, `\`${nameOf(subject)}\` must ${rule}; got ${describeValue(value)}.`);
@@ -102,7 +102,7 @@ export interface NativeError {
 /** The name of the pointer that a call is about. */
 export type Subject = string | ((error: NativeError) => string);
 
-/** A coded error of the addon as an MTAdamError; anything else as it is. */
+/** Converts an error of the addon with a code to an MTAdamError; returns other errors unchanged. */
 function translated(error: unknown, subject?: Subject): unknown {
   const native = error as NativeError;
   const { code, message, cudaError, operation } = native;

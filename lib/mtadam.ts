@@ -44,7 +44,7 @@ import { flattenParameters, withGroup, type ParameterGroup, type Parameters } fr
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
 
-/** What a step reads from its arguments. */
+/** The arguments of a step, as read. */
 interface StepValues {
   call: CallValues;
   groups: readonly GroupValues[];
@@ -391,8 +391,8 @@ export class MTAdam {
    * and terms are matched by name, in any order. A state with first moments per term can be loaded where they are
    * summed.
    *
-   * @param options `strict: false`: load what matches, and leave the rest unchanged
-   * @throws MTAdamError CHECKPOINT if the state does not fit, STATE while a step is open; nothing is loaded then
+   * @param options `strict: false`: load matching entries only
+   * @throws MTAdamError CHECKPOINT if the state does not match, STATE while a step is open; then nothing is loaded
    */
   async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
     this.#guard.loadable("loadStateDict");
@@ -517,7 +517,7 @@ export class MTAdam {
     return resolveGroups(this.#groups, this.#generation.flat, this.#iterations);
   }
 
-  /** Reading the arguments may have run code of the user's, which may have disposed of anything. */
+  /** Reading the arguments may have run user code, which may have disposed of the optimizer or its memory. */
   #recheck(gradients: { recheck(): void }): NativeOptimizer {
     const native = this.#guard.alive();
     this.#generation.recheckParameters();

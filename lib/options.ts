@@ -13,62 +13,76 @@ export interface GroupOptions {
   /** Learning rate, at least 0. */
   lr: number | LearningRate;
   /**
-   * β₁ and β₂ in [0, 1), of the first and second moments; β₃ in [0, 1], of the norms. A slow norm average, 0.999, came
-   * closest to well-chosen weights on MNIST, though not in every experiment (docs/balancing).
+   * β₁ and β₂ in [0, 1), the decay rates of the first and second moments; β₃ in [0, 1], that of the gradient norms. On
+   * MNIST, β₃ = 0.999 came closest to well-chosen weights, but not in every experiment (docs/balancing).
    */
   betas: readonly [number, number, number];
-  /** ε of step 7, more than 0. */
+  /** ε, added to the denominator in step 7; greater than 0. */
   eps: number;
-  /** λ, at least 0. */
+  /** Weight decay λ, at least 0. */
   weightDecay: number;
   /** Decay the parameters once per step, as AdamW does, instead of adding λ·θ to each term's gradient. */
   decoupledWeightDecay: boolean;
-  /** Ascend: every gradient is negated first. */
+  /** Maximize the losses: gradients are negated. */
   maximize: boolean;
 }
 
-/** A weight per term, in order or by name. Finite, at least 0. */
+/** A weight per term, in order or by name; finite and at least 0. */
 export type Weights = readonly number[] | Readonly<Record<string, number>>;
 
-/** "first", "max", "mean" or the name of a term. */
+/** The norm that a layer's terms are scaled to: "first", "max", "mean" or the name of a term. */
 export type Anchor = "first" | "max" | "mean" | (string & Record<never, never>);
 
 /** Options of the optimizer as a whole. */
 export interface OptimizerOptions {
-  /** The loss terms: how many (they are then named "0", "1", …) or their names. */
+  /** The names of the loss terms, or their number; they are then named "0", "1", … */
   terms: number | readonly string[];
-  /** w of step 4, 1 by default. A term of weight 0 moves no parameter, but its norms are still averaged. */
+  /** Weights w of the terms (step 4), 1 by default. A term of weight 0 moves no parameter; its norms are averaged. */
   weights?: Weights;
-  /** Divide by the largest second moment seen so far, as Adam's variant of that name. */
+  /** Divide by the largest second moment so far, as the AMSGrad variant of Adam. */
   amsgrad?: boolean;
-  /** "perTerm", the paper; or "summed": one first moment for all terms, I + 1 words of state instead of 2·I. */
+  /**
+   * "perTerm", as in the paper: a first moment for each of the I terms, 2·I values of state per parameter element;
+   * "summed": one first moment for all terms, I + 1 values.
+   */
   firstMoment?: "perTerm" | "summed";
-  /** "first": n starts at the first norm, as the reference; a number (the paper: 1): n starts there. */
+  /**
+   * The initial norm average n: "first", as in the reference implementation, starts at the first norm; a number (1 in the
+   * paper) starts at that number.
+   */
   initialNorm?: "first" | number;
   /**
-   * Which norm the terms of a layer are scaled to, step 3: the "first" term's that is above the floor, the reference;
-   * the largest ("max"); the geometric "mean"; or that of the term of this name. With another anchor than "first", terms
-   * that come one at a time are scaled by the norms known at that moment.
+   * The norm that the terms of a layer are scaled to (step 3), among the norms above 1e-10:
+   * - "first", as in the reference implementation: the norm of the first term
+   * - "max": the largest norm
+   * - "mean": the geometric mean of the norms
+   * - the name of a term: the norm of that term; of the first term while that norm is not above 1e-10
+   *
+   * `accumulate` and `stepEach` get one term at a time: with any anchor but "first", they use the norms known so far.
    */
   anchor?: Anchor;
-  /** p of step 4, in [0, 1]: from 0, where norms are not balanced, to 1, where they are made equal, the reference. */
+  /** p of step 4, in [0, 1]: 0 does not balance the norms; 1 makes them equal, as in the reference implementation. */
   balance?: number;
-  /** Whether the step is the "sum" of the terms' steps, the reference, or their "mean", weighted as they are. */
+  /**
+   * "sum", as in the reference implementation: the step is the sum of the terms' steps. "mean": it is divided by
+   * Σw / max w of the terms present, so that aligned terms move a parameter by lr in total.
+   */
   stepScale?: "sum" | "mean";
   /**
-   * The effect of a NaN or an infinity in a gradient. "skipTerm": the term counts as absent in that layer for this step;
-   * "skipStep": no parameter moves, which needs all terms at once, in `step`; "propagate": it propagates through the
-   * arithmetic.
+   * What to do with a NaN or an infinity in a gradient:
+   * - "skipTerm": treat the term as absent in that layer for this step
+   * - "skipStep": change no parameter in this step; needs all terms at once, in `step`
+   * - "propagate": compute with it
    */
   nonFinite?: "skipTerm" | "skipStep" | "propagate";
   /**
-   * Whether `diagnostics()` and `onStats` also give the cosines between the terms' gradients. Every step computes them,
-   * which reads the gradients once more. All terms must come at once, in `step`.
+   * Whether `diagnostics()` and `onStats` also report the cosines between the terms' gradients. Each step then reads the
+   * gradients once more. Needs all terms at once, in `step`.
    */
   cosines?: boolean;
-  /** Where the step is computed. Default: where the parameters are. */
+  /** The device that computes the steps. Default: the device of the parameters. */
   device?: Device;
-  /** The stream of calls that name none. Default: the device's default stream. The CPU has no streams. */
+  /** The stream of calls without one. Default: the device's default stream. The CPU has no streams. */
   stream?: StreamLike | null;
 }
 
@@ -125,7 +139,7 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
 
 type Defaulted = Required<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream">>;
 
-/** Every other option that stands on its own: default, range and message. */
+/** Every other option that does not depend on a second one: default, range and message. */
 export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[K]> } = {
   amsgrad: flag,
   firstMoment: oneOf("perTerm", "summed"),
@@ -178,7 +192,7 @@ export function checkOptions(value: unknown): CheckedOptions {
 }
 
 /**
- * The group options in `given`; where it has none, those of `inherited`, or else the defaults.
+ * The group options in `given`, completed by those of `inherited` or the defaults.
  *
  * @throws MTAdamError OPTION
  */

@@ -3,7 +3,7 @@ import { fromNative, MTAdamError } from "./errors";
 import type { Gradient, GradientTable } from "./gradients";
 import type { Guard } from "./guard";
 
-/** Known to this package alone, so that nothing else constructs the class below. */
+/** Private to the package, so that no other code can construct the class below. */
 export const preparedKey = Symbol("PreparedGradients");
 
 /**

@@ -49,10 +49,10 @@ function readOptions(args) {
   });
   for (const { kind, name, rawName, value } of tokens) {
     if (kind === "positional" && value !== "rebuild")
-      throw new Error(`\`${value}\` is no argument of the build.`);
+      throw new Error(`\`${value}\` is not an argument of the build.`);
     if (kind !== "option") continue;
     const option = OPTIONS[name] ?? PREBUILDIFY[name];
-    if (option === undefined) throw new Error(`\`${rawName}\` is no option of the build.`);
+    if (option === undefined) throw new Error(`\`${rawName}\` is not an option of the build.`);
     if (option.type === "boolean" && value !== undefined) throw new Error(`\`${rawName}\` takes no value.`);
     if (option.type === "string" && value === undefined) throw new Error(`\`${rawName}\` needs a value.`);
   }

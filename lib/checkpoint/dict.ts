@@ -30,7 +30,7 @@ export class DictSource implements StateSource {
   readonly metadata: unknown;
   readonly #entries: Readonly<Record<string, unknown>>;
 
-  /** @throws MTAdamError CHECKPOINT where it is no object of plain data */
+  /** @throws MTAdamError CHECKPOINT if it is not an object of plain data */
   constructor(state: unknown) {
     if (typeof state !== "object" || state === null) {
       throw new MTAdamError("CHECKPOINT", "The state must be an object.");

@@ -99,7 +99,7 @@ export class CheckpointFile implements StateSource {
     this.metadata = parseMetadata(header);
   }
 
-  /** @throws MTAdamError CHECKPOINT where it is no file of the format; errors of the file system */
+  /** @throws MTAdamError CHECKPOINT if it is not a file of the format; errors of the file system */
   static async open(path: string): Promise<CheckpointFile> {
     const file = await open(path, "r");
     try {
@@ -225,7 +225,7 @@ async function readAll(file: FileHandle, bytes: Uint8Array, position: number): P
   return done;
 }
 
-/** The same, where the file is known to go that far. @throws MTAdamError CHECKPOINT where it no longer does */
+/** The same for bytes that the file is known to have. @throws MTAdamError CHECKPOINT if it was shortened since */
 async function readWhole(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   if ((await readAll(file, bytes, position)) === bytes.length) return;
   throw new MTAdamError("CHECKPOINT", "The file must stay as it is while it is read; it has become shorter.");

@@ -4,7 +4,7 @@ import { checkLayerBetas } from "../parameters";
 import { fail } from "./reader";
 import type { CheckpointMetadata, StateOwner } from "./state";
 
-/** One thing of the optimizer and the number it has in the state. */
+/** An entity of the optimizer and its index in the state. */
 export interface Match {
   ours: number;
   theirs: number;

@@ -8,7 +8,7 @@ export interface SaveOptions {
 }
 
 export interface LoadOptions extends SaveOptions {
-  /** False: load what matches, and leave the rest unchanged. Default true. */
+  /** False: load matching entries only and leave the rest unchanged. Default true. */
   strict?: boolean;
 }
 

@@ -26,7 +26,7 @@ import { checkSum } from "./summed";
 // Restores a saved state. The generators here yield each read to their caller, which reads from memory at once or from a
 // file asynchronously; so both kinds of state share one set of checks.
 
-/** A state that fits the optimizer, checked before anything changes. */
+/** A state that matches the optimizer, checked before anything changes. */
 export interface Restoration {
   /** Writes the state into the optimizer. */
   apply(): Generator<TensorRead, void, void>;
@@ -36,7 +36,7 @@ export interface Restoration {
 }
 
 /**
- * Checks a whole state against the optimizer, all but the moments' values, changing nothing.
+ * Checks a whole state against the optimizer, except the values of the moments. Changes nothing.
  *
  * @param strict whether every term, parameter and layer must have its match
  * @throws MTAdamError CHECKPOINT

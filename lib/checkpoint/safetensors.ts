@@ -87,7 +87,7 @@ export function renderHeader(
 }
 
 /**
- * The header's length, from the first {@link PREFIX_BYTES} of a file (fewer where it has no more).
+ * The header's length, from the first {@link PREFIX_BYTES} of a file (fewer if the file is shorter).
  *
  * @throws MTAdamError CHECKPOINT unless it fits the file and is no larger than readers of the format accept
  */
@@ -156,7 +156,7 @@ function checkTensor(key: string, value: unknown): TensorPlace {
 }
 
 function checkPlaces(tensors: ReadonlyMap<string, TensorPlace>, dataBytes: number): void {
-  // A tensor without elements goes before one that begins where it does.
+  // An empty tensor precedes a tensor with the same offset.
   const inOrder = [...tensors.values()].sort((a, b) => a.begin - b.begin || a.end - b.end);
   let end = 0;
   for (const place of inOrder) {

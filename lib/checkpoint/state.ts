@@ -24,7 +24,7 @@ export interface CheckpointMetadata {
     nonFinite: string;
     weights: number[];
   };
-  /** As the options of each group, lr null where it is a schedule. */
+  /** The options of each group; lr is null for a schedule. */
   groups: (Omit<GroupOptions, "lr" | "betas"> & { lr: number | null; betas: [number, number, number] })[];
 }
 

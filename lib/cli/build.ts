@@ -4,7 +4,7 @@ import { searchAddon } from "../addon/load";
 import { packageRoot } from "../addon/system";
 
 /**
- * Compiles the addon where this package lies, as `npm run build:native` does in a checkout, and tries to load it. The
+ * Compiles the addon in the package's folder, as `npm run build:native` does in a checkout, and tries to load it. The
  * script checks the options.
  */
 export async function build(args: string[]): Promise<number> {
@@ -13,17 +13,17 @@ export async function build(args: string[]): Promise<number> {
   if (status === null) {
     // The script could not report it itself.
     const problem =
-      error === undefined ? `was ended by ${String(signal)}` : `cannot be started: ${error.message}`;
+      error === undefined ? `was killed by ${String(signal)}` : `could not be started: ${error.message}`;
     process.stderr.write(`The build ${problem}.\n`);
     return 1;
   }
   if (status !== 0) return status;
   const { found, failed } = searchAddon();
   if (found?.kind === "local build") {
-    process.stdout.write(`The addon is built and can be loaded: ${found.file}\n`);
+    process.stdout.write(`The addon was built and can be loaded: ${found.file}\n`);
     return 0;
   }
   const problem = failed.find(({ kind }) => kind === "local build")?.problem ?? "it was not found";
-  process.stderr.write(`The addon is built, and cannot be loaded: ${problem}.\n`);
+  process.stderr.write(`The addon was built but cannot be loaded: ${problem}.\n`);
   return 1;
 }

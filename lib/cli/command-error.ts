@@ -1,2 +1,2 @@
-/** A command line that is wrong. The message is the one sentence that its user gets. */
+/** An invalid command line. The user sees only the message, one sentence. */
 export class CommandError extends Error {}

@@ -5,7 +5,7 @@ import { packageFacts, packageRoot, systemLibc, systemName, type Libc } from "..
 import type { DevicesDescription } from "../memory/open-device";
 import { CommandError } from "./command-error";
 
-/** The output of `mtadam inspect --json`. Keys may be added, but are never renamed. Null: none, or not known. */
+/** The output of `mtadam inspect --json`. Keys may be added but are never renamed. Null: none or unknown. */
 export interface Inspection {
   /** Of the package. */
   version: string | null;
@@ -20,11 +20,11 @@ export interface Inspection {
     loaded: boolean;
     kind: AddonKind | null;
     file: string | null;
-    /** On Linux: the newest version that it needs of each family of symbols, for example `{ GLIBC: "2.34" }`. */
+    /** On Linux: the newest version needed of each family of symbols, for example `{ GLIBC: "2.34" }`. */
     needs: Record<string, string>;
-    /** The attempts that failed before. */
+    /** The attempts that failed before one succeeded, or all. */
     failed: FailedAttempt[];
-    /** Advice if none was loaded. */
+    /** Advice if no addon was loaded. */
     advice: string | null;
   };
   /** Null without an addon. */
@@ -33,13 +33,13 @@ export interface Inspection {
   cuda: DevicesDescription["cuda"] | null;
   /** On Linux: the version of NVIDIA's kernel module, for example "580.65.06". In a container, the host's. */
   kernelModule: string | null;
-  /** The environment variables that affect the search, as far as they are set. */
+  /** The environment variables that are set and affect the search. */
   environment: Record<string, string>;
 }
 
 interface Usability {
   usable: boolean;
-  /** Why it is not. */
+  /** Why it is not usable. */
   reason?: string;
 }
 
@@ -47,7 +47,7 @@ interface Usability {
 export async function inspect(args: string[]): Promise<number> {
   for (const argument of args) {
     if (argument !== "--json") {
-      throw new CommandError(`${JSON.stringify(argument)} is no option of \`mtadam inspect\`.`);
+      throw new CommandError(`${JSON.stringify(argument)} is not an option of \`mtadam inspect\`.`);
     }
   }
   const inspection = await examine();
@@ -169,13 +169,13 @@ function addonLines({ addon, libc }: Inspection): string[] {
 
 function libcName(libc: Libc | null): string {
   if (libc === null) return "none";
-  return libc.name === "musl" ? "musl" : (libc.version ?? "one of unknown version");
+  return libc.name === "musl" ? "musl" : (libc.version ?? "an unknown version");
 }
 
 function cpuLines(cpu: NonNullable<Inspection["cpu"]>): string[] {
   return [
     `${cpu.name}, ${cpu.threads} ${cpu.threads === 1 ? "thread" : "threads"}`,
-    `instruction set ${cpu.instructionSet}, of ${cpu.instructionSets.join(", ")}`,
+    `instruction set ${cpu.instructionSet} (available: ${cpu.instructionSets.join(", ")})`,
     cpu.reason ?? "usable",
   ];
 }
@@ -188,7 +188,7 @@ function cudaLines(cuda: DevicesDescription["cuda"], kernel: string | null): str
       ? []
       : [
           `runtime ${runtime} in the addon, with code for ${architectures.join(", ")}`,
-          driver === undefined ? "no driver" : `driver that serves CUDA ${driver}`,
+          driver === undefined ? "no driver" : `driver for CUDA ${driver} and older`,
         ];
   return [
     ...versions,

@@ -4,21 +4,20 @@ import { build } from "./build";
 import { CommandError } from "./command-error";
 import { inspect } from "./inspect";
 
-// The command `mtadam`. Exits with 0 where all went well, 1 where the addon cannot be used or built, 2 where the command
-// line is wrong.
+// The command `mtadam`. Exit codes: 0 for success, 1 if the addon cannot be used or built, 2 for an invalid command line.
 
 const HELP = `Usage: npx mtadam <command> [options]
 
-  inspect           What this machine and this installation have, and why a device cannot be used
-    --json            as JSON
+  inspect           Shows the addon and the devices, and why a device cannot be used
+    --json            Print JSON
 
-  build             Compiles the addon for this machine, from the sources that came with the package
-    --cuda <choice>         on, off, or auto (the default): where there is a CUDA compiler
-    --architecture <number> the kernels for one compute capability alone, such as 90 for 9.0
-    --verbose               with the output of the tools
+  build             Compiles the addon for this machine from the sources in the package
+    --cuda <choice>         on, off, or auto (default): on if a CUDA compiler is found
+    --architecture <number> Compile the kernels for one compute capability, for example 90 for 9.0
+    --verbose               Show the output of the tools
 
-  --help            This text
-  --version         The version of the package
+  --help            Shows this text
+  --version         Shows the version of the package
 `;
 
 const COMMANDS = new Map([
@@ -27,7 +26,8 @@ const COMMANDS = new Map([
 ]);
 
 async function main([command, ...args]: string[]): Promise<number> {
-  if (command === undefined) throw new CommandError("A command is missing; `npx mtadam --help` lists them.");
+  if (command === undefined)
+    throw new CommandError("No command was given; `npx mtadam --help` lists the commands.");
   if (command === "--help" || command === "-h" || args.includes("--help")) {
     process.stdout.write(HELP);
     return 0;
@@ -39,7 +39,7 @@ async function main([command, ...args]: string[]): Promise<number> {
   const run = COMMANDS.get(command);
   if (run === undefined) {
     throw new CommandError(
-      `${JSON.stringify(command)} is no command of mtadam; \`npx mtadam --help\` lists them.`,
+      `${JSON.stringify(command)} is not a command of mtadam; \`npx mtadam --help\` lists the commands.`,
     );
   }
   return run(args);

@@ -84,7 +84,7 @@ function checkAddress(subject: Named, value: unknown): bigint {
   return address;
 }
 
-/** ptr + byteOffset, and where it is given byteLength. */
+/** ptr + byteOffset, and byteLength if it is given. */
 function readView(
   subject: Named,
   supplier: object,

@@ -9,12 +9,12 @@ import { checkStream, type StreamLike } from "./stream";
 
 export type DeviceKind = "cpu" | "cuda";
 
-/** Known to this package alone, so that nothing else constructs the class below. */
+/** Private to the package, so that no other code can construct the class below. */
 export const deviceKey = Symbol("Device");
 
 // Access to a device's private fields, for this package alone.
 
-/** Whether `value` was made by {@link Device}: unlike instanceof, true for nothing else. */
+/** Whether `value` was made by {@link Device}'s constructor, which instanceof does not guarantee. */
 export let isDevice: (value: unknown) => value is Device;
 /** The addon that this device's buffers and optimizers are made with. */
 export let addonOf: (device: Device) => NativeAddon;
@@ -104,7 +104,7 @@ const token = Symbol("DeviceBuffer");
 
 // Access to a buffer's private fields, for this package alone.
 
-/** Whether `value` was made by {@link DeviceBuffer}: unlike instanceof, true for nothing else. */
+/** Whether `value` was made by {@link DeviceBuffer}'s constructor, which instanceof does not guarantee. */
 export let isBuffer: (value: unknown) => value is DeviceBuffer;
 /** @throws MTAdamError DISPOSED */
 export let nativeBuffer: (buffer: DeviceBuffer) => NativeBuffer;

@@ -42,7 +42,7 @@ export class SourceList {
   }
 
   /**
-   * Checks the sources from `first` on again, unless nothing can have happened to them.
+   * Checks the sources from `first` on again, unless they cannot have changed.
    *
    * @param nameOf a source's name in messages, called only for an error
    * @throws MTAdamError LENGTH, DISPOSED

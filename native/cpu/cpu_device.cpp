@@ -33,7 +33,7 @@ void for_tensors(const Tables& tables, std::uint64_t first, std::uint64_t last, 
   while (first < last) {
     const Chunk& chunk = tables.chunks[first];
     const Tensor& tensor = tables.tensors[chunk.tensor];
-    const std::uint64_t begin = static_cast<std::uint64_t>(chunk.index) * kChunkElements;
+    const std::uint64_t begin = first_of_chunk(chunk.index);
     const std::uint64_t end = std::min(tensor.length, begin + (last - first) * kChunkElements);
     body(ChunkRange{chunk.tensor, begin, end - begin});
     first += chunks_of(end - begin);

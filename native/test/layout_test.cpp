@@ -123,9 +123,10 @@ TEST(Layout, PlacesTensorsBeyondThirtyTwoBits) {
   EXPECT_EQ(layout.tensors()[3].chunk, 1 + kHuge / 4096 + 1);
   EXPECT_EQ(layout.tensors()[3].slot, 3 + kHuge / 4096) << "layer 1 comes after layer 0's three chunks";
   EXPECT_EQ(layout.layers()[1].slots, 2 * kHuge / 4096 + 1);
-  // A kernel finds the last element by widening the chunk's index.
   const Chunk& last = layout.chunks()[layout.tensors()[4].chunk - 1];
-  EXPECT_EQ(static_cast<std::uint64_t>(last.index) * kChunkElements, kHuge);
+  EXPECT_EQ(first_of_chunk(last.index), kHuge);
+  EXPECT_EQ(elements_of_chunk(kHuge + 1, last.index), 1u);
+  EXPECT_EQ(elements_of_chunk(kHuge + 1, last.index - 1), kChunkElements);
 }
 
 // 16-byte accesses to θ and to its moments begin at the same element wherever θ lies.

@@ -14,6 +14,17 @@
 
 namespace mtadam::test {
 
+/// How often a term, or any term, took part in a tensor's steps, and the products of the β used.
+struct Ticks {
+  int t = 0;
+  double p1 = 1, p2 = 1;
+  void advance(const GroupOptions& group) {
+    t += 1;
+    p1 *= group.beta1;
+    p2 *= group.beta2;
+  }
+};
+
 class Oracle {
  public:
   explicit Oracle(const Model& model)
@@ -38,21 +49,20 @@ class Oracle {
 
   const std::vector<std::vector<double>>& theta() const { return theta_; }
   double norm(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].n; }
+  double scale(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].s; }
   double skipped(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].skipped; }
+  bool occurred(std::uint32_t term, std::uint32_t layer) const { return terms_[term].norms[layer].occurred; }
+  std::vector<Ticks> clocks(std::uint32_t term) const {
+    std::vector<Ticks> clocks;
+    for (const Moments& tensor : terms_[term].tensors) clocks.push_back(tensor.clock);
+    return clocks;
+  }
+  const std::vector<Ticks>& shared_clocks() const { return clocks_; }
 
  private:
   struct Norm {
     double n = 0, s = 0, skipped = 0;
     bool occurred = false;
-  };
-  struct Ticks {
-    int t = 0;
-    double p1 = 1, p2 = 1;
-    void advance(const GroupOptions& group) {
-      t += 1;
-      p1 *= group.beta1;
-      p2 *= group.beta2;
-    }
   };
   struct Moments {
     explicit Moments(std::size_t size) : m(size), v(size), x(size) {}
@@ -206,6 +216,15 @@ inline void expect_close(const std::vector<std::vector<double>>& expected,
     for (std::size_t e = 0; e < expected[p].size(); ++e) {
       ASSERT_NEAR(double{actual[p][e]}, expected[p][e], kTolerance) << "tensor " << p << ", element " << e;
     }
+  }
+}
+
+inline void expect_close(const std::vector<Ticks>& expected, const std::vector<Clock>& actual) {
+  ASSERT_EQ(expected.size(), actual.size());
+  for (std::size_t p = 0; p < expected.size(); ++p) {
+    ASSERT_EQ(actual[p].t, expected[p].t) << "clock of tensor " << p;
+    ASSERT_NEAR(actual[p].p1, expected[p].p1, 1e-15) << "clock of tensor " << p;
+    ASSERT_NEAR(actual[p].p2, expected[p].p2, 1e-15) << "clock of tensor " << p;
   }
 }
 

@@ -47,7 +47,7 @@ test("a named anchor falls back to the first term while its norm is zero", async
   expect(await scales(optimizer, [2, 4])).toEqual([1, 0.5]);
 });
 
-test("terms that come one at a time are scaled by the norms known at that moment", async () => {
+test("terms one at a time are scaled by the norms known so far", async () => {
   const optimizer = makeOptimizer({ anchor: "max", betas });
   optimizer.accumulate("a", gradient(2));
   optimizer.accumulate("b", gradient(16));

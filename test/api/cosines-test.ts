@@ -91,7 +91,7 @@ describe("two gradients", () => {
   });
 });
 
-test("the factor of a scaled loss and the sign of an ascent make no difference", async () => {
+test("are independent of gradientScale and of maximize", async () => {
   const gradients = [
     [gradient(1, 2), gradient(3, -1), gradient(5, 0.5)],
     [gradient(0.1, -7), gradient(3, 3), gradient(-2, 1)],
@@ -117,7 +117,7 @@ describe("cosines are of the last step", () => {
   };
   const NOTHING = new Float32Array(8).fill(NaN);
 
-  test("and NaN before any, after an update alone and after a step that was skipped", async () => {
+  test("and NaN before the first step, after an update alone and after a skipped step", async () => {
     const optimizer = make({ nonFinite: "skipStep" });
     expect(await cosinesOf(optimizer)).toEqual(NOTHING);
     step(optimizer);
@@ -131,7 +131,7 @@ describe("cosines are of the last step", () => {
     expect(await between(optimizer)).toEqual([1, NaN]);
   });
 
-  test("and NaN after a state was loaded or parameters came, until the next", async () => {
+  test("and NaN after a state was loaded or parameters were added, until the next step", async () => {
     const optimizer = make();
     step(optimizer);
     await optimizer.loadStateDict(await optimizer.stateDict());
@@ -147,7 +147,7 @@ describe("cosines are of the last step", () => {
     expect([...(await cosinesOf(optimizer))!.slice(3, 6)]).toEqual([NaN, NaN, 1]);
   });
 
-  test("with those terms that there are", async () => {
+  test("with the current terms", async () => {
     const optimizer = make();
     const w = (...values: number[]): Gradient[] => [gradient(...values), null, null];
     optimizer.addTerm("three");
@@ -181,7 +181,7 @@ describe("cosines are of the last step", () => {
 });
 
 describe("without the option", () => {
-  test("there are none, and nothing is allocated for them", async () => {
+  test("diagnostics have no cosines, and no memory is allocated for them", async () => {
     const optimizer = make({ cosines: false });
     expect(Object.keys(await optimizer.diagnostics())).not.toContain("cosines");
     const parameters = [device.buffer(4096 * 50)];
@@ -195,7 +195,7 @@ describe("without the option", () => {
   });
 });
 
-test("terms that come one at a time are refused, and no step opens", async () => {
+test("terms one at a time are refused, and no step opens", async () => {
   const optimizer = make();
   const message =
     /^`cosines` must not be true for `(accumulate|stepEach)`, whose terms come one at a time; use `step`\.$/;
@@ -214,7 +214,7 @@ test("terms that come one at a time are refused, and no step opens", async () =>
   expect(optimizer.iterations).toBe(1);
 });
 
-test("nothing else changes by taking them", async () => {
+test("computing cosines changes nothing else", async () => {
   const random = randomSource(11);
   const [theta, other] = [1, 2].map(() => [device.buffer(5000), device.buffer(3)]);
   const terms = ["a", "b", "c"];
@@ -280,7 +280,7 @@ test("random models have the oracle's cosines", async () => {
 });
 
 onCuda("a captured step", () => {
-  test("takes cosines when it is replayed", async () => {
+  test("computes cosines when it is replayed", async () => {
     const optimizer = make();
     const [one, two] = [device.buffer(Float32Array.of(1, 0)), device.buffer(Float32Array.of(0, 1))];
     const captured = optimizer.captureStep(

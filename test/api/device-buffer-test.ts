@@ -23,7 +23,7 @@ const counting = <D extends DType>(dtype: D, length: number): HostArray<D> =>
   new ARRAYS[dtype](Array.from({ length }, (_, k) => k + 1)) as HostArray<D>;
 
 describe.each(DTYPES)("a %s buffer", (dtype) => {
-  test("says what it is", () => {
+  test("has a dtype, a length, a device and an address", () => {
     const buffer = device.buffer(5, dtype);
     expect(buffer).toMatchObject({ dtype, length: 5, byteLength: 5 * BYTES[dtype] });
     expect(buffer.device).toBe(device);
@@ -53,7 +53,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toEqual(counting(dtype, 3));
   });
 
-  test("takes an upload, which it copies", async () => {
+  test("copies an uploaded array", async () => {
     const buffer = device.buffer(4, dtype);
     const array = counting(dtype, 4);
     buffer.upload(array);
@@ -61,7 +61,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toEqual(counting(dtype, 4));
   });
 
-  test("downloads to a given array, and to that alone", async () => {
+  test("downloads to a given array and writes nothing beyond it", async () => {
     const around = counting(dtype, 8).fill(7) as Uint16Array;
     const target = around.subarray(2, 5) as HostArray<typeof dtype>;
     const buffer = device.buffer(counting(dtype, 3), dtype);
@@ -69,7 +69,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect([...around]).toEqual([7, 7, 1, 2, 3, 7, 7, 7]);
   });
 
-  test("uploads a part of an array, and that alone", async () => {
+  test("uploads a part of an array and nothing else", async () => {
     const part = (counting(dtype, 8) as Uint16Array).subarray(2, 5) as HostArray<typeof dtype>;
     const buffer = device.buffer(3, dtype);
     buffer.upload(part);
@@ -86,7 +86,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toHaveLength(0);
   });
 
-  test("keeps every bit that it is given, NaNs' included", async () => {
+  test("keeps every bit, also of NaNs", async () => {
     const bytes = Uint8Array.from({ length: 4096 }, (_, k) => (k * 251 + (k >> 3)) & 255);
     const array = new ARRAYS[dtype](bytes.buffer) as HostArray<typeof dtype>;
     const values = await device.buffer(array, dtype).download();
@@ -104,7 +104,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toEqual(counting(dtype, 3));
   });
 
-  test("refuses anything but arrays of its kind", async () => {
+  test("refuses values that are not arrays of its type", async () => {
     const buffer = device.buffer(counting(dtype, 3), dtype);
     type Kind = new (buffer: ArrayBuffer) => unknown;
     const kinds: Kind[] = [
@@ -132,7 +132,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toEqual(counting(dtype, 3));
   });
 
-  test("fills every element, however many", async () => {
+  test("fills every element of buffers of any length", async () => {
     for (const length of [1, 2, 3, 63, 64, 65, 1001]) {
       const buffer = device.buffer(length, dtype);
       buffer.fill(1);
@@ -152,7 +152,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     expect(await buffer.download()).toEqual(counting(dtype, 3));
   });
 
-  test("ends with dispose, which may be called again", async () => {
+  test("is freed by dispose, which may be repeated", async () => {
     const buffer = device.buffer(3, dtype);
     buffer.dispose();
     buffer.dispose();
@@ -167,7 +167,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
     for (const use of uses) expect(await codeOf(use)).toBe("ERR_MTADAM_DISPOSED");
   });
 
-  test("ends with Symbol.dispose, and so with `using`", () => {
+  test("is freed by Symbol.dispose, and therefore by `using`", () => {
     const buffer = device.buffer(3, dtype);
     buffer[Symbol.dispose]();
     expect(buffer.disposed).toBe(true);
@@ -175,7 +175,7 @@ describe.each(DTYPES)("a %s buffer", (dtype) => {
 });
 
 describe("a buffer", () => {
-  test("has a length from 0 to what fits", async () => {
+  test("has a length from 0 to the memory's size", async () => {
     for (const length of [
       -1,
       0.5,
@@ -194,7 +194,7 @@ describe("a buffer", () => {
     }
   });
 
-  test("of more than is available is a coded error", async () => {
+  test("larger than the available memory is an error with a code", async () => {
     const made: DeviceBuffer[] = [];
     // Where the system promises memory that it does not have, at least the addresses run out.
     const takeAll = (): void => {
@@ -299,7 +299,7 @@ describe("parameters and gradients in buffers", () => {
     expect(optimizer.iterations).toBe(0);
   });
 
-  test("say on which device the optimizer is", () => {
+  test("determine the device of the optimizer", () => {
     const own = testDevice({ threads: 1 });
     expect(new MTAdam([own.buffer(1)], { terms: 1 }).device).toBe(own);
     expect(new MTAdam([own.buffer(1)], { terms: 1, device: own }).device).toBe(own);
@@ -315,7 +315,7 @@ describe("parameters and gradients in buffers", () => {
     expect(second).toBeCloseTo(-0.5, 5);
   });
 
-  test("are not changed where they are gradients", async () => {
+  test("are not changed as gradients", async () => {
     const gradient = device.buffer(Float32Array.of(3, -4));
     const optimizer = new MTAdam([device.buffer(2)], { terms: 2, weightDecay: 0.1, maximize: true });
     optimizer.step([[gradient], [gradient]]);

@@ -57,7 +57,7 @@ describe("diagnostics", () => {
     expect([...(await optimizer.diagnostics()).shares]).not.toContain(Infinity);
   });
 
-  test("are those at the time of the call", async () => {
+  test("are read at the time of the call", async () => {
     const optimizer = make({ betas: [0.9, 0.999, 0] });
     optimizer.step([[gradient(4), null], null, null]);
     const first = optimizer.diagnostics();
@@ -67,7 +67,7 @@ describe("diagnostics", () => {
   });
 
   // On the CPU they are there at once; on CUDA, several threads wait for them.
-  test("settle in the order in which they were asked for", async () => {
+  test("settle in the order of the calls", async () => {
     const optimizer = make();
     const settled: number[] = [];
     for (let asked = 0; asked < 200; ++asked) {
@@ -77,7 +77,7 @@ describe("diagnostics", () => {
     expect(settled).toEqual(Array.from({ length: 200 }, (_, asked) => asked));
   });
 
-  test("reject once the optimizer has been disposed of; those under way settle", async () => {
+  test("reject after dispose; pending calls settle", async () => {
     const optimizer = make();
     optimizer.step([[gradient(4), null], null, null]);
     const pending = optimizer.diagnostics();
@@ -89,7 +89,7 @@ describe("diagnostics", () => {
 
 describe("onStats", () => {
   // Once diagnostics that were asked for later are there, listeners have been told of the step before them.
-  test("calls the listener every `every` steps, in every way to take one, until it is removed", async () => {
+  test("calls the listener every `every` steps, for every kind of step, until it is removed", async () => {
     const optimizer = make();
     const told: Diagnostics[] = [];
     const end = optimizer.onStats((diagnostics) => told.push(diagnostics), { every: 3 });
@@ -111,7 +111,7 @@ describe("onStats", () => {
     expect(told).toHaveLength(2);
   });
 
-  test("tells of each listener's own steps, every hundredth unless told otherwise", async () => {
+  test("counts steps per listener and reports every hundredth by default", async () => {
     const optimizer = make();
     const told = { often: 0, seldom: 0 };
     optimizer.onStats(() => (told.seldom += 1));
@@ -124,7 +124,7 @@ describe("onStats", () => {
     expect(told).toEqual({ often: 4, seldom: 2 });
   });
 
-  test("leaves out one that comes while the last is under way", async () => {
+  test("skips a report while the last one is pending", async () => {
     const optimizer = make();
     const iterations: number[] = [];
     optimizer.onStats(({ iteration }) => iterations.push(iteration), { every: 1 });

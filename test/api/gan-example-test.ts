@@ -29,11 +29,11 @@ describe("the GAN example", () => {
     expect(onDevice.arms).toEqual(onCpu.arms);
   });
 
-  test("continues from its checkpoints with the bits of an uninterrupted run", () => {
+  test("resumes from its checkpoints with the bits of an uninterrupted run", () => {
     for (const { through, resumed } of Object.values(onDevice.arms)) expect(resumed).toEqual(through);
   });
 
-  test("has two optimizers that leave each other alone", () => {
+  test("has two independent optimizers", () => {
     expect(onDevice.byGenerator).toEqual([true, false]);
     expect(onDevice.byDiscriminator).toEqual([false, true]);
   });
@@ -43,11 +43,11 @@ describe("the GAN example", () => {
     for (const error of Object.values(onDevice.slopeErrors)) expect(Math.abs(error)).toBeLessThan(0.02);
   });
 
-  test("has no gradient of the penalty for biases: absent, not zero", () => {
+  test("gives biases no gradient of the penalty: absent, not zero", () => {
     expect(onDevice.biasesOfPenalty).toBe(3);
   });
 
-  test("with MTAdam does not notice what unit a loss is measured in; with Adam it does", () => {
+  test("is independent of the unit of a loss with MTAdam, but not with Adam", () => {
     const { arms } = onDevice;
     // The discriminator has seen what the generator made; the generator's own state has the larger norms in it.
     expect(arms["mtadam-scaled"]?.through[1]).toBe(arms["mtadam"]?.through[1]);

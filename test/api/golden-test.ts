@@ -32,7 +32,7 @@ function experiment(golden: GoldenCase, firstMoment: Form): Experiment {
 }
 
 describe("cases of the reference and of the oracle", () => {
-  test("are all here", () => {
+  test("are complete", () => {
     expect(cases).toHaveLength(27);
   });
 

@@ -54,7 +54,7 @@ describe("models of every size train", () => {
     optimizer.dispose();
   });
 
-  test("tensors of no element and of one, first, middle and last", async () => {
+  test("empty and one-element tensors, first, in the middle and last", async () => {
     const device = testDevice();
     const lengths = [0, 1, 5, 0, 1, 0];
     const parameters = lengths.map((length) => device.buffer(length));
@@ -79,7 +79,7 @@ describe("models of every size train", () => {
     expect((await optimizer.norms())[0]).toBe(0);
   });
 
-  test("a model of empty tensors alone", () => {
+  test("a model of empty tensors only", () => {
     const device = testDevice();
     const optimizer = new MTAdam([device.buffer(0), device.buffer(0)], { terms: 1 });
     optimizer.step([[device.buffer(0), null]]);

@@ -85,7 +85,7 @@ describe('with nonFinite: "skipStep"', () => {
     expect(model.optimizer.iterations).toBe(1);
   });
 
-  test("a schedule continues across it", () => {
+  test("a schedule counts a skipped step", () => {
     const seen: number[] = [];
     const lr = (iterations: number): number => {
       seen.push(iterations);
@@ -103,7 +103,7 @@ describe('with nonFinite: "skipStep"', () => {
     expect(await model.all()).toEqual(before);
   });
 
-  test("without a gradient that is not finite, a step is as any other", async () => {
+  test("with finite gradients only, a step is unchanged", async () => {
     const [model, plain] = [new Model(skipStep), new Model()];
     for (const value of [1, -2, 0.5]) {
       model.step(value);
@@ -122,7 +122,7 @@ describe('with nonFinite: "skipStep"', () => {
     expect(model.optimizer.iterations).toBe(3);
   });
 
-  test("terms that come one at a time are refused, and no step opens", async () => {
+  test("terms one at a time are refused, and no step opens", async () => {
     const model = new Model(skipStep);
     const message = /^`nonFinite` must not be "skipStep" for `(accumulate|stepEach)`/;
     expect(() => {
@@ -208,7 +208,7 @@ describe('a state of a training with nonFinite: "propagate"', () => {
     },
   );
 
-  test("is refused with a norm below 0 all the same", async () => {
+  test("is still refused with a norm below 0", async () => {
     const model = new Model({ nonFinite: "propagate" });
     for (const norm of [-1, -Infinity]) {
       const state = await model.optimizer.stateDict();

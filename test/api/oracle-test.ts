@@ -144,7 +144,7 @@ describe("random models", () => {
     );
   });
 
-  test("that let NaNs and infinities propagate have them where the oracle has", async () => {
+  test("that propagate NaNs and infinities have them in the same places as the oracle", async () => {
     let found = 0;
     // 1e-5 is loose: this test is about values that are not finite.
     const agrees = (actual: number, expected: number): boolean =>
@@ -171,7 +171,7 @@ describe("random models", () => {
     expect(found).toBeGreaterThan(isSlow ? 100 : 1000);
   });
 
-  test("have the same bits in every way to take a step, with any threads and after a restart", async () => {
+  test("have the same bits for every kind of step, any number of threads and after a restart", async () => {
     const one = testDevice({ threads: 1, instructionSet: "baseline" });
     const seven = testDevice({ threads: 7 });
     await fc.assert(

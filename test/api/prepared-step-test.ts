@@ -12,12 +12,12 @@ function model(tensors: number): { optimizer: MTAdam; gradients: DeviceBuffer<"f
   return { optimizer, gradients: [buffers(), buffers()] };
 }
 
-describe("a step whose gradients stay", () => {
+describe("a step with unchanged prepared gradients", () => {
   let looks: jest.SpyInstance;
   beforeEach(() => (looks = jest.spyOn(DeviceBuffer.prototype, "disposed", "get")));
   afterEach(() => looks.mockRestore());
 
-  test("looks at no buffer", () => {
+  test("checks no buffer again", () => {
     const { optimizer, gradients } = model(5);
     const prepared = optimizer.prepare(gradients);
     looks.mockClear();

@@ -37,7 +37,7 @@ async function expectRefused(optimizer: MTAdam): Promise<MTAdamError> {
   return error;
 }
 
-describe("no file of the format", () => {
+describe("files of another format", () => {
   const withLength = (length: bigint): Buffer => {
     const bytes = Buffer.from(valid);
     bytes.writeBigUInt64LE(length);
@@ -86,7 +86,7 @@ describe("no file of the format", () => {
     await expectRefused(make());
   });
 
-  test("a header larger than any reader accepts, in a file that has so many bytes", async () => {
+  test("a header above the size limit, in a file that long", async () => {
     // Sparse: it takes no room.
     const handle = openSync(file, "w");
     const prefix = Buffer.alloc(8);
@@ -99,7 +99,7 @@ describe("no file of the format", () => {
   });
 });
 
-describe("a header that does not fit its bytes", () => {
+describe("a header that does not match the bytes", () => {
   type Edit = (header: Header & Record<string, unknown>) => unknown;
   const edits: [string, Edit][] = [
     ["a tensor missing", (h) => delete h["v.1.2"]],
@@ -148,7 +148,7 @@ describe("a header that does not fit its bytes", () => {
   });
 });
 
-describe("metadata that does not fit", () => {
+describe("metadata that does not match", () => {
   type Edit = (metadata: CheckpointMetadata & Record<string, unknown>) => unknown;
   const edits: [string, Edit][] = [
     ["another version", (m) => Object.assign(m, { version: 2 })],
@@ -200,7 +200,7 @@ describe("metadata that does not fit", () => {
   });
 });
 
-describe("values that no state has", () => {
+describe("values that are invalid in a state", () => {
   type Write = (data: Buffer, at: number) => unknown;
   const values: [string, key: string, element: number, Write][] = [
     ["a norm that is no number", "n", 5, (data, at) => data.writeDoubleLE(NaN, at)],
@@ -321,7 +321,7 @@ describe("any change to a valid file", () => {
     }),
   ];
 
-  test("is loaded, or a coded error that changes nothing", async () => {
+  test("is loaded, or is an error with a code and changes nothing", async () => {
     const optimizer = make();
     const counts = { loaded: 0, refused: 0 };
     let state: StateDict = await optimizer.stateDict();

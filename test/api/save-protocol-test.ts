@@ -64,7 +64,7 @@ describe.each(OPERATIONS)("the progress of %s", (operation) => {
   });
 });
 
-test("the progress of a load ends with all bytes of the file, also where not all are wanted", async () => {
+test("the progress of a load ends with all bytes of the file, also if only some are needed", async () => {
   const reports: CheckpointProgress[] = [];
   const { optimizer } = new Trained(["bias"], { terms: ["b"] });
   await optimizer.load(file, { strict: false, onProgress: (progress) => reports.push(progress) });
@@ -84,7 +84,7 @@ describe.each(OPERATIONS)("until %s has settled", (operation) => {
     ["save", (optimizer) => optimizer.save(file)],
     ["load", (optimizer) => optimizer.load(file)],
   ];
-  test.each(others)("%s is refused, and possible afterwards", async (_, call) => {
+  test.each(others)("%s is refused, and allowed afterwards", async (_, call) => {
     const optimizer = after(1);
     const attempts: Promise<string>[] = [];
     const attempt = (): void => {
@@ -99,7 +99,7 @@ describe.each(OPERATIONS)("until %s has settled", (operation) => {
     await call(optimizer);
   });
 
-  test("disposing is possible at any moment and ends it", async () => {
+  test("dispose is allowed at any moment and ends it", async () => {
     const count = await countReports(operation);
     const bytes = readFileSync(file);
     for (let moment = 0; moment <= count; ++moment) {
@@ -117,7 +117,7 @@ describe.each(OPERATIONS)("until %s has settled", (operation) => {
     }
   });
 
-  test("disposing between reports ends it", async () => {
+  test("dispose between reports ends it", async () => {
     const optimizer = after(1);
     const running = optimizer[operation](file, {
       onProgress: () => {
@@ -168,20 +168,20 @@ describe("a listener that throws", () => {
 });
 
 describe("errors of the file system are unchanged", () => {
-  test("where there is no folder", async () => {
+  test("if the folder is missing", async () => {
     const optimizer = after(1);
     const nowhere = path.join(folder, "nowhere", "state.safetensors");
     await expect(optimizer.save(nowhere)).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
     await expect(optimizer.load(nowhere)).rejects.toMatchObject({ code: "ENOENT", syscall: "open" });
   });
 
-  test("where a file is in the folder's place", async () => {
+  test("if the folder is a file", async () => {
     const below = path.join(file, "state.safetensors");
     await expect(after(1).save(below)).rejects.toMatchObject({ code: "ENOTDIR" });
     await expectOldFile();
   });
 
-  test("where a folder is in the file's place: after all was written", async () => {
+  test("if the file is a folder, after all data was written", async () => {
     const optimizer = after(1);
     const inTheWay = path.join(folder, "sub");
     mkdirSync(inTheWay);
@@ -268,7 +268,7 @@ describe("refused before anything happens", () => {
     await expectOldFile();
   });
 
-  test("and the next call is possible", async () => {
+  test("and the next call is allowed", async () => {
     const optimizer = after(1);
     await caught(() => optimizer.load(5 as never));
     await optimizer.load(file);

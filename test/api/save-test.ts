@@ -49,7 +49,7 @@ describe.each(FORMS)("%s", (_, form) => {
     );
   });
 
-  test("continuing from a file gives the bits of an uninterrupted run", async () => {
+  test("resuming from a file gives the bits of an uninterrupted run", async () => {
     const through = train().train(4, 8, TERMS);
     const first = train();
     await first.optimizer.save(file);
@@ -77,7 +77,7 @@ describe.each(FORMS)("%s", (_, form) => {
   });
 });
 
-describe("a file brings what loadStateDict() brings", () => {
+describe("a file restores the same as loadStateDict()", () => {
   /** The state that an optimizer with a step behind it has after either. */
   async function loaded(
     saved: Trained,
@@ -112,7 +112,7 @@ describe("a file brings what loadStateDict() brings", () => {
     expect(fromFile["v.0.1"]).toEqual(state["v.1.0"]);
   });
 
-  test("with first moments per term where they are summed", async () => {
+  test("with first moments per term loaded as summed", async () => {
     const make = target(NAMES, { terms: TERMS, amsgrad: true, firstMoment: "summed" });
     const [fromFile, fromDict, before] = await loaded(makeSaved({ amsgrad: true }), make);
     expect(fromFile).toEqual(fromDict);
@@ -171,7 +171,7 @@ describe("tensors of several chunks", () => {
     expect(bytes(actual as Float32Array).equals(bytes(expected))).toBe(true);
   };
 
-  test("come back bit by bit, and are summed element by element", async () => {
+  test("are restored to the bit, and summed element by element", async () => {
     const optimizer = make({});
     const keys = ["m.0.0", "v.0.0", "m.1.0", "v.1.0"];
     const clocks = {

@@ -356,7 +356,7 @@ describe("I aligned terms", () => {
   }
   const scalesOf = (count: number): number[] => times(count, (term) => 10 ** (term % 4));
 
-  test.each([1, 2, 5, 10])("%d of them step up to as many times lr", async (count) => {
+  test.each([1, 2, 5, 10])("%d terms move a parameter by up to as many times lr", async (count) => {
     expect(await longestStep(scalesOf(count), {})).toBeCloseTo(count, 3);
   });
 
@@ -448,9 +448,9 @@ describe("resuming", () => {
       gradients,
     };
 
-    test("an uninterrupted run is right", () => train(situation));
+    test("an uninterrupted run is correct", () => train(situation));
 
-    test.each(ways)("%s: the same bits as never having stopped", async (_, pass) => {
+    test.each(ways)("%s: the same bits as without an interruption", async (_, pass) => {
       const through = await run(experimentOf(situation), { device });
       const { parameters, optimizer } = await interrupted(experimentOf(situation), 13, pass);
       expectSameBits({ parameters, state: await optimizer.stateDict() }, through);
@@ -461,7 +461,7 @@ describe("resuming", () => {
 describe("large or tiny gradients", () => {
   const LENGTHS = [4099, 5];
 
-  test("r is right to 1e-6 from 1e-30 to 1e30", async () => {
+  test("r is correct to 1e-6 from 1e-30 to 1e30", async () => {
     // With β₃ = 0 n is r; every step is of another magnitude. Where the moments leave float32, θ is not held to anything.
     const draw = source(9, LENGTHS);
     const gradients = times(61, (k) => [draw(10 ** (k - 30))]);
@@ -469,7 +469,7 @@ describe("large or tiny gradients", () => {
     await train({ init: draw(1), options, gradients }, () => undefined, expectBalance);
   });
 
-  test("the moments are right where ĝ is between 1e-16 and 1e18", async () => {
+  test("the moments are correct for ĝ between 1e-16 and 1e18", async () => {
     const draw = source(10, [200]);
     // Every element is between 1 and 10 times 10^exponent.
     for (let exponent = -16; exponent <= 17; exponent += 3) {
@@ -500,7 +500,7 @@ describe("micro-batches", () => {
   const MICRO = 4;
   const STEPS = 20;
 
-  test("gradients are added up, then stepped with gradientScale: the norm of the mean counts", async () => {
+  test("summed gradients with gradientScale give the norm of the mean", async () => {
     const draw = source(11, LENGTHS);
     const init = draw(1);
     /** [step][micro-batch][term][tensor] */

@@ -38,7 +38,7 @@ function train(optimizer: MTAdam): MTAdam {
 const skipped = async (optimizer: MTAdam): Promise<number[]> => [...(await optimizer.diagnostics()).skipped];
 
 describe("counts of skipped norms", () => {
-  test("are in a state and come back from it", async () => {
+  test("are saved in a state and restored", async () => {
     const state = await train(make()).stateDict();
     expect(state["skipped"]).toEqual(BigInt64Array.of(2n, 1n, 0n, 1n));
     const resumed = make(["b", "w"]);
@@ -48,14 +48,14 @@ describe("counts of skipped norms", () => {
     expect(await skipped(resumed)).toEqual([1, 3, 1, 0]);
   });
 
-  test("are in a file and come back from it", async () => {
+  test("are saved in a file and restored", async () => {
     await train(make()).save(file);
     const resumed = make();
     await resumed.load(file);
     expect(await skipped(resumed)).toEqual([2, 1, 0, 1]);
   });
 
-  test("are 0 after a state or a file without any, which is loaded like others", async () => {
+  test("are 0 after loading a state or file without them", async () => {
     const saved = train(make());
     const old: Record<string, unknown> = { ...(await saved.stateDict()) };
     delete old["skipped"];
@@ -84,13 +84,13 @@ describe("counts of skipped norms", () => {
     expect(await fromFile.norms()).toEqual(await saved.norms());
   });
 
-  test("stay where `strict: false` finds no match", async () => {
+  test("stay if `strict: false` finds no match", async () => {
     const target = train(make(["w", "b"], ["one", "two"]));
     await target.loadStateDict(await make(["b"], ["two"]).stateDict(), { strict: false });
     expect(await skipped(target)).toEqual([2, 1, 0, 0]);
   });
 
-  test("stay when terms and parameters come and go", async () => {
+  test("stay when terms and parameters are added or removed", async () => {
     const optimizer = train(make());
     optimizer.addTerm("three");
     expect(await skipped(optimizer)).toEqual([2, 1, 0, 1, 0, 0]);

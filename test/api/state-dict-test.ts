@@ -45,7 +45,7 @@ describe("a saved state", () => {
     });
   });
 
-  test("is a copy: later steps leave it as it was", async () => {
+  test("is a copy that later steps do not change", async () => {
     const trained = new Trained(NAMES, { terms: TERMS }).train(0, 2, TERMS);
     const state = await trained.optimizer.stateDict();
     const copy = structuredClone(state);
@@ -53,7 +53,7 @@ describe("a saved state", () => {
     expect(state).toEqual(copy);
   });
 
-  test("fits parameters and terms in another order, and goes on with the same bits", async () => {
+  test("loads with parameters and terms in another order, and continues with the same bits", async () => {
     const through = new Trained(NAMES, { terms: TERMS }).train(0, 8, TERMS);
     const first = new Trained(NAMES, { terms: TERMS }).train(0, 4, TERMS);
     const state = await first.optimizer.stateDict();
@@ -70,7 +70,7 @@ describe("a saved state", () => {
     );
   });
 
-  test("brings back the options of the groups and the weights; a schedule stays", async () => {
+  test("restores group options and weights, and keeps a schedule", async () => {
     const saved = new Trained(NAMES, { terms: TERMS, lr: 0.5, eps: 1e-3, weights: [2, 3] });
     const state = await saved.optimizer.stateDict();
     const plain = new Trained(NAMES, { terms: TERMS });
@@ -119,7 +119,7 @@ describe("a saved state", () => {
     expect(loaded["x.0"]).toEqual(xa.map((x, k) => Math.max(x, xb[k] ?? NaN)));
   });
 
-  test("loads what matches with `strict: false`, and leaves the rest", async () => {
+  test("loads only matching entries with `strict: false`", async () => {
     const saved = new Trained(NAMES, { terms: ["a", "gone"] }).train(0, 3, ["a", "gone"]);
     const state = await saved.optimizer.stateDict();
     const target = new Trained(NAMES, { terms: ["new", "a"] }).train(0, 1, ["new", "a"]);
@@ -144,7 +144,7 @@ describe("a saved state", () => {
   });
 });
 
-describe("a state that does not fit is a coded error, and nothing is loaded", () => {
+describe("a state that does not match is an error with a code, and nothing is loaded", () => {
   type Edit = (state: StateDict & Record<string, unknown>) => unknown;
   const edits: [string, Edit, MTAdamOptions?][] = [
     ["no object", () => null],
@@ -205,7 +205,7 @@ describe("a state that does not fit is a coded error, and nothing is loaded", ()
   });
 });
 
-test("stateBytes says what a state takes: 2·I planes per term, or I + 1 summed", () => {
+test("stateBytes is the size of the state: 2·I planes, or I + 1 if summed", () => {
   const parameters = [new Float32Array(1_000_000)];
   const plane = 4e6;
   const near = (planes: number, options: MTAdamOptions): void => {

@@ -61,7 +61,7 @@ const call = (optimizer: MTAdam, method: string, ...args: unknown[]): unknown =>
 const has = (method: string): boolean => method in MTAdam.prototype;
 
 describe("an open step", () => {
-  test("refuses a second accumulate of a term, with the recipe", async () => {
+  test("refuses a second accumulate of a term and says what to do", async () => {
     const model = new Model();
     model.optimizer.accumulate("style", g[1]);
     for (const term of ["style", 1]) {
@@ -80,7 +80,7 @@ describe("an open step", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step([null, g[1], g[2]])));
   });
 
-  test("refuses a second accumulate of a term that came without gradients", async () => {
+  test("refuses a second accumulate of a term without gradients", async () => {
     const { optimizer } = new Model();
     optimizer.accumulate(0, null);
     expect(await codeOf(() => optimizer.accumulate(0, g[0]))).toBe("ERR_MTADAM_STATE");
@@ -107,7 +107,7 @@ describe("an open step", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step([g[0], null, null])));
   });
 
-  test("refuses a prepared step as well, and stays as it was", async () => {
+  test("refuses a prepared step and stays unchanged", async () => {
     const model = new Model();
     const prepared = model.optimizer.prepare([g[2], g[2], g[2]]);
     model.optimizer.accumulate(0, g[0]);
@@ -140,7 +140,7 @@ describe("an open step", () => {
     expect(model.optimizer.iterations).toBe(1);
   });
 
-  test("is closed by update: the next begins with any term", async () => {
+  test("is closed by update; the next step may begin with any term", async () => {
     const model = new Model();
     for (const k of [0, 1, 2]) {
       model.optimizer.accumulate("content", g[k]);
@@ -165,7 +165,7 @@ describe("an open step", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step(g)));
   });
 
-  test("stays open, and without the term, when an accumulate is refused", async () => {
+  test("stays open without the term when an accumulate is refused", async () => {
     const model = new Model();
     model.optimizer.accumulate(0, g[0]);
     expect(await codeOf(() => model.optimizer.accumulate(1, [buffer(1), null]))).toBe("ERR_MTADAM_LENGTH");
@@ -201,7 +201,7 @@ describe("a step without gradients", () => {
     ],
     ["a prepared step", (optimizer) => optimizer.step(optimizer.prepare({}))],
   ];
-  test.each(ways)("%s moves nothing and counts", async (_, way) => {
+  test.each(ways)("%s moves no parameter and counts as an iteration", async (_, way) => {
     const model = new Model({ weightDecay: 0.5, decoupledWeightDecay: true });
     model.optimizer.step(g);
     const [values, state] = [await model.values(), await model.optimizer.stateDict()];
@@ -255,7 +255,7 @@ describe("absent terms", () => {
     expect(model.optimizer.iterations).toBe(2);
   });
 
-  test("a gradient of step is forgotten in the next", async () => {
+  test("step does not reuse the gradients of the step before", async () => {
     const model = new Model();
     model.optimizer.step(g);
     model.optimizer.step([null, { b: g[1][1] }, null]);
@@ -285,7 +285,7 @@ describe("stepEach", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step(g)));
   });
 
-  test("takes gradients, promises of them and thenables", async () => {
+  test("accepts gradients, promises and thenables", async () => {
     const model = new Model();
     const thenable = { then: (resolve: (value: Pair) => void) => resolve(g[2]) };
     await model.optimizer.stepEach([
@@ -310,7 +310,7 @@ describe("stepEach", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step(g)));
   });
 
-  test("goes on with an open step, for the terms that are left", async () => {
+  test("continues an open step with the remaining terms", async () => {
     const model = new Model();
     model.optimizer.accumulate("content", g[0]);
     const called = jest.fn(() => g[0]);
@@ -320,7 +320,7 @@ describe("stepEach", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step(g)));
   });
 
-  test("looks at the callbacks and options before it calls any", async () => {
+  test("checks callbacks and options before it calls any callback", async () => {
     const model = new Model();
     const called = jest.fn(() => g[0]);
     const wrong: (() => Promise<void>)[] = [
@@ -358,7 +358,7 @@ describe("stepEach", () => {
     },
   );
 
-  test("gradients that are refused leave the step open as well", async () => {
+  test("refused gradients leave the step open", async () => {
     const model = new Model();
     expect(await codeOf(() => model.optimizer.stepEach([() => g[0], () => [buffer(1), null], null]))).toBe(
       "ERR_MTADAM_LENGTH",
@@ -416,7 +416,7 @@ describe("until stepEach has settled", () => {
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step([g[0], g[1], null])));
   });
 
-  test("a second one is refused without calling anything", async () => {
+  test("a second stepEach is refused and calls no callback", async () => {
     const { optimizer } = new Model();
     const called = jest.fn(() => g[0]);
     const first = optimizer.stepEach({ content: () => Promise.resolve(g[0]) });
@@ -425,7 +425,7 @@ describe("until stepEach has settled", () => {
     expect(called).not.toHaveBeenCalled();
   });
 
-  test("the message names it", () => {
+  test("the message names stepEach", () => {
     const { optimizer } = new Model();
     const step = optimizer.stepEach({ content: () => Promise.resolve(g[0]) });
     expect(() => optimizer.update()).toThrow(/`stepEach` has not settled/);
@@ -456,7 +456,7 @@ describe("until stepEach has settled", () => {
 });
 
 describe("the options of a step", () => {
-  test("are those at its first accumulate", async () => {
+  test("are read at its first accumulate", async () => {
     const model = new Model({ lr: 0.1, weightDecay: 0.01 });
     const { optimizer } = model;
     optimizer.accumulate(0, g[0]);
@@ -493,7 +493,7 @@ describe("the options of a step", () => {
     expect(await model.values()).toEqual(await plain.values());
   });
 
-  test("that are changed to something out of range are refused at the next step, not in the open one", async () => {
+  test("out of range are refused at the next step, not in the open one", async () => {
     const model = new Model();
     const group = model.optimizer.paramGroups[0]!;
     model.optimizer.accumulate(0, g[0]);
@@ -527,7 +527,7 @@ describe("the options of a step", () => {
     expect(await model.all()).not.toEqual(await after((optimizer) => optimizer.step(g)));
   });
 
-  test("a beta changed in its place counts as well", async () => {
+  test("a beta changed in place takes effect", async () => {
     const model = new Model();
     model.optimizer.paramGroups[0]!.betas[0] = 0.5;
     model.optimizer.step(g);
@@ -599,7 +599,7 @@ describe("a learning rate that is a function", () => {
     expect(seen).toEqual(["a0", "b0", "c1", "c1"]);
   });
 
-  test("that throws leaves all as it was, and the error is the user's", async () => {
+  test("that throws changes nothing, and the user gets the error", async () => {
     const model = new Model();
     model.optimizer.step(g);
     const before = await model.all();
@@ -620,7 +620,7 @@ describe("weights and gradientScale of one call", () => {
       pair.map(async (one) => device.buffer((await one.download()).map((value) => value * factor))),
     ) as unknown as Promise<Pair>;
 
-  test("weights hold for that step alone", async () => {
+  test("weights apply to that step only", async () => {
     const model = new Model();
     model.optimizer.step(g, { weights: [2, 0, 1] });
     model.optimizer.step(g);
@@ -634,7 +634,7 @@ describe("weights and gradientScale of one call", () => {
     expect(await model.all()).toEqual(plain);
   });
 
-  test("by name, the others keep the optimizer's", async () => {
+  test("weights by name leave the other terms' weights unchanged", async () => {
     const model = new Model({ weights: [1, 2, 3] });
     model.optimizer.step(g, { weights: { style: 0.5 } });
     const plain = await after((optimizer) => {
@@ -659,7 +659,7 @@ describe("weights and gradientScale of one call", () => {
     expect(await model.all()).toEqual(plain);
   });
 
-  test("in stepEach, they hold for all its terms", async () => {
+  test("in stepEach, weights apply to all terms", async () => {
     const model = new Model();
     await model.optimizer.stepEach([() => g[0], () => g[1], () => g[2]], { weights: [2, 1, 0.5] });
     model.optimizer.step(g);
@@ -670,7 +670,7 @@ describe("weights and gradientScale of one call", () => {
     expect(await model.all()).toEqual(plain);
   });
 
-  test("gradientScale is divided out, in that step alone", async () => {
+  test("gradientScale is divided out in that step only", async () => {
     const model = new Model();
     const large: Gradients = await Promise.all(g.map((pair) => scaled(pair, 1024)));
     model.optimizer.step(large, { gradientScale: 1024 });
@@ -712,7 +712,7 @@ describe("the weights", () => {
     expect(optimizer.weights).toEqual([1, 2, 3]);
   });
 
-  test("count from the next step on", async () => {
+  test("apply from the next step on", async () => {
     const model = new Model();
     model.optimizer.step(g);
     model.optimizer.weights = [1, 0, 2];
@@ -732,7 +732,7 @@ describe("prepared gradients", () => {
       g.map((pair) => Promise.all(pair.map(async (one) => device.buffer(await one.download())))),
     ) as unknown as Promise<[Pair, Pair, Pair]>;
 
-  test("give the same step as the gradients they were made of, again and again", async () => {
+  test("give the same step as plain gradients, repeatedly", async () => {
     const model = new Model();
     const prepared = model.optimizer.prepare(g);
     for (let k = 0; k < 3; ++k) model.optimizer.step(prepared);
@@ -767,7 +767,7 @@ describe("prepared gradients", () => {
     expect(await model.all()).toEqual(plain);
   });
 
-  test("set that is refused leaves the gradient that was there", async () => {
+  test("a refused set leaves the old gradient", async () => {
     const model = new Model();
     const prepared = model.optimizer.prepare(g);
     expect(await codeOf(() => prepared.set(0, "w", buffer(1)))).toBe("ERR_MTADAM_LENGTH");
@@ -826,7 +826,7 @@ describe("prepared gradients", () => {
     );
   });
 
-  test("cannot be used as gradients once their optimizer is gone", async () => {
+  test("cannot be used after their optimizer is disposed of", async () => {
     const { optimizer } = new Model();
     const prepared: PreparedGradients = optimizer.prepare(g);
     optimizer.dispose();

@@ -18,12 +18,12 @@ async function moved(
 
 const mean = { stepScale: "mean" } as const;
 
-test("only the terms that are present count", async () => {
+test("only present terms count", async () => {
   expect(await moved(mean, [gradient(), null, gradient()])).toBeCloseTo(LR, 6);
   expect(await moved(mean, [gradient(), null, null])).toBe(await moved({}, [gradient(), null, null]));
 });
 
-test("weights count as they are to the largest of them", async () => {
+test("weights count relative to the largest", async () => {
   const terms = [gradient(), gradient()];
   const sum = await moved({ weights: [2, 1] }, terms);
   const shortened = await moved({ ...mean, weights: [2, 1] }, terms);
@@ -42,7 +42,7 @@ test.each([
   expect((await data.download())[0]).toBeCloseTo(8 * (1 - LR * 0.5), 5);
 });
 
-test("a term has the weight it came with", async () => {
+test("a term keeps the weight of its call", async () => {
   const data = device.buffer(1);
   const optimizer = new MTAdam([data], { terms: 2, lr: LR, ...mean });
   optimizer.accumulate(0, gradient(), { weights: [2, 9] });

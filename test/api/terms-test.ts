@@ -98,7 +98,7 @@ describe("a term that is removed", () => {
   const without = (gradients: Record<string, Tensors>, gone: string): Record<string, Tensors> =>
     Object.fromEntries(Object.entries(gradients).filter(([name]) => name !== gone));
 
-  test("takes its state along: added again it starts anew", async () => {
+  test("loses its state: added again, it starts fresh", async () => {
     const [first, second] = [tensors(9), tensors(9)];
     const [a, b] = [tensors(1), tensors(2)];
     const optimizer = new MTAdam(first, { terms: ["a", "b"] });
@@ -112,7 +112,7 @@ describe("a term that is removed", () => {
       expect(await theta.download()).toEqual(await second[k]!.download());
   });
 
-  test("moves the anchor's number, not the anchor", async () => {
+  test("shifts the index of the anchor, not the anchor", async () => {
     const [one, other] = [tensors(9), tensors(9)];
     const [b, c] = [tensors(2), tensors(3, 100)];
     const optimizer = new MTAdam(one, { terms: ["a", "b", "c"], anchor: "c" });
@@ -123,7 +123,7 @@ describe("a term that is removed", () => {
       expect(await theta.download()).toEqual(await other[k]!.download());
   });
 
-  test("is refused where it is the anchor, the only one or none", async () => {
+  test("is refused if it is the anchor, the only term or unknown", async () => {
     const optimizer = new MTAdam(tensors(9), { terms: ["a", "b"], anchor: "b" });
     expect((await caught(() => optimizer.removeTerm("b"))).message).toBe(
       '`term` must not be the anchor; got "b".',
@@ -139,7 +139,7 @@ describe("a term that is removed", () => {
 });
 
 describe("a parameter group that is added", () => {
-  test("is as one that was there without gradients", async () => {
+  test("equals one that was there without gradients", async () => {
     await fc.assert(
       fc.asyncProperty(form, fc.nat(2), fc.boolean(), async (options, before, tagged) => {
         const tag = (name: string): { name: string; layer?: string } =>
@@ -208,7 +208,7 @@ describe("a parameter group that is added", () => {
   });
 });
 
-describe("what was made before", () => {
+describe("objects made before a change of terms or parameters", () => {
   const changes: [string, (optimizer: MTAdam) => void][] = [
     ["addTerm", (optimizer) => optimizer.addTerm("c")],
     ["removeTerm", (optimizer) => optimizer.removeTerm("b")],
@@ -225,7 +225,7 @@ describe("what was made before", () => {
     ],
   ];
 
-  test.each(changes)("%s: prepared gradients have to be made again", async (_, change) => {
+  test.each(changes)("%s: prepared gradients must be prepared again", async (_, change) => {
     const optimizer = new MTAdam(tensors(9), { terms: ["a", "b"] });
     const prepared = optimizer.prepare([tensors(1), tensors(2)]);
     change(optimizer);
@@ -242,7 +242,7 @@ describe("what was made before", () => {
     optimizer.step(optimizer.prepare(optimizer.terms.map(() => null)));
   });
 
-  test.each(changes)("%s has to wait for update", async (_, change) => {
+  test.each(changes)("%s is refused until update", async (_, change) => {
     const optimizer = new MTAdam(tensors(9), { terms: ["a", "b"] });
     optimizer.accumulate("a", tensors(1));
     expect(await caught(() => change(optimizer))).toMatchObject({ code: "ERR_MTADAM_STATE" });
@@ -251,7 +251,7 @@ describe("what was made before", () => {
   });
 
   onCuda("a captured step", () => {
-    test.each(changes)("%s: has to be made again", async (_, change) => {
+    test.each(changes)("%s: a captured step must be captured again", async (_, change) => {
       const optimizer = new MTAdam(tensors(9), { terms: ["a", "b"] });
       const captured = optimizer.captureStep(optimizer.prepare([tensors(1), tensors(2)]));
       change(optimizer);

@@ -92,7 +92,7 @@ onCuda("a captured step", () => {
     expect(await download(theta)).toEqual(await download(right.theta));
   });
 
-  test("takes its turn among other steps and goes on from a loaded state", async () => {
+  test("mixes with other steps and continues from a loaded state", async () => {
     const right = scene();
     for (let step = 0; step < 4; ++step) right.optimizer.step(right.gradients);
     const { optimizer, theta, gradients } = scene();
@@ -115,7 +115,7 @@ onCuda("a captured step", () => {
     expect(await caught(() => optimizer.captureStep(prepared))).toMatchObject({ code: "ERR_MTADAM_STATE" });
   });
 
-  test("wants what was prepared by the same optimizer", async () => {
+  test("needs gradients prepared by the same optimizer", async () => {
     const { optimizer, gradients } = scene();
     expect(await caught(() => optimizer.captureStep(gradients as never))).toMatchObject({
       code: "ERR_MTADAM_OPTION",
@@ -137,7 +137,7 @@ onCuda("a captured step", () => {
     expect(own.optimizer.iterations).toBe(1);
   });
 
-  test("is refused once it has been disposed of itself, which may be repeated", async () => {
+  test("is refused after its own dispose, which may be repeated", async () => {
     const { optimizer, gradients } = scene();
     const captured = optimizer.captureStep(optimizer.prepare(gradients));
     expect(captured.disposed).toBe(false);
@@ -199,7 +199,7 @@ onCuda("a captured step", () => {
     }
   });
 
-  test("can be captured while a download is under way", async () => {
+  test("can be captured while a download is pending", async () => {
     const { optimizer, theta, gradients } = scene();
     const prepared = optimizer.prepare(gradients);
     for (let round = 0; round < 200; ++round) {
@@ -209,7 +209,7 @@ onCuda("a captured step", () => {
     }
   });
 
-  test("that could not be captured leaves nothing behind", async () => {
+  test("that could not be captured leaks nothing", async () => {
     const { optimizer, gradients } = scene();
     const prepared = optimizer.prepare(gradients);
     const before = executor().live();

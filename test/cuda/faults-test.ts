@@ -125,7 +125,7 @@ onCuda("a machine", () => {
     }
   });
 
-  test("that fails in the middle of a step wants the state again, and goes on from there", async () => {
+  test("that fails in the middle of a step must reload the state, and then continues from it", async () => {
     const { optimizer, theta, gradients } = scene();
     optimizer.step(gradients);
     const state = await optimizer.stateDict();
@@ -152,7 +152,7 @@ onCuda("a machine", () => {
     expect(await theta.download()).toEqual(await right.theta.download());
   });
 
-  test("that fails a question about a pointer says that, and not that the pointer is bad", async () => {
+  test("that fails to describe a pointer reports the failure, not a bad pointer", async () => {
     const { theta } = scene();
     machine.failCall("cudaPointerGetAttributes");
     const error = await caught(
@@ -173,7 +173,7 @@ onCuda("a machine", () => {
     ) as string,
   };
 
-  test("whose kernel faults says so in synchronize and from then on, and the process lives", async () => {
+  test("whose kernel faults reports it in synchronize and later calls, and the process survives", async () => {
     const { optimizer, theta, gradients } = scene();
     await optimizer.synchronize();
     machine.setExecution("lazy");
@@ -203,7 +203,7 @@ onCuda("a machine", () => {
     expect(left.deviceBytes).toBeLessThan(1000);
   });
 
-  test("keeps what a download under way reads and writes", async () => {
+  test("keeps the memory of a pending download", async () => {
     const { theta } = scene();
     machine.setExecution("lazy");
     const target = new Float32Array(500);

@@ -31,7 +31,7 @@ onCuda("mtadam inspect", () => {
   test("two devices", () => {
     const said = inspect("devices=2");
     expect(said).toMatch(/^cuda {9}runtime 13\.0 in the addon, with code for 7\.5, .*\n/);
-    expect(said).toMatch(/\n {13}driver that serves CUDA 13\.0\n/);
+    expect(said).toMatch(/\n {13}driver for CUDA 13\.0 and older\n/);
     for (const index of [0, 1]) {
       expect(said).toContain(
         `\ncuda:${index}       SIMT executor ${index}, compute capability 9.0\n             usable\n`,
@@ -43,10 +43,10 @@ onCuda("mtadam inspect", () => {
     ["driver=0", "no driver", "No NVIDIA driver is installed."],
     [
       "driver_version=12040",
-      "driver that serves CUDA 12.4",
+      "driver for CUDA 12.4 and older",
       "The NVIDIA driver serves CUDA 12.4, but this build of mtadam uses CUDA 13.0, which needs a driver that serves 13.0 or newer.",
     ],
-    ["devices=0", "driver that serves CUDA 13.0", "There is no CUDA device on this machine."],
+    ["devices=0", "driver for CUDA 13.0 and older", "There is no CUDA device on this machine."],
   ])("%s", (words, driver, reason) => {
     expect(inspect(words)).toContain(`\n             ${driver}\n             ${reason}\n`);
   });

@@ -82,7 +82,7 @@ onCuda("a pointer", () => {
     expect(await moved()).toEqual(expected);
   });
 
-  test("of a view reaches what it is a view of", async () => {
+  test("of a view gives access to the viewed memory", async () => {
     const buffer = device.buffer(8);
     const parameters = [0, 1].map((k) => ({ buffer, byteOffset: 16 * k, byteLength: 16 }));
     const ones = device.buffer(Float32Array.of(1, 1, 1, 1));
@@ -98,7 +98,7 @@ onCuda("a pointer", () => {
     expect(optimizer.iterations).toBe(1);
   });
 
-  test("is checked once, and not again while it is the same", async () => {
+  test("is checked once while it stays the same", async () => {
     const theta = device.buffer(LENGTH);
     const gradient = device.buffer(LENGTH);
     const other = device.buffer(LENGTH);
@@ -236,7 +236,7 @@ onCuda("a bad pointer", () => {
     expect(error.message).toMatch(new RegExp(`${says.source}|${asParameter.source}`));
   });
 
-  test.each(cases)("%s as a gradient leaves everything as it was", async (_, code, says, data) => {
+  test.each(cases)("%s as a gradient changes nothing", async (_, code, says, data) => {
     const parameter = device.buffer(new Float32Array(LENGTH).fill(1));
     const gradient = device.buffer(new Float32Array(LENGTH).fill(1));
     const optimizer = new MTAdam([{ name: "w", data: parameter }], { terms: ["a", "b"], device });
@@ -273,7 +273,7 @@ onCuda("a bad pointer", () => {
     optimizer.step([[part(16)]]);
   });
 
-  test("in addGradients adds nothing at all", async () => {
+  test("in addGradients adds nothing", async () => {
     const [a, b] = [device.buffer(Float32Array.of(1, 2)), device.buffer(Float32Array.of(3, 4))];
     const [w, v] = [device.buffer(2), device.buffer(2)];
     const optimizer = new MTAdam([w, v], { terms: 1 });

@@ -96,7 +96,7 @@ onCuda("streams", () => {
     expect(executor().live().queued).toBe(0);
   });
 
-  test("may end between two calls", async () => {
+  test("may be destroyed between two calls", async () => {
     const right = await expected(2);
     const { optimizer, theta, gradients } = scene();
     executor().setExecution("lazy");
@@ -140,7 +140,7 @@ onCuda("streams", () => {
     expect(executor().live().queued).toBe(0);
   });
 
-  test("are waited for by a download, whichever they are", async () => {
+  test("are all waited for by a download", async () => {
     const right = await expected(1);
     const { optimizer, theta, gradients } = scene(executor().createStream(true, 0));
     await optimizer.synchronize();
@@ -165,7 +165,7 @@ onCuda("streams", () => {
     expect((await optimizer.norms())[0]).toBeGreaterThan(0);
   });
 
-  test("the default one is refused while a stream that orders itself with it is captured", async () => {
+  test("the default stream is refused while a blocking stream is captured", async () => {
     const { optimizer, theta, gradients } = scene();
     const busy = executor().createStream(false, 0);
     executor().beginCapture(busy);
@@ -186,7 +186,7 @@ onCuda("streams", () => {
     expect(await theta.download()).toEqual(await expected(1));
   });
 
-  test("send nothing from pageable memory", async () => {
+  test("copy nothing from pageable memory", async () => {
     const { optimizer, gradients } = scene();
     await optimizer.synchronize();
     executor().resetCounters();

@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels small_grid many_writes two_streams default_then_own replay_on_another
+  foreach(scenario kernels small_grid far_elements many_writes two_streams default_then_own replay_on_another
                    record_after_step zero_on_another large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
@@ -21,6 +21,8 @@ function(planted_bug name)
   set(sources launches.cpp)
   if(arg_FILE MATCHES "\\.cpp$")
     list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
+  elseif(arg_FILE STREQUAL "cuda/kernels/elementwise.cuh")
+    list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/elementwise.cu)
   endif()
   while(arg_FOUND_BY)
     list(POP_FRONT arg_FOUND_BY flavour expect)
@@ -259,6 +261,52 @@ planted_bug(
   PATTERN [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {]=]
   REPLACEMENT [=[if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) < gridDim.x) {]=]
   FOUND_BY tsan "data race.*update_kernel")
+
+# ---- Element offsets beyond 32 bits ----
+
+planted_bug(
+  offset_in_32_bits_in_norms
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[g + first_of_chunk(chunk.index),]=]
+  REPLACEMENT [=[g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)),]=]
+  SCENARIO far_elements
+  FOUND_BY access "norms_kernel.*the memory is neither the device's nor pinned")
+
+planted_bug(
+  offset_in_32_bits_in_cosines
+  FILE cuda/kernels/cosines.cuh
+  PATTERN [=[{g + first_of_chunk(chunk.index),]=]
+  REPLACEMENT [=[{g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)),]=]
+  SCENARIO far_elements
+  FOUND_BY access "cosines_kernel.*the memory is neither the device's nor pinned")
+
+planted_bug(
+  offset_in_32_bits_in_parameters
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[const std::uint64_t first = first_of_chunk(chunk.index);
+  Run run{};]=]
+  REPLACEMENT [=[const auto first = static_cast<std::uint32_t>(first_of_chunk(chunk.index));
+  Run run{};]=]
+  SCENARIO far_elements
+  FOUND_BY access "update_kernel.*the memory is neither the device's nor pinned")
+
+planted_bug(
+  offset_in_32_bits_in_moments
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[const std::uint64_t first = first_of_chunk(chunk.index);
+  const std::uint64_t at]=]
+  REPLACEMENT [=[const auto first = static_cast<std::uint32_t>(first_of_chunk(chunk.index));
+  const std::uint64_t at]=]
+  SCENARIO far_elements
+  FOUND_BY access "update_kernel.*the memory is neither the device's nor pinned")
+
+planted_bug(
+  offset_in_32_bits_in_zeros
+  FILE cuda/kernels/elementwise.cuh
+  PATTERN [=[g[first_of_chunk(chunk.index) + k] = 0;]=]
+  REPLACEMENT [=[g[static_cast<std::uint32_t>(first_of_chunk(chunk.index)) + k] = 0;]=]
+  SCENARIO far_elements
+  FOUND_BY access "zero_kernel.*the memory is neither the device's nor pinned")
 
 # ---- The host's side ----
 

@@ -11,6 +11,7 @@
 #include "cuda/cuda_device.h"
 #include "cuda/errors.h"
 #include "test/cuda/launches.h"
+#include "test/displaced_device.h"
 #include "test/simt/control.h"
 #include "test/simt/executor.h"
 #include "test/training.h"
@@ -52,6 +53,23 @@ void kernels() {
       require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
     }
   }
+}
+
+/// Elements whose offsets in their tensors need more than 32 bits.
+void far_elements() {
+  Random random(99);
+  Model model = small_model(random);
+  for (std::uint32_t k = 0; k < model.parameters.size(); ++k) model.parameters[k].layer = k;
+  model.options.form.cosines = true;
+  const Gradients gradients = random_gradients(random, model, {0, 0, 0, 0});
+  Training on_cpu(model, 1), on_cuda(model, std::make_shared<DisplacedDevice>(open()));
+  for (Training* const training : {&on_cpu, &on_cuda}) {
+    training->step(gradients);
+    training->stream(gradients);
+    training->zero();
+    training->step_again();
+  }
+  require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
 /// More blocks on their way to the device than there are pinned slots, and nothing that waits for them.
@@ -214,6 +232,7 @@ void run(const std::string& scenario) {
   // As many as any launch here has: races between blocks need them at once.
   simt::configure({simt::Order::kRandom, 1, 16});
   if (scenario == "small_grid") set_grid(2);
+  if (scenario == "far_elements") return far_elements();
   if (scenario == "many_writes") return many_writes();
   if (scenario == "two_streams") return two_streams();
   if (scenario == "default_then_own") return default_then_own();

@@ -36,7 +36,7 @@ function missing(installed: Installation, args: string[], environment: Record<st
 
 const GOOD = { cmake: "cmake version 3.25.1", "c++": "c++ 12" };
 
-test("the npm packages that build: what to install, in the versions that are tested", () => {
+test("missing npm packages: names them with the tested versions", () => {
   const installed = install();
   const environment = programs(installed, GOOD);
   const of = (name: string): string => `${name}@${devDependencies[name] ?? ""}`;
@@ -56,12 +56,12 @@ test("the documentation names the same versions", () => {
   );
 });
 
-test("the system's words where Node itself cannot be started", () => {
+test("reports the system's message if Node cannot be started", () => {
   const installed = install();
   const preload = path.join(installed.folder, "moved.js");
   writeFileSync(preload, `process.execPath = "/nowhere/node";`);
   expect(missing(installed, [], { NODE_OPTIONS: `--require ${preload}` })).toEqual([
-    "The build cannot be started: spawnSync /nowhere/node ENOENT.",
+    "The build could not be started: spawnSync /nowhere/node ENOENT.",
   ]);
 });
 
@@ -81,14 +81,14 @@ describe("with the npm packages", () => {
     ]);
   });
 
-  test("a CMake that is too old", () => {
+  test("rejects a CMake that is too old", () => {
     const environment = programs(installed, { ...GOOD, cmake: "cmake version 3.18.4" });
     expect(missing(installed, [], environment)).toEqual([
       expect.stringMatching(/^CMake 3\.22 or newer is needed, and this is 3\.18: .*\.$/),
     ]);
   });
 
-  test("a compiler that does not know C++20", () => {
+  test("rejects a compiler without C++20", () => {
     const environment = programs(installed, GOOD);
     const old = path.join(environment.PATH, "c++");
     writeFileSync(old, `#!/bin/sh\n[ "$1" = --version ]\n`);
@@ -97,7 +97,7 @@ describe("with the npm packages", () => {
     ]);
   });
 
-  test("the compiler that CXX names, also with arguments", () => {
+  test("uses the compiler in CXX, also with arguments", () => {
     const environment = programs(installed, { ...GOOD, cmake: null, mine: "mine 1" });
     const cmake: unknown[] = [expect.stringMatching(/^CMake is missing/)];
     expect(missing(installed, [], { ...environment, CXX: "mine -m64" })).toEqual(cmake);
@@ -114,13 +114,13 @@ describe("with the npm packages", () => {
     ]);
   });
 
-  test("the signal that ends the build", () => {
+  test("names the signal that killed the build", () => {
     const environment = programs(installed, GOOD);
     writeFileSync(path.join(environment.PATH, "cmake"), `#!/bin/sh\nkill -KILL $PPID\n`);
-    expect(missing(installed, [], environment)).toEqual(["The build was ended by SIGKILL."]);
+    expect(missing(installed, [], environment)).toEqual(["The build was killed by SIGKILL."]);
   });
 
-  test("what cmake-js says where it fails", () => {
+  test("shows the output of cmake-js if it fails", () => {
     const environment = programs(installed, GOOD);
     // No CMakeLists.txt came with this copy.
     const sentences = missing(installed, ["--cuda", "off"], environment);

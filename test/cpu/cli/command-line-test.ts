@@ -17,18 +17,18 @@ test("--version", () => {
 });
 
 test.each<[string[], string]>([
-  [[], "A command is missing; `npx mtadam --help` lists them."],
-  [["inspekt"], '"inspekt" is no command of mtadam; `npx mtadam --help` lists them.'],
-  [["--json"], '"--json" is no command of mtadam; `npx mtadam --help` lists them.'],
-  [["inspect", "--jsn"], '"--jsn" is no option of `mtadam inspect`.'],
-  [["inspect", "--json", "all"], '"all" is no option of `mtadam inspect`.'],
-  [["build", "--fast"], "`--fast` is no option of the build."],
-  [["build", "addon"], "`addon` is no argument of the build."],
+  [[], "No command was given; `npx mtadam --help` lists the commands."],
+  [["inspekt"], '"inspekt" is not a command of mtadam; `npx mtadam --help` lists the commands.'],
+  [["--json"], '"--json" is not a command of mtadam; `npx mtadam --help` lists the commands.'],
+  [["inspect", "--jsn"], '"--jsn" is not an option of `mtadam inspect`.'],
+  [["inspect", "--json", "all"], '"all" is not an option of `mtadam inspect`.'],
+  [["build", "--fast"], "`--fast` is not an option of the build."],
+  [["build", "addon"], "`addon` is not an argument of the build."],
   [["build", "--cuda", "maybe"], '`--cuda` must be on, off or auto; got "maybe".'],
   [["build", "--cuda"], "`--cuda` needs a value."],
   [["build", "--verbose=yes"], "`--verbose` takes no value."],
   [["build", "--architecture", "hopper"], '`--architecture` must be a number such as 90; got "hopper".'],
   [["build", "--architecture=90", "--cuda=off"], "`--architecture` and `--cuda off` exclude each other."],
-])("%j is wrong: one sentence, exit code 2", (args, sentence) => {
+])("%j: one sentence and exit code 2", (args, sentence) => {
   expect(installed.mtadam(args)).toEqual<Ended>({ status: 2, stdout: "", stderr: `${sentence}\n` });
 });

@@ -55,7 +55,7 @@ describe("mtadam inspect --json", () => {
     });
   });
 
-  test("without one: why, what to do, and what can be known all the same", () => {
+  test("without an addon: the reason, the advice and the facts that need none", () => {
     const installed = install();
     const file = installed.plant(PREBUILT, forArm());
     const ended = installed.mtadam(["inspect", "--json"]);
@@ -94,7 +94,7 @@ describe("mtadam inspect --json", () => {
     });
   });
 
-  test("with a file that fails in any way", () => {
+  test("with an addon that fails for any reason", () => {
     const installed = install();
     installed.plant(LOCAL, addon);
     installed.edit({ version: "9.9.9" });
@@ -121,7 +121,7 @@ describe("mtadam inspect", () => {
     expect(lines).toContain("environment  CUDA_VISIBLE_DEVICES=");
   });
 
-  test("an ordinary installation has a prebuilt and no remarks", () => {
+  test("an ordinary installation has a prebuilt and no warnings", () => {
     const installed = install();
     const file = installed.plant(PREBUILT, addon);
     const { status, stdout } = installed.mtadam(["inspect"]);
@@ -177,7 +177,7 @@ describe("the description of CUDA", () => {
     };
     expect(said(cuda, "580.65.06")).toEqual([
       "cuda         runtime 13.0 in the addon, with code for 7.5, 12.0+PTX",
-      "             driver that serves CUDA 13.0",
+      "             driver for CUDA 13.0 and older",
       "             kernel module 580.65.06",
       "cuda:0       New, compute capability 12.0",
       "             usable",

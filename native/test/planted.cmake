@@ -1,0 +1,114 @@
+# Bugs in copies of the CPU device's sources, each with the test of the CPU that finds it. The CUDA device runs the same
+# lines of scalars.h, so its comparison with the CPU cannot find a bug there.
+
+add_library(mtadam_planted_tests OBJECT far_elements_test.cpp oracle_test.cpp)
+target_link_libraries(mtadam_planted_tests PUBLIC mtadam_core GTest::gtest_main)
+
+# planted_cpu_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test> [EXPECT <regular
+#                 expression>])
+function(planted_cpu_bug name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "FILE;PATTERN;REPLACEMENT;FOUND_BY;EXPECT" "")
+  set(native ${CMAKE_SOURCE_DIR}/native)
+  set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/cpu_${name})
+  simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
+  set(device ${native}/cpu/cpu_device.cpp)
+  if(arg_FILE STREQUAL "cpu/cpu_device.cpp")
+    set(device ${planted}/${arg_FILE})
+  endif()
+  # Linked before mtadam_core, whose own CPU device is then left out.
+  add_executable(planted_cpu_${name} ${device})
+  target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
+  target_include_directories(planted_cpu_${name} BEFORE PRIVATE ${planted})
+  target_link_libraries(planted_cpu_${name} PRIVATE mtadam_planted_tests)
+  if(NOT arg_EXPECT)
+    set(arg_EXPECT "1 FAILED TEST")
+  endif()
+  # A test that ends by a signal fails whatever it printed; the shell prints how the program ended instead.
+  add_test(NAME planted.cpu_${name}
+           COMMAND sh -c "$<TARGET_FILE:planted_cpu_${name}> --gtest_filter=${arg_FOUND_BY} || echo exit code $?")
+  set_tests_properties(planted.cpu_${name} PROPERTIES PASS_REGULAR_EXPRESSION "${arg_EXPECT}")
+endfunction()
+
+# ---- Roll-back of a step with NonFinite::kSkipStep ----
+
+planted_cpu_bug(
+  occurred_not_rolled_back
+  FILE math/scalars.h
+  PATTERN [=[    norm.occurred = former.occurred;]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
+
+planted_cpu_bug(
+  norm_not_rolled_back
+  FILE math/scalars.h
+  PATTERN [=[    norm.n = former.n;]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
+
+planted_cpu_bug(
+  second_correction_not_rolled_back
+  FILE math/scalars.h
+  PATTERN [=[  clock = former;
+  out.b = second_correction(clock);]=]
+  REPLACEMENT [=[  clock = former;
+  static_cast<void>(out);]=]
+  FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
+
+planted_cpu_bug(
+  clock_of_a_term_not_rolled_back
+  FILE math/scalars.h
+  PATTERN [=[    roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
+
+planted_cpu_bug(
+  shared_clock_not_rolled_back
+  FILE math/scalars.h
+  PATTERN [=[  roll_back_clock(shared.clocks[tensor_index], shared.former_clocks[tensor_index], shared.coefficients[tensor_index]);]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
+
+# ---- Anchor ----
+
+planted_cpu_bug(
+  anchor_search_from_the_second_term
+  FILE math/scalars.h
+  PATTERN [=[  std::uint32_t count = 0;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {]=]
+  REPLACEMENT [=[  std::uint32_t count = 0;
+  for (std::uint32_t term = 1; term < tables.term_count; ++term) {]=]
+  FOUND_BY Oracle.AgreesForEveryAnchor)
+
+planted_cpu_bug(
+  anchor_search_without_the_last_term
+  FILE math/scalars.h
+  PATTERN [=[  std::uint32_t count = 0;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {]=]
+  REPLACEMENT [=[  std::uint32_t count = 0;
+  for (std::uint32_t term = 0; term + 1 < tables.term_count; ++term) {]=]
+  FOUND_BY Oracle.AgreesForEveryAnchor)
+
+planted_cpu_bug(
+  named_anchor_off_by_one
+  FILE math/scalars.h
+  PATTERN [=[tables.terms[tables.anchor_term].norms[layer_index];]=]
+  REPLACEMENT [=[tables.terms[(tables.anchor_term + 1) % tables.term_count].norms[layer_index];]=]
+  FOUND_BY Oracle.AgreesForEveryAnchor)
+
+# ---- Element offsets beyond 32 bits ----
+
+planted_cpu_bug(
+  first_element_in_32_bits
+  FILE math/tables.h
+  PATTERN [=[return std::uint64_t{index} * kChunkElements;]=]
+  REPLACEMENT [=[return index * kChunkElements;]=]
+  FOUND_BY FarElements.StepAsNearOnes
+  EXPECT "exit code 139")
+
+planted_cpu_bug(
+  first_slot_in_32_bits
+  FILE cpu/cpu_device.cpp
+  PATTERN [=[from = (std::max(first, tensor.slot) - tensor.slot) * kChunkElements;]=]
+  REPLACEMENT [=[from = static_cast<std::uint32_t>((std::max(first, tensor.slot) - tensor.slot) * kChunkElements);]=]
+  FOUND_BY FarElements.StepAsNearOnes
+  EXPECT "exit code 139")
