@@ -2,7 +2,6 @@
 
 import vm from "node:vm";
 import { MTAdam, openDevice } from "../../lib";
-import { onCpu } from "../support/device";
 import { HostileScene, outcome } from "../support/hostile";
 
 /** Node's types have no WebAssembly. */
@@ -14,7 +13,7 @@ const { WebAssembly } = globalThis as unknown as {
   WebAssembly: { Memory: new (of: { initial: number; maximum: number; shared?: boolean }) => Memory };
 };
 
-onCpu("arrays that are not plain ones", () => {
+describe("arrays that are not plain ones", () => {
   class Weights extends Float32Array {
     override get length(): number {
       return super.length;
