@@ -284,9 +284,9 @@ planted_bug(
   offset_in_32_bits_in_parameters
   FILE cuda/kernels/update.cuh
   PATTERN [=[const std::uint64_t first = first_of_chunk(chunk.index);
-  Run run{};]=]
+  TensorRun run{};]=]
   REPLACEMENT [=[const auto first = static_cast<std::uint32_t>(first_of_chunk(chunk.index));
-  Run run{};]=]
+  TensorRun run{};]=]
   SCENARIO far_elements
   FOUND_BY access "update_kernel.*the memory is neither the device's nor pinned")
 
