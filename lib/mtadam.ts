@@ -69,6 +69,8 @@ export class MTAdam {
   #groups: readonly ParamGroup[];
   #weights: readonly number[];
   #iterations = 0;
+  /** Whether graphs of the user's may take steps, which `#iterations` does not count. */
+  #isCaptured = false;
 
   /**
    * @param parameters parameters, or groups of them; every step updates them in place
@@ -98,7 +100,11 @@ export class MTAdam {
     return stateBytes(flattenParameters(parameters, checked.group, checked.device), checked);
   }
 
-  /** Completed steps: calls of `step` and `update`, from 0. */
+  /**
+   * Completed steps: calls of `step` and `update` and replays, from 0. Steps that a CUDA graph of your own takes are
+   * counted on the device; they are added whenever the state is read (`stateDict`, `save`, `addParamGroup`) and, where a
+   * learning rate is a schedule, in {@link refresh}.
+   */
   get iterations(): number {
     return this.#iterations;
   }
@@ -146,8 +152,15 @@ export class MTAdam {
   /**
    * One step from all terms' gradients: steps 1 to 7 of the algorithm.
    *
+   * On a CUDA stream that you are capturing, a step with prepared gradients is recorded in your graph and not taken:
+   * each launch of the graph takes it, with the options that {@link refresh} or a step has sent last. Keep the optimizer,
+   * the prepared gradients and all memory as long as you launch the graph, and order its launches and the optimizer's
+   * other calls. After `addTerm`, `removeTerm` and `addParamGroup`, the graph must not be launched again.
+   *
    * @param gradients by term, then by parameter, each in order or by name; or the result of {@link prepare}
-   * @throws MTAdamError STATE while a step is open, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION, BUSY, DISPOSED
+   * @throws MTAdamError STATE while a step is open, and on a stream that is being captured where the gradients are not
+   * prepared or addresses, options or weights would have to be sent to the device; TERM, LENGTH, DTYPE, INVALID_POINTER,
+   * OPTION, BUSY, DISPOSED
    */
   step(gradients: Gradients | PreparedGradients, options?: StepOptions): void {
     this.#guard.idle("step");
@@ -157,10 +170,33 @@ export class MTAdam {
     }));
     const native = this.#recheck(table);
     const values = this.#pack(given);
+    const isPrepared = table !== this.#table;
+    const taken = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
+    if (taken) this.#completed(native);
+    else this.#isCaptured = true;
+  }
+
+  /**
+   * CUDA: sends the options and weights of the next step to the device, for a step inside a graph of your own; a launch
+   * that follows on the same stream uses them. A learning rate that is a schedule gets the steps taken so far, for which
+   * this waits until the earlier launches on the stream are done.
+   *
+   * @param options those of the launches to come, until other options are sent
+   * @throws MTAdamError OPTION (also on the CPU), STATE while a step is open or the stream is being captured, LENGTH, TERM,
+   * BUSY, DISPOSED, CUDA
+   */
+  refresh(options?: StepOptions): void {
+    this.#guard.idle("refresh");
+    const call = this.#guard.reading("refresh", () => this.#readCall(options));
+    if (this.#isCaptured && this.#groups.some(({ lr }) => typeof lr === "function")) {
+      this.#readIterations(call.stream);
+    }
+    const groups = this.#guard.reading("refresh", () => this.#resolveGroups());
+    const native = this.#guard.alive();
+    const values = this.#pack({ call, groups });
     fromNative(() => {
-      native.step(table.native, values, given.call.stream);
+      native.refresh(values, call.stream);
     });
-    this.#completed(native);
   }
 
   /**
@@ -334,6 +370,7 @@ export class MTAdam {
     const flat = this.#guard.reading("addParamGroup", () =>
       withGroup(this.#generation.flat, group, this.#options.group),
     );
+    this.#readIterations();
     const before = this.#stateOwner(this.#guard.alive());
     const groups = Object.freeze([...this.#groups, makeParamGroup(flat, flat.groups.length - 1)]);
     const native = makeNativeOptimizer(flat, this.#options, this.#calls.stream);
@@ -382,7 +419,9 @@ export class MTAdam {
    * @throws MTAdamError STATE while a step is open, OPTION if one in `paramGroups` is invalid, BUSY, DISPOSED
    */
   async stateDict(): Promise<StateDict> {
-    return stateDict(this.#stateOwner(this.#guard.idle("stateDict")));
+    this.#guard.idle("stateDict");
+    this.#readIterations();
+    return stateDict(this.#stateOwner(this.#guard.alive()));
   }
 
   /**
@@ -420,6 +459,7 @@ export class MTAdam {
       const { onProgress } = checkFileOptions(options, ["onProgress"]);
       checkPath(path);
       await this.synchronize(); // so that no read blocks this thread for steps that still run
+      this.#readIterations();
       await saveCheckpoint(path, this.#stateOwner(this.#guard.alive()), (progress) => {
         onProgress?.(progress);
         this.#guard.alive();
@@ -551,6 +591,12 @@ export class MTAdam {
     this.#completed(native);
   }
 
+  /** Counts the steps that graphs of the user's have taken, once the stream gets there. */
+  #readIterations(stream: NativeStream = null): void {
+    const native = this.#guard.alive();
+    this.#iterations = fromNative(() => native.readIterations(stream));
+  }
+
   #completed(native: NativeOptimizer): void {
     this.#iterations += 1;
     this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(native));
@@ -569,6 +615,7 @@ export class MTAdam {
 
   #setGeneration(generation: Generation): void {
     this.#generation.isCurrent = false;
+    this.#isCaptured = false;
     this.#generation = generation;
   }
 

@@ -49,6 +49,21 @@ export class PreparedGradients {
     });
   }
 
+  /**
+   * Waits until the addresses are on the device. A step that is recorded in a CUDA graph of your own needs that; other
+   * steps send them as they need them.
+   *
+   * @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA
+   */
+  upload(): void {
+    const table = this.#current();
+    const native = this.#guard.usable();
+    table.recheck();
+    fromNative(() => {
+      native.upload(table.native, this.#stream);
+    });
+  }
+
   #current(): GradientTable {
     if (this.#table.shape.isCurrent) return this.#table;
     throw new MTAdamError(

@@ -60,8 +60,11 @@ export interface NativePlaneStart {
 }
 
 export interface NativeOptimizer {
-  /** `values`: {@link packValues}. */
-  step(gradients: NativeGradients, values: Float64Array, stream: NativeStream): void;
+  /**
+   * `values`: {@link packValues}. `stays`: no other gradients come into the table, so that the graph of a stream that is
+   * being captured may read it. Returns false where the step was recorded in that graph and not taken.
+   */
+  step(gradients: NativeGradients, values: Float64Array, stream: NativeStream, stays: boolean): boolean;
   accumulate(
     gradients: NativeGradients,
     values: Float64Array,
@@ -75,6 +78,13 @@ export interface NativeOptimizer {
   removeTerm(term: number): void;
   /** Every gradient becomes 0. */
   zero(gradients: NativeGradients, stream: NativeStream): void;
+  /** Waits until the gradients' addresses are on the device. */
+  upload(gradients: NativeGradients, stream: NativeStream): void;
+  /** Sends the options of the next launch of a graph. */
+  refresh(values: Float64Array, stream: NativeStream): void;
+  /** Waits for the stream. Launches of graphs count. */
+  readIterations(stream: NativeStream): number;
+  restoreIterations(iterations: number): void;
   /**
    * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
    * and its `role`.

@@ -72,6 +72,9 @@ export function* checkState(
       );
       const buffer = new Float32Array(Math.min(longest, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT));
       for (const step of steps) yield* step(buffer);
+      fromNative(() => {
+        owner.native.restoreIterations(metadata.iterations);
+      });
       for (const { ours, options } of groups) Object.assign(owner.groups[ours] as object, options);
     },
     iterations: metadata.iterations,

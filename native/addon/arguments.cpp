@@ -52,8 +52,10 @@ void check_stream(Napi::Env env, Stream stream, const mtadam::Device& device) {
   }
 }
 
+Stream handle_of(const Napi::Value& value) { return value.IsBigInt() ? pointer_of(value) : nullptr; }
+
 Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {
-  const Stream stream = value.IsBigInt() ? pointer_of(value) : nullptr;
+  const Stream stream = handle_of(value);
   check_stream(value.Env(), stream, device);
   return stream;
 }

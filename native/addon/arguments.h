@@ -70,5 +70,7 @@ std::byte* address(const Napi::Value& value, std::size_t bytes);
 /// null, or the handle of a stream as a BigInt. Throws (OPTION, STATE) unless calls of the device can come on it.
 Stream stream_of(const Napi::Value& value, const mtadam::Device& device);
 void check_stream(Napi::Env env, Stream stream, const mtadam::Device& device);
+/// The same handle, unchecked.
+Stream handle_of(const Napi::Value& value);
 
 }  // namespace mtadam::addon

@@ -84,17 +84,28 @@ Plane plane_of(const Napi::Value& value) {
 }  // namespace
 
 Napi::Function Optimizer::define(Napi::Env env) {
-  return DefineClass(
-      env, "Optimizer",
-      {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
-       InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::add>("add"),
-       InstanceMethod<&Optimizer::add_term>("addTerm"), InstanceMethod<&Optimizer::remove_term>("removeTerm"),
-       InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
-       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
-       InstanceMethod<&Optimizer::watch_norms>("watchNorms"), InstanceMethod<&Optimizer::read_norms>("readNorms"),
-       InstanceMethod<&Optimizer::restore_norms>("restoreNorms"), InstanceMethod<&Optimizer::read_clocks>("readClocks"),
-       InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"), InstanceMethod<&Optimizer::read_plane>("readPlane"),
-       InstanceMethod<&Optimizer::write_plane>("writePlane"), InstanceMethod<&Optimizer::dispose>("dispose")});
+  return DefineClass(env, "Optimizer",
+                     {InstanceMethod<&Optimizer::step>("step"),
+                      InstanceMethod<&Optimizer::accumulate>("accumulate"),
+                      InstanceMethod<&Optimizer::update>("update"),
+                      InstanceMethod<&Optimizer::add>("add"),
+                      InstanceMethod<&Optimizer::add_term>("addTerm"),
+                      InstanceMethod<&Optimizer::remove_term>("removeTerm"),
+                      InstanceMethod<&Optimizer::zero>("zero"),
+                      InstanceMethod<&Optimizer::upload>("upload"),
+                      InstanceMethod<&Optimizer::refresh>("refresh"),
+                      InstanceMethod<&Optimizer::synchronize>("synchronize"),
+                      InstanceMethod<&Optimizer::read_iterations>("readIterations"),
+                      InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
+                      InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
+                      InstanceMethod<&Optimizer::watch_norms>("watchNorms"),
+                      InstanceMethod<&Optimizer::read_norms>("readNorms"),
+                      InstanceMethod<&Optimizer::restore_norms>("restoreNorms"),
+                      InstanceMethod<&Optimizer::read_clocks>("readClocks"),
+                      InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"),
+                      InstanceMethod<&Optimizer::read_plane>("readPlane"),
+                      InstanceMethod<&Optimizer::write_plane>("writePlane"),
+                      InstanceMethod<&Optimizer::dispose>("dispose")});
 }
 
 Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimizer>(info) {
@@ -214,14 +225,21 @@ void Optimizer::set_options(const CallArguments& call) {
   call.engine.set_weights(0, {call.values + 1, call.values + 1 + options.terms});
 }
 
-// (gradients, values, stream)
-void Optimizer::step(const Napi::CallbackInfo& info) {
+// (gradients, values, stream, stays): `stays` where the gradients' table is the caller's to keep, so that a graph may
+// read it. Whether a step was taken, and not only recorded in the graph of a stream that is being captured.
+Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   const CallArguments call = begin(info[1]);
   AddressTable& gradients = table(info[0]);
-  const Stream stream = stream_of(info[2], *device_);
-  guarded(info.Env(), [&] {
+  const Stream stream = handle_of(info[2]);
+  const bool stays = info[3].ToBoolean();
+  return guarded(env, [&]() -> Napi::Value {
+    const bool captured = stays && device_->captures(stream);
+    if (!captured) check_stream(env, stream, *device_);
     set_options(call);
-    call.engine.step(gradients, call.values[0], stream);
+    captured ? call.engine.capture(gradients, call.values[0], stream)
+             : call.engine.step(gradients, call.values[0], stream);
+    return Napi::Boolean::New(env, !captured);
   });
 }
 
@@ -282,6 +300,37 @@ void Optimizer::zero(const Napi::CallbackInfo& info) {
   AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[1], *device_);
   guarded(info.Env(), [&] { get().zero(gradients, stream); });
+}
+
+// (gradients, stream)
+void Optimizer::upload(const Napi::CallbackInfo& info) {
+  AddressTable& gradients = table(info[0]);
+  const Stream stream = stream_of(info[1], *device_);
+  guarded(info.Env(), [&] { get().upload(gradients, stream); });
+}
+
+// (values, stream)
+void Optimizer::refresh(const Napi::CallbackInfo& info) {
+  const CallArguments call = begin(info[0]);
+  const Stream stream = stream_of(info[1], *device_);
+  guarded(info.Env(), [&] {
+    set_options(call);
+    call.engine.refresh(call.values[0], stream);
+  });
+}
+
+// (stream)
+Napi::Value Optimizer::read_iterations(const Napi::CallbackInfo& info) {
+  const Stream stream = stream_of(info[0], *device_);
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(get().iterations(stream)));
+  });
+}
+
+// (iterations)
+void Optimizer::restore_iterations(const Napi::CallbackInfo& info) {
+  const auto iterations = static_cast<std::int64_t>(info[0].ToNumber().DoubleValue());
+  guarded(info.Env(), [&] { get().restore_iterations(iterations); });
 }
 
 std::byte* Optimizer::addend(const Napi::Value& source, std::size_t bytes, std::uint32_t index, const char* role) {

@@ -43,13 +43,17 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   CallArguments begin(const Napi::Value& values);
   static void set_options(const CallArguments& call);
 
-  void step(const Napi::CallbackInfo& info);
+  Napi::Value step(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
   void update(const Napi::CallbackInfo& info);
   void add(const Napi::CallbackInfo& info);
   void add_term(const Napi::CallbackInfo& info);
   void remove_term(const Napi::CallbackInfo& info);
   void zero(const Napi::CallbackInfo& info);
+  void upload(const Napi::CallbackInfo& info);
+  void refresh(const Napi::CallbackInfo& info);
+  Napi::Value read_iterations(const Napi::CallbackInfo& info);
+  void restore_iterations(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
   Napi::Value watch_norms(const Napi::CallbackInfo& info);

@@ -38,6 +38,11 @@ void CudaDevice::check_stream(Stream stream) const {
   check_stream_of(index_, native(stream));
 }
 
+bool CudaDevice::captures(Stream stream) const {
+  const CurrentDevice current(index_);
+  return is_capturing(native(stream));
+}
+
 void CudaDevice::check_range(const void* address, std::size_t bytes) const {
   const CurrentDevice current(index_);
   (*pointer_check_)(address, bytes);

@@ -19,6 +19,7 @@ class CudaDevice final : public Device {
   std::string name() const override { return name_; }
   bool immediate() const override { return false; }
   void check_stream(Stream stream) const override;
+  bool captures(Stream stream) const override;
   void check_range(const void* address, std::size_t bytes) const override;
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;

@@ -29,7 +29,9 @@ void check_not_captured(cudaStream_t stream) {
   }
   check_handle(error, "cudaStreamIsCapturing");
   if (status != cudaStreamCaptureStatusNone) {
-    throw Error("STATE", "must not be capturing; use `captureStep()` and replay the step beside the graph.");
+    throw Error("STATE",
+                "must not be capturing, except in a `step` with prepared gradients; use `captureStep()` and replay the "
+                "step beside the graph.");
   }
 }
 
@@ -46,6 +48,13 @@ void check_stream_of(int device, cudaStream_t stream) {
   if (owner != device) {
     throw Error("OPTION", "must be a stream of " + device_name(device) + "; got one of " + device_name(owner) + ".");
   }
+}
+
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess) return status == cudaStreamCaptureStatusActive;
+  cudaGetLastError();
+  return false;
 }
 
 OwnStream::OwnStream() {

@@ -13,6 +13,9 @@ namespace mtadam::cuda {
 /// its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
+/// False for a handle of no stream and for a capture that has been invalidated.
+bool is_capturing(cudaStream_t stream);
+
 /// A stream that does not order itself with the default one.
 class OwnStream {
  public:

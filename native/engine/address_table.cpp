@@ -1,5 +1,7 @@
 #include "engine/address_table.h"
 
+#include <algorithm>
+
 namespace mtadam {
 
 AddressTable::AddressTable(std::shared_ptr<Device> device, std::uint32_t rows, std::uint32_t columns)
@@ -31,6 +33,11 @@ float* const* AddressTable::on_device(std::uint32_t first, std::uint32_t count, 
     changed_[row] = false;
   }
   return copy + place(first, 0);
+}
+
+float* const* AddressTable::uploaded() const {
+  const bool changed = std::find(changed_.begin(), changed_.end(), true) != changed_.end();
+  return changed ? nullptr : reinterpret_cast<float* const*>(memory_->data());
 }
 
 }  // namespace mtadam

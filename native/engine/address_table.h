@@ -24,6 +24,8 @@ class AddressTable {
 
   /// The rows first .. first + count on the device, as they are now for what comes next on `stream`.
   float* const* on_device(std::uint32_t first, std::uint32_t count, Stream stream);
+  /// All rows on the device; null where one has changed since it was uploaded.
+  float* const* uploaded() const;
 
  private:
   std::size_t place(std::uint32_t row, std::uint32_t column) const {

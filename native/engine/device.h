@@ -91,6 +91,9 @@ class Device {
 
   /// Throws Error (OPTION, STATE) unless calls can come on the stream. The message lacks its subject.
   virtual void check_stream(Stream stream) const = 0;
+  /// Whether the caller is capturing the stream: launches on it become part of the caller's graph, and nothing else may
+  /// come on it.
+  virtual bool captures(Stream) const { return false; }
   /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the bytes lie within one allocation that this device's
   /// kernels may use. The message lacks its subject.
   virtual void check_range(const void* address, std::size_t bytes) const = 0;

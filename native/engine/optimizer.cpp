@@ -23,7 +23,7 @@ GroupElements elements_of(const GroupOptions& group) {
 }
 
 template <class T>
-T* upload(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
+T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
   memory.push_back(device.allocate(values.size() * sizeof(T)));
   T* const place = reinterpret_cast<T*>(memory.back()->data());
   device.write(place, values.data(), values.size() * sizeof(T), nullptr);
@@ -40,12 +40,12 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
       state_(*device_, layout_, options.form, options.terms),
       parameters_(std::move(parameters)),
       left_(device_->make_event()) {
-  tables_.tensors = upload(*device_, memory_, layout_.tensors());
-  tables_.chunks = upload(*device_, memory_, layout_.chunks());
-  tables_.layers = upload(*device_, memory_, layout_.layers());
-  tables_.members = upload(*device_, memory_, layout_.members());
+  tables_.tensors = to_device(*device_, memory_, layout_.tensors());
+  tables_.chunks = to_device(*device_, memory_, layout_.chunks());
+  tables_.layers = to_device(*device_, memory_, layout_.layers());
+  tables_.members = to_device(*device_, memory_, layout_.members());
   tables_.parameters = parameters_->on_device(0, 1, nullptr);
-  tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
+  tables_.empty_layers = to_device(*device_, memory_, layout_.empty_layers());
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
   tables_.chunk_count = layout_.chunks().size();
@@ -80,7 +80,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   options_.terms = static_cast<std::uint32_t>(terms.size());
   places_ = places;
   values_ = std::move(values);
-  values_changed_ = true;
+  sent_.clear();
   values_memory_ = std::move(values_memory);
   terms_memory_ = std::move(terms_memory);
   const std::byte* const start = values_memory_->data();
@@ -92,6 +92,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   tables_.term_count = options_.terms;
   tables_made_ += 1;
   has_cosines_ = false;
+  captured_cosines_ = false;
   set_weights(0, std::vector<double>(options_.terms, 1.0));
 }
 
@@ -117,10 +118,7 @@ void Optimizer::remove_term(std::uint32_t term) {
 
 template <class T>
 void Optimizer::set_values(std::size_t place, const std::vector<T>& values) {
-  const std::size_t bytes = values.size() * sizeof(T);
-  if (std::memcmp(values_.data() + place, values.data(), bytes) == 0) return;
-  std::memcpy(values_.data() + place, values.data(), bytes);
-  values_changed_ = true;
+  std::memcpy(values_.data() + place, values.data(), values.size() * sizeof(T));
 }
 
 void Optimizer::set_groups(const std::vector<GroupOptions>& groups) {
@@ -172,9 +170,9 @@ std::shared_ptr<Event> Optimizer::done() {
 
 void Optimizer::send_values(double gradient_scale, Stream stream) {
   set_values(0, std::vector<double>{gradient_scale});
-  if (!values_changed_) return;
+  if (values_ == sent_) return;
   device_->write(values_memory_->data(), values_.data(), values_.size(), stream);
-  values_changed_ = false;
+  sent_ = values_;
 }
 
 Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
@@ -254,11 +252,52 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
   has_cosines_ = options_.form.cosines;
 }
 
+// No event is recorded or waited for: inside a capture it would be part of the graph.
+void Optimizer::capture(const AddressTable& gradients, double gradient_scale, Stream stream) {
+  check_whole();
+  set_values(0, std::vector<double>{gradient_scale});
+  if (values_ != sent_) {
+    throw Error("STATE", "`refresh` must be called before the capture: the device has other options or weights.");
+  }
+  const Call all{gradients.uploaded(), 0, options_.terms};
+  if (all.gradients == nullptr) {
+    throw Error("STATE", "`upload` of the prepared gradients must be called before the capture: they have changed.");
+  }
+  captured_cosines_ = options_.form.cosines;
+  device_->norms(tables_, all, stream);
+  follow_norms(all, stream);
+}
+
+void Optimizer::upload(AddressTable& gradients, Stream stream) {
+  continue_on(stream);
+  gradients.on_device(0, options_.terms, stream);
+  if (stream != nullptr) left_->record(stream);
+  done()->wait();
+}
+
+void Optimizer::refresh(double gradient_scale, Stream stream) {
+  if (device_->immediate()) {
+    throw Error("OPTION", "`refresh` must be called on a CUDA device; got the CPU, which has no graphs.");
+  }
+  continue_on(stream);
+  send_values(gradient_scale, stream);
+  if (stream != nullptr) left_->record(stream);
+}
+
+std::int64_t Optimizer::iterations(Stream stream) {
+  return static_cast<std::int64_t>(read(state_.shared().step, 1, stream)[0] - first_step_);
+}
+
+// The number on the device stays: clocks that are not restored are compared with it.
+void Optimizer::restore_iterations(std::int64_t iterations) {
+  first_step_ = read(state_.shared().step, 1)[0] - static_cast<std::uint64_t>(iterations);
+}
+
 template <class T>
-std::vector<T> Optimizer::read(const T* from, std::size_t count) {
-  continue_on(nullptr);
+std::vector<T> Optimizer::read(const T* from, std::size_t count, Stream stream) {
+  continue_on(stream);
   std::vector<T> values(count);
-  device_->read(values.data(), from, count * sizeof(T), nullptr);
+  device_->read(values.data(), from, count * sizeof(T), stream);
   return values;
 }
 
@@ -285,7 +324,7 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::norms_later() {
 std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
   continue_on(nullptr);
   std::vector<std::unique_ptr<HostCopy>> copies;
-  if (!has_cosines_) return copies;
+  if (!has_cosines_ && !captured_cosines_) return copies;
   std::size_t rows = 0;
   for (const Term& term : state_.terms()) {
     rows += 1;

@@ -116,6 +116,20 @@ class Optimizer {
   /// A whole step. Throws Error (STATE) where terms have come or gone since it was recorded.
   void replay(const RecordedStep& step, double gradient_scale);
 
+  /// A step in the graph of the caller, who is capturing the stream. Takes none: each launch of the graph takes one,
+  /// with the options that are on the device then. The table and this optimizer must outlive the graph, and the caller
+  /// orders launches and other calls. Throws Error (STATE), and records nothing, where anything would have to be
+  /// uploaded.
+  void capture(const AddressTable& gradients, double gradient_scale, Stream stream);
+  /// Has the gradients' addresses on the device when it returns.
+  void upload(AddressTable& gradients, Stream stream = nullptr);
+  /// Sends the options that have changed to the device. Throws Error (OPTION) where the device has no graphs.
+  void refresh(double gradient_scale, Stream stream = nullptr);
+
+  /// Steps taken until the stream gets there, those of launches of the caller's graphs among them.
+  std::int64_t iterations(Stream stream = nullptr);
+  void restore_iterations(std::int64_t iterations);
+
   /// When all calls so far are done. Later calls move the moment on.
   std::shared_ptr<Event> done();
 
@@ -145,7 +159,7 @@ class Optimizer {
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
-  std::vector<T> read(const T* from, std::size_t count);
+  std::vector<T> read(const T* from, std::size_t count, Stream stream = nullptr);
   template <class T>
   void write(T* to, const std::vector<T>& values);
   void place_terms(const std::vector<Term>& terms);
@@ -166,14 +180,16 @@ class Optimizer {
   Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
   bool broken_ = false;            // a call failed in the middle of a step
   bool has_cosines_ = false;       // those on the device are of the last step
+  bool captured_cosines_ = false;  // launches of graphs of the caller may bring them
+  std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
   std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
 
-  // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
+  // The options of a step, as one block: σ, the weights, the groups.
   struct {
     std::size_t weights, groups, group_elements;
   } places_;
   std::vector<std::byte> values_;
-  bool values_changed_ = true;
+  std::vector<std::byte> sent_;  // those on the device; none at first
   std::unique_ptr<Memory> values_memory_;
 };
 

@@ -123,6 +123,38 @@ void end_capture(const Napi::CallbackInfo& info) {
   if (graph != nullptr) cudaGraphDestroy(graph);
 }
 
+// (stream) -> executable graph of the capture that this ends.
+Napi::Value instantiate_capture(const Napi::CallbackInfo& info) {
+  cudaGraph_t graph = nullptr;
+  check(info.Env(), cudaStreamEndCapture(stream_at(info[0]), &graph));
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check(info.Env(), error);
+  return handle(info.Env(), executable);
+}
+
+cudaGraphExec_t graph_at(const Napi::Value& value) { return reinterpret_cast<cudaGraphExec_t>(stream_at(value)); }
+
+// (graph, stream)
+void launch_graph(const Napi::CallbackInfo& info) {
+  check(info.Env(), cudaGraphLaunch(graph_at(info[0]), stream_at(info[1])));
+}
+
+void destroy_graph(const Napi::CallbackInfo& info) { check(info.Env(), cudaGraphExecDestroy(graph_at(info[0]))); }
+
+// (to, from, bytes, stream): device to device, on the stream or in its capture.
+void copy(const Napi::CallbackInfo& info) {
+  const auto bytes = static_cast<std::size_t>(info[2].ToNumber().Int64Value());
+  check(info.Env(),
+        ::cudaMemcpyAsync(stream_at(info[0]), stream_at(info[1]), bytes, cudaMemcpyDeviceToDevice, stream_at(info[3])));
+}
+
+// (stream): all that is on it is done on return.
+void synchronize_stream(const Napi::CallbackInfo& info) {
+  check(info.Env(), cudaStreamSynchronize(stream_at(info[0])));
+}
+
 // (to, from: Uint8Array): host to device, done on return.
 void write(const Napi::CallbackInfo& info) {
   const Napi::Uint8Array from = info[1].As<Napi::Uint8Array>();
@@ -153,6 +185,11 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   simt.Set("destroyStream", Napi::Function::New(env, destroy_stream));
   simt.Set("beginCapture", Napi::Function::New(env, begin_capture));
   simt.Set("endCapture", Napi::Function::New(env, end_capture));
+  simt.Set("instantiateCapture", Napi::Function::New(env, instantiate_capture));
+  simt.Set("launchGraph", Napi::Function::New(env, launch_graph));
+  simt.Set("destroyGraph", Napi::Function::New(env, destroy_graph));
+  simt.Set("copy", Napi::Function::New(env, copy));
+  simt.Set("synchronizeStream", Napi::Function::New(env, synchronize_stream));
   simt.Set("write", Napi::Function::New(env, write));
   simt.Set("read", Napi::Function::New(env, read));
   exports.Set("simt", simt);

@@ -177,6 +177,14 @@ class Training {
   std::unique_ptr<RecordedStep> record(Stream stream = nullptr) { return optimizer_->record(table_, stream); }
   void replay(const RecordedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
 
+  /// A step with these gradients in the graph of whoever captures the stream, and what that needs beforehand.
+  void capture(Stream stream) { optimizer_->capture(table_, model_.gradient_scale, stream); }
+  void upload() { optimizer_->upload(table_); }
+  void refresh(Stream stream = nullptr) { optimizer_->refresh(model_.gradient_scale, stream); }
+
+  /// Where a gradient that is in place lies; null: absent.
+  float* gradient(std::uint32_t term, std::uint32_t tensor) const { return table_.get(term, tensor); }
+
   /// Sets the gradients that are in place to 0.
   void zero(Stream stream = nullptr) { optimizer_->zero(table_, stream); }
 

@@ -17,6 +17,31 @@ describe("a step with unchanged prepared gradients", () => {
   beforeEach(() => (looks = jest.spyOn(DeviceBuffer.prototype, "disposed", "get")));
   afterEach(() => looks.mockRestore());
 
+  test("is the same with addresses that were uploaded before", async () => {
+    const [right, left] = [model(5), model(5)];
+    right.optimizer.step(right.gradients);
+    const prepared = left.optimizer.prepare(left.gradients);
+    prepared.upload();
+    left.optimizer.step(prepared);
+    expect(await left.optimizer.stateDict()).toEqual(await right.optimizer.stateDict());
+    left.optimizer.addTerm("more");
+    expect(await caught(() => prepared.upload())).toMatchObject({ code: "ERR_MTADAM_STATE" });
+  });
+
+  test("has options that can be sent before it where the device has graphs", async () => {
+    const { optimizer, gradients } = model(1);
+    const refresh = (): void => optimizer.refresh({ weights: [1, 2] });
+    if (testDeviceKind !== "cpu") refresh();
+    else {
+      expect(await caught(refresh)).toMatchObject({
+        code: "ERR_MTADAM_OPTION",
+        message: "`refresh` must be called on a CUDA device; got the CPU, which has no graphs.",
+      });
+    }
+    optimizer.step(gradients);
+    expect(optimizer.weights).toEqual([1, 1]);
+  });
+
   test("checks no buffer again", () => {
     const { optimizer, gradients } = model(5);
     const prepared = optimizer.prepare(gradients);

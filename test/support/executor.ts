@@ -35,7 +35,15 @@ export interface Executor {
   createStream(nonBlocking: boolean, device: number): bigint;
   destroyStream(stream: bigint): void;
   beginCapture(stream: bigint): void;
+  /** The captured graph is dropped. */
   endCapture(stream: bigint): void;
+  /** Ends the capture. Returns its graph, which can be launched. */
+  instantiateCapture(stream: bigint): bigint;
+  launchGraph(graph: bigint, stream: bigint): void;
+  destroyGraph(graph: bigint): void;
+  /** Device to device, on the stream or in its capture. */
+  copy(to: bigint, from: bigint, bytes: number, stream: bigint): void;
+  synchronizeStream(stream: bigint): void;
   write(to: bigint, from: Uint8Array): void;
   read(to: Uint8Array, from: bigint): void;
 }
