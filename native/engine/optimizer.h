@@ -116,9 +116,9 @@ class Optimizer {
   /// A whole step. Throws Error (STATE) where terms have come or gone since it was recorded.
   void replay(const RecordedStep& step, double gradient_scale);
 
-  /// A step in the graph of the caller, who is capturing the stream. Takes none: each launch of the graph takes one, with
-  /// the options that are on the device then. The table and this optimizer must outlive the graph, and the caller orders
-  /// launches and other calls. Throws Error (STATE), and records nothing, where anything would have to be uploaded.
+  /// Adds a step to the graph of the caller, who is capturing the stream. Each launch takes it, with the options that
+  /// are on the device then. The caller keeps the table and this optimizer, and orders launches and other calls. Throws
+  /// Error (STATE), and records nothing, where anything would have to be uploaded.
   void capture(const AddressTable& gradients, double gradient_scale, Stream stream);
   /// Has the gradients' addresses on the device when it returns.
   void upload(AddressTable& gradients, Stream stream = nullptr);

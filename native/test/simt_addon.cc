@@ -146,8 +146,8 @@ void destroy_graph(const Napi::CallbackInfo& info) { check(info.Env(), cudaGraph
 // (to, from, bytes, stream): device to device, on the stream or in its capture.
 void copy(const Napi::CallbackInfo& info) {
   const auto bytes = static_cast<std::size_t>(info[2].ToNumber().Int64Value());
-  check(info.Env(), ::cudaMemcpyAsync(stream_at(info[0]), stream_at(info[1]), bytes, cudaMemcpyDeviceToDevice,
-                                      stream_at(info[3])));
+  check(info.Env(),
+        ::cudaMemcpyAsync(stream_at(info[0]), stream_at(info[1]), bytes, cudaMemcpyDeviceToDevice, stream_at(info[3])));
 }
 
 // (stream): all that is on it is done on return.

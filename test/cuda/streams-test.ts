@@ -231,7 +231,9 @@ onCuda("streams", () => {
     executor().beginCapture(stream);
     expect(await caught(() => optimizer.step(gradients, { stream }))).toMatchObject({
       code: "ERR_MTADAM_STATE",
-      message: expect.stringMatching(/^`stream` must not be capturing, except .*use `captureStep\(\)`/) as string,
+      message: expect.stringMatching(
+        /^`stream` must not be capturing, except .*use `captureStep\(\)`/,
+      ) as string,
     });
     executor().endCapture(stream);
     optimizer.step(gradients, { stream });
