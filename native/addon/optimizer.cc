@@ -84,22 +84,28 @@ Plane plane_of(const Napi::Value& value) {
 }  // namespace
 
 Napi::Function Optimizer::define(Napi::Env env) {
-  return DefineClass(
-      env, "Optimizer",
-      {InstanceMethod<&Optimizer::step>("step"), InstanceMethod<&Optimizer::accumulate>("accumulate"),
-       InstanceMethod<&Optimizer::update>("update"), InstanceMethod<&Optimizer::add>("add"),
-       InstanceMethod<&Optimizer::add_term>("addTerm"), InstanceMethod<&Optimizer::remove_term>("removeTerm"),
-       InstanceMethod<&Optimizer::zero>("zero"), InstanceMethod<&Optimizer::upload>("upload"),
-       InstanceMethod<&Optimizer::refresh>("refresh"), InstanceMethod<&Optimizer::synchronize>("synchronize"),
-       InstanceMethod<&Optimizer::read_iterations>("readIterations"),
-       InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
-       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
-       InstanceMethod<&Optimizer::watch_balances>("watchBalances"),
-       InstanceMethod<&Optimizer::read_balances>("readBalances"),
-       InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
-       InstanceMethod<&Optimizer::read_clocks>("readClocks"),
-       InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"), InstanceMethod<&Optimizer::read_plane>("readPlane"),
-       InstanceMethod<&Optimizer::write_plane>("writePlane"), InstanceMethod<&Optimizer::dispose>("dispose")});
+  return DefineClass(env, "Optimizer",
+                     {InstanceMethod<&Optimizer::step>("step"),
+                      InstanceMethod<&Optimizer::accumulate>("accumulate"),
+                      InstanceMethod<&Optimizer::update>("update"),
+                      InstanceMethod<&Optimizer::add>("add"),
+                      InstanceMethod<&Optimizer::add_term>("addTerm"),
+                      InstanceMethod<&Optimizer::remove_term>("removeTerm"),
+                      InstanceMethod<&Optimizer::zero>("zero"),
+                      InstanceMethod<&Optimizer::upload>("upload"),
+                      InstanceMethod<&Optimizer::refresh>("refresh"),
+                      InstanceMethod<&Optimizer::synchronize>("synchronize"),
+                      InstanceMethod<&Optimizer::read_iterations>("readIterations"),
+                      InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
+                      InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
+                      InstanceMethod<&Optimizer::watch_balances>("watchBalances"),
+                      InstanceMethod<&Optimizer::read_balances>("readBalances"),
+                      InstanceMethod<&Optimizer::restore_balances>("restoreBalances"),
+                      InstanceMethod<&Optimizer::read_clocks>("readClocks"),
+                      InstanceMethod<&Optimizer::restore_clocks>("restoreClocks"),
+                      InstanceMethod<&Optimizer::read_plane>("readPlane"),
+                      InstanceMethod<&Optimizer::write_plane>("writePlane"),
+                      InstanceMethod<&Optimizer::dispose>("dispose")});
 }
 
 Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimizer>(info) {
@@ -219,8 +225,8 @@ void Optimizer::set_options(const Call& call) {
   call.engine.set_weights(0, {call.values + 1, call.values + 1 + options.terms});
 }
 
-// (gradients, values, stream, stays): `stays` where the gradients' table is the caller's to keep, so that a graph may read
-// it. Whether a step was taken, and not only recorded in the graph of a stream that is being captured.
+// (gradients, values, stream, stays): `stays` where the gradients' table is the caller's to keep, so that a graph may
+// read it. Whether a step was taken, and not only recorded in the graph of a stream that is being captured.
 Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Call call = begin(info[1]);
