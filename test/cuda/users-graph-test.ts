@@ -306,6 +306,24 @@ onCuda("a step in a graph of the user's", () => {
     executor().setExecution("eager");
   });
 
+  test("that could not be recorded leaves the optimizer as it was", async () => {
+    const [right, own] = [scene(), scene()];
+    own.prepared.upload();
+    own.optimizer.refresh();
+    for (const nth of [1, 2]) {
+      executor().beginCapture(own.stream);
+      executor().failCall("cudaLaunchKernel", nth);
+      expect(await caught(() => own.optimizer.step(own.prepared, { stream: own.stream }))).toMatchObject({
+        code: "ERR_MTADAM_CUDA",
+      });
+      executor().endCapture(own.stream);
+    }
+    expect(own.optimizer.iterations).toBe(0);
+    step(own, capture(own), 2);
+    step(right, undefined, 2);
+    expect(await state(own)).toEqual(await state(right));
+  });
+
   test("is refused while a step is open, as is refresh", async () => {
     const { optimizer, prepared, gradients } = scene();
     optimizer.accumulate(0, gradients[0]);
