@@ -5,6 +5,9 @@
 //   node scripts/native-tests.js address,undefined      the engine's and the CPU device's under sanitizers
 //   node scripts/native-tests.js executor               what else runs on the host executor of CUDA kernels: the CUDA
 //                                                       device under each checker, planted bugs, the executor's own
+//   node scripts/native-tests.js ptx                    the CUDA device's with the kernels as nvcc compiles them, for
+//                                                       compute capability 9.0, executed on the CPU; needs nvcc
+//   node scripts/native-tests.js ptx 75,90,100          the same for these, with all rounds of each test
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -25,13 +28,16 @@ const ON_ONE_THREAD =
  * @param {string} folder below build/
  * @param {string[]} options for CMake
  * @param {string[]} selection for ctest
+ * @param {string} target what to build
  * @returns {{ name: string, status: string }[]} every test: status "run", "fail", "notrun" or "disabled"
  */
-function ctest(folder, options, selection = []) {
+function ctest(folder, options, selection = [], target = "all") {
   const build = path.join("build", folder);
-  const common = ["-DMTADAM_TESTS=ON", "-DMTADAM_WERROR=ON", "-DMTADAM_CUDA=OFF"];
+  const common = ["-DMTADAM_TESTS=ON", "-DMTADAM_WERROR=ON", "-DMTADAM_CUDA=OFF", "-DMTADAM_PTX_TESTS="];
   run("cmake", ["-S", ".", "-B", build, ...common, ...options], { stdio: ["ignore", "ignore", "inherit"] });
-  run("cmake", ["--build", build, "--parallel", jobs], { stdio: ["ignore", "ignore", "inherit"] });
+  run("cmake", ["--build", build, "--target", target, "--parallel", jobs], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
 
   const report = path.join(root, build, "report.xml");
   fs.rmSync(report, { force: true });
@@ -82,6 +88,25 @@ function executorTests() {
   };
 }
 
+/**
+ * The CUDA device's tests on PTX.
+ * @param {string[]} [capabilities] for which compute capabilities, with all rounds; by default for one, with few
+ * @returns null where there is no nvcc
+ */
+function ptxTests(capabilities) {
+  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) return null;
+  if (capabilities !== undefined) process.env.MTADAM_PTX_ALL_ROUNDS = "1";
+  const compiled = capabilities ?? ["90"];
+  const options = [
+    "-DMTADAM_SANITIZE=",
+    "-DMTADAM_SIMT_TESTS=OFF",
+    `-DMTADAM_PTX_TESTS=${compiled.join(";")}`,
+  ];
+  const tests = ctest("native", options, ["-R", "^ptx\\."], "mtadam_ptx_all");
+  const suite = (each) => counts(tests.filter(({ name }) => name.startsWith(`ptx.${each}.`)));
+  return Object.fromEntries(compiled.map((each) => [`PTX for ${each}, executed`, suite(each)]));
+}
+
 /** Prints a line per suite and one for all; returns whether all is well. */
 function summarise(suites) {
   const total = { passed: 0, failed: 0 };
@@ -100,6 +125,14 @@ function summarise(suites) {
 module.exports = { nativeTests, nativeTestsFor, summarise };
 
 if (require.main === module) {
-  const [what = ""] = process.argv.slice(2);
-  process.exitCode = summarise(what === "executor" ? executorTests() : nativeTests(what)) ? 0 : 1;
+  const [what = "", capabilities] = process.argv.slice(2);
+  const suites =
+    what === "executor"
+      ? executorTests()
+      : what === "ptx"
+        ? ptxTests(capabilities?.split(","))
+        : nativeTests(what);
+  if (suites === null)
+    console.log("the PTX is not executed, since there is no nvcc here\n0 passed, 0 failed");
+  else process.exitCode = summarise(suites) ? 0 : 1;
 }

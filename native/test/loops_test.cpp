@@ -64,6 +64,8 @@ struct Values {
   std::size_t count() const { return theta.size(); }
 };
 
+constexpr float kBeta1 = 0.9f, kBeta2 = 0.999f;
+
 // Ordinary values, and now and then all that a float can be. Moments often close to the flush, on either side.
 class Mixture {
  public:
@@ -83,7 +85,7 @@ class Mixture {
  private:
   float odd() {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    switch (random_.below(8)) {
+    switch (random_.below(9)) {
       case 0:
         return 0.0f;
       case 1:
@@ -96,7 +98,11 @@ class Mixture {
         return random_.of_magnitude(-149, -126);  // subnormal
       case 5:
         return random_.of_magnitude(-128, -123);  // decays to subnormal, or not quite
-      case 6:
+      case 6: {
+        const float least = test::least_kept(random_.chance(0.5) ? kBeta1 : kBeta2);
+        return random_.chance(0.5) ? least : std::nextafter(least, 0.0f);
+      }
+      case 7:
         return random_.of_magnitude(-75, -58);  // its square is subnormal, or not quite
       default:
         return random_.of_magnitude(60, 128);  // its square overflows
@@ -130,7 +136,7 @@ Values random_values(Random& random, std::size_t count, std::uint32_t terms, boo
   values.sum = fill(&Mixture::first_moment);
   values.sum_x = fill_positive();
   values.shared = coefficients();
-  values.group = {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0.01f, 1e-4f};
+  values.group = {kBeta1, 0.1f, kBeta2, 0.001f, 1e-8f, 0.01f, 1e-4f};
   values.w = static_cast<float>(random.between(1, 5));
   for (std::uint32_t term = 0; term < terms; ++term) {
     values.terms.push_back(

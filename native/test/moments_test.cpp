@@ -44,6 +44,19 @@ TEST(Moments, FlushTheDecayedPartBeforeTheGradientsShareIsAdded) {
   EXPECT_TRUE(same_bits(added_to_sum(0x1p-127f, 0.0f, k), 0x1p-127f));
 }
 
+TEST(Moments, KeepADecayedPartOfExactlyTheSmallestNormal) {
+  GroupElements k = elements();
+  k.beta1 = k.beta2 = 0.5f;
+  const float kept = 0x1p-125f, flushed = 0x1.fffffcp-126f;  // half of it is the largest subnormal
+  EXPECT_TRUE(same_bits(first_moment(kept, 0, k), kSmallestNormal));
+  EXPECT_TRUE(same_bits(first_moment(-kept, -0.0f, k), -kSmallestNormal));
+  EXPECT_TRUE(same_bits(decayed_sum(kept, k), kSmallestNormal));
+  EXPECT_TRUE(same_bits(second_moment(kept, 0, k), kSmallestNormal));
+  EXPECT_TRUE(same_bits(first_moment(flushed, 0, k), 0.0f));
+  EXPECT_TRUE(same_bits(decayed_sum(flushed, k), 0.0f));
+  EXPECT_TRUE(same_bits(second_moment(flushed, 0, k), 0.0f));
+}
+
 TEST(Moments, ScaleTheGradientBeforeItIsSquared) {
   const GroupElements k = elements();
   // 1e20² is infinite in float32.

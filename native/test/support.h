@@ -18,6 +18,14 @@
 
 namespace mtadam::test {
 
+/// The least moment that `beta` takes to 2⁻¹²⁶, which is not flushed to zero. The one before it is flushed.
+inline float least_kept(float beta) {
+  float least = 0x1p-126f / beta;
+  while (beta * least >= 0x1p-126f) least = std::nextafter(least, 0.0f);
+  while (beta * least < 0x1p-126f) least = std::nextafter(least, 1.0f);
+  return least;
+}
+
 /// The same values on every machine, which the distributions of <random> do not promise.
 class Random {
  public:

@@ -324,6 +324,24 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   return model;
 }
 
+/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal or to what is close by.
+inline void bring_to_the_flush(Random& random, const Model& model, const std::vector<Training*>& trainings) {
+  for (const auto& [plane, term] : trainings.at(0)->planes()) {
+    for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+      const GroupOptions& group = model.groups[model.parameters[tensor].group];
+      const bool first = plane == Plane::m && group.beta1 != 0;
+      const float least = least_kept(static_cast<float>(first ? group.beta1 : group.beta2));
+      std::vector<float> values(model.parameters[tensor].length);
+      for (float& value : values) {
+        value = random.pick<float>({least, std::nextafter(least, 0.0f), 2 * least, 0x1p-126f, 0x1p-149f, 0});
+      }
+      for (Training* const training : trainings) {
+        training->optimizer().write_plane({plane, term, tensor, 0, values.size()}, values.data());
+      }
+    }
+  }
+}
+
 /// The options that are for whole steps: another anchor looks at the norms of all terms, a step is skipped as a whole,
 /// cosines want all gradients.
 inline Model with_options_of_whole_steps(Random& random, Model model) {

@@ -276,6 +276,31 @@ TEST_F(SameBits, WhateverBefallsTheTerms) {
   }
 }
 
+TEST_F(SameBits, WhereMomentsDecayToTheEdgeOfTheFlush) {
+  Random random(79);
+  const float edge = 0x1p-126f;
+  int at_edge = 0;
+  for (const std::uint32_t terms : {1, 2, 3, 4, 5, 8, 9}) {
+    for (unsigned form = 0; form < 8; ++form) {
+      SCOPED_TRACE(std::to_string(terms) + " terms, form " + std::to_string(form));
+      Model model = test::random_model(random, {70, 5}, terms);
+      model.options.form = {(form & 1) != 0, (form & 2) != 0};
+      for (GroupOptions& group : model.groups) group.weight_decay = 0;
+      Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
+      test::bring_to_the_flush(random, model, {&on_cpu, &on_cuda});
+      const Gradients silent = test::random_gradients(random, model, {0, 0, 1, 0});
+      for (Training* const training : {&on_cpu, &on_cuda}) {
+        (form & 4) != 0 ? training->step(silent) : training->stream(silent);
+      }
+      const test::Snapshot expected = on_cpu.snapshot();
+      ASSERT_TRUE(same_state(expected, on_cuda.snapshot()));
+      for (const auto& plane : expected.planes)
+        at_edge += static_cast<int>(std::count(plane.begin(), plane.end(), edge));
+    }
+  }
+  EXPECT_GT(at_edge, 1000);
+}
+
 TEST_F(SameBits, OfThousandsOfTensors) {
   Random random(73);
   std::vector<std::uint64_t> lengths(static_cast<std::size_t>(rounds(2000)));

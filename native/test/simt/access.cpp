@@ -74,29 +74,6 @@ const cuda::Arena* arena_of(const void* address) {
   return runtime.pinned->contains(address) ? runtime.pinned.get() : nullptr;
 }
 
-void check_global(void* address, std::size_t bytes, bool read, bool write, const void* code) {
-  const cuda::Arena* arena = arena_of(address);
-  const int device = cuda::launching_device;
-  if (!arena) {
-    // A kernel that is run without a device may work on any memory of the test.
-    if (device < 0) return;
-    report(Fault::kAddress, "the memory is neither the device's nor pinned", address, bytes, write, code);
-  }
-  cuda::Allocation* allocation = arena->find(address);
-  if (!allocation) report(Fault::kAddress, "nothing was ever allocated there", address, bytes, write, code);
-  if (!allocation->live) report(Fault::kAddress, "the memory has been freed", address, bytes, write, code);
-  if (!allocation->holds(address, bytes)) {
-    report(Fault::kAddress, "outside the allocation that it is next to", address, bytes, write, code);
-  }
-  const bool pinned = arena == cuda::Runtime::get().pinned.get();
-  if (!pinned && device >= 0 && allocation->device != device) {
-    report(Fault::kAddress, "the memory is another device's", address, bytes, write, code);
-  }
-  add(allocation->traffic, bytes, read, write);
-  add(all(), bytes, read, write);
-  for (Watch* watch : watches()) watch->record(address, bytes, read, write);
-}
-
 }  // namespace
 
 bool active() { return &simt_access_hooks != nullptr; }
@@ -111,6 +88,23 @@ Traffic traffic(const void* pointer) {
   return allocation ? allocation->traffic : Traffic{};
 }
 
+const char* refusal(const void* address, std::size_t bytes, bool read, bool write) {
+  const cuda::Arena* arena = arena_of(address);
+  const int device = cuda::launching_device;
+  // A kernel that is run without a device may work on any memory of the test.
+  if (!arena) return device < 0 ? nullptr : "the memory is neither the device's nor pinned";
+  cuda::Allocation* allocation = arena->find(address);
+  if (!allocation) return "nothing was ever allocated there";
+  if (!allocation->live) return "the memory has been freed";
+  if (!allocation->holds(address, bytes)) return "outside the allocation that it is next to";
+  const bool pinned = arena == cuda::Runtime::get().pinned.get();
+  if (!pinned && device >= 0 && allocation->device != device) return "the memory is another device's";
+  add(allocation->traffic, bytes, read, write);
+  add(all(), bytes, read, write);
+  for (Watch* watch : watches()) watch->record(address, bytes, read, write);
+  return nullptr;
+}
+
 void check(void* address, std::size_t bytes, bool read, bool write, bool aligned, const void* code) {
   Fiber& fiber = Scheduler::self();
   if (own(fiber, address)) return;
@@ -118,7 +112,9 @@ void check(void* address, std::size_t bytes, bool read, bool write, bool aligned
     report(Fault::kAlignment, "misaligned", address, bytes, write, code);
   }
   if (check_shared(fiber, address, bytes, read, write, code)) return;
-  check_global(address, bytes, read, write, code);
+  if (const char* const why = refusal(address, bytes, read, write)) {
+    report(Fault::kAddress, why, address, bytes, write, code);
+  }
 }
 
 // ---- Watch ----

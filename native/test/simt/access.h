@@ -8,7 +8,8 @@
 #include "test/simt/cuda/arena.h"
 
 // What the access checker has seen of kernels. It sees each load and store of code that was compiled with
-// -fsanitize=thread and linked with mtadam_simt_access in place of the thread sanitizer. Without it all counts are 0.
+// -fsanitize=thread and linked with mtadam_simt_access in place of the thread sanitizer, and of PTX (native/test/ptx).
+// Without either all counts are 0.
 
 namespace simt::access {
 
@@ -58,6 +59,10 @@ class Watch {
   Traffic traffic_;
   std::array<Traffic, 5> by_width_;
 };
+
+/// Counts a kernel's access to global memory and returns null; or counts nothing and returns why no kernel on this
+/// device may make it.
+const char* refusal(const void* address, std::size_t bytes, bool read, bool write);
 
 /// One access by a kernel, on its fiber; from the hooks.
 void check(void* address, std::size_t bytes, bool read, bool write, bool aligned, const void* code);

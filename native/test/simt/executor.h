@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -42,11 +44,19 @@ struct Stats {
 Stats stats();
 void reset_stats();
 
+/// A kernel's argument as it lies in memory.
+struct Argument {
+  const void* data;
+  std::size_t bytes;
+};
+
 /// A kernel with its arguments, as the executor calls it once per thread.
 struct BoundKernel {
   void (*call)(const void* closure);
   const void* closure;
   std::size_t closure_bytes;
+  const void* function;
+  std::span<const Argument> arguments;
 };
 
 /// Whether a device takes such a launch.
@@ -54,6 +64,12 @@ bool fits(dim3 grid, dim3 block);
 
 /// Returns when all threads have ended. Throws Error.
 void run(dim3 grid, dim3 block, const BoundKernel& kernel);
+
+/// Runs a launch in the executor's place: another machine for the same kernels. The seed is this launch's own.
+using Runner = void (*)(dim3 grid, dim3 block, const BoundKernel& kernel, const Config& config, std::uint64_t seed);
+
+/// For every launch that begins later. Null, as in the beginning: the executor itself.
+void run_kernels_by(Runner runner);
 
 template <class... Parameters>
 struct KernelCall {
@@ -65,7 +81,14 @@ struct KernelCall {
     std::apply(self.kernel, self.arguments);
   }
 
-  void run(dim3 grid, dim3 block) const { simt::run(grid, block, BoundKernel{call, this, sizeof *this}); }
+  void run(dim3 grid, dim3 block) const {
+    const auto places = std::apply(
+        [](const Parameters&... each) {
+          return std::array<Argument, sizeof...(Parameters)>{Argument{&each, sizeof each}...};
+        },
+        arguments);
+    simt::run(grid, block, BoundKernel{call, this, sizeof *this, reinterpret_cast<const void*>(kernel), places});
+  }
 };
 
 /// Runs a kernel at once, without streams or errors codes; the arguments are converted as in a launch.

@@ -124,13 +124,15 @@ std::string lookup(const void* address) {
   std::pair<std::uintptr_t, Module> query{reinterpret_cast<std::uintptr_t>(address), {}};
   dl_iterate_phdr(find_module, &query);
   const std::string symbol = symbol_at(MappedFile(query.second.path), query.second.offset);
-  if (!symbol.empty()) return without_signature(demangle(symbol));
+  if (!symbol.empty()) return readable_name(symbol);
   char number[32];
   std::snprintf(number, sizeof number, "%p", address);
   return number;
 }
 
 }  // namespace
+
+std::string readable_name(const std::string& symbol) { return without_signature(demangle(symbol)); }
 
 std::string function_name(const void* address) {
   static std::mutex mutex;

@@ -9,6 +9,9 @@ namespace simt {
 /// the address as a number.
 std::string function_name(const void* address);
 
+/// The same of a symbol.
+std::string readable_name(const std::string& symbol);
+
 struct SourcePlace {
   std::string file;
   unsigned line = 0;

@@ -1,0 +1,94 @@
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "test/cuda/on_device.h"
+#include "test/ptx/on_ptx.h"
+#include "test/training.h"
+
+// Every kernel that nvcc emits is understood, launched and right: of each form, and not only of those that random
+// models happen to reach.
+
+namespace mtadam {
+namespace {
+
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::Training;
+
+using EveryKernel = test::OnDevice;
+
+enum class Decay { kNone, kCoupled, kDecoupled };
+
+Model model_of(Random& random, std::uint32_t terms, unsigned form, Decay decay) {
+  Model model = test::random_model(random, {4099, 3, 0, 302, 64}, terms);
+  model.options.form = {(form & 1) != 0, (form & 2) != 0};
+  for (GroupOptions& group : model.groups) {
+    group.weight_decay = decay == Decay::kNone ? 0 : 1e-2;
+    group.decoupled = decay == Decay::kDecoupled;
+  }
+  return model;
+}
+
+void expect_same_steps(Random& random, const Model& model, test::Alignment alignment) {
+  Training on_cpu(model, 1), on_ptx(model, cuda::open(0), alignment);
+  for (const Gradients& gradients : test::random_steps(random, model, 2)) {
+    for (Training* const training : {&on_cpu, &on_ptx}) {
+      training->step(gradients);
+      training->add(gradients);
+      training->stream(gradients);
+    }
+    ASSERT_TRUE(test::same_state(on_cpu.snapshot(), on_ptx.snapshot()));
+  }
+}
+
+/// Gradients of zeros where there were others.
+void expect_zeros() {
+  const auto device = cuda::open(0);
+  const std::uint64_t length = 5000;
+  const test::PlacedTensor theta(*device, length, 1), gradient(*device, length, 2);
+  gradient.write(*device, std::vector<float>(length, 7));
+  auto parameters = std::make_unique<AddressTable>(device, 1, 1);
+  parameters->set(0, 0, theta.data());
+  AddressTable gradients(device, 1, 1);
+  gradients.set(0, 0, gradient.data());
+  Optimizer optimizer(device, Layout(std::vector<ParameterShape>{{length, 0, 0}}), {}, std::move(parameters));
+  optimizer.zero(gradients);
+  EXPECT_EQ(gradient.read(*device), std::vector<float>(length, 0));
+}
+
+void expect_filled() {
+  const auto device = cuda::open(0);
+  const auto memory = device->allocate(80);
+  for (const std::size_t element : {1u, 2u, 4u, 8u}) {
+    device->fill(memory->data(), 0x0807060504030201, element, 80, nullptr);
+    std::vector<std::uint8_t> bytes(80);
+    device->read(bytes.data(), memory->data(), 80, nullptr);
+    for (std::size_t k = 0; k < 80; ++k) EXPECT_EQ(bytes[k], k % element + 1) << element;
+  }
+}
+
+TEST_F(EveryKernel, IsLaunchedAndRight) {
+  Random random(61);
+  for (const std::uint32_t terms : {1, 2, 3, 4, 5, 6, 8, 9}) {
+    for (unsigned form = 0; form < 4; ++form) {
+      for (const Decay decay : {Decay::kNone, Decay::kCoupled, Decay::kDecoupled}) {
+        Model model = model_of(random, terms, form, decay);
+        model.options.form.cosines = random.chance(0.3);
+        SCOPED_TRACE(std::to_string(terms) + " terms, form " + std::to_string(form) + ", decay " +
+                     std::to_string(static_cast<int>(decay)));
+        ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
+      }
+    }
+  }
+  expect_zeros();
+  expect_filled();
+  const std::vector<std::string> names = test::kernels_as_ptx().names();
+  EXPECT_GT(names.size(), 8u);
+  for (const std::string& name : names) EXPECT_GT(test::kernels_as_ptx().launches(name), 0u) << name;
+}
+
+}  // namespace
+}  // namespace mtadam
