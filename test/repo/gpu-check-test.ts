@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -13,71 +14,13 @@ import os from "node:os";
 import path from "node:path";
 
 // scripts/gpu-check as far as it can be tried without a GPU: what it says and exits with where there is none, how it
-// judges what tools print (recorded, or printed by a stand-in), and its report.
+// judges what tools print (recorded, or printed by a stand-in), and its report. scripts/gpu/dry-run tries it with the
+// native programs.
 
-interface Found {
-  outcome: "passed" | "failed" | "not run";
-  passed?: number;
-  failed?: number;
-  skipped?: number;
-  remark?: string;
-  log?: string;
-  tables?: [title: string, rows: string[][]][];
-}
-
-interface Part {
-  name: string;
-  limit: number;
-  run: (limit: number, report: string) => Promise<Found>;
-}
-
-type Result = Found & { name: string; seconds: number };
-
-type Execute = (
-  command: string,
-  args: string[],
-  limit: number,
-) => Promise<{ status: number | null; timedOut: boolean; output: string; seconds: number }>;
-
-interface Tools {
-  execute: Execute;
-  benchmark: (limit: number, folder: string) => Promise<Found>;
-  sanitizer: string | undefined;
-}
-
-interface Modules {
-  commit: { commit: (root: string) => string };
-  execute: { execute: Execute };
-  googletest: {
-    googleTestCounts: (report: string) => unknown;
-    progress: (output: string) => { passed: number; running?: string; rest: string };
-    recorded: (report: string, property: string) => string | undefined;
-  };
-  check: { runParts: (all: Part[], file: string, run: object) => Promise<Result[]> };
-  benchmark: {
-    benchmark: (limit: number, folder: string, command: string[]) => Promise<Found>;
-  };
-  parts: {
-    parts: (figures: string, tools?: Tools) => Part[];
-    runPart: (part: Part) => Promise<Result>;
-    sanitized: (
-      tool: string,
-      limit: number,
-      report: string,
-      tools: Pick<Tools, "execute" | "sanitizer">,
-    ) => Promise<Found>;
-  };
-  products: { STAYS: string[] };
-  report: { reportName: (date: string, device: string) => string; render: (run: object) => string };
-  sanitizer: { findings: (tool: string, output: string) => string | undefined };
-}
-
-function load<Name extends keyof Modules>(name: Name): Modules[Name] {
-  // eslint-disable-next-line @typescript-eslint/no-require-imports -- JavaScript without declarations
-  return require(`../../scripts/gpu/${name}`) as Modules[Name];
-}
-
-const root = path.join(__dirname, "../..");
+const root = path.join(__dirname, "..", "..");
+const python = execFileSync("python3", ["-c", "import sys; print(sys.executable)"], {
+  encoding: "utf8",
+}).trim();
 let folder: string;
 
 beforeEach(() => {
@@ -95,16 +38,38 @@ function write(name: string, text: string): string {
   return file;
 }
 
-/** A Node program. */
-function program(name: string, source: string): string {
-  const file = write(name, `#!${process.execPath}\n${source}`);
-  chmodSync(file, 0o755);
-  return file;
+function program(name: string, body: string): void {
+  chmodSync(write(name, `#!/usr/bin/env bash\n${body}\n`), 0o755);
 }
+
+interface Done {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** With the stand-ins before all other programs. */
+function environment(): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    PATH: `${path.join(folder, "scripts/gpu/stand-ins")}:${process.env["PATH"] ?? ""}`,
+  };
+}
+
+/** Values of Python expressions, where `gpu` is the package of scripts/gpu in the tree. */
+function evaluate(expression: string, modules: string, within = folder): unknown {
+  const source = `import json\nfrom gpu import ${modules}\nprint(json.dumps(${expression}))`;
+  const scripts = path.join(within, "scripts");
+  return JSON.parse(
+    execFileSync(python, ["-B", "-c", source], { cwd: scripts, encoding: "utf8", env: environment() }),
+  );
+}
+
+const json = JSON.stringify;
 
 // Recorded: GoogleTest 1.12.
 const googleTestReport = (...tests: object[]): string =>
-  JSON.stringify({ tests: tests.length, testsuites: [{ name: "Suite", testsuite: tests }] });
+  json({ tests: tests.length, testsuites: [{ name: "Suite", testsuite: tests }] });
 const PASSED = { name: "A", status: "RUN", result: "COMPLETED", digest: "0123456789abcdef" };
 const FAILED = {
   name: "B",
@@ -113,30 +78,78 @@ const FAILED = {
   failures: [{ failure: "x.cpp:1\nExpected" }],
 };
 
-// What jest writes, as far as it is read.
-const JEST_PASSED = JSON.stringify({
-  numPassedTests: 1,
-  numFailedTests: 0,
-  numRuntimeErrorTestSuites: 0,
-  numPendingTests: 0,
-  numTodoTests: 0,
-  testResults: [],
-});
+/** In the place of the native tests: writes the report, and tells its arguments. */
+function nativeTests(report: string | undefined, ending = ""): void {
+  program(
+    "build/gpu/bin/mtadam_gpu_tests",
+    `for argument; do
+      case $argument in --gtest_output=json:*) report=\${argument#*json:} ;; esac
+    done
+    ${report === undefined ? "" : `echo '${report}' >"$report"`}
+    echo "arguments: $*"
+    ${ending}`,
+  );
+}
 
-const machine = {
-  date: "2030-01-31",
-  device: "NVIDIA H200",
-  computeCapability: "9.0",
-  driver: "580.159.04, serves CUDA 13.0",
-  runtime: "CUDA 13.0",
-  architectures: ["9.0"],
-  commit: "0123456789abcdef",
-};
+/** In the place of gpu_steps: a table of one shape, whose norms take so many microseconds. */
+function steps(name: string, norms: number, ending = ""): void {
+  program(
+    `build/gpu/bin/${name}`,
+    `case $1 in
+      --describe)
+        printf 'device\\tNVIDIA H200\\ncompute capability\\t9.0\\ndriver\\tserves CUDA 13.0\\n'
+        printf 'runtime\\tCUDA 13.0\\ncode for\\t9.0\\n'
+        exit ;;
+      --shapes)
+        printf 'one tensor of 50M\\t50000000\\nResNet-50\\t${Array(161).fill("64").join(",")}\\nMNIST CNN\\t288,32\\n'
+        exit ;;
+    esac
+    echo "NVIDIA H200: a copy has 4000 GB/s, read and written."
+    printf 'shape\\tI\\tmoments\\tnorms µs\\t%%\\tupdate µs\\t%%\\tstep µs\\t%%\\tgraph µs\\tstreamed µs\\t%%\\thost µs\\n'
+    printf 'one tensor of 50M\\t3\\tper-term\\t${norms}\\t90.0\\t400.0\\t90.0\\t500.0\\t90.0\\t490.0\\t600.0\\t90.0\\t5.0\\n'
+    ${ending}`,
+  );
+}
+
+/** A tree as it travels, with stand-ins for all that runs. */
+function travelledTree(): void {
+  cpSync(path.join(root, "scripts/gpu-check"), path.join(folder, "scripts/gpu-check"));
+  cpSync(path.join(root, "scripts/gpu"), path.join(folder, "scripts/gpu"), { recursive: true });
+  cpSync(path.join(root, "bench/peers"), path.join(folder, "bench/peers"), { recursive: true });
+  nativeTests(googleTestReport(PASSED));
+  steps("gpu_steps", 100);
+  steps("gpu_steps_quick", 50);
+  const products = evaluate("products.NODE", "products") as string[];
+  for (const file of products) write(file, "");
+  write("build/commit", "0123456789abcdef\n");
+}
+
+function gpuCheck(...args: string[]): Done & { report: string } {
+  const file = path.join(folder, "report.md");
+  const script = path.join(folder, "scripts/gpu-check");
+  const done = spawnSync(python, [script, ...args, "--report", file], {
+    encoding: "utf8",
+    env: environment(),
+  });
+  return { ...done, report: existsSync(file) ? readFileSync(file, "utf8") : "" };
+}
+
+/** Name, outcome and remark of each part. */
+function outcomes(report: string): string[][] {
+  const rows = report.matchAll(/^\| ([^|]*?) +\| (passed|failed|not run) .*\| (.*?) *\|$/gm);
+  return Array.from(rows, ([, name, outcome, remark]) => [name!, outcome!, remark!]);
+}
+
+function outcomeOf(name: string, report: string): string[] {
+  return outcomes(report)
+    .find(([part]) => part === name)!
+    .slice(1);
+}
 
 describe("gpu-check", () => {
-  // CUDA_VISIBLE_DEVICES hides the devices of this machine.
-  const gpuCheck = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
-    spawnSync(process.execPath, [path.join(root, "scripts", "gpu-check"), ...args], {
+  // No device is visible to CUDA, whatever this machine has.
+  const here = (...args: string[]): Done =>
+    spawnSync(python, [path.join(root, "scripts/gpu-check"), ...args], {
       encoding: "utf8",
       env: { ...process.env, CUDA_VISIBLE_DEVICES: "" },
     });
@@ -145,8 +158,7 @@ describe("gpu-check", () => {
     "without a GPU says so and exits with 2: %j",
     (args) => {
       const report = path.join(folder, "report.md");
-      const { status, stdout, stderr } = gpuCheck(...args, "--report", report);
-      expect({ status, stdout, stderr }).toEqual({
+      expect(here(...args, "--report", report)).toMatchObject({
         status: 2,
         stdout: "",
         stderr: "There is no NVIDIA GPU on this machine, so nothing was checked.\n",
@@ -156,84 +168,180 @@ describe("gpu-check", () => {
   );
 
   test.each([
-    [["--fast"], /^gpu-check: Unknown option '--fast'/],
+    [["--fast"], /^gpu-check: unrecognized arguments: --fast\n$/],
     [["--built", "--prepare"], /^gpu-check: `--built` and `--prepare` exclude each other\.\n$/],
     [
       ["--architecture", "hopper"],
       /^gpu-check: `--architecture` must be a number such as 90; got "hopper"\.\n$/,
     ],
   ])("refuses %j", (args, says) => {
-    const { status, stderr } = gpuCheck(...args);
+    const { status, stderr } = here(...args);
     expect(status).toBe(1);
     expect(stderr).toMatch(says);
   });
 
-  test("ends within ten minutes, its report included", () => {
-    const limits = load("parts")
-      .parts(folder)
-      .map(({ limit }) => limit);
-    expect(limits.reduce((sum, limit) => sum + limit)).toBeLessThanOrEqual(570);
+  test("runs each part in its order and passes", () => {
+    travelledTree();
+    const { status, stdout, stderr, report } = gpuCheck("--built");
+    expect(stderr).toBe("");
+    expect(outcomes(report)).toEqual([
+      ["device tests", "passed", "digest 0123456789abcdef"],
+      ["semantics of the runtime", "passed", "digest 0123456789abcdef"],
+      ["timings", "passed", "1 settings measured"],
+      ["ncu", "passed", ""],
+      ["A/B builds", "passed", "5 turns"],
+      ["compute-sanitizer memcheck", "passed", "digest 0123456789abcdef"],
+      ["compute-sanitizer racecheck", "passed", "digest 0123456789abcdef"],
+      ["compute-sanitizer initcheck", "passed", "digest 0123456789abcdef"],
+      ["compute-sanitizer synccheck", "passed", "digest 0123456789abcdef"],
+      ["PyTorch's peers", "passed", ""],
+      ["TypeScript suite", "passed", ""],
+      ["benchmark", "passed", "1 settings measured, 3 left"],
+    ]);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^device tests: passed, 1 passed, 0 failed/m);
+    expect(report).toMatch(/^# NVIDIA H200, \d{4}-\d\d-\d\d$/m);
+    expect(report).toMatch(/^\| commit +\| 0123456789abcdef +\|$/m);
+    expect(report).toMatch(/^\| driver +\| 580\.0, serves CUDA 13\.0 +\|$/m);
+    expect(report).toContain("### NVIDIA H200: a copy has 4000 GB/s, read and written\n");
+    expect(report).toMatch(/^\| `quick` \| one tensor of 50M \| 3 .*\| 0\.500 +\| 1\.000 +\| 1\.000 +\|$/m);
+    expect(report).toMatch(
+      /^\| one tensor of 50M .*`norms_kernel` +\| 1234\.5 \| 91\.2 % .*\| 12\.5 long scoreboard, 3\.2 barrier, 1\.0 wait/m,
+    );
+    expect(report).toMatch(/^\| one tensor of 50M .*`update_kernel` \| 2469\.0 \| 88\.5 % /m);
+    // A step of a millisecond, beside one of 500 µs; nothing of ours to compare the other shapes with.
+    expect(report).toMatch(/^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| 2\.00 +\|$/m);
+    expect(report).not.toMatch(/^\| `torch\.compile` +\| ResNet-50/m);
+    expect(report).not.toMatch(/NaN|None|undefined/);
+    const prettier = path.join(root, "node_modules/prettier/bin/prettier.cjs");
+    const args = [prettier, "--stdin-filepath", path.join(root, "docs/gpu/report.md")];
+    expect(execFileSync(process.execPath, args, { input: report, encoding: "utf8" })).toBe(report);
   });
 
-  test("runs all native tests but the digests, the digests, jest's, and the native ones under each sanitizer", async () => {
-    const calls: string[] = [];
-    const value = (args: string[], option: string): string | undefined =>
-      args.find((argument) => argument.startsWith(option))?.slice(option.length);
-    const execute: Execute = (_, args) => {
-      const filter = value(args, "--gtest_filter=");
-      calls.push(filter ?? "jest");
-      if (filter === undefined) writeFileSync(value(args, "--outputFile=")!, JEST_PASSED);
-      else writeFileSync(value(args, "--gtest_output=json:")!, googleTestReport(PASSED));
-      return Promise.resolve({ status: 0, timedOut: false, output: "", seconds: 1 });
-    };
-    const benchmark: Tools["benchmark"] = () => {
-      calls.push("bench");
-      return Promise.resolve({ outcome: "passed" });
-    };
-    const { parts, runPart } = load("parts");
-    const all = parts(folder, { execute, benchmark, sanitizer: "sanitizer" });
-    for (const part of all) await runPart(part);
-    expect(Object.fromEntries(all.map(({ name }, k) => [name, calls[k]]))).toEqual({
-      "native tests": "-Digest*",
-      "the bits of the host executor": "Digest*",
-      "TypeScript suite": "jest",
-      "compute-sanitizer memcheck": "-Digest*",
-      "compute-sanitizer racecheck": "-Digest*",
-      "compute-sanitizer initcheck": "-Digest*",
-      "compute-sanitizer synccheck": "-Digest*",
-      benchmark: "bench",
-    });
+  test("goes on after a part that fails, shows the end of what it printed, and exits with 1", () => {
+    travelledTree();
+    const long = "for k in {1..500}; do echo line $k; done; echo '```'; exit 1";
+    nativeTests(googleTestReport(PASSED, FAILED), long);
+    steps("gpu_steps_broken", 50, "echo no luck; exit 3");
+    const { status, report } = gpuCheck("--built");
+    expect(status).toBe(1);
+    expect(outcomeOf("device tests", report)).toEqual(["failed", ""]);
+    expect(outcomeOf("timings", report)[0]).toBe("passed");
+    expect(outcomeOf("A/B builds", report)).toEqual(["failed", "5 turns; failed: broken"]);
+    expect(report).toMatch(/^\| `quick` \| .*\| 0\.500 /m);
+    expect(report).toMatch(/found\. Failed: device tests, semantics of the runtime, A\/B builds, compute-/);
+    expect(report).toMatch(/^## The end of device tests\n\n````text\n(line \d+\n)+```\n````$/m);
+    expect(report).toMatch(/^line 500$/m);
+    expect(report).not.toMatch(/^line 399$/m);
+    expect(report).toMatch(/^no luck$/m);
   });
 
-  test("always has a report, which lists the missing parts", async () => {
-    const file = path.join(folder, "reports", "report.md");
-    const seen: string[] = [];
-    const part = (name: string, run: () => Found): Part => ({
-      name,
-      limit: 1,
-      run: () => {
-        seen.push(readFileSync(file, "utf8"));
-        return Promise.resolve(run());
-      },
-    });
-    const all = [
-      part("first", () => ({ outcome: "passed", passed: 3, failed: 0, skipped: 0 })),
-      part("second", () => {
-        throw new Error("Out of luck.");
-      }),
-      part("third", () => ({ outcome: "passed" })),
-    ];
-    const log = jest.spyOn(console, "log").mockImplementation();
-    const results = await load("check").runParts(all, file, machine);
-    log.mockRestore();
-    expect(results.map(({ outcome }) => outcome)).toEqual(["passed", "failed", "passed"]);
-    const missing = (name: string): string => `- ${name}: the check was cut off before it had an outcome`;
-    expect(seen[0]).toContain(["first", "second", "third"].map(missing).join("\n"));
-    expect(seen[1]).toMatch(/^\| first +\| passed +\| 3 /m);
-    expect(seen[2]).toMatch(/^## The end of second\n\n```text\nError: Out of luck\.$/m);
-    expect(seen[2]).toContain(`## What did not run\n\n${missing("third")}\n\n`);
-    expect(readFileSync(file, "utf8")).not.toMatch(/cut off/);
+  test("runs the parts that it is asked for", () => {
+    travelledTree();
+    const { status, report } = gpuCheck("--built", "--part", "timings", "--part", "compute-sanitizer mem");
+    expect(status).toBe(0);
+    const ran = outcomes(report).filter(([, outcome]) => outcome !== "not run");
+    expect(ran.map(([name]) => name)).toEqual(["timings", "compute-sanitizer memcheck"]);
+    expect(report).toMatch(/^- device tests: it was left out$/m);
+    expect(gpuCheck("--built", "--part", "tests").stderr).toMatch(
+      /^gpu-check: `--part` must be the beginning of one of device tests, .*; got "tests"\.\n$/,
+    );
   });
+
+  test("has a report at any time, which says what is missing", () => {
+    travelledTree();
+    const seen = path.join(folder, "seen.md");
+    steps("gpu_steps", 100, `cp '${path.join(folder, "report.md")}' '${seen}'`);
+    gpuCheck("--built", "--part", "device", "--part", "timings");
+    const early = readFileSync(seen, "utf8");
+    expect(outcomeOf("device tests", early)[0]).toBe("passed");
+    expect(early).toMatch(/^- timings: the check was cut off before it had an outcome$/m);
+    expect(readFileSync(path.join(folder, "report.md"), "utf8")).not.toMatch(/cut off/);
+  });
+
+  test("names what was not built, and the reason why CUDA cannot use the device", () => {
+    travelledTree();
+    rmSync(path.join(folder, "build/gpu/bin/mtadam_gpu_tests"));
+    const missing = gpuCheck("--built");
+    expect(missing.status).toBe(1);
+    expect(missing.stderr).toBe(
+      "gpu-check: `scripts/gpu-check --prepare` must build mtadam_gpu_tests first.\n",
+    );
+    nativeTests(googleTestReport(PASSED));
+    program("build/gpu/bin/gpu_steps", "echo 'The driver is too old.' >&2; exit 2");
+    const unusable = gpuCheck("--built");
+    expect(unusable).toMatchObject({ status: 1, stderr: "gpu-check: The driver is too old.\n", report: "" });
+  });
+
+  test("says why what has no tool did not run", () => {
+    travelledTree();
+    const standIn = (name: string): string => `scripts/gpu/stand-ins/${name}`;
+    rmSync(path.join(folder, "dist/index.js"));
+    rmSync(path.join(folder, "build/gpu/bin/gpu_steps_quick"));
+    program(standIn("python3"), "echo \"ModuleNotFoundError: No module named 'torch'\"; exit 1");
+    program(standIn("ncu"), "echo '==ERROR== ERR_NVGPUCTRPERM - The user does not have permission'; exit 1");
+    const refusal = '========= Error: Device not supported. Please refer to the "Supported Devices" section';
+    program(standIn("compute-sanitizer"), `echo '${refusal}'; exit 1`);
+    const { status, report } = gpuCheck("--built");
+    expect(status).toBe(0);
+    const sections = report.split("## What did not run\n\n")[1]!.split("\n\n")[0];
+    const absent = "`scripts/gpu-check --prepare --node` has not built dist/index.js";
+    const none = "ModuleNotFoundError: No module named 'torch'";
+    expect(sections).toBe(
+      [
+        "- ncu: this user may not read the GPU's counters (ERR_NVGPUCTRPERM)",
+        "- A/B builds: no variant was built",
+        ...["memcheck", "racecheck", "initcheck", "synccheck"].map(
+          (tool) => `- compute-sanitizer ${tool}: Device not supported`,
+        ),
+        `- PyTorch's peers: PyTorch op by op: ${none}; \`torch._foreach\`: ${none}; ` +
+          `fused Adam, one term, on the sum: ${none}; \`torch.compile\`: ${none}`,
+        `- TypeScript suite: ${absent}`,
+        `- benchmark: ${absent}`,
+      ].join("\n"),
+    );
+  });
+
+  test("calls the native tests with what each part is about, and fewer of each under a checker", () => {
+    travelledTree();
+    nativeTests(undefined);
+    const { report } = gpuCheck("--built");
+    expect(outcomeOf("device tests", report)).toEqual(["failed", "no report, exit code 0"]);
+    const said = Array.from(
+      report.matchAll(/^arguments: (--gtest_filter=\S+) \S+ ?(.*)$/gm),
+      ([, ...all]) => all,
+    );
+    const checked = ["--gtest_filter=-RuntimeSemantics.*:Digest*", "--divide-rounds=48"];
+    expect(said).toEqual([
+      ["--gtest_filter=-RuntimeSemantics.*", ""],
+      ["--gtest_filter=RuntimeSemantics.*", ""],
+      ...Array<string[]>(4).fill(checked),
+    ]);
+  });
+
+  test("takes so long at most", () => {
+    const limits = evaluate(
+      "[part.limit for part in parts.all_parts('report.md')]",
+      "parts",
+      root,
+    ) as number[];
+    const all = limits.reduce((sum, limit) => sum + limit);
+    const native = limits.slice(0, -2).reduce((sum, limit) => sum + limit);
+    expect(native).toBeLessThanOrEqual(600);
+    expect(all).toBeLessThanOrEqual(900);
+  });
+});
+
+// Without CMake and nvcc, which check the same when they build.
+test("each text that a variant of the kernels replaces occurs once", () => {
+  const list = readFileSync(path.join(root, "bench/speed/variants.cmake"), "utf8");
+  const replaced = Array.from(list.matchAll(/(cuda\/(?:kernels\/)?\w+\.cuh?) "([^"]*)" "([^"]*)"/g));
+  expect(replaced.length).toBeGreaterThan(5);
+  for (const [, file, pattern, replacement] of replaced) {
+    const source = readFileSync(path.join(root, "native", file!), "utf8");
+    expect([file, pattern, source.split(pattern!).length - 1]).toEqual([file, pattern, 1]);
+    expect(replacement).not.toBe(pattern);
+  }
 });
 
 test("what may stay behind is nothing that runs the tests there", () => {
@@ -251,146 +359,152 @@ test("what may stay behind is nothing that runs the tests there", () => {
     for (const next of Object.keys({ ...dependencies, ...optionalDependencies })) needed.add(next);
   }
   expect(needed.size).toBeGreaterThan(100);
-  const { STAYS } = load("products");
-  const isIn = (name: string, folder: string): boolean => name === folder || name.startsWith(`${folder}/`);
-  expect([...needed].filter((name) => STAYS.some((folder) => isIn(name, folder)))).toEqual([]);
+  const stays = evaluate("products.STAYS", "products", root) as string[];
+  const isIn = (name: string, of: string): boolean => name === of || name.startsWith(`${of}/`);
+  expect([...needed].filter((name) => stays.some((each) => isIn(name, each)))).toEqual([]);
   const all = Object.keys(lock.packages).map((place) => place.replace(/^node_modules\//, ""));
-  expect(STAYS.filter((folder) => !all.some((name) => isIn(name, folder)))).toEqual([]);
+  expect(stays.filter((each) => !all.some((name) => isIn(name, each)))).toEqual([]);
 });
 
 describe("the benchmark", () => {
-  const compiled = path.join(root, "build/test/speed-gpu-check");
+  const STAND_IN = "scripts/gpu/stand-ins/node";
 
-  beforeAll(() => {
-    // Apart from what other tests compile at the same time.
-    const compiler = require.resolve("typescript/bin/tsc");
-    execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench"), "--outDir", compiled]);
-  }, 60_000);
+  /** Runs it for so long; what became of it. */
+  const run = (limit: number): unknown[] => {
+    const found = `parts.Check('${path.join(folder, "report.md")}').benchmark(${String(limit)})`;
+    return evaluate(
+      `[(f.outcome, f.remark, len(f.tables), f.log) for f in [${found}]][0]`,
+      "parts",
+    ) as unknown[];
+  };
 
-  /** In its place: prints its arguments, writes results with so many settings and exits, or does not. Its tables are real. */
-  const played = (settings: number, end: string): string[] => [
-    process.execPath,
+  /** In its place: says its arguments, writes results with so many settings, and exits. */
+  const played = (settings: number, ending: string): void =>
     program(
-      "bench",
-      `const args = process.argv.slice(2);
-      if (args.includes("--tables")) {
-        const main = ${JSON.stringify(path.join(compiled, "bench/speed/main.mjs"))};
-        require("node:child_process").execFileSync(process.execPath, [main, ...args], { stdio: "inherit" });
-        process.exit();
-      }
-      const folder = args[args.indexOf("--out") + 1];
-      const round = { seconds: 0.001, copy: 2e12, memcpy: 1e12, rmw: 1e12, read: 1e12 };
-      const step = { name: "step", way: "resident", parameters: 25e6, bytesPerParameter: 80, stateBytes: 1 };
-      const setting = { subject: "large", terms: 3, form: "perTerm", inputs: "cold" };
-      const settings = Array(${settings}).fill({ ...setting, contenders: [{ ...step, rounds: [round] }] });
-      require("node:fs").mkdirSync(folder, { recursive: true });
-      require("node:fs").writeFileSync(
-        folder + "/results.json",
-        JSON.stringify({ gpu: { name: "G" }, settings, host: [], peers: [], left: 3 }),
-      );
-      console.log(args.join(" "));
-      ${end}`,
-    ),
-  ];
-  const run = (limit: number, settings: number, end: string): Promise<Found> =>
-    load("benchmark").benchmark(limit, path.join(folder, "speed"), played(settings, end));
+      STAND_IN,
+      `case "$*" in *--tables*) echo '[["Steps", [["of"], ["1"]]]]'; exit ;; esac
+      words="$*"; folder=\${words##*--out }; mkdir -p "$folder"
+      echo '${json({ settings: Array(settings).fill({}), left: 3 })}' >"$folder/results.json"
+      echo "$words"
+      ${ending}`,
+    );
 
-  test("is called for the GPU, for so long, and gives its figures", async () => {
-    const { log, tables, ...found } = await run(120, 2, "");
-    expect(found).toEqual({ outcome: "passed", remark: "2 settings measured, 3 left" });
-    expect(log).toMatch(/^--device cuda .*--python python3 .*--figures --seconds 105 --out /);
-    const [head, step] = new Map(tables).get("Steps")!;
-    expect(step![head!.indexOf("of copy")]).toBe("100 %");
-    expect(new Map(tables).get("Goals")![1]!.slice(1, 3)).toEqual(["at least 92 %", "100 %"]);
+  test("is called for the GPU, for so long, and gives its figures", () => {
+    travelledTree();
+    played(2, "");
+    expect(run(120)).toEqual([
+      "passed",
+      "2 settings measured, 3 left",
+      1,
+      expect.stringMatching(
+        / --device cuda .*--python python3 .*--figures --seconds 105 --out \S+report-speed\n$/,
+      ),
+    ]);
   });
 
-  test("has passed where it is cut off with figures, and failed without any or where it breaks off", async () => {
-    const cut = await run(3, 1, "setInterval(() => {}, 1000);");
-    expect(cut).toMatchObject({ outcome: "passed", remark: "1 settings measured, ended after 3 s" });
-    expect(await run(20, 0, "")).toMatchObject({ outcome: "failed", remark: "0 settings measured, 3 left" });
-    const broken = await run(20, 1, "process.exitCode = 4;");
-    expect(broken).toMatchObject({ outcome: "failed", remark: "1 settings measured, exit code 4" });
-    expect(broken.tables).not.toHaveLength(0);
-    const nothing = [process.execPath, "-e", "", "--"];
-    const silent = await load("benchmark").benchmark(20, path.join(folder, "speed"), nothing);
-    expect(silent).toMatchObject({ outcome: "failed", tables: [] }); // what an earlier run left counts for nothing
+  test("has passed where it is cut off with figures, and failed without any or where it breaks off", () => {
+    travelledTree();
+    played(1, "sleep 60");
+    expect(run(2).slice(0, 3)).toEqual(["passed", "1 settings measured, ended after 2 s", 1]);
+    played(0, "");
+    expect(run(20).slice(0, 2)).toEqual(["failed", "0 settings measured, 3 left"]);
+    played(1, "exit 4");
+    expect(run(20).slice(0, 3)).toEqual(["failed", "1 settings measured, exit code 4", 1]);
+    program(STAND_IN, "");
+    expect(run(20)).toEqual(["failed", "0 settings measured, 0 left", 0, ""]); // what an earlier run left counts for nothing
   });
 });
 
 describe("a command", () => {
-  test("gives its output and exit code", async () => {
-    const { execute } = load("execute");
-    const source = 'console.log("out"); console.error("err"); process.exitCode = 3;';
-    expect(await execute(process.execPath, ["-e", source], 20)).toMatchObject({
+  const execute = (command: string[], limit: number): unknown =>
+    evaluate(`vars(execute.execute(${json(command)}, ${String(limit)}))`, "execute", root);
+
+  test("gives its output and exit code", () => {
+    expect(execute(["bash", "-c", "echo out; echo err >&2; exit 3"], 20)).toEqual({
       status: 3,
-      timedOut: false,
+      timed_out: false,
       output: "out\nerr\n",
     });
   });
 
-  test("that cannot be started says so", async () => {
-    const { execute } = load("execute");
-    const { status, output } = await execute(path.join(folder, "absent"), [], 20);
-    expect(status).toBeNull();
-    expect(output).toMatch(/ENOENT/);
+  test("that cannot be started says so", () => {
+    expect(execute([path.join(folder, "absent")], 20)).toMatchObject({
+      status: null,
+      output: expect.stringMatching(/No such file/) as string,
+    });
   });
 
   test("that takes too long is ended with all that it started", async () => {
-    const { execute } = load("execute");
     const signs = path.join(folder, "signs-of-life");
-    const child = `setInterval(() => require("node:fs").appendFileSync(${JSON.stringify(signs)}, "."), 20)`;
-    const parent = `
-      require("node:child_process").spawn(process.execPath, ["-e", ${JSON.stringify(child)}]);
-      setInterval(() => {}, 1000);`;
-    expect(await execute(process.execPath, ["-e", parent], 4)).toMatchObject({ timedOut: true });
+    const child = `while sleep 0.02; do echo -n . >>'${signs}'; done`;
+    const parent = `(${child}) & wait`;
+    expect(execute(["bash", "-c", parent], 2)).toMatchObject({ status: null, timed_out: true });
     const signsGiven = statSync(signs).size;
     expect(signsGiven).toBeGreaterThan(0);
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(statSync(signs).size).toBe(signsGiven);
   });
 
-  // As one does that the driver holds: to be in another group has the same effect.
-  test("that does not end when it is ended is not waited for", async () => {
-    const { execute } = load("execute");
-    const parent = `
-      const options = { detached: true, stdio: "inherit" };
-      const { pid } = require("node:child_process").spawn("sleep", ["60"], options);
-      console.log(pid);
-      setInterval(() => {}, 1000);`;
-    const { timedOut, status, output } = await execute(process.execPath, ["-e", parent], 4);
+  // As one does that the driver holds: to be in another session has the same effect.
+  test("that does not end when it is ended is not waited for", () => {
+    const begin = performance.now();
+    const parent = "setsid sleep 60 & echo $!; wait";
+    const { timed_out: timedOut, output } = execute(["bash", "-c", parent], 2) as {
+      timed_out: boolean;
+      output: string;
+    };
+    expect(timedOut).toBe(true);
     expect(output).toMatch(/^\d+\n$/);
     process.kill(Number(output), "SIGKILL");
-    expect({ timedOut, status }).toEqual({ timedOut: true, status: null });
-  }, 30_000);
+    expect(performance.now() - begin).toBeLessThan(30_000);
+  }, 40_000);
 });
 
-test("how far GoogleTest came shows in what it prints", () => {
-  const { progress } = load("googletest");
-  const begun = "[ RUN      ] A.A\n[       OK ] A.A (0 ms)\n[ RUN      ] A.B\nx.cpp:1: Failure\n";
-  expect(progress(`${begun}[  FAILED  ] A.B (2 ms)\n`)).toEqual({
-    passed: 1,
-    running: undefined,
-    rest: "[ RUN      ] A.B\nx.cpp:1: Failure\n[  FAILED  ] A.B (2 ms)\n",
-  });
-  expect(progress(`${begun}[  FAILED  ] A.B (2 ms)\n[ RUN      ] A/C.D/0\n`).running).toBe("A/C.D/0");
-  expect(progress("")).toEqual({ passed: 0, running: undefined, rest: "" });
-});
-
-test("GoogleTest's report is counted", () => {
-  const { googleTestCounts, recorded } = load("googletest");
-  const report = write(
-    "report.json",
-    googleTestReport(
-      FAILED,
-      PASSED,
-      { name: "C", status: "RUN", result: "SKIPPED" },
-      { name: "D", status: "NOTRUN", result: "SUPPRESSED" },
-      { name: "E", status: "RUN", result: "INTERRUPTED" },
-    ),
+test("a native test that takes too long is named", () => {
+  travelledTree();
+  nativeTests(
+    undefined,
+    "printf '[ RUN      ] A.A\\n[       OK ] A.A (0 ms)\\n[ RUN      ] A.B\\n'; sleep 60",
   );
-  expect(googleTestCounts(report)).toEqual({ passed: 1, failed: 2, skipped: 2 });
-  expect(recorded(report, "digest")).toBe("0123456789abcdef");
-  expect(recorded(report, "absent")).toBeUndefined();
+  const found = "parts.Check('report.md').tests('*', 2)";
+  expect(evaluate(`[(f.outcome, f.passed, f.failed, f.remark) for f in [${found}]][0]`, "parts")).toEqual([
+    "failed",
+    1,
+    1,
+    "ended after 2 s in A.B",
+  ]);
+});
+
+describe("what GoogleTest says", () => {
+  test("how far it came shows in what it prints", () => {
+    const progress = (output: string): unknown =>
+      evaluate(`googletest.progress(${json(output)})`, "googletest", root);
+    const begun = "[ RUN      ] A.A\n[       OK ] A.A (0 ms)\n[ RUN      ] A.B\nx.cpp:1: Failure\n";
+    expect(progress(`${begun}[  FAILED  ] A.B (2 ms)\n`)).toEqual([
+      1,
+      null,
+      "[ RUN      ] A.B\nx.cpp:1: Failure\n[  FAILED  ] A.B (2 ms)\n",
+    ]);
+    expect(progress(begun)).toEqual([1, "A.B", "[ RUN      ] A.B\nx.cpp:1: Failure\n"]);
+    expect(progress("")).toEqual([0, null, ""]);
+  });
+
+  test("a test that neither passed nor was skipped has failed", () => {
+    const report = write(
+      "report.json",
+      googleTestReport(
+        PASSED,
+        FAILED,
+        { name: "C", status: "RUN", result: "SKIPPED" },
+        { name: "D", status: "NOTRUN", result: "SUPPRESSED" },
+        { name: "E", status: "RUN", result: "INTERRUPTED" },
+      ),
+    );
+    const of = (call: string): unknown => evaluate(`googletest.${call}`, "googletest", root);
+    expect(of(`counts('${report}')`)).toEqual([1, 2, 2]);
+    expect(of(`recorded('${report}', 'digest')`)).toBe("0123456789abcdef");
+    expect(of(`recorded('${report}', 'absent')`)).toBeNull();
+  });
 });
 
 // As compute-sanitizer 2025.3 prints them.
@@ -400,7 +514,7 @@ const NO_RACES = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 
 
 describe("what compute-sanitizer prints", () => {
   test.each([
-    ["memcheck", `========= COMPUTE-SANITIZER\n${NO_LEAKS}\n${NO_ERRORS}\n`, undefined],
+    ["memcheck", `========= COMPUTE-SANITIZER\n${NO_LEAKS}\n${NO_ERRORS}\n`, null],
     [
       "memcheck",
       `========= LEAK SUMMARY: 64 bytes leaked in 1 allocations\n========= ERROR SUMMARY: 1 error\n`,
@@ -409,95 +523,59 @@ describe("what compute-sanitizer prints", () => {
     // Without the end of the context no leak is looked for.
     ["memcheck", `${NO_ERRORS}\n`, "ERROR SUMMARY: 0 errors"],
     ["memcheck", `${NO_LEAKS}\n========= ERROR SUMMARY: 20 errors\n`, /ERROR SUMMARY: 20 errors$/],
-    ["racecheck", `${NO_RACES}\n`, undefined],
+    ["racecheck", `${NO_RACES}\n`, null],
     [
       "racecheck",
       "========= RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)\n",
       "RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)",
     ],
     ["racecheck", `${NO_ERRORS}\n`, "ERROR SUMMARY: 0 errors"],
-    ["initcheck", `${NO_ERRORS}\n`, undefined],
-    ["synccheck", `${NO_ERRORS}\n`, undefined],
+    ["initcheck", `${NO_ERRORS}\n`, null],
+    ["synccheck", `${NO_ERRORS}\n`, null],
     ["synccheck", "========= ERROR SUMMARY: 3 errors\n", "ERROR SUMMARY: 3 errors"],
     ["initcheck", "[  PASSED  ] 20 tests.\n", "initcheck did not say what it found"],
-  ])("under %s is judged by its summary: %j", (tool, output, found) => {
-    const { findings } = load("sanitizer");
-    if (found instanceof RegExp) expect(findings(tool, output)).toMatch(found);
-    else expect(findings(tool, output)).toBe(found);
+  ])("under %s is judged by its summary: %j", (tool, output, says) => {
+    const found = evaluate(`sanitizer.findings('${tool}', ${json(output)})`, "sanitizer", root);
+    if (says instanceof RegExp) expect(found).toMatch(says);
+    else expect(found).toBe(says);
   });
 
-  /** In the place of compute-sanitizer: prints, writes the program's report and exits. */
-  function sanitizer(prints: string, report: string | undefined, status = 0): string {
-    return program(
-      "sanitizer",
-      `const option = process.argv.find((argument) => argument.startsWith("--gtest_output=json:"));
-      const report = ${JSON.stringify(report ?? null)};
-      if (report !== null) require("node:fs").writeFileSync(option.slice("--gtest_output=json:".length), report);
-      console.log(process.argv.slice(2).join(" "));
-      console.log(${JSON.stringify(prints)});
-      process.exitCode = ${String(status)};`,
+  /** The initcheck part, where the tool prints this, and the tests write this report. */
+  const run = (prints: string, report: string | undefined, status = 0): unknown => {
+    nativeTests(report);
+    const ending = `echo '${prints}'; exit ${String(status)}`;
+    program(
+      "scripts/gpu/stand-ins/compute-sanitizer",
+      `while [[ $1 != */mtadam_gpu_tests ]]; do shift; done; "$@"; ${ending}`,
     );
-  }
+    const found = "parts.Check('report.md').sanitized('initcheck', 20)";
+    return evaluate(`[(f.outcome, f.passed, f.failed, f.remark) for f in [${found}]][0]`, "parts");
+  };
 
-  const run = (as: string | undefined): Promise<Found> =>
-    load("parts").sanitized("initcheck", 20, path.join(folder, "report.json"), {
-      execute: load("execute").execute,
-      sanitizer: as,
-    });
-
-  test("decides, beside the tests and the exit code, whether the part passed", async () => {
+  test("decides, beside the tests and the exit code, whether the part passed", () => {
+    travelledTree();
     const passed = googleTestReport(PASSED);
-    const failed = googleTestReport(PASSED, FAILED);
-    expect(await run(sanitizer(NO_ERRORS, passed))).toMatchObject({
-      outcome: "passed",
-      passed: 1,
-      failed: 0,
-    });
-    rmSync(path.join(folder, "report.json"));
-    expect(await run(sanitizer("========= ERROR SUMMARY: 3 errors", passed))).toMatchObject({
-      outcome: "failed",
-      remark: "ERROR SUMMARY: 3 errors",
-    });
-    expect(await run(sanitizer(NO_ERRORS, failed, 1))).toMatchObject({ outcome: "failed", failed: 1 });
-    expect(await run(sanitizer(NO_ERRORS, passed, 86))).toMatchObject({ outcome: "failed" });
-    expect(await run(sanitizer(NO_ERRORS, googleTestReport()))).toMatchObject({
-      outcome: "failed",
-      passed: 0,
-    });
-    rmSync(path.join(folder, "report.json"));
-    expect(await run(sanitizer(NO_ERRORS, undefined))).toMatchObject({
-      outcome: "failed",
-      remark: "no report, exit code 0",
-    });
-  });
-
-  test("calls the tool with the tests, fewer of each", async () => {
-    const { log } = await run(sanitizer(NO_ERRORS, googleTestReport(PASSED)));
-    expect(log).toMatch(
-      /^--tool initcheck --error-exitcode \d+ \S+gpu_tests --gtest_filter=-Digest\* .*--divide-rounds=\d+\n/,
-    );
-  });
-
-  test("is no failure where it does not know the device or is not there", async () => {
-    const refusal = '========= Error: Device not supported. Please refer to the "Supported Devices" section';
-    expect(await run(sanitizer(refusal, undefined, 1))).toEqual({
-      outcome: "not run",
-      remark: "Device not supported",
-    });
-    expect(await run(undefined)).toEqual({
-      outcome: "not run",
-      remark: "there is no compute-sanitizer here",
-    });
+    expect(run(NO_ERRORS, passed)).toEqual(["passed", 1, 0, "digest 0123456789abcdef"]);
+    const errors = "ERROR SUMMARY: 3 errors";
+    expect(run(`========= ${errors}`, passed)).toEqual(["failed", 1, 0, errors]);
+    expect(run(NO_ERRORS, googleTestReport(PASSED, FAILED), 1)).toEqual(["failed", 1, 1, ""]);
+    expect(run(NO_ERRORS, passed, 86)).toEqual(["failed", 1, 0, "exit code 86"]);
+    expect(run(NO_ERRORS, googleTestReport())).toEqual(["failed", 0, 0, ""]);
+    expect(run(NO_ERRORS, undefined)).toEqual(["failed", null, null, "no report, exit code 0"]);
   });
 });
 
 describe("the commit", () => {
-  const { commit } = load("commit");
+  const commit = (): unknown => evaluate("commit.commit()", "commit");
   const git = (...args: string[]): string =>
     execFileSync("git", ["-c", "user.name=t", "-c", "user.email=t@t", ...args], {
       cwd: folder,
       encoding: "utf8",
     }).trim();
+
+  beforeEach(() =>
+    cpSync(path.join(root, "scripts/gpu"), path.join(folder, "scripts/gpu"), { recursive: true }),
+  );
 
   test("is git's", () => {
     git("init", "--quiet");
@@ -505,76 +583,52 @@ describe("the commit", () => {
     git("add", ".");
     git("commit", "--quiet", "--message", "first");
     const hash = git("rev-parse", "HEAD");
-    expect(commit(folder)).toBe(hash);
+    expect(commit()).toBe(hash);
     write("build/commit", `${hash}\n`);
-    expect(commit(folder)).toBe(hash);
+    expect(commit()).toBe(hash);
     write("build/commit", "0123\n");
-    expect(commit(folder)).toBe(`${hash}; built from 0123`);
+    expect(commit()).toBe(`${hash}; built from 0123`);
     write("docs/gpu/report.md", "");
-    expect(commit(folder)).toBe(`${hash}; built from 0123`);
+    expect(commit()).toBe(`${hash}; built from 0123`);
     write("new", "");
-    expect(commit(folder)).toBe(`${hash} and changes that are not committed; built from 0123`);
+    expect(commit()).toBe(`${hash} and changes that are not committed; built from 0123`);
   });
 
   test("is that of the build without git", () => {
-    expect(commit(folder)).toBe("unknown: there is no git and no build/commit");
+    expect(commit()).toBe("unknown: there is no git and no build/commit");
     write("build/commit", "0123\n");
-    expect(commit(folder)).toBe("0123");
+    expect(commit()).toBe("0123");
   });
 });
 
 describe("the report", () => {
-  const { render, reportName } = load("report");
-
-  const parts: Result[] = [
-    {
-      name: "native tests",
-      outcome: "passed",
-      passed: 17,
-      failed: 0,
-      skipped: 0,
-      seconds: 12.34,
-      log: "all well",
-    },
-    {
-      name: "TypeScript suite",
-      outcome: "failed",
-      passed: 500,
-      failed: 1,
-      skipped: 2,
-      seconds: 90.04,
-      log: "● a step\n\n```\nExpected | received\n```\n",
-    },
-    {
-      name: "compute-sanitizer memcheck",
-      outcome: "not run",
-      seconds: 0.001,
-      remark: "there is no compute-sanitizer here",
-    },
-  ];
-
-  test("names the device, the software, the commit and each part", () => {
-    expect(render({ ...machine, parts })).toBe(`# NVIDIA H200, 2030-01-31
+  const TEXT = `# NVIDIA H200, 2030-01-31
 
 What \`scripts/gpu-check\` found. Failed: TypeScript suite. 1 of 3 parts did not run. Times are what the checks took, and decide nothing.
 
-| what     | value                               |
-| -------- | ----------------------------------- |
-| device   | NVIDIA H200, compute capability 9.0 |
-| driver   | 580.159.04, serves CUDA 13.0        |
-| runtime  | CUDA 13.0                           |
-| code for | 9.0                                 |
-| commit   | 0123456789abcdef                    |
+| what   | value            |
+| ------ | ---------------- |
+| device | NVIDIA H200      |
+| commit | 0123456789abcdef |
 
-| part                       | outcome | passed | failed | skipped | seconds | remark |
-| -------------------------- | ------- | ------ | ------ | ------- | ------- | ------ |
-| native tests               | passed  | 17     | 0      | 0       | 12.3    |        |
-| TypeScript suite           | failed  | 500    | 1      | 2       | 90.0    |        |
-| compute-sanitizer memcheck | not run |        |        |         |         |        |
+| part             | outcome | passed | failed | skipped | seconds | remark |
+| ---------------- | ------- | ------ | ------ | ------- | ------- | ------ |
+| native tests     | passed  | 17     | 0      | 0       | 12.3    |        |
+| TypeScript suite | failed  | 500    | 1      | 2       | 90.0    | a \\| b |
+| ncu              | not run |        |        |         |         |        |
 
 ## What did not run
 
-- compute-sanitizer memcheck: there is no compute-sanitizer here
+- ncu: there is no ncu here
+
+## Figures of the native tests
+
+### Steps
+
+| of                | µs            |
+| ----------------- | ------------- |
+| \`a = s·a + b\` ≥ 1 | 1.0 (0.9–1.1) |
+|                   | 2 %           |
 
 ## The end of TypeScript suite
 
@@ -585,65 +639,42 @@ What \`scripts/gpu-check\` found. Failed: TypeScript suite. 1 of 3 parts did not
 Expected | received
 \`\`\`
 \`\`\`\`
-`);
-  });
+`;
 
-  const TABLES: Result["tables"] = [
-    [
-      "Steps",
+  test("names the device, the software, the commit and each part", () => {
+    const facts = { date: "2030-01-31", device: "NVIDIA H200", commit: "0123456789abcdef" };
+    const tables = [
       [
-        ["of", "µs"],
-        ["`a = s·a + b` ≥ 1", "1.0 (0.9–1.1)"],
-        ["", "2 %"],
+        "Steps",
+        [
+          ["of", "µs"],
+          ["`a = s·a + b` ≥ 1", "1.0 (0.9–1.1)"],
+          ["", "2 %"],
+        ],
       ],
-    ],
-  ];
-
-  test("has the figures of a part", () => {
-    const report = render({ ...machine, parts: [{ ...parts[0]!, name: "benchmark", tables: TABLES }] });
-    expect(report).toContain(`## Figures of the benchmark
-
-### Steps
-
-| of                | µs            |
-| ----------------- | ------------- |
-| \`a = s·a + b\` ≥ 1 | 1.0 (0.9–1.1) |
-|                   | 2 %           |
-`);
-  });
-
-  test("where all passed says no more than that", () => {
-    const report = render({ ...machine, parts: parts.slice(0, 1) });
-    expect(report).toMatch(/found\. All that ran passed\. Times/);
-    expect(report).not.toMatch(/^##|all well/m);
-  });
-
-  test("is as prettier would have it", () => {
-    const report = render({
-      ...machine,
-      parts: [...parts, { ...parts[0]!, name: "a | b", remark: "digest 01", tables: TABLES }],
-    });
-    const prettier = path.join(root, "node_modules", "prettier", "bin", "prettier.cjs");
-    const args = [prettier, "--stdin-filepath", path.join(root, "docs", "gpu", "report.md")];
-    expect(execFileSync(process.execPath, args, { input: report, encoding: "utf8" })).toBe(report);
-  });
-
-  test("shows the end of a long log", () => {
-    const log = Array.from({ length: 500 }, (_, k) => `line ${String(k)}`).join("\n");
-    const report = render({ ...machine, parts: [{ ...parts[1]!, log }] });
-    expect(report).toMatch(/^line 499$/m);
-    expect(report).not.toMatch(/^line 399$/m);
+    ];
+    const log = "● a step\n\n```\nExpected | received\n```\n";
+    const results = `[
+      ("native tests", parts.Found("passed", 17, 0, 0, log="all well", tables=${json(tables)}), 12.34),
+      ("TypeScript suite", parts.Found("failed", 500, 1, 2, "a | b", log=${json(log)}), 90.04),
+      ("ncu", parts.Found("not run", remark="there is no ncu here"), 0.001),
+    ]`;
+    expect(evaluate(`report.render(${json(facts)}, ${results})`, "parts, report", root)).toBe(TEXT);
+    const passed = `[("native tests", parts.Found("passed", 17, 0, 0, log="all well"), 12.34)]`;
+    const short = evaluate(`report.render(${json(facts)}, ${passed})`, "parts, report", root);
+    expect(short).toMatch(/found\. All that ran passed\. Times/);
+    expect(short).not.toMatch(/^##|all well/m);
   });
 
   test("is called for the day and the device", () => {
-    expect(reportName("2030-01-31", "NVIDIA GeForce RTX™ 4090 (Laptop)")).toBe(
-      "2030-01-31-nvidia-geforce-rtx-4090-laptop.md",
-    );
+    const name = "report.report_name('2030-01-31', 'NVIDIA GeForce RTX™ 4090 (Laptop)')";
+    expect(evaluate(name, "report", root)).toBe("2030-01-31-nvidia-geforce-rtx-4090-laptop.md");
   });
 });
 
-test("the script is executable", () => {
-  const file = path.join(root, "scripts", "gpu-check");
-  expect(readFileSync(file, "utf8")).toMatch(/^#!\/usr\/bin\/env node\n/);
-  expect(statSync(file).mode & 0o111).toBe(0o111);
+test("the scripts are executable", () => {
+  for (const name of ["scripts/gpu-check", "scripts/gpu/dry-run"]) {
+    expect([name, statSync(path.join(root, name)).mode & 0o111]).toEqual([name, 0o111]);
+  }
+  expect(readFileSync(path.join(root, "scripts/gpu-check"), "utf8")).toMatch(/^#!\/usr\/bin\/env python3\n/);
 });

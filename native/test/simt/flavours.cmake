@@ -18,7 +18,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   target_compile_options(
     mtadam_simt_${flavour} INTERFACE ${level} -g1 -fno-omit-frame-pointer -fno-strict-aliasing -ffp-contract=off)
   # Headers of the toolkit's names, which the product includes.
-  target_include_directories(mtadam_simt_${flavour} INTERFACE ${SIMT_INCLUDE_ROOT}/test/simt/include)
+  target_include_directories(mtadam_simt_${flavour} INTERFACE ${CMAKE_CURRENT_LIST_DIR}/include)
   target_link_libraries(mtadam_simt_${flavour} INTERFACE mtadam_simt)
 endforeach()
 

@@ -1,0 +1,130 @@
+"""Builds what scripts/gpu-check runs. Needs CMake, a C++ compiler, nvcc and, for the tests, GoogleTest."""
+
+import glob
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+
+from .commit import head
+from .products import BENCHMARK_ROOF, BUILD, COMMIT, NODE_TRAVELS, PROGRAMS, ROOT, STEPS, TESTS, program
+
+# The commit of the first run on a GPU: its kernels are measured beside those of today.
+BEFORE = "c77ae65"
+
+# What travels to another machine may not have more.
+MOST_BYTES = 60 * 1024 * 1024
+
+
+class Failure(Exception):
+    """A sentence for whoever called."""
+
+
+def run(*command):
+    try:
+        subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    except OSError as error:
+        raise Failure(f"The build needs {command[0]}: {error.strerror}.") from error
+    except subprocess.CalledProcessError as error:
+        raise Failure(f"The build failed: `{' '.join(command)}` ended with {error.returncode}.") from error
+
+
+def cmake(source, folder, options, targets):
+    run("cmake", "-S", source, "-B", folder, *options)
+    run("cmake", "--build", folder, "--parallel", str(os.cpu_count()), "--target", *targets)
+
+
+def has_googletest():
+    compiler = os.environ.get("CXX", "c++")
+    try:
+        done = subprocess.run(
+            [compiler, "-E", "-x", "c++", "-"], input=b"#include <gtest/gtest.h>\n", capture_output=True, check=False
+        )
+    except OSError as error:
+        raise Failure(f"The build needs {compiler}: {error.strerror}.") from error
+    return done.returncode == 0
+
+
+def options_for(architecture, tests):
+    # Without an architecture, an earlier choice is forgotten. PTX serves every device.
+    kernels, roof = ("-UMTADAM_CUDA_ARCHITECTURES", "-UMTADAM_ROOF_ARCHITECTURES")
+    if architecture is not None:
+        kernels = f"-DMTADAM_CUDA_ARCHITECTURES={architecture}-real"
+        roof = f"-DMTADAM_ROOF_ARCHITECTURES={architecture}-real"
+    return ["-DMTADAM_GPU_STEPS=ON", "-DMTADAM_CUDA=ON", f"-DMTADAM_TESTS={'ON' if tests else 'OFF'}", kernels, roof]
+
+
+def variants():
+    with open(os.path.join(ROOT, "bench", "speed", "variants.cmake"), encoding="utf-8") as file:
+        calls = file.read().split("gpu_steps_variant(")[1:]
+    return [f"{STEPS}_{call.split()[0]}" for call in calls]
+
+
+def before(architecture):
+    """gpu_steps with the kernels of an earlier commit, where git has it."""
+    try:
+        archive = subprocess.run(
+            ["git", "archive", BEFORE, "CMakeLists.txt", "native"], cwd=ROOT, capture_output=True, check=False
+        )
+    except OSError:
+        archive = None
+    if archive is None or archive.returncode != 0:
+        print(f"Not built: {STEPS}_before, since git does not have {BEFORE} here.")
+        return
+    sources = os.path.join(BUILD, f"sources-{BEFORE}")
+    if not os.path.exists(sources):
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(sources)
+    folder = os.path.join(BUILD, "before")
+    options = options_for(architecture, False)
+    cmake("bench/speed", folder, [*options, f"-DMTADAM_SOURCES={sources}", "-DMTADAM_GPU_VARIANTS=OFF"], [STEPS])
+    shutil.copy2(os.path.join(folder, "bin", STEPS), program(f"{STEPS}_before"))
+
+
+def native(architecture):
+    """The native programs; returns whether the tests are among them."""
+    tests = has_googletest()
+    if not tests:
+        print(f"Not built: {TESTS}, since GoogleTest is not here.")
+    print("Building the native programs …", flush=True)
+    for stale in glob.glob(os.path.join(PROGRAMS, "*")):
+        if os.path.basename(stale) not in (TESTS, STEPS, *variants()):
+            os.remove(stale)
+    targets = [STEPS, *variants(), *([TESTS] if tests else [])]
+    cmake("bench/speed", BUILD, [*options_for(architecture, tests), "-DMTADAM_WERROR=ON"], targets)
+    before(architecture)
+    commit = head()
+    if commit is not None:
+        with open(COMMIT, "w", encoding="utf-8") as file:
+            file.write(f"{commit}\n")
+    return tests
+
+
+def node(architecture):
+    """The addon, the package's TypeScript and the benchmark."""
+    print("Building the addon, the package and the benchmark …", flush=True)
+    run("node", "-e", 'require("./scripts/setup").packages()')
+    only = [] if architecture is None else [f"--architecture={architecture}"]
+    run("npm", "run", "--silent", "build:native", "--", *only)
+    run("npm", "run", "--silent", "build:ts")
+    options = [option for option in options_for(architecture, False) if "ROOF" in option]
+    cmake("bench/speed", os.path.dirname(BENCHMARK_ROOF), ["-DCMAKE_BUILD_TYPE=Release", *options], ["gpu_roof"])
+    run("node", "node_modules/typescript/bin/tsc", "-p", "bench")
+
+
+def prepare(architecture, with_node):
+    if not has_googletest():
+        raise Failure("The tests need GoogleTest. On Debian and Ubuntu: apt-get install libgtest-dev")
+    native(architecture)
+    print("What a machine with a GPU needs of this checkout besides its files:")
+    total = 0
+    for file in sorted(glob.glob(os.path.join(PROGRAMS, "*"))):
+        total += os.path.getsize(file)
+        print(f"  {os.path.relpath(file, ROOT)}  {os.path.getsize(file) / 2**20:.1f} MiB")
+    print(f"  {os.path.relpath(COMMIT, ROOT)}\n{total / 2**20:.1f} MiB together")
+    if total > MOST_BYTES:
+        raise Failure(f"What travels may have {MOST_BYTES // 2**20} MiB at most.")
+    if with_node:
+        node(architecture)
+        print("For the TypeScript suite and the benchmark:\n  " + "\n  ".join(NODE_TRAVELS))

@@ -1,0 +1,267 @@
+"""What scripts/gpu-check runs, in this order, and how long each part may take."""
+
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from typing import Callable, List, Optional, Tuple
+
+from . import googletest, ncu, node, peers, sanitizer
+from .execute import execute
+from .products import PROGRAMS, STEPS, TESTS, program
+
+# Tests of what the executor assumes of CUDA's runtime: they make calls that fail.
+SEMANTICS = "RuntimeSemantics.*"
+# Tests whose digests are the same on every machine: long, and under a checker no other.
+DIGESTS = "Digest*"
+
+# A checker that watches each access of a kernel needs up to so many times as long.
+SLOWER = 48
+
+PROFILED = ["one tensor of 50M", "3,000 tensors of 3,500"]
+COMPARED = ["one tensor of 50M", "ResNet-50", "3,000 tensors of 3,500"]
+WITH_PEERS = ["one tensor of 50M", "ResNet-50", "MNIST CNN"]
+TERMS = 3
+
+# So often variants take turns, where there is time.
+TURNS = 5
+
+Table = Tuple[str, List[list]]
+
+
+@dataclass
+class Found:
+    outcome: str  # "passed", "failed" or "not run"
+    passed: Optional[int] = None  # tests, as `failed` and `skipped`
+    failed: Optional[int] = None
+    skipped: Optional[int] = None
+    remark: str = ""  # one line; why it did not run
+    log: str = ""  # the end of what it printed
+    tables: List[Table] = field(default_factory=list)  # a title and rows, of which the first is the head
+
+
+@dataclass
+class Part:
+    name: str
+    limit: float  # seconds
+    run: Callable[[float], Found]
+
+    def left_out(self):
+        return replace(self, run=lambda _: Found("not run", remark="it was left out"))
+
+
+def outcome_of(execution, limit, report, counts_of):
+    """What came of a program that writes a report of its tests. Without the report it has failed, whatever it says."""
+    if execution.timed_out:
+        return Found("failed", remark=execution.end(limit), log=execution.output)
+    if not os.path.exists(report):
+        return Found("failed", remark=f"no report, {execution.end(limit)}", log=execution.output)
+    passed, failed, skipped = counts_of(report)
+    good = execution.status == 0 and failed == 0 and passed > 0
+    remark = "" if execution.status == 0 or failed else execution.end(limit)
+    return Found("passed" if good else "failed", passed, failed, skipped, remark, execution.output)
+
+
+def rows_of(output):
+    """The table that gpu_steps prints."""
+    return [line.split("\t") for line in output.splitlines() if "\t" in line]
+
+
+class Check:
+    """The parts, and what later ones take from earlier ones."""
+
+    def __init__(self, report):
+        self.figures = os.path.splitext(report)[0] + "-speed"
+        self.step_times = {}  # microseconds of a step, by shape and form
+
+    # ---- The tests ----
+
+    def run_tests(self, filters, limit, before=(), options=()):
+        """The native tests, perhaps under a checker; what came of them, and all that they printed."""
+        with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+            report = os.path.join(folder, "report.json")
+            arguments = [f"--gtest_filter={filters}", f"--gtest_output=json:{report}", *options]
+            execution = execute([*before, program(TESTS), *arguments], limit)
+            found = outcome_of(execution, limit, report, googletest.counts)
+            passed, running, found.log = googletest.progress(execution.output)
+            if execution.timed_out and running is not None:
+                # It reports nothing then; what it printed says how far it came.
+                found = replace(found, passed=passed, failed=1, remark=f"{found.remark} in {running}")
+            if found.outcome == "passed":
+                digest = googletest.recorded(report, "digest")
+                found.remark = f"digest {digest}" if digest else ""
+            return found, execution.output
+
+    def tests(self, filters, limit):
+        if not os.path.exists(program(TESTS)):
+            return Found("not run", remark="GoogleTest was not there to build it")
+        return self.run_tests(filters, limit)[0]
+
+    def sanitized(self, tool, limit):
+        checker = sanitizer.find()
+        if checker is None:
+            return Found("not run", remark=f"there is no {sanitizer.NAME} here")
+        if not os.path.exists(program(TESTS)):
+            return Found("not run", remark="GoogleTest was not there to build the tests")
+        filters = f"-{SEMANTICS}:{DIGESTS}"
+        before = [checker, *sanitizer.TOOLS[tool]]
+        found, output = self.run_tests(filters, limit, before, [f"--divide-rounds={SLOWER}"])
+        refused = sanitizer.refusal(output)
+        if refused is not None:
+            return Found("not run", remark=refused)
+        if found.outcome == "failed":
+            return found
+        remark = sanitizer.findings(tool, output)
+        return found if remark is None else replace(found, outcome="failed", remark=remark)
+
+    # ---- Times ----
+
+    def timings(self, limit):
+        execution = execute([program(STEPS)], limit)
+        rows = rows_of(execution.output)
+        self.step_times = {(row[0], row[1], row[2]): float(row[7]) for row in rows[1:]}
+        remark = f"{max(0, len(rows) - 1)} settings measured"
+        # Cut off, it has measured what matters most.
+        good = len(rows) > 1 and (execution.status == 0 or execution.timed_out)
+        if execution.status != 0:
+            remark += f", {execution.end(limit)}"
+        said = [line for line in execution.output.splitlines() if line and "\t" not in line]
+        title = said[0].rstrip(".") if said else "Steps"
+        tables = [(title, rows)] if len(rows) > 1 else []
+        return Found("passed" if good else "failed", remark=remark, log=execution.output, tables=tables)
+
+    def profile(self, limit):
+        profiler = sanitizer.find("ncu")
+        if profiler is None:
+            return Found("not run", remark="there is no ncu here")
+        deadline = time.monotonic() + limit
+        rows = []
+        for index, shape in enumerate(PROFILED):
+            with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+                log = os.path.join(folder, "ncu.csv")
+                steps = [program(STEPS), "--rounds", "1", "--shape", shape, "--terms", str(TERMS)]
+                command = [profiler, *ncu.OPTIONS, "--log-file", log, *steps, "--form", "per-term"]
+                share = (deadline - time.monotonic()) / (len(PROFILED) - index)
+                execution = execute(command, share)
+                text = ""
+                if os.path.exists(log):
+                    with open(log, encoding="utf-8", errors="replace") as file:
+                        text = file.read()
+            refused = ncu.refusal(text + execution.output)
+            if refused is not None:
+                return Found("not run", remark=refused)
+            found = ncu.rows(shape, text)
+            rows += found
+            if not found or execution.status != 0:
+                tables = [("What the kernels wait for", [ncu.HEAD, *rows])] if rows else []
+                remark = f"{shape}: {len(found)} kernels, {execution.end(share)}"
+                return Found("failed", remark=remark, log=execution.output + text, tables=tables)
+        return Found("passed", tables=[("What the kernels wait for", [ncu.HEAD, *rows])])
+
+    def variants(self, limit):
+        """gpu_steps with each variant of the kernels in turn, several times: the medians of what each takes ÷ what the plain
+        kernels take in the same turn."""
+        names = sorted(name[len(STEPS) + 1 :] for name in os.listdir(PROGRAMS) if name.startswith(f"{STEPS}_"))
+        if not names:
+            return Found("not run", remark="no variant was built")
+        options = ["--rounds", "7", "--terms", str(TERMS)]
+        for shape in COMPARED:
+            options += ["--shape", shape]
+        deadline = time.monotonic() + limit
+        ratios, failed, log, turns, longest = {}, [], "", 0, 0.0
+        while turns < TURNS and deadline - time.monotonic() > longest:
+            begin = time.monotonic()
+            plain = None
+            for name in [None, *(name for name in names if name not in failed)]:
+                steps = program(STEPS if name is None else f"{STEPS}_{name}")
+                execution = execute([steps, *options], deadline - time.monotonic())
+                times = {tuple(row[:3]): [float(row[k]) for k in (3, 5, 7)] for row in rows_of(execution.output)[1:]}
+                if name is None:
+                    plain = times
+                if execution.status != 0 or times.keys() != plain.keys() or not times:
+                    failed.append(name or "plain")
+                    log += f"{failed[-1]}, {execution.end(limit)}:\n{execution.output}\n"
+                    if name is None:
+                        return Found("failed", remark=f"the plain kernels: {execution.end(limit)}", log=log)
+                    continue
+                if name is not None:
+                    for key, values in times.items():
+                        pairs = [value / of_plain for value, of_plain in zip(values, plain[key])]
+                        ratios.setdefault((name, key), []).append(pairs)
+            turns += 1
+            longest = max(longest, time.monotonic() - begin)
+        rows = [["variant", "shape", "I", "moments", "norms ÷ plain", "update ÷ plain", "step ÷ plain"]]
+        for (name, key), turn in ratios.items():
+            rows.append([f"`{name}`", *key, *(f"{statistics.median(column):.3f}" for column in zip(*turn))])
+        remark = f"{turns} turns" + (f"; failed: {', '.join(failed)}" if failed else "")
+        tables = [("Variants of the kernels", rows)] if len(rows) > 1 else []
+        return Found("failed" if failed else "passed", remark=remark, log=log, tables=tables)
+
+    def peers(self, limit):
+        python = shutil.which("python3")
+        if python is None:
+            return Found("not run", remark="there is no python3 here")
+        deadline = time.monotonic() + limit
+        listed = execute([program(STEPS), "--shapes"], limit)
+        lengths = dict(rows_of(listed.output))
+        rows = [["peer", "shape", "I", "µs", "÷ our step"]]
+        reasons = []
+        for index, (name, title) in enumerate(peers.PEERS.items()):
+            share = (deadline - time.monotonic()) / (len(peers.PEERS) - index)
+            form = "per-term" if name in ("eager", "foreach") else "summed"
+            with peers.Peer(python, name, share) as peer:
+                try:
+                    peer.ask("version")
+                    for shape in WITH_PEERS:
+                        if name == "compiled" and lengths[shape].count(",") >= peers.MOST_COMPILED:
+                            continue
+                        took = peer.step_time(lengths[shape], TERMS)
+                        ours = self.step_times.get((shape, str(TERMS), form))
+                        rows.append([title, shape, TERMS, f"{took:.0f}", f"{took / ours:.2f}" if ours else ""])
+                except peers.Silence as silence:
+                    reasons.append(f"{title}: {silence}")
+        remark = "; ".join(reasons)
+        if len(rows) == 1:
+            return Found("not run", remark=remark)
+        return Found("passed", remark=remark, tables=[("Peers, one set of buffers", rows)])
+
+    # ---- Where Node was carried ----
+
+    def type_script(self, limit):
+        absence = node.absence()
+        if absence is not None:
+            return Found("not run", remark=absence)
+        with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+            report = os.path.join(folder, "report.json")
+            return outcome_of(node.suite(report, limit), limit, report, node.suite_counts)
+
+    def benchmark(self, limit):
+        absence = node.absence()
+        if absence is not None:
+            return Found("not run", remark=absence)
+        execution, settings, left, tables = node.benchmark(self.figures, limit)
+        end = f"{left} left" if execution.status == 0 else execution.end(limit)
+        good = settings > 0 and (execution.status == 0 or execution.timed_out)
+        remark = f"{settings} settings measured, {end}"
+        return Found("passed" if good else "failed", remark=remark, log=execution.output, tables=tables)
+
+
+def all_parts(report):
+    """`report`: its path, beside which the benchmark's results go."""
+    check = Check(report)
+    return [
+        Part("device tests", 60, lambda limit: check.tests(f"-{SEMANTICS}", limit)),
+        Part("semantics of the runtime", 30, lambda limit: check.tests(SEMANTICS, limit)),
+        Part("timings", 90, check.timings),
+        Part("ncu", 45, check.profile),
+        Part("A/B builds", 100, check.variants),
+        *(
+            Part(f"compute-sanitizer {tool}", 45, lambda limit, tool=tool: check.sanitized(tool, limit))
+            for tool in sanitizer.TOOLS
+        ),
+        Part("PyTorch's peers", 75, check.peers),
+        Part("TypeScript suite", 150, check.type_script),
+        Part("benchmark", 120, check.benchmark),
+    ]

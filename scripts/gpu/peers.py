@@ -1,0 +1,81 @@
+"""A peer's step (bench/peers), timed without Node: a line in, a line out."""
+
+import statistics
+import subprocess
+import threading
+
+from .execute import PATIENCE, kill
+from .products import ROOT
+
+# Title by script.
+PEERS = {
+    "eager": "PyTorch op by op",
+    "foreach": "`torch._foreach`",
+    "fused": "fused Adam, one term, on the sum",
+    "compiled": "`torch.compile`",
+}
+
+# With more tensors torch.compile takes minutes.
+MOST_COMPILED = 16
+
+ROUNDS = 5
+STEPS = 5
+
+
+class Silence(Exception):
+    """A peer that answered with an error or not at all; the reason."""
+
+
+class Peer:
+    """Ends with all that it started when the limit is over."""
+
+    def __init__(self, python, name, limit):
+        self.process = subprocess.Popen(
+            [python, "-B", f"bench/peers/{name}.py", "--device", "cuda:0"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.timed_out = False
+        self.timer = threading.Timer(limit, self.end_late)
+        self.timer.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.timer.cancel()
+        kill(self.process)
+        try:
+            self.process.communicate(timeout=PATIENCE)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            pass
+
+    def end_late(self):
+        self.timed_out = True
+        kill(self.process)
+
+    def ask(self, *words):
+        """The answer to a line; what PyTorch prints besides is passed over."""
+        last = ""
+        try:
+            print(*words, file=self.process.stdin, flush=True)
+            for line in self.process.stdout:
+                verdict, _, rest = line.strip().partition(" ")
+                if verdict == "ok":
+                    return rest
+                if verdict == "error":
+                    raise Silence(rest)
+                last = line.strip() or last
+        except BrokenPipeError:
+            last = last or self.process.stdout.read().strip().rpartition("\n")[2]
+        raise Silence("it took too long" if self.timed_out else last or "it ended without a word")
+
+    def step_time(self, lengths, terms):
+        """Microseconds of a step, the median of rounds."""
+        self.ask("setup", terms, 1, 1, lengths)
+        seconds = [float(self.ask("time", STEPS)) / STEPS for _ in range(ROUNDS)]
+        return statistics.median(seconds) * 1e6

