@@ -30,7 +30,9 @@ CudaDevice::CudaDevice(int index)
   name_ = properties.name;
   multiprocessors_ = static_cast<std::uint32_t>(properties.multiProcessorCount);
   pointer_check_ = std::make_unique<PointerCheck>(index_);
+  own_ = std::make_unique<OwnStream>();
   zeroing_ = std::make_unique<OwnStream>();
+  filled_ = make_event();
 }
 
 void CudaDevice::check_stream(Stream stream) const {
@@ -68,7 +70,9 @@ std::unique_ptr<HostCopy> CudaDevice::read_later(const void* from, std::size_t b
 void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
   const CurrentDevice current(index_);
+  filled_->hold(stream);
   launch_fill(to, pattern, element, bytes / element, native(stream));
+  filled_->record(stream);
 }
 
 std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(index_, live_); }
@@ -115,11 +119,16 @@ void CudaDevice::add(float* target, const float* source, std::uint64_t count, St
 
 std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentDevice current(index_);
-  for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(nullptr, event, 0), "cudaStreamWaitEvent");
-  small_.hold(nullptr);
-  large_.hold(nullptr);
   auto event = std::make_unique<CudaEvent>(index_);
-  event->record(nullptr);
+  // What the user has on streams that order themselves with the default one; none may be asked while one is captured.
+  if (!default_is_captured()) {
+    event->record(nullptr);
+    event->hold(own_->get());
+  }
+  for (const cudaEvent_t live : *live_) check(cudaStreamWaitEvent(own_->get(), live, 0), "cudaStreamWaitEvent");
+  small_.hold(own_->get());
+  large_.hold(own_->get());
+  event->record(own_->get());
   return event;
 }
 

@@ -19,21 +19,31 @@ void check_handle(cudaError_t error, const char* operation) {
 
 // What a step sends ahead of its kernels must not become part of a graph.
 void check_not_captured(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
-  if (error == cudaErrorStreamCaptureImplicit) {
-    cudaGetLastError();
+  const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
+  if (is_default && default_is_captured()) {
     throw Error("STATE",
                 "must not be the default one while a stream that orders itself with it is being captured; use "
                 "`captureStep()` and replay the step beside the graph.");
   }
-  check_handle(error, "cudaStreamIsCapturing");
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check_handle(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
   if (status != cudaStreamCaptureStatusNone) {
     throw Error("STATE", "must not be capturing; use `captureStep()` and replay the step beside the graph.");
   }
 }
 
 }  // namespace
+
+bool default_is_captured() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(nullptr, &status);
+  if (error == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    return true;
+  }
+  check(error, "cudaStreamIsCapturing");
+  return false;
+}
 
 void check_stream_of(int device, cudaStream_t stream) {
   // First: whatever else is asked of a stream that is being captured is refused, and ends the capture.

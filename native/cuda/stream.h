@@ -13,6 +13,10 @@ namespace mtadam::cuda {
 /// its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
+/// Whether a stream that orders itself with the default one of the current device is being captured, which forbids the
+/// default one meanwhile.
+bool default_is_captured();
+
 /// A stream that does not order itself with the default one.
 class OwnStream {
  public:

@@ -88,6 +88,8 @@ class Device {
   virtual std::string name() const = 0;
   /// Whether every call is done when it returns.
   virtual bool immediate() const = 0;
+  /// The stream of calls that the user gives none. No user can capture it, and it orders itself with no other.
+  virtual Stream own_stream() const { return nullptr; }
 
   /// Throws Error (OPTION, STATE) unless calls can come on the stream. The message lacks its subject.
   virtual void check_stream(Stream stream) const = 0;

@@ -26,7 +26,7 @@ template <class T>
 T* upload(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
   memory.push_back(device.allocate(values.size() * sizeof(T)));
   T* const place = reinterpret_cast<T*>(memory.back()->data());
-  device.write(place, values.data(), values.size() * sizeof(T), nullptr);
+  device.write(place, values.data(), values.size() * sizeof(T), device.own_stream());
   return place;
 }
 
@@ -39,12 +39,14 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
       options_(options),
       state_(*device_, layout_, options.form, options.terms),
       parameters_(std::move(parameters)),
+      own_(device_->own_stream()),
+      stream_(own_),
       left_(device_->make_event()) {
   tables_.tensors = upload(*device_, memory_, layout_.tensors());
   tables_.chunks = upload(*device_, memory_, layout_.chunks());
   tables_.layers = upload(*device_, memory_, layout_.layers());
   tables_.members = upload(*device_, memory_, layout_.members());
-  tables_.parameters = parameters_->on_device(0, 1, nullptr);
+  tables_.parameters = parameters_->on_device(0, 1, own_);
   tables_.empty_layers = upload(*device_, memory_, layout_.empty_layers());
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
@@ -75,7 +77,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   std::vector<std::byte> values(places.group_elements + options_.groups * sizeof(GroupElements));
   std::unique_ptr<Memory> values_memory = device_->allocate(values.size());
   std::unique_ptr<Memory> terms_memory = device_->allocate(terms.size() * sizeof(Term));
-  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), nullptr);
+  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), own_);
 
   options_.terms = static_cast<std::uint32_t>(terms.size());
   places_ = places;
@@ -96,7 +98,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
 }
 
 void Optimizer::add_term() {
-  continue_on(nullptr);
+  continue_on(own_);
   state_.add_term(*device_, layout_, options_.form);
   try {
     place_terms(state_.terms());
@@ -107,7 +109,7 @@ void Optimizer::add_term() {
 }
 
 void Optimizer::remove_term(std::uint32_t term) {
-  continue_on(nullptr);
+  continue_on(own_);
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
   place_terms(left);
@@ -142,10 +144,10 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
 }
 
 // Calls on one optimizer follow each other whatever streams they come on. A stream of the caller's may have ended since
-// the last call on it, so nothing but that call's event is left to wait for.
+// the last call on it, and while one is captured the default stream takes no event: each call leaves its own at once.
 void Optimizer::continue_on(Stream stream) {
   if (stream == stream_) return;
-  if (stream_ == nullptr) left_->record(nullptr);
+  if (stream_ == own_) left_->record(own_);
   left_->hold(stream);
   stream_ = stream;
 }
@@ -156,7 +158,7 @@ template <class Body>
 void Optimizer::finish(Stream stream, const Body& body) {
   broken_ = true;
   body();
-  if (stream != nullptr) left_->record(stream);
+  left_->record(stream);
   broken_ = false;
 }
 
@@ -166,7 +168,7 @@ void Optimizer::check_whole() const {
 }
 
 std::shared_ptr<Event> Optimizer::done() {
-  if (stream_ == nullptr) left_->record(nullptr);
+  if (stream_ == own_) left_->record(own_);
   return left_;
 }
 
@@ -219,20 +221,20 @@ void Optimizer::update(Stream stream) {
 void Optimizer::zero(AddressTable& gradients, Stream stream) {
   continue_on(stream);
   device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
-  if (stream != nullptr) left_->record(stream);
+  left_->record(stream);
 }
 
 void Optimizer::add(const std::vector<Addition>& additions, Stream stream) {
   continue_on(stream);
   for (const auto& [target, source, length] : additions) device_->add(target, source, length, stream);
-  if (stream != nullptr) left_->record(stream);
+  left_->record(stream);
 }
 
 std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
   // A copy: what becomes of the caller's table must not move under the recording.
   std::unique_ptr<AddressTable> own = gradients.copy();
-  continue_on(nullptr);
-  const Call all{own->on_device(0, options_.terms, nullptr), 0, options_.terms};
+  continue_on(own_);
+  const Call all{own->on_device(0, options_.terms, own_), 0, options_.terms};
   std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
     device_->norms(tables_, all, on);
     follow_norms(all, on);
@@ -256,16 +258,16 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
 
 template <class T>
 std::vector<T> Optimizer::read(const T* from, std::size_t count) {
-  continue_on(nullptr);
+  continue_on(own_);
   std::vector<T> values(count);
-  device_->read(values.data(), from, count * sizeof(T), nullptr);
+  device_->read(values.data(), from, count * sizeof(T), own_);
   return values;
 }
 
 template <class T>
 void Optimizer::write(T* to, const std::vector<T>& values) {
-  continue_on(nullptr);
-  device_->write(to, values.data(), values.size() * sizeof(T), nullptr);
+  continue_on(own_);
+  device_->write(to, values.data(), values.size() * sizeof(T), own_);
 }
 
 std::vector<Balance> Optimizer::balances(std::uint32_t term) {
@@ -273,23 +275,23 @@ std::vector<Balance> Optimizer::balances(std::uint32_t term) {
 }
 
 std::vector<std::unique_ptr<HostCopy>> Optimizer::balances_later() {
-  continue_on(nullptr);
+  continue_on(own_);
   std::vector<std::unique_ptr<HostCopy>> copies;
   copies.reserve(options_.terms);
   for (const Term& term : state_.terms()) {
-    copies.push_back(device_->read_later(term.balance, layout_.layer_count() * sizeof(Balance), nullptr));
+    copies.push_back(device_->read_later(term.balance, layout_.layer_count() * sizeof(Balance), own_));
   }
   return copies;
 }
 
 std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
-  continue_on(nullptr);
+  continue_on(own_);
   std::vector<std::unique_ptr<HostCopy>> copies;
   if (!has_cosines_) return copies;
   std::size_t rows = 0;
   for (const Term& term : state_.terms()) {
     rows += 1;
-    copies.push_back(device_->read_later(term.cosines, rows * layout_.layer_count() * sizeof(float), nullptr));
+    copies.push_back(device_->read_later(term.cosines, rows * layout_.layer_count() * sizeof(float), own_));
   }
   return copies;
 }
@@ -353,13 +355,13 @@ float* Optimizer::plane_address(const PlaneRange& range) const {
 }
 
 void Optimizer::read_plane(const PlaneRange& range, float* to) {
-  continue_on(nullptr);
-  device_->read(to, plane_address(range), range.count * sizeof(float), nullptr);
+  continue_on(own_);
+  device_->read(to, plane_address(range), range.count * sizeof(float), own_);
 }
 
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
-  continue_on(nullptr);
-  device_->write(plane_address(range), from, range.count * sizeof(float), nullptr);
+  continue_on(own_);
+  device_->write(plane_address(range), from, range.count * sizeof(float), own_);
 }
 
 }  // namespace mtadam

@@ -163,10 +163,11 @@ class Optimizer {
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
   std::uint64_t tables_made_ = 0;  // how often
-  Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
+  Stream own_;                     // the device's, for calls that the user gives no stream
+  Stream stream_;                  // that of the last call; the caller's may be gone by now
   bool broken_ = false;            // a call failed in the middle of a step
   bool has_cosines_ = false;       // those on the device are of the last step
-  std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
+  std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is own_
 
   // The options of a step, as one block: σ, the weights, the groups. Sent to the device only when it changed.
   struct {

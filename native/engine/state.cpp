@@ -53,7 +53,7 @@ std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 
 void start_clocks(Device& device, Clock* clocks, std::size_t count) {
   const std::vector<Clock> fresh(count, Clock{0, 1, 1, 0});
-  device.write(clocks, fresh.data(), count * sizeof(Clock), nullptr);
+  device.write(clocks, fresh.data(), count * sizeof(Clock), device.own_stream());
 }
 
 }  // namespace
@@ -108,7 +108,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.tickets = at<unsigned long long>(memory, places.tickets);
   // Clocks that never advanced hold step 0, which must not look like the open one.
   const std::uint64_t first_step = 1;
-  device.write(shared_.step, &first_step, sizeof first_step, nullptr);
+  device.write(shared_.step, &first_step, sizeof first_step, device.own_stream());
   shared_.clocks = at_if_any<Clock>(memory, places.clocks);
   shared_.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);

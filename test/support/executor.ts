@@ -34,7 +34,7 @@ export interface Executor {
   free(address: bigint): void;
   createStream(nonBlocking: boolean, device: number): bigint;
   destroyStream(stream: bigint): void;
-  beginCapture(stream: bigint): void;
+  beginCapture(stream: bigint, mode?: "global" | "threadLocal" | "relaxed"): void;
   endCapture(stream: bigint): void;
   write(to: bigint, from: Uint8Array): void;
   read(to: Uint8Array, from: bigint): void;

@@ -9,7 +9,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels small_grid many_writes two_streams default_then_own replay_on_another
-                   record_after_step zero_on_another large_write dropped captured fresh_memory)
+                   record_after_step zero_on_another restored_then_step large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -299,7 +299,7 @@ planted_bug(
   end_of_a_call_not_marked
   FILE engine/optimizer.cpp
   PATTERN [=[  body();
-  if (stream != nullptr) left_->record(stream);]=]
+  left_->record(stream);]=]
   REPLACEMENT [=[  body();
   static_cast<void>(stream);]=]
   SCENARIO two_streams
@@ -308,11 +308,29 @@ planted_bug(
 planted_bug(
   default_stream_left_without_an_event
   FILE engine/optimizer.cpp
-  PATTERN [=[  if (stream_ == nullptr) left_->record(nullptr);
-  left_->hold(stream);]=]
-  REPLACEMENT [=[  left_->hold(stream);]=]
+  PATTERN [=[  body();
+  left_->record(stream);]=]
+  REPLACEMENT [=[  body();
+  if (stream != nullptr) left_->record(stream);]=]
   SCENARIO default_then_own
   FOUND_BY plain "wrong: ")
+
+planted_bug(
+  own_stream_left_without_an_event
+  FILE engine/optimizer.cpp
+  PATTERN [=[  if (stream_ == own_) left_->record(own_);
+  left_->hold(stream);]=]
+  REPLACEMENT [=[  left_->hold(stream);]=]
+  SCENARIO restored_then_step
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  default_stream_asked_while_it_is_forbidden
+  FILE cuda/cuda_device.cpp
+  PATTERN [=[  if (!default_is_captured()) {]=]
+  REPLACEMENT [=[  {]=]
+  SCENARIO captured
+  FOUND_BY plain "error: .*cudaEventRecord")
 
 planted_bug(
   replay_without_the_last_stream
@@ -328,7 +346,7 @@ planted_bug(
 planted_bug(
   addresses_uploaded_without_waiting
   FILE engine/optimizer.cpp
-  PATTERN [=[  continue_on(nullptr);
+  PATTERN [=[  continue_on(own_);
   const Call all{own->on_device]=]
   REPLACEMENT [=[  const Call all{own->on_device]=]
   SCENARIO record_after_step
@@ -338,7 +356,7 @@ planted_bug(
   zeros_without_an_event
   FILE engine/optimizer.cpp
   PATTERN [=[options_.terms, stream), 0, options_.terms}, stream);
-  if (stream != nullptr) left_->record(stream);]=]
+  left_->record(stream);]=]
   REPLACEMENT [=[options_.terms, stream), 0, options_.terms}, stream);]=]
   SCENARIO zero_on_another
   FOUND_BY plain "wrong: ")
