@@ -157,7 +157,13 @@ void Optimizer::continue_on(Stream stream) {
 template <class Body>
 void Optimizer::finish(Stream stream, const Body& body) {
   broken_ = true;
-  body();
+  try {
+    body();
+  } catch (...) {
+    // The state is restored on another stream, after what was launched.
+    left_->record(stream);
+    throw;
+  }
   left_->record(stream);
   broken_ = false;
 }

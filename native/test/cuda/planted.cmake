@@ -298,19 +298,22 @@ planted_bug(
 planted_bug(
   end_of_a_call_not_marked
   FILE engine/optimizer.cpp
-  PATTERN [=[  body();
+  PATTERN [=[    throw;
+  }
   left_->record(stream);]=]
-  REPLACEMENT [=[  body();
-  static_cast<void>(stream);]=]
+  REPLACEMENT [=[    throw;
+  }]=]
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   default_stream_left_without_an_event
   FILE engine/optimizer.cpp
-  PATTERN [=[  body();
+  PATTERN [=[    throw;
+  }
   left_->record(stream);]=]
-  REPLACEMENT [=[  body();
+  REPLACEMENT [=[    throw;
+  }
   if (stream != nullptr) left_->record(stream);]=]
   SCENARIO default_then_own
   FOUND_BY plain "wrong: ")
