@@ -20,7 +20,7 @@ const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
 // cosines: scalar loads, a whole line per warp.
 const FILES = {
   cosines: { registers: 80, double: true, vector: {} },
-  norms: { registers: 96, double: true, vector: { loads: /norms_kernel/ } },
+  norms: { registers: 72, double: true, vector: { loads: /norms_kernel/ } },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   elementwise: { registers: 32, double: false, vector: {} },
 };

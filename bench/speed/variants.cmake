@@ -2,19 +2,19 @@
 # that the sources no longer hold is an error when CMake configures.
 
 gpu_steps_variant(
-  no_evict_first
-  KERNELS norms update
-  REPLACE cuda/kernels/vector_io.cuh "kEvictFirst = true" "kEvictFirst = false")
-
-gpu_steps_variant(
-  norm_blocks_4
+  norm_blocks_5
   KERNELS norms
-  REPLACE cuda/kernels/norms.cuh "kNormBlocks = 5" "kNormBlocks = 4")
+  REPLACE cuda/kernels/norms.cuh "kNormBlocks = 7" "kNormBlocks = 5")
 
 gpu_steps_variant(
   norm_blocks_8
   KERNELS norms
-  REPLACE cuda/kernels/norms.cuh "kNormBlocks = 5" "kNormBlocks = 8")
+  REPLACE cuda/kernels/norms.cuh "kNormBlocks = 7" "kNormBlocks = 8")
+
+gpu_steps_variant(
+  layer_sum_1
+  KERNELS norms
+  REPLACE cuda/kernels/norms.cuh "layer_sum<2>" "layer_sum<1>")
 
 gpu_steps_variant(
   update_threads_256
@@ -23,7 +23,6 @@ gpu_steps_variant(
           cuda/kernels/update.cuh "kWithGradients ? 64 : 56" "kWithGradients ? 52 : 44")
 
 gpu_steps_variant(
-  grids_4_times_as_large
-  KERNELS norms update
-  REPLACE cuda/norms.cu "multiprocessors} * kernels" "multiprocessors} * 4 * kernels"
-          cuda/update.cu "multiprocessors} * kernel." "multiprocessors} * 4 * kernel.")
+  update_grid_4_times_as_large
+  KERNELS update
+  REPLACE cuda/update.cu "multiprocessors} * kernel." "multiprocessors} * 4 * kernel.")

@@ -84,7 +84,7 @@ std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function
 
 void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
   const CurrentDevice current(index_);
-  launch_norms(tables, call, multiprocessors_, native(stream));
+  launch_norms(tables, call, native(stream));
 }
 
 void CudaDevice::cosines(const Tables& tables, const Call& call, Stream stream) {

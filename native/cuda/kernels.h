@@ -9,7 +9,7 @@ namespace mtadam::cuda {
 // They throw CudaError.
 
 /// Steps 1 to 4.
-void launch_norms(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
+void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
 /// The cosines between the gradients of the call's terms, which are all.
 void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream);
 /// Steps 5 and 6 for the call's one term.

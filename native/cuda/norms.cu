@@ -6,10 +6,10 @@
 
 namespace mtadam::cuda {
 
-void launch_norms(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
+void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
   const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * call.count, tables.empty_layer_count);
-  const dim3 grid = grid_for(items, std::uint64_t{multiprocessors} * kernels::kNormBlocks);
-  check(launch_kernel(&kernels::norms_kernel, grid, kernels::kNormThreads, stream, tables, call), "norms_kernel");
+  check(launch_kernel(&kernels::norms_kernel, grid_for(items), kernels::kNormThreads, stream, tables, call),
+        "norms_kernel");
 }
 
 void load_norms() { check(load_kernel(&kernels::norms_kernel), "norms_kernel"); }

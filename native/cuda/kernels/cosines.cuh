@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kCosineThreads, kCosineBlocks)
     const Tensor& tensor = tables.tensors[chunk.tensor];
     cosines::multiply_chunk(tables, call, cosines::Tiles::numbered(item % pairs), chunk);
     __syncthreads();  // all warps' products are written
-    if (is_last(tables.shared.tickets + tensor.layer, 1, tables.layers[tensor.layer].slots * pairs)) {
+    if (is_last(tables.shared.tickets + tensor.layer, tables.layers[tensor.layer].slots * pairs)) {
       cosines::finish_layer(tables, call, tensor.layer);
     }
     // The next round writes to the shared arrays that some threads may still be reading.

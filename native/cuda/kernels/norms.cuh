@@ -15,9 +15,9 @@ namespace mtadam::kernels {
 
 constexpr std::uint32_t kNormThreads = 128;
 
-/// Blocks that a multiprocessor must hold: 96 registers a thread, and 80 KB of loads in flight. Left to itself, the
+/// Blocks that a multiprocessor must hold: 72 registers a thread, and 112 KB of loads in flight. Left to itself, the
 /// compiler takes fewer registers on some architectures and spills.
-constexpr std::uint32_t kNormBlocks = 5;
+constexpr std::uint32_t kNormBlocks = 7;
 
 namespace norms {
 
@@ -124,7 +124,7 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
   for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
     const std::uint32_t term = call.first + k;
     if (!present(tables, call, term, layer, lane)) continue;
-    const double sum = layer_sum<4>(tables.terms[term].partial + layer.slot, layer.slots, lane);
+    const double sum = layer_sum<2>(tables.terms[term].partial + layer.slot, layer.slots, lane);
     if (lane == 0) bad |= !record_norm(tables, term, layer_index, sum);
   }
   const bool good = __syncthreads_or(bad) == 0;  // all norms before the anchor: it may be any term
@@ -178,99 +178,28 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
   if (back[0] != 0) roll_back(tables);
 }
 
-/// One term's chunk.
-struct Item {
-  std::uint32_t chunk;  // at most 2**28
-  std::uint32_t row;    // of the call
-
-  /// The terms of a chunk come one after another, so that layers end in the order in which they begin.
-  __device__ static Item numbered(std::uint32_t number, const Call& call) {
-    return {number / call.count, number % call.count};
-  }
-  __device__ void advance(const Item& by, const Call& call) {
-    chunk += by.chunk;
-    row += by.row;
-    if (row < call.count) return;
-    row -= call.count;
-    chunk += 1;
-  }
-};
-
-/// The addresses and lengths that a block needs to add up an item.
-struct Work {
-  const float* g;  // the chunk's first element; null where the term has no gradient
-  double* partial;
-  std::uint32_t count;
-  std::uint32_t layer;
-
-  __device__ static Work of(const Tables& tables, const Call& call, const Chunk& chunk, std::uint32_t row) {
-    const Tensor& tensor = tables.tensors[chunk.tensor];
-    const float* const g = gradient_of(tables, call, call.first + row, chunk.tensor);
-    return {g == nullptr ? nullptr : g + first_of_chunk(chunk.index),
-            tables.terms[call.first + row].partial + tensor.slot + chunk.index,
-            elements_of_chunk(tensor.length, chunk.index), tensor.layer};
-  }
-};
-
-/// The items of a block. The record of an item is read two rounds, and its addresses one round, before it is added up:
-/// read in turn, they would take longer than the gradient itself.
-class Walk {
- public:
-  __device__ Walk(const Tables& tables, const Call& call)
-      : tables_(tables), call_(call), stride_(Item::numbered(gridDim.x, call)) {
-    item_ = Item::numbered(blockIdx.x, call);
-    read_record();
-    fetch();
-  }
-
-  __device__ bool more() const { return has_next_; }
-  __device__ const Work& next() const { return next_; }
-  __device__ Work take() {
-    const Work work = next_;
-    fetch();
-    return work;
-  }
-
- private:
-  __device__ void fetch() {
-    has_next_ = has_record_;
-    if (!has_record_) return;
-    next_ = Work::of(tables_, call_, record_, item_.row);
-    item_.advance(stride_, call_);
-    read_record();
-  }
-  __device__ void read_record() {
-    has_record_ = item_.chunk < tables_.chunk_count;
-    if (has_record_) record_ = tables_.chunks[item_.chunk];
-  }
-
-  const Tables& tables_;
-  const Call& call_;
-  Item stride_, item_;
-  Chunk record_{};
-  Work next_{};
-  bool has_record_ = false, has_next_ = false;
-};
-
 }  // namespace norms
 
-/// Any grid of blocks of kNormThreads; best as many as run at once.
+/// Any grid of blocks of kNormThreads; best a block per item, since a block that waits for the count of a layer is then
+/// replaced by others.
 __global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables tables, Call call) {
-  norms::Walk walk(tables, call);
-  std::uint64_t uncounted = 0;  // items of one layer: to count each by itself would take a fence each
-  while (walk.more()) {
-    const norms::Work work = walk.take();
+  const std::uint64_t items = tables.chunk_count * call.count;
+  for (std::uint64_t item = blockIdx.x; item < items; item += gridDim.x) {
+    // The terms of a chunk come one after another, so that layers end in the order in which they begin. All that the
+    // item needs is read before its gradient: after a barrier it would be read again, one round trip after another.
+    const Chunk chunk = tables.chunks[item / call.count];
+    const std::uint32_t term = call.first + static_cast<std::uint32_t>(item % call.count);
+    const Tensor tensor = tables.tensors[chunk.tensor];
+    const std::uint64_t expected = tables.layers[tensor.layer].slots * call.count;
+    double* const partial = tables.terms[term].partial + tensor.slot + chunk.index;
+    const float* const g = gradient_of(tables, call, term, chunk.tensor);
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    const double sum = work.g == nullptr ? 0 : norms::chunk_sum(work.g, work.count);
-    if (threadIdx.x == 0) *work.partial = sum;
-    uncounted += 1;
-    if (!walk.more() || walk.next().layer != work.layer) {
-      const std::uint64_t expected = tables.layers[work.layer].slots * call.count;
-      if (is_last(tables.shared.tickets + work.layer, uncounted, expected)) {
-        norms::finish_layer(tables, call, work.layer);
-      }
-      uncounted = 0;
+    double sum = 0;
+    if (g != nullptr) {
+      sum = norms::chunk_sum(g + first_of_chunk(chunk.index), elements_of_chunk(tensor.length, chunk.index));
     }
+    if (threadIdx.x == 0) *partial = sum;
+    if (is_last(tables.shared.tickets + tensor.layer, expected)) norms::finish_layer(tables, call, tensor.layer);
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();
   }

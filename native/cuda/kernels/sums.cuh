@@ -41,13 +41,13 @@ __device__ inline double layer_sum(const double* chunks, std::uint64_t slots, st
   return halving_tree((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]));
 }
 
-/// Counts `done` more of a layer's `expected` parts. True, in every thread, for the block that counts the last of them:
-/// it can read all that the others wrote before they counted.
-__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t done, std::uint64_t expected) {
+/// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counts the last of
+/// them: it can read all that the others wrote before they counted.
+__device__ inline bool is_last(unsigned long long* ticket, std::uint64_t expected) {
   MTADAM_SHARED(int, last, 1);
   if (threadIdx.x == 0) {
     fence_acq_rel();
-    const bool is = atomicAdd(ticket, static_cast<unsigned long long>(done)) + done == expected;
+    const bool is = atomicAdd(ticket, 1ull) == expected - 1;
     if (is) {
       fence_acq_rel();
       *ticket = 0;  // nobody else counts here before the next launch

@@ -57,14 +57,11 @@ struct Lanes {
   float e[kN];
 };
 
-/// Whether the step accesses the memory again later.
-enum class Use { kAgain, kLast };
-
-template <std::uint32_t kN, Use kUse>
+template <std::uint32_t kN>
 __device__ __forceinline__ Lanes<kN> load(const float* p) {
   Lanes<kN> lanes;
   if constexpr (kN == kVector) {
-    const Four four = kUse == Use::kLast ? load4_last(p) : load4(p);
+    const Four four = load4(p);
 #pragma unroll
     for (std::uint32_t k = 0; k < kN; ++k) lanes.e[k] = four.e[k];
   } else {
@@ -73,11 +70,11 @@ __device__ __forceinline__ Lanes<kN> load(const float* p) {
   return lanes;
 }
 
-template <std::uint32_t kN, Use kUse>
+template <std::uint32_t kN>
 __device__ __forceinline__ void store(float* p, const Lanes<kN>& lanes) {
   if constexpr (kN == kVector) {
     const Four four{{lanes.e[0], lanes.e[1], lanes.e[2], lanes.e[3]}};
-    kUse == Use::kLast ? store4_last(p, four) : store4(p, four);
+    store4(p, four);
   } else {
     *p = lanes.e[0];
   }
@@ -205,11 +202,11 @@ struct Loads {
 template <class Form, std::uint32_t kN>
 __device__ __forceinline__ void load_term(Loads<kN>& in, const TermRun& part, std::uint32_t e) {
   if (!part.counts) return;
-  if (Form::kGradients && part.present) in.g = load<kN, Use::kLast>(part.g + e);
-  if constexpr (!Form::kSummed) in.m = load<kN, Use::kLast>(part.m + e);
+  if (Form::kGradients && part.present) in.g = load<kN>(part.g + e);
+  if constexpr (!Form::kSummed) in.m = load<kN>(part.m + e);
   // From the moments alone, the per-term x is all that counts; of the shared one, v still has its share to give.
-  if constexpr (Form::kGradients || !Form::kAmsgrad || Form::kSummed) in.v = load<kN, Use::kLast>(part.v + e);
-  if constexpr (Form::kAmsgrad && !Form::kSummed) in.x = load<kN, Use::kLast>(part.x + e);
+  if constexpr (Form::kGradients || !Form::kAmsgrad || Form::kSummed) in.v = load<kN>(part.v + e);
+  if constexpr (Form::kAmsgrad && !Form::kSummed) in.x = load<kN>(part.x + e);
 }
 
 /// Step 6 for a term that brings a gradient, then its part of U and D.
@@ -246,9 +243,9 @@ __device__ __forceinline__ void add_term(Step<kN>& step, Loads<kN>& in, const La
     }
   }
   if (Form::kGradients && part.present) {
-    store<kN, Use::kLast>(part.v + e, in.v);
-    if constexpr (!Form::kSummed) store<kN, Use::kLast>(part.m + e, in.m);
-    if constexpr (Form::kAmsgrad && !Form::kSummed) store<kN, Use::kLast>(part.x + e, in.x);
+    store<kN>(part.v + e, in.v);
+    if constexpr (!Form::kSummed) store<kN>(part.m + e, in.m);
+    if constexpr (Form::kAmsgrad && !Form::kSummed) store<kN>(part.x + e, in.x);
     step.opened = true;
   }
   step.started = true;
@@ -268,9 +265,9 @@ __device__ __forceinline__ void move(Step<kN>& step, const Lanes<kN>& theta, con
     const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
     out.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
   }
-  if constexpr (Form::kSummed && Form::kGradients) store<kN, Use::kLast>(run.sum + e, step.sum);
-  if constexpr (Form::kOneX) store<kN, Use::kLast>(run.sum_x + e, step.largest);
-  store<kN, Use::kAgain>(run.theta + e, out);  // by the next forward pass
+  if constexpr (Form::kSummed && Form::kGradients) store<kN>(run.sum + e, step.sum);
+  if constexpr (Form::kOneX) store<kN>(run.sum_x + e, step.largest);
+  store<kN>(run.theta + e, out);
 }
 
 /// Elements e .. e + kN, kGroup terms at a time: all their loads first. `part_of(i)` is the i-th term's part.
@@ -280,9 +277,9 @@ __device__ __forceinline__ void update_elements(const TensorRun& run, std::uint3
   Step<kN> step{};
   Lanes<kN> theta;
   const auto load_shared = [&] {
-    if constexpr (Form::kSummed) step.sum = load<kN, Use::kLast>(run.sum + e);
-    if constexpr (Form::kOneX) step.largest = load<kN, Use::kLast>(run.sum_x + e);
-    theta = load<kN, Use::kLast>(run.theta + e);
+    if constexpr (Form::kSummed) step.sum = load<kN>(run.sum + e);
+    if constexpr (Form::kOneX) step.largest = load<kN>(run.sum_x + e);
+    theta = load<kN>(run.theta + e);
   };
   const auto group = [&](std::uint32_t first, bool with_shared) {
     Loads<kN> in[kGroup];
@@ -385,14 +382,14 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
 template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
 __device__ __forceinline__ void moments_elements(const TensorRun& run, const TermRun& part, std::uint32_t e) {
   const GroupElements& k = run.group;
-  const Lanes<kN> g = load<kN, Use::kLast>(part.g + e);
-  Lanes<kN> v = load<kN, Use::kAgain>(part.v + e);
-  Lanes<kN> m = load<kN, Use::kAgain>((kSummed ? run.sum : part.m) + e);
+  const Lanes<kN> g = load<kN>(part.g + e);
+  Lanes<kN> v = load<kN>(part.v + e);
+  Lanes<kN> m = load<kN>((kSummed ? run.sum : part.m) + e);
   Lanes<kN> x{};
   // The shared x takes its share of v in the update.
-  if constexpr (kAmsgrad && !kSummed) x = load<kN, Use::kAgain>(part.x + e);
+  if constexpr (kAmsgrad && !kSummed) x = load<kN>(part.x + e);
   Lanes<kN> theta{};
-  if (k.coupled != 0) theta = load<kN, Use::kAgain>(run.theta + e);
+  if (k.coupled != 0) theta = load<kN>(run.theta + e);
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
     const float ghat = gradient(g.e[j], theta.e[j], part.k.f, k);
@@ -404,9 +401,9 @@ __device__ __forceinline__ void moments_elements(const TensorRun& run, const Ter
       if constexpr (kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
     }
   }
-  store<kN, Use::kAgain>(part.v + e, v);
-  store<kN, Use::kAgain>((kSummed ? run.sum : part.m) + e, m);
-  if constexpr (kAmsgrad && !kSummed) store<kN, Use::kAgain>(part.x + e, x);
+  store<kN>(part.v + e, v);
+  store<kN>((kSummed ? run.sum : part.m) + e, m);
+  if constexpr (kAmsgrad && !kSummed) store<kN>(part.x + e, x);
 }
 
 template <bool kSummed, bool kAmsgrad>

@@ -15,10 +15,6 @@ struct Four {
   float e[kVector];
 };
 
-/// Whether memory that a step touches for the last time is marked as the first to leave the caches, so that memory that
-/// is read later stays: the gradients between the norms and the update, the new parameters until the next forward pass.
-constexpr bool kEvictFirst = true;
-
 /// How many elements `p` is short of a 16-byte boundary: 0 to 3.
 __device__ __forceinline__ std::uint32_t short_of_boundary(const float* p) {
   return static_cast<std::uint32_t>((0 - reinterpret_cast<std::uintptr_t>(p) / sizeof(float)) % kVector);
@@ -33,18 +29,6 @@ __device__ __forceinline__ Four load4(const float* p) {
 
 __device__ __forceinline__ void store4(float* p, const Four& v) {
   __stwb(reinterpret_cast<float4*>(p), make_float4(v.e[0], v.e[1], v.e[2], v.e[3]));
-}
-
-/// The same for the last time in a step.
-__device__ __forceinline__ Four load4_last(const float* p) {
-  if constexpr (!kEvictFirst) return load4(p);
-  const float4 v = __ldcs(reinterpret_cast<const float4*>(p));
-  return {{v.x, v.y, v.z, v.w}};
-}
-
-__device__ __forceinline__ void store4_last(float* p, const Four& v) {
-  if constexpr (!kEvictFirst) return store4(p, v);
-  __stcs(reinterpret_cast<float4*>(p), make_float4(v.e[0], v.e[1], v.e[2], v.e[3]));
 }
 
 }  // namespace mtadam::kernels

@@ -54,7 +54,7 @@ void set_grid(unsigned blocks) { grid = blocks; }
 
 namespace cuda {
 
-void launch_norms(const Tables& tables, const Call& call, std::uint32_t, cudaStream_t stream) {
+void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
   const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * call.count, tables.empty_layer_count);
   check(launch_kernel(&kernels::norms_kernel, grid_of(items), kernels::kNormThreads, stream, tables, call),
         "norms_kernel");
