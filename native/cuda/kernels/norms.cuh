@@ -189,17 +189,16 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables
     // item needs is read before its gradient: after a barrier it would be read again, one round trip after another.
     const Chunk chunk = tables.chunks[item / call.count];
     const std::uint32_t term = call.first + static_cast<std::uint32_t>(item % call.count);
-    const Tensor tensor = tables.tensors[chunk.tensor];
-    const std::uint64_t expected = tables.layers[tensor.layer].slots * call.count;
+    const Tensor& tensor = tables.tensors[chunk.tensor];
+    const std::uint32_t layer = tensor.layer;
+    const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
+    const std::uint64_t expected = tables.layers[layer].slots * call.count;
     double* const partial = tables.terms[term].partial + tensor.slot + chunk.index;
     const float* const g = gradient_of(tables, call, term, chunk.tensor);
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    double sum = 0;
-    if (g != nullptr) {
-      sum = norms::chunk_sum(g + first_of_chunk(chunk.index), elements_of_chunk(tensor.length, chunk.index));
-    }
+    const double sum = g == nullptr ? 0 : norms::chunk_sum(g + first_of_chunk(chunk.index), count);
     if (threadIdx.x == 0) *partial = sum;
-    if (is_last(tables.shared.tickets + tensor.layer, expected)) norms::finish_layer(tables, call, tensor.layer);
+    if (is_last(tables.shared.tickets + layer, expected)) norms::finish_layer(tables, call, layer);
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();
   }

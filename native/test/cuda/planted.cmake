@@ -55,7 +55,7 @@ planted_bug(
     __syncthreads();]=]
   REPLACEMENT ""
   SCENARIO small_grid
-  FOUND_BY tsan "data race.*chunk_sum")
+  FOUND_BY tsan "data race.*is_last")
 
 planted_bug(
   chunk_read_one_too_far
@@ -251,8 +251,8 @@ planted_bug(
 planted_bug(
   offset_in_32_bits_in_norms
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[g + first_of_chunk(chunk.index),]=]
-  REPLACEMENT [=[g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)),]=]
+  PATTERN [=[g + first_of_chunk(chunk.index), count)]=]
+  REPLACEMENT [=[g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)), count)]=]
   SCENARIO far_elements
   FOUND_BY access "norms_kernel.*the memory is neither the device's nor pinned")
 
