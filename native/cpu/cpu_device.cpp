@@ -127,18 +127,18 @@ bool counts(const Tables& tables, const Clock& clock, std::uint64_t step) {
 }
 
 Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
-  Presence parts;
+  Presence presence;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tensor];
     if (!counts(tables, clock, step)) continue;
     const float b = tables.terms[term].coefficients[tensor].b;
-    if (parts.count == 0) parts.b = b;
-    parts.one_b &= b == parts.b;
-    if (parts.count < kFusedTerms) parts.first[parts.count] = term;
-    parts.count += 1;
-    if (takes_part(clock, step)) parts.present += 1;
+    if (presence.count == 0) presence.b = b;
+    presence.one_b &= b == presence.b;
+    if (presence.count < kFusedTerms) presence.first[presence.count] = term;
+    presence.count += 1;
+    if (takes_part(clock, step)) presence.present += 1;
   }
-  return parts;
+  return presence;
 }
 
 float* offset(float* plane, std::uint64_t elements) { return plane == nullptr ? nullptr : plane + elements; }
@@ -212,18 +212,18 @@ class TilePasses {
 
 /// One tile over which the terms pass: any number of them, present or only remembered.
 void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile,
-                 const Presence& parts, std::uint64_t step) {
+                 const Presence& presence, std::uint64_t step) {
   alignas(64) float d[kTileElements];
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
-  const LoopForm form = loop_form(tables, run, parts.one_b);
-  TilePasses passes(loops, run, form, parts.count, d, u);
+  const LoopForm form = loop_form(tables, run, presence.one_b);
+  TilePasses passes(loops, run, form, presence.count, d, u);
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
     if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));
   }
   passes.go();
-  loops.move(form)(run, parts.b, d, u);
+  loops.move(form)(run, presence.b, d, u);
 }
 
 /// The sums of squares of a term's gradient in a range of one tensor, per chunk.
@@ -261,19 +261,19 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
 void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
   const std::uint64_t step = *tables.shared.step;
-  const Presence parts = presence_of(tables, range.tensor, step);
-  if (parts.present == 0) return;
+  const Presence presence = presence_of(tables, range.tensor, step);
+  if (presence.present == 0) return;
   const TensorRun run = tensor_run(tables, range);
-  const LoopForm form = loop_form(tables, run, parts.one_b);
-  if (parts.count == parts.present && parts.count <= kFusedTerms && !form.shortened) {
+  const LoopForm form = loop_form(tables, run, presence.one_b);
+  if (presence.count == presence.present && presence.count <= kFusedTerms && !form.shortened) {
     TermRun terms[kFusedTerms];
-    for (std::uint32_t k = 0; k < parts.count; ++k) terms[k] = term_run(tables, call, parts.first[k], range);
-    loops.fused(parts.count, call != nullptr, form)(run, terms);
+    for (std::uint32_t k = 0; k < presence.count; ++k) terms[k] = term_run(tables, call, presence.first[k], range);
+    loops.fused(presence.count, call != nullptr, form)(run, terms);
     return;
   }
   for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
     const std::uint64_t count = std::min<std::uint64_t>(kTileElements, range.count - done);
-    update_tile(loops, tables, call, {range.tensor, range.first + done, count}, parts, step);
+    update_tile(loops, tables, call, {range.tensor, range.first + done, count}, presence, step);
   }
 }
 
