@@ -67,7 +67,7 @@ Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
     std::shared_ptr<Event> computed = device_->all_done();
     auto wait = [computed, device = device_, memory = memory_, arrived] {
       computed->wait();
-      device->read(arrived->data(), memory->data(), arrived->size(), nullptr);
+      device->read(arrived->data(), memory->data(), arrived->size(), device->own_stream());
     };
     auto reference = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
     auto finish = [reference, arrived] {

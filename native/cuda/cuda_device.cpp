@@ -1,5 +1,6 @@
 #include "cuda/cuda_device.h"
 
+#include "cuda/context.h"
 #include "cuda/cuda.h"
 #include "cuda/driver.h"
 #include "cuda/errors.h"
@@ -17,119 +18,133 @@ constexpr std::size_t kSmallSlots = 16;
 constexpr std::size_t kLargeSlotBytes = std::size_t{4} << 20;
 constexpr std::size_t kLargeSlots = 2;
 
+// What speaks against the device is said before anything is asked of it.
+SharedContext open_context(int index) {
+  check_index(index);
+  return std::make_shared<Context>(index);
+}
+
 }  // namespace
 
 CudaDevice::CudaDevice(int index)
-    : index_(index), small_(kSmallSlotBytes, kSmallSlots), large_(kLargeSlotBytes, kLargeSlots) {
-  check_index(index);
-  const CurrentDevice current(index_);
-  // The first call of all, which makes the device's context: what speaks against it is said now.
-  check(cudaFree(nullptr), "cudaFree");
+    : context_(open_context(index)),
+      pointer_check_(context_),
+      own_(context_),
+      zeroing_(context_),
+      small_(context_, kSmallSlotBytes, kSmallSlots),
+      large_(context_, kLargeSlotBytes, kLargeSlots),
+      filled_(make_event()) {
   cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, index_), "cudaGetDeviceProperties");
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   name_ = properties.name;
   multiprocessors_ = static_cast<std::uint32_t>(properties.multiProcessorCount);
-  pointer_check_ = std::make_unique<PointerCheck>(index_);
-  zeroing_ = std::make_unique<OwnStream>();
+}
+
+Stream CudaDevice::default_stream() const {
+  const CurrentContext current(*context_);
+  return default_is_captured() ? own_.get() : nullptr;
 }
 
 void CudaDevice::check_stream(Stream stream) const {
-  const CurrentDevice current(index_);
-  check_stream_of(index_, native(stream));
+  const CurrentContext current(*context_);
+  check_stream_of(context_->device(), native(stream));
 }
 
 bool CudaDevice::captures(Stream stream) const {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   return is_capturing(native(stream));
 }
 
 void CudaDevice::check_range(const void* address, std::size_t bytes) const {
-  const CurrentDevice current(index_);
-  (*pointer_check_)(address, bytes);
+  const CurrentContext current(*context_);
+  pointer_check_(address, bytes);
 }
 
 std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) {
-  return allocate_device(index_, bytes, zeroing_->get());
+  return allocate_device(context_, bytes, zeroing_.get());
 }
 
 void CudaDevice::write(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   PinnedRing& ring = bytes <= kSmallSlotBytes ? small_ : large_;
   ring.send(to, from, bytes, native(stream));
 }
 
 void CudaDevice::read(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, native(stream)), "cudaMemcpyAsync");
   check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
 }
 
 std::unique_ptr<HostCopy> CudaDevice::read_later(const void* from, std::size_t bytes, Stream stream) {
-  return std::make_unique<PinnedCopy>(index_, read_, from, bytes, native(stream));
+  return std::make_unique<PinnedCopy>(context_, read_, from, bytes, native(stream));
 }
 
 void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
+  filled_->hold(stream);
   launch_fill(to, pattern, element, bytes / element, native(stream));
+  filled_->record(stream);
 }
 
-std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(index_, live_); }
+std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(context_, live_); }
 
 std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function<void(Stream)>& calls) {
-  return std::make_unique<CudaRecording>(index_, native(stream), calls);
+  return std::make_unique<CudaRecording>(context_, native(stream), calls);
 }
 
 void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_norms(tables, call, native(stream));
 }
 
 void CudaDevice::cosines(const Tables& tables, const Call& call, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_cosines(tables, call, native(stream));
 }
 
 void CudaDevice::moments(const Tables& tables, const Call& call, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_moments(tables, call, multiprocessors_, native(stream));
 }
 
 void CudaDevice::update(const Tables& tables, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_update(tables, nullptr, multiprocessors_, native(stream));
 }
 
 void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_update(tables, &call, multiprocessors_, native(stream));
 }
 
 void CudaDevice::zero(const Tables& tables, const Call& call, Stream stream) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_zero(tables, call, native(stream));
 }
 
 void CudaDevice::add(float* target, const float* source, std::uint64_t count, Stream stream) {
   if (count == 0) return;
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   launch_add(target, source, count, native(stream));
 }
 
 std::unique_ptr<Event> CudaDevice::all_done() {
-  const CurrentDevice current(index_);
-  for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(nullptr, event, 0), "cudaStreamWaitEvent");
-  small_.hold(nullptr);
-  large_.hold(nullptr);
-  auto event = std::make_unique<CudaEvent>(index_);
-  event->record(nullptr);
+  const CurrentContext current(*context_);
+  const cudaStream_t stream = native(default_stream());
+  for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(stream, event, 0), "cudaStreamWaitEvent");
+  small_.hold(stream);
+  large_.hold(stream);
+  auto event = std::make_unique<CudaEvent>(context_);
+  event->record(stream);
   return event;
 }
 
 void CudaDevice::load(const Tables& tables) {
-  const CurrentDevice current(index_);
+  const CurrentContext current(*context_);
   load_norms();
   if (tables.cosines) load_cosines();
   load_update(tables);

@@ -18,6 +18,8 @@ class CudaDevice final : public Device {
 
   std::string name() const override { return name_; }
   bool immediate() const override { return false; }
+  Stream default_stream() const override;
+  Stream own_stream() const override { return own_.get(); }
   void check_stream(Stream stream) const override;
   bool captures(Stream stream) const override;
   void check_range(const void* address, std::size_t bytes) const override;
@@ -40,15 +42,17 @@ class CudaDevice final : public Device {
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
  private:
-  int index_;
+  SharedContext context_;
   std::string name_;
   std::uint32_t multiprocessors_ = 0;
-  std::unique_ptr<PointerCheck> pointer_check_;
-  std::unique_ptr<OwnStream> zeroing_;
+  PointerCheck pointer_check_;
+  OwnStream own_;
+  OwnStream zeroing_;
   std::shared_ptr<LiveEvents> live_ = std::make_shared<LiveEvents>();
-  std::shared_ptr<PinnedBlocks> read_ = std::make_shared<PinnedBlocks>();
+  std::shared_ptr<PinnedBlocks> read_ = std::make_shared<PinnedBlocks>(context_);
   PinnedRing small_;
   PinnedRing large_;
+  std::unique_ptr<Event> filled_;  // the last fill
 };
 
 }  // namespace mtadam::cuda

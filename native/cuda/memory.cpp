@@ -8,47 +8,33 @@
 
 namespace mtadam::cuda {
 
-CurrentDevice::CurrentDevice(int device) : device_(device) {
-  check(cudaGetDevice(&before_), "cudaGetDevice");
-  if (before_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");
-}
-
-CurrentDevice::~CurrentDevice() {
-  if (before_ != device_) cudaSetDevice(before_);
-}
-
 namespace {
 
 constexpr std::size_t kLeastPinnedBytes = 4096;  // a page, below which pinning saves nothing
 
 class DeviceMemory final : public Memory {
  public:
-  DeviceMemory(int device, std::byte* data, std::size_t size) : Memory(data, size), device_(device) {}
+  DeviceMemory(SharedContext context, std::byte* data, std::size_t size)
+      : Memory(data, size), context_(std::move(context)) {}
 
   // cudaFree waits for all work of the device, as measured; cudaDeviceSynchronize would invalidate a capture of the
-  // user's in every mode. Nothing can be done about an error here: after a fault the context is gone, and at the end of
-  // the process the driver may be.
+  // user's in every mode.
   ~DeviceMemory() override {
-    const RelaxedCapture relaxed;
-    int before = 0;
-    if (cudaGetDevice(&before) != cudaSuccess) return;
-    cudaSetDevice(device_);
-    cudaFree(data());
-    cudaSetDevice(before);
+    release_in(context_, [&] { cudaFree(data()); });
   }
 
  private:
-  int device_;
+  SharedContext context_;
 };
 
 }  // namespace
 
-std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing) {
-  const CurrentDevice current(device);
+std::unique_ptr<Memory> allocate_device(const SharedContext& context, std::size_t bytes, cudaStream_t zeroing) {
+  const CurrentContext current(*context);
   void* data = nullptr;
   // Never of no bytes: an address is wanted even for nothing.
   check(cudaMalloc(&data, bytes == 0 ? 1 : bytes), "cudaMalloc");
-  auto memory = std::make_unique<DeviceMemory>(device, static_cast<std::byte*>(data), bytes);
+  auto memory = std::make_unique<DeviceMemory>(context, static_cast<std::byte*>(data), bytes);
   check(cudaMemsetAsync(data, 0, bytes, zeroing), "cudaMemsetAsync");
   // A stream that does not order itself after that one must find it zeroed, too. Nothing else is waited for.
   check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");
@@ -56,8 +42,9 @@ std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStrea
 }
 
 PinnedBlocks::~PinnedBlocks() {
-  const RelaxedCapture relaxed;
-  for (const Block& block : idle_) cudaFreeHost(block.memory);
+  release_in(context_, [&] {
+    for (const Block& block : idle_) cudaFreeHost(block.memory);
+  });
 }
 
 PinnedBlocks::Block PinnedBlocks::take(std::size_t bytes) {
@@ -75,10 +62,10 @@ PinnedBlocks::Block PinnedBlocks::take(std::size_t bytes) {
   return {static_cast<std::byte*>(memory), size};
 }
 
-PinnedCopy::PinnedCopy(int device, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
-                       cudaStream_t stream)
-    : arrived_(device), blocks_(std::move(blocks)) {
-  const CurrentDevice current(device);
+PinnedCopy::PinnedCopy(const SharedContext& context, std::shared_ptr<PinnedBlocks> blocks, const void* from,
+                       std::size_t bytes, cudaStream_t stream)
+    : arrived_(context), blocks_(std::move(blocks)) {
+  const CurrentContext current(*context);
   block_ = blocks_->take(bytes);
   try {
     check(cudaMemcpyAsync(block_.memory, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
@@ -101,12 +88,13 @@ PinnedCopy::~PinnedCopy() {
 }
 
 PinnedRing::~PinnedRing() {
-  const RelaxedCapture relaxed;
-  for (Slot& slot : slots_) {
-    if (slot.used) cudaEventSynchronize(slot.done);
-    cudaEventDestroy(slot.done);
-    cudaFreeHost(slot.memory);
-  }
+  release_in(context_, [&] {
+    for (Slot& slot : slots_) {
+      if (slot.used) cudaEventSynchronize(slot.done);
+      cudaEventDestroy(slot.done);
+      cudaFreeHost(slot.memory);
+    }
+  });
 }
 
 PinnedRing::Slot& PinnedRing::next() {

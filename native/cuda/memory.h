@@ -2,45 +2,18 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/runtime.h"
 #include "cuda/stream.h"
 #include "engine/device.h"
 
 namespace mtadam::cuda {
 
-/// While it lives, calls of this thread that wait, allocate or free do not invalidate a capture of the user's.
-class RelaxedCapture {
- public:
-  RelaxedCapture() : exchanged_(cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess) {}
-  ~RelaxedCapture() {
-    if (exchanged_) cudaThreadExchangeStreamCaptureMode(&mode_);
-  }
-  RelaxedCapture(const RelaxedCapture&) = delete;
-  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-  bool exchanged_;
-};
-
-/// Makes a device the calling thread's current one while it lives; the user's own choice comes back.
-class CurrentDevice {
- public:
-  explicit CurrentDevice(int device);
-  ~CurrentDevice();
-  CurrentDevice(const CurrentDevice&) = delete;
-  CurrentDevice& operator=(const CurrentDevice&) = delete;
-
- private:
-  RelaxedCapture relaxed_;
-  int before_ = 0;
-  int device_;
-};
-
 /// Memory of a device, zeroed on `zeroing`, ready for any stream. Throws CudaError.
-std::unique_ptr<Memory> allocate_device(int device, std::size_t bytes, cudaStream_t zeroing);
+std::unique_ptr<Memory> allocate_device(const SharedContext& context, std::size_t bytes, cudaStream_t zeroing);
 
 /// Pinned blocks that are kept and reused: cudaFreeHost waits for all work of the device.
 class PinnedBlocks {
@@ -50,23 +23,24 @@ class PinnedBlocks {
     std::size_t bytes;
   };
 
-  PinnedBlocks() = default;
+  explicit PinnedBlocks(SharedContext context) : context_(std::move(context)) {}
   ~PinnedBlocks();
   PinnedBlocks(const PinnedBlocks&) = delete;
   PinnedBlocks& operator=(const PinnedBlocks&) = delete;
 
-  /// A block of at least so many bytes. The device is current.
+  /// A block of at least so many bytes. The context is current.
   Block take(std::size_t bytes);
   void give_back(const Block& block) { idle_.push_back(block); }
 
  private:
+  SharedContext context_;
   std::vector<Block> idle_;
 };
 
 /// A copy from the device in a pinned block.
 class PinnedCopy final : public HostCopy {
  public:
-  PinnedCopy(int device, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
+  PinnedCopy(const SharedContext& context, std::shared_ptr<PinnedBlocks> blocks, const void* from, std::size_t bytes,
              cudaStream_t stream);
   ~PinnedCopy() override;
 
@@ -84,12 +58,13 @@ class PinnedCopy final : public HostCopy {
 class PinnedRing {
  public:
   /// Slots are allocated as they are first needed.
-  PinnedRing(std::size_t slot_bytes, std::size_t slots) : slot_bytes_(slot_bytes), most_slots_(slots) {}
+  PinnedRing(SharedContext context, std::size_t slot_bytes, std::size_t slots)
+      : context_(std::move(context)), slot_bytes_(slot_bytes), most_slots_(slots) {}
   ~PinnedRing();
   PinnedRing(const PinnedRing&) = delete;
   PinnedRing& operator=(const PinnedRing&) = delete;
 
-  /// The device is current.
+  /// The context is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
   /// What comes next on the stream waits for all that was sent.
   void hold(cudaStream_t stream) const;
@@ -102,6 +77,7 @@ class PinnedRing {
   };
   Slot& next();
 
+  SharedContext context_;
   std::size_t slot_bytes_;
   std::size_t most_slots_;
   std::vector<Slot> slots_;

@@ -1,6 +1,7 @@
 #include "cuda/pointers.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cuda/cuda.h"
@@ -21,35 +22,22 @@ cudaPointerAttributes attributes_of(const void* address) {
   return attributes;
 }
 
-constexpr int kContext = 1;      // CU_POINTER_ATTRIBUTE_CONTEXT
-constexpr int kMemoryPool = 17;  // CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE
+// CU_POINTER_ATTRIBUTE_*
+constexpr int kContext = 1;
+constexpr int kMemoryType = 2;
+constexpr int kIsManaged = 8;
+constexpr int kDeviceOrdinal = 9;
+constexpr int kMemoryPool = 17;
 
-/// A function of the driver; null where it has none of this name.
-template <class Function>
-void find(Function& function, const char* name) {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  check(cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result),
-        "cudaGetDriverEntryPointByVersion");
-  if (result == cudaDriverEntryPointSuccess) function = reinterpret_cast<Function>(found);
+/// What the driver knows of an address; nothing of one that is not its own.
+template <class Value>
+std::optional<Value> attribute_of(unsigned long long address, int attribute) {
+  Value value{};
+  if (driver_api().cuPointerGetAttribute(&value, attribute, address) != 0) return std::nullopt;
+  return value;
 }
 
 }  // namespace
-
-PointerCheck::PointerCheck(int device) : device_(device) {
-  find(address_range_, "cuMemGetAddressRange");
-  find(attribute_, "cuPointerGetAttribute");
-  find(retain_handle_, "cuMemRetainAllocationHandle");
-  find(release_handle_, "cuMemRelease");
-  find(retain_context_, "cuDevicePrimaryCtxRetain");
-  find(release_context_, "cuDevicePrimaryCtxRelease");
-  if (retain_context_ == nullptr || release_context_ == nullptr) return;
-  if (retain_context_(&context_, device_) != 0) context_ = nullptr;
-}
-
-PointerCheck::~PointerCheck() {
-  if (context_ != nullptr) release_context_(device_);
-}
 
 void PointerCheck::operator()(const void* address, std::size_t bytes) const {
   const auto start = static_cast<Address>(reinterpret_cast<std::uintptr_t>(address));
@@ -71,10 +59,10 @@ void PointerCheck::check_owner(Address address) const {
   if (attributes.type == cudaMemoryTypeUnregistered || attributes.type == cudaMemoryTypeHost) {
     const char* const got =
         attributes.type == cudaMemoryTypeHost ? "pinned host memory" : "host memory, or device memory that was freed";
-    throw Error("HOST_POINTER", "must be memory of " + device_name(device_) + "; got " + got + ".");
+    throw Error("HOST_POINTER", "must be memory of " + device_name(context_->device()) + "; got " + got + ".");
   }
-  if (attributes.type == cudaMemoryTypeDevice && attributes.device != device_) {
-    throw Error("INVALID_POINTER", "must be memory of " + device_name(device_) + "; got memory of " +
+  if (attributes.type == cudaMemoryTypeDevice && attributes.device != context_->device()) {
+    throw Error("INVALID_POINTER", "must be memory of " + device_name(context_->device()) + "; got memory of " +
                                        device_name(attributes.device) + ".");
   }
   check_context(address);
@@ -82,17 +70,16 @@ void PointerCheck::check_owner(Address address) const {
 
 // Kernels run in the primary context and reach no memory that is bound to another. Mapped memory is bound to none.
 void PointerCheck::check_context(Address address) const {
-  void* owner = nullptr;
-  if (context_ == nullptr || attribute_ == nullptr || attribute_(&owner, kContext, address) != 0) return;
-  if (owner == nullptr || owner == context_) return;
+  const void* const owner = attribute_of<void*>(address, kContext).value_or(nullptr);
+  if (owner == nullptr || owner == context_->handle()) return;
   throw Error("INVALID_POINTER",
-              "must be memory of the primary context of " + device_name(device_) + "; got memory of another context.");
+              "must be memory of the primary context of " + device_name(context_->device()) + "; got memory of another context.");
 }
 
 std::size_t PointerCheck::bytes_left(Address address) const {
   Address base = 0;
   std::size_t size = 0;
-  if (address_range_ == nullptr || address_range_(&base, &size, address) != 0) {
+  if (driver_api().cuMemGetAddressRange(&base, &size, address) != 0) {
     throw Error("INVALID_POINTER",
                 "must be memory whose allocation the CUDA driver knows; got memory that it does not.");
   }
@@ -101,18 +88,20 @@ std::size_t PointerCheck::bytes_left(Address address) const {
 
 // Whether cuMemMap put the memory there. Memory pools are excluded by name: a driver may map theirs the same way.
 bool PointerCheck::is_mapped(Address address) const {
-  if (retain_handle_ == nullptr || release_handle_ == nullptr || attribute_ == nullptr) return false;
+  const DriverApi& driver = driver_api();
   Address handle = 0;
-  if (retain_handle_(&handle, reinterpret_cast<void*>(address)) != 0) return false;
-  release_handle_(handle);
-  void* pool = nullptr;
-  return attribute_(&pool, kMemoryPool, address) != 0 || pool == nullptr;
+  if (driver.cuMemRetainAllocationHandle(&handle, reinterpret_cast<void*>(address)) != 0) return false;
+  driver.cuMemRelease(handle);
+  return attribute_of<void*>(address, kMemoryPool).value_or(nullptr) == nullptr;
 }
 
-int owner_of(const void* address) {
-  const cudaPointerAttributes attributes = attributes_of(address);
-  const bool owned = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
-  return owned ? attributes.device : -1;
+// Of the driver, not the runtime, which would make a context to answer.
+int owner_of(const void* pointer) {
+  constexpr unsigned kDevice = 2;  // CU_MEMORYTYPE_DEVICE
+  const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(pointer));
+  const bool owned = attribute_of<unsigned>(address, kMemoryType) == kDevice ||
+                     attribute_of<unsigned>(address, kIsManaged).value_or(0) != 0;
+  return owned ? attribute_of<int>(address, kDeviceOrdinal).value_or(-1) : -1;
 }
 
 }  // namespace mtadam::cuda

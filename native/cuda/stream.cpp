@@ -1,7 +1,6 @@
 #include "cuda/stream.h"
 
 #include "cuda/errors.h"
-#include "cuda/memory.h"
 
 namespace mtadam::cuda {
 namespace {
@@ -19,15 +18,14 @@ void check_handle(cudaError_t error, const char* operation) {
 
 // What a step sends ahead of its kernels must not become part of a graph.
 void check_not_captured(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
-  if (error == cudaErrorStreamCaptureImplicit) {
-    cudaGetLastError();
+  const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
+  if (is_default && default_is_captured()) {
     throw Error("STATE",
                 "must not be the default one while a stream that orders itself with it is being captured; use "
                 "`captureStep()` and replay the step beside the graph.");
   }
-  check_handle(error, "cudaStreamIsCapturing");
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check_handle(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
   if (status != cudaStreamCaptureStatusNone) {
     throw Error("STATE",
                 "must not be capturing, except in a `step` with prepared gradients; use `captureStep()` and replay the "
@@ -36,6 +34,17 @@ void check_not_captured(cudaStream_t stream) {
 }
 
 }  // namespace
+
+bool default_is_captured() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(nullptr, &status);
+  if (error == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    return true;
+  }
+  check(error, "cudaStreamIsCapturing");
+  return false;
+}
 
 void check_stream_of(int device, cudaStream_t stream) {
   // First: whatever else is asked of a stream that is being captured is refused, and ends the capture.
@@ -57,15 +66,19 @@ bool is_capturing(cudaStream_t stream) {
   return false;
 }
 
-OwnStream::OwnStream() {
+OwnStream::OwnStream(SharedContext context) : context_(std::move(context)) {
+  const CurrentContext current(*context_);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
 }
 
 // What is still enqueued on it goes on.
-OwnStream::~OwnStream() { cudaStreamDestroy(stream_); }
+OwnStream::~OwnStream() {
+  release_in(context_, [&] { cudaStreamDestroy(stream_); });
+}
 
-CudaEvent::CudaEvent(int device, std::shared_ptr<LiveEvents> live) : device_(device), live_(std::move(live)) {
-  const CurrentDevice current(device_);
+CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<LiveEvents> live)
+    : context_(std::move(context)), live_(std::move(live)) {
+  const CurrentContext current(*context_);
   // Blocking: a thread that waits sleeps.
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreateWithFlags");
   if (live_ != nullptr) live_->insert(event_);
@@ -73,21 +86,21 @@ CudaEvent::CudaEvent(int device, std::shared_ptr<LiveEvents> live) : device_(dev
 
 CudaEvent::~CudaEvent() {
   if (live_ != nullptr) live_->erase(event_);
-  cudaEventDestroy(event_);
+  release_in(context_, [&] { cudaEventDestroy(event_); });
 }
 
 void CudaEvent::record(Stream stream) {
-  const CurrentDevice current(device_);
+  const CurrentContext current(*context_);
   check(cudaEventRecord(event_, native(stream)), "cudaEventRecord");
 }
 
 void CudaEvent::hold(Stream stream) {
-  const CurrentDevice current(device_);
+  const CurrentContext current(*context_);
   check(cudaStreamWaitEvent(native(stream), event_, 0), "cudaStreamWaitEvent");
 }
 
 void CudaEvent::wait() {
-  const CurrentDevice current(device_);
+  const CurrentContext current(*context_);
   check(cudaEventSynchronize(event_), "cudaEventSynchronize");
 }
 
@@ -111,10 +124,10 @@ cudaGraph_t capture(cudaStream_t stream, const std::function<void(Stream)>& call
 
 }  // namespace
 
-CudaRecording::CudaRecording(int device, cudaStream_t stream, const std::function<void(Stream)>& calls)
-    : device_(device), stream_(stream) {
-  const CurrentDevice current(device_);
-  const OwnStream captured;
+CudaRecording::CudaRecording(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls)
+    : context_(std::move(context)), stream_(stream) {
+  const CurrentContext current(*context_);
+  const OwnStream captured(context_);
   const cudaGraph_t graph = capture(captured.get(), calls);
   const cudaError_t instantiated = cudaGraphInstantiate(&graph_, graph, 0);
   cudaGraphDestroy(graph);
@@ -122,10 +135,12 @@ CudaRecording::CudaRecording(int device, cudaStream_t stream, const std::functio
 }
 
 // What still runs goes on; the runtime keeps it until it is done.
-CudaRecording::~CudaRecording() { cudaGraphExecDestroy(graph_); }
+CudaRecording::~CudaRecording() {
+  release_in(context_, [&] { cudaGraphExecDestroy(graph_); });
+}
 
 void CudaRecording::replay() {
-  const CurrentDevice current(device_);
+  const CurrentContext current(*context_);
   check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
 }
 

@@ -4,23 +4,27 @@
 #include <memory>
 #include <set>
 
+#include "cuda/context.h"
 #include "cuda/runtime.h"
 #include "engine/device.h"
 
 namespace mtadam::cuda {
 
-/// Throws Error (OPTION, STATE) unless calls can come on the stream of the device, which is current. The message lacks
+/// Throws Error (OPTION, STATE) unless calls can come on the stream of the device, whose context is current. The message lacks
 /// its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
 /// False for a handle of no stream and for a capture that has been invalidated.
 bool is_capturing(cudaStream_t stream);
 
+/// Whether a stream that orders itself with the default one of the current context is being captured, which forbids the
+/// default one meanwhile.
+bool default_is_captured();
+
 /// A stream that does not order itself with the default one.
 class OwnStream {
  public:
-  /// The device is current.
-  OwnStream();
+  explicit OwnStream(SharedContext context);
   ~OwnStream();
   OwnStream(const OwnStream&) = delete;
   OwnStream& operator=(const OwnStream&) = delete;
@@ -28,6 +32,7 @@ class OwnStream {
   cudaStream_t get() const { return stream_; }
 
  private:
+  SharedContext context_;
   cudaStream_t stream_ = nullptr;
 };
 
@@ -37,7 +42,7 @@ using LiveEvents = std::set<cudaEvent_t>;
 class CudaEvent final : public Event {
  public:
   /// One of `live`, where that is given.
-  explicit CudaEvent(int device, std::shared_ptr<LiveEvents> live = nullptr);
+  explicit CudaEvent(SharedContext context, std::shared_ptr<LiveEvents> live = nullptr);
   ~CudaEvent() override;
 
   void record(Stream stream) override;
@@ -45,7 +50,7 @@ class CudaEvent final : public Event {
   void wait() override;
 
  private:
-  int device_;
+  SharedContext context_;
   cudaEvent_t event_ = nullptr;
   std::shared_ptr<LiveEvents> live_;
 };
@@ -55,14 +60,14 @@ class CudaRecording final : public Recording {
  public:
   /// For replay on `stream`. It is captured on another: capturing one that orders itself with the default stream would
   /// forbid that stream to everybody else meanwhile.
-  CudaRecording(int device, cudaStream_t stream, const std::function<void(Stream)>& calls);
+  CudaRecording(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls);
   ~CudaRecording() override;
 
   Stream stream() const override { return stream_; }
   void replay() override;
 
  private:
-  int device_;
+  SharedContext context_;
   cudaStream_t stream_;
   cudaGraphExec_t graph_ = nullptr;
 };

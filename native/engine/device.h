@@ -88,6 +88,10 @@ class Device {
   virtual std::string name() const = 0;
   /// Whether every call is done when it returns.
   virtual bool immediate() const = 0;
+  /// The stream for calls that the user names none for: null, or another while the user's capture forbids that one.
+  virtual Stream default_stream() const { return nullptr; }
+  /// One that no user can capture and that orders itself with no other.
+  virtual Stream own_stream() const { return nullptr; }
 
   /// Throws Error (OPTION, STATE) unless calls can come on the stream. The message lacks its subject.
   virtual void check_stream(Stream stream) const = 0;

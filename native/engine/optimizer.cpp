@@ -23,10 +23,11 @@ GroupElements elements_of(const GroupOptions& group) {
 }
 
 template <class T>
-T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values) {
+T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const std::vector<T>& values,
+             Stream stream) {
   memory.push_back(device.allocate(values.size() * sizeof(T)));
   T* const place = reinterpret_cast<T*>(memory.back()->data());
-  device.write(place, values.data(), values.size() * sizeof(T), nullptr);
+  device.write(place, values.data(), values.size() * sizeof(T), stream);
   return place;
 }
 
@@ -37,15 +38,16 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
     : device_(std::move(device)),
       layout_(std::move(layout)),
       options_(options),
-      state_(*device_, layout_, options.form, options.terms),
+      stream_(device_->default_stream()),
+      state_(*device_, layout_, options.form, options.terms, stream_),
       parameters_(std::move(parameters)),
       left_(device_->make_event()) {
-  tables_.tensors = to_device(*device_, memory_, layout_.tensors());
-  tables_.chunks = to_device(*device_, memory_, layout_.chunks());
-  tables_.layers = to_device(*device_, memory_, layout_.layers());
-  tables_.members = to_device(*device_, memory_, layout_.members());
-  tables_.parameters = parameters_->on_device(0, 1, nullptr);
-  tables_.empty_layers = to_device(*device_, memory_, layout_.empty_layers());
+  tables_.tensors = to_device(*device_, memory_, layout_.tensors(), stream_);
+  tables_.chunks = to_device(*device_, memory_, layout_.chunks(), stream_);
+  tables_.layers = to_device(*device_, memory_, layout_.layers(), stream_);
+  tables_.members = to_device(*device_, memory_, layout_.members(), stream_);
+  tables_.parameters = parameters_->on_device(0, 1, stream_);
+  tables_.empty_layers = to_device(*device_, memory_, layout_.empty_layers(), stream_);
   tables_.shared = state_.shared();
   for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
   tables_.chunk_count = layout_.chunks().size();
@@ -61,6 +63,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
   place_terms(state_.terms());
+  left_->record(stream_);
 }
 
 // What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
@@ -75,7 +78,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   std::vector<std::byte> values(places.group_elements + options_.groups * sizeof(GroupElements));
   std::unique_ptr<Memory> values_memory = device_->allocate(values.size());
   std::unique_ptr<Memory> terms_memory = device_->allocate(terms.size() * sizeof(Term));
-  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), nullptr);
+  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), stream_);
 
   options_.terms = static_cast<std::uint32_t>(terms.size());
   places_ = places;
@@ -97,21 +100,21 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
 }
 
 void Optimizer::add_term() {
-  continue_on(nullptr);
-  state_.add_term(*device_, layout_, options_.form);
-  try {
-    place_terms(state_.terms());
-  } catch (...) {
-    state_.remove_term(options_.terms);
-    throw;
-  }
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    state_.add_term(*device_, layout_, options_.form, stream);
+    try {
+      place_terms(state_.terms());
+    } catch (...) {
+      state_.remove_term(options_.terms);
+      throw;
+    }
+  });
 }
 
 void Optimizer::remove_term(std::uint32_t term) {
-  continue_on(nullptr);
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
-  place_terms(left);
+  enqueue(device_->default_stream(), [&](Stream) { place_terms(left); });
   state_.remove_term(term);
   if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
 }
@@ -139,33 +142,37 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
-// Calls on one optimizer follow each other whatever streams they come on. A stream of the caller's may have ended since
-// the last call on it, so nothing but that call's event is left to wait for.
-void Optimizer::continue_on(Stream stream) {
-  if (stream == stream_) return;
-  if (stream_ == nullptr) left_->record(nullptr);
-  left_->hold(stream);
+// Calls on one optimizer follow each other whatever streams they come on. When the next one comes, a stream of the
+// caller's may have ended, and the default one may be forbidden by a capture: each call leaves its event at once.
+template <class Body>
+void Optimizer::enqueue(Stream stream, const Body& body) {
+  if (stream != stream_) left_->hold(stream);
   stream_ = stream;
+  try {
+    body(stream);
+  } catch (...) {
+    // What it has sent is on the stream all the same. It is the first error that says what went wrong.
+    try {
+      left_->record(stream);
+    } catch (const Error&) {
+    }
+    throw;
+  }
+  left_->record(stream);
 }
 
-// What ends a call after its first launch. Should it fail, norms and clocks have advanced and no parameter has
-// followed: nothing that comes after could be trusted.
+// What comes after a step's first launch. Should it fail, norms and clocks have advanced and no parameter has followed:
+// nothing that comes later could be trusted.
 template <class Body>
-void Optimizer::finish(Stream stream, const Body& body) {
+void Optimizer::finish(const Body& body) {
   broken_ = true;
   body();
-  if (stream != nullptr) left_->record(stream);
   broken_ = false;
 }
 
 void Optimizer::check_whole() const {
   if (!broken_) return;
   throw Error("STATE", "`loadStateDict` must be called first: an earlier call failed in the middle of a step.");
-}
-
-std::shared_ptr<Event> Optimizer::done() {
-  if (stream_ == nullptr) left_->record(nullptr);
-  return left_;
 }
 
 void Optimizer::send_values(double gradient_scale, Stream stream) {
@@ -175,21 +182,25 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
   sent_ = values_;
 }
 
-Call Optimizer::prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
-                        Stream stream) {
+template <class Body>
+void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
+                        Stream given, const Body& body) {
   check_whole();
-  continue_on(stream);
-  send_values(gradient_scale, stream);
-  return {gradients.on_device(first, count, stream), first, count};
+  enqueue(given, [&](Stream stream) {
+    send_values(gradient_scale, stream);
+    const Call call{gradients.on_device(first, count, stream), first, count};
+    has_cosines_ = false;
+    body(call, stream);
+  });
 }
 
-void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream stream) {
-  const Call all = prepare(gradients, 0, options_.terms, gradient_scale, stream);
-  has_cosines_ = false;
-  if (device_->step_in_one_pass(tables_, all)) return;
-  device_->norms(tables_, all, stream);
-  finish(stream, [&] { follow_norms(all, stream); });
-  has_cosines_ = options_.form.cosines;
+void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream given) {
+  advance(gradients, 0, options_.terms, gradient_scale, given, [&](const Call& all, Stream stream) {
+    if (device_->step_in_one_pass(tables_, all)) return;
+    device_->norms(tables_, all, stream);
+    finish([&] { follow_norms(all, stream); });
+    has_cosines_ = options_.form.cosines;
+  });
 }
 
 // What is left of a whole step.
@@ -198,39 +209,37 @@ void Optimizer::follow_norms(const Call& all, Stream stream) {
   device_->update(tables_, all, stream);
 }
 
-void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream) {
-  const Call one = prepare(gradients, term, 1, gradient_scale, stream);
-  has_cosines_ = false;
-  if (device_->accumulate_in_one_pass(tables_, one)) return;
-  device_->norms(tables_, one, stream);
-  finish(stream, [&] { device_->moments(tables_, one, stream); });
+void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream given) {
+  advance(gradients, term, 1, gradient_scale, given, [&](const Call& one, Stream stream) {
+    if (device_->accumulate_in_one_pass(tables_, one)) return;
+    device_->norms(tables_, one, stream);
+    finish([&] { device_->moments(tables_, one, stream); });
+  });
 }
 
-void Optimizer::update(Stream stream) {
+void Optimizer::update(Stream given) {
   check_whole();
-  continue_on(stream);
-  device_->update(tables_, stream);
-  finish(stream, [] {});
+  enqueue(given, [&](Stream stream) { device_->update(tables_, stream); });
   has_cosines_ = false;
 }
 
-void Optimizer::zero(AddressTable& gradients, Stream stream) {
-  continue_on(stream);
-  device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
-  if (stream != nullptr) left_->record(stream);
+void Optimizer::zero(AddressTable& gradients, Stream given) {
+  enqueue(given, [&](Stream stream) {
+    device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
+  });
 }
 
-void Optimizer::add(const std::vector<Addition>& additions, Stream stream) {
-  continue_on(stream);
-  for (const auto& [target, source, length] : additions) device_->add(target, source, length, stream);
-  if (stream != nullptr) left_->record(stream);
+void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
+  enqueue(given, [&](Stream stream) {
+    for (const auto& [target, source, length] : additions) device_->add(target, source, length, stream);
+  });
 }
 
 std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
   // A copy: what becomes of the caller's table must not move under the recording.
   std::unique_ptr<AddressTable> own = gradients.copy();
-  continue_on(nullptr);
-  const Call all{own->on_device(0, options_.terms, nullptr), 0, options_.terms};
+  Call all{nullptr, 0, options_.terms};
+  enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
   std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
     device_->norms(tables_, all, on);
     follow_norms(all, on);
@@ -244,11 +253,10 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
     throw Error("STATE", "`captureStep` must be called again: terms have come or gone since.");
   }
   check_whole();
-  const Stream stream = step.recording().stream();
-  continue_on(stream);
-  send_values(gradient_scale, stream);
-  step.recording().replay();
-  finish(stream, [] {});
+  enqueue(step.recording().stream(), [&](Stream stream) {
+    send_values(gradient_scale, stream);
+    step.recording().replay();
+  });
   has_cosines_ = options_.form.cosines;
 }
 
@@ -268,24 +276,22 @@ void Optimizer::capture(const AddressTable& gradients, double gradient_scale, St
   follow_norms(all, stream);
 }
 
-void Optimizer::upload(AddressTable& gradients, Stream stream) {
-  continue_on(stream);
-  gradients.on_device(0, options_.terms, stream);
-  if (stream != nullptr) left_->record(stream);
-  done()->wait();
+void Optimizer::upload(AddressTable& gradients, Stream given) {
+  enqueue(given, [&](Stream stream) { gradients.on_device(0, options_.terms, stream); });
+  left_->wait();
 }
 
-void Optimizer::refresh(double gradient_scale, Stream stream) {
+void Optimizer::refresh(double gradient_scale, Stream given) {
   if (device_->immediate()) {
     throw Error("OPTION", "`refresh` must be called on a CUDA device; got the CPU, which has no graphs.");
   }
-  continue_on(stream);
-  send_values(gradient_scale, stream);
-  if (stream != nullptr) left_->record(stream);
+  enqueue(given, [&](Stream stream) { send_values(gradient_scale, stream); });
 }
 
-std::int64_t Optimizer::iterations(Stream stream) {
-  return static_cast<std::int64_t>(read(state_.shared().step, 1, stream)[0] - first_step_);
+std::int64_t Optimizer::iterations(Stream given) {
+  std::uint64_t step = 0;
+  enqueue(given, [&](Stream stream) { device_->read(&step, state_.shared().step, sizeof step, stream); });
+  return static_cast<std::int64_t>(step - first_step_);
 }
 
 // The number on the device stays: clocks that are not restored are compared with it.
@@ -294,17 +300,17 @@ void Optimizer::restore_iterations(std::int64_t iterations) {
 }
 
 template <class T>
-std::vector<T> Optimizer::read(const T* from, std::size_t count, Stream stream) {
-  continue_on(stream);
+std::vector<T> Optimizer::read(const T* from, std::size_t count) {
   std::vector<T> values(count);
-  device_->read(values.data(), from, count * sizeof(T), stream);
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->read(values.data(), from, count * sizeof(T), stream); });
   return values;
 }
 
 template <class T>
 void Optimizer::write(T* to, const std::vector<T>& values) {
-  continue_on(nullptr);
-  device_->write(to, values.data(), values.size() * sizeof(T), nullptr);
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->write(to, values.data(), values.size() * sizeof(T), stream); });
 }
 
 std::vector<NormState> Optimizer::norm_states(std::uint32_t term) {
@@ -312,24 +318,26 @@ std::vector<NormState> Optimizer::norm_states(std::uint32_t term) {
 }
 
 std::vector<std::unique_ptr<HostCopy>> Optimizer::norms_later() {
-  continue_on(nullptr);
   std::vector<std::unique_ptr<HostCopy>> copies;
   copies.reserve(options_.terms);
-  for (const Term& term : state_.terms()) {
-    copies.push_back(device_->read_later(term.norms, layout_.layer_count() * sizeof(NormState), nullptr));
-  }
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    for (const Term& term : state_.terms()) {
+      copies.push_back(device_->read_later(term.norms, layout_.layer_count() * sizeof(NormState), stream));
+    }
+  });
   return copies;
 }
 
 std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
-  continue_on(nullptr);
   std::vector<std::unique_ptr<HostCopy>> copies;
   if (!has_cosines_ && !captured_cosines_) return copies;
-  std::size_t rows = 0;
-  for (const Term& term : state_.terms()) {
-    rows += 1;
-    copies.push_back(device_->read_later(term.cosines, rows * layout_.layer_count() * sizeof(float), nullptr));
-  }
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    std::size_t rows = 0;
+    for (const Term& term : state_.terms()) {
+      rows += 1;
+      copies.push_back(device_->read_later(term.cosines, rows * layout_.layer_count() * sizeof(float), stream));
+    }
+  });
   return copies;
 }
 
@@ -392,13 +400,15 @@ float* Optimizer::plane_address(const PlaneRange& range) const {
 }
 
 void Optimizer::read_plane(const PlaneRange& range, float* to) {
-  continue_on(nullptr);
-  device_->read(to, plane_address(range), range.count * sizeof(float), nullptr);
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    device_->read(to, plane_address(range), range.count * sizeof(float), stream);
+  });
 }
 
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
-  continue_on(nullptr);
-  device_->write(plane_address(range), from, range.count * sizeof(float), nullptr);
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    device_->write(plane_address(range), from, range.count * sizeof(float), stream);
+  });
 }
 
 }  // namespace mtadam

@@ -131,7 +131,7 @@ class Optimizer {
   void restore_iterations(std::int64_t iterations);
 
   /// When all calls so far are done. Later calls move the moment on.
-  std::shared_ptr<Event> done();
+  std::shared_ptr<Event> done() const { return left_; }
 
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
   // first moments summed, the shared ones, for which `term` is ignored.
@@ -151,15 +151,18 @@ class Optimizer {
   void write_plane(const PlaneRange& range, const float* from);
 
  private:
-  Call prepare(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream stream);
-  void continue_on(Stream stream);
   template <class Body>
-  void finish(Stream stream, const Body& body);
+  void enqueue(Stream stream, const Body& body);
+  template <class Body>
+  void advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream given,
+               const Body& body);
+  template <class Body>
+  void finish(const Body& body);
   void check_whole() const;
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
-  std::vector<T> read(const T* from, std::size_t count, Stream stream = nullptr);
+  std::vector<T> read(const T* from, std::size_t count);
   template <class T>
   void write(T* to, const std::vector<T>& values);
   void place_terms(const std::vector<Term>& terms);
@@ -171,18 +174,18 @@ class Optimizer {
   std::shared_ptr<Device> device_;
   Layout layout_;
   OptimizerOptions options_;
+  Stream stream_;  // that of the last call; the caller's may be gone by now
   State state_;
   std::unique_ptr<AddressTable> parameters_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
   std::uint64_t tables_made_ = 0;  // how often
-  Stream stream_ = nullptr;        // that of the last call; the caller's may be gone by now, but for null
   bool broken_ = false;            // a call failed in the middle of a step
   bool has_cosines_ = false;       // those on the device are of the last step
   bool captured_cosines_ = false;  // launches of graphs of the caller may bring them
   std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
-  std::shared_ptr<Event> left_;    // the end of the last call on it, unless it is null
+  std::shared_ptr<Event> left_;    // the end of the last call
 
   // The options of a step, as one block: σ, the weights, the groups.
   struct {

@@ -51,9 +51,9 @@ T* at_if_any(const Memory& memory, std::size_t place) {
 
 std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 
-void start_clocks(Device& device, Clock* clocks, std::size_t count) {
+void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream stream) {
   const std::vector<Clock> fresh(count, Clock{0, 1, 1, 0});
-  device.write(clocks, fresh.data(), count * sizeof(Clock), nullptr);
+  device.write(clocks, fresh.data(), count * sizeof(Clock), stream);
 }
 
 }  // namespace
@@ -100,7 +100,7 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   bytes = places.bytes();
 }
 
-State::State(Device& device, const Layout& layout, StateForm form, std::size_t terms) {
+State::State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream) {
   const SharedPlaces places(layout, form);
   memory_.push_back(device.allocate(places.bytes));
   const Memory& memory = *memory_.back();
@@ -108,7 +108,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.tickets = at<unsigned long long>(memory, places.tickets);
   // Clocks that never advanced hold step 0, which must not look like the open one.
   const std::uint64_t first_step = 1;
-  device.write(shared_.step, &first_step, sizeof first_step, nullptr);
+  device.write(shared_.step, &first_step, sizeof first_step, stream);
   shared_.clocks = at_if_any<Clock>(memory, places.clocks);
   shared_.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);
@@ -116,11 +116,11 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.divisors = at_if_any<StepDivisor>(memory, places.divisors);
   shared_.m = at_if_any<float>(memory, places.m);
   shared_.x = at_if_any<float>(memory, places.x);
-  if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count());
-  for (std::size_t term = 0; term < terms; ++term) add_term(device, layout, form);
+  if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count(), stream);
+  for (std::size_t term = 0; term < terms; ++term) add_term(device, layout, form, stream);
 }
 
-void State::add_term(Device& device, const Layout& layout, StateForm form) {
+void State::add_term(Device& device, const Layout& layout, StateForm form, Stream stream) {
   const TermPlaces places(layout, form, terms_.size());
   std::unique_ptr<Memory> own = device.allocate(places.bytes);
   const Memory& memory = *own;
@@ -136,7 +136,7 @@ void State::add_term(Device& device, const Layout& layout, StateForm form) {
   term.m = at_if_any<float>(memory, places.m);
   term.v = at_if_any<float>(memory, places.v);
   term.x = at_if_any<float>(memory, places.x);
-  start_clocks(device, term.clocks, layout.tensor_count());
+  start_clocks(device, term.clocks, layout.tensor_count(), stream);
   memory_.push_back(std::move(own));
   terms_.push_back(term);
 }

@@ -42,13 +42,14 @@ struct SharedPlaces {
 /// a copy. Moments start at 0, clocks at t = 0 and P₁ = P₂ = 1.
 class State {
  public:
-  State(Device& device, const Layout& layout, StateForm form, std::size_t terms);
+  /// What it writes comes on the stream.
+  State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream = nullptr);
 
   const std::vector<Term>& terms() const { return terms_; }
   const Shared& shared() const { return shared_; }
 
   /// A fresh term after the others.
-  void add_term(Device& device, const Layout& layout, StateForm form);
+  void add_term(Device& device, const Layout& layout, StateForm form, Stream stream = nullptr);
   /// Those after it move up. What the terms share stays as it is.
   void remove_term(std::size_t term);
 

@@ -113,8 +113,13 @@ Napi::Value create_stream(const Napi::CallbackInfo& info) {
 
 void destroy_stream(const Napi::CallbackInfo& info) { check(info.Env(), cudaStreamDestroy(stream_at(info[0]))); }
 
+// (stream, mode: "global" | "threadLocal" | "relaxed")
 void begin_capture(const Napi::CallbackInfo& info) {
-  check(info.Env(), cudaStreamBeginCapture(stream_at(info[0]), cudaStreamCaptureModeThreadLocal));
+  const std::string name = info[1].ToString();
+  const cudaStreamCaptureMode mode = name == "global"    ? cudaStreamCaptureModeGlobal
+                                     : name == "relaxed" ? cudaStreamCaptureModeRelaxed
+                                                         : cudaStreamCaptureModeThreadLocal;
+  check(info.Env(), cudaStreamBeginCapture(stream_at(info[0]), mode));
 }
 
 void end_capture(const Napi::CallbackInfo& info) {

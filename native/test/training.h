@@ -200,8 +200,14 @@ class Training {
   }
 
   Snapshot snapshot() const {
-    Snapshot result;
+    Snapshot result = state();
     result.theta = theta();
+    return result;
+  }
+
+  /// A snapshot without parameters, which are read on the default stream.
+  Snapshot state() const {
+    Snapshot result;
     for (const auto& [plane, term] : planes()) {
       for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
         const std::size_t count = model_.theta[tensor].size();

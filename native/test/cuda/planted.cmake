@@ -305,9 +305,8 @@ planted_bug(
 planted_bug(
   freed_in_the_capture_mode_of_the_user
   FILE cuda/memory.cpp
-  PATTERN [=[    const RelaxedCapture relaxed;
-    int before = 0;]=]
-  REPLACEMENT [=[    int before = 0;]=]
+  PATTERN [=[    release_in(context_, [&] { cudaFree(data()); });]=]
+  REPLACEMENT [=[    cudaFree(data());]=]
   SCENARIO captured
   FOUND_BY plain "error: .*cudaStreamEndCapture")
 
@@ -322,7 +321,7 @@ planted_bug(
 planted_bug(
   streams_not_joined
   FILE engine/optimizer.cpp
-  PATTERN [=[  left_->hold(stream);]=]
+  PATTERN [=[  if (stream != stream_) left_->hold(stream);]=]
   REPLACEMENT ""
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
@@ -330,48 +329,51 @@ planted_bug(
 planted_bug(
   end_of_a_call_not_marked
   FILE engine/optimizer.cpp
-  PATTERN [=[  body();
-  if (stream != nullptr) left_->record(stream);]=]
-  REPLACEMENT [=[  body();
-  static_cast<void>(stream);]=]
+  PATTERN [=[    throw;
+  }
+  left_->record(stream);]=]
+  REPLACEMENT [=[    throw;
+  }]=]
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   default_stream_left_without_an_event
   FILE engine/optimizer.cpp
-  PATTERN [=[  if (stream_ == nullptr) left_->record(nullptr);
-  left_->hold(stream);]=]
-  REPLACEMENT [=[  left_->hold(stream);]=]
+  PATTERN [=[    throw;
+  }
+  left_->record(stream);]=]
+  REPLACEMENT [=[    throw;
+  }
+  if (stream != nullptr) left_->record(stream);]=]
   SCENARIO default_then_own
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   replay_without_the_last_stream
   FILE engine/optimizer.cpp
-  PATTERN [=[  continue_on(stream);
-  send_values(gradient_scale, stream);
-  step.recording().replay();]=]
-  REPLACEMENT [=[  send_values(gradient_scale, stream);
-  step.recording().replay();]=]
+  PATTERN [=[  enqueue(step.recording().stream(), [&](Stream stream) {]=]
+  REPLACEMENT [=[  stream_ = step.recording().stream();
+  enqueue(stream_, [&](Stream stream) {]=]
   SCENARIO replay_on_another
   FOUND_BY plain "wrong: ")
 
 planted_bug(
   addresses_uploaded_without_waiting
   FILE engine/optimizer.cpp
-  PATTERN [=[  continue_on(nullptr);
-  const Call all{own->on_device]=]
-  REPLACEMENT [=[  const Call all{own->on_device]=]
+  PATTERN [=[  enqueue(device_->default_stream(), [&](Stream on) {]=]
+  REPLACEMENT [=[  stream_ = nullptr;
+  enqueue(nullptr, [&](Stream on) {]=]
   SCENARIO record_after_step
   FOUND_BY plain "wrong: |error: ")
 
 planted_bug(
   zeros_without_an_event
   FILE engine/optimizer.cpp
-  PATTERN [=[options_.terms, stream), 0, options_.terms}, stream);
-  if (stream != nullptr) left_->record(stream);]=]
-  REPLACEMENT [=[options_.terms, stream), 0, options_.terms}, stream);]=]
+  PATTERN [=[  enqueue(given, [&](Stream stream) {
+    device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
+  });]=]
+  REPLACEMENT [=[  device_->zero(tables_, {gradients.on_device(0, options_.terms, given), 0, options_.terms}, given);]=]
   SCENARIO zero_on_another
   FOUND_BY plain "wrong: ")
 

@@ -175,6 +175,21 @@ void zero_on_another() {
   });
 }
 
+/// The step sees what the state was set to just before, on a stream that does not wait by itself.
+void restored_then_step() {
+  late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t) {
+    on_cpu.step_again();
+    on_cuda.step_again(a);
+    for (Training* const training : {&on_cpu, &on_cuda}) {
+      const std::size_t tensors = training->optimizer().layout().tensor_count();
+      training->optimizer().restore_clocks(0, std::vector<SavedClock>(tensors, {7, 0.5, 0.25}));
+    }
+    on_cpu.step_again();
+    on_cuda.step_again(a);
+    cuda::check(cudaStreamSynchronize(a), "cudaStreamSynchronize");
+  });
+}
+
 /// More than a pinned slot holds, and no whole number of them.
 void large_write() {
   const std::shared_ptr<Device> device = open();
@@ -196,14 +211,15 @@ void dropped() {
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
-/// Memory that is freed, as by the garbage collector, while the user captures a stream.
+/// Memory that is freed, as by the garbage collector, and a wait, while the user captures a stream.
 void captured() {
   const std::shared_ptr<Device> device = open();
   std::unique_ptr<Memory> memory = device->allocate(4);
   cudaStream_t stream = nullptr;
-  cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  cuda::check(cudaStreamCreate(&stream), "cudaStreamCreate");
   cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "cudaStreamBeginCapture");
   memory.reset();
+  device->all_done()->wait();
   cudaGraph_t graph = nullptr;
   cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
 }
@@ -239,6 +255,7 @@ void run(const std::string& scenario) {
   if (scenario == "replay_on_another") return replay_on_another();
   if (scenario == "record_after_step") return record_after_step();
   if (scenario == "zero_on_another") return zero_on_another();
+  if (scenario == "restored_then_step") return restored_then_step();
   if (scenario == "large_write") return large_write();
   if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <thread>
 
+#include "cuda/context.h"
+#include "cuda/cuda.h"
 #include "cuda/runtime.h"
 #include "engine/errors.h"
 #include "test/cuda/on_device.h"
@@ -127,6 +130,52 @@ TEST_F(RuntimeSemantics, UseOfTheLegacyStreamInvalidatesTheCaptureOfABlockingStr
   EXPECT_DONE(cudaEventDestroy(event));
 }
 
+void* current_context() {
+  void* context = nullptr;
+  EXPECT_EQ(cuda::driver_api().cuCtxGetCurrent(&context), 0);
+  return context;
+}
+
+/// Opens the device, uses it and drops it, with a context of the caller's current, or none.
+void use_device() {
+  void* const before = current_context();
+  std::shared_ptr<Device> device = cuda::open(0);
+  EXPECT_EQ(current_context(), before);
+  std::unique_ptr<Memory> memory = device->allocate(64);
+  EXPECT_EQ(cuda::owner_of(memory->data()), 0);
+  EXPECT_NO_THROW(device->check_range(memory->data(), 64));
+  std::vector<float> sent(16, 3), read(16);
+  device->write(memory->data(), sent.data(), 64, nullptr);
+  device->add(reinterpret_cast<float*>(memory->data()), reinterpret_cast<float*>(memory->data()), 16, nullptr);
+  const std::unique_ptr<HostCopy> copy = device->read_later(memory->data(), 64, nullptr);
+  device->read(read.data(), memory->data(), 64, nullptr);
+  EXPECT_EQ(read, std::vector<float>(16, 6));
+  device->all_done()->wait();
+  copy->wait();
+  memory.reset();
+  device.reset();
+  EXPECT_EQ(current_context(), before);
+}
+
+TEST_F(RuntimeSemantics, AThreadWithoutAContextHasNoneAfterwards) {
+  std::thread([] {
+    EXPECT_EQ(current_context(), nullptr);
+    use_device();
+    EXPECT_EQ(current_context(), nullptr);
+  }).join();
+}
+
+TEST_F(RuntimeSemantics, AThreadKeepsThePrimaryContext) {
+  std::thread([] {
+    EXPECT_DONE(cudaSetDevice(0));
+    EXPECT_NE(current_context(), nullptr);
+    use_device();
+    int device = -1;
+    EXPECT_DONE(cudaGetDevice(&device));
+    EXPECT_EQ(device, 0);
+  }).join();
+}
+
 #if !defined(MTADAM_SIMT)
 
 TEST_F(RuntimeSemantics, WaitingForTheDeviceInvalidatesEvenARelaxedCapture) {
@@ -188,6 +237,21 @@ TEST_F(RuntimeSemantics, FreeingWaitsForEveryStream) {
   EXPECT_FALSE(busy.outlasts([&] { EXPECT_DONE(cudaFree(memory)); }));
 }
 
+TEST_F(RuntimeSemantics, MemoryOfAPoolComesAndGoesWithoutWaiting) {
+  cudaStream_t stream = nullptr;
+  EXPECT_DONE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  void* memory = nullptr;
+  BusyStream busy;
+  EXPECT_TRUE(busy.outlasts([&] { EXPECT_DONE(cudaMallocAsync(&memory, 4096, stream)); }));
+  EXPECT_TRUE(busy.outlasts([&] { EXPECT_DONE(cudaFreeAsync(memory, stream)); }));
+  EXPECT_TRUE(survives(cudaStreamCaptureModeRelaxed, cudaStreamDefault, [&] {
+    EXPECT_DONE(cudaMallocAsync(&memory, 4096, stream));
+    EXPECT_DONE(cudaFreeAsync(memory, stream));
+  }));
+  EXPECT_DONE(cudaStreamSynchronize(stream));
+  EXPECT_DONE(cudaStreamDestroy(stream));
+}
+
 /// A function of the driver, which these tests are not linked with: they start without one and say so.
 template <class Function>
 Function* driver_function(const char* name, Function*) {
@@ -234,6 +298,27 @@ TEST_F(RuntimeSemantics, TheDriverSeesARangeOverTwoHandlesAsTwoAllocations) {
   EXPECT_DRIVER(cuMemUnmap, range, 2 * part);
   for (const CUmemGenericAllocationHandle handle : handles) EXPECT_DRIVER(cuMemRelease, handle);
   EXPECT_DRIVER(cuMemAddressFree, range, 2 * part);
+}
+
+TEST_F(RuntimeSemantics, AContextOfTheUsersStaysCurrentAndItsMemoryIsRefused) {
+  const std::shared_ptr<Device> device = open();
+  std::thread([&] {
+    // Of CUDA 3.2: the parameters have changed twice since.
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    EXPECT_DONE(cudaGetDriverEntryPointByVersion("cuCtxCreate", &found, 3020, cudaEnableDefault, &result));
+    ASSERT_NE(found, nullptr);
+    CUcontext own = nullptr;
+    ASSERT_EQ(reinterpret_cast<CUresult (*)(CUcontext*, unsigned, CUdevice)>(found)(&own, 0, 0), CUDA_SUCCESS);
+    CUdeviceptr memory = 0;
+    EXPECT_DRIVER(cuMemAlloc, &memory, 4096);
+    use_device();
+    EXPECT_EQ(current_context(), own);
+    EXPECT_EQ(cuda::owner_of(reinterpret_cast<void*>(memory)), 0);
+    EXPECT_THROW(device->check_range(reinterpret_cast<void*>(memory), 4096), Error);
+    EXPECT_DRIVER(cuMemFree, memory);
+    EXPECT_DRIVER(cuCtxDestroy, own);
+  }).join();
 }
 
 TEST_F(RuntimeSemantics, MemoryOfAPoolEndsWhereItWasAskedToEnd) {

@@ -47,6 +47,8 @@ class MeasuredDevice final : public Device {
   }
   std::string name() const override { return device_.name(); }
   bool immediate() const override { return device_.immediate(); }
+  Stream default_stream() const override { return device_.default_stream(); }
+  Stream own_stream() const override { return device_.own_stream(); }
   void check_stream(Stream stream) const override { device_.check_stream(stream); }
   void check_range(const void* address, std::size_t bytes) const override { device_.check_range(address, bytes); }
   std::unique_ptr<Event> make_event() override { return device_.make_event(); }

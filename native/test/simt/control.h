@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "test/simt/cuda_types.h"
@@ -58,6 +59,16 @@ void set_execution(Execution execution, std::uint64_t seed = 1);
 /// hide_device_memory (0 or 1), free_synchronises (0 or 1), quarantine (in MiB). Others stay as they are by default.
 /// Throws std::invalid_argument.
 void reset_from(const std::string& words);
+
+// ---- Contexts ----
+
+/// Devices whose primary context has been made, by whatever call. Each takes memory of its device.
+std::set<int> devices_with_context();
+/// A context of device 0 that the program has made itself. No call of the runtime may be made while it is current.
+void* other_context();
+/// The calling thread's current context, as cuCtxGetCurrent and cuCtxSetCurrent have it; null for none.
+void* current_context();
+void set_current_context(void* context);
 
 // ---- Faults to inject ----
 

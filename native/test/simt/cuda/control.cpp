@@ -104,6 +104,12 @@ Live live() {
   return found;
 }
 
+std::set<int> devices_with_context() {
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard lock(runtime.mutex);
+  return runtime.with_context;
+}
+
 DeviceMemoryShown::DeviceMemoryShown() {
   Runtime& runtime = Runtime::get();
   const std::lock_guard lock(runtime.mutex);

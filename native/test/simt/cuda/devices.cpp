@@ -51,7 +51,14 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   SIMT_CUDA_CALL(kDevice);
   if (!runtime.valid_device(device)) return call.done(cudaErrorInvalidDevice);
-  runtime.thread().device = device;
+  runtime.enter_primary_context(device);
+  return cudaSuccess;
+}
+
+cudaError_t cudaInitDevice(int device, unsigned, unsigned) {
+  SIMT_CUDA_CALL(kDevice);
+  if (!runtime.valid_device(device)) return call.done(cudaErrorInvalidDevice);
+  runtime.with_context.insert(device);
   return cudaSuccess;
 }
 

@@ -1,9 +1,5 @@
 #include "test/simt/cuda/memory.h"
 
-#include <cstring>
-#include <string>
-#include <utility>
-
 #include "test/simt/cuda/runtime.h"
 #include "test/simt/cuda_runtime.h"
 
@@ -29,12 +25,12 @@ Allocation* allocation_of(const void* address) {
   return runtime.pinned->contains(address) ? runtime.pinned->find(address) : nullptr;
 }
 
-namespace {
-
 Allocation* live_allocation_at(const void* address) {
   Allocation* allocation = allocation_of(address);
   return allocation && allocation->live && allocation->holds(address, 1) ? allocation : nullptr;
 }
+
+namespace {
 
 cudaError_t allocate_pinned(Runtime& runtime, RuntimeCall& call, void** memory, std::size_t bytes) {
   if (!memory) return call.done(cudaErrorInvalidValue);
@@ -45,92 +41,6 @@ cudaError_t allocate_pinned(Runtime& runtime, RuntimeCall& call, void** memory, 
   if (!allocation) return call.done(cudaErrorMemoryAllocation);
   *memory = allocation->data;
   return cudaSuccess;
-}
-
-constexpr int kDriverSuccess = 0;
-constexpr int kDriverInvalidValue = 1;
-constexpr int kDriverNotFound = 500;
-
-int address_range(unsigned long long* base, std::size_t* bytes, unsigned long long address) {
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  runtime.counters.calls["cuMemGetAddressRange"] += 1;
-  if (!base && !bytes) return kDriverInvalidValue;
-  const Allocation* allocation = live_allocation_at(reinterpret_cast<const void*>(address));
-  if (!allocation) return kDriverNotFound;
-  const auto data = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(allocation->data));
-  const std::size_t piece = allocation->piece == 0 ? allocation->bytes : allocation->piece;
-  if (base) *base = data + (address - data) / piece * piece;
-  if (bytes) *bytes = piece;
-  return kDriverSuccess;
-}
-
-void* primary_context(int device) { return reinterpret_cast<void*>(std::uintptr_t{0x5500'0000} + 16u * device); }
-void* other_context() { return reinterpret_cast<void*>(std::uintptr_t{0x5600'0000}); }
-
-int pointer_attribute(void* value, int attribute, unsigned long long address) {
-  constexpr int kContext = 1, kMemoryPool = 17;
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  const Allocation* allocation = live_allocation_at(reinterpret_cast<const void*>(address));
-  if (!value || !allocation || (attribute != kContext && attribute != kMemoryPool)) return kDriverInvalidValue;
-  void* found = nullptr;
-  if (attribute == kContext && !allocation->mapped) {
-    found = allocation->foreign ? other_context() : primary_context(allocation->device);
-  }
-  *static_cast<void**>(value) = found;
-  return kDriverSuccess;
-}
-
-int retain_handle(unsigned long long* handle, void* address) {
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  const Allocation* allocation = live_allocation_at(address);
-  if (!handle || !allocation || !allocation->mapped) return kDriverInvalidValue;
-  runtime.retained_handles += 1;
-  *handle = 1;
-  return kDriverSuccess;
-}
-
-int release_handle(unsigned long long) {
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  if (runtime.retained_handles == 0) return kDriverInvalidValue;
-  runtime.retained_handles -= 1;
-  return kDriverSuccess;
-}
-
-int retain_primary_context(void** context, int device) {
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  if (!context || !runtime.valid_device(device)) return kDriverInvalidValue;
-  runtime.retained_contexts += 1;
-  *context = primary_context(device);
-  return kDriverSuccess;
-}
-
-int release_primary_context(int device) {
-  Runtime& runtime = Runtime::get();
-  const std::lock_guard lock(runtime.mutex);
-  if (!runtime.valid_device(device) || runtime.retained_contexts == 0) return kDriverInvalidValue;
-  runtime.retained_contexts -= 1;
-  return kDriverSuccess;
-}
-
-/// Null for a function that the driver of this runtime lacks.
-void* entry_point(const char* symbol) {
-  const std::pair<const char*, void*> known[] = {
-      {"cuMemGetAddressRange", reinterpret_cast<void*>(&address_range)},
-      {"cuPointerGetAttribute", reinterpret_cast<void*>(&pointer_attribute)},
-      {"cuMemRetainAllocationHandle", reinterpret_cast<void*>(&retain_handle)},
-      {"cuMemRelease", reinterpret_cast<void*>(&release_handle)},
-      {"cuDevicePrimaryCtxRetain", reinterpret_cast<void*>(&retain_primary_context)},
-      {"cuDevicePrimaryCtxRelease", reinterpret_cast<void*>(&release_primary_context)},
-  };
-  for (const auto& [name, function] : known) {
-    if (std::strcmp(symbol, name) == 0) return function;
-  }
-  return nullptr;
 }
 
 }  // namespace
@@ -235,20 +145,6 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
     attributes->type = cudaMemoryTypeHost;
   }
   return cudaSuccess;
-}
-
-cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long,
-                                    cudaDriverEntryPointQueryResult* status) {
-  SIMT_CUDA_CALL(kDevice);
-  if (!symbol || !function) return call.done(cudaErrorInvalidValue);
-  *function = simt::cuda::entry_point(symbol);
-  if (status) *status = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long flags,
-                                             cudaDriverEntryPointQueryResult* status) {
-  return cudaGetDriverEntryPoint(symbol, function, flags, status);
 }
 
 }  // extern "C"

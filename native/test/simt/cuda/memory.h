@@ -25,4 +25,7 @@ Place place_of(const void* address, std::size_t bytes);
 /// The allocation that the address lies or once lay in, dead or alive; null if none.
 Allocation* allocation_of(const void* address);
 
+/// The live allocation that the address lies in; null if none.
+Allocation* live_allocation_at(const void* address);
+
 }  // namespace simt::cuda

@@ -32,6 +32,7 @@ void Runtime::reset(const Settings& changed) {
   faults.clear();
   counters = Counters{};
   retained_handles = retained_contexts = 0;
+  with_context.clear();
   settings = changed;
   if (settings.devices > kMaxDevices) settings.devices = kMaxDevices;
   set_execution(settings.execution, settings.seed);
@@ -177,6 +178,11 @@ cudaError_t RuntimeCall::find_refusal(const char* name, Needs needs) {
   if (!settings.driver || !driver_fits) return cudaErrorInsufficientDriver;
   if (settings.devices == 0) return cudaErrorNoDevice;
   if (needs == Needs::kDevice) return cudaSuccess;
+  if (runtime.thread().context == nullptr) runtime.enter_primary_context(runtime.thread().device);
+  if (runtime.thread().context == other_context()) {
+    runtime.fail(cudaErrorInvalidResourceHandle, runtime.thread().device,
+                 std::string(name) + " was called in a context of the program's own");
+  }
   if (runtime.current().sticky != cudaSuccess) return runtime.current().sticky;
   if (needs == Needs::kSafe && runtime.refuses_unsafe_calls()) return cudaErrorStreamCaptureUnsupported;
   return cudaSuccess;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -66,7 +67,8 @@ struct InjectedFault {
 
 struct ThreadState {
   std::uint64_t generation = 0;
-  int device = 0;
+  int device = 0;           ///< that of the context, where there is one
+  void* context = nullptr;  ///< the thread's current one; null for none
   cudaError_t last_error = cudaSuccess;
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
@@ -98,6 +100,7 @@ class Runtime {
   std::unique_ptr<Arena> pinned;
   std::size_t retained_handles = 0;   ///< by cuMemRetainAllocationHandle
   std::size_t retained_contexts = 0;  ///< by cuDevicePrimaryCtxRetain
+  std::set<int> with_context;         ///< devices whose primary context has been made
   Handles<cudaStream_t, Stream> streams{0x5100'0000};
   Handles<cudaEvent_t, Event> events{0x5200'0000};
   Handles<cudaGraph_t, Graph> graphs{0x5300'0000};
@@ -115,6 +118,8 @@ class Runtime {
   bool valid_device(int device) const { return device >= 0 && device < settings.devices; }
   Device& device(int index);
   Device& current() { return device(thread().device); }
+  /// Makes the device's primary context, if there is none, and makes it the thread's current one.
+  void enter_primary_context(int device);
   void reset_device(int index);
   void apply_settings(Device& device);
   /// Until the call that is being made ends.

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <memory>
+
+#include "cuda/runtime.h"
+
+namespace mtadam::cuda {
+
+/// The functions of the driver, by its names. Its library is not linked: the addon must load without one.
+struct DriverApi {
+  using Address = unsigned long long;
+
+  int (*cuCtxGetCurrent)(void** context) = nullptr;
+  int (*cuCtxSetCurrent)(void* context) = nullptr;
+  int (*cuDevicePrimaryCtxRetain)(void** context, int device) = nullptr;
+  int (*cuDevicePrimaryCtxRelease)(int device) = nullptr;
+  int (*cuPointerGetAttribute)(void* value, int attribute, Address address) = nullptr;
+  int (*cuMemGetAddressRange)(Address* base, std::size_t* bytes, Address address) = nullptr;
+  int (*cuMemRetainAllocationHandle)(Address* handle, void* address) = nullptr;
+  int (*cuMemRelease)(Address handle) = nullptr;
+};
+
+/// Throws CudaError without a driver.
+const DriverApi& driver_api();
+
+/// A device's primary context, kept while it lives: that of CUDA's runtime, of PyTorch, of most programs.
+class Context {
+ public:
+  /// Makes it if nobody has. Throws CudaError. There is such a device.
+  explicit Context(int device);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  int device() const { return device_; }
+  void* handle() const { return handle_; }
+
+ private:
+  int device_;
+  void* handle_ = nullptr;
+};
+
+using SharedContext = std::shared_ptr<const Context>;
+
+/// Makes a context the calling thread's current one while it lives; the user's own comes back, or that there is none:
+/// cudaSetDevice would leave a context of this device, or make one of device 0. Calls that wait, allocate or free do
+/// not invalidate a capture of the user's meanwhile.
+class CurrentContext {
+ public:
+  /// Throws CudaError.
+  explicit CurrentContext(const Context& context);
+  ~CurrentContext();
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+
+ private:
+  void* before_ = nullptr;
+  bool entered_ = false;
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+/// Calls that give back what an object holds, in its context. Their errors are lost: after a fault the context is gone,
+/// and at the end of the process the driver may be.
+template <class Calls>
+void release_in(const SharedContext& context, const Calls& calls) noexcept {
+  try {
+    const CurrentContext current(*context);
+    calls();
+  } catch (...) {
+  }
+}
+
+}  // namespace mtadam::cuda
