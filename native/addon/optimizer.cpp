@@ -319,10 +319,10 @@ void Optimizer::refresh(const Napi::CallbackInfo& info) {
   });
 }
 
-// (stream)
+// (stream, or null)
 Napi::Value Optimizer::read_iterations(const Napi::CallbackInfo& info) {
-  const Stream stream = stream_of(info[0], *device_);
   return guarded(info.Env(), [&]() -> Napi::Value {
+    const Stream stream = info[0].IsBigInt() ? stream_of(info[0], *device_) : device_->default_stream();
     return Napi::Number::New(info.Env(), static_cast<double>(get().iterations(stream)));
   });
 }

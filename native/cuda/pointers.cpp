@@ -72,8 +72,8 @@ void PointerCheck::check_owner(Address address) const {
 void PointerCheck::check_context(Address address) const {
   const void* const owner = attribute_of<void*>(address, kContext).value_or(nullptr);
   if (owner == nullptr || owner == context_->handle()) return;
-  throw Error("INVALID_POINTER",
-              "must be memory of the primary context of " + device_name(context_->device()) + "; got memory of another context.");
+  throw Error("INVALID_POINTER", "must be memory of the primary context of " + device_name(context_->device()) +
+                                     "; got memory of another context.");
 }
 
 std::size_t PointerCheck::bytes_left(Address address) const {

@@ -10,8 +10,8 @@
 
 namespace mtadam::cuda {
 
-/// Throws Error (OPTION, STATE) unless calls can come on the stream of the device, whose context is current. The message lacks
-/// its subject.
+/// Throws Error (OPTION, STATE) unless calls can come on the stream of the device, whose context is current. The
+/// message lacks its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
 /// False for a handle of no stream and for a capture that has been invalidated.

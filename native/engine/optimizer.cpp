@@ -400,15 +400,13 @@ float* Optimizer::plane_address(const PlaneRange& range) const {
 }
 
 void Optimizer::read_plane(const PlaneRange& range, float* to) {
-  enqueue(device_->default_stream(), [&](Stream stream) {
-    device_->read(to, plane_address(range), range.count * sizeof(float), stream);
-  });
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->read(to, plane_address(range), range.count * sizeof(float), stream); });
 }
 
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
-  enqueue(device_->default_stream(), [&](Stream stream) {
-    device_->write(plane_address(range), from, range.count * sizeof(float), stream);
-  });
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->write(plane_address(range), from, range.count * sizeof(float), stream); });
 }
 
 }  // namespace mtadam

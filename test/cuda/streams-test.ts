@@ -186,6 +186,35 @@ onCuda("streams", () => {
     expect(await theta.download()).toEqual(await expected(1));
   });
 
+  test.each([
+    ["blocking", "global"],
+    ["blocking", "threadLocal"],
+    ["blocking", "relaxed"],
+    ["non-blocking", "global"],
+    ["non-blocking", "threadLocal"],
+    ["non-blocking", "relaxed"],
+  ] as const)("that are %s may be captured (%s) beside all that is read", async (kind, mode) => {
+    const right = scene();
+    right.optimizer.step(right.gradients);
+    const { optimizer, theta, gradients } = scene();
+    const prepared = optimizer.prepare(gradients);
+    const busy = executor().createStream(kind === "non-blocking", 0);
+    executor().setExecution("lazy");
+    optimizer.step(prepared);
+    executor().beginCapture(busy, mode);
+    expect(await optimizer.norms()).toEqual(await right.optimizer.norms());
+    expect(await optimizer.diagnostics()).toEqual(await right.optimizer.diagnostics());
+    expect(await optimizer.stateDict()).toEqual(await right.optimizer.stateDict());
+    expect(await theta.download()).toEqual(await right.theta.download());
+    await optimizer.synchronize();
+    testDevice().buffer(3).dispose();
+    const captured = optimizer.captureStep(prepared);
+    executor().endCapture(busy);
+    captured.replay();
+    right.optimizer.step(right.gradients);
+    expect(await theta.download()).toEqual(await right.theta.download());
+  });
+
   test("copy nothing from pageable memory", async () => {
     const { optimizer, gradients } = scene();
     await optimizer.synchronize();

@@ -34,7 +34,7 @@ export interface Executor {
   free(address: bigint): void;
   createStream(nonBlocking: boolean, device: number): bigint;
   destroyStream(stream: bigint): void;
-  beginCapture(stream: bigint): void;
+  beginCapture(stream: bigint, mode?: "global" | "threadLocal" | "relaxed"): void;
   /** The captured graph is dropped. */
   endCapture(stream: bigint): void;
   /** Ends the capture. Returns its graph, which can be launched. */

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -77,38 +78,107 @@ TEST_F(CudaMachine, WritesMoreThanASlot) {
   }
 }
 
-// Of a stream that does not order itself with the default one, in every capture mode.
-TEST_F(CudaMachine, LeavesACaptureOfTheUsersAlone) {
+/// While the user captures a stream that was created with these flags.
+void expect_calls_beside_a_capture(unsigned flags) {
   Random random(82);
-  const Model model = test::random_model(random, {40}, 2);
+  Model model = test::random_model(random, {40, 4099}, 2);
+  model.options.form.cosines = true;
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training on_cpu(model, 1);
+  on_cpu.step(gradients);
+  const test::Snapshot once = on_cpu.snapshot();
+  on_cpu.step_again();
+  const test::Snapshot twice = on_cpu.snapshot();
+  on_cpu.step_again();
+  const test::Snapshot thrice = on_cpu.snapshot();
   for (const auto mode :
        {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed}) {
-    std::shared_ptr<Device> device = open();
+    SCOPED_TRACE("mode " + std::to_string(mode));
+    const auto expect_state = [](const test::Snapshot& whole, const Training& training) {
+      test::Snapshot expected = whole;
+      expected.theta.clear();
+      EXPECT_TRUE(same_state(expected, training.state()));
+    };
+    std::shared_ptr<Device> device = cuda::open(0);
     auto training = std::make_unique<Training>(model, device);
-    training->step(test::random_gradients(random, model, {0, 0, 0, 0}));
-    cudaStream_t stream = nullptr;
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
-    device->all_done()->wait();
-    training->optimizer().done()->wait();
+    cudaStream_t stream = nullptr, beside = nullptr;
+    cudaStreamCreateWithFlags(&stream, flags);
+    cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+    simt::cuda::set_execution(simt::cuda::Execution::kLazy);
+    const auto begin = [&] { ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess); };
+    const auto end = [&] {
+      cudaGraph_t graph = nullptr;
+      EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+      cudaGraphDestroy(graph);
+    };
+
+    training->step(gradients);
+    begin();
     for (const auto& copy : training->optimizer().norms_later()) copy->wait();
-    training->optimizer().clocks(0);
-    training->step_again();
-    EXPECT_NO_THROW(training->record());
-    device->allocate(64);
+    expect_state(once, *training);
+    training->step_again(beside);
+    expect_state(twice, *training);
+    training->optimizer().done()->wait();
+    device->all_done()->wait();
+    const std::unique_ptr<Memory> memory = device->allocate(64);
+    std::vector<std::byte> read(64, std::byte{1});
+    device->read(read.data(), memory->data(), 64, device->own_stream());
+    EXPECT_EQ(read, std::vector<std::byte>(64));
+    std::unique_ptr<RecordedStep> recorded = training->record();
+    end();
+    EXPECT_TRUE(same_state(twice, training->snapshot()));
+    training->replay(*recorded);
+    EXPECT_TRUE(same_state(thrice, training->snapshot()));
+
+    begin();
     // As the garbage collector does.
+    recorded.reset();
     training.reset();
-    device.reset();
-    EXPECT_EQ(simt::cuda::live().device_bytes + simt::cuda::live().pinned_bytes, 0u);
-    cudaGraph_t graph = nullptr;
-    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "mode " << mode;
-    cudaGraphDestroy(graph);
+    end();
     cudaStreamDestroy(stream);
+    cudaStreamDestroy(beside);
     // The thread's own mode is what it was.
     cudaStreamCaptureMode left = cudaStreamCaptureModeGlobal;
     cudaThreadExchangeStreamCaptureMode(&left);
     EXPECT_EQ(left, cudaStreamCaptureModeGlobal);
   }
+}
+
+TEST_F(CudaMachine, LeavesACaptureOfANonBlockingStreamAlone) { expect_calls_beside_a_capture(cudaStreamNonBlocking); }
+
+TEST_F(CudaMachine, LeavesACaptureOfABlockingStreamAlone) { expect_calls_beside_a_capture(cudaStreamDefault); }
+
+TEST_F(CudaMachine, IsFreedBesideACapture) {
+  std::shared_ptr<Device> device = open();
+  device->fill(device->allocate(64)->data(), 1, 1, 64, nullptr);
+  cudaStream_t stream = nullptr;
+  cudaStreamCreate(&stream);
+  cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
+  device.reset();
+  EXPECT_EQ(simt::cuda::live().device_bytes + simt::cuda::live().pinned_bytes, 0u);
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+// Filled on the default stream, which nobody may ask when a blocking stream is captured.
+TEST_F(CudaMachine, WaitsForAFillBesideACapture) {
+  const std::shared_ptr<Device> device = open();
+  const std::unique_ptr<Memory> memory = device->allocate(64);
+  cudaStream_t stream = nullptr;
+  cudaStreamCreate(&stream);
+  simt::cuda::set_execution(simt::cuda::Execution::kLazy);
+  device->fill(memory->data(), 7, 1, 64, nullptr);
+  cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal);
+  device->all_done()->wait();
+  std::vector<std::byte> read(64);
+  device->read(read.data(), memory->data(), 64, device->own_stream());
+  EXPECT_EQ(read, std::vector<std::byte>(64, std::byte{7}));
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
 }
 
 std::string verdict(const Device& device, const void* address, std::size_t bytes) {
@@ -142,6 +212,34 @@ TEST_F(CudaMachine, NamesMemoryOfAnotherContext) {
   EXPECT_EQ(verdict(*device, foreign, 4096),
             "INVALID_POINTER: must be memory of the primary context of cuda:0; got memory of another context.");
 }
+
+/// What leaves a thread with the context it had, makes none but that of the device.
+void expect_one_context(void* current) {
+  simt::cuda::Settings settings;
+  settings.devices = 3;
+  simt::cuda::reset(settings);
+  simt::cuda::set_current_context(current);
+  Random random(83);
+  const Model model = test::random_model(random, {40, 5000}, 2);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  {
+    const std::shared_ptr<Device> device = cuda::open(2);
+    Training training(model, device);
+    training.step(gradients);
+    const std::unique_ptr<RecordedStep> recorded = training.record();
+    training.replay(*recorded);
+    for (const auto& copy : training.optimizer().norms_later()) copy->wait();
+    EXPECT_EQ(cuda::owner_of(device->allocate(4)->data()), 2);
+    device->all_done()->wait();
+  }
+  EXPECT_EQ(simt::cuda::current_context(), current);
+  EXPECT_EQ(simt::cuda::devices_with_context(), std::set<int>{2});
+  EXPECT_TRUE(simt::cuda::live().nothing());
+}
+
+TEST_F(CudaMachine, MakesNoContextButThatOfItsDevice) { expect_one_context(nullptr); }
+
+TEST_F(CudaMachine, LeavesAContextOfTheUsersCurrent) { expect_one_context(simt::cuda::other_context()); }
 
 std::string code_of(int index) {
   try {

@@ -9,7 +9,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels small_grid far_elements many_writes two_streams default_then_own replay_on_another
-                   record_after_step zero_on_another large_write dropped captured fresh_memory)
+                   record_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -350,6 +350,25 @@ planted_bug(
   FOUND_BY plain "wrong: ")
 
 planted_bug(
+  failed_call_left_without_an_event
+  FILE engine/optimizer.cpp
+  PATTERN [=[    try {
+      left_->record(stream);
+    } catch (const Error&) {
+    }]=]
+  REPLACEMENT ""
+  SCENARIO failed_then_restored
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  default_stream_used_while_it_is_forbidden
+  FILE cuda/cuda_device.cpp
+  PATTERN [=[return default_is_captured() ? own_.get() : nullptr;]=]
+  REPLACEMENT [=[return nullptr;]=]
+  SCENARIO captured
+  FOUND_BY plain "error: .*cuda(StreamWaitEvent|EventRecord)")
+
+planted_bug(
   replay_without_the_last_stream
   FILE engine/optimizer.cpp
   PATTERN [=[  enqueue(step.recording().stream(), [&](Stream stream) {]=]
@@ -361,9 +380,8 @@ planted_bug(
 planted_bug(
   addresses_uploaded_without_waiting
   FILE engine/optimizer.cpp
-  PATTERN [=[  enqueue(device_->default_stream(), [&](Stream on) {]=]
-  REPLACEMENT [=[  stream_ = nullptr;
-  enqueue(nullptr, [&](Stream on) {]=]
+  PATTERN [=[  enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });]=]
+  REPLACEMENT [=[  all.gradients = own->on_device(0, options_.terms, nullptr);]=]
   SCENARIO record_after_step
   FOUND_BY plain "wrong: |error: ")
 

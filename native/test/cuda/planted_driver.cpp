@@ -190,6 +190,33 @@ void restored_then_step() {
   });
 }
 
+/// What a step that failed has launched does not touch the state that is restored after it.
+void failed_then_restored() {
+  Random random(97);
+  const Model model = small_model(random);
+  Training training(model, open());
+  training.place(random_gradients(random, model, {0, 0, 0, 0}));
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  cudaStream_t stream = nullptr;
+  cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  simt::cuda::set_execution(Execution::kLazy);
+  simt::cuda::fail_call("cudaLaunchKernel", 2, cudaErrorLaunchOutOfResources);
+  try {
+    training.step_again(stream);
+    require(testing::AssertionFailure() << "the step did not fail");
+  } catch (const Error&) {
+  }
+  Optimizer& optimizer = training.optimizer();
+  const std::vector<SavedNorm> saved(optimizer.layout().layer_count(), {2, true, 0});
+  optimizer.restore_norms(0, saved);
+  // What is restored arrives, and only then what has been launched before, unless something has waited for it.
+  cuda::check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
+  cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  for (const NormState& norm : optimizer.norm_states(0)) {
+    if (norm.n != 2) require(testing::AssertionFailure() << "wrong: n is " << norm.n << ", due is 2");
+  }
+}
+
 /// More than a pinned slot holds, and no whole number of them.
 void large_write() {
   const std::shared_ptr<Device> device = open();
@@ -256,6 +283,7 @@ void run(const std::string& scenario) {
   if (scenario == "record_after_step") return record_after_step();
   if (scenario == "zero_on_another") return zero_on_another();
   if (scenario == "restored_then_step") return restored_then_step();
+  if (scenario == "failed_then_restored") return failed_then_restored();
   if (scenario == "large_write") return large_write();
   if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();
