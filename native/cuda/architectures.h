@@ -19,7 +19,7 @@ std::vector<Architecture> parse_architectures(const std::string& text);
 /// Whether any of them runs on a device of this compute capability.
 bool runs_on(const std::vector<Architecture>& architectures, int major, int minor);
 
-/// What this build holds.
+/// The architectures that this build has code for.
 std::vector<Architecture> built_architectures();
 
 }  // namespace mtadam::cuda

@@ -30,7 +30,7 @@ DriverApi find_driver_api() {
   return api;
 }
 
-// The runtime took its numbers over from the driver.
+// Errors have the same numbers in the runtime and the driver.
 void check_result(int result, const char* operation) { check(static_cast<cudaError_t>(result), operation); }
 
 }  // namespace
@@ -41,12 +41,12 @@ const DriverApi& driver_api() {
 }
 
 Context::Context(int device) : device_(device) {
-  // As the runtime would at its first call, but current in no thread.
+  // Makes the context as the first call of the runtime would, without making it current.
   check(cudaInitDevice(device_, 0, 0), "cudaInitDevice");
   check_result(driver_api().cuDevicePrimaryCtxRetain(&handle_, device_), "cuDevicePrimaryCtxRetain");
 }
 
-// The runtime keeps its own hold on it.
+// The context goes on: the runtime retains it as well.
 Context::~Context() { driver_api().cuDevicePrimaryCtxRelease(device_); }
 
 CurrentContext::CurrentContext(const Context& context) {
@@ -54,7 +54,7 @@ CurrentContext::CurrentContext(const Context& context) {
   check_result(driver.cuCtxGetCurrent(&before_), "cuCtxGetCurrent");
   entered_ = before_ != context.handle();
   if (entered_) check_result(driver.cuCtxSetCurrent(context.handle()), "cuCtxSetCurrent");
-  // A call of the runtime, which may only come in a context.
+  // After cuCtxSetCurrent: without a current context, a call of the runtime makes one of device 0.
   const cudaError_t exchanged = cudaThreadExchangeStreamCaptureMode(&mode_);
   if (exchanged == cudaSuccess) return;
   if (entered_) driver.cuCtxSetCurrent(before_);

@@ -42,9 +42,9 @@ class Context {
 
 using SharedContext = std::shared_ptr<const Context>;
 
-/// Makes a context the calling thread's current one while it lives; the user's own comes back, or that there is none:
-/// cudaSetDevice would leave a context of this device, or make one of device 0. Calls that wait, allocate or free do
-/// not invalidate a capture of the user's meanwhile.
+/// Makes a context the calling thread's current one while it lives, then restores the thread's own context, or that it
+/// had none. cudaSetDevice cannot: it would leave a context of this device or make one of device 0. Meanwhile, calls
+/// that wait, allocate or free do not invalidate a capture of the user's.
 class CurrentContext {
  public:
   /// Throws CudaError.
@@ -59,8 +59,8 @@ class CurrentContext {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-/// Calls that give back what an object holds, in its context. Their errors are lost: after a fault the context is gone,
-/// and at the end of the process the driver may be.
+/// Runs the calls that free what an object owns, in its context. Ignores errors: after a fault the context is gone, and
+/// at the end of the process the driver may be.
 template <class Calls>
 void release_in(const SharedContext& context, const Calls& calls) noexcept {
   try {

@@ -6,8 +6,8 @@
 
 #include "engine/device.h"
 
-// What the rest of the program sees of CUDA: no header of it. In a build without CUDA all of this is there, too, and
-// says so.
+// The interface of native/cuda, without CUDA's headers. A build without CUDA has it, too: there, its functions report
+// that there is no CUDA (absent.cpp).
 
 namespace mtadam::cuda {
 
@@ -25,7 +25,7 @@ struct Description {
   std::vector<DeviceDescription> devices;
 };
 
-/// What this machine and this build have. Touches no device.
+/// Describes the driver, the devices and this build. Makes no context.
 Description describe();
 
 /// Opens a device. Throws Error (NO_DEVICE, DRIVER, OUT_OF_MEMORY, CUDA) that says why it cannot.

@@ -18,7 +18,7 @@ constexpr std::size_t kSmallSlots = 16;
 constexpr std::size_t kLargeSlotBytes = std::size_t{4} << 20;
 constexpr std::size_t kLargeSlots = 2;
 
-// What speaks against the device is said before anything is asked of it.
+// Throws Error with the reason if the device cannot be used; only then is a context made.
 SharedContext open_context(int index) {
   check_index(index);
   return std::make_shared<Context>(index);

@@ -48,7 +48,7 @@ std::string capabilities_built() {
   return list;
 }
 
-/// Why the device cannot be used; empty where nothing is known against it.
+/// Why the device cannot be used; empty if no reason is known.
 std::string obstacle(const cudaDeviceProp& properties) {
   if (runs_on(built_architectures(), properties.major, properties.minor)) return "";
   return std::string(properties.name) + " has compute capability " + capability(properties.major, properties.minor) +

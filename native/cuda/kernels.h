@@ -23,8 +23,8 @@ void launch_add(float* target, const float* source, std::uint64_t count, cudaStr
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
 
-/// Has on the current device what the launches of steps 1 to 4, of cosines, and of steps 5 to 7 for tables like these
-/// need.
+/// Load the code of the kernels of steps 1 to 4, of the cosines, and of steps 5 to 7 for tables like these, on the
+/// current device.
 void load_norms();
 void load_cosines();
 void load_update(const Tables& tables);

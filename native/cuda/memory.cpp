@@ -32,11 +32,11 @@ class DeviceMemory final : public Memory {
 std::unique_ptr<Memory> allocate_device(const SharedContext& context, std::size_t bytes, cudaStream_t zeroing) {
   const CurrentContext current(*context);
   void* data = nullptr;
-  // Never of no bytes: an address is wanted even for nothing.
+  // At least one byte, since empty memory needs an address, too.
   check(cudaMalloc(&data, bytes == 0 ? 1 : bytes), "cudaMalloc");
   auto memory = std::make_unique<DeviceMemory>(context, static_cast<std::byte*>(data), bytes);
   check(cudaMemsetAsync(data, 0, bytes, zeroing), "cudaMemsetAsync");
-  // A stream that does not order itself after that one must find it zeroed, too. Nothing else is waited for.
+  // So that the memory is zeroed for every stream. The stream carries no other work.
   check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");
   return memory;
 }
@@ -78,7 +78,7 @@ PinnedCopy::PinnedCopy(const SharedContext& context, std::shared_ptr<PinnedBlock
   }
 }
 
-// Waits for a copy that nobody waited for. After a fault there is none.
+// The block must not be reused before the copy is done. After a fault there is no copy to wait for.
 PinnedCopy::~PinnedCopy() {
   try {
     arrived_.wait();

@@ -53,8 +53,8 @@ class PinnedCopy final : public HostCopy {
   PinnedBlocks::Block block_{};
 };
 
-/// Blocks on their way to the device. Each waits in pinned slots until its copy is done, so that the copy is
-/// asynchronous and the caller's block may change at once.
+/// Copies blocks to the device through pinned slots, which are reused once their copy is done. So the copy is
+/// asynchronous, and the caller may change the block at once.
 class PinnedRing {
  public:
   /// Slots are allocated as they are first needed.
@@ -66,7 +66,7 @@ class PinnedRing {
 
   /// The context is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
-  /// What comes next on the stream waits for all that was sent.
+  /// Later work on the stream waits for all blocks that were sent.
   void hold(cudaStream_t stream) const;
 
  private:

@@ -29,7 +29,7 @@ constexpr int kIsManaged = 8;
 constexpr int kDeviceOrdinal = 9;
 constexpr int kMemoryPool = 17;
 
-/// What the driver knows of an address; nothing of one that is not its own.
+/// An attribute of an address; none if the driver does not know the address.
 template <class Value>
 std::optional<Value> attribute_of(unsigned long long address, int attribute) {
   Value value{};
@@ -43,7 +43,7 @@ void PointerCheck::operator()(const void* address, std::size_t bytes) const {
   const auto start = static_cast<Address>(reinterpret_cast<std::uintptr_t>(address));
   check_owner(start);
   std::size_t left = bytes_left(start);
-  // The driver's ranges end with each mapped handle. Allocations that only happen to be neighbours are not joined.
+  // The driver reports a range per mapped handle. Ranges of cudaMalloc that happen to be adjacent are not joined.
   while (left < bytes && is_mapped(start) && is_mapped(start + left)) {
     check_owner(start + left);
     left += bytes_left(start + left);
@@ -86,7 +86,8 @@ std::size_t PointerCheck::bytes_left(Address address) const {
   return size - static_cast<std::size_t>(address - base);
 }
 
-// Whether cuMemMap put the memory there. Memory pools are excluded by name: a driver may map theirs the same way.
+// Whether the memory was mapped by cuMemMap. Memory pools are excluded explicitly: a driver may map theirs the same
+// way.
 bool PointerCheck::is_mapped(Address address) const {
   const DriverApi& driver = driver_api();
   Address handle = 0;
@@ -95,7 +96,7 @@ bool PointerCheck::is_mapped(Address address) const {
   return attribute_of<void*>(address, kMemoryPool).value_or(nullptr) == nullptr;
 }
 
-// Of the driver, not the runtime, which would make a context to answer.
+// Asks the driver: the runtime would make a context for its answer.
 int owner_of(const void* pointer) {
   constexpr unsigned kDevice = 2;  // CU_MEMORYTYPE_DEVICE
   const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(pointer));

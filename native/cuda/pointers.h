@@ -7,7 +7,7 @@
 
 namespace mtadam::cuda {
 
-/// What the driver knows of addresses.
+/// Checks a user's device pointers.
 class PointerCheck {
  public:
   explicit PointerCheck(SharedContext context) : context_(std::move(context)) {}

@@ -1,7 +1,7 @@
 #pragma once
 
-// The seam to CUDA: the only place from which native/cuda reaches the runtime. The tests put their own runtime, on host
-// memory, and their executor of kernels behind it.
+// The only place where native/cuda includes CUDA's runtime. The tests replace it by a runtime on host memory and an
+// executor of kernels.
 
 #include <cuda_runtime_api.h>
 

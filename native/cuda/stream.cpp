@@ -7,7 +7,7 @@ namespace {
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-// What came of a call that was given a stream's handle.
+// Checks the result of a call with a stream's handle.
 void check_handle(cudaError_t error, const char* operation) {
   if (error == cudaErrorInvalidResourceHandle || error == cudaErrorInvalidValue) {
     cudaGetLastError();
@@ -16,7 +16,7 @@ void check_handle(cudaError_t error, const char* operation) {
   check(error, operation);
 }
 
-// What a step sends ahead of its kernels must not become part of a graph.
+// The copies that a step makes before its kernels must not become part of a graph.
 void check_not_captured(cudaStream_t stream) {
   const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
   if (is_default && default_is_captured()) {
@@ -47,7 +47,7 @@ bool default_is_captured() {
 }
 
 void check_stream_of(int device, cudaStream_t stream) {
-  // First: whatever else is asked of a stream that is being captured is refused, and ends the capture.
+  // First: any other question about a stream that is being captured is refused and ends the capture.
   check_not_captured(stream);
   if (stream == nullptr) return;
   int owner = device;
@@ -71,7 +71,7 @@ OwnStream::OwnStream(SharedContext context) : context_(std::move(context)) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
 }
 
-// What is still enqueued on it goes on.
+// Work that is still enqueued on it goes on.
 OwnStream::~OwnStream() {
   release_in(context_, [&] { cudaStreamDestroy(stream_); });
 }
@@ -107,7 +107,7 @@ void CudaEvent::wait() {
 namespace {
 
 cudaGraph_t capture(cudaStream_t stream, const std::function<void(Stream)>& calls) {
-  // Of this thread alone: another thread's calls are no part of it and may go on.
+  // Thread-local, so that other threads may go on with calls that a global capture would forbid.
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   cudaGraph_t graph = nullptr;
   try {
@@ -134,7 +134,7 @@ CudaRecording::CudaRecording(SharedContext context, cudaStream_t stream, const s
   check(instantiated, "cudaGraphInstantiate");
 }
 
-// What still runs goes on; the runtime keeps it until it is done.
+// A launch that still runs goes on; the runtime keeps its graph until then.
 CudaRecording::~CudaRecording() {
   release_in(context_, [&] { cudaGraphExecDestroy(graph_); });
 }

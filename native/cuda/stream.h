@@ -14,7 +14,7 @@ namespace mtadam::cuda {
 /// message lacks its subject.
 void check_stream_of(int device, cudaStream_t stream);
 
-/// False for a handle of no stream and for a capture that has been invalidated.
+/// False if there is no such stream and if its capture has been invalidated.
 bool is_capturing(cudaStream_t stream);
 
 /// Whether a stream that orders itself with the default one of the current context is being captured, which forbids the
@@ -36,12 +36,12 @@ class OwnStream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// The events of a device that mark what has been enqueued on streams of the user's.
+/// The events of a device that mark the end of calls on the user's streams.
 using LiveEvents = std::set<cudaEvent_t>;
 
 class CudaEvent final : public Event {
  public:
-  /// One of `live`, where that is given.
+  /// Adds the event to `live`, if given.
   explicit CudaEvent(SharedContext context, std::shared_ptr<LiveEvents> live = nullptr);
   ~CudaEvent() override;
 
@@ -59,7 +59,7 @@ class CudaEvent final : public Event {
 class CudaRecording final : public Recording {
  public:
   /// For replay on `stream`. It is captured on another: capturing one that orders itself with the default stream would
-  /// forbid that stream to everybody else meanwhile.
+  /// forbid the default stream to all other code meanwhile.
   CudaRecording(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls);
   ~CudaRecording() override;
 

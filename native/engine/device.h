@@ -28,11 +28,11 @@ class Memory {
   std::size_t size_;
 };
 
-/// An order of work on a device, as the device names it (CUDA: a stream); null is the device's own. The CPU, where
-/// every call is done when it returns, has no other.
+/// A queue of work on a device: CUDA's stream; null is the device's default stream. The CPU has no other, since every
+/// call is done when it returns.
 using Stream = void*;
 
-/// A moment in a stream's work, for others to wait for.
+/// A point in a stream's work that other streams and threads can wait for.
 class Event {
  public:
   Event() = default;
@@ -40,11 +40,11 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  /// From now on: the moment when all that is on the stream now is done.
+  /// Moves the event to the current end of the stream.
   virtual void record(Stream stream) = 0;
-  /// What comes next on the stream waits for it.
+  /// Makes later work on the stream wait for the event.
   virtual void hold(Stream stream) = 0;
-  /// Returns when it has come, or throws what went wrong until then. From any thread.
+  /// Returns when the event is reached; throws an error of the work before it. From any thread.
   virtual void wait() = 0;
 };
 
@@ -56,13 +56,13 @@ class HostCopy {
   HostCopy(const HostCopy&) = delete;
   HostCopy& operator=(const HostCopy&) = delete;
 
-  /// Returns when it has arrived, or throws what went wrong until then. From any thread.
+  /// Returns when the copy is complete; throws an error of the work before it. From any thread.
   virtual void wait() = 0;
-  /// Once it has.
+  /// Valid after wait().
   virtual const std::byte* data() const = 0;
 };
 
-/// Calls that were recorded once, to be carried out again and again.
+/// Calls that were recorded once and can be replayed any number of times.
 class Recording {
  public:
   Recording() = default;
@@ -70,13 +70,13 @@ class Recording {
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
-  /// Where they are carried out.
+  /// The stream of the replays.
   virtual Stream stream() const = 0;
   virtual void replay() = 0;
 };
 
-/// What the engine asks of a device. Calls on one stream are carried out in order, perhaps after they have returned.
-/// One thread makes them, but for those that say otherwise and read().
+/// A device as the engine uses it. Calls on one stream run in order, perhaps after they have returned. All calls come
+/// from one thread, except read() and those that say otherwise.
 class Device {
  public:
   Device() = default;
@@ -84,13 +84,13 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  /// For people.
+  /// For messages and descriptions.
   virtual std::string name() const = 0;
   /// Whether every call is done when it returns.
   virtual bool immediate() const = 0;
-  /// The stream for calls that the user names none for: null, or another while the user's capture forbids that one.
+  /// The stream for calls without one of the user's: null, or own_stream() while a capture forbids the default stream.
   virtual Stream default_stream() const { return nullptr; }
-  /// One that no user can capture and that orders itself with no other.
+  /// A stream that the user cannot capture and that does not wait for others by itself.
   virtual Stream own_stream() const { return nullptr; }
 
   /// Throws Error (OPTION, STATE) unless calls can come on the stream. The message lacks its subject.
@@ -117,14 +117,14 @@ class Device {
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) = 0;
 
   virtual std::unique_ptr<Event> make_event() = 0;
-  /// When all that this object was asked for so far is done, on whatever stream.
+  /// An event after all calls of this object so far, on any stream.
   virtual std::unique_ptr<Event> all_done() = 0;
   /// Records the calls that `calls` makes on the stream it gets, for replay on `stream`. They are not carried out.
   /// Throws Error (OPTION) where the device cannot.
   virtual std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) = 0;
 
-  /// Makes ready what the calls below need for tables like these, so that none of them fails for want of memory when
-  /// others have been carried out.
+  /// Loads the code that the calls below need for tables like these, so that no call of a step fails for want of memory
+  /// after others have run.
   virtual void load(const Tables& tables) = 0;
   /// Steps 1 to 4 for the call's terms, their clocks and coefficients.
   virtual void norms(const Tables& tables, const Call& call, Stream stream) = 0;

@@ -22,7 +22,7 @@ class DeviceError : public Error {
   DeviceError(std::string code, const std::string& message, std::string status, std::string operation)
       : Error(std::move(code), message), status_(std::move(status)), operation_(std::move(operation)) {}
 
-  /// The runtime's name for what went wrong.
+  /// The runtime's name of the error.
   const std::string& status() const { return status_; }
   /// The call that failed.
   const std::string& operation() const { return operation_; }

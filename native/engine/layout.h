@@ -15,7 +15,7 @@ struct ParameterShape {
   std::uint32_t phase = 0;  // elements by which θ is past a 16-byte boundary, 0 to 3
 };
 
-/// Where everything lies: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in
+/// The layout of a model: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in
 /// a moment plane. Pure arithmetic; nothing is allocated but the tables themselves.
 class Layout {
  public:
@@ -26,7 +26,7 @@ class Layout {
   const std::vector<Chunk>& chunks() const { return chunks_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<std::uint32_t>& members() const { return members_; }
-  /// Layers without elements: no chunk of theirs comes by.
+  /// Layers without elements, which have no chunk.
   const std::vector<std::uint32_t>& empty_layers() const { return empty_layers_; }
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(tensors_.size()); }
   std::uint32_t layer_count() const { return static_cast<std::uint32_t>(layers_.size()); }

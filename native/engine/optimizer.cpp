@@ -66,7 +66,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   left_->record(stream_);
 }
 
-// What has a place per term: the table of terms, and the values of a step. All is allocated before anything changes.
+// Allocates what has an entry per term: the table of terms, and the values of a step. An allocation that fails changes
+// nothing.
 void Optimizer::place_terms(const std::vector<Term>& terms) {
   Tables tables = tables_;
   tables.term_count = static_cast<std::uint32_t>(terms.size());
@@ -142,8 +143,8 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
-// Calls on one optimizer follow each other whatever streams they come on. When the next one comes, a stream of the
-// caller's may have ended, and the default one may be forbidden by a capture: each call leaves its event at once.
+// Runs the calls of one optimizer in order, also on different streams. Each call records its event at once: before the
+// next call, the stream may be destroyed, or a capture may forbid the default stream.
 template <class Body>
 void Optimizer::enqueue(Stream stream, const Body& body) {
   if (stream != stream_) left_->hold(stream);
@@ -151,7 +152,7 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
   try {
     body(stream);
   } catch (...) {
-    // What it has sent is on the stream all the same. It is the first error that says what went wrong.
+    // The work before the error is on the stream all the same. A second error would only hide the first.
     try {
       left_->record(stream);
     } catch (const Error&) {
@@ -161,8 +162,8 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
   left_->record(stream);
 }
 
-// What comes after a step's first launch. Should it fail, norms and clocks have advanced and no parameter has followed:
-// nothing that comes later could be trusted.
+// Makes the calls after a step's first launch. If one fails, norms and clocks have advanced but parameters have not, so
+// the state must be restored before the next step.
 template <class Body>
 void Optimizer::finish(const Body& body) {
   broken_ = true;
@@ -203,7 +204,7 @@ void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream give
   });
 }
 
-// What is left of a whole step.
+// The launches of a whole step after its norms.
 void Optimizer::follow_norms(const Call& all, Stream stream) {
   if (options_.form.cosines) device_->cosines(tables_, all, stream);
   device_->update(tables_, all, stream);
@@ -236,7 +237,7 @@ void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
 }
 
 std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
-  // A copy: what becomes of the caller's table must not move under the recording.
+  // A copy, since the caller may change its table after the recording.
   std::unique_ptr<AddressTable> own = gradients.copy();
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
@@ -247,7 +248,7 @@ std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, S
   return std::make_unique<RecordedStep>(std::move(own), std::move(recording), tables_made_);
 }
 
-// The options go ahead of the recording, which reads them where they always are.
+// Sends changed options before the replay, which reads them from their fixed place.
 void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
   if (step.tables() != tables_made_) {
     throw Error("STATE", "`captureStep` must be called again: terms have come or gone since.");

@@ -11,7 +11,7 @@
 
 namespace mtadam {
 
-/// What is fixed when an optimizer is made.
+/// Options that cannot change later.
 struct OptimizerOptions {
   std::uint32_t terms = 1;
   std::uint32_t groups = 1;
@@ -59,7 +59,7 @@ struct PlaneRange {
   std::uint64_t first, count;
 };
 
-/// A whole step with gradients at addresses that stay, to be taken again and again. Belongs to the optimizer that
+/// A recorded step with gradients at fixed addresses, for any number of replays. Belongs to the optimizer that
 /// recorded it, which must outlive it.
 class RecordedStep {
  public:
@@ -92,28 +92,29 @@ class Optimizer {
   /// The weights w of the terms first .. first + weights.size(), from the next call on.
   void set_weights(std::uint32_t first, const std::vector<double>& weights);
 
-  /// A whole step. `gradients`: a row per term. Cosines are of such steps: where terms come one at a time, the others'
-  /// gradients are not at hand.
+  /// A whole step. `gradients`: a row per term. Only such steps compute cosines, which need the gradients of all terms
+  /// at once.
   void step(AddressTable& gradients, double gradient_scale, Stream stream = nullptr);
-  /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: terms that came before have moved.
+  /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: the moments of earlier terms cannot be
+  /// rolled back.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
   void add(const std::vector<Addition>& additions, Stream stream = nullptr);
 
-  /// A term more, after the others, that has not occurred yet. Not while a step is open; tables of gradients and
-  /// recorded steps of before are of no more use.
+  /// Adds a term that has not occurred yet after the others. Not while a step is open. Earlier tables of gradients and
+  /// recorded steps become invalid.
   void add_term();
-  /// Frees a term's state; those after it move up. There is another, and it is not the anchor. As add_term() otherwise.
-  /// Where first moments are summed, M keeps what the term has added to it.
+  /// Frees a term's state; later terms move up. The term is neither the only one nor the anchor. Otherwise as
+  /// add_term(). Where first moments are summed, the term's share of M stays.
   void remove_term(std::uint32_t term);
 
   /// Sets the gradients of all terms to 0.
   void zero(AddressTable& gradients, Stream stream = nullptr);
 
-  /// Records a step with these gradients, on the stream or on one of its own. Takes none. The options of a replay are
-  /// those set before it.
+  /// Records a step with these gradients, for replay on the stream. Takes no step. A replay uses the options that are
+  /// set then.
   std::unique_ptr<RecordedStep> record(const AddressTable& gradients, Stream stream = nullptr);
-  /// A whole step. Throws Error (STATE) where terms have come or gone since it was recorded.
+  /// A whole step. Throws Error (STATE) if terms were added or removed after the recording.
   void replay(const RecordedStep& step, double gradient_scale);
 
   /// A step in the graph of the caller, who is capturing the stream. Takes none: each launch of the graph takes one,
@@ -126,11 +127,11 @@ class Optimizer {
   /// Sends the options that have changed to the device. Throws Error (OPTION) where the device has no graphs.
   void refresh(double gradient_scale, Stream stream = nullptr);
 
-  /// Steps taken until the stream gets there, those of launches of the caller's graphs among them.
+  /// The number of steps up to the current end of the stream, including those of the caller's graphs.
   std::int64_t iterations(Stream stream = nullptr);
   void restore_iterations(std::int64_t iterations);
 
-  /// When all calls so far are done. Later calls move the moment on.
+  /// An event after all calls so far; later calls move it.
   std::shared_ptr<Event> done() const { return left_; }
 
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with

@@ -58,7 +58,7 @@ void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream strea
 
 }  // namespace
 
-// What every form has comes first: then nothing else starts at offset 0.
+// Pieces that every form has come first, so that no optional piece starts at offset 0.
 TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal) {
   constexpr std::size_t kPlanes = 3;
   // The shared planes are the first two that a loop walks beside these.

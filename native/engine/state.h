@@ -9,7 +9,7 @@
 
 namespace mtadam {
 
-/// Which planes and records the options call for.
+/// The planes and records that the options need.
 struct StateForm {
   bool summed = false;   // one first moment M for all terms
   bool amsgrad = false;  // x beside v (with `summed`, one x for all terms)
@@ -42,7 +42,7 @@ struct SharedPlaces {
 /// a copy. Moments start at 0, clocks at t = 0 and P₁ = P₂ = 1.
 class State {
  public:
-  /// What it writes comes on the stream.
+  /// Writes the initial values on the stream.
   State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream = nullptr);
 
   const std::vector<Term>& terms() const { return terms_; }
@@ -50,7 +50,7 @@ class State {
 
   /// A fresh term after the others.
   void add_term(Device& device, const Layout& layout, StateForm form, Stream stream = nullptr);
-  /// Those after it move up. What the terms share stays as it is.
+  /// Later terms move up. The shared state does not change.
   void remove_term(std::size_t term);
 
   /// Bytes that a state of this form takes, tables and scratch included.
