@@ -55,14 +55,11 @@ CurrentContext::CurrentContext(const Context& context) {
   entered_ = before_ != context.handle();
   if (entered_) check_result(driver.cuCtxSetCurrent(context.handle()), "cuCtxSetCurrent");
   // After cuCtxSetCurrent: without a current context, a call of the runtime makes one of device 0.
-  const cudaError_t exchanged = cudaThreadExchangeStreamCaptureMode(&mode_);
-  if (exchanged == cudaSuccess) return;
-  if (entered_) driver.cuCtxSetCurrent(before_);
-  check(exchanged, "cudaThreadExchangeStreamCaptureMode");
+  exchanged_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
 }
 
 CurrentContext::~CurrentContext() {
-  cudaThreadExchangeStreamCaptureMode(&mode_);
+  if (exchanged_) cudaThreadExchangeStreamCaptureMode(&mode_);
   if (entered_) driver_api().cuCtxSetCurrent(before_);
 }
 

@@ -23,10 +23,10 @@ struct DriverApi {
 /// Throws CudaError without a driver.
 const DriverApi& driver_api();
 
-/// A device's primary context, kept while it lives: that of CUDA's runtime, of PyTorch, of most programs.
+/// A device's primary context, retained while this lives. CUDA's runtime, PyTorch and most programs work in it.
 class Context {
  public:
-  /// Makes it if nobody has. Throws CudaError. There is such a device.
+  /// Makes the context if there is none. The device exists. Throws CudaError.
   explicit Context(int device);
   ~Context();
   Context(const Context&) = delete;
@@ -42,9 +42,9 @@ class Context {
 
 using SharedContext = std::shared_ptr<const Context>;
 
-/// Makes a context the calling thread's current one while it lives, then restores the thread's own context, or that it
-/// had none. cudaSetDevice cannot: it would leave a context of this device or make one of device 0. Meanwhile, calls
-/// that wait, allocate or free do not invalidate a capture of the user's.
+/// Makes a context the calling thread's current one while it lives, then restores what the thread had before: its own
+/// context or none. cudaSetDevice cannot: it would leave a context of this device or make one of device 0. Meanwhile,
+/// calls that wait, allocate or free do not invalidate a capture of the user's.
 class CurrentContext {
  public:
   /// Throws CudaError.
@@ -57,6 +57,7 @@ class CurrentContext {
   void* before_ = nullptr;
   bool entered_ = false;
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool exchanged_ = false;
 };
 
 /// Runs the calls that free what an object owns, in its context. Ignores errors: after a fault the context is gone, and

@@ -16,17 +16,32 @@ void check_handle(cudaError_t error, const char* operation) {
   check(error, operation);
 }
 
+enum class Capture {
+  kNone,
+  kOfTheStream,
+  kOfAnother,  // of a stream that orders itself with this one, the default stream
+};
+
+Capture capture_of(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+  if (error == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    return Capture::kOfAnother;
+  }
+  check_handle(error, "cudaStreamIsCapturing");
+  return status == cudaStreamCaptureStatusNone ? Capture::kNone : Capture::kOfTheStream;
+}
+
 // The copies that a step makes before its kernels must not become part of a graph.
 void check_not_captured(cudaStream_t stream) {
-  const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
-  if (is_default && default_is_captured()) {
+  const Capture capture = capture_of(stream);
+  if (capture == Capture::kOfAnother) {
     throw Error("STATE",
                 "must not be the default one while a stream that orders itself with it is being captured; use "
                 "`captureStep()` and replay the step beside the graph.");
   }
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check_handle(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  if (status != cudaStreamCaptureStatusNone) {
+  if (capture == Capture::kOfTheStream) {
     throw Error("STATE",
                 "must not be capturing, except in a `step` with prepared gradients; use `captureStep()` and replay the "
                 "step beside the graph.");
@@ -35,16 +50,7 @@ void check_not_captured(cudaStream_t stream) {
 
 }  // namespace
 
-bool default_is_captured() {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const cudaError_t error = cudaStreamIsCapturing(nullptr, &status);
-  if (error == cudaErrorStreamCaptureImplicit) {
-    cudaGetLastError();
-    return true;
-  }
-  check(error, "cudaStreamIsCapturing");
-  return false;
-}
+bool default_is_captured() { return capture_of(nullptr) == Capture::kOfAnother; }
 
 void check_stream_of(int device, cudaStream_t stream) {
   // First: any other question about a stream that is being captured is refused and ends the capture.

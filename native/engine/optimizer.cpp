@@ -162,15 +162,6 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
   left_->record(stream);
 }
 
-// Makes the calls after a step's first launch. If one fails, norms and clocks have advanced but parameters have not, so
-// the state must be restored before the next step.
-template <class Body>
-void Optimizer::finish(const Body& body) {
-  broken_ = true;
-  body();
-  broken_ = false;
-}
-
 void Optimizer::check_whole() const {
   if (!broken_) return;
   throw Error("STATE", "`loadStateDict` must be called first: an earlier call failed in the middle of a step.");
@@ -183,6 +174,8 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
   sent_ = values_;
 }
 
+// Once a part of a step is launched, its body sets broken_: if anything fails from there on, norms and clocks have
+// advanced but parameters have not, or nothing marks the end, so the state must be restored before the next step.
 template <class Body>
 void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
                         Stream given, const Body& body) {
@@ -193,13 +186,15 @@ void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint3
     has_cosines_ = false;
     body(call, stream);
   });
+  broken_ = false;
 }
 
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream given) {
   advance(gradients, 0, options_.terms, gradient_scale, given, [&](const Call& all, Stream stream) {
     if (device_->step_in_one_pass(tables_, all)) return;
     device_->norms(tables_, all, stream);
-    finish([&] { follow_norms(all, stream); });
+    broken_ = true;
+    follow_norms(all, stream);
     has_cosines_ = options_.form.cosines;
   });
 }
@@ -214,13 +209,18 @@ void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double g
   advance(gradients, term, 1, gradient_scale, given, [&](const Call& one, Stream stream) {
     if (device_->accumulate_in_one_pass(tables_, one)) return;
     device_->norms(tables_, one, stream);
-    finish([&] { device_->moments(tables_, one, stream); });
+    broken_ = true;
+    device_->moments(tables_, one, stream);
   });
 }
 
 void Optimizer::update(Stream given) {
   check_whole();
-  enqueue(given, [&](Stream stream) { device_->update(tables_, stream); });
+  enqueue(given, [&](Stream stream) {
+    device_->update(tables_, stream);
+    broken_ = true;
+  });
+  broken_ = false;
   has_cosines_ = false;
 }
 
@@ -257,7 +257,9 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
   enqueue(step.recording().stream(), [&](Stream stream) {
     send_values(gradient_scale, stream);
     step.recording().replay();
+    broken_ = true;
   });
+  broken_ = false;
   has_cosines_ = options_.form.cosines;
 }
 

@@ -157,8 +157,6 @@ class Optimizer {
   template <class Body>
   void advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream given,
                const Body& body);
-  template <class Body>
-  void finish(const Body& body);
   void check_whole() const;
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);

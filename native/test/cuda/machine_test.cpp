@@ -213,7 +213,7 @@ TEST_F(CudaMachine, NamesMemoryOfAnotherContext) {
             "INVALID_POINTER: must be memory of the primary context of cuda:0; got memory of another context.");
 }
 
-/// What leaves a thread with the context it had, makes none but that of the device.
+/// Training on the third of three devices makes a context of that device only and leaves the thread's as it was.
 void expect_one_context(void* current) {
   simt::cuda::Settings settings;
   settings.devices = 3;

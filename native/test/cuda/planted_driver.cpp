@@ -209,7 +209,7 @@ void failed_then_restored() {
   Optimizer& optimizer = training.optimizer();
   const std::vector<SavedNorm> saved(optimizer.layout().layer_count(), {2, true, 0});
   optimizer.restore_norms(0, saved);
-  // What is restored arrives, and only then what has been launched before, unless something has waited for it.
+  // Runs the copy of the restored norms first: it must have waited for the step that failed.
   cuda::check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   for (const NormState& norm : optimizer.norm_states(0)) {

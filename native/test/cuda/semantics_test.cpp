@@ -136,7 +136,7 @@ void* current_context() {
   return context;
 }
 
-/// Opens the device, uses it and drops it, with a context of the caller's current, or none.
+/// Opens, uses and drops the device. The caller's context, or none, stays current.
 void use_device() {
   void* const before = current_context();
   std::shared_ptr<Device> device = cuda::open(0);

@@ -62,7 +62,7 @@ void reset_from(const std::string& words);
 
 // ---- Contexts ----
 
-/// Devices whose primary context has been made, by whatever call. Each takes memory of its device.
+/// Devices whose primary context has been made, by any call.
 std::set<int> devices_with_context();
 /// A context of device 0 that the program has made itself. No call of the runtime may be made while it is current.
 void* other_context();
