@@ -152,7 +152,7 @@ export class MTAdam {
   /**
    * One step from all terms' gradients: steps 1 to 7 of the algorithm.
    *
-   * On a CUDA stream that you are capturing, a step with prepared gradients is recorded in your graph and not taken:
+   * On a CUDA stream that you are capturing, a step with prepared gradients becomes part of your graph and is not taken:
    * each launch of the graph takes it, with the options that {@link refresh} or a step has sent last. Keep the optimizer,
    * the prepared gradients and all memory as long as you launch the graph, and order its launches and the optimizer's
    * other calls. After `addTerm`, `removeTerm` and `addParamGroup`, the graph must not be launched again.

@@ -50,8 +50,8 @@ export class PreparedGradients {
   }
 
   /**
-   * Waits until the addresses are on the device. A step that is recorded in a CUDA graph of your own needs that; other
-   * steps send them as they need them.
+   * Waits until the addresses are on the device. A step in a CUDA graph of your own needs that; other steps
+   * send them as they need them.
    *
    * @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA
    */

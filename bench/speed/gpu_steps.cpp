@@ -248,8 +248,8 @@ class TimedDevice final : public Device {
   }
   std::unique_ptr<Event> make_event() override { return device_.make_event(); }
   std::unique_ptr<Event> all_done() override { return device_.all_done(); }
-  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
-    return device_.record(stream, calls);
+  std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override {
+    return device_.capture(stream, calls);
   }
   void load(const Tables& tables) override { device_.load(tables); }
   void norms(const Tables& tables, const Call& call, Stream stream) override {
@@ -305,8 +305,8 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   const auto take = [&] { optimizer.step(model.gradients(), 1); };
   const double step = timer.median(take);
   device->take(take);
-  const std::unique_ptr<RecordedStep> recorded = optimizer.record(model.gradients());
-  const double graph = timer.median([&] { optimizer.replay(*recorded, 1); });
+  const std::unique_ptr<CapturedStep> captured = optimizer.capture(model.gradients());
+  const double graph = timer.median([&] { optimizer.replay(*captured, 1); });
   const double streamed = timer.median(
       [&] {
         for (std::uint32_t term = 0; term < terms; ++term) optimizer.accumulate(model.gradients(), term, 1);

@@ -62,7 +62,7 @@ export interface NativePlaneStart {
 export interface NativeOptimizer {
   /**
    * `values`: {@link packValues}. `stays`: no other gradients come into the table, so that the graph of a stream that is
-   * being captured may read it. Returns false where the step was recorded in that graph and not taken.
+   * being captured may read it. Returns false where the step became part of that graph and was not taken.
    */
   step(gradients: NativeGradients, values: Float64Array, stream: NativeStream, stays: boolean): boolean;
   accumulate(

@@ -19,15 +19,15 @@ CapturedStep::CapturedStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ca
   mtadam::Optimizer& engine = optimizer_->get();
   // Each replay checks the default stream anew.
   const Stream stream = info[2].IsBigInt() ? stream_of(info[2], engine.device()) : nullptr;
-  guarded(info.Env(), [&] { recorded_ = engine.record(gradients, stream); });
+  guarded(info.Env(), [&] { step_ = engine.capture(gradients, stream); });
 }
 
 // (values)
 void CapturedStep::replay(const Napi::CallbackInfo& info) {
-  if (recorded_ == nullptr) throw coded_error(info.Env(), "DISPOSED", "The captured step has been disposed of.");
-  optimizer_->replay(*recorded_, info[0]);
+  if (step_ == nullptr) throw coded_error(info.Env(), "DISPOSED", "The captured step has been disposed of.");
+  optimizer_->replay(*step_, info[0]);
 }
 
-void CapturedStep::dispose(const Napi::CallbackInfo&) { recorded_.reset(); }
+void CapturedStep::dispose(const Napi::CallbackInfo&) { step_.reset(); }
 
 }  // namespace mtadam::addon

@@ -25,7 +25,7 @@ class CapturedStep final : public Napi::ObjectWrap<CapturedStep> {
 
   Napi::ObjectReference owner_;  // keeps the optimizer's wrapper, and so `optimizer_`, alive
   Optimizer* optimizer_ = nullptr;
-  std::unique_ptr<RecordedStep> recorded_;
+  std::unique_ptr<mtadam::CapturedStep> step_;
 };
 
 }  // namespace mtadam::addon

@@ -226,7 +226,7 @@ void Optimizer::set_options(const CallArguments& call) {
 }
 
 // (gradients, values, stream, stays): `stays` where the gradients' table is the caller's to keep, so that a graph may
-// read it. Whether a step was taken, and not only recorded in the graph of a stream that is being captured.
+// read it. Whether a step was taken, and not only captured in the graph of the caller.
 Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const CallArguments call = begin(info[1]);
@@ -234,10 +234,10 @@ Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   const Stream stream = handle_of(info[2]);
   const bool stays = info[3].ToBoolean();
   return guarded(env, [&]() -> Napi::Value {
-    const bool captured = stays && device_->captures(stream);
+    const bool captured = stays && device_->is_capturing(stream);
     if (!captured) check_stream(env, stream, *device_);
     set_options(call);
-    captured ? call.engine.capture(gradients, call.values[0], stream)
+    captured ? call.engine.step_in_graph(gradients, call.values[0], stream)
              : call.engine.step(gradients, call.values[0], stream);
     return Napi::Boolean::New(env, !captured);
   });
@@ -264,13 +264,13 @@ void Optimizer::update(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { get().update(stream); });
 }
 
-// (recorded, values)
-void Optimizer::replay(const RecordedStep& recorded, const Napi::Value& values) {
+// (step, values)
+void Optimizer::replay(const mtadam::CapturedStep& step, const Napi::Value& values) {
   const CallArguments call = begin(values);
-  check_stream(Env(), recorded.recording().stream(), *device_);
+  check_stream(Env(), step.graph().stream(), *device_);
   guarded(Env(), [&] {
     set_options(call);
-    call.engine.replay(recorded, call.values[0]);
+    call.engine.replay(step, call.values[0]);
   });
 }
 

@@ -32,7 +32,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   /// A table of gradients for the terms that there are now, else throws (STATE).
   AddressTable& table(const Napi::Value& gradients) const;
   /// A whole step, with `values` as step() takes them.
-  void replay(const RecordedStep& recorded, const Napi::Value& values);
+  void replay(const mtadam::CapturedStep& step, const Napi::Value& values);
 
  private:
   /// The arguments of every call that computes.

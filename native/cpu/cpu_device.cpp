@@ -107,7 +107,7 @@ struct Presence {
 class PastEvent final : public Event {
  public:
   void record(Stream) override {}
-  void hold(Stream) override {}
+  void make_wait(Stream) override {}
   void wait() override {}
 };
 
@@ -320,7 +320,7 @@ std::unique_ptr<HostCopy> CpuDevice::read_later(const void* from, std::size_t by
 
 std::unique_ptr<Event> CpuDevice::make_event() { return std::make_unique<PastEvent>(); }
 
-std::unique_ptr<Recording> CpuDevice::record(Stream, const std::function<void(Stream)>&) {
+std::unique_ptr<Graph> CpuDevice::capture(Stream, const std::function<void(Stream)>&) {
   throw Error("OPTION", "`captureStep` must be called on a CUDA device; got the CPU, which has no graphs.");
 }
 

@@ -30,7 +30,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override;
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
   std::unique_ptr<Event> make_event() override;
-  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override;
+  std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override;
   std::unique_ptr<Event> all_done() override { return make_event(); }
   void load(const Tables&) override {}
   void norms(const Tables& tables, const Call& call, Stream stream) override;

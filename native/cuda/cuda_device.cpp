@@ -50,9 +50,9 @@ void CudaDevice::check_stream(Stream stream) const {
   check_stream_of(context_->device(), native(stream));
 }
 
-bool CudaDevice::captures(Stream stream) const {
+bool CudaDevice::is_capturing(Stream stream) const {
   const CurrentContext current(*context_);
-  return is_capturing(native(stream));
+  return cuda::is_capturing(native(stream));
 }
 
 void CudaDevice::check_range(const void* address, std::size_t bytes) const {
@@ -85,15 +85,15 @@ std::unique_ptr<HostCopy> CudaDevice::read_later(const void* from, std::size_t b
 void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
   const CurrentContext current(*context_);
-  filled_->hold(stream);
+  filled_->make_wait(stream);
   launch_fill(to, pattern, element, bytes / element, native(stream));
   filled_->record(stream);
 }
 
 std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(context_, live_); }
 
-std::unique_ptr<Recording> CudaDevice::record(Stream stream, const std::function<void(Stream)>& calls) {
-  return std::make_unique<CudaRecording>(context_, native(stream), calls);
+std::unique_ptr<Graph> CudaDevice::capture(Stream stream, const std::function<void(Stream)>& calls) {
+  return std::make_unique<CudaGraph>(context_, native(stream), calls);
 }
 
 void CudaDevice::norms(const Tables& tables, const Call& call, Stream stream) {
@@ -136,8 +136,8 @@ std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentContext current(*context_);
   const cudaStream_t stream = native(default_stream());
   for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(stream, event, 0), "cudaStreamWaitEvent");
-  small_.hold(stream);
-  large_.hold(stream);
+  small_.make_wait(stream);
+  large_.make_wait(stream);
   auto event = std::make_unique<CudaEvent>(context_);
   event->record(stream);
   return event;

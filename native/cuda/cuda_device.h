@@ -21,7 +21,7 @@ class CudaDevice final : public Device {
   Stream default_stream() const override;
   Stream own_stream() const override { return own_.get(); }
   void check_stream(Stream stream) const override;
-  bool captures(Stream stream) const override;
+  bool is_capturing(Stream stream) const override;
   void check_range(const void* address, std::size_t bytes) const override;
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
@@ -30,7 +30,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override;
   void fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream stream) override;
   std::unique_ptr<Event> make_event() override;
-  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override;
+  std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override;
   std::unique_ptr<Event> all_done() override;
   void load(const Tables& tables) override;
   void norms(const Tables& tables, const Call& call, Stream stream) override;

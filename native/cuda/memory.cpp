@@ -128,7 +128,7 @@ void PinnedRing::send(void* to, const void* from, std::size_t bytes, cudaStream_
   }
 }
 
-void PinnedRing::hold(cudaStream_t stream) const {
+void PinnedRing::make_wait(cudaStream_t stream) const {
   for (const Slot& slot : slots_) {
     if (slot.used) check(cudaStreamWaitEvent(stream, slot.done, 0), "cudaStreamWaitEvent");
   }

@@ -67,7 +67,7 @@ class PinnedRing {
   /// The context is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
   /// Later work on the stream waits for all blocks that were sent.
-  void hold(cudaStream_t stream) const;
+  void make_wait(cudaStream_t stream) const;
 
  private:
   struct Slot {

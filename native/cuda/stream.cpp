@@ -100,7 +100,7 @@ void CudaEvent::record(Stream stream) {
   check(cudaEventRecord(event_, native(stream)), "cudaEventRecord");
 }
 
-void CudaEvent::hold(Stream stream) {
+void CudaEvent::make_wait(Stream stream) {
   const CurrentContext current(*context_);
   check(cudaStreamWaitEvent(native(stream), event_, 0), "cudaStreamWaitEvent");
 }
@@ -130,7 +130,7 @@ cudaGraph_t capture(cudaStream_t stream, const std::function<void(Stream)>& call
 
 }  // namespace
 
-CudaRecording::CudaRecording(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls)
+CudaGraph::CudaGraph(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls)
     : context_(std::move(context)), stream_(stream) {
   const CurrentContext current(*context_);
   const OwnStream captured(context_);
@@ -141,11 +141,11 @@ CudaRecording::CudaRecording(SharedContext context, cudaStream_t stream, const s
 }
 
 // A launch that still runs goes on; the runtime keeps its graph until then.
-CudaRecording::~CudaRecording() {
+CudaGraph::~CudaGraph() {
   release_in(context_, [&] { cudaGraphExecDestroy(graph_); });
 }
 
-void CudaRecording::replay() {
+void CudaGraph::launch() {
   const CurrentContext current(*context_);
   check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
 }

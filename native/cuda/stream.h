@@ -46,7 +46,7 @@ class CudaEvent final : public Event {
   ~CudaEvent() override;
 
   void record(Stream stream) override;
-  void hold(Stream stream) override;
+  void make_wait(Stream stream) override;
   void wait() override;
 
  private:
@@ -56,15 +56,15 @@ class CudaEvent final : public Event {
 };
 
 /// A graph of the calls that were made on a stream while it was captured.
-class CudaRecording final : public Recording {
+class CudaGraph final : public Graph {
  public:
-  /// For replay on `stream`. It is captured on another: capturing one that orders itself with the default stream would
-  /// forbid the default stream to all other code meanwhile.
-  CudaRecording(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls);
-  ~CudaRecording() override;
+  /// For launches on `stream`. The calls are captured on another: capturing one that orders itself with the default
+  /// stream would forbid the default stream to all other code meanwhile.
+  CudaGraph(SharedContext context, cudaStream_t stream, const std::function<void(Stream)>& calls);
+  ~CudaGraph() override;
 
   Stream stream() const override { return stream_; }
-  void replay() override;
+  void launch() override;
 
  private:
   SharedContext context_;

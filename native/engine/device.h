@@ -43,7 +43,7 @@ class Event {
   /// Moves the event to the current end of the stream.
   virtual void record(Stream stream) = 0;
   /// Makes later work on the stream wait for the event.
-  virtual void hold(Stream stream) = 0;
+  virtual void make_wait(Stream stream) = 0;
   /// Returns when the event is reached; throws an error of the work before it. From any thread.
   virtual void wait() = 0;
 };
@@ -62,17 +62,17 @@ class HostCopy {
   virtual const std::byte* data() const = 0;
 };
 
-/// Calls that were recorded once and can be replayed any number of times.
-class Recording {
+/// Calls that were captured once and can be launched any number of times.
+class Graph {
  public:
-  Recording() = default;
-  virtual ~Recording() = default;
-  Recording(const Recording&) = delete;
-  Recording& operator=(const Recording&) = delete;
+  Graph() = default;
+  virtual ~Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
 
-  /// The stream of the replays.
+  /// The stream of the launches.
   virtual Stream stream() const = 0;
-  virtual void replay() = 0;
+  virtual void launch() = 0;
 };
 
 /// A device as the engine uses it. Calls on one stream run in order, perhaps after they have returned. All calls come
@@ -97,7 +97,7 @@ class Device {
   virtual void check_stream(Stream stream) const = 0;
   /// Whether the caller is capturing the stream: launches on it become part of the caller's graph, and nothing else may
   /// come on it.
-  virtual bool captures(Stream) const { return false; }
+  virtual bool is_capturing(Stream) const { return false; }
   /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the bytes lie within one allocation that this device's
   /// kernels may use. The message lacks its subject.
   virtual void check_range(const void* address, std::size_t bytes) const = 0;
@@ -119,9 +119,9 @@ class Device {
   virtual std::unique_ptr<Event> make_event() = 0;
   /// An event after all calls of this object so far, on any stream.
   virtual std::unique_ptr<Event> all_done() = 0;
-  /// Records the calls that `calls` makes on the stream it gets, for replay on `stream`. They are not carried out.
-  /// Throws Error (OPTION) where the device cannot.
-  virtual std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) = 0;
+  /// A graph of the calls that `calls` makes on the stream it gets, for launches on `stream`. Captures the calls
+  /// without running them. Throws Error (OPTION) where the device has no graphs.
+  virtual std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) = 0;
 
   /// Loads the code that the calls below need for tables like these, so that no call of a step fails for want of memory
   /// after others have run.

@@ -147,7 +147,7 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
 // next call, the stream may be destroyed, or a capture may forbid the default stream.
 template <class Body>
 void Optimizer::enqueue(Stream stream, const Body& body) {
-  if (stream != stream_) left_->hold(stream);
+  if (stream != stream_) left_->make_wait(stream);
   stream_ = stream;
   try {
     body(stream);
@@ -236,27 +236,27 @@ void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
   });
 }
 
-std::unique_ptr<RecordedStep> Optimizer::record(const AddressTable& gradients, Stream stream) {
-  // A copy, since the caller may change its table after the recording.
+std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, Stream stream) {
+  // A copy, since the caller may change its table after the capture.
   std::unique_ptr<AddressTable> own = gradients.copy();
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
-  std::unique_ptr<Recording> recording = device_->record(stream, [&](Stream on) {
+  std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
     device_->norms(tables_, all, on);
     follow_norms(all, on);
   });
-  return std::make_unique<RecordedStep>(std::move(own), std::move(recording), tables_made_);
+  return std::make_unique<CapturedStep>(std::move(own), std::move(graph), tables_made_);
 }
 
 // Sends changed options before the replay, which reads them from their fixed place.
-void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
+void Optimizer::replay(const CapturedStep& step, double gradient_scale) {
   if (step.tables() != tables_made_) {
     throw Error("STATE", "`captureStep` must be called again: terms have come or gone since.");
   }
   check_whole();
-  enqueue(step.recording().stream(), [&](Stream stream) {
+  enqueue(step.graph().stream(), [&](Stream stream) {
     send_values(gradient_scale, stream);
-    step.recording().replay();
+    step.graph().launch();
     broken_ = true;
   });
   broken_ = false;
@@ -264,7 +264,7 @@ void Optimizer::replay(const RecordedStep& step, double gradient_scale) {
 }
 
 // No event is recorded or waited for: inside a capture it would be part of the graph.
-void Optimizer::capture(const AddressTable& gradients, double gradient_scale, Stream stream) {
+void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_scale, Stream stream) {
   check_whole();
   set_values(0, std::vector<double>{gradient_scale});
   if (values_ != sent_) {

@@ -59,20 +59,20 @@ struct PlaneRange {
   std::uint64_t first, count;
 };
 
-/// A recorded step with gradients at fixed addresses, for any number of replays. Belongs to the optimizer that
-/// recorded it, which must outlive it.
-class RecordedStep {
+/// A step as a graph, with gradients at fixed addresses, for any number of replays. Belongs to the optimizer that
+/// captured it, which must outlive it.
+class CapturedStep {
  public:
-  RecordedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Recording> recording, std::uint64_t tables)
-      : tables_(tables), gradients_(std::move(gradients)), recording_(std::move(recording)) {}
-  Recording& recording() const { return *recording_; }
+  CapturedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Graph> graph, std::uint64_t tables)
+      : tables_(tables), gradients_(std::move(gradients)), graph_(std::move(graph)) {}
+  Graph& graph() const { return *graph_; }
   /// Which of the optimizer's tables it reads.
   std::uint64_t tables() const { return tables_; }
 
  private:
   std::uint64_t tables_;
   std::unique_ptr<AddressTable> gradients_;
-  std::unique_ptr<Recording> recording_;
+  std::unique_ptr<Graph> graph_;
 };
 
 /// A step of MTAdam on some device: owns layout, tables and state, and puts the device's calls in order. Arguments
@@ -102,7 +102,7 @@ class Optimizer {
   void add(const std::vector<Addition>& additions, Stream stream = nullptr);
 
   /// Adds a term that has not occurred yet after the others. Not while a step is open. Earlier tables of gradients and
-  /// recorded steps become invalid.
+  /// captured steps become invalid.
   void add_term();
   /// Frees a term's state; later terms move up. The term is neither the only one nor the anchor. Otherwise as
   /// add_term(). Where first moments are summed, the term's share of M stays.
@@ -111,17 +111,17 @@ class Optimizer {
   /// Sets the gradients of all terms to 0.
   void zero(AddressTable& gradients, Stream stream = nullptr);
 
-  /// Records a step with these gradients, for replay on the stream. Takes no step. A replay uses the options that are
+  /// Captures a step with these gradients, for replay on the stream. Takes no step. A replay uses the options that are
   /// set then.
-  std::unique_ptr<RecordedStep> record(const AddressTable& gradients, Stream stream = nullptr);
-  /// A whole step. Throws Error (STATE) if terms were added or removed after the recording.
-  void replay(const RecordedStep& step, double gradient_scale);
+  std::unique_ptr<CapturedStep> capture(const AddressTable& gradients, Stream stream = nullptr);
+  /// A whole step. Throws Error (STATE) if terms were added or removed after the capture.
+  void replay(const CapturedStep& step, double gradient_scale);
 
   /// A step in the graph of the caller, who is capturing the stream. Takes none: each launch of the graph takes one,
   /// with the options that are on the device then. The table and this optimizer must outlive the graph, and the caller
-  /// orders launches and other calls. Throws Error (STATE), and records nothing, where anything would have to be
+  /// orders launches and other calls. Throws Error (STATE), and launches nothing, where anything would have to be
   /// uploaded.
-  void capture(const AddressTable& gradients, double gradient_scale, Stream stream);
+  void step_in_graph(const AddressTable& gradients, double gradient_scale, Stream stream);
   /// Has the gradients' addresses on the device when it returns.
   void upload(AddressTable& gradients, Stream stream = nullptr);
   /// Sends the options that have changed to the device. Throws Error (OPTION) where the device has no graphs.

@@ -31,7 +31,7 @@ class CountingDevice final : public Device {
   void check_stream(Stream) const override {}
   void check_range(const void*, std::size_t) const override {}
   std::unique_ptr<Event> make_event() override { return nullptr; }
-  std::unique_ptr<Recording> record(Stream, const std::function<void(Stream)>&) override { return nullptr; }
+  std::unique_ptr<Graph> capture(Stream, const std::function<void(Stream)>&) override { return nullptr; }
   std::unique_ptr<Event> all_done() override { return nullptr; }
   void load(const Tables&) override {}
   void zero(const Tables&, const Call&, Stream) override {}

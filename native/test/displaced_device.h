@@ -63,8 +63,8 @@ class DisplacedDevice final : public Device {
   }
   std::unique_ptr<Event> make_event() override { return device_->make_event(); }
   std::unique_ptr<Event> all_done() override { return device_->all_done(); }
-  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
-    return device_->record(stream, calls);
+  std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override {
+    return device_->capture(stream, calls);
   }
   void load(const Tables& tables) override { device_->load(tables); }
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override {

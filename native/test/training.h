@@ -173,12 +173,12 @@ class Training {
   /// A step with the gradients that are in place.
   void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
-  /// Records a step with the gradients that are in place. Takes none.
-  std::unique_ptr<RecordedStep> record(Stream stream = nullptr) { return optimizer_->record(table_, stream); }
-  void replay(const RecordedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
+  /// Captures a step with the gradients that are in place. Takes none.
+  std::unique_ptr<CapturedStep> capture(Stream stream = nullptr) { return optimizer_->capture(table_, stream); }
+  void replay(const CapturedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
 
-  /// A step with these gradients in the graph of whoever captures the stream, and what that needs beforehand.
-  void capture(Stream stream) { optimizer_->capture(table_, model_.gradient_scale, stream); }
+  /// A step with these gradients in a graph that the caller captures, and what it needs before that.
+  void step_in_graph(Stream stream) { optimizer_->step_in_graph(table_, model_.gradient_scale, stream); }
   void upload() { optimizer_->upload(table_); }
   void refresh(Stream stream = nullptr) { optimizer_->refresh(model_.gradient_scale, stream); }
 

@@ -274,7 +274,7 @@ onCuda("a step in a graph of the user's", () => {
     expect(optimizer.iterations).toBe(iterations);
   });
 
-  test("can be recorded on a stream that orders itself with the default one", async () => {
+  test("can be captured on a stream that orders itself with the default one", async () => {
     const [right, left] = [scene({}, true), scene({}, true)];
     const graph = capture(left);
     for (const scale of [1, 2, 3]) {
@@ -305,7 +305,7 @@ onCuda("a step in a graph of the user's", () => {
     executor().setExecution("eager");
   });
 
-  test("that could not be recorded leaves the optimizer as it was", async () => {
+  test("that could not be captured leaves the optimizer as it was", async () => {
     const [right, own] = [scene(), scene()];
     own.prepared.upload();
     own.optimizer.refresh();

@@ -47,12 +47,12 @@ TEST_F(LateStreams, GiveTheSameBits) {
 /// Calls that follow each other on streams that do not order themselves, compared with the CPU's.
 class TwoStreams : public test::OnExecutor {
  protected:
-  /// Null on the CPU, which records nothing: there a step stands for the replay.
-  static std::unique_ptr<RecordedStep> record(Training& training, Stream stream) {
-    return stream == nullptr ? nullptr : training.record(stream);
+  /// Null on the CPU, which has no graphs: there replay() takes a step.
+  static std::unique_ptr<CapturedStep> capture(Training& training, Stream stream) {
+    return stream == nullptr ? nullptr : training.capture(stream);
   }
-  static void replay(Training& training, const std::unique_ptr<RecordedStep>& recorded) {
-    recorded == nullptr ? training.step_again() : training.replay(*recorded);
+  static void replay(Training& training, const std::unique_ptr<CapturedStep>& captured) {
+    captured == nullptr ? training.step_again() : training.replay(*captured);
   }
 
   using Calls = std::function<void(Training&, Stream a, Stream b)>;
@@ -78,20 +78,20 @@ class TwoStreams : public test::OnExecutor {
 
 TEST_F(TwoStreams, AReplayFollowsAStepOnAnother) {
   expect_same_state([](Training& training, Stream a, Stream b) {
-    const std::unique_ptr<RecordedStep> recorded = record(training, b);
+    const std::unique_ptr<CapturedStep> captured = capture(training, b);
     for (int turn = 0; turn < 3; ++turn) {
       training.step_again(a);
-      replay(training, recorded);
+      replay(training, captured);
     }
   });
 }
 
-TEST_F(TwoStreams, ARecordingMadeAfterAStepIsReplayedAfterIt) {
+TEST_F(TwoStreams, AStepCapturedAfterAStepIsReplayedAfterIt) {
   expect_same_state([](Training& training, Stream a, Stream) {
     training.step_again(a);
-    const std::unique_ptr<RecordedStep> recorded = record(training, a);
-    for (int turn = 0; turn < 3; ++turn) replay(training, recorded);
-    // The recording is destroyed here.
+    const std::unique_ptr<CapturedStep> captured = capture(training, a);
+    for (int turn = 0; turn < 3; ++turn) replay(training, captured);
+    // `captured` is destroyed here.
     if (a != nullptr) training.optimizer().done()->wait();
   });
 }

@@ -124,15 +124,15 @@ void expect_calls_beside_a_capture(unsigned flags) {
     std::vector<std::byte> read(64, std::byte{1});
     device->read(read.data(), memory->data(), 64, device->own_stream());
     EXPECT_EQ(read, std::vector<std::byte>(64));
-    std::unique_ptr<RecordedStep> recorded = training->record();
+    std::unique_ptr<CapturedStep> captured = training->capture();
     end();
     EXPECT_TRUE(same_state(twice, training->snapshot()));
-    training->replay(*recorded);
+    training->replay(*captured);
     EXPECT_TRUE(same_state(thrice, training->snapshot()));
 
     begin();
     // As the garbage collector does.
-    recorded.reset();
+    captured.reset();
     training.reset();
     end();
     cudaStreamDestroy(stream);
@@ -226,8 +226,8 @@ void expect_one_context(void* current) {
     const std::shared_ptr<Device> device = cuda::open(2);
     Training training(model, device);
     training.step(gradients);
-    const std::unique_ptr<RecordedStep> recorded = training.record();
-    training.replay(*recorded);
+    const std::unique_ptr<CapturedStep> captured = training.capture();
+    training.replay(*captured);
     for (const auto& copy : training.optimizer().norms_later()) copy->wait();
     EXPECT_EQ(cuda::owner_of(device->allocate(4)->data()), 2);
     device->all_done()->wait();

@@ -9,7 +9,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels small_grid far_elements many_writes two_streams default_then_own replay_on_another
-                   record_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
+                   capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -321,7 +321,7 @@ planted_bug(
 planted_bug(
   streams_not_joined
   FILE engine/optimizer.cpp
-  PATTERN [=[  if (stream != stream_) left_->hold(stream);]=]
+  PATTERN [=[  if (stream != stream_) left_->make_wait(stream);]=]
   REPLACEMENT ""
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
@@ -371,8 +371,8 @@ planted_bug(
 planted_bug(
   replay_without_the_last_stream
   FILE engine/optimizer.cpp
-  PATTERN [=[  enqueue(step.recording().stream(), [&](Stream stream) {]=]
-  REPLACEMENT [=[  stream_ = step.recording().stream();
+  PATTERN [=[  enqueue(step.graph().stream(), [&](Stream stream) {]=]
+  REPLACEMENT [=[  stream_ = step.graph().stream();
   enqueue(stream_, [&](Stream stream) {]=]
   SCENARIO replay_on_another
   FOUND_BY plain "wrong: ")
@@ -382,7 +382,7 @@ planted_bug(
   FILE engine/optimizer.cpp
   PATTERN [=[  enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });]=]
   REPLACEMENT [=[  all.gradients = own->on_device(0, options_.terms, nullptr);]=]
-  SCENARIO record_after_step
+  SCENARIO capture_after_step
   FOUND_BY plain "wrong: |error: ")
 
 planted_bug(

@@ -142,24 +142,24 @@ void default_then_own() {
 
 void replay_on_another() {
   late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t b) {
-    const std::unique_ptr<RecordedStep> recorded = on_cuda.record(b);
+    const std::unique_ptr<CapturedStep> captured = on_cuda.capture(b);
     for (int turn = 0; turn < 2; ++turn) {
       on_cpu.step_again();
       on_cuda.step_again(a);
       on_cpu.step_again();
-      on_cuda.replay(*recorded);
+      on_cuda.replay(*captured);
     }
     on_cuda.optimizer().done()->wait();
   });
 }
 
-void record_after_step() {
+void capture_after_step() {
   late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t) {
     on_cpu.step_again();
     on_cuda.step_again(a);
-    const std::unique_ptr<RecordedStep> recorded = on_cuda.record(a);
+    const std::unique_ptr<CapturedStep> captured = on_cuda.capture(a);
     on_cpu.step_again();
-    on_cuda.replay(*recorded);
+    on_cuda.replay(*captured);
     on_cuda.optimizer().done()->wait();
   });
 }
@@ -280,7 +280,7 @@ void run(const std::string& scenario) {
   if (scenario == "two_streams") return two_streams();
   if (scenario == "default_then_own") return default_then_own();
   if (scenario == "replay_on_another") return replay_on_another();
-  if (scenario == "record_after_step") return record_after_step();
+  if (scenario == "capture_after_step") return capture_after_step();
   if (scenario == "zero_on_another") return zero_on_another();
   if (scenario == "restored_then_step") return restored_then_step();
   if (scenario == "failed_then_restored") return failed_then_restored();

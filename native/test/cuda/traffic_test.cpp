@@ -52,8 +52,8 @@ class MeasuredDevice final : public Device {
   void check_stream(Stream stream) const override { device_.check_stream(stream); }
   void check_range(const void* address, std::size_t bytes) const override { device_.check_range(address, bytes); }
   std::unique_ptr<Event> make_event() override { return device_.make_event(); }
-  std::unique_ptr<Recording> record(Stream stream, const std::function<void(Stream)>& calls) override {
-    return device_.record(stream, calls);
+  std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override {
+    return device_.capture(stream, calls);
   }
   std::unique_ptr<Event> all_done() override { return device_.all_done(); }
   void load(const Tables& tables) override { device_.load(tables); }

@@ -124,7 +124,7 @@ TEST_F(UsersGraph, LaunchedIsAStepWithTheGradientsAndOptionsOfItsTime) {
     on_cuda.refresh();
     begin(kModes[round % 3]);
     staging.copy(on_cuda, shape, stream_);
-    on_cuda.capture(stream_);
+    on_cuda.step_in_graph(stream_);
     end();
     EXPECT_EQ(on_cuda.optimizer().iterations(), 0);
     for (int step = 0; step < 5; ++step) {
@@ -164,7 +164,7 @@ TEST_F(UsersGraph, IsRefusedAndGoesOnWhereSomethingWouldHaveToBeUploaded) {
     on_cuda.place(gradients);
     const auto refused = [&] {
       begin(mode);
-      EXPECT_EQ(refusal([&] { on_cuda.capture(stream_); }), "STATE");
+      EXPECT_EQ(refusal([&] { on_cuda.step_in_graph(stream_); }), "STATE");
       EXPECT_EQ(end(), 0u);
     };
     on_cuda.upload();
@@ -182,7 +182,7 @@ TEST_F(UsersGraph, IsRefusedAndGoesOnWhereSomethingWouldHaveToBeUploaded) {
     on_cuda.place(gradients);
     on_cuda.upload();
     begin(mode);
-    on_cuda.capture(stream_);
+    on_cuda.step_in_graph(stream_);
     EXPECT_EQ(end(), 2u);
     on_cpu.step_again();
     launch();
@@ -202,7 +202,7 @@ TEST_F(UsersGraph, TakesItsTurnAmongStepsOnOtherStreams) {
   check(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   on_cuda.step_again(stream_);
   begin();
-  on_cuda.capture(stream_);
+  on_cuda.step_in_graph(stream_);
   on_cuda.step_again(other);  // beside the capture
   end();
   on_cuda.optimizer().done()->wait();

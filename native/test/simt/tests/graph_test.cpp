@@ -43,7 +43,7 @@ class GraphInTimeTest : public GraphTest, public testing::WithParamInterface<Exe
 
 INSTANTIATE_TEST_SUITE_P(Executions, GraphInTimeTest, kExecutions, execution_name);
 
-TEST_P(GraphInTimeTest, RecordsAndReplays) {
+TEST_P(GraphInTimeTest, CapturesAndLaunches) {
   int* data = device_copy(std::vector<int>(32, 1));
   int* addend = device_memory<int>(32);
   int* source = pinned_memory<int>(32);
@@ -74,9 +74,9 @@ TEST_P(GraphInTimeTest, RecordsAndReplays) {
   const cudaGraphExec_t executable = instantiate();
   EXPECT_CUDA(cudaGraphDestroy(graph_));
   int expected = 1;
-  for (int replay = 1; replay <= 3; ++replay) {
-    for (int k = 0; k < 32; ++k) source[k] = replay * 10;
-    expected = expected * 2 + replay * 10;
+  for (int turn = 1; turn <= 3; ++turn) {
+    for (int k = 0; k < 32; ++k) source[k] = turn * 10;
+    expected = expected * 2 + turn * 10;
     EXPECT_CUDA(cudaGraphLaunch(executable, work_));
     EXPECT_CUDA(cudaStreamSynchronize(work_));
     EXPECT_EQ(result[31], expected);
@@ -88,7 +88,7 @@ TEST_P(GraphInTimeTest, RecordsAndReplays) {
   EXPECT_EQ(cuda::live().graphs + cuda::live().graph_executables, 0u);
 }
 
-TEST_P(GraphInTimeTest, ReplaysForkedWorkInAnOrderThatItAllows) {
+TEST_P(GraphInTimeTest, RunsForkedWorkInAnOrderThatItAllows) {
   int* left = device_copy(std::vector<int>(32, 1));
   int* right = device_copy(std::vector<int>(32, 1));
   cudaStream_t side = stream();
@@ -253,7 +253,7 @@ TEST_F(GraphTest, EndsOnTheThreadWhereItBegan) {
 
 // ---- What a graph may meet when it runs ----
 
-TEST_F(GraphTest, MemoryThatIsFreedBeforeTheReplayIsFound) {
+TEST_F(GraphTest, MemoryThatIsFreedBeforeTheLaunchIsFound) {
   int* device = device_memory<int>(32);
   int* pinned = pinned_memory<int>(32);
   begin();
@@ -265,7 +265,7 @@ TEST_F(GraphTest, MemoryThatIsFreedBeforeTheReplayIsFound) {
   EXPECT_EQ(cudaStreamSynchronize(work_), cudaErrorIllegalAddress);
 }
 
-TEST_F(GraphTest, PinnedMemoryThatChangesBeforeTheReplayHasRunIsFound) {
+TEST_F(GraphTest, PinnedMemoryThatChangesBeforeTheLaunchHasRunIsFound) {
   settings.execution = Execution::kLazy;
   restart();
   work_ = stream();
@@ -283,7 +283,7 @@ TEST_F(GraphTest, PinnedMemoryThatChangesBeforeTheReplayHasRunIsFound) {
   EXPECT_EQ(cudaStreamSynchronize(work_), cudaErrorLaunchFailure);
 }
 
-TEST_F(GraphTest, AFaultCanBeOrderedForAReplay) {
+TEST_F(GraphTest, AFaultCanBeOrderedForALaunch) {
   int* data = device_copy(std::vector<int>(32, 1));
   begin();
   EXPECT_CUDA(launch(multiply, 1, 32, work_, data, 2));

@@ -6,7 +6,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// A step that is recorded once as a graph and replayed: each replay is the step, with the options of its time.
+// Each replay of a captured step is that step, with the options of its time.
 
 namespace mtadam {
 namespace {
@@ -17,9 +17,9 @@ using test::Random;
 using test::same_state;
 using test::Training;
 
-using Recording = test::OnDevice;
+using CapturedSteps = test::OnDevice;
 
-TEST_F(Recording, ReplayedIsAStep) {
+TEST_F(CapturedSteps, AreStepsWhenReplayed) {
   Random random(78);
   const int count = rounds(12);
   for (int round = 0; round < count; ++round) {
@@ -29,8 +29,8 @@ TEST_F(Recording, ReplayedIsAStep) {
     Training on_cpu(model, 1), on_cuda(model, open());
     on_cpu.place(gradients);
     on_cuda.place(gradients);
-    const std::unique_ptr<RecordedStep> step = on_cuda.record();
-    ASSERT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot())) << "recording took a step; round " << round;
+    const std::unique_ptr<CapturedStep> step = on_cuda.capture();
+    ASSERT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot())) << "the capture took a step; round " << round;
     for (int replay = 0; replay < 4; ++replay) {
       on_cpu.step_again();
       on_cuda.replay(*step);
@@ -39,14 +39,14 @@ TEST_F(Recording, ReplayedIsAStep) {
   }
 }
 
-TEST_F(Recording, TakesTheOptionsOfEachReplayAndItsTurnAmongSteps) {
+TEST_F(CapturedSteps, UseTheOptionsOfEachReplayInTurnWithOtherSteps) {
   Random random(79);
   Model model = test::random_model(random, {5, 4099, 300}, 3);
   const Gradients gradients = test::random_gradients(random, model, {0, 0.2, 0, 0});
   Training on_cpu(model, 1), on_cuda(model, open());
   on_cpu.place(gradients);
   on_cuda.place(gradients);
-  const std::unique_ptr<RecordedStep> step = on_cuda.record();
+  const std::unique_ptr<CapturedStep> step = on_cuda.capture();
   for (int turn = 0; turn < 9; ++turn) {
     for (GroupOptions& group : model.groups) group.lr = random.between(1e-4, 1e-2);
     for (double& weight : model.weights) weight = random.between(0, 3);
@@ -60,16 +60,16 @@ TEST_F(Recording, TakesTheOptionsOfEachReplayAndItsTurnAmongSteps) {
   EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
-TEST_F(Recording, HoldsTheLaunchesOfAStep) {
+TEST_F(CapturedSteps, HaveTheLaunchesOfAStep) {
   Random random(80);
   Model model = test::random_model(random, {5, 4099, 300}, 3);
   for (const bool cosines : {false, true}) {
     model.options.form.cosines = cosines;
     Training training(model, open());
     training.place(test::random_gradients(random, model, {0, 0, 0, 0}));
-    std::unique_ptr<RecordedStep> step;
+    std::unique_ptr<CapturedStep> step;
     EXPECT_EQ(launches_of([&] { training.step_again(); }), cosines ? 3u : 2u);
-    EXPECT_EQ(launches_of([&] { step = training.record(); }), cosines ? 3u : 2u);
+    EXPECT_EQ(launches_of([&] { step = training.capture(); }), cosines ? 3u : 2u);
     EXPECT_EQ(launches_of([&] { training.replay(*step); }), 0u);
   }
 }
