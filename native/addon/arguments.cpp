@@ -17,9 +17,28 @@ Napi::Error coded_error(Napi::Env env, const DeviceError& error) {
   return coded;
 }
 
-std::uint32_t index(const Napi::Value& value) {
+Napi::Error coded_error(Napi::Env env, const Error& error, std::uint32_t index) {
+  Napi::Error coded = coded_error(env, error.code(), error.what());
+  coded.Set("index", Napi::Number::New(env, index));
+  return coded;
+}
+
+std::uint32_t number(const Napi::Value& value) {
   if (!value.IsNumber()) throw coded_error(value.Env(), "OPTION", "A number was expected.");
   return value.As<Napi::Number>().Uint32Value();
+}
+
+Napi::Error index_error(Napi::Env env) { return coded_error(env, "OPTION", "An index is out of range."); }
+
+std::uint32_t index(const Napi::Value& value, std::uint32_t count) {
+  const std::uint32_t given = number(value);
+  if (given >= count) throw index_error(value.Env());
+  return given;
+}
+
+std::size_t element_count(const Napi::Value& value) {
+  if (!value.IsTypedArray()) throw coded_error(value.Env(), "DTYPE", "A typed array was expected.");
+  return value.As<Napi::TypedArray>().ElementLength();
 }
 
 // The wrapper's ArrayBuffer() is no way to a SharedArrayBuffer.

@@ -20,6 +20,8 @@ namespace mtadam::addon {
 Napi::Error coded_error(Napi::Env env, const std::string& code, const std::string& message);
 /// The same, with `cudaError` and `operation`.
 Napi::Error coded_error(Napi::Env env, const DeviceError& error);
+/// An error about one element of an array, with its `index`.
+Napi::Error coded_error(Napi::Env env, const Error& error, std::uint32_t index);
 
 /// Runs the body of a call; what it throws becomes a JavaScript exception.
 template <class Body>
@@ -49,19 +51,25 @@ T& unwrap(const Napi::Value& value) {
 /// array that lies in V8's heap out of it, for good: its address then stays.
 std::byte* data(const Napi::TypedArray& array);
 
+/// The number of elements of a typed array. Throws (DTYPE) for any other value.
+std::size_t element_count(const Napi::Value& value);
+
 /// The elements of a typed array that holds `count` elements of T or more.
 template <class T>
 T* elements(const Napi::Value& value, std::size_t count) {
-  if (!value.IsTypedArray()) throw coded_error(value.Env(), "DTYPE", "A typed array was expected.");
+  const std::size_t given = element_count(value);
   const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  if (array.ElementSize() != sizeof(T) || array.ElementLength() < count) {
+  if (given < count || array.ElementSize() != sizeof(T)) {
     throw coded_error(value.Env(), "LENGTH", "A typed array of another length was expected.");
   }
   return reinterpret_cast<T*>(data(array));
 }
 
-/// A number that TypeScript passes as an index or a count.
-std::uint32_t index(const Napi::Value& value);
+/// A count, or an index that the engine checks. Throws (OPTION) unless the value is a number.
+std::uint32_t number(const Napi::Value& value);
+/// An index below `count`. Throws (OPTION) for any other value.
+std::uint32_t index(const Napi::Value& value, std::uint32_t count);
+Napi::Error index_error(Napi::Env env);
 
 /// Where `bytes` bytes of a tensor lie: a typed array, a Buffer of the addon, or a BigInt, an address that is taken as
 /// it is. Never null, not even for no bytes.

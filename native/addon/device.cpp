@@ -9,9 +9,8 @@ namespace {
 
 std::shared_ptr<mtadam::Device> open(const Napi::CallbackInfo& info) {
   const std::string kind = info[0].ToString();
-  const std::uint32_t number = index(info[1]);
-  if (kind == "cuda") return cuda::open(static_cast<int>(number));
-  return std::make_shared<CpuDevice>(number, info[2].ToString());
+  if (kind == "cuda") return cuda::open(static_cast<int>(number(info[1])));
+  return std::make_shared<CpuDevice>(number(info[1]), info[2].ToString());
 }
 
 Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {

@@ -5,6 +5,7 @@
 #include "addon/device.h"
 #include "addon/gradients.h"
 #include "addon/optimizer.h"
+#include "addon/shape.h"
 
 namespace mtadam::addon {
 

@@ -22,12 +22,9 @@ Gradients::Gradients(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Gradient
 
 // (term, parameter, source | null): −1, or the parameter that the gradient overlaps; then nothing is set.
 Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
-  const std::uint32_t term = index(info[0]);
-  const std::uint32_t parameter = index(info[1]);
   const mtadam::Optimizer& engine = optimizer_->get();
-  if (term >= table_->rows() || parameter >= engine.layout().tensor_count()) {
-    throw coded_error(info.Env(), "OPTION", "An index is out of range.");
-  }
+  const std::uint32_t term = index(info[0], table_->rows());
+  const std::uint32_t parameter = index(info[1], engine.layout().tensor_count());
   if (info[2].IsNull()) {
     table_->set(term, parameter, nullptr);
     return Napi::Number::New(info.Env(), -1);

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "engine/layout.h"
+#include "engine/optimizer.h"
+
+namespace mtadam::addon {
+
+/// An optimizer's parameters and the options that cannot change later.
+struct Shape {
+  std::vector<ParameterShape> parameters;
+  OptimizerOptions options;
+};
+
+/// Reads { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms, summed, amsgrad, mean,
+/// nonFinite, cosines, anchor, balance, initialNorm }. Throws (OPTION) where an index is out of range.
+Shape shape_of(const Napi::Value& value);
+
+/// stateBytes(shape): the bytes that an optimizer of this shape allocates on its device.
+Napi::Value state_bytes(const Napi::CallbackInfo& info);
+
+}  // namespace mtadam::addon

@@ -1,0 +1,121 @@
+#include "addon/state.h"
+
+#include <string>
+#include <vector>
+
+#include "addon/arguments.h"
+
+namespace mtadam::addon {
+namespace {
+
+std::uint32_t term_of(const mtadam::Optimizer& engine, const Napi::Value& value) {
+  return index(value, engine.options().terms);
+}
+
+/// Arrays with an element per layer.
+struct NormArrays {
+  double* n;
+  std::uint8_t* occurred;
+  std::int64_t* skipped;
+  std::size_t count;
+};
+
+NormArrays norm_arrays(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::size_t layers = engine.layout().layer_count();
+  return {elements<double>(info[1], layers), elements<std::uint8_t>(info[2], layers),
+          elements<std::int64_t>(info[3], layers), layers};
+}
+
+/// Arrays with an element per parameter.
+struct ClockArrays {
+  std::int64_t* t;
+  double *p1, *p2;
+  std::size_t count;
+};
+
+ClockArrays clock_arrays(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::size_t tensors = engine.layout().tensor_count();
+  return {elements<std::int64_t>(info[1], tensors), elements<double>(info[2], tensors),
+          elements<double>(info[3], tensors), tensors};
+}
+
+Plane plane_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  if (name == "m") return Plane::m;
+  return name == "v" ? Plane::v : Plane::x;
+}
+
+PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const Napi::Object start = info[0].As<Napi::Object>();
+  PlaneRange range{};
+  range.plane = plane_of(start.Get("plane"));
+  range.term = term_of(engine, start.Get("term"));
+  range.tensor = index(start.Get("parameter"), engine.layout().tensor_count());
+  range.count = element_count(info[1]);
+  const double first = start.Get("first").ToNumber();
+  const auto length = static_cast<double>(engine.layout().tensors()[range.tensor].length);
+  // Written so that NaN fails. Lengths are at most 2**40: exact as doubles.
+  if (!(first >= 0 && first + static_cast<double>(range.count) <= length)) {
+    throw coded_error(info.Env(), "LENGTH", "A range within the tensor was expected.");
+  }
+  range.first = static_cast<std::uint64_t>(first);
+  return range;
+}
+
+}  // namespace
+
+void read_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t term = term_of(engine, info[0]);
+  const NormArrays to = norm_arrays(engine, info);
+  const std::vector<NormState> norms = engine.norm_states(term);
+  for (std::size_t layer = 0; layer < to.count; ++layer) {
+    to.n[layer] = norms[layer].n;
+    to.occurred[layer] = norms[layer].occurred != 0;
+    to.skipped[layer] = static_cast<std::int64_t>(norms[layer].skipped);
+  }
+}
+
+void restore_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t term = term_of(engine, info[0]);
+  const NormArrays from = norm_arrays(engine, info);
+  std::vector<SavedNorm> norms;
+  norms.reserve(from.count);
+  for (std::size_t layer = 0; layer < from.count; ++layer) {
+    norms.push_back({from.n[layer], from.occurred[layer] != 0, static_cast<std::uint64_t>(from.skipped[layer])});
+  }
+  engine.restore_norms(term, norms);
+}
+
+void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const ClockArrays to = clock_arrays(engine, info);
+  const std::vector<Clock> clocks = info[0].IsNull() ? engine.shared_clocks() : engine.clocks(term_of(engine, info[0]));
+  for (std::size_t k = 0; k < to.count; ++k) {
+    to.t[k] = clocks[k].t;
+    to.p1[k] = clocks[k].p1;
+    to.p2[k] = clocks[k].p2;
+  }
+}
+
+void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const ClockArrays from = clock_arrays(engine, info);
+  std::vector<SavedClock> clocks;
+  clocks.reserve(from.count);
+  for (std::size_t k = 0; k < from.count; ++k) clocks.push_back({from.t[k], from.p1[k], from.p2[k]});
+  if (info[0].IsNull()) {
+    engine.restore_shared_clocks(clocks);
+  } else {
+    engine.restore_clocks(term_of(engine, info[0]), clocks);
+  }
+}
+
+void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = range_of(engine, info);
+  engine.read_plane(range, elements<float>(info[1], range.count));
+}
+
+void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = range_of(engine, info);
+  engine.write_plane(range, elements<float>(info[1], range.count));
+}
+
+}  // namespace mtadam::addon

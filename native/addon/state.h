@@ -1,0 +1,24 @@
+#pragma once
+
+#include <napi.h>
+
+#include "engine/optimizer.h"
+
+// The methods of Optimizer that checkpoints use: they copy an engine's state into JavaScript's arrays, and back.
+
+namespace mtadam::addon {
+
+/// (term, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): a value per layer.
+void read_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void restore_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+/// (term | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): a value per parameter; null is the clock T.
+void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+/// (start: { plane: "m" | "v" | "x", term, parameter, first }, values: Float32Array): as many elements as there are
+/// values. lib/ asks only for planes that the form has. Throws (LENGTH) where the range leaves the parameter.
+void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+}  // namespace mtadam::addon
