@@ -41,7 +41,7 @@ std::size_t element_count(const Napi::Value& value) {
   return value.As<Napi::TypedArray>().ElementLength();
 }
 
-// The wrapper's ArrayBuffer() is no way to a SharedArrayBuffer.
+// Napi::TypedArray::ArrayBuffer() cannot return a SharedArrayBuffer.
 std::byte* data(const Napi::TypedArray& array) {
   void* first = nullptr;
   if (napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &first, nullptr, nullptr) != napi_ok) {
@@ -80,7 +80,7 @@ Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {
 }
 
 std::byte* address(const Napi::Value& value, std::size_t bytes) {
-  // Null means absent, and an empty array may have no address of its own. This one is never dereferenced.
+  // Stands for empty arrays, which may have no address: null means absent. Never dereferenced.
   static std::byte nothing;
   std::byte* found = nullptr;
   if (value.IsTypedArray()) {

@@ -11,19 +11,19 @@
 #include "engine/device.h"
 #include "engine/errors.h"
 
-// From JavaScript values to C++ and from C++ errors to JavaScript. lib/ has checked every argument; what is checked
-// again here is only what memory safety hangs on.
+// Converts JavaScript values to C++ and C++ errors to JavaScript. lib/ has checked every argument; native code checks
+// again what memory safety depends on.
 
 namespace mtadam::addon {
 
-/// A JavaScript Error with `code` (without the prefix ERR_MTADAM_); lib/ makes an MTAdamError of it.
+/// A JavaScript Error with `code` (without the prefix ERR_MTADAM_); lib/ turns it into an MTAdamError.
 Napi::Error coded_error(Napi::Env env, const std::string& code, const std::string& message);
 /// The same, with `cudaError` and `operation`.
 Napi::Error coded_error(Napi::Env env, const DeviceError& error);
 /// An error about one element of an array, with its `index`.
 Napi::Error coded_error(Napi::Env env, const Error& error, std::uint32_t index);
 
-/// Runs the body of a call; what it throws becomes a JavaScript exception.
+/// Runs the body of a call and turns its C++ exceptions into JavaScript's.
 template <class Body>
 auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   try {
@@ -37,7 +37,8 @@ auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   }
 }
 
-/// The C++ object behind one of this addon's JavaScript objects. T::kTypeTag tells them apart.
+/// The C++ object behind one of this addon's JavaScript objects, identified by T::kTypeTag. Throws (OPTION) for any
+/// other value.
 template <class T>
 T& unwrap(const Napi::Value& value) {
   if (value.IsObject()) {
@@ -47,14 +48,14 @@ T& unwrap(const Napi::Value& value) {
   throw coded_error(value.Env(), "OPTION", "An object of the native addon was expected.");
 }
 
-/// The first byte of a typed array's elements, in a shared buffer, too; null where it is detached. Asking moves a small
-/// array that lies in V8's heap out of it, for good: its address then stays.
+/// The first byte of a typed array's elements, also in a shared buffer; null if it is detached. The call moves a small
+/// array out of V8's heap for good, so its address stays valid.
 std::byte* data(const Napi::TypedArray& array);
 
 /// The number of elements of a typed array. Throws (DTYPE) for any other value.
 std::size_t element_count(const Napi::Value& value);
 
-/// The elements of a typed array that holds `count` elements of T or more.
+/// The elements of a typed array. Throws (DTYPE, LENGTH) unless it has at least `count` elements of the size of T.
 template <class T>
 T* elements(const Napi::Value& value, std::size_t count) {
   const std::size_t given = element_count(value);
@@ -71,14 +72,15 @@ std::uint32_t number(const Napi::Value& value);
 std::uint32_t index(const Napi::Value& value, std::uint32_t count);
 Napi::Error index_error(Napi::Env env);
 
-/// Where `bytes` bytes of a tensor lie: a typed array, a Buffer of the addon, or a BigInt, an address that is taken as
-/// it is. Never null, not even for no bytes.
+/// The address of `bytes` bytes of a tensor, given as a typed array, a Buffer of the addon or a BigInt, which is an
+/// address and not checked. Never null, even for 0 bytes. Throws (LENGTH) where there are fewer bytes.
 std::byte* address(const Napi::Value& value, std::size_t bytes);
 
-/// null, or the handle of a stream as a BigInt. Throws (OPTION, STATE) unless calls of the device can come on it.
+/// The stream whose handle a BigInt is; null is the default stream. Throws (OPTION, STATE) unless the device can
+/// enqueue calls on it.
 Stream stream_of(const Napi::Value& value, const mtadam::Device& device);
 void check_stream(Napi::Env env, Stream stream, const mtadam::Device& device);
-/// The same handle, unchecked.
+/// The same, unchecked.
 Stream handle_of(const Napi::Value& value);
 
 }  // namespace mtadam::addon

@@ -41,7 +41,7 @@ Napi::Value Buffer::pointer(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data())));
 }
 
-// (array, stream): as many bytes as the array has, from the start.
+// (array, stream): copies the array to the start of the buffer.
 void Buffer::upload(const Napi::CallbackInfo& info) {
   const std::size_t bytes = info[0].As<Napi::TypedArray>().ByteLength();
   const std::byte* const from = address(info[0], bytes);
@@ -50,7 +50,7 @@ void Buffer::upload(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { device().write(to, from, bytes, stream); });
 }
 
-// (array): a promise, or undefined where the array is complete already.
+// (array): fills the array from the start of the buffer. Returns a promise, or undefined where the array is complete.
 Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
   const Napi::TypedArray target = info[0].As<Napi::TypedArray>();
   const std::size_t bytes = target.ByteLength();
@@ -61,9 +61,9 @@ Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
     return info.Env().Undefined();
   }
   return guarded(info.Env(), [&]() -> Napi::Value {
-    // Not straight into the array: its memory may be detached and freed while the copy is under way.
+    // Not directly into the array, which may be detached and freed during the copy.
     auto arrived = std::make_shared<std::vector<std::byte>>(bytes);
-    // Whatever stream this package computes the elements on.
+    // On any stream that this package uses.
     std::shared_ptr<Event> computed = device_->all_done();
     auto wait = [computed, device = device_, memory = memory_, arrived] {
       computed->wait();
@@ -81,7 +81,7 @@ Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
   });
 }
 
-// (array of one element): every element becomes that one.
+// (array of one element): sets every element to it.
 void Buffer::fill(const Napi::CallbackInfo& info) {
   const std::size_t element = info[0].As<Napi::TypedArray>().ByteLength();
   std::uint64_t pattern = 0;

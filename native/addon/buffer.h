@@ -8,7 +8,7 @@
 
 namespace mtadam::addon {
 
-/// Memory on a device: bytes, whatever their dtype.
+/// Memory on a device, in bytes; lib/ knows the dtype.
 class Buffer final : public Napi::ObjectWrap<Buffer> {
  public:
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640002, 0x62756666657200};
@@ -33,7 +33,7 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
 
   std::size_t size_ = 0;
   std::shared_ptr<mtadam::Device> device_;
-  // After device_, so that it is freed before. Shared with downloads that have not ended.
+  // Declared after device_, so that it is destroyed first. Downloads under way share it.
   std::shared_ptr<Memory> memory_;
 };
 

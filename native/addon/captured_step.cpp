@@ -17,7 +17,7 @@ CapturedStep::CapturedStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ca
   owner_ = Napi::Persistent(info[0].As<Napi::Object>());
   const AddressTable& gradients = optimizer_->table(info[1]);
   mtadam::Optimizer& engine = optimizer_->get();
-  // Each replay checks the default stream anew.
+  // The default stream is checked at each replay.
   const Stream stream = info[2].IsBigInt() ? stream_of(info[2], engine.device()) : nullptr;
   guarded(info.Env(), [&] { step_ = engine.capture(gradients, stream); });
 }

@@ -10,7 +10,7 @@ namespace mtadam::addon {
 
 class Optimizer;
 
-/// A step of one optimizer as a graph. lib/ keeps alive what its addresses belong to.
+/// A captured step of one optimizer. lib/ keeps the memory of its gradients alive.
 class CapturedStep final : public Napi::ObjectWrap<CapturedStep> {
  public:
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640005, 0x63617074757265};

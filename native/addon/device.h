@@ -8,7 +8,7 @@
 
 namespace mtadam::addon {
 
-/// What JavaScript holds of a device. Buffers and optimizers keep the device itself alive.
+/// JavaScript's handle on a device. Buffers and optimizers keep the device itself alive.
 class Device final : public Napi::ObjectWrap<Device> {
  public:
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640001, 0x64657669636500};
@@ -31,10 +31,10 @@ class Device final : public Napi::ObjectWrap<Device> {
 Napi::Value describe_cpu(const Napi::CallbackInfo& info);
 
 /// describeCuda(): { driver, runtime, reason: string; architectures: string[]; devices: { name, computeCapability,
-/// reason: string }[] }, strings empty where there is nothing to say.
+/// reason: string }[] }, strings are empty where they do not apply.
 Napi::Value describe_cuda(const Napi::CallbackInfo& info);
 
-/// cudaOwner(address: bigint): the number of the device whose memory it is, or −1.
+/// cudaOwner(address: bigint): the index of the CUDA device that owns the address, or −1.
 Napi::Value cuda_owner(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

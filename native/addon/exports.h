@@ -4,8 +4,8 @@
 
 namespace mtadam::addon {
 
-/// Everything that the addon gives to one Node environment. Nothing is shared between environments: all state hangs on
-/// the objects that these make.
+/// Sets everything that the addon exports to a Node environment. Environments share no state: it belongs to the objects
+/// that JavaScript creates.
 void define_exports(Napi::Env env, Napi::Object exports);
 
 }  // namespace mtadam::addon

@@ -20,7 +20,8 @@ Gradients::Gradients(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Gradient
   });
 }
 
-// (term, parameter, source | null): −1, or the parameter that the gradient overlaps; then nothing is set.
+// (term, parameter, source | null): sets an address; null is absent. Returns −1, or the parameter that the gradient
+// overlaps; then the address is not set.
 Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
   const mtadam::Optimizer& engine = optimizer_->get();
   const std::uint32_t term = index(info[0], table_->rows());

@@ -10,7 +10,7 @@ namespace mtadam::addon {
 
 class Optimizer;
 
-/// One set of gradient addresses, a row per term. lib/ keeps alive what the addresses belong to.
+/// A table of gradient addresses, a row per term. lib/ keeps the memory at the addresses alive.
 class Gradients final : public Napi::ObjectWrap<Gradients> {
  public:
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640004, 0x6772616469656e};

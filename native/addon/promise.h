@@ -10,8 +10,8 @@
 
 namespace mtadam::addon {
 
-/// Work that waits for a device: `wait` runs on a thread of Node's pool, then `finish`, on JavaScript's. Both are
-/// destroyed on JavaScript's thread; what they hold lives until then.
+/// Waits for a device: runs `wait` on a thread of Node's pool, then `finish` on JavaScript's thread, and destroys both
+/// on JavaScript's thread.
 template <class Wait, class Finish>
 class PromisedWork final : public Napi::AsyncWorker {
  public:
@@ -48,13 +48,13 @@ class PromisedWork final : public Napi::AsyncWorker {
     }
   }
 
-  // An exception that `wait` is not meant to throw.
+  // For exceptions that Execute() does not catch.
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 
   Napi::Promise::Deferred deferred_;
   Wait wait_;
   Finish finish_;
-  // Throws what `wait` threw. Not a std::exception_ptr, which would need the libstdc++ of GCC 11.
+  // Rethrows the error of `wait`. A std::exception_ptr would need the libstdc++ of GCC 11.
   std::function<void()> failure_;
 };
 

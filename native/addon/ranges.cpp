@@ -27,7 +27,7 @@ std::int64_t ParameterRanges::overlap(const std::byte* begin, const std::byte* e
   return range.end > begin ? static_cast<std::int64_t>(range.parameter) : -1;
 }
 
-// A program that never uses an address twice must not make the table grow for ever.
+// Bounds the table for a program that never uses an address twice.
 constexpr std::size_t kMostKnown = std::size_t{1} << 16;
 
 void KnownRanges::check(const Device& device, const std::byte* begin, std::size_t bytes) {

@@ -9,7 +9,7 @@
 
 namespace mtadam::addon {
 
-/// Addresses that belong to the parameters, sorted: a gradient must not lie among them.
+/// The memory of the parameters, sorted by address. A gradient must not overlap it.
 class ParameterRanges {
  public:
   struct Range {
@@ -19,7 +19,7 @@ class ParameterRanges {
   };
   explicit ParameterRanges(std::vector<Range> ranges);
 
-  /// Two neighbours that overlap, or null.
+  /// The first of two neighbours that overlap, or null.
   const Range* first_overlap() const;
   /// The parameter that overlaps begin .. end, or −1.
   std::int64_t overlap(const std::byte* begin, const std::byte* end) const;
@@ -28,8 +28,8 @@ class ParameterRanges {
   std::vector<Range> ranges_;
 };
 
-/// Addresses that the device has vouched for, so that each is asked about once. What was freed since is not noticed:
-/// that cannot be known without asking, and not for sure then.
+/// Addresses that the device has vouched for, so that it is asked about each once. Memory that was freed since goes
+/// unnoticed: only another query could tell, and not with certainty.
 class KnownRanges {
  public:
   /// Throws Error as Device::check_range.

@@ -8,10 +8,10 @@
 
 namespace mtadam {
 
-/// How often a thread looks again at once before it gives up its core.
+/// How often a waiting thread checks before it gives up its core.
 constexpr int kSpins = 2000;
 
-/// Tells the core that this is a loop of waiting.
+/// Tells the core that this is a spin loop.
 inline void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
   _mm_pause();
@@ -20,7 +20,8 @@ inline void relax() {
 #endif
 }
 
-/// Returns when `done()` is true. Other threads are working towards it: it takes long only if they lose their cores.
+/// Returns when `done()` is true. The threads that make it true are running, so the wait is long only if they lose
+/// their cores.
 template <class Done>
 void wait_until(const Done& done) {
   for (int spin = 0; spin < kSpins; ++spin) {

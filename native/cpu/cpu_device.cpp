@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint64_t kTileSlots = kTileElements / kChunkElements;
 static_assert(kTileElements % kChunkElements == 0);
 
-// Below this many element visits a step is over before a second thread has woken.
+// A step that visits fewer elements is over before a second thread has woken.
 constexpr std::uint64_t kAloneElements = 32768;
 
 /// Consecutive chunks of one tensor.
@@ -71,8 +71,8 @@ double layer_sum(const double* partial, std::uint64_t slots) {
   return lanes[0];
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call. False where a norm is a reason to take the
-/// step back.
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call. False where a norm demands that the step is
+/// rolled back.
 bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
   bool good = true;
@@ -94,16 +94,16 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   return good;
 }
 
-/// The part that a tensor's terms have in its step.
+/// How a tensor's terms take part in a step.
 struct Presence {
-  std::uint32_t count = 0;                // terms that D is taken over
+  std::uint32_t count = 0;                // terms in D
   std::uint32_t present = 0;              // terms that take part
-  std::uint32_t first[kFusedTerms] = {};  // of those, as many as one loop walks
-  float b = 0;                            // of the first term that D is taken over
-  bool one_b = true;                      // all of those terms have this b
+  std::uint32_t first[kFusedTerms] = {};  // of the terms in D, as many as one loop processes
+  float b = 0;                            // of the first term in D
+  bool one_b = true;                      // all terms in D have this b
 };
 
-/// Every call is done when it returns.
+/// Every call is done when it returns, so that there is nothing to wait for.
 class PastEvent final : public Event {
  public:
   void record(Stream) override {}
@@ -143,7 +143,7 @@ Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t s
 
 float* offset(float* plane, std::uint64_t elements) { return plane == nullptr ? nullptr : plane + elements; }
 
-/// `call` is null where the term's gradient has been used already.
+/// `call` is null where the moments include the gradient already.
 TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, const ChunkRange& range) {
   const Term& state = tables.terms[term];
   const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
@@ -170,25 +170,25 @@ LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
   return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1, one_b};
 }
 
-/// Terms on their way over a tile, a few at a time.
+/// Runs a tile's loops over its terms, a few terms per pass.
 class TilePasses {
  public:
-  /// `terms`: how many will come, at least one; passes are as even as can be for that many.
+  /// `terms`: how many will be added, at least one. The passes share them evenly.
   TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, std::uint32_t terms, float* d, float* u)
       : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {
-    // A term that passes alone costs about as much as two.
+    // A pass of one term costs about as much as a pass of two.
     const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad);
     const std::uint32_t passes = (terms + most - 1) / most;
     together_ = (terms + passes - 1) / passes;
   }
 
   void add(const TermRun& term) {
-    if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) go();
+    if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) flush();
     terms_[count_++] = term;
-    if (count_ == together_) go();
+    if (count_ == together_) flush();
   }
 
-  void go() {
+  void flush() {
     for (std::uint32_t done = 0; done < count_;) {
       const bool with_gradients = terms_[0].g != nullptr;
       const TileChoice choice = loops_.tile(count_ - done, with_gradients, form_);
@@ -210,7 +210,7 @@ class TilePasses {
   std::uint32_t count_ = 0;
 };
 
-/// One tile over which the terms pass: any number of them, present or only remembered.
+/// The same as update_range() for one tile and any number of terms, with those that are absent but count in D.
 void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile,
                  const Presence& presence, std::uint64_t step) {
   alignas(64) float d[kTileElements];
@@ -222,7 +222,7 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
     if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));
   }
-  passes.go();
+  passes.flush();
   loops.move(form)(run, presence.b, d, u);
 }
 
@@ -238,8 +238,8 @@ void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::
   }
 }
 
-/// Calls visit(sum) for each term of the call, where sum(range) is sum_range of that term: whatever is visited, in long
-/// ways through the gradients of one term, not in short ones through those of several.
+/// Calls visit(sum) for each term of the call; sum(range) is sum_range() for the term. Term after term, so that each
+/// gradient is read in long runs.
 template <class Visit>
 void for_sums(const Loops& loops, const Tables& tables, const Call& call, const Visit& visit) {
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
@@ -294,7 +294,7 @@ void CpuDevice::read(void* to, const void* from, std::size_t bytes, Stream) {
 
 void CpuDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std::size_t bytes, Stream) {
   std::byte* const target = static_cast<std::byte*>(to);
-  // Double the filled part: a handful of long copies for any element size.
+  // Doubles the filled part: few, long copies for any element size.
   std::size_t filled = std::min(element, bytes);
   std::memcpy(target, &pattern, filled);
   while (filled < bytes) {
@@ -324,7 +324,7 @@ std::unique_ptr<Graph> CpuDevice::capture(Stream, const std::function<void(Strea
   throw Error("OPTION", "`captureStep` must be called on a CUDA device; got the CPU, which has no graphs.");
 }
 
-/// Runs body(first, last) noexcept over ranges that make up 0 .. count, in parallel where `elements` are worth it.
+/// Runs body(first, last) noexcept over ranges that cover 0 .. count, in parallel if there are enough `elements`.
 template <class Body>
 void CpuDevice::for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body) {
   if (elements <= kAloneElements) {
@@ -410,22 +410,22 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
   *tables.shared.step += 1;
 }
 
-/// Norms, then rest(range) once they are known.
+/// Computes the norms, and calls rest(range) for each range once its norms are known.
 template <class Rest>
 bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
-  // These need the norms of all layers, or all gradients once more, before anything moves.
+  // These need the norms of all layers, or another read of all gradients, before anything moves.
   if (tables.non_finite == NonFinite::kSkipStep || tables.cosines) return false;
   const Loops& loops = *set_.loops;
   const std::uint64_t piece = (own_slots(call.count) + kTileSlots - 1) / kTileSlots * kTileSlots;
   const auto whole_layers = [&](std::uint32_t first, std::uint32_t count) {
-    // All layers' norms, then all layers' elements: memory waits for no layer's scalars.
+    // All layers' norms, then all layers' elements, so that reading does not pause for each layer's scalars.
     const std::uint32_t end = first + count;
     for_sums(loops, tables, call, [&](const auto& sum) {
       for (std::uint32_t k = first; k < end; ++k) for_slots(tables, tables.layers[k], 0, tables.layers[k].slots, sum);
     });
     for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
-    // From layer to layer forwards, as memory is read ahead; a layer that does not fit in a cache backwards, in whole
-    // tiles: the tile that was read last is nearest.
+    // Layers forwards, as the prefetchers expect. In a layer that does not fit in a cache, tiles backwards: the tile
+    // read last is the most likely to be cached.
     for (std::uint32_t k = first; k < end; ++k) {
       const Layer& layer = tables.layers[k];
       for (std::uint64_t last = layer.slots; last > 0;) {
@@ -440,15 +440,15 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     return true;
   }
   const StepPlan plan = plan_step(tables, call.count, pool_.threads());
-  // Per cut layer the norms, then what follows from them, backwards as well. Whole layers last: small ones even out
-  // when threads end.
+  // For each cut layer a stage of norms, then a stage of elements, also backwards. Whole layers come last: small tasks
+  // let threads end at about the same time.
   std::vector<Stage> stages;
   for (const CutLayer& cut : plan.cut) {
     stages.push_back({cut.blocks});
     stages.push_back({cut.blocks, true});
   }
   stages.push_back({plan.whole.size()});
-  // Per cut layer: the blocks whose norms are there, and one more once the layer has begun.
+  // Per cut layer: how many blocks have their norms, and one more after begin_layer().
   std::vector<std::atomic<std::uint64_t>> done(plan.cut.size());
   pool_.run(stages, [&](std::size_t stage, std::size_t k) noexcept {
     if (stage / 2 == plan.cut.size()) {
@@ -487,7 +487,7 @@ bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call) {
 void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {
   const auto zero_range = [&](const ChunkRange& range) {
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      // A call only reads gradients; zero() comes from their owner.
+      // The call's gradients are const, since all other calls only read them.
       float* const g = const_cast<float*>(gradient_of(tables, call, term, range.tensor));
       if (g != nullptr) std::memset(g + range.first, 0, range.count * sizeof(float));
     }

@@ -9,11 +9,11 @@
 
 namespace mtadam {
 
-/// The CPU as a device: a thread pool over chunks of parameters, vectorised loops over math/moments.h. Calls are
-/// done when they return. The bits do not depend on the number of threads or the instruction set.
+/// The CPU as a device: a thread pool over chunks of parameters, with vectorised loops over math/moments.h. Calls are
+/// done when they return. Results have the same bits with any number of threads and any instruction set.
 class CpuDevice final : public Device {
  public:
-  /// Throws Error (OPTION) for an instruction set that this machine lacks; "" takes the widest.
+  /// Throws Error (OPTION) for an instruction set that this machine lacks; "" is the widest.
   explicit CpuDevice(unsigned threads, const std::string& instruction_set = "");
 
   unsigned threads() const { return pool_.threads(); }
@@ -22,7 +22,7 @@ class CpuDevice final : public Device {
   std::string name() const override { return set_.name; }
   bool immediate() const override { return true; }
   void check_stream(Stream stream) const override;
-  /// Always throws: nothing can tell which memory lies at a host address.
+  /// Always throws: a host address cannot be checked.
   void check_range(const void* address, std::size_t bytes) const override;
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;

@@ -29,12 +29,12 @@ constexpr std::size_t kLine = 64;
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-/// From here on an array has pages of its own.
+/// Arrays of at least this size always have pages of their own.
 constexpr std::size_t kOwnPages = 2 * kHugePage;
 constexpr std::size_t kMaxSlab = 16 * kHugePage;
 
-// Arrays that all began at the same place of a page would compete for the same lines of the caches. So they, and slabs,
-// begin at one of sixteen places.
+// Arrays that start at the same offset in a page compete for the same cache lines. So arrays and slabs start at one of
+// 16 offsets.
 constexpr std::size_t kStagger = 3 * kLine;
 constexpr std::size_t kStaggers = 16;
 static_assert(kStaggers * kStagger < kPage);
@@ -45,8 +45,8 @@ static_assert(kStaggers * kStagger < kPage);
 
 std::size_t whole(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-/// From the system and back to it. Zeroed; on Linux, pages arrive on the memory node of the thread that first writes
-/// them, and 2 MiB at a time where the system agrees.
+/// Zeroed pages from the system. On Linux, a page is on the memory node of the thread that first writes it, and pages
+/// are huge where the system grants that.
 class Pages {
  public:
   /// Throws Error that names `wanted` bytes.
@@ -59,7 +59,7 @@ class Pages {
     start_ = static_cast<std::byte*>(base_);
     if (!huge) return;
     start_ += whole(reinterpret_cast<std::uintptr_t>(start_), kHugePage) - reinterpret_cast<std::uintptr_t>(start_);
-    madvise(start_, whole(bytes, kPage), MADV_HUGEPAGE);  // a wish: without it all is well, only slower
+    madvise(start_, whole(bytes, kPage), MADV_HUGEPAGE);  // a hint: without it everything works, only slower
 #else
     const std::size_t rounded = whole(bytes, kPage);
 #  if defined(_WIN32)
@@ -110,7 +110,7 @@ class Slab {
   bool holds(const std::byte* address) const { return address >= pages_.start() && address < pages_.start() + bytes(); }
   bool is_empty() const { return used_.empty(); }
 
-  /// Zeroed; null where no room is large enough.
+  /// Zeroed memory; null if no free range is long enough.
   std::byte* take(std::size_t length) {
     const auto room = std::find_if(free_.begin(), free_.end(), [&](const auto& r) { return r.second >= length; });
     if (room == free_.end()) return nullptr;
@@ -124,13 +124,13 @@ class Slab {
       rest.mapped() -= length;
       free_.insert(std::move(rest));
     }
-    // The system zeroed the part that was never given out.
+    // Memory that was never given out is zero already.
     if (offset < fresh_) std::memset(pages_.start() + offset, 0, std::min(length, fresh_ - offset));
     fresh_ = std::max(fresh_, offset + length);
     return pages_.start() + offset;
   }
 
-  /// In need of no memory, so that it cannot fail.
+  /// Allocates nothing, so it cannot fail.
   void give_back(const std::byte* address) {
     const auto room = free_.insert(used_.extract(static_cast<std::size_t>(address - pages_.start()))).position;
     join_with_next(room);
@@ -155,16 +155,16 @@ class Slab {
 
 }  // namespace
 
-/// The slabs of a heap. They live as long as the last array in them.
+/// The slabs of a heap. Arrays keep them alive.
 class HostHeap::Slabs {
  public:
-  /// Where an array begins in pages of its own.
+  /// The offset of an array in pages of its own.
   std::size_t next_stagger() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return stagger();
   }
 
-  /// Whether an array of so many bytes is too large to share pages, as things are.
+  /// Whether an array of so many bytes gets pages of its own; that depends on the bytes of all arrays.
   bool is_large(std::size_t length) {
     const std::lock_guard<std::mutex> lock(mutex_);
     return length >= std::min(kOwnPages, slab_bytes() / 4);
@@ -173,7 +173,7 @@ class HostHeap::Slabs {
   std::byte* take(std::size_t length) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::byte* place = nullptr;
-    // In the order in which they were made: arrays that are made in a row then lie in a row.
+    // The oldest slab first, so that arrays allocated one after another lie one after another.
     for (std::size_t k = 0; k < slabs_.size() && place == nullptr; ++k) place = slabs_[k]->take(length);
     if (place == nullptr) {
       slabs_.push_back(std::make_unique<Slab>(slab_bytes(), stagger(), length));
@@ -186,7 +186,7 @@ class HostHeap::Slabs {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s->holds(place); });
     (*slab)->give_back(place);
-    // The first one may stay, so that a program with one buffer at a time does not ask the system for each.
+    // One stays, so that a program that has one buffer at a time does not map pages for each.
     const bool may_stay = slab == slabs_.begin() && (*slab)->bytes() == kHugePage;
     if ((*slab)->is_empty() && !may_stay) slabs_.erase(slab);
   }
@@ -196,7 +196,7 @@ class HostHeap::Slabs {
 
  private:
   std::size_t stagger() { return starts_++ % kStaggers * kStagger; }
-  /// Of a new slab: at most a quarter of all that is held, or a single page.
+  /// Of a new slab: at most a quarter of the bytes of all arrays, and at least one huge page.
   std::size_t slab_bytes() const { return std::clamp(std::bit_floor(held_ / 4 + 1), kHugePage, kMaxSlab); }
 
   std::mutex mutex_;
@@ -241,13 +241,13 @@ HostHeap::~HostHeap() = default;
 
 std::unique_ptr<Memory> HostHeap::allocate(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() / 2) out_of_memory(bytes);
-  // Never of no bytes: an address is wanted even for nothing.
+  // At least one byte, since an empty array needs an address, too.
   const std::size_t length = whole(std::max<std::size_t>(bytes, 1), kLine);
   if (!slabs_->is_large(length)) {
     try {
       return std::make_unique<Piece>(slabs_, bytes, length);
     } catch (const Error&) {
-      // There is no memory for a whole slab; perhaps there is for the array.
+      // There may be enough memory for the array where there is not enough for a slab.
     }
   }
   return std::make_unique<OwnPages>(slabs_, slabs_->next_stagger(), bytes, length);

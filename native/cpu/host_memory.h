@@ -7,17 +7,17 @@
 
 namespace mtadam {
 
-/// Zeroed memory of the host, aligned to 64 bytes, for arrays that are walked from end to end.
+/// Allocates zeroed host memory, aligned to 64 bytes, for arrays that are read from end to end.
 ///
-/// A step walks dozens of them at once, so they should lie on few pages. Large ones have pages of 2 MiB of
-/// their own where the system agrees; those that are too small for that share slabs of them. A freed piece of
-/// a slab is given out again; a slab without arrays goes back to the system, but for one of the smallest size.
+/// A step reads dozens of arrays at once, so they should lie on few pages. Large arrays have huge pages (2 MiB) of
+/// their own where the system grants them; smaller ones share slabs of huge pages. Freed pieces of a slab are reused.
+/// An empty slab returns to the system, except for one of the smallest size.
 class HostHeap {
  public:
   HostHeap();
   ~HostHeap();
 
-  /// May be freed by any thread, and outlive the heap. Throws Error (OUT_OF_MEMORY).
+  /// The memory may be freed on any thread and outlive the heap. Throws Error (OUT_OF_MEMORY).
   std::unique_ptr<Memory> allocate(std::size_t bytes);
 
  private:

@@ -14,7 +14,7 @@ std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets{{"baseline", &loops_baseline}};
 #if defined(MTADAM_X86_LEVELS)
   __builtin_cpu_init();
-  // The compiler may use all of a level's extensions; these are the ones that the level adds for element loops.
+  // The compiler may use every extension of a level; checked are those that element loops need.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
                   __builtin_cpu_supports("f16c");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

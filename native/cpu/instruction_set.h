@@ -13,10 +13,11 @@ struct InstructionSet {
   const Loops* loops;
 };
 
-/// Those in this build that this machine can run, narrowest first.
+/// The instruction sets of this build that this machine has, narrowest first.
 std::vector<InstructionSet> instruction_sets();
 
-/// The one of that name; the widest for "". Throws Error (OPTION) where this machine or this build lacks it.
+/// The instruction set of that name; the widest for "". Throws Error (OPTION) where this machine or this build lacks
+/// it.
 InstructionSet instruction_set(const std::string& name);
 
 }  // namespace mtadam

@@ -1,13 +1,13 @@
-// The element loops, compiled once per instruction set (MTADAM_LOOPS names this copy's table). Only what
-// math/moments.h says is computed here; everything has internal linkage and no standard-library function is used,
-// so that no code of a wider instruction set can end up where it does not belong.
+// The element loops, compiled once per instruction set (MTADAM_LOOPS names this copy's table). The arithmetic is that
+// of math/moments.h. Everything has internal linkage and nothing of the standard library is used, so that the linker
+// cannot replace code of one instruction set by that of a wider one.
 
 #include "cpu/loops.h"
 
 #include "math/moments.h"
 
-// Runs never overlap: the optimizer refuses parameters and gradients that do. Said per loop, since compilers give up
-// on run-time overlap checks for this many arrays.
+// Runs never overlap: the optimizer rejects parameters and gradients that do. Each loop says so, since compilers do not
+// vectorise with run-time overlap checks for so many arrays.
 #if defined(__clang__)
 #  define MTADAM_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #  define MTADAM_UNROLL _Pragma("clang loop unroll(full)")
@@ -25,7 +25,7 @@ namespace {
 constexpr std::uint32_t kStride = kChunkLanes;
 constexpr std::uint32_t kSteps = kSegmentElements / kChunkLanes;
 
-// Products of float32 are exact in float64, so a fused multiply-add gives the same bits; where there is none, the
+// Products of float32 are exact in float64, so a fused multiply-add gives the same bits; without the instruction, the
 // built-in would be a call.
 MTADAM_INLINE double plus_product(double sum, float a, float b) {
 #if defined(__FMA__) || defined(__aarch64__)
@@ -35,8 +35,8 @@ MTADAM_INLINE double plus_product(double sum, float a, float b) {
 #endif
 }
 
-// A segment: lane k mod 32 adds its eight products in the order of k. Lane by lane, so that a compiler keeps the sums
-// in registers: with the loop over k outside, the norms ran at half this speed.
+// A segment: lane k mod 32 adds its eight products in the order of k. The loop over lanes is outside, so that the
+// compiler keeps the sums in registers: with the loop over k outside, norms took twice as long.
 MTADAM_INLINE void add_segment(double* lanes, const float* a, const float* b) {
   MTADAM_INDEPENDENT
   for (std::uint32_t lane = 0; lane < kStride; ++lane) {
@@ -47,8 +47,8 @@ MTADAM_INLINE void add_segment(double* lanes, const float* a, const float* b) {
   }
 }
 
-// The segment that the chunk ends in. Elements past the end would add zero, which changes no sum, so they are left out:
-// a model of many small tensors consists of these segments.
+// The last, partial segment of a chunk. Elements past the end would add zero, which changes no sum, so the loops stop
+// before them: models of many small tensors consist of such segments.
 MTADAM_INLINE void add_tail(double* lanes, const float* a, const float* b, std::uint32_t count) {
   double sums[kStride] = {};
   std::uint32_t done = 0;
@@ -97,7 +97,7 @@ void term_moments(const TensorRun& run, const TermRun& term) {
     const float gradient = balanced_gradient<kCoupled>(g[e], kCoupled ? theta[e] : 0.0f, f, k);
     const float second = second_moment(v[e], gradient, k);
     v[e] = second;
-    // The shared x takes its share of v in step 7.
+    // The shared x is updated in step 7.
     if constexpr (kAmsgrad && !kSummed) x[e] = larger(second, x[e]);
     if constexpr (kSummed) {
       sum[e] = added_to_sum(kOpens ? decayed_sum(sum[e], k) : sum[e], gradient, k);
@@ -118,7 +118,7 @@ void moments(const TensorRun& run, const TermRun& term, bool opens) {
 
 // ---- A few terms in one loop --------------------------------------------------------------------------------
 
-// The flags of a loop, and which of them have no meaning beside others.
+// The flags of a loop.
 template <bool kWithGradients, bool kSumOfMoments, bool kMaximum, bool kCoupledDecay, bool kSharedB>
 struct Flags {
   static constexpr bool kGradients = kWithGradients;
@@ -126,13 +126,14 @@ struct Flags {
   static constexpr bool kAmsgrad = kMaximum;
   static constexpr bool kCoupled = kCoupledDecay;
   static constexpr bool kOneX = kSummed && kAmsgrad;  // x is shared
-  static constexpr bool kOneB = kSharedB;             // so is b: the largest v is found before its root is taken
+  static constexpr bool kOneB = kSharedB;             // b is shared: only the largest v needs its root
 };
 
+// The flags without those that have no effect beside the others.
 template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
 using FormOf = Flags<kGradients, kSummed, kAmsgrad, kGradients && kCoupled, kOneB && !(kSummed && kAmsgrad)>;
 
-// One element, while terms pass over it.
+// The values of one element during a pass.
 struct Element {
   float theta;
   float sum;  // M
@@ -140,7 +141,7 @@ struct Element {
   float u, d;
 };
 
-// As arrays of the function, so that a compiler knows that no store changes them.
+// Copied to local arrays, so that the compiler knows that no store changes them.
 template <std::uint32_t kTerms>
 struct Terms {
   const float* g[kTerms];
@@ -162,7 +163,7 @@ struct Terms {
   }
 };
 
-// Steps 5 and 6 at one element, and the terms' parts of U and D. `first`: no other term has passed.
+// Steps 5 and 6 at one element, and the terms' parts of U and D. `first`: no other term was part of them before.
 template <class Form, std::uint32_t kTerms>
 MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at, bool first, const GroupElements& k) {
   MTADAM_UNROLL
@@ -195,7 +196,7 @@ MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at
   }
 }
 
-// Step 7 when all terms have passed. `b` is that of all terms, where they share it.
+// Step 7, after all terms. `b` is used with kOneB only.
 template <class Form, bool kDecoupled, bool kDivided>
 MTADAM_INLINE float move_element(const Element& at, const TensorRun& run, float b, const GroupElements& k) {
   const float u = Form::kSummed ? step_part(at.sum, run.shared.c) : at.u;
@@ -220,7 +221,7 @@ void fused(const TensorRun& given, const TermRun* runs) {
   }
 }
 
-// ---- Tiles, a few terms after others ------------------------------------------------------------------------
+// ---- Tiles, in passes of a few terms -------------------------------------------------------------------------
 
 template <class Form, std::uint32_t kTerms, bool kOpens, bool kFirst>
 void tile_terms(const TensorRun& given, const TermRun* runs, float* d, float* u) {
@@ -245,7 +246,7 @@ void tile_terms(const TensorRun& given, const TermRun* runs, float* d, float* u)
 
 template <class Form, std::uint32_t kTerms>
 void tile(const TensorRun& run, const TermRun* terms, const TilePass& pass) {
-  // The first term also opens the step if it brings a gradient. Only M depends on it.
+  // The first term also opens the step if it has a gradient. Only M depends on that.
   constexpr bool kDecays = Form::kSummed && Form::kGradients;
   if (pass.first) {
     tile_terms<Form, kTerms, kDecays, true>(run, terms, pass.d, pass.u);
@@ -271,7 +272,7 @@ void move(const TensorRun& given, float b, const float* d, const float* u) {
   }
 }
 
-// ---- Elsewhere ----------------------------------------------------------------------------------------------
+// ---- Addition -----------------------------------------------------------------------------------------------
 
 void add(float* target, const float* source, std::uint64_t count) {
   MTADAM_INDEPENDENT
@@ -303,7 +304,7 @@ struct Fused {
   static constexpr std::uint32_t kFlags = 6;
   template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kDecoupled>
   static FusedLoop loop() {
-    // One term alone shares its b with nobody.
+    // With one term, kOneB would change nothing.
     using Form = FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB && kTerms != 1>;
     return fused<Form, kTerms, kDecoupled>;
   }

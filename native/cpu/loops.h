@@ -6,32 +6,31 @@
 
 namespace mtadam {
 
-/// How many terms one loop walks at once. With more, a loop has more streams than the hardware prefetchers follow,
-/// and tiles, over which a few terms pass after others, are faster.
+/// The most terms that one loop processes. With more, a loop has more streams than the hardware prefetchers follow, and
+/// it is faster to process tiles in several passes of a few terms.
 constexpr std::uint32_t kFusedTerms = 3;
 
-/// Elements of a tile: long enough for the streams of a pass to come up to speed, while D and U stay in the nearest
-/// caches.
+/// Elements of a tile: enough for prefetching to pay off, and few enough that D and U stay in the nearest caches.
 constexpr std::uint32_t kTileElements = 8192;
 
-/// Which loop, beside the number of terms. Chosen per run of elements, compiled per combination.
+/// Selects a loop, together with the number of terms. Chosen per run of elements, compiled per combination.
 struct LoopForm {
   bool summed;  // M in place of m
   bool amsgrad;
   bool coupled;    // λ·θ in ĝ
   bool decoupled;  // d·θ in the step
   bool shortened;  // W other than 1
-  bool one_b;      // b is the same in all terms that D is taken over (no v is negative)
+  bool one_b;      // all terms in D have the same b, so the largest v has the largest root
 };
 
-/// How many terms pass over a tile at once, at most: two arrays each where summed, three where not. For what is rare,
-/// loops are compiled for fewer.
+/// The most terms in one pass over a tile. A term has two arrays where first moments are summed, otherwise three. Rare
+/// forms have loops for fewer terms only.
 constexpr std::uint32_t kPassTerms = 5;
 constexpr std::uint32_t most_terms_of_pass(bool summed, bool amsgrad) { return amsgrad ? 3 : summed ? kPassTerms : 4; }
 
 /// One term's part of a run of elements of one tensor.
 struct TermRun {
-  const float* g;  // null: the moments have had this step's gradient already, or the term is absent
+  const float* g;  // null: the moments include this step's gradient, or the term is absent
   float* m;        // null where summed
   float* v;
   float* x;  // null without amsgrad, and where summed
@@ -49,33 +48,33 @@ struct TensorRun {
   float w;  // W
 };
 
-/// The moments of one term alone, for accumulate. `opens`: no other term took part before, so M decays first. The
-/// shared x waits for step 7: then it is read and written once, not once per term.
+/// Steps 5 and 6 for one term, for accumulate. `opens`: the term is the first of the step, so M decays first. The
+/// shared x is updated in step 7, once instead of once per term.
 using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
 
-/// All of steps 5 to 7 for `kFusedTerms` terms or fewer, all of which take part. W is 1: for another, tiles save a copy
-/// of each of these loops.
+/// Steps 5 to 7 for up to `kFusedTerms` terms, all of which take part. W is 1: other values use tiles, which saves a
+/// copy of each of these loops.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
-/// A pass of a few terms over a tile: their moments where they bring gradients (all of them or none), then their parts
-/// of D and U. Terms that are absent now come by only where D is taken over them.
+/// A pass of a few terms over a tile: steps 5 and 6 if the terms have gradients (all of them or none), then their parts
+/// of D and U. Absent terms are among them only if they count in D.
 struct TilePass {
-  float* d;  // with one_b, the radicand of the largest root
+  float* d;  // with one_b, the largest v
   float* u;
-  bool opens;  // the first to take part in this step
-  bool first;  // the first to be part of D and U
+  bool opens;  // no earlier pass over the tile had gradients
+  bool first;  // the tile's first pass
 };
 using TileLoop = void (*)(const TensorRun& run, const TermRun* terms, const TilePass& pass);
 
 struct TileChoice {
   TileLoop loop;
-  std::uint32_t terms;  // that it takes
+  std::uint32_t terms;  // that the loop processes
 };
 
-/// Step 7 for a tile from its D and U. `b` is that of all terms, where they share it.
+/// Step 7 for a tile, from its D and U. `b` is used with one_b only.
 using MoveLoop = void (*)(const TensorRun& run, float b, const float* d, const float* u);
 
-/// The element loops of one instruction set. The same bits from each.
+/// The element loops of one instruction set. All sets give the same bits.
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
   double (*sum_of_squares)(const float* g, std::uint32_t count);
@@ -83,7 +82,7 @@ struct Loops {
   double (*dot_product)(const float* a, const float* b, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);
   FusedLoop (*fused)(std::uint32_t terms, bool with_gradients, LoopForm form);
-  /// A loop for the first of `terms` terms, all of them where they are not more than `most_terms_of_pass`.
+  /// A loop for the first of `terms` terms: for all of them, if they fit in one pass (`most_terms_of_pass`).
   TileChoice (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);
   MoveLoop (*move)(LoopForm form);
   /// target[k] += source[k].

@@ -11,16 +11,16 @@ StepPlan plan_step(const Tables& tables, std::uint32_t terms, unsigned threads) 
   const std::uint64_t own = own_slots(terms);
   const std::uint64_t block = block_of(tables.chunk_count, threads);
   const std::uint64_t together = std::min(own, block);
-  std::uint32_t begin = 0;  // of the layers that wait to become a task
-  std::uint64_t slots = 0;  // theirs
+  std::uint32_t begin = 0;  // the first of the layers that will be the next task
+  std::uint64_t slots = 0;  // of these layers
   const auto close = [&](std::uint32_t end) {
     if (end > begin) plan.whole.push_back({begin, end - begin});
     slots = 0;
   };
   for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
     const std::uint64_t count = tables.layers[layer].slots;
-    // One thread's if it is no more than a block, or fits in its caches and leaves the others enough to do meanwhile:
-    // threads need not meet for it.
+    // One thread takes a layer that is no larger than a block, or that fits in its caches while the other threads have
+    // enough to do. Then no thread waits for another.
     if (count <= block || (count <= own && (threads == 1 || 2 * count * threads <= tables.chunk_count))) {
       if (slots + count > together) {
         close(layer);

@@ -38,7 +38,7 @@ void ThreadPool::wake(std::size_t count) {
 
 void ThreadPool::run(std::span<const Stage> stages, Function function, const void* context) {
   const DefaultFloatEnvironment environment;
-  std::size_t all = 0;  // stages overlap: a thread that finds nothing in one goes on to the next
+  std::size_t all = 0;  // of all stages, which overlap
   for (const Stage& stage : stages) all += stage.tasks;
   if (all <= 1 || threads_ == 1) {
     for (std::size_t stage = 0; stage < stages.size(); ++stage) {
@@ -60,27 +60,27 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
   open_.store(true);
   wake(all - 1);
   take_tasks(0);
-  // All tasks are taken. A worker counts itself in before it looks at `open_`, so either it is seen here or it
-  // sees that the job is over.
+  // All tasks are taken. A worker increments `inside_` before it reads `open_`, so either it is counted here or it sees
+  // that the job is over.
   open_.store(false);
   wait_until([this] { return inside_.load() == 0; });
 }
 
 void ThreadPool::take_tasks(unsigned thread) {
-  // A thread that finds all tasks taken leaves at once: the caller waits for them.
+  // Leaves once the job is over: the caller is waiting for this thread.
   for (std::size_t stage = 0; stage < stages_.size() && open_.load(); ++stage) {
     for (unsigned k = 0; k < threads_; ++k) take_share((thread + k) % threads_, stage);
   }
 }
 
-/// Takes the next task of a thread's share, from any thread.
+/// Runs what is left of a thread's share, on any thread.
 void ThreadPool::take_share(unsigned thread, std::size_t stage) {
   const Stage& all = stages_[stage];
   const std::size_t begin = all.tasks * thread / threads_;
   const std::size_t count = all.tasks * (thread + 1) / threads_ - begin;
   Counters& line = taken_[thread * lines_ + stage / Counters::kCount];
   std::atomic<std::size_t>& taken = line.of[stage % Counters::kCount];
-  // Looks first: of most shares nothing is left by then, and looking leaves the line where it is.
+  // Reads first: most shares are empty by then, and a read does not take the cache line from its owner.
   while (taken.load() < count) {
     const std::size_t k = taken.fetch_add(1);
     if (k < count) function_(context_, stage, begin + (all.backwards ? count - 1 - k : k));
@@ -98,8 +98,8 @@ void ThreadPool::work(unsigned thread) {
   std::uint32_t seen = generation_.load();
   take_part(thread);  // the job that started this thread
   while (!ending_.load()) {
-    // A step may be two jobs in a row with a few microseconds between them: to stay awake that long saves the second
-    // wake-up. A longer wait would take a core from the computation of the gradients.
+    // A step may be two jobs a few microseconds apart: spinning that long saves the second wake-up. Spinning longer
+    // would take a core from the computation of the gradients.
     for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) relax();
     if (generation_.load() == seen) {
       asleep_.fetch_add(1);

@@ -12,20 +12,20 @@
 
 namespace mtadam {
 
-/// Tasks that do not wait for one another.
+/// Tasks that are independent of one another.
 struct Stage {
   std::size_t tasks;
   bool backwards = false;  // each thread takes its share from the end
 };
 
-/// A fixed set of threads that sleep between jobs. A job is a row of stages of tasks. Each thread has its share of
-/// every stage, always the same one, since what it touched last is in its caches and not in another's; who is through
-/// with it takes what is left of the others' shares, and only then goes on to the next stage. So a task may wait for
-/// those of earlier stages, which are done or under way. The caller works too and never waits for a thread that has not
-/// yet woken, so more threads than cores cost no more than a look at their shares.
+/// A fixed set of threads that sleep between jobs. A job is a sequence of stages, each a number of tasks. A thread's
+/// share of a stage is the same in every job, so that it finds its data in its caches. A thread that has finished its
+/// share steals from the others, and only then goes on to the next stage. So a task may wait for tasks of earlier
+/// stages, which are done or running. The caller works too and never waits for a thread that is asleep, so more threads
+/// than cores cost little.
 class ThreadPool {
  public:
-  /// `threads` counts the caller; at least 1. The others start with the first job that can use them.
+  /// `threads` includes the caller; at least 1. The others start with the first job that can use them.
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -78,12 +78,12 @@ class ThreadPool {
   Function function_ = nullptr;
   const void* context_ = nullptr;
   std::span<const Stage> stages_;
-  /// How many tasks of a thread's share of a stage are taken: a row of lines per thread, so that threads at work on
-  /// their own shares do not touch one another's.
+  /// How many tasks are taken of each thread's share of each stage. Each thread has cache lines of its own, so that
+  /// threads do not contend while they work on their own shares.
   std::vector<Counters> taken_;
-  std::size_t lines_ = 0;  // of a row
+  std::size_t lines_ = 0;  // per thread
 
-  alignas(64) std::atomic<std::uint32_t> inside_{0};  // workers that look at the job
+  alignas(64) std::atomic<std::uint32_t> inside_{0};  // workers that may read the job
   std::atomic<bool> open_{false};
   std::atomic<bool> ending_{false};
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // workers sleep on this

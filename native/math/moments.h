@@ -1,23 +1,23 @@
 #pragma once
 
-#include <math.h>  // not <cmath>: std::sqrt is an inline function, which portable.h explains away
+#include <math.h>  // not <cmath>: its std::sqrt is a function with external linkage, see portable.h
 
 #include "math/portable.h"
 #include "math/tables.h"
 
-// The arithmetic of one parameter (docs/algorithm.md, steps 5 to 7 and "Elements"). The CPU and the GPU run these very
-// lines, in float32, each operator rounded: compile with contraction off, IEEE division and square root, and no
-// flush to zero. Everything is a value; loops and addresses belong to the devices.
+// The arithmetic of one parameter (docs/algorithm.md, steps 5 to 7 and "Elements"). The CPU and the GPU compile these
+// same lines, in float32 with each operator rounded: contraction off, IEEE division and square root, no flush to zero.
+// Functions take and return values; loops and addresses belong to the devices.
 
 namespace mtadam {
 
-/// z(y): a moment decays to zero instead of staying subnormal, and slow, for ever.
+/// z(y): a decaying moment becomes zero instead of subnormal, which is slow.
 MTADAM_INLINE float flushed(float y) { return fabsf(y) < 0x1p-126f ? 0.0f : y; }
 
 /// Maximum; the second where they compare equal or either is NaN.
 MTADAM_INLINE float larger(float a, float b) { return a > b ? a : b; }
 
-/// ĝ, step 5. Coupled decay is a compile-time choice because adding 0·θ is not nothing (−0, NaN, infinity).
+/// ĝ, step 5. Coupled decay is a compile-time choice because adding 0·θ can change the result (−0, NaN, infinity).
 template <bool kCoupled>
 MTADAM_INLINE float balanced_gradient(float g, float theta, float f, const GroupElements& k) {
   const float scaled = f * g;
@@ -47,8 +47,8 @@ MTADAM_INLINE float denominator(float v, float b, const GroupElements& k) { retu
 /// c·m, one term's part of the sum U in step 7. U starts as the first part, not as zero: −0 stays −0.
 MTADAM_INLINE float step_part(float m, float c) { return c * m; }
 
-/// q, what step 7 moves θ by before decay: U is the sum of c·m over the terms, D the largest denominator. To divide by
-/// W = 1 would change no bit: it is a compile-time choice to save the division.
+/// q, by which step 7 moves θ, without decay: U is the sum of c·m over the terms, D the largest denominator. Division
+/// by W = 1 would change no bit; the compile-time choice saves it.
 template <bool kDivided>
 MTADAM_INLINE float adam_step(float u, float d, float w) {
   const float q = u / d;

@@ -8,9 +8,9 @@
 #  define MTADAM_HD
 #endif
 
-// Every function that the element loops inline. Internal linkage is on purpose: the CPU loops are compiled once
-// per instruction set, and the linker may keep only one copy of a function with external linkage. If that copy
-// were the AVX-512 one, it would also run where there is no AVX-512.
+// For every function that the element loops inline. Internal linkage is on purpose: the CPU loops are compiled once per
+// instruction set, and the linker keeps one copy of a function with external linkage. If that were the AVX-512 copy, it
+// would also run on machines without AVX-512.
 #if defined(_MSC_VER) && !defined(__CUDACC__)
 #  define MTADAM_INLINE static __forceinline
 #elif defined(__CUDACC__)

@@ -7,9 +7,9 @@
 
 #include "math/portable.h"
 
-// Logarithm and power for the scalars of a step. Those of a mathematics library differ in their last bits from one
-// machine to the next, and a GPU's from a CPU's. These are made of + − × ÷, conversions and operations on bits alone
-// and give the same bits everywhere. The tests hold both to 1e-15.
+// Logarithm and power for the scalars of a step. The results of math libraries differ in their last bits between
+// machines, and between CPU and GPU. These functions use only + − × ÷, conversions and bit operations, and give the
+// same bits everywhere. The tests bound their errors by 1e-15.
 
 namespace mtadam {
 namespace powers {
@@ -36,7 +36,7 @@ MTADAM_INLINE double power_of_two(int k) { return from_bits(static_cast<std::uin
 
 }  // namespace powers
 
-/// log₂ x: −∞ of 0, ∞ of ∞, NaN of what is negative or NaN.
+/// log₂ x: −∞ for 0, ∞ for ∞, NaN for negative x and NaN.
 MTADAM_INLINE double portable_log2(double x) {
   using namespace powers;
   if (!(x > 0)) return x == 0 ? -HUGE_VAL : NAN;
@@ -63,10 +63,10 @@ MTADAM_INLINE double portable_log2(double x) {
   return k + kTwoOverLn2 * (t + t * series);
 }
 
-/// 2ˣ: 0 and ∞ beyond the range of double, NaN of NaN.
+/// 2ˣ: 0 and ∞ beyond the range of double, NaN for NaN.
 MTADAM_INLINE double portable_exp2(double x) {
   using namespace powers;
-  constexpr double kBeyond = 1100;  // here the result is 0 or ∞; short of it, k is an int
+  constexpr double kBeyond = 1100;  // from here on the result is 0 or ∞; below, k fits in an int
   if (x != x) return x;
   if (x > kBeyond) return HUGE_VAL;
   if (x < -kBeyond) return 0;

@@ -17,10 +17,10 @@ MTADAM_INLINE const float* gradient_of(const Tables& tables, const Call& call, s
   return call.gradients[static_cast<std::uint64_t>(term - call.first) * tables.tensor_count + tensor];
 }
 
-/// Whether the term takes part in the open step for this tensor. True only after its norm was finished.
+/// Whether a term takes part in the open step for a tensor; false until its clock has advanced.
 MTADAM_INLINE bool takes_part(const Clock& clock, std::uint64_t step) { return clock.step == step; }
 
-/// Whether the call brings a gradient of the term for any tensor of the layer.
+/// Whether the call has a gradient of the term for any tensor of the layer.
 MTADAM_INLINE bool present_in_layer(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer) {
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     if (gradient_of(tables, call, term, tables.members[layer.member + k]) != nullptr) return true;
@@ -35,9 +35,9 @@ MTADAM_INLINE double moving_norm(const NormState& norm, double r, double beta3, 
   return beta3 * n + (1 - beta3) * r;
 }
 
-/// Steps 1 and 2 for one term present in one layer, from the sum of its squares. Unless it is to propagate, a norm that
-/// is not finite changes nothing but its count: the term then counts as absent in this layer. False where it is a
-/// reason to roll the whole step back.
+/// Steps 1 and 2 for one term present in one layer, from the sum of its squares. With kPropagate, a norm that is not
+/// finite is used like any other. Otherwise it only adds to `skipped`, and the term counts as absent in this layer.
+/// Returns false where the whole step must be rolled back.
 MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
                                double sum_of_squares) {
   const Term& state = tables.terms[term];
@@ -48,7 +48,7 @@ MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::ui
     return tables.non_finite != NonFinite::kSkipStep;
   }
   if (tables.non_finite == NonFinite::kSkipStep) state.former_norms[layer_index] = norm;
-  // One β₃ per layer: groups that disagree inside a layer are refused before a step gets here.
+  // Any tensor's group will do: groups with different β₃ in one layer were rejected before.
   const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
   norm.n = moving_norm(norm, norm.r, tables.groups[any.group].beta3, tables.initial_norm);
   norm.step = *tables.shared.step;
@@ -56,7 +56,7 @@ MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::ui
   return true;
 }
 
-/// Whether a term's norm may anchor a layer. One that is absent now can: it has the n of its last step.
+/// Whether a term's norm may anchor a layer. That of an absent term may: it has the n of its last step.
 MTADAM_INLINE bool can_anchor(const NormState& norm) { return norm.occurred != 0 && norm.n > kNormFloor; }
 
 /// n_a, step 3; 0 where no term can anchor the layer (then none is above the floor, and step 4 needs no anchor).
@@ -106,7 +106,7 @@ MTADAM_INLINE void advance_clock(Clock& clock, Coefficients& out, const Group& g
   out.b = second_correction(clock);
 }
 
-/// W after one more term of a step. Terms that came earlier keep the weights they came with.
+/// W after one more term of a step. Earlier terms keep the weights of their calls.
 MTADAM_INLINE void add_weight(StepDivisor& divisor, double weight, std::uint64_t step) {
   const bool first = divisor.step != step;
   divisor.sum = first ? weight : divisor.sum + weight;
@@ -122,14 +122,14 @@ MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, std::uin
   norm.s = balancing_scale(tables.weights[term], anchor, norm.n, tables.balance);
 }
 
-/// Whether the call brings a gradient for a tensor of a term that takes part in its layer.
+/// Whether the call has a gradient of a term for a tensor in whose layer the term takes part.
 MTADAM_INLINE bool reaches(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor_index,
                            std::uint32_t layer_index) {
   return tables.terms[term].norms[layer_index].step == *tables.shared.step &&
          gradient_of(tables, call, term, tensor_index) != nullptr;
 }
 
-/// The clock, f, c and b of a term that takes part in a tensor's step. Its layer is scaled.
+/// The clock, f, c and b of a term that takes part in a tensor's step, after scale_term() for the layer.
 MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                               std::uint32_t layer_index) {
   const Term& state = tables.terms[term];
@@ -162,14 +162,14 @@ MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uin
   }
 }
 
-/// Whether a term takes part in the open step in a layer with a gradient that points somewhere.
+/// Whether a term takes part in the open step in a layer with a gradient that has a direction.
 MTADAM_INLINE bool has_direction(const NormState& norm, std::uint64_t step) {
   return norm.step == step && norm.r > 0 && std::isfinite(norm.r);
 }
 
 /// The cosine between two terms' gradients in a layer, from their dot product over the tensors where both are present;
-/// NaN where a term takes no part in the open step, or its norm is 0 or not finite. r has σ divided out, the product
-/// has not.
+/// NaN where a term takes no part in the open step, or its norm is 0 or not finite. σ is divided out of r, but not of
+/// the dot product.
 MTADAM_INLINE float gradient_cosine(const Tables& tables, std::uint32_t earlier, std::uint32_t later,
                                     std::uint32_t layer_index, double dot) {
   const NormState& a = tables.terms[earlier].norms[layer_index];
@@ -179,16 +179,16 @@ MTADAM_INLINE float gradient_cosine(const Tables& tables, std::uint32_t earlier,
   if (earlier == later) return 1;
   const double scale = *tables.gradient_scale;
   const double cosine = dot / ((a.r * scale) * (b.r * scale));
-  // Rounding may have carried it past the ends.
+  // Rounding may exceed the range.
   return static_cast<float>(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
 }
 
-/// Where the dot products of two terms' gradients begin, earlier < later; by slot.
+/// The dot products of two terms' gradients, by slot; earlier < later.
 MTADAM_INLINE double* dots_of(const Tables& tables, std::uint32_t earlier, std::uint32_t later) {
   return tables.terms[later].dots + earlier * tables.chunk_count;
 }
 
-/// The place of the cosine between two terms' gradients in a layer, earlier <= later.
+/// The cosine between two terms' gradients in a layer; earlier <= later.
 MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std::uint32_t later,
                                std::uint32_t layer_index) {
   return tables.terms[later].cosines[static_cast<std::uint64_t>(earlier) * tables.layer_count + layer_index];
@@ -209,7 +209,8 @@ MTADAM_INLINE void roll_back_layer(const Tables& tables, std::uint32_t layer_ind
   }
 }
 
-/// f and c are written anew whenever a term takes part; b may be read before (summed moments have it of absent terms).
+/// f and c are written again when the term next takes part; b may be read before, since with summed moments absent
+/// terms count in D.
 MTADAM_INLINE void roll_back_clock(Clock& clock, const Clock& former, Coefficients& out) {
   clock = former;
   out.b = second_correction(clock);

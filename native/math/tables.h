@@ -2,12 +2,12 @@
 
 #include <cstdint>
 
-// The structs that kernels read. They lie in the memory of the device, are plain data, and mean the same on the
-// host and on every device. Offsets of elements are 64-bit; 32 bits number things of which there are fewer.
+// The structs that kernels read: plain data in the memory of the device, the same on the host and on every device.
+// Offsets of elements have 64 bits, indices of everything else 32.
 
 namespace mtadam {
 
-// The canonical order of the sum of squares (docs/algorithm.md "Numerics") is made of these four.
+// These four define the order of the sum of squares (docs/algorithm.md, "Numerics").
 constexpr std::uint32_t kChunkElements = 4096;
 constexpr std::uint32_t kSegmentElements = 256;
 constexpr std::uint32_t kChunkLanes = 32;
@@ -22,11 +22,11 @@ enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
 /// How a norm that is not finite is handled.
 enum class NonFinite : std::uint32_t {
   kSkipTerm,   // the term counts as absent in that layer for this step
-  kSkipStep,   // nothing moves anywhere; only where all terms come in one call
-  kPropagate,  // nothing else than any other norm
+  kSkipStep,   // nothing moves in this step; only where all terms come in one call
+  kPropagate,  // as any other norm
 };
 
-/// How many chunks make up so many elements.
+/// The number of chunks that so many elements need.
 constexpr std::uint64_t chunks_of(std::uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
 /// The first element of a tensor's chunk.
@@ -41,9 +41,9 @@ constexpr std::uint32_t elements_of_chunk(std::uint64_t length, std::uint32_t in
 /// One parameter tensor.
 struct Tensor {
   std::uint64_t length;  // elements
-  std::uint64_t plane;   // where its elements begin in every moment plane
-  std::uint64_t slot;    // where its chunks begin among the partial sums
-  std::uint64_t chunk;   // where its chunks begin in the chunk table
+  std::uint64_t plane;   // its first element in every moment plane
+  std::uint64_t slot;    // its first chunk among the partial sums
+  std::uint64_t chunk;   // its first chunk in the chunk table
   std::uint32_t layer;
   std::uint32_t group;
 };
@@ -101,16 +101,16 @@ struct Coefficients {
 /// The norms of a term's gradients in a layer, and the scale that follows from them.
 struct NormState {
   double n;                // moving average of the gradient norm, true gradients (σ divided out)
-  double r;                // the norm of the last step that brought a gradient
+  double r;                // the norm in the last step that had a gradient
   double s;                // the scale of the last step it took part in
   std::uint64_t step;      // the step in which it last took part, as in Clock
   std::uint64_t skipped;   // how often it counted as absent because r was not finite
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
 
-/// W of `stepScale: "mean"` in one tensor, while the terms of a step come.
+/// W of `stepScale: "mean"` in one tensor, as terms are processed.
 struct StepDivisor {
-  double sum;          // Σw over the terms that took part so far, in the order in which they came
+  double sum;          // Σw over the terms that took part so far, in their order
   double max;          // the largest of these weights
   std::uint64_t step;  // the step that they took part in, as in Clock
   float w;             // W: Σw / max w, 1 where all weights are 0
@@ -125,28 +125,29 @@ struct Term {
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
   double* partial;             // sums of squares per chunk, by slot
-  // Beside each earlier term, by number, where cosines are wanted.
+  // With each earlier term, in order, where cosines are computed; else null.
   double* dots;    // dot products of the gradients per chunk, by slot
-  float* cosines;  // of the gradients in the last step, per layer; a row more, for the term itself
-  // As they were before the step, for rolling it back (NonFinite::kSkipStep).
+  float* cosines;  // of the gradients in the last step, per layer; the last row is with itself
+  // The values before the step, for rolling it back (NonFinite::kSkipStep).
   NormState* former_norms;
   Clock* former_clocks;
 };
 
 /// The state that the terms share.
 struct Shared {
-  float* m;                     // M, when the first moments are summed
-  float* x;                     // x, when they are and amsgrad is on
-  Clock* clocks;                // T per tensor, when they are
+  float* m;                     // M, where first moments are summed
+  float* x;                     // x, where they are and amsgrad is on
+  Clock* clocks;                // T per tensor, where they are
   Coefficients* coefficients;   // of T (c and b)
   Clock* former_clocks;         // as in Term
-  std::uint32_t* opener;        // the term that was the first to take part in a tensor's open step: it decays M
+  std::uint32_t* opener;        // per tensor, the first term of the open step: it decays M
   StepDivisor* divisors;        // per tensor, where the step is the mean of the terms' steps; else null
   std::uint64_t* step;          // the number of the open step; update advances it
-  unsigned long long* tickets;  // per layer, then two more: parts of a launch that are done; 0 between launches
+  unsigned long long* tickets;  // per layer, then two more: finished parts of a launch; 0 between launches
 };
 
-/// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are the device's.
+/// Everything a kernel needs beside the gradients of the call. Passed by value; all pointers are to its device's
+/// memory.
 struct Tables {
   const Tensor* tensors;
   const Chunk* chunks;
@@ -154,7 +155,7 @@ struct Tables {
   const std::uint32_t* members;
   float* const* parameters;  // addresses of θ, per tensor
   const Term* terms;
-  // The options of the open step. Behind pointers, so that a recorded step follows them.
+  // The options of the open step. Behind pointers, so that a replay reads the current ones.
   const Group* groups;
   const GroupElements* group_elements;
   const double* weights;         // w, per term
@@ -169,7 +170,7 @@ struct Tables {
   std::uint32_t empty_layer_count;
   bool summed;
   bool amsgrad;
-  bool cosines;  // whether the terms have room for them
+  bool cosines;  // whether terms have dots and cosines
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm
@@ -177,7 +178,7 @@ struct Tables {
   double balance;             // p of step 4
 };
 
-/// One call's gradients: of the terms first .. first + count, addresses[term − first][tensor], null = absent.
+/// The gradients of one call, of the terms first .. first + count: a row of addresses per term, null = absent.
 struct Call {
   const float* const* gradients;
   std::uint32_t first;
