@@ -22,7 +22,7 @@ const ON_EXECUTOR = "^(cuda\\.(asan|tsan|access)|planted|simt|toy)\\.";
 
 /** Tests in which nothing happens at the same time, and which the thread sanitizer makes take minutes. */
 const ON_ONE_THREAD =
-  "^(Oracle|Loops|Optimizer\\.(TakesAStepBackInWhichANormIsNotFinite|StepsAsAccumulatingAndUpdatingDoes)$)";
+  "^(Oracle|Loops|Optimizer\\.(RollsBackAStepWithANormThatIsNotFinite|StepsAsAccumulatingAndUpdatingDoes)$)";
 
 /**
  * @param {string} folder below build/

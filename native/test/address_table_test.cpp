@@ -17,7 +17,7 @@ constexpr std::size_t kRowBytes = kColumns * sizeof(float*);
 
 class AddressTableTest : public testing::Test {
  protected:
-  // Bytes that go to the device when these rows are used.
+  // The bytes that go to the device when these rows are used.
   std::size_t uploaded(std::uint32_t first, std::uint32_t count) {
     const std::size_t before = device_->written();
     float* const* rows = table_.on_device(first, count, nullptr);
@@ -34,7 +34,7 @@ class AddressTableTest : public testing::Test {
   float somewhere_[2] = {};
 };
 
-TEST_F(AddressTableTest, StartsWithNothingPresentAndNothingToUpload) { EXPECT_EQ(uploaded(0, kRows), 0u); }
+TEST_F(AddressTableTest, StartsWithAllAbsentAndNothingToUpload) { EXPECT_EQ(uploaded(0, kRows), 0u); }
 
 TEST_F(AddressTableTest, UploadsARowOnceAfterItChanged) {
   table_.set(2, 1, &somewhere_[0]);

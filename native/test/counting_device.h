@@ -11,7 +11,7 @@
 
 namespace mtadam::test {
 
-/// Memory of the host that counts the bytes it gives and takes in. It computes nothing.
+/// A device in host memory that counts allocated and written bytes. It computes nothing.
 class CountingDevice final : public Device {
  public:
   std::unique_ptr<Memory> allocate(std::size_t bytes) override {

@@ -17,12 +17,12 @@ using test::GuardedFloats;
 using test::Random;
 using test::same_bits;
 
-TEST(CpuDevice, TakesTheWidestInstructionSetUnlessToldOtherwise) {
+TEST(CpuDevice, UsesTheWidestInstructionSetByDefault) {
   EXPECT_EQ(CpuDevice(1).name(), std::string(instruction_sets().back().name));
   EXPECT_EQ(CpuDevice(1, "baseline").name(), std::string("baseline"));
 }
 
-TEST(CpuDevice, NamesTheInstructionSetsItHasWhenAskedForAnother) {
+TEST(CpuDevice, NamesItsInstructionSetsWhenItLacksTheOneGiven) {
   try {
     CpuDevice device(1, "vax");
     FAIL();
@@ -33,7 +33,7 @@ TEST(CpuDevice, NamesTheInstructionSetsItHasWhenAskedForAnother) {
   }
 }
 
-TEST(CpuDevice, SaysThatMemoryIsShort) {
+TEST(CpuDevice, ReportsThatThereIsNotEnoughMemory) {
   CpuDevice device(1);
   constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
   for (const std::size_t bytes : {kMost, kMost - 4096, kMost / 2 + 1, kMost / 4}) {

@@ -10,9 +10,9 @@
 
 namespace mtadam::test {
 
-/// Describes every tensor to another device as if kFarChunks chunks that are not there came before its elements:
-/// element k of the memory is element kFarElements + k of the tensor. Kernels and loops then compute offsets beyond 32
-/// bits without the memory for them. Each layer must have one tensor.
+/// Describes every tensor to another device as if kFarChunks chunks without memory came before its elements: element k
+/// of the memory is element kFarElements + k of the tensor. So kernels and loops compute offsets beyond 32 bits without
+/// that much memory. Each layer must have one tensor.
 class DisplacedDevice final : public Device {
  public:
   static constexpr std::uint32_t kFarChunks = std::uint32_t{1} << 20;
@@ -72,7 +72,7 @@ class DisplacedDevice final : public Device {
   }
 
  private:
-  /// The address of an array of which element `count` is the first of `array`; null stays null.
+  /// The address of an array whose element `count` is the first of `array`; null stays null.
   template <class T>
   static T* displaced(T* array, std::uint64_t count) {
     if (array == nullptr) return nullptr;
@@ -115,7 +115,7 @@ class DisplacedDevice final : public Device {
   }
 
   std::shared_ptr<Device> device_;
-  std::vector<std::unique_ptr<Memory>> copies_;  // calls may still read them when they have returned
+  std::vector<std::unique_ptr<Memory>> copies_;  // calls may read them after they return
 };
 
 }  // namespace mtadam::test

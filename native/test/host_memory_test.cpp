@@ -19,13 +19,13 @@ constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 std::uintptr_t address(const Memory& memory) { return reinterpret_cast<std::uintptr_t>(memory.data()); }
 
-TEST(HostHeap, GivesZeroedMemoryThatStartsOnALine) {
+TEST(HostHeap, AllocatesZeroedMemoryThatStartsOnALine) {
   HostHeap heap;
   // Around a line, a page, and the sizes from which an array has pages of its own.
   for (const std::size_t bytes :
        {std::size_t{0}, std::size_t{1}, std::size_t{63}, std::size_t{64}, std::size_t{65}, std::size_t{4096},
         std::size_t{4097}, kMiB / 2 - 1, kMiB / 2, 2 * kMiB - 1, 2 * kMiB, 4 * kMiB - 1, 4 * kMiB, 4 * kMiB + 1}) {
-    for (int round = 0; round < 2; ++round) {  // the second may get what the first gave back
+    for (int round = 0; round < 2; ++round) {  // the second may get the memory of the first
       const std::unique_ptr<Memory> memory = heap.allocate(bytes);
       ASSERT_NE(memory->data(), nullptr);
       EXPECT_EQ(address(*memory) % 64, 0u) << bytes;
@@ -36,7 +36,7 @@ TEST(HostHeap, GivesZeroedMemoryThatStartsOnALine) {
   }
 }
 
-TEST(HostHeap, GivesNoByteTwice) {
+TEST(HostHeap, AllocatesNoByteTwice) {
   HostHeap heap;
   Random random(61);
   std::vector<std::unique_ptr<Memory>> live;
@@ -59,8 +59,8 @@ TEST(HostHeap, GivesNoByteTwice) {
   }
 }
 
-// So that a step over thousands of tensors meets a handful of pages, and none of their ends.
-TEST(HostHeap, PutsSmallArraysOneBehindTheOther) {
+// So that a step over thousands of tensors uses few pages.
+TEST(HostHeap, PlacesSmallArraysNextToEachOther) {
   HostHeap heap;
   std::vector<std::unique_ptr<Memory>> arrays;
   int neighbours = 0;
@@ -71,7 +71,7 @@ TEST(HostHeap, PutsSmallArraysOneBehindTheOther) {
   EXPECT_GT(neighbours, 980);  // the others begin slabs
 }
 
-TEST(HostHeap, StartsLargeArraysAtDifferentPlacesOfAPage) {
+TEST(HostHeap, StartsLargeArraysAtDifferentOffsetsInAPage) {
   HostHeap heap;
   std::vector<std::unique_ptr<Memory>> arrays;
   std::vector<std::uintptr_t> places;
@@ -83,9 +83,8 @@ TEST(HostHeap, StartsLargeArraysAtDifferentPlacesOfAPage) {
   EXPECT_EQ(std::unique(places.begin(), places.end()), places.end());
 }
 
-// One small array among many that come and go must not keep the memory of those: what a slab got back is given out
-// again.
-TEST(HostHeap, GivesOutAgainWhatWasFreedAroundThoseThatStay) {
+// Small arrays that stay must not keep the memory of others in use: freed parts of a slab are reused.
+TEST(HostHeap, ReusesMemoryFreedAroundArraysThatStay) {
   HostHeap heap;
   std::set<std::uintptr_t> pages;
   std::vector<std::unique_ptr<Memory>> kept;
@@ -95,10 +94,10 @@ TEST(HostHeap, GivesOutAgainWhatWasFreedAroundThoseThatStay) {
     kept.push_back(heap.allocate(64));
     for (const auto& memory : passing) pages.insert(address(*memory) / kMiB);
   }
-  EXPECT_LE(pages.size(), 10u);  // MiB in which any of them ever began
+  EXPECT_LE(pages.size(), 10u);  // MiB in which any array began
 }
 
-TEST(HostHeap, JoinsWhatIsFreedSideBySide) {
+TEST(HostHeap, JoinsNeighboursThatAreFreed) {
   HostHeap heap;
   std::vector<std::unique_ptr<Memory>> arrays;
   for (int k = 0; k < 8; ++k) arrays.push_back(heap.allocate(4096));
@@ -107,7 +106,7 @@ TEST(HostHeap, JoinsWhatIsFreedSideBySide) {
   EXPECT_EQ(address(*heap.allocate(6 * 4096)), begin);
 }
 
-TEST(HostHeap, LeavesWhatItGaveToThoseWhoHaveIt) {
+TEST(HostHeap, LeavesItsMemoryValidWhenDestroyed) {
   std::vector<std::unique_ptr<Memory>> left;
   {
     HostHeap heap;
@@ -118,7 +117,7 @@ TEST(HostHeap, LeavesWhatItGaveToThoseWhoHaveIt) {
   std::thread([&left] { left.clear(); }).join();
 }
 
-TEST(HostHeap, ServesThreadsAtOnce) {
+TEST(HostHeap, AllocatesForSeveralThreadsAtOnce) {
   HostHeap heap;
   const auto work = [&heap] {
     std::vector<std::unique_ptr<Memory>> arrays;

@@ -11,7 +11,7 @@
 namespace mtadam {
 namespace {
 
-// Every tensor a layer of its own.
+// One layer per tensor.
 Layout untagged(const std::vector<std::uint64_t>& lengths) {
   std::vector<ParameterShape> shapes;
   for (const std::uint64_t length : lengths) shapes.push_back({length, static_cast<std::uint32_t>(shapes.size()), 0});
@@ -43,7 +43,7 @@ void expect_chunks_cover(const Layout& layout) {
   EXPECT_EQ(layout.chunks().size(), next);
 }
 
-// Slots of a layer in the order q: its tensors in parameter order, without a gap; layers do not share any.
+// The slots of a layer are in the order q: its tensors in parameter order, without gaps. Layers share no slots.
 void expect_slots_in_order(const Layout& layout) {
   std::uint64_t slot = 0;
   for (std::uint32_t index = 0; index < layout.layer_count(); ++index) {
@@ -89,7 +89,7 @@ TEST(Layout, KeepsALayersSlotsTogetherWhenTagsInterleave) {
   EXPECT_EQ(layout.tensors()[2].group, 1u);
 }
 
-TEST(Layout, GivesEmptyTensorsNoChunkWhereverTheyStand) {
+TEST(Layout, GivesEmptyTensorsNoChunkAtAnyPosition) {
   for (const std::vector<std::uint64_t>& lengths :
        std::vector<std::vector<std::uint64_t>>{{0, 7, 5000}, {7, 0, 5000}, {7, 5000, 0}, {0, 0, 7, 0, 0, 5000, 0, 0}}) {
     const Layout layout = untagged(lengths);
@@ -99,7 +99,7 @@ TEST(Layout, GivesEmptyTensorsNoChunkWhereverTheyStand) {
   }
 }
 
-TEST(Layout, HoldsNothingButEmptyTensors) {
+TEST(Layout, TakesEmptyTensorsOnly) {
   const Layout layout({{0, 0, 0}, {0, 1, 0}, {0, 0, 0}});
   expect_sound(layout);
   EXPECT_EQ(layout.plane_elements(), 0u);
@@ -107,13 +107,13 @@ TEST(Layout, HoldsNothingButEmptyTensors) {
   EXPECT_EQ(layout.layers()[0].members, 2u);
 }
 
-TEST(Layout, HoldsNothingAtAll) {
+TEST(Layout, TakesNoTensors) {
   const Layout layout{std::vector<ParameterShape>()};
   expect_sound(layout);
   EXPECT_EQ(layout.layer_count(), 0u);
 }
 
-// Only described: 2³³ elements are past what 32 bits count, in elements and even more so in bytes.
+// Only described, not allocated: 32 bits can count neither 2³³ elements nor their bytes.
 TEST(Layout, PlacesTensorsBeyondThirtyTwoBits) {
   constexpr std::uint64_t kHuge = std::uint64_t{1} << 33;
   const Layout layout({{5, 0, 0}, {kHuge, 1, 0}, {7, 0, 0}, {kHuge + 1, 1, 0}, {3, 0, 0}});
@@ -129,8 +129,8 @@ TEST(Layout, PlacesTensorsBeyondThirtyTwoBits) {
   EXPECT_EQ(elements_of_chunk(kHuge + 1, last.index - 1), kChunkElements);
 }
 
-// 16-byte accesses to θ and to its moments begin at the same element wherever θ lies.
-TEST(Layout, PlacesATensorAsFarPastABoundaryAsItsParameters) {
+// 16-byte accesses to θ and its moments begin at the same element, for any address of θ.
+TEST(Layout, AlignsATensorLikeItsParameters) {
   for (const std::uint64_t length : {0, 1, 13, 15, 16, 4097}) {
     const Layout layout({{length, 0, 0, 3}, {length, 1, 0, 0}, {length, 2, 0, 1}, {length, 3, 0, 2}, {5, 4, 0, 3}});
     expect_chunks_cover(layout);
@@ -152,7 +152,7 @@ TEST(Layout, NamesTheLayersWithoutElements) {
   EXPECT_EQ(layout.empty_layers(), (std::vector<std::uint32_t>{0, 2}));
 }
 
-TEST(Layout, RefusesLengthsThatNothingCanHold) {
+TEST(Layout, RejectsLengthsThatCannotBeAddressed) {
   constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
   constexpr std::uint64_t kHalf = std::uint64_t{1} << 63;
   for (const std::vector<std::uint64_t>& lengths :
@@ -160,7 +160,7 @@ TEST(Layout, RefusesLengthsThatNothingCanHold) {
                                                {kMost - 4094},
                                                {std::uint64_t{1} << 41},
                                                {(std::uint64_t{1} << 40) + 1},
-                                               {kHalf, kHalf},  // together 0 in 64 bits
+                                               {kHalf, kHalf},  // their sum is 0 in 64 bits
                                                {16, kMost - 15},
                                                {std::uint64_t{1} << 39, (std::uint64_t{1} << 39) + 1},
                                                {std::uint64_t{1} << 39, std::uint64_t{1} << 39, 1}}) {

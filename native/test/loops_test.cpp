@@ -11,7 +11,7 @@
 #include "math/moments.h"
 #include "support.h"
 
-// Every element loop of every instruction set against one scalar step, written in the order of docs/algorithm.md,
+// Compares every element loop of every instruction set with one scalar step, in the order of docs/algorithm.md,
 // "Elements".
 
 namespace mtadam {
@@ -21,7 +21,7 @@ using test::GuardedFloats;
 using test::Random;
 using test::same_bits;
 
-// Two passes over a tile, of which the second has any number of terms.
+// Two passes over a tile; the second has any number of terms.
 constexpr std::uint32_t kMaxTerms = 2 * kPassTerms;
 
 std::vector<LoopForm> all_forms() {
@@ -66,7 +66,7 @@ struct Values {
 
 constexpr float kBeta1 = 0.9f, kBeta2 = 0.999f;
 
-// Ordinary values, and now and then all that a float can be. Moments often close to the flush, on either side.
+// Ordinary values, and sometimes any kind of float. Moments are often just above or below the flush.
 class Mixture {
  public:
   explicit Mixture(Random& random) : random_(random) {}
@@ -76,7 +76,7 @@ class Mixture {
   float first_moment() { return random_.chance(0.3) ? odd() : random_.of_magnitude(-14, 2); }
   float second_moment() { return std::fabs(random_.chance(0.3) ? odd() : random_.of_magnitude(-28, 4)); }
 
-  /// Next to nothing, or nothing, of either sign.
+  /// Tiny or zero, of either sign.
   float silence() {
     if (random_.chance(0.3)) return random_.of_magnitude(-149, -140);
     return random_.chance(0.5) ? 0.0f : -0.0f;
@@ -114,7 +114,7 @@ class Mixture {
 
 Values random_values(Random& random, std::size_t count, std::uint32_t terms, bool one_b) {
   Mixture mixture(random);
-  // At a silent element everything is: a step of −0 differs from one of 0 only there.
+  // At a silent element all values are tiny or zero: only there a step of −0 differs from one of 0.
   std::vector<bool> silent(count);
   for (std::size_t e = 0; e < count; ++e) silent[e] = random.chance(0.1);
   const auto fill = [&](float (Mixture::*value)()) {
@@ -202,11 +202,11 @@ void scalar_step(const LoopForm& form, Values& values) {
   }
 }
 
-// ---- The same values, in memory as the loops find them ----
+// ---- The same values, in memory ----
 
 class Placed {
  public:
-  // Every array some elements past alignment, each its own number.
+  // Every array is misaligned by a number of elements of its own.
   Placed(const LoopForm& form, const Values& values, Random& random)
       : form_(form), values_(values), count_(values.count()) {
     arrays_.reserve(3 + 4 * values.terms.size());
@@ -226,7 +226,7 @@ class Placed {
       placed.k = term.k;
       terms_.push_back(placed);
     }
-    // What the form does not need is null, as the device has it.
+    // Arrays that the form does not need are null, as on the device.
     if (!form.summed) run_.sum = nullptr;
     if (!(form.summed && form.amsgrad)) run_.sum_x = nullptr;
     for (TermRun& term : terms_) {
@@ -235,7 +235,7 @@ class Placed {
     }
   }
 
-  // Ways through a step, by the loops of one instruction set.
+  // All combinations of loops for a step, in one instruction set.
 
   void fused(const Loops& loops) { fused(loops, true); }
 
@@ -309,7 +309,7 @@ class Placed {
       together.clear();
     };
     for (std::size_t i = 0; i < terms_.size(); ++i) {
-      // The shared x stands for the terms that are absent now: they are not part of D.
+      // The shared x covers absent terms, so they are not part of D.
       if (form_.summed && form_.amsgrad && !values_.terms[i].present) continue;
       TermRun term = terms_[i];
       if (!with_gradients || !values_.terms[i].present) term.g = nullptr;
@@ -334,7 +334,7 @@ struct Way {
   const char* name;
   void (Placed::*run)(const Loops&);
   std::uint32_t most_terms;
-  bool shortened;  // whether also with another W than 1
+  bool shortened;  // whether to run with W other than 1, too
 
   bool serves(const LoopForm& form, std::uint32_t terms) const {
     return terms <= most_terms && (shortened || !form.shortened);
@@ -347,15 +347,15 @@ const std::vector<Way> kWays{{"fused", &Placed::fused, kFusedTerms, false},
                              {"tiled, one term at a time", &Placed::tiled_one_by_one, kMaxTerms, true},
                              {"moments, then tiled", &Placed::streamed_tiled, kMaxTerms, true}};
 
-TEST(Loops, GiveTheBitsOfTheScalarOrderOnEveryWayThroughAStep) {
+TEST(Loops, GiveTheBitsOfTheScalarStepInEveryCombination) {
   Random random(11);
   const std::vector<InstructionSet> sets = instruction_sets();
   for (const LoopForm& form : all_forms()) {
     for (const std::size_t count : lengths()) {
       for (std::uint32_t terms = 1; terms <= kMaxTerms; ++terms) {
-        // The long runs are one length for the loops: once with few and once with many terms will do.
+        // Long runs are alike for the loops: one with few terms and one with many will do.
         if (count > 70 && terms != 1 + count % 2 && terms != kPassTerms) continue;
-        // A second pass ends as the first one does.
+        // The end of the second pass is that of the first.
         if (terms > kPassTerms && count % 10 != 7) continue;
         const Values before = random_values(random, count, terms, form.one_b);
         Values after = before;
@@ -374,8 +374,8 @@ TEST(Loops, GiveTheBitsOfTheScalarOrderOnEveryWayThroughAStep) {
   }
 }
 
-// The moments alone, where a term is not the first of the step as well.
-TEST(Loops, GiveTheBitsOfTheScalarOrderForMomentsAlone) {
+// The moments alone, also of a term that is not the first of the step.
+TEST(Loops, GiveTheBitsOfTheScalarStepForMomentsAlone) {
   Random random(12);
   for (const LoopForm& form : all_forms()) {
     for (const std::size_t count : lengths()) {
@@ -393,9 +393,8 @@ TEST(Loops, GiveTheBitsOfTheScalarOrderForMomentsAlone) {
   }
 }
 
-// With summed moments the maximum is over all terms that ever occurred: those absent now pass without a
-// gradient.
-TEST(Loops, LetTermsThatAreAbsentNowTakePartInTheMaximum) {
+// With summed moments the maximum is over all terms that ever occurred: absent terms pass without a gradient.
+TEST(Loops, IncludeAbsentTermsInTheMaximum) {
   Random random(13);
   constexpr std::uint32_t kTerms = 4;
   for (const LoopForm& form : all_forms()) {
@@ -420,7 +419,7 @@ TEST(Loops, LetTermsThatAreAbsentNowTakePartInTheMaximum) {
   }
 }
 
-TEST(Loops, AddElementByElement) {
+TEST(Loops, AddElements) {
   Random random(14);
   Mixture mixture(random);
   for (const std::size_t count : lengths()) {
@@ -441,8 +440,8 @@ TEST(Loops, AddElementByElement) {
   }
 }
 
-// The tests above would pass on values so wild that every result is NaN.
-TEST(Loops, AreTestedOnResultsThatMostlyAreNumbers) {
+// Otherwise the tests above could pass because every result is NaN.
+TEST(Loops, AreTestedOnResultsThatAreMostlyFinite) {
   Random random(15);
   Values values = random_values(random, 4096, 3, false);
   scalar_step({false, true, true, true, true, false}, values);

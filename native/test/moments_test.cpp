@@ -7,8 +7,8 @@
 
 #include "support.h"
 
-// The rounding, the order and the corner cases of docs/algorithm.md, "Elements", spelled out in values: the other
-// tests run these very functions and would not notice.
+// The rounding, the order and the corner cases of docs/algorithm.md, "Elements", as literal values: the other tests use
+// these functions themselves.
 
 namespace mtadam {
 namespace {
@@ -21,7 +21,7 @@ constexpr float kSmallestNormal = 0x1p-126f;
 
 GroupElements elements() { return {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0.25f, 0.125f}; }
 
-TEST(Moments, FlushWhatIsSubnormalAndNothingElse) {
+TEST(Moments, FlushSubnormalsOnly) {
   const float below = std::nextafter(kSmallestNormal, 0.0f);
   EXPECT_TRUE(same_bits(flushed(kSmallestNormal), kSmallestNormal));
   EXPECT_TRUE(same_bits(flushed(-kSmallestNormal), -kSmallestNormal));
@@ -32,19 +32,19 @@ TEST(Moments, FlushWhatIsSubnormalAndNothingElse) {
   EXPECT_EQ(flushed(-kInfinity), -kInfinity);
 }
 
-TEST(Moments, FlushTheDecayedPartBeforeTheGradientsShareIsAdded) {
+TEST(Moments, FlushTheDecayedPartBeforeAddingTheGradientsPart) {
   GroupElements k = elements();
   k.beta1 = k.beta2 = 0.5f;
   k.rest1 = k.rest2 = 0.5f;
-  // The share is subnormal as well: it stays, and alone.
+  // The gradient's part is subnormal, too, but it stays.
   EXPECT_TRUE(same_bits(first_moment(kSmallestNormal, 0x1p-130f, k), 0x1p-131f));
   EXPECT_TRUE(same_bits(added_to_sum(decayed_sum(kSmallestNormal, k), 0x1p-130f, k), 0x1p-131f));
   EXPECT_TRUE(same_bits(second_moment(kSmallestNormal, 0x1p-70f, k), 0x1p-141f));
-  // Only a step decays M, not every term of it.
+  // M decays once per step, not once per term.
   EXPECT_TRUE(same_bits(added_to_sum(0x1p-127f, 0.0f, k), 0x1p-127f));
 }
 
-TEST(Moments, KeepADecayedPartOfExactlyTheSmallestNormal) {
+TEST(Moments, KeepADecayedPartThatIsTheSmallestNormal) {
   GroupElements k = elements();
   k.beta1 = k.beta2 = 0.5f;
   const float kept = 0x1p-125f, flushed = 0x1.fffffcp-126f;  // half of it is the largest subnormal
@@ -73,7 +73,7 @@ TEST(Moments, AddCoupledDecayToTheScaledGradient) {
   EXPECT_TRUE(same_bits(balanced_gradient<false>(-0.0f, kNan, 2, k), -0.0f)) << "θ has no part without decay";
 }
 
-TEST(Moments, KeepTheSecondOfTwoThatAreEqualOrNotComparable) {
+TEST(Moments, KeepTheSecondOfTwoEqualOrUnorderedValues) {
   EXPECT_EQ(larger(2, 1), 2);
   EXPECT_EQ(larger(1, 2), 2);
   EXPECT_TRUE(same_bits(larger(0.0f, -0.0f), -0.0f));
@@ -82,7 +82,7 @@ TEST(Moments, KeepTheSecondOfTwoThatAreEqualOrNotComparable) {
   EXPECT_TRUE(std::isnan(larger(1, kNan)));
 }
 
-TEST(Moments, CorrectTheRootAndThenAddEpsilon) {
+TEST(Moments, CorrectTheRootBeforeAddingEpsilon) {
   GroupElements k = elements();
   k.eps = 0.5f;
   EXPECT_EQ(denominator(4, 0.25f, k), 8.5f);
@@ -93,8 +93,8 @@ TEST(Moments, DecayTheParameterInsideTheStep) {
   const GroupElements k = elements();
   EXPECT_EQ((moved<false>(8, 1.5f, k)), 6.5f);
   EXPECT_EQ((moved<true>(8, 1.5f, k)), 5.5f);
-  // 1 − 2⁻²⁵ is a tie and rounds back to 1. So weak a decay, added to the step, tips it; as a factor 1 − d it
-  // would be 1 in float32 and do nothing.
+  // 1 − 2⁻²⁵ is a tie and rounds to 1. So weak a decay, added to the step, tips the rounding; as a factor 1 − d, which
+  // is 1 in float32, it would do nothing.
   GroupElements weak = elements();
   weak.decoupled = 1e-9f;
   EXPECT_EQ((moved<false>(1, 0x1p-25f, weak)), 1.0f);

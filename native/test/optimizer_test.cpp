@@ -17,8 +17,8 @@
 #  include <immintrin.h>
 #endif
 
-// Whole steps: the same bits on every way there, and the state that they leave. Whether the bits are right is
-// the subject of oracle_test.cpp.
+// Whole steps: all ways to take one give the same bits, and leave the right state. oracle_test.cpp tests that the
+// values are right.
 
 namespace mtadam {
 namespace {
@@ -39,10 +39,11 @@ using test::with_options_of_whole_steps;
 
 // Small enough for one thread.
 const std::vector<std::uint64_t> kSmall{5, 0, 300, 1, 4097, 0};
-// Beyond what one thread does alone, with a tensor of more chunks than a block of work holds.
+// Too large for one thread alone, with a tensor of more chunks than a block of work has.
 const std::vector<std::uint64_t> kLarge{0, 10'000, 70 * 4096 + 3, 3, 0, 4096};
 
-// Layers of which none is much of all: two threads have them whole, also where their gradients do not fit in a cache.
+// Each layer is a small part of the model: two threads take them whole, even where their gradients do not fit in a
+// cache.
 std::vector<std::uint64_t> many_alike() {
   std::vector<std::uint64_t> lengths;
   for (std::uint64_t k = 0; k < 30; ++k) lengths.push_back(8'000 + 600 * k);
@@ -117,7 +118,7 @@ TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreadsToLayersThatAreAlike) {
+TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreadsForEqualLayers) {
   Random random(29);
   for (const std::uint32_t terms : {3, 12}) {
     const Model model = random_model(random, many_alike(), terms);
@@ -125,7 +126,7 @@ TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreadsToLayersThatAreAlike) {
   }
 }
 
-TEST(Optimizer, GivesTheSameBitsToTwoThatShareADevice) {
+TEST(Optimizer, GivesTheSameBitsWhereTwoShareADevice) {
   Random random(24);
   const Model model = random_model(random, kLarge, 2);
   const std::vector<Gradients> steps = random_steps(random, model, 6);
@@ -174,7 +175,7 @@ TEST(Optimizer, GivesTheSameBitsToACallerThatFlushesSubnormals) {
 
 #endif
 
-// Two tensors of whole chunks under one tag have the chunks of one tensor that is as long as both.
+// Two tensors of whole chunks with one tag have the same chunks as one tensor of their total length.
 TEST(Optimizer, TreatsTensorsOfOneTagAsOneTensor) {
   Random random(26);
   constexpr std::uint64_t kFirst = 3 * 4096;
@@ -206,9 +207,9 @@ TEST(Optimizer, TreatsTensorsOfOneTagAsOneTensor) {
   EXPECT_TRUE(same_bits(as_whole.theta()[0], joined));
 }
 
-// r from the gradients in the plainest form. More chunks than lanes, most of them of small tensors, with tags that
-// interleave and absent tensors. A few large squares among many that are less than half a unit of their last place:
-// these are lost or kept depending on what they are added to first.
+// r, computed simply. More chunks than lanes, mostly of small tensors, with interleaved tags and absent tensors. A few
+// large squares among many below half a unit of their last place, which are lost or kept depending on the order of the
+// sum.
 TEST(Optimizer, SumsALayersSquaresInTheCanonicalOrder) {
   Random random(27);
   for (int round = 0; round < 30; ++round) {
@@ -219,7 +220,7 @@ TEST(Optimizer, SumsALayersSquaresInTheCanonicalOrder) {
     for (std::size_t tensor = 2; tensor < lengths.size(); tensor += 1 + random.below(6)) {
       model.parameters[tensor].layer = 1;
     }
-    model.gradient_scale = 3;  // divided out of the root
+    model.gradient_scale = 3;  // the root is divided by it
     Gradients gradients = test::random_gradients(random, model, {0, 0.1, 0, 0});
     for (std::vector<std::optional<std::vector<float>>>& of_term : gradients) {
       for (std::optional<std::vector<float>>& gradient : of_term) {
@@ -251,15 +252,15 @@ TEST(Optimizer, SumsALayersSquaresInTheCanonicalOrder) {
   }
 }
 
-// 1 − 0.999 in float32 would be off by 5e-5, and all later steps with it.
-TEST(Optimizer, RoundsWhatFollowsFromItsOptionsOnce) {
+// 1 − 0.999 in float32 would be off by 5e-5, and so would all later steps.
+TEST(Optimizer, RoundsValuesDerivedFromOptionsOnce) {
   Model model;
   model.parameters = {{1, 0, 0}};
   model.groups = {default_group()};
   model.weights = {1};
   model.theta = {{0}};
   Training training(model, 1);
-  training.step({{std::vector<float>{1}}});  // n_a/n = 1: the moments are the rests themselves
+  training.step({{std::vector<float>{1}}});  // n_a/n = 1: the moments are 1 − β₁ and 1 − β₂
   float m = 0, v = 0;
   training.optimizer().read_plane({Plane::m, 0, 0, 0, 1}, &m);
   training.optimizer().read_plane({Plane::v, 0, 0, 0, 1}, &v);
@@ -269,8 +270,8 @@ TEST(Optimizer, RoundsWhatFollowsFromItsOptionsOnce) {
 
 // ---- Absent is not zero
 
-// With decay, and with momentum from a step before: both would move a parameter.
-TEST(Optimizer, LeavesAllAsItIsWhereEveryTermIsAbsent) {
+// With decay, and with momentum from an earlier step: either would move a parameter.
+TEST(Optimizer, ChangesNothingWhereEveryTermIsAbsent) {
   for (const bool summed : {false, true}) {
     for (const bool decoupled : {false, true}) {
       Random random(28);
@@ -294,7 +295,7 @@ TEST(Optimizer, LeavesAllAsItIsWhereEveryTermIsAbsent) {
   }
 }
 
-TEST(Optimizer, MovesOnlyTheTensorsThatATermReaches) {
+TEST(Optimizer, MovesOnlyTensorsWithAGradient) {
   for (const bool summed : {false, true}) {
     Random random(29);
     Model model = random_model(random, {40, 40, 40}, 2);
@@ -328,7 +329,7 @@ TEST(Optimizer, MovesOnlyTheTensorsThatATermReaches) {
   }
 }
 
-TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoShare) {
+TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoPartInTheStep) {
   Model model;
   model.parameters = {{4, 0, 0}};
   model.options.terms = 2;
@@ -346,7 +347,7 @@ TEST(Optimizer, GivesATermOfWeightZeroANormAndAClockButNoShare) {
   EXPECT_EQ(m, std::vector<float>(4, 0.0f));
 }
 
-TEST(Optimizer, TakesNewWeightsForSomeOfItsTerms) {
+TEST(Optimizer, AcceptsNewWeightsForSomeTerms) {
   Random random(33);
   Model model = random_model(random, kSmall, 4);
   model.weights = {1, 2, 3, 4};
@@ -363,7 +364,7 @@ TEST(Optimizer, TakesNewWeightsForSomeOfItsTerms) {
 
 // ---- Norms that are not finite
 
-// The term is skipped in the whole layer, as if absent there, and elsewhere goes on.
+// The term counts as absent in the whole layer, and takes part in the others.
 TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
   Random random(30);
   for (int round = 0; round < 60; ++round) {
@@ -406,9 +407,9 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
   }
 }
 
-// Whatever the way there: the state of a step that was taken back is that of one that never came, but for r and the
-// counts of what was not finite.
-TEST(Optimizer, TakesAStepBackInWhichANormIsNotFinite) {
+// On every way to take a step: after a roll-back the state is as if the step had not come, except for r and the counts
+// of skipped norms.
+TEST(Optimizer, RollsBackAStepWithANormThatIsNotFinite) {
   Random random(34);
   std::size_t taken_back = 0;
   for (int round = 0; round < 200; ++round) {
@@ -416,7 +417,7 @@ TEST(Optimizer, TakesAStepBackInWhichANormIsNotFinite) {
     Model model = random_model(random, lengths, 1 + static_cast<std::uint32_t>(round % 6));
     model = with_options_of_whole_steps(random, model);
     model.options.form.non_finite = NonFinite::kSkipStep;
-    model.options.form.cosines = false;  // they do go with an update alone
+    model.options.form.cosines = false;  // an update alone drops them
     SCOPED_TRACE(name_of(model, round));
     const unsigned threads = lengths == kLarge ? 3 : 1;
     Training training(model, threads);
@@ -478,7 +479,7 @@ TEST(Optimizer, LetsANormThatIsNotFinitePropagate) {
   }
 }
 
-TEST(Optimizer, PropagatesTheSameWhetherItStepsOrStreams) {
+TEST(Optimizer, PropagatesAlikeAtOnceAndTermByTerm) {
   Random random(35);
   for (int round = 0; round < 100; ++round) {
     Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
@@ -493,9 +494,9 @@ TEST(Optimizer, PropagatesTheSameWhetherItStepsOrStreams) {
 
 // ---- Other anchors, and the mean
 
-// Two terms of one element, with norms 1 and 2, given at once or one at a time: then the first is scaled before the
+// Two terms of one element with norms 1 and 2, at once or one at a time. One at a time, the first is scaled before the
 // second's norm is known.
-TEST(Optimizer, AnchorsWhatComesOneAtATimeAtTheNormsKnownByThen) {
+TEST(Optimizer, AnchorsAccumulatedTermsAtTheNormsKnownSoFar) {
   Model model;
   model.parameters = {{1, 0, 0}};
   model.options.terms = 2;
@@ -514,7 +515,7 @@ TEST(Optimizer, AnchorsWhatComesOneAtATimeAtTheNormsKnownByThen) {
   EXPECT_EQ(streaming.optimizer().norm_states(1)[0].s, 1);
 }
 
-// Terms with gradients alike: the mean of their steps is one term's, the sum as many times that.
+// Terms with equal gradients: the mean of their steps is the step of one, the sum a multiple of it.
 TEST(Optimizer, TakesTheMeanOfTheTermsThatArePresent) {
   Model model;
   model.parameters = {{1, 0, 0}, {1, 1, 0}, {1, 2, 0}};
@@ -536,7 +537,7 @@ TEST(Optimizer, TakesTheMeanOfTheTermsThatArePresent) {
   EXPECT_EQ(mean.theta()[2][0], 0);
 }
 
-TEST(Optimizer, TakesTheMeanWithTheWeightsThatTheTermsCameWith) {
+TEST(Optimizer, TakesTheMeanWithTheWeightsOfEachAccumulate) {
   Random random(36);
   Model model = random_model(random, kSmall, 3);
   model.options.form.mean = true;
@@ -544,7 +545,7 @@ TEST(Optimizer, TakesTheMeanWithTheWeightsThatTheTermsCameWith) {
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
   Training expected(model, 1);
   expected.step(gradients);
-  // As accumulate does with weights of its own: the others' change while the term comes, and back.
+  // As with weights given to accumulate: they change for one term and then back.
   Training streaming(model, 1);
   streaming.stream(gradients, [&](std::uint32_t term) {
     streaming.optimizer().set_weights(0, {7, 7, 7});
@@ -575,7 +576,7 @@ void copy_state(Training& from, Training& to, const Model& model) {
   for (const auto& [plane, term] : from.planes()) {
     for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
       std::vector<float> values(model.theta[tensor].size());
-      // In two pieces, so that the tests of what follows are tests of ranges, too.
+      // In two pieces, to test ranges, too.
       const std::size_t half = values.size() / 2;
       const PlaneRange front{plane, term, tensor, 0, half};
       const PlaneRange back{plane, term, tensor, half, values.size() - half};
@@ -587,14 +588,14 @@ void copy_state(Training& from, Training& to, const Model& model) {
   }
 }
 
-TEST(Optimizer, GoesOnFromARestoredStateAsIfItHadNeverStopped) {
+TEST(Optimizer, GoesOnFromARestoredStateWithTheSameBits) {
   Random random(31);
   for (int round = 0; round < 120; ++round) {
     Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
     const bool whole_steps = round % 3 == 0;
     if (whole_steps) model = with_options_of_whole_steps(random, model);
     SCOPED_TRACE(name_of(model, round));
-    // Many absences: a restored clock must also serve a term that does not come at once.
+    // Many absences: a restored clock must also work for a term that is absent at first.
     const std::vector<Gradients> steps = random_steps(random, model, 6, {0.3, 0.2, 0.05, 0.05});
     Training training(model, 1);
     for (std::size_t k = 0; k < 3; ++k) training.step(steps[k]);
@@ -616,7 +617,7 @@ TEST(Optimizer, GoesOnFromARestoredStateAsIfItHadNeverStopped) {
 }
 
 // The optimizer that is restored into may have been used before.
-TEST(Optimizer, ForgetsWhatItWasWhenAStateIsRestored) {
+TEST(Optimizer, ReplacesItsStateByTheRestoredOne) {
   Random random(32);
   for (const bool summed : {false, true}) {
     Model model = random_model(random, kSmall, 3);

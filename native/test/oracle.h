@@ -10,11 +10,11 @@
 
 #include "training.h"
 
-// The formulas of docs/algorithm.md in float64, with nothing of the code under test in them.
+// The formulas of docs/algorithm.md in float64, without any of the code under test.
 
 namespace mtadam::test {
 
-/// How often a term, or any term, took part in a tensor's steps, and the products of the β used.
+/// How often a term (or any term) took part in a tensor's steps, and the products of the betas.
 struct Ticks {
   int t = 0;
   double p1 = 1, p2 = 1;
@@ -74,7 +74,7 @@ class Oracle {
     std::vector<Moments> tensors;
   };
 
-  // Whether any gradient has an element that is not finite; counted per term and layer.
+  // Whether any gradient has an element that is not finite; counts these per term and layer.
   bool count_not_finite(const Gradients& gradients) {
     bool found = false;
     for (std::size_t i = 0; i < terms_.size(); ++i) {

@@ -7,7 +7,7 @@
 #include "oracle.h"
 #include "training.h"
 
-// Steps of the CPU device against the oracle.
+// Compares steps of the CPU device with the oracle.
 
 namespace mtadam {
 namespace {
@@ -24,7 +24,7 @@ using test::random_model;
 using test::Training;
 using test::with_options_of_whole_steps;
 
-/// Steps both and compares parameters, norms, scales and clocks.
+/// Takes a step with both and compares parameters, norms, scales and clocks.
 void step_both(Training& training, Oracle& oracle, const Model& model, const Gradients& gradients) {
   training.step(gradients);
   oracle.step(gradients);
@@ -85,8 +85,8 @@ Model plain_model(bool summed) {
 
 const Mishaps kNoMishaps{0, 0, 0, 0};
 
-/// The third term first occurs in a step that is rolled back. The step after that lacks the second term, whose b it
-/// reads where first moments are summed.
+/// The third term first occurs in a step that is rolled back. The second term is absent in the step after that, which
+/// reads its b where first moments are summed.
 TEST(Oracle, AgreesAfterAStepIsRolledBack) {
   for (const bool summed : {false, true}) {
     Model model = plain_model(summed);
@@ -132,7 +132,7 @@ TEST(Oracle, AgreesForEveryAnchor) {
   }
 }
 
-// Adam as its paper has it, with powers in place of running products.
+// Adam as in its paper, with powers instead of running products.
 TEST(Oracle, OneTermIsAdam) {
   Random random(42);
   Model model;
@@ -159,8 +159,8 @@ TEST(Oracle, OneTermIsAdam) {
   }
 }
 
-// Not an exact equality: M is rounded once per step and each m_i by itself.
-TEST(Oracle, SummedMomentsAreTheirSumWhenEveryTermIsThere) {
+// Not exactly equal: M is rounded once per step, each m_i on its own.
+TEST(Oracle, SummedMomentsAreTheSumWhenNoTermIsAbsent) {
   Random random(43);
   Model model = random_model(random, {100, 33}, 4);
   model.options.form = {false, false};

@@ -15,7 +15,7 @@ function(planted_cpu_bug name)
   if(arg_FILE STREQUAL "cpu/cpu_device.cpp")
     set(device ${planted}/${arg_FILE})
   endif()
-  # Linked before mtadam_core, whose own CPU device is then left out.
+  # Linked before mtadam_core, so that its own CPU device is left out.
   add_executable(planted_cpu_${name} ${device})
   target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
   target_include_directories(planted_cpu_${name} BEFORE PRIVATE ${planted})

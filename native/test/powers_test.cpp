@@ -9,7 +9,7 @@
 
 #include "support.h"
 
-// Against the C library's long double, which has at least the digits of double.
+// Compares with long double of the C library, which is at least as precise as double.
 
 namespace mtadam {
 namespace {
@@ -30,11 +30,11 @@ void expect_log2(double x) {
 void expect_exp2(double x) {
   const long double expected = std::exp2(static_cast<long double>(x));
   const long double error = std::fabs(portable_exp2(x) - expected);
-  // Among subnormals, half of the smallest one is as near as a double can be.
+  // Among subnormals, half of the smallest one is the best that a double can do.
   ASSERT_LE(error, kTolerance * expected + 0.5L * DBL_TRUE_MIN) << std::hexfloat << x;
 }
 
-TEST(Powers, HaveTheLogarithmOfEveryMagnitude) {
+TEST(Powers, GiveLogarithmsOfAllMagnitudes) {
   Random random(91);
   for (int exponent = -1074; exponent < 1024; ++exponent) {
     expect_log2(std::ldexp(1.0, exponent));
@@ -45,8 +45,8 @@ TEST(Powers, HaveTheLogarithmOfEveryMagnitude) {
   expect_log2(DBL_TRUE_MIN);
 }
 
-// The logarithm goes to 0 there; all its digits are asked for.
-TEST(Powers, HaveTheLogarithmNextToOne) {
+// The logarithm approaches 0 there and must keep all its digits.
+TEST(Powers, GiveLogarithmsNearOne) {
   Random random(92);
   for (int exponent = -52; exponent < -1; ++exponent) {
     for (int k = 0; k < 200; ++k) {
@@ -63,7 +63,7 @@ TEST(Powers, HaveTheLogarithmNextToOne) {
   }
 }
 
-TEST(Powers, HaveThePowerOfEveryMagnitude) {
+TEST(Powers, GivePowersOfAllMagnitudes) {
   Random random(93);
   for (int whole = -1080; whole < 1030; ++whole) {
     if (whole < 1024) expect_exp2(whole);
@@ -88,7 +88,7 @@ TEST(Powers, AreExactForPowersOfTwo) {
   }
 }
 
-TEST(Powers, GoBeyondTheRangeOfDouble) {
+TEST(Powers, OverflowAndUnderflow) {
   EXPECT_EQ(portable_exp2(std::nextafter(1024.0, 0)), std::exp2(std::nextafter(1024.0, 0)));
   for (const double x : {1024.0, 1100.0, 1101.0, 1e300, kInfinity}) EXPECT_EQ(portable_exp2(x), kInfinity) << x;
   for (const double x : {-1075.0, -1100.0, -1101.0, -1e300, -kInfinity}) {
@@ -97,7 +97,7 @@ TEST(Powers, GoBeyondTheRangeOfDouble) {
   EXPECT_TRUE(same_bits(portable_exp2(std::nextafter(-1075.0, 0)), DBL_TRUE_MIN));
 }
 
-TEST(Powers, TakeWhatIsNoOrdinaryNumber) {
+TEST(Powers, TakeZeroInfinityAndNaN) {
   EXPECT_EQ(portable_log2(kInfinity), kInfinity);
   EXPECT_EQ(portable_log2(0.0), -kInfinity);
   EXPECT_EQ(portable_log2(-0.0), -kInfinity);
@@ -108,12 +108,12 @@ TEST(Powers, TakeWhatIsNoOrdinaryNumber) {
   EXPECT_TRUE(same_bits(portable_exp2(-0.0), 1.0));
 }
 
-// What every compiler and every device must give, since no measure of nearness would notice a last bit.
-TEST(Powers, HaveTheseBits) {
+// Every compiler and device must give exactly these bits; a tolerance would not notice the last one.
+TEST(Powers, GiveTheseBits) {
   std::uint64_t digest = 0;
   Random random(94);
   for (int k = 0; k < 10'000; ++k) {
-    // Drawn before the other: in which order arguments are, is each compiler's own choice.
+    // Drawn first: compilers evaluate arguments in any order.
     const int exponent = static_cast<int>(random.below(2098)) - 1074;
     const double x = std::ldexp(random.between(1, 2), exponent);
     for (const double value : {portable_log2(x), portable_exp2(random.between(-1075, 1024))}) {

@@ -12,32 +12,32 @@ namespace {
 
 using test::same_bits;
 
-TEST(Scalars, TakeTheFirstNormAsItIs) {
+TEST(Scalars, StartAtTheFirstNorm) {
   const NormState fresh{};
   const NormState old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 0), 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 0), 0.75 * 5 + 0.25 * 3);
 }
 
-TEST(Scalars, AverageFromTheFirstStepWhereAnInitialNormIsGiven) {
+TEST(Scalars, AverageFromTheFirstStepWithAnInitialNorm) {
   const NormState fresh{};
   const NormState old{5, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(fresh, 3, 0.75, 1), 0.75 * 1 + 0.25 * 3);
   EXPECT_EQ(moving_norm(old, 3, 0.75, 1), 0.75 * 5 + 0.25 * 3) << "later steps go on from n";
 }
 
-// A norm of zero is a norm: n goes on from 0, it does not start again.
-TEST(Scalars, GoOnFromANormOfZero) {
+// A norm of zero counts: n continues from 0 and does not start again.
+TEST(Scalars, ContinueFromANormOfZero) {
   const NormState silent{0, 0, 0, 0, 0, 1};
   EXPECT_EQ(moving_norm(silent, 3, 0.75, 0), 0.25 * 3);
 }
 
-TEST(Scalars, BalanceWithTheQuotientFirst) {
+TEST(Scalars, DivideBeforeTheyMultiplyByTheWeight) {
   EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 1), 3 * (0.1 / 0.7)));
   ASSERT_FALSE(same_bits(3 * (0.1 / 0.7), (3 * 0.1) / 0.7)) << "these values tell the orders apart";
 }
 
-TEST(Scalars, LeaveATermAloneAtTheFloorOfItsNorm) {
+TEST(Scalars, DoNotScaleATermWhoseNormIsAtTheFloor) {
   const double above = std::nextafter(kNormFloor, 1);
   EXPECT_EQ(balancing_scale(7, 2, kNormFloor, 1), 1) << "neither balanced nor weighted, as the reference";
   EXPECT_EQ(balancing_scale(7, 2, above, 1), 7 * (2 / above));
@@ -60,15 +60,15 @@ TEST(Scalars, RaiseTheQuotientToThePowerOfBalance) {
   EXPECT_NEAR(balancing_scale(3, 0.1, 0.7, 0.3), 3 * std::pow(0.1 / 0.7, 0.3), 1e-14);
 }
 
-TEST(Scalars, LeaveTheFloorAndAWeightOfZeroAsTheyAreWhateverTheBalance) {
+TEST(Scalars, IgnoreTheBalanceAtTheFloorAndForWeightZero) {
   for (const double p : {0.0, 0.3, 0.5}) {
     EXPECT_EQ(balancing_scale(7, 2, kNormFloor, p), 1);
     EXPECT_EQ(balancing_scale(0, 2, 1, p), 0);
   }
 }
 
-// A layer with two terms that qualify, the second of them larger, behind one that has not occurred and one at the
-// floor.
+// A layer with a term that has not occurred, one at the floor, and then two that qualify, the second with the larger
+// norm.
 class AnchoredLayer {
  public:
   explicit AnchoredLayer(Anchor anchor, std::uint32_t anchor_term = 0) : terms_(norms.size(), Term{}) {
@@ -97,7 +97,7 @@ TEST(Scalars, AnchorAtTheFirstTermThatHasOccurredAboveTheFloor) {
   EXPECT_EQ(layer.anchor(), 9);
 }
 
-TEST(Scalars, AnchorAtTheLargestNormOfThoseThatHaveOccurred) {
+TEST(Scalars, AnchorAtTheLargestNormThatHasOccurred) {
   AnchoredLayer layer(Anchor::kMax);
   EXPECT_EQ(layer.anchor(), 6);
   layer.norms[0].occurred = 1;
@@ -111,7 +111,7 @@ TEST(Scalars, AnchorAtTheGeometricMeanOfTheNormsAboveTheFloor) {
   EXPECT_NEAR(layer.anchor(), std::cbrt(4.0 * 6 * 5), 1e-14);
 }
 
-TEST(Scalars, AnchorAtTheTermOfThatNameWhileItQualifies) {
+TEST(Scalars, AnchorAtTheNamedTermWhileItQualifies) {
   EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 3).anchor(), 6);
   EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 0).anchor(), 4) << "it has not occurred: as the first";
   EXPECT_EQ(AnchoredLayer(Anchor::kTerm, 1).anchor(), 4) << "it is at the floor: as the first";
@@ -125,8 +125,8 @@ TEST(Scalars, HaveNoAnchorWhereNoTermIsAboveTheFloor) {
   }
 }
 
-// These weights have a sum that depends on the order, and on the step before.
-TEST(Scalars, AddTheWeightsInTheOrderInWhichTheTermsCome) {
+// The sum of these weights depends on their order, and must not include the step before.
+TEST(Scalars, AddTheWeightsInTheOrderOfTheTerms) {
   StepDivisor divisor{99, 99, 3, 99};
   add_weight(divisor, 1e-17, 4);
   EXPECT_EQ(divisor.w, 1) << "one term alone";

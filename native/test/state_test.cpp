@@ -78,7 +78,7 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
   return records;
 }
 
-TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
+TEST(State, HasThePiecesOfItsFormAndNoOthers) {
   CpuDevice device(1);
   const Layout layout = some_layout();
   for (const StateForm form : kForms) {
@@ -102,7 +102,7 @@ TEST(State, HasThePiecesThatItsFormCallsForAndNoOther) {
   }
 }
 
-TEST(State, LaysNoPieceOverAnother) {
+TEST(State, OverlapsNoPieces) {
   CpuDevice device(1);
   const Layout layout = some_layout();
   for (const StateForm form : kForms) {
@@ -111,7 +111,7 @@ TEST(State, LaysNoPieceOverAnother) {
     std::vector<Piece> pieces = records_of(state, layout);
     for (const Piece& plane : planes_of(state, layout)) {
       EXPECT_EQ(reinterpret_cast<std::uintptr_t>(plane.start) % 64, 0u);
-      // Every plane is there to be written: a sanitizer or a fault would tell otherwise.
+      // Every plane can be written; otherwise a sanitizer or a fault tells.
       std::memset(const_cast<std::byte*>(plane.start), 1, plane.bytes);
       pieces.push_back(plane);
     }
@@ -123,7 +123,7 @@ TEST(State, LaysNoPieceOverAnother) {
 }
 
 // The cache lines of planes that start at the same offset modulo 4,096 collide.
-TEST(State, StartsNoTwoPlanesOnTheSameLineOfAPage) {
+TEST(State, StartsEachPlaneOnAnotherLineOfAPage) {
   CpuDevice device(1);
   for (const std::uint64_t length : {1, 16, 1024, 5000, 65536}) {
     const Layout layout({{length, 0, 0}});
@@ -138,7 +138,7 @@ TEST(State, StartsNoTwoPlanesOnTheSameLineOfAPage) {
   }
 }
 
-TEST(State, TakesTheBytesItAnnouncesAndLittleBesideItsPlanes) {
+TEST(State, TakesTheBytesItAnnouncesAndLittleMoreThanItsPlanes) {
   const Layout layout({{1'000'000, 0, 0}, {3, 1, 0}});
   for (const StateForm form : kForms) {
     for (const std::size_t terms : {1u, 3u, 12u}) {
@@ -157,14 +157,14 @@ TEST(State, TakesTheBytesItAnnouncesAndLittleBesideItsPlanes) {
   }
 }
 
-TEST(State, HasRoomForATermsCosinesWithThoseBeforeItThatComesAfterAnotherLeft) {
+TEST(State, HasRoomForTheCosinesOfATermAddedAfterAnotherLeft) {
   CpuDevice device(1);
   const Layout layout = some_layout();
   const StateForm form{false, false, false, NonFinite::kSkipTerm, true};
   State state(device, layout, form, 3);
   state.remove_term(0);
   state.add_term(device, layout, form);
-  // A sanitizer would tell of what is not there.
+  // Otherwise a sanitizer tells.
   for (const Piece& record : records_of(state, layout)) {
     std::memset(const_cast<std::byte*>(record.start), 1, record.bytes);
   }
@@ -182,7 +182,7 @@ TEST(State, CountsBytesBeyondThirtyTwoBits) {
   EXPECT_GE(places.x, places.v + kHuge * sizeof(float));
 }
 
-TEST(State, StartsAtZeroWithClocksThatTookNoPart) {
+TEST(State, StartsAtZeroWithClocksThatNeverAdvanced) {
   CpuDevice device(1);
   const Layout layout = some_layout();
   for (const StateForm form : kForms) {

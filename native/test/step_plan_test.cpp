@@ -21,7 +21,7 @@ Tables tables_of(const Layout& layout) {
   return tables;
 }
 
-/// A layer per length.
+/// One layer per length.
 Layout layout_of(const std::vector<std::uint64_t>& lengths) {
   std::vector<ParameterShape> parameters;
   for (std::size_t k = 0; k < lengths.size(); ++k) {
@@ -50,7 +50,7 @@ void expect_whole(const Layout& layout, const StepPlan& plan) {
   ASSERT_EQ(layers, std::vector<int>(layers.size(), 1));
 }
 
-TEST(StepPlan, LeavesNothingOutAndDoesNothingTwice) {
+TEST(StepPlan, CoversEverySlotOnce) {
   Random random(31);
   for (int round = 0; round < 300; ++round) {
     std::vector<std::uint64_t> lengths;
@@ -69,10 +69,10 @@ TEST(StepPlan, GivesAThreadWholeLayersWhoseGradientsFitInItsCache) {
   const StepPlan plan = plan_of(std::vector<std::uint64_t>(3000, 3500), 3, 2);
   EXPECT_TRUE(plan.cut.empty());
   for (const WholeLayers& whole : plan.whole) EXPECT_LE(whole.count * kChunkElements * sizeof(float) * 3, kOwnBytes);
-  EXPECT_LT(plan.whole.size(), 1000u);  // several at a time
+  EXPECT_LT(plan.whole.size(), 1000u);  // several per task
 }
 
-TEST(StepPlan, GivesAThreadALargerLayerThatIsNoMoreThanABlock) {
+TEST(StepPlan, GivesAThreadALargerLayerThatFitsInABlock) {
   constexpr std::uint64_t kBlock = kMaxBlockChunks * kChunkElements;
   const auto are_whole = [](std::size_t layers, std::uint64_t length, unsigned threads) {
     const StepPlan plan = plan_of(std::vector<std::uint64_t>(layers, length), 3, threads);
@@ -81,14 +81,14 @@ TEST(StepPlan, GivesAThreadALargerLayerThatIsNoMoreThanABlock) {
   };
   EXPECT_TRUE(are_whole(16, kBlock, 2));
   EXPECT_FALSE(are_whole(16, kBlock + 1, 2));
-  // One of fewer than eight that each thread has would keep the others waiting.
+  // With fewer than eight per thread, the others would wait for the last one.
   EXPECT_FALSE(are_whole(15, kBlock, 2));
   EXPECT_FALSE(are_whole(16, kBlock, 3));
   EXPECT_FALSE(are_whole(1, 50'000'000, 2));
 }
 
 TEST(StepPlan, CutsALayerThatWouldLeaveOtherThreadsIdle) {
-  // 64 KiB of gradients: one thread's beside many, everybody's when alone.
+  // 64 KiB of gradients: for one thread where there are many layers, for all where there is one.
   EXPECT_EQ(plan_of({16384}, 1, 4).cut.size(), 1u);
   EXPECT_TRUE(plan_of({16384}, 1, 1).cut.empty());
   EXPECT_TRUE(plan_of(std::vector<std::uint64_t>(20, 16384), 1, 4).cut.empty());

@@ -28,7 +28,7 @@ void expect_canonical(const std::vector<float>& values) {
   for (const std::uint32_t count : counts()) {
     const double expected = canonical_chunk_sum(values.data(), count);
     for (std::size_t shift = 0; shift < 4; ++shift) {
-      // Of exactly the length that is read: a sanitizer sees one element too many.
+      // Of exactly the length that is read, so that a sanitizer sees any further element.
       std::vector<float> shifted(shift + count);
       std::copy_n(values.begin(), count, shifted.begin() + static_cast<std::ptrdiff_t>(shift));
       for (const InstructionSet& set : instruction_sets()) {
@@ -47,7 +47,7 @@ TEST(SumOfSquares, FollowsTheCanonicalOrderOverEveryMagnitude) {
   expect_canonical(values);
 }
 
-// Squares of like size: every sum is rounded, so every order gives other bits.
+// Squares of similar size: every sum is rounded, so every order gives different bits.
 TEST(SumOfSquares, FollowsTheCanonicalOrderWhereEverySumIsRounded) {
   Random random(2);
   std::vector<float> values(kChunkElements);
@@ -55,7 +55,7 @@ TEST(SumOfSquares, FollowsTheCanonicalOrderWhereEverySumIsRounded) {
   expect_canonical(values);
 }
 
-// The cosines' sums: the same order, with another factor.
+// The sums of cosines have the same order, with another factor.
 TEST(DotProduct, FollowsTheCanonicalOrder) {
   Random random(4);
   std::vector<float> a(kChunkElements), b(kChunkElements);
@@ -88,7 +88,7 @@ TEST(SumOfSquares, SquaresSubnormalsExactly) {
   }
 }
 
-TEST(SumOfSquares, IsRightToOnePartInAMillionFromTinyToHuge) {
+TEST(SumOfSquares, IsRightTo1em6FromTinyToHuge) {
   for (const double magnitude : {1e-30, 1e-23, 1e-10, 1.0, 1e19, 1e30}) {
     const std::vector<float> values(kChunkElements, static_cast<float>(magnitude));
     for (const InstructionSet& set : instruction_sets()) {
@@ -98,7 +98,7 @@ TEST(SumOfSquares, IsRightToOnePartInAMillionFromTinyToHuge) {
   }
 }
 
-TEST(SumOfSquares, LetsOneNanOrInfinityThroughFromAnyPlace) {
+TEST(SumOfSquares, PropagatesANanOrInfinityFromAnyPosition) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   for (const std::uint32_t count : {1u, 31u, 257u, 4095u, 4096u}) {

@@ -13,12 +13,12 @@
 
 #include "math/tables.h"
 
-// What the tests share: random values, comparison of bits, guarded memory, and the canonical sum of squares
-// in the plainest form.
+// Support for all tests: random values, comparison of bits, guarded memory, and the canonical sum of squares in its
+// simplest form.
 
 namespace mtadam::test {
 
-/// The least moment that `beta` takes to 2⁻¹²⁶, which is not flushed to zero. The one before it is flushed.
+/// The smallest moment that decays to 2⁻¹²⁶ with `beta` and is not flushed to zero. The float below it is flushed.
 inline float least_kept(float beta) {
   float least = 0x1p-126f / beta;
   while (beta * least >= 0x1p-126f) least = std::nextafter(least, 0.0f);
@@ -26,7 +26,7 @@ inline float least_kept(float beta) {
   return least;
 }
 
-/// The same values on every machine, which the distributions of <random> do not promise.
+/// The same values on every machine, which the distributions of <random> do not guarantee.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}
@@ -62,8 +62,7 @@ bool same_bits(T a, T b) {
   return std::bit_cast<Bits>(a) == std::bit_cast<Bits>(b);
 }
 
-/// Element for element the same bits (any NaN is like any other), or a failure that names the first
-/// difference.
+/// Whether all elements have the same bits (all NaNs are equal); the failure names the first difference.
 template <class T>
 testing::AssertionResult same_bits(const std::vector<T>& expected, const std::vector<T>& actual) {
   if (expected.size() != actual.size()) {
@@ -78,8 +77,7 @@ testing::AssertionResult same_bits(const std::vector<T>& expected, const std::ve
   return testing::AssertionSuccess();
 }
 
-/// Floats that start `shift` elements past a 64-byte line (a copy's do so as well), between borders that
-/// nobody may write to.
+/// Floats that start `shift` elements past a 64-byte line, in copies too, between borders that must not be written to.
 class GuardedFloats {
  public:
   GuardedFloats(const std::vector<float>& values, std::size_t shift)

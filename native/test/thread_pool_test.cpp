@@ -27,8 +27,8 @@ using std::chrono::steady_clock;
 
 const std::vector<unsigned> kThreads{1, 2, 7, 64};
 
-// Plain counters on purpose: two threads at one task, or a task that ends after run(), are a race that the
-// thread sanitizer reports.
+// Plain counters on purpose: if two threads run one task, or a task ends after run(), the thread sanitizer reports a
+// race.
 testing::AssertionResult runs_each_once(ThreadPool& pool, std::size_t count) {
   std::vector<int> runs(count, 0);
   pool.run(count, [&](std::size_t k) noexcept { runs.at(k) += 1; });
@@ -41,8 +41,8 @@ testing::AssertionResult runs_each_once(ThreadPool& pool, std::size_t count) {
   return testing::AssertionSuccess();
 }
 
-// A task that ends only when `all` tasks have begun, so that as many threads must take part; or after a
-// while, so that a pool whose threads do not come fails instead of hanging.
+// A task that ends when `all` tasks have begun, so that as many threads must take part, or after some time, so that a
+// pool that lacks threads fails instead of hanging.
 class Meeting {
  public:
   explicit Meeting(int all) : all_(all) {}
@@ -80,7 +80,7 @@ TEST(ThreadPool, RunsEveryTaskExactlyOnce) {
   }
 }
 
-TEST(ThreadPool, HasAtLeastItsCaller) {
+TEST(ThreadPool, HasAtLeastOneThread) {
   ThreadPool pool(0);
   EXPECT_EQ(pool.threads(), 1u);
   EXPECT_TRUE(runs_each_once(pool, 100));
@@ -91,15 +91,14 @@ TEST(ThreadPool, RunsThousandsOfJobsInARow) {
     ThreadPool pool(threads);
     for (int job = 0; job < 5000; ++job) {
       ASSERT_TRUE(runs_each_once(pool, 1 + static_cast<std::size_t>(job % 9))) << "job " << job;
-      // Long enough for the workers to fall asleep, and for some to be on their way to it when the next job
-      // comes.
+      // Long enough for some workers to fall asleep, and for others to be about to when the next job comes.
       if (job % 500 == 0) std::this_thread::sleep_for(milliseconds(1));
       if (job % 50 == 0) std::this_thread::sleep_for(std::chrono::microseconds(job % 7 * 10));
     }
   }
 }
 
-// Jobs that are over before their workers have come, so that these meet the next one half way.
+// Jobs that are over before the workers have woken, which then join the next job late.
 TEST(ThreadPool, RunsTasksOnceWhenWorkersComeLate) {
   ThreadPool pool(3);
   std::vector<int> runs(16, 0);
@@ -112,7 +111,7 @@ TEST(ThreadPool, RunsTasksOnceWhenWorkersComeLate) {
   }
 }
 
-TEST(ThreadPool, BringsAllItsThreadsToAJobThatNeedsThem) {
+TEST(ThreadPool, UsesAllThreadsForAJobThatNeedsThem) {
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
     EXPECT_TRUE(all_threads_meet(pool)) << "at the first job";
@@ -158,8 +157,7 @@ TEST(ThreadPool, TakesJobsFromTwoCallersAtOnce) {
 
 // ---- The floating-point environment
 
-// Runs a job that all threads of the pool take part in and returns how many tasks found the environment not
-// default.
+// Runs a job on all threads of the pool and returns how many tasks saw an environment other than the default.
 int tasks_under_another_environment(ThreadPool& pool, std::size_t count) {
   Meeting meeting(static_cast<int>(count));
   std::atomic<int> other{0};
@@ -177,7 +175,7 @@ int tasks_under_another_environment(ThreadPool& pool, std::size_t count) {
   return other;
 }
 
-TEST(ThreadPool, RunsTasksRoundedToNearestWhateverTheCallerRounds) {
+TEST(ThreadPool, RunsTasksWithRoundingToNearestForAnyCaller) {
   for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
     for (const unsigned threads : {1u, 4u}) {
       ThreadPool pool(threads);
@@ -199,16 +197,16 @@ TEST(ThreadPool, RunsTasksRoundedToNearestWhateverTheCallerRounds) {
 
 constexpr unsigned kFlushToZero = 0x8000;
 constexpr unsigned kDenormalsAreZero = 0x0040;
-constexpr unsigned kFlags = 0x003f;  // what operations leave behind
+constexpr unsigned kFlags = 0x003f;  // status flags, set by operations
 
-TEST(ThreadPool, RunsTasksWithSubnormalsWhateverTheCallerFlushes) {
+TEST(ThreadPool, RunsTasksWithSubnormalsForACallerThatFlushesThem) {
   const unsigned saved = _mm_getcsr();
   for (const unsigned mode : {kFlushToZero, kDenormalsAreZero, kFlushToZero | kDenormalsAreZero}) {
     for (const unsigned threads : {1u, 4u}) {
       ThreadPool pool(threads);
       const unsigned set = (saved & ~kFlags) | mode;
       _mm_setcsr(set);
-      const int first = tasks_under_another_environment(pool, threads);  // its workers inherit the flushing
+      const int first = tasks_under_another_environment(pool, threads);  // the workers inherit the flushing
       const int again = tasks_under_another_environment(pool, threads);
       const int alone = tasks_under_another_environment(pool, 1);
       const unsigned after = _mm_getcsr();
@@ -236,12 +234,12 @@ TEST(ThreadPool, RunsTasksWithSubnormalsWhenTheCallerBeginsToFlushLater) {
 // ---- Stages
 
 TEST(ThreadPool, RunsEveryTaskOfEveryStageOnce) {
-  // None, one, fewer than threads, many; more stages than share a line of counters.
+  // No task, one, fewer than threads, many; and more stages than one line of counters has.
   std::vector<Stage> stages{{5}, {0}, {1, true}, {300, true}, {63}, {0, true}, {64}, {2}, {1000}, {7, true}};
   stages.insert(stages.end(), 20, Stage{9, true});
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
-    // Fewer and fewer: what is left of longer jobs must not show.
+    // Fewer and fewer stages: counters left by longer jobs must have no effect.
     for (std::size_t count = stages.size(); count > 0; --count) {
       std::vector<std::vector<int>> runs;
       for (std::size_t stage = 0; stage < count; ++stage) runs.emplace_back(stages[stage].tasks, 0);
@@ -253,8 +251,8 @@ TEST(ThreadPool, RunsEveryTaskOfEveryStageOnce) {
   }
 }
 
-// What a task may count on: those of the stages before it are done or under way, however many threads there are.
-TEST(ThreadPool, LetsATaskWaitForThoseOfTheStageBefore) {
+// A task may rely on this: tasks of earlier stages are done or running, with any number of threads.
+TEST(ThreadPool, LetsATaskWaitForTheStageBefore) {
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
     const std::vector<Stage> stages(40, Stage{3});
@@ -269,14 +267,14 @@ TEST(ThreadPool, LetsATaskWaitForThoseOfTheStageBefore) {
   }
 }
 
-// A thread finds in its caches what it touched in the stage, or the job, before.
+// So a thread finds its data in its caches, from the stage or the job before.
 TEST(ThreadPool, GivesAThreadTheSameShareAgain) {
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
     const std::vector<Stage> stages{{threads}, {threads, true}};
     std::vector<std::thread::id> owners;
     for (int job = 0; job < 3; ++job) {
-      // Nobody is done with a stage before everybody has begun with it, so nobody takes what is not theirs.
+      // No thread finishes a stage before all have begun it, so none steals.
       std::vector<std::vector<std::thread::id>> ran(stages.size(), std::vector<std::thread::id>(threads));
       std::deque<Meeting> meeting;
       for (std::size_t k = 0; k < stages.size(); ++k) meeting.emplace_back(static_cast<int>(threads));
@@ -291,13 +289,13 @@ TEST(ThreadPool, GivesAThreadTheSameShareAgain) {
   }
 }
 
-// Stages overlap, so that many small ones are worth as many threads as a large one.
-TEST(ThreadPool, BringsAllItsThreadsToStagesOfOneTask) {
+// Stages overlap, so many small ones use as many threads as one large one.
+TEST(ThreadPool, UsesAllThreadsForStagesOfOneTask) {
   for (const unsigned threads : kThreads) {
     ThreadPool pool(threads);
     const std::vector<Stage> stages(threads, Stage{1});
     for (int job = 0; job < 3; ++job) {
-      std::this_thread::sleep_for(milliseconds(10));  // to wake them takes a call each
+      std::this_thread::sleep_for(milliseconds(10));  // waking a thread takes a system call
       Meeting meeting(static_cast<int>(threads));
       std::atomic<unsigned> met{0};
       pool.run(stages, [&](std::size_t, std::size_t) noexcept { met += meeting.attend() ? 1 : 0; });
@@ -306,13 +304,13 @@ TEST(ThreadPool, BringsAllItsThreadsToStagesOfOneTask) {
   }
 }
 
-TEST(ThreadPool, TakesAStageBackwardsWhereItSaysSo) {
+TEST(ThreadPool, RunsAStageBackwardsIfAsked) {
   ThreadPool pool(1);
   std::vector<std::size_t> order;
   const std::vector<Stage> stages{{3}, {3, true}};
   pool.run(stages, [&](std::size_t, std::size_t k) noexcept { order.push_back(k); });
   EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 2, 2, 1, 0}));
-  // Each thread its own share: here the other one is still at its first task.
+  // Each thread runs its own share: here the other is still at its first task.
   ThreadPool two(2);
   order.clear();
   std::atomic<int> done{0};

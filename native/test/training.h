@@ -12,18 +12,18 @@
 #include "engine/optimizer.h"
 #include "support.h"
 
-// A model, gradients for it, and an optimizer that trains it: what the tests of whole steps share.
+// Models, gradients and an optimizer that trains them, for the tests of whole steps.
 
 namespace mtadam::test {
 
-/// All that a training begins with.
+/// The start of a training.
 struct Model {
   std::vector<ParameterShape> parameters;
   OptimizerOptions options;
   std::vector<GroupOptions> groups;
   std::vector<double> weights;  // per term
   double gradient_scale = 1;
-  std::vector<std::vector<float>> theta;  // where the parameters start
+  std::vector<std::vector<float>> theta;  // initial parameters
 
   std::uint32_t layer_count() const {
     std::uint32_t count = 0;
@@ -35,11 +35,11 @@ struct Model {
 /// The gradients of one step, by term and tensor; nullopt = absent.
 using Gradients = std::vector<std::vector<std::optional<std::vector<float>>>>;
 
-/// The state of a training. Scalars lie in vectors, an entry per (term, layer) or (clock, tensor).
+/// The state of a training. Scalars are vectors with an entry per (term, layer) or (clock, tensor).
 struct Snapshot {
   std::vector<std::vector<float>> theta, planes;
   std::vector<double> norms, clocks;
-  std::vector<double> passing;  // what does not bear on the steps to come: r, s, skipped, cosines
+  std::vector<double> passing;  // what later steps do not depend on: r, s, skipped, cosines
 };
 
 inline testing::AssertionResult same_saved_state(const Snapshot& expected, const Snapshot& actual) {
@@ -65,11 +65,11 @@ inline testing::AssertionResult same_state(const Snapshot& expected, const Snaps
   return passing ? passing : testing::AssertionFailure() << "r, s, skipped, cosines: " << passing.message();
 }
 
-/// Where tensors begin, in elements past a 16-byte boundary, from 0 to 3.
+/// How many elements past a 16-byte boundary tensors begin: 0 to 3.
 enum class Alignment {
   kVectors,  // all at 0
-  kAlike,    // each tensor somewhere, its gradients at the same place
-  kAnyhow,   // parameters and gradients each somewhere
+  kAlike,    // random per tensor, the same for its gradients
+  kAnyhow,   // random for each parameter and gradient
 };
 inline const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
@@ -150,12 +150,12 @@ class Training {
     step_again();
   }
 
-  /// Puts the gradients where the steps to come find them.
+  /// Places the gradients for later steps.
   void place(const Gradients& gradients) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) set_gradients(term, gradients);
   }
 
-  /// Adds these to the gradients that are in place, where both have one.
+  /// Adds these to the placed gradients, where both are present.
   void add(const Gradients& gradients) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
       for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
@@ -170,10 +170,10 @@ class Training {
     }
   }
 
-  /// A step with the gradients that are in place.
+  /// A step with the placed gradients.
   void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
 
-  /// Captures a step with the gradients that are in place. Takes none.
+  /// Captures a step with the placed gradients. Takes none.
   std::unique_ptr<CapturedStep> capture(Stream stream = nullptr) { return optimizer_->capture(table_, stream); }
   void replay(const CapturedStep& step) { optimizer_->replay(step, model_.gradient_scale); }
 
@@ -182,10 +182,10 @@ class Training {
   void upload() { optimizer_->upload(table_); }
   void refresh(Stream stream = nullptr) { optimizer_->refresh(model_.gradient_scale, stream); }
 
-  /// Where a gradient that is in place lies; null: absent.
+  /// The address of a placed gradient; null: absent.
   float* gradient(std::uint32_t term, std::uint32_t tensor) const { return table_.get(term, tensor); }
 
-  /// Sets the gradients that are in place to 0.
+  /// Sets the placed gradients to 0.
   void zero(Stream stream = nullptr) { optimizer_->zero(table_, stream); }
 
   /// Term after term, each after before(term).
@@ -232,7 +232,8 @@ class Training {
     return result;
   }
 
-  /// Of each term with those before it and with itself, a value per layer; empty where the last step had none.
+  /// The cosines of each term with those before it and with itself, a value per layer; empty where the last step had
+  /// none.
   std::vector<float> cosines() const {
     std::vector<float> all;
     std::size_t rows = 0;
@@ -300,7 +301,7 @@ class Training {
 
 inline GroupOptions default_group() { return {1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}; }
 
-/// Everything that may differ and leaves a step the same whether its terms come at once or one at a time: tags, groups,
+/// Varies everything that does not change whether a step gives the same bits at once and term by term: tags, groups,
 /// forms, weights (0 among them), decays.
 inline Model random_model(Random& random, const std::vector<std::uint64_t>& lengths, std::uint32_t terms) {
   Model model;
@@ -330,7 +331,7 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   return model;
 }
 
-/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal or to what is close by.
+/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal, or close to these.
 inline void bring_to_the_flush(Random& random, const Model& model, const std::vector<Training*>& trainings) {
   for (const auto& [plane, term] : trainings.at(0)->planes()) {
     for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
@@ -348,8 +349,8 @@ inline void bring_to_the_flush(Random& random, const Model& model, const std::ve
   }
 }
 
-/// The options that are for whole steps: another anchor looks at the norms of all terms, a step is skipped as a whole,
-/// cosines want all gradients.
+/// The options for whole steps: other anchors need the norms of all terms, kSkipStep skips all terms, cosines need all
+/// gradients.
 inline Model with_options_of_whole_steps(Random& random, Model model) {
   model.options.anchor = random.pick<Anchor>({Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm});
   model.options.anchor_term = static_cast<std::uint32_t>(random.below(model.options.terms));
@@ -358,7 +359,7 @@ inline Model with_options_of_whole_steps(Random& random, Model model) {
   return model;
 }
 
-/// How often a term is wholly absent, absent from a tensor, silent (zeros) or holds a NaN or an infinity.
+/// How often a term is absent, absent for one tensor, silent (zeros), or has a NaN or an infinity.
 struct Mishaps {
   double term = 0.1;
   double tensor = 0.15;
@@ -377,7 +378,7 @@ inline Gradients random_gradients(Random& random, const Model& model, const Mish
       std::vector<float>& values = gradients[term].back().emplace(shape.length);
       if (random.chance(mishaps.zeros)) continue;
       for (float& value : values) value = scale * static_cast<float>(random.between(-1, 1));
-      // Elements that get little or nothing: subnormal moments, and denominators of nothing but epsilon.
+      // Elements that get little or nothing: subnormal moments, and denominators of epsilon alone.
       for (std::size_t k = 0; k < values.size() / 8; ++k) {
         values[random.below(values.size())] = random.chance(0.5) ? 0.0f : random.of_magnitude(-149, -60);
       }

@@ -8,7 +8,7 @@
 #include "test/oracle.h"
 #include "test/training.h"
 
-// Whole steps of the kernels against the oracle, to the limits of "Tolerance" in docs/algorithm.md.
+// Compares whole steps of the kernels with the oracle, within the tolerance of docs/algorithm.md.
 
 namespace mtadam {
 namespace {
@@ -22,7 +22,7 @@ using test::Training;
 
 using Accuracy = test::OnDevice;
 
-/// A few tensors around the width of a vector, of a warp or the end of a chunk, among empty ones.
+/// A few tensors about as long as a vector, a warp or a chunk, and empty ones.
 std::vector<std::uint64_t> random_lengths(Random& random) {
   std::vector<std::uint64_t> lengths;
   for (std::uint64_t k = 2 + random.below(5); k > 0; --k) {
@@ -59,7 +59,7 @@ TEST_F(Accuracy, OfTermsFarFromTheirAnchor) {
   for (int round = 0; round < rounds(48); ++round) {
     Model model = test::random_model(random, {200, 33, 4100}, 4);
     model.weights = {1, 1, 0.5, 2};
-    model.options.balance = 1;  // less would leave the largest beyond float32
+    model.options.balance = 1;  // with less, the largest would exceed float32
     Training training(model, open(), Alignment::kAnyhow);
     Oracle oracle(model);
     std::vector<double> magnitudes{std::pow(10, random.between(-3, 3))};
@@ -89,7 +89,7 @@ TEST_F(Accuracy, OfManySteps) {
     model.parameters = {{length, 0, 0}, {length / 3, 1, 0}};
     model.groups = {test::default_group()};
     model.weights = {1, 1, 1};
-    // From zero, so that it is the steps which are rounded and not where they lead.
+    // From zero, so that the rounding of the steps shows and not that of the parameters.
     model.theta = {std::vector<float>(length), std::vector<float>(length / 3)};
     Training training(model, open());
     Oracle oracle(model);

@@ -6,7 +6,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// Each replay of a captured step is that step, with the options of its time.
+// Each replay takes the captured step, with the options that are set then.
 
 namespace mtadam {
 namespace {

@@ -8,7 +8,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// The cosines between gradients, against plain sums in float64 and to the bit against the canonical ones.
+// Compares the cosines between gradients with plain sums in float64, and bit for bit with the canonical sums.
 
 namespace mtadam {
 namespace {
@@ -21,7 +21,7 @@ using test::Training;
 
 using Cosines = test::OnDevice;
 
-/// A term's gradients in a layer, those of absent tensors as nullptr.
+/// A term's gradients in a layer; nullptr where it is absent.
 using InLayer = std::vector<const std::vector<float>*>;
 
 InLayer in_layer(const Model& model, const Gradients& gradients, std::uint32_t term, std::uint32_t layer) {
@@ -34,7 +34,7 @@ InLayer in_layer(const Model& model, const Gradients& gradients, std::uint32_t t
   return found;
 }
 
-/// The sum of products over the tensors that both have: in one go, and in the canonical order.
+/// The sum of products over the tensors of both terms: as a plain sum, and in the canonical order.
 struct Dot {
   double plain = 0, canonical = 0;
 };
@@ -93,7 +93,7 @@ void expect_cosines(const Model& model, const Gradients& gradients, const std::v
 
 TEST_F(Cosines, AreRightForAnyTermsLengthsAndOffsets) {
   Random random(85);
-  // Tiles that are not full, full, and several; lengths around a lane, a segment and a chunk.
+  // Partial, full and several tiles; lengths around a lane, a segment and a chunk.
   const std::vector<std::uint32_t> counts{1, 2, 3, 5, 8, 9, 10, 17};
   for (int round = 0; round < rounds(24); ++round) {
     const std::uint32_t terms = counts[static_cast<std::size_t>(round) % counts.size()];
@@ -110,7 +110,7 @@ TEST_F(Cosines, AreRightForAnyTermsLengthsAndOffsets) {
 }
 
 // More chunks than a layer's sum has lanes.
-TEST_F(Cosines, AreRightOfALongLayer) {
+TEST_F(Cosines, AreRightForALongLayer) {
   Random random(86);
   Model model = test::random_model(random, {static_cast<std::uint64_t>(rounds(150)) * 4096 + 5, 9000}, 2);
   model.parameters[1].layer = model.parameters[0].layer = 0;
@@ -121,7 +121,7 @@ TEST_F(Cosines, AreRightOfALongLayer) {
   expect_cosines(model, gradients, training.cosines());
 }
 
-TEST_F(Cosines, AreThoseOfTheLastStepAlone) {
+TEST_F(Cosines, AreOfTheLastStepOnly) {
   Random random(87);
   Model model = test::random_model(random, {5, 300}, 3);
   model.options.form.cosines = true;

@@ -6,7 +6,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// What the CUDA device does besides the arithmetic: launches, memory, calls that follow each other.
+// The launches and memory calls of the CUDA device.
 
 namespace mtadam {
 namespace {
@@ -18,7 +18,7 @@ using test::Training;
 
 using CudaDevice = test::OnDevice;
 
-TEST_F(CudaDevice, TakesTwoLaunchesAStepWhateverTheNumberOfTensors) {
+TEST_F(CudaDevice, NeedsTwoLaunchesPerStepForAnyNumberOfTensors) {
   Random random(73);
   for (const std::size_t tensors : {1u, 50u}) {
     Model model = test::random_model(random, std::vector<std::uint64_t>(tensors, 40), 3);
@@ -31,7 +31,7 @@ TEST_F(CudaDevice, TakesTwoLaunchesAStepWhateverTheNumberOfTensors) {
   }
 }
 
-TEST_F(CudaDevice, TakesTwoLaunchesATermAndOneMoreWhereTermsComeOneAtATime) {
+TEST_F(CudaDevice, NeedsTwoLaunchesPerAccumulatedTermAndOnePerUpdate) {
   Random random(77);
   for (const std::size_t tensors : {1u, 50u}) {
     const Model model = test::random_model(random, std::vector<std::uint64_t>(tensors, 40), 3);

@@ -12,8 +12,8 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// The same bits on every machine: seeded trainings end in states whose digests are written down here. What runs on the
-// host executor and what runs on a GPU are held to the same ones, which no single machine could compare.
+// The same bits on every machine: the final states of seeded trainings must have the digests below, on the host
+// executor and on every GPU. No single machine could compare these.
 
 namespace mtadam {
 namespace {
@@ -27,7 +27,7 @@ using test::Training;
 
 using Digests = test::OnDevice;
 
-/// FNV-1a, 64 bits. Any NaN is like any other, as everywhere in the tests.
+/// FNV-1a, 64 bits. All NaNs are equal, as in all tests.
 class Digest {
  public:
   void add(float value) { add(std::bit_cast<std::uint32_t>(std::isnan(value) ? kNan<float> : value)); }
@@ -70,10 +70,10 @@ struct Seeded {
   Model model;
   std::vector<Gradients> steps;
   Alignment alignment;
-  bool at_once;  // rather than every other step term by term
+  bool at_once;  // otherwise every other step is taken term by term
 };
 
-/// `number` + 1 terms, so that all unrolled kernels and the loop for more have their turn.
+/// `number` + 1 terms, so that all unrolled kernels and the loop for more terms run.
 Seeded seeded_training(std::uint32_t number) {
   Random random(1000 + number);
   Seeded seeded;
@@ -92,13 +92,13 @@ std::string digest_after(const Seeded& seeded, Training&& training) {
   return digest_of(training.snapshot());
 }
 
-/// By number. A change of the algorithm or of the generators changes them: then take those that the test reports.
+/// By number. A change of the algorithm or the generators changes them: then copy those that the test reports.
 constexpr std::array<const char*, 12> kDigests{"4f9d3b4f0c38d437", "f4fe85c0de25a2ba", "62b0e6ab2fc8fa87",
                                                "44474af4fb730d26", "dcfde98660153113", "470e911394940b44",
                                                "6994df2ccab717c3", "c1458729f769e500", "cac51a144c153974",
                                                "7ef17067a7731f56", "8d40aac895706526", "5a6adddc247829ff"};
 
-TEST_F(Digests, AreThoseOfEveryOtherMachine) {
+TEST_F(Digests, AreTheSameOnEveryMachine) {
   Digest all;
   for (std::uint32_t number = 0; number < 12; ++number) {
     const Seeded seeded = seeded_training(number);

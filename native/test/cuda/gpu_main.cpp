@@ -16,13 +16,13 @@ namespace {
 
 constexpr int kNoDevice = 2;
 
-/// Ends the device's context: only then is what was never freed a leak to compute-sanitizer.
+/// Ends the device's context: only then does compute-sanitizer report leaks.
 class ContextEnd final : public testing::Environment {
  public:
   void TearDown() override { EXPECT_EQ(cudaDeviceReset(), cudaSuccess); }
 };
 
-/// Returns whether it understood all arguments that GoogleTest left.
+/// Returns whether all arguments that GoogleTest left are known.
 bool read_arguments(int count, char** arguments) {
   const std::string option = "--divide-rounds=";
   for (int k = 1; k < count; ++k) {
@@ -46,6 +46,6 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "%s\n", machine.reason.c_str());
     return kNoDevice;
   }
-  testing::AddGlobalTestEnvironment(new ContextEnd);  // GoogleTest's from now on
+  testing::AddGlobalTestEnvironment(new ContextEnd);  // GoogleTest owns it
   return RUN_ALL_TESTS();
 }

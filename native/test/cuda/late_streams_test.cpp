@@ -9,7 +9,8 @@
 #include "test/simt/control.h"
 #include "test/training.h"
 
-// The same bits however late streams run: what a step needs is on the device in time, and nothing is taken away early.
+// The same bits however late streams run: a step's data is on the device in time and is not freed or overwritten too
+// early.
 
 namespace mtadam {
 namespace {
@@ -44,7 +45,7 @@ TEST_F(LateStreams, GiveTheSameBits) {
   }
 }
 
-/// Calls that follow each other on streams that do not order themselves, compared with the CPU's.
+/// Compares calls on two independent streams with those on the CPU.
 class TwoStreams : public test::OnExecutor {
  protected:
   /// Null on the CPU, which has no graphs: there replay() takes a step.

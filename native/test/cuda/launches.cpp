@@ -9,9 +9,8 @@
 #include "cuda/kernels/norms.cuh"
 #include "cuda/kernels/update.cuh"
 
-// In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Few of them, so
-// that a bug can be planted and compiled in seconds: without amsgrad, three terms unrolled and the loop for any other
-// number.
+// In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
+// that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers.
 
 namespace mtadam {
 namespace {

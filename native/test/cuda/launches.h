@@ -2,7 +2,7 @@
 
 namespace mtadam::test {
 
-/// Blocks of each launch to come by launches.cpp; 0: as many as there are chunks to work on.
+/// Blocks of each later launch by launches.cpp; 0: as many as there are chunks.
 void set_grid(unsigned blocks);
 
 }  // namespace mtadam::test

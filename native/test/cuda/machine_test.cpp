@@ -10,7 +10,7 @@
 #include "test/simt/control.h"
 #include "test/training.h"
 
-// What the CUDA device takes from its machine and gives back, and what it says of one that it cannot use.
+// The memory, streams and contexts that the CUDA device uses and frees, and its errors on a machine that it cannot use.
 
 namespace mtadam {
 namespace {
@@ -23,7 +23,7 @@ using test::Training;
 
 using CudaMachine = test::OnExecutor;
 
-TEST_F(CudaMachine, TouchesItsMemoryOnlyInOperations) {
+TEST_F(CudaMachine, UsesItsMemoryOnlyInOperations) {
   reset(true);
   Random random(75);
   const Model model = test::random_model(random, {0, 5, 4097}, 2);
@@ -36,7 +36,7 @@ TEST_F(CudaMachine, TouchesItsMemoryOnlyInOperations) {
   EXPECT_TRUE(same_state(on_cpu.snapshot(), training.snapshot()));
 }
 
-TEST_F(CudaMachine, FreesAllThatItTook) {
+TEST_F(CudaMachine, FreesAllThatItAllocated) {
   Random random(74);
   {
     const Model model = test::random_model(random, {40, 5000}, 2);
@@ -48,7 +48,7 @@ TEST_F(CudaMachine, FreesAllThatItTook) {
 }
 
 // cudaFreeHost waits for all work of the device.
-TEST_F(CudaMachine, ReadsNormsIntoPinnedBlocksThatItKeeps) {
+TEST_F(CudaMachine, ReusesPinnedBlocksForNorms) {
   Random random(81);
   const Model model = test::random_model(random, {40, 5000}, 3);
   Training training(model, open());
@@ -63,7 +63,7 @@ TEST_F(CudaMachine, ReadsNormsIntoPinnedBlocksThatItKeeps) {
   EXPECT_EQ(simt::cuda::calls("cudaFreeHost"), 0u);
 }
 
-// Two slots of 4 MiB: the last piece is neither whole nor the first.
+// Slots have 4 MiB: the last piece is partial and not the only one.
 TEST_F(CudaMachine, WritesMoreThanASlot) {
   for (const auto execution : {simt::cuda::Execution::kEager, simt::cuda::Execution::kLazy}) {
     simt::cuda::set_execution(execution);
@@ -78,7 +78,7 @@ TEST_F(CudaMachine, WritesMoreThanASlot) {
   }
 }
 
-/// While the user captures a stream that was created with these flags.
+/// Makes calls while the user captures a stream that was created with these flags.
 void expect_calls_beside_a_capture(unsigned flags) {
   Random random(82);
   Model model = test::random_model(random, {40, 4099}, 2);
@@ -137,7 +137,7 @@ void expect_calls_beside_a_capture(unsigned flags) {
     end();
     cudaStreamDestroy(stream);
     cudaStreamDestroy(beside);
-    // The thread's own mode is what it was.
+    // The thread's capture mode is unchanged.
     cudaStreamCaptureMode left = cudaStreamCaptureModeGlobal;
     cudaThreadExchangeStreamCaptureMode(&left);
     EXPECT_EQ(left, cudaStreamCaptureModeGlobal);
@@ -162,7 +162,7 @@ TEST_F(CudaMachine, IsFreedBesideACapture) {
   cudaStreamDestroy(stream);
 }
 
-// Filled on the default stream, which nobody may ask when a blocking stream is captured.
+// Filled on the default stream, which must not be queried while a blocking stream is captured.
 TEST_F(CudaMachine, WaitsForAFillBesideACapture) {
   const std::shared_ptr<Device> device = open();
   const std::unique_ptr<Memory> memory = device->allocate(64);
@@ -190,7 +190,7 @@ std::string verdict(const Device& device, const void* address, std::size_t bytes
   }
 }
 
-TEST_F(CudaMachine, AcceptsARangeOverSeveralMappedHandlesAndNoOtherNeighbours) {
+TEST_F(CudaMachine, AcceptsARangeOverSeveralMappedHandlesButNotOverOtherNeighbours) {
   using simt::cuda::Origin;
   const std::shared_ptr<Device> device = open();
   constexpr std::size_t kPiece = 2048;
@@ -206,7 +206,7 @@ TEST_F(CudaMachine, AcceptsARangeOverSeveralMappedHandlesAndNoOtherNeighbours) {
             "INVALID_POINTER: must lie within its allocation; got 2048 bytes where 1024 are left of it.");
 }
 
-TEST_F(CudaMachine, NamesMemoryOfAnotherContext) {
+TEST_F(CudaMachine, RejectsMemoryOfAnotherContext) {
   const std::shared_ptr<Device> device = open();
   const void* const foreign = simt::cuda::allocate(simt::cuda::Origin::kOtherContext, 4096);
   EXPECT_EQ(verdict(*device, foreign, 4096),
@@ -237,9 +237,9 @@ void expect_one_context(void* current) {
   EXPECT_TRUE(simt::cuda::live().nothing());
 }
 
-TEST_F(CudaMachine, MakesNoContextButThatOfItsDevice) { expect_one_context(nullptr); }
+TEST_F(CudaMachine, MakesOnlyTheContextOfItsDevice) { expect_one_context(nullptr); }
 
-TEST_F(CudaMachine, LeavesAContextOfTheUsersCurrent) { expect_one_context(simt::cuda::other_context()); }
+TEST_F(CudaMachine, LeavesTheUsersContextCurrent) { expect_one_context(simt::cuda::other_context()); }
 
 std::string code_of(int index) {
   try {
@@ -268,7 +268,7 @@ TEST_F(CudaMachine, SaysWhyItCannotBeOpened) {
   EXPECT_EQ(code_of(0), "NO_DEVICE");
 }
 
-TEST_F(CudaMachine, SaysWhichMemoryThereIsTooLittleOf) {
+TEST_F(CudaMachine, SaysWhichMemoryIsExhausted) {
   const std::string device = cuda::CudaError(cudaErrorMemoryAllocation, "cudaMalloc").what();
   EXPECT_EQ(device, "There is not enough memory on the CUDA device.");
   const auto opened = open();

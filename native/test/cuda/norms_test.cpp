@@ -7,7 +7,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// r of the norm kernel, against the plain sum in float64 and the canonical sum to the bit.
+// Compares r of the norm kernel with the plain sum in float64, and bit for bit with the canonical sum.
 
 namespace mtadam {
 namespace {
@@ -19,14 +19,14 @@ using test::Random;
 
 using Norms = test::OnDevice;
 
-/// As long as `lengths`, a layer each.
+/// Tensors of these lengths, one per layer.
 Layout layout_of(const std::vector<std::uint64_t>& lengths) {
   std::vector<ParameterShape> shapes;
   for (std::uint32_t tensor = 0; tensor < lengths.size(); ++tensor) shapes.push_back({lengths[tensor], tensor, 0});
   return Layout(shapes);
 }
 
-/// r of each tensor, a layer of its own, whose gradient begins `offset` elements past a 16-byte boundary.
+/// r of each tensor; gradients begin `offset` elements past a 16-byte boundary.
 std::vector<double> norms_of(const std::shared_ptr<Device>& device, const std::vector<std::vector<float>>& gradients,
                              std::uint32_t offset) {
   const auto count = static_cast<std::uint32_t>(gradients.size());
@@ -67,7 +67,7 @@ double canonical_norm(const std::vector<float>& values) {
 void expect_norms(const std::vector<std::vector<float>>& gradients, const std::vector<double>& norms) {
   for (std::size_t k = 0; k < gradients.size(); ++k) {
     const double expected = plain_norm(gradients[k]);
-    // docs/algorithm.md allows 1e-6; float64 is out by no more than this.
+    // docs/algorithm.md allows 1e-6; the error in float64 is no larger than this.
     ASSERT_NEAR(norms[k], expected, 1e-13 * expected) << gradients[k].size() << " elements";
     ASSERT_TRUE(test::same_bits(norms[k], canonical_norm(gradients[k]))) << gradients[k].size() << " elements";
   }
@@ -96,14 +96,14 @@ TEST_F(Norms, AreRightFrom1em30To1e30) {
     std::vector<float> values(300);
     for (float& value : values) value = static_cast<float>(random.between(-1, 1) * std::pow(10.0, exponent));
     gradients.push_back(values);
-    // The same beside an element that is nearly all of the norm.
+    // The same with one element that makes up nearly all of the norm.
     values[random.below(values.size())] = 1e30f;
     gradients.push_back(values);
   }
   expect_norms(gradients, norms_of(open(), gradients, 1));
 }
 
-TEST_F(Norms, AreRightOfThousandsOfTensors) {
+TEST_F(Norms, AreRightForThousandsOfTensors) {
   Random random(83);
   std::vector<std::vector<float>> gradients(static_cast<std::size_t>(rounds(4000)));
   for (std::vector<float>& values : gradients) {

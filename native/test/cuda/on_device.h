@@ -10,21 +10,21 @@
 
 namespace mtadam::test {
 
-/// A test of the CUDA device that asks nothing of the machine but to be one: it runs on the host executor and on a GPU.
-/// The program says which: it is linked with on_executor.cpp or with on_gpu.cpp.
+/// A test that needs nothing but a CUDA device: it runs on the host executor in programs with on_executor.cpp, and on a
+/// GPU in those with on_gpu.cpp.
 class OnDevice : public testing::Test {
  protected:
   void SetUp() override;
 
   static std::shared_ptr<Device> open() { return cuda::open(0); }
 
-  /// How many of a test's `plain` rounds take no longer where each access is watched; at least one.
+  /// How many of a test's `plain` rounds to run, fewer where each access is checked; at least one.
   static int rounds(int plain);
 
-  /// Elements of a tensor that keep the device busy while calls return.
+  /// Elements of a tensor large enough that calls return while the device is busy.
   static std::uint64_t busy_elements();
 
-  /// Kernels that the calls launch, one by one and not as a graph.
+  /// How many kernels the calls launch outside of graphs.
   static std::uint64_t launches_of(const std::function<void()>& calls);
 };
 

@@ -21,7 +21,7 @@ void reset_machine(bool hide_device_memory) {
 void OnExecutor::reset(bool hide_device_memory) { reset_machine(hide_device_memory); }
 
 void OnDevice::SetUp() {
-  // Races between blocks need them at once.
+  // Races between blocks need several resident blocks.
   simt::configure({simt::Order::kRandom, 1, simt::under_thread_sanitizer() ? 16u : 4u});
   reset_machine(false);
 }

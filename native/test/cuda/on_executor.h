@@ -4,11 +4,11 @@
 
 namespace mtadam::test {
 
-/// A test that sets up the machine, decides when streams run or counts what exists: no GPU lets it.
+/// A test that sets up the machine, decides when streams run or counts live objects, which no GPU allows.
 class OnExecutor : public OnDevice {
  protected:
-  /// A machine as if the process had just started, which each test begins with. Hiding device memory from the host
-  /// costs two system calls an operation: a test of its own has it.
+  /// Each test begins with a fresh machine. Hiding device memory from the host costs two system calls per operation, so
+  /// only one test does it.
   static void reset(bool hide_device_memory);
 };
 

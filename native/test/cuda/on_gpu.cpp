@@ -12,8 +12,8 @@ std::atomic<std::uint64_t> launches{0};
 
 }  // namespace
 
-// The linker gives every call of cudaLaunchKernel to the former and its own name to the latter (--wrap): the runtime
-// counts no launches.
+// With the linker's --wrap, every call of cudaLaunchKernel goes to the former, which calls the latter. The runtime does
+// not count launches.
 extern "C" {
 cudaError_t __real_cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments, std::size_t shared,
                                     cudaStream_t stream);
@@ -38,7 +38,7 @@ void OnDevice::SetUp() {}
 
 int OnDevice::rounds(int plain) { return std::max(1, plain / divisor); }
 
-// A step takes several times as long as the calls that ask for it.
+// A step takes several times as long as the calls that enqueue it.
 std::uint64_t OnDevice::busy_elements() { return static_cast<std::uint64_t>(rounds(4 << 20)); }
 
 std::uint64_t OnDevice::launches_of(const std::function<void()>& calls) {

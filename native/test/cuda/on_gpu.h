@@ -2,7 +2,7 @@
 
 namespace mtadam::test {
 
-/// Every loop of the tests to come is this many times shorter: a checker that watches each access is as much slower.
+/// Makes every later loop of the tests this many times shorter, for checkers that slow them down.
 void divide_rounds(int by);
 
 }  // namespace mtadam::test

@@ -7,8 +7,7 @@
 #include "test/simt/executor.h"
 #include "test/training.h"
 
-// The same bits for any number of blocks in the grid, any number of them resident at once, and any order in which they
-// and their threads run.
+// The same bits for any number of blocks, any number of resident blocks, and any order of blocks and threads.
 
 namespace mtadam {
 namespace {
@@ -67,7 +66,7 @@ TEST_F(Order, ChangesNothingFromRunToRun) {
   model.options.form.amsgrad = false;
   const std::vector<Gradients> steps = test::random_steps(random, model, 4);
   const Snapshot first = train(model, steps);
-  // Each launch draws another order.
+  // Each launch uses another order.
   for (int run = 0; run < 5; ++run) EXPECT_TRUE(same_state(first, train(model, steps))) << "run " << run;
 }
 

@@ -1,6 +1,6 @@
-// Trains small models on the CUDA device and compares with the CPU's:
+// Trains small models on the CUDA device and compares them with the CPU's:
 //   planted_driver [scenario]
-// Says "passed", "wrong: …" or "error: …". What is compiled into it may have a bug that a check is meant to find.
+// Prints "passed", "wrong: …" or "error: …". Sources compiled into it may have a planted bug, which a check must find.
 
 #include <cstdio>
 #include <memory>
@@ -23,7 +23,7 @@ using simt::cuda::Execution;
 
 Model small_model(Random& random) {
   Model model = random_model(random, {5, 40}, 3);
-  model.options.form.amsgrad = false;  // launches.cpp has none
+  model.options.form.amsgrad = false;  // launches.cpp has no kernels for it
   return model;
 }
 
@@ -33,7 +33,7 @@ void require(const testing::AssertionResult& result) {
   if (!result) throw std::runtime_error(std::string("wrong: ") + result.message());
 }
 
-/// Every form of state, with terms that are there and terms that are not, aligned in every way.
+/// Every form of state, present and absent terms, all alignments.
 void kernels() {
   Random random(95);
   for (const bool summed : {false, true}) {
@@ -72,7 +72,7 @@ void far_elements() {
   require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
-/// More blocks on their way to the device than there are pinned slots, and nothing that waits for them.
+/// More blocks in flight than there are pinned slots, with nothing that waits for them.
 void many_writes() {
   simt::cuda::set_execution(Execution::kLazy);
   Random random(96);
@@ -86,7 +86,7 @@ void many_writes() {
   require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
-/// Steps that follow each other on streams that do not order themselves.
+/// Successive steps on independent streams.
 void two_streams() {
   Random random(97);
   const Model model = small_model(random);
@@ -109,7 +109,7 @@ void two_streams() {
   require(same_bits(expected.clocks, actual.clocks));
 }
 
-/// Calls on streams that run late and do not order themselves: on the device with `a` and `b`, and once on the CPU.
+/// Runs calls on the CPU, and on the device with independent streams `a` and `b` that run late.
 template <class Calls>
 void late(const Calls& calls) {
   Random random(97);
@@ -135,7 +135,7 @@ void default_then_own() {
       on_cpu.step_again();
       on_cuda.step_again(stream);
     }
-    // The second step runs with what it waits for, and no more.
+    // Runs the second step and only what it waits for.
     cuda::check(cudaStreamSynchronize(a), "cudaStreamSynchronize");
   });
 }
@@ -175,7 +175,7 @@ void zero_on_another() {
   });
 }
 
-/// The step sees what the state was set to just before, on a stream that does not wait by itself.
+/// A step on an independent stream must see the state that was restored just before.
 void restored_then_step() {
   late([](Training& on_cpu, Training& on_cuda, cudaStream_t a, cudaStream_t) {
     on_cpu.step_again();
@@ -190,7 +190,7 @@ void restored_then_step() {
   });
 }
 
-/// What a step that failed has launched does not touch the state that is restored after it.
+/// Kernels of a failed step must not change the state that is restored after it.
 void failed_then_restored() {
   Random random(97);
   const Model model = small_model(random);
@@ -209,7 +209,7 @@ void failed_then_restored() {
   Optimizer& optimizer = training.optimizer();
   const std::vector<SavedNorm> saved(optimizer.layout().layer_count(), {2, true, 0});
   optimizer.restore_norms(0, saved);
-  // Runs the copy of the restored norms first: it must have waited for the step that failed.
+  // Runs the copy of the restored norms first, which must wait for the failed step.
   cuda::check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   for (const NormState& norm : optimizer.norm_states(0)) {
@@ -217,7 +217,7 @@ void failed_then_restored() {
   }
 }
 
-/// More than a pinned slot holds, and no whole number of them.
+/// Larger than a pinned slot, and not a multiple of one.
 void large_write() {
   const std::shared_ptr<Device> device = open();
   std::vector<float> sent(std::size_t{5} << 18), read(sent.size());
@@ -228,7 +228,7 @@ void large_write() {
   require(same_bits(sent, read));
 }
 
-/// An optimizer that is dropped while its work is queued.
+/// An optimizer that is destroyed while its work is queued.
 void dropped() {
   Random random(98);
   const Model model = small_model(random);
@@ -238,7 +238,7 @@ void dropped() {
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
-/// Memory that is freed, as by the garbage collector, and a wait, while the user captures a stream.
+/// Frees memory, as the garbage collector does, and waits, while the user captures a stream.
 void captured() {
   const std::shared_ptr<Device> device = open();
   std::unique_ptr<Memory> memory = device->allocate(4);
@@ -251,7 +251,7 @@ void captured() {
   cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
 }
 
-/// Memory that is used at once on a stream that does not order itself after the default one.
+/// Uses memory at once on a stream that is independent of the default one.
 void fresh_memory() {
   cudaStream_t stream = nullptr;
   cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -272,7 +272,7 @@ void run(const std::string& scenario) {
   settings.hide_device_memory = false;
   settings.print_failures = false;
   simt::cuda::reset(settings);
-  // As many as any launch here has: races between blocks need them at once.
+  // As many as any launch here has: races between blocks need them resident at once.
   simt::configure({simt::Order::kRandom, 1, 16});
   if (scenario == "small_grid") set_grid(2);
   if (scenario == "far_elements") return far_elements();

@@ -7,8 +7,8 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// The CPU device and the kernels give the same bits: whatever the model, its options and its gradients, whether steps
-// are taken at once or term by term, and wherever tensors lie.
+// The CPU device and the kernels give the same bits for any model, options, gradients and addresses, with steps at once
+// or term by term.
 
 namespace mtadam {
 namespace {
@@ -31,7 +31,7 @@ std::vector<std::uint64_t> random_lengths(Random& random) {
   return lengths;
 }
 
-/// What the random models of a test had, so that it can say when its generator no longer reaches an option.
+/// Counts what the random models of a test covered, so that it fails if its generator no longer reaches an option.
 struct Reached {
   int summed = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
   int coupled = 0, decoupled = 0, maximize = 0, two_groups = 0, absent = 0, not_finite = 0, looped = 0;
@@ -102,7 +102,7 @@ struct Reached {
   }
 };
 
-/// Two trainings, step by step the same; of the second, some steps are taken at once and some term by term.
+/// Takes the same steps in both trainings; in the second, some at once and some term by term.
 testing::AssertionResult same_steps(Training& expected, Training& actual, const std::vector<Gradients>& steps,
                                     Random& random) {
   for (std::size_t step = 0; step < steps.size(); ++step) {
@@ -130,7 +130,7 @@ TEST_F(SameBits, InRandomTrainings) {
   if (count > 50) reached.expect_all();
 }
 
-// The parts of 32 terms are fetched ahead of a chunk; those of the others are read where they are used.
+// Kernels fetch the parts of 32 terms ahead of a chunk and read those of further terms where they use them.
 TEST_F(SameBits, WithMoreTermsThanAreFetchedAhead) {
   Random random(77);
   for (const std::uint32_t terms : {32u, 33u, 70u}) {
@@ -147,8 +147,8 @@ TEST_F(SameBits, WithMoreTermsThanAreFetchedAhead) {
   }
 }
 
-// Anchors that look at all norms; steps that are taken back by whichever block happens to end the last layer. With them
-// a step at once and one term by term are not the same.
+// Anchors that need all norms; roll-backs, by the block that happens to end the last layer. With these, steps at once
+// and term by term differ.
 TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
   Random random(76);
   const int count = rounds(60);
@@ -167,8 +167,8 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
   }
 }
 
-/// What befalls the terms of a training: a while of zeros, long enough for a norm to sink below the floor, or a while
-/// of absence; a step without any term; gradients as small and as large as float32 has them.
+/// Changes the gradients of a training: zeros for long enough that a norm sinks below the floor; absence for a while; a
+/// step without any term; the smallest and largest gradients of float32.
 class Fate {
  public:
   explicit Fate(Random& random) : random_(random) {}
@@ -211,13 +211,13 @@ class Fate {
   std::vector<Term> terms_;
 };
 
-// The situations of the table in docs/algorithm.md that take more than a few steps: terms that fall silent, the anchor
-// among them, and return; terms that come and go; gradients of micro-batches.
-TEST_F(SameBits, WhateverBefallsTheTerms) {
+// The situations in the table of docs/algorithm.md that take more than a few steps: terms (also the anchor) that fall
+// silent and return; terms that come and go; gradients of micro-batches.
+TEST_F(SameBits, WhenTermsFallSilentComeAndGo) {
   Random random(78);
   int starved = 0, returned = 0, added = 0, removed = 0, summed_up = 0, across_groups = 0, without = 0, extremes = 0;
   const int count = rounds(10);
-  // Where there is time for one round only, the checker looks for races, not for norms that sink.
+  // With time for one round only, the checker looks for races, not for sinking norms.
   const int steps = count > 1 ? 300 : 50;
   for (int round = 0; round < count; ++round) {
     Model model = test::random_model(random, {5, 0, 33, 1, 70}, static_cast<std::uint32_t>(2 + random.below(3)));
@@ -301,7 +301,7 @@ TEST_F(SameBits, WhereMomentsDecayToTheEdgeOfTheFlush) {
   EXPECT_GT(at_edge, 1000);
 }
 
-TEST_F(SameBits, OfThousandsOfTensors) {
+TEST_F(SameBits, WithThousandsOfTensors) {
   Random random(73);
   std::vector<std::uint64_t> lengths(static_cast<std::size_t>(rounds(2000)));
   for (std::uint64_t& length : lengths) length = random.below(9);

@@ -13,8 +13,8 @@
 #  include <cuda.h>
 #endif
 
-// What the executor's CUDA runtime, and with it every test on the executor, takes the real one to do. On a GPU this
-// holds NVIDIA's runtime to it.
+// The behaviour of CUDA that the executor's runtime, and so every test on the executor, assumes. On a GPU these tests
+// check NVIDIA's runtime.
 
 namespace mtadam {
 namespace {
@@ -48,7 +48,7 @@ bool survives_free(cudaStreamCaptureMode mode) {
   EXPECT_DONE(cudaMalloc(&memory, 4096));
   cudaError_t freed = cudaSuccess;
   const bool survived = survives(mode, cudaStreamNonBlocking, [&] { freed = cudaFree(memory); });
-  if (freed != cudaSuccess) {  // then it has freed nothing
+  if (freed != cudaSuccess) {  // the call freed nothing
     EXPECT_DONE(cudaFree(memory));
   }
   return survived;
@@ -93,7 +93,7 @@ TEST_F(RuntimeSemantics, ARelaxedCaptureSurvivesUnsafeCalls) {
   EXPECT_TRUE(survives_waiting_for_finished_event(cudaStreamCaptureModeRelaxed));
 }
 
-TEST_F(RuntimeSemantics, QuestionsLeaveEveryCaptureAsItIs) {
+TEST_F(RuntimeSemantics, QueriesLeaveEveryCaptureAsItIs) {
   cudaStream_t beside = nullptr;
   EXPECT_DONE(cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking));
   void* memory = nullptr;
@@ -136,7 +136,7 @@ void* current_context() {
   return context;
 }
 
-/// Opens, uses and drops the device. The caller's context, or none, stays current.
+/// Opens, uses and destroys the device. The caller's context, or none, stays current.
 void use_device() {
   void* const before = current_context();
   std::shared_ptr<Device> device = cuda::open(0);
@@ -182,7 +182,7 @@ TEST_F(RuntimeSemantics, WaitingForTheDeviceInvalidatesEvenARelaxedCapture) {
   EXPECT_FALSE(survives_waiting_for_the_device(cudaStreamCaptureModeRelaxed));
 }
 
-/// A stream with more to do than any of these calls takes.
+/// A stream that is busy for longer than any of these calls takes.
 class BusyStream {
  public:
   BusyStream() {
@@ -214,7 +214,7 @@ class BusyStream {
   void* memory_ = nullptr;
 };
 
-TEST_F(RuntimeSemantics, AllocatingWaitsForNothing) {
+TEST_F(RuntimeSemantics, AllocatingDoesNotWait) {
   BusyStream busy;
   void *pinned = nullptr, *memory = nullptr;
   EXPECT_TRUE(busy.outlasts([&] { EXPECT_DONE(cudaMallocHost(&pinned, 4096)); }));
@@ -252,7 +252,7 @@ TEST_F(RuntimeSemantics, MemoryOfAPoolComesAndGoesWithoutWaiting) {
   EXPECT_DONE(cudaStreamDestroy(stream));
 }
 
-/// A function of the driver, which these tests are not linked with: they start without one and say so.
+/// A function of the driver. The tests are not linked with it, so that they can start without one and say so.
 template <class Function>
 Function* driver_function(const char* name, Function*) {
   void* function = nullptr;
@@ -303,7 +303,7 @@ TEST_F(RuntimeSemantics, TheDriverSeesARangeOverTwoHandlesAsTwoAllocations) {
 TEST_F(RuntimeSemantics, AContextOfTheUsersStaysCurrentAndItsMemoryIsRefused) {
   const std::shared_ptr<Device> device = open();
   std::thread([&] {
-    // Of CUDA 3.2: the parameters have changed twice since.
+    // The version of CUDA 3.2: the parameters have changed twice since then.
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result{};
     EXPECT_DONE(cudaGetDriverEntryPointByVersion("cuCtxCreate", &found, 3020, cudaEnableDefault, &result));

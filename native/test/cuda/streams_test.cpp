@@ -8,8 +8,8 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// Calls that return while the device is still busy with those before them. On a GPU only the order that streams and
-// events give holds them apart; late_streams_test.cpp has the executor run them as late as it may.
+// Calls that return while the device is still busy with earlier ones. On a GPU only streams and events order them; in
+// late_streams_test.cpp the executor runs them as late as possible.
 
 namespace mtadam {
 namespace {
@@ -22,7 +22,7 @@ using test::Training;
 
 using Streams = test::OnDevice;
 
-/// A stream that does not order itself with the default one.
+/// A stream that is independent of the default one.
 class OwnStream {
  public:
   OwnStream() { cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"); }
@@ -53,7 +53,7 @@ TEST_F(Streams, MayChangeFromStepToStep) {
   EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
 }
 
-// More blocks are on their way to the device than there are pinned slots for them.
+// More blocks are in flight than there are pinned slots.
 TEST_F(Streams, KeepTheOptionsOfEachStepApart) {
   Random random(98);
   Model model = test::random_model(random, {busy_elements()}, 2);

@@ -10,8 +10,8 @@
 #include "test/simt/access.h"
 #include "test/training.h"
 
-// The bytes that a step moves: of elements exactly as many as it must, and hardly any besides. A step is as fast as its
-// bytes are few.
+// The bytes that a step moves: exactly the minimum for elements, and few others. Memory traffic decides how fast a step
+// is.
 
 namespace mtadam {
 namespace {
@@ -77,11 +77,11 @@ class MeasuredDevice final : public Device {
     measure(tables, call, [&] { device_.update(tables, call, stream); });
   }
 
-  /// Of parameters, gradients and moments, each access with its width; since the last call.
+  /// The bytes of parameters, gradients and moments since the last call, counted per access.
   std::uint64_t element_bytes() { return std::exchange(element_bytes_, 0); }
-  /// The share of them that moved in accesses of 16 bytes.
+  /// The share of these bytes in 16-byte accesses.
   std::uint64_t vector_bytes() { return std::exchange(vector_bytes_, 0); }
-  /// Of all else, each byte once a launch: threads that read the same record get it from the cache.
+  /// All other bytes, each once per launch: threads that read the same record get it from the cache.
   std::uint64_t other_bytes() { return std::exchange(other_bytes_, 0); }
 
  private:
@@ -100,7 +100,7 @@ class MeasuredDevice final : public Device {
     return values;
   }
 
-  /// Where the elements lie that a launch may touch.
+  /// The memory of the elements that a launch may access.
   std::vector<Range> element_ranges(const Tables& tables, const Call& call) {
     const std::vector<Tensor> tensors = copy(tables.tensors, tables.tensor_count);
     std::vector<Range> ranges;
@@ -184,7 +184,7 @@ std::uint64_t streamed_floor(const Case& c) {
 const std::vector<std::uint64_t> kLengths{4099, 0, 9, 300};
 constexpr std::uint64_t kElements = 4099 + 9 + 300;
 
-/// Each tensor a layer.
+/// One layer per tensor.
 Model model_of(Random& random, const Case& c, const std::vector<std::uint64_t>& lengths = kLengths) {
   Model model = test::random_model(random, lengths, static_cast<std::uint32_t>(c.terms));
   model.options.form = c.form;
@@ -238,8 +238,8 @@ TEST_F(Traffic, IsTheFloor) {
   }
 }
 
-/// How often a step with cosines reads each gradient for them, all terms together: once, with no more terms than a tile
-/// has. Tiles of terms are paired, each tile once with every other, and with itself where it has a pair.
+/// How many gradients per element a step reads for cosines: each once if all terms fit in a tile. Otherwise each tile
+/// of terms is paired with every other, and with itself if it has two terms.
 std::uint64_t reads_for_cosines(std::uint64_t terms) {
   const std::uint64_t tile = 8, tiles = (terms + tile - 1) / tile;
   return terms * tiles - (terms % tile == 1 ? 1 : 0);
@@ -266,7 +266,7 @@ TEST_F(Traffic, OfCosinesIsOnePassMoreOverTheGradients) {
 
 TEST_F(Traffic, GoesInVectorsUpToTheEdges) {
   Random random(94);
-  // The norms take a segment that is not whole one by one; the update takes what is beside its vectors.
+  // The norms read a partial segment element by element, and the update those outside its vectors.
   constexpr std::uint64_t kInNorms = 4096 + 256, kInUpdate = 4096 + 8 + 300;
   for (const std::uint64_t terms : {1, 3, 9}) {
     const Case c{terms, {}, Decay::kNone, Alignment::kVectors};
@@ -286,7 +286,7 @@ struct Records {
   std::uint64_t resident, streamed;
 };
 
-/// What a step moves besides elements.
+/// The bytes of a step other than elements.
 Records records_of(const std::vector<std::uint64_t>& lengths, std::uint64_t terms, bool summed, bool cosines = false) {
   Random random(95);
   const StateForm form{summed, false, false, NonFinite::kSkipTerm, cosines};
@@ -317,7 +317,7 @@ TEST_F(Traffic, OfAChunkWithCosinesIsASumPerPairBesides) {
   }
 }
 
-// A tensor of one chunk, a layer of its own: what its size does not share out.
+// A tensor of one chunk in a layer of its own: the cost that does not depend on its size.
 TEST_F(Traffic, OfATensorIsAFewHundredBytesATerm) {
   for (const std::uint64_t terms : {1, 3, 9}) {
     for (const bool summed : {false, true}) {

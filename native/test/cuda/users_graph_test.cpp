@@ -11,7 +11,7 @@
 #include "test/cuda/on_device.h"
 #include "test/training.h"
 
-// A step inside a graph that the user captures: each launch is the step, with the options that were sent last.
+// A step inside a graph that the user captures: each launch takes the step, with the options that were sent last.
 
 namespace mtadam {
 namespace {
@@ -41,7 +41,7 @@ class UsersGraph : public test::OnDevice {
     check(cudaStreamBeginCapture(stream_, mode), "cudaStreamBeginCapture");
   }
 
-  /// Returns how many nodes the graph has, which is then there to launch.
+  /// Ends the capture, makes the graph ready to launch and returns the number of its nodes.
   std::size_t end() {
     cudaGraph_t graph = nullptr;
     check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
@@ -71,7 +71,7 @@ std::string refusal(const Call& call) {
   return "";
 }
 
-/// Gradients that a node of a graph copies to where a step reads them, as a backward pass writes them.
+/// Gradients that a node of the graph copies to the step's addresses, as a backward pass would write them.
 class Staging {
  public:
   Staging(Device& device, const Gradients& shape) : device_(device) {
@@ -109,7 +109,7 @@ class Staging {
   std::vector<std::vector<std::unique_ptr<test::PlacedTensor>>> tensors_;
 };
 
-TEST_F(UsersGraph, LaunchedIsAStepWithTheGradientsAndOptionsOfItsTime) {
+TEST_F(UsersGraph, TakesAStepPerLaunchWithTheCurrentGradientsAndOptions) {
   Random random(130);
   const int count = rounds(8);
   for (int round = 0; round < count; ++round) {
@@ -154,7 +154,7 @@ TEST_F(UsersGraph, LaunchedIsAStepWithTheGradientsAndOptionsOfItsTime) {
   }
 }
 
-TEST_F(UsersGraph, IsRefusedAndGoesOnWhereSomethingWouldHaveToBeUploaded) {
+TEST_F(UsersGraph, RejectsAStepThatNeedsAnUploadAndStaysUsable) {
   Random random(131);
   Model model = test::random_model(random, {5, 4099}, 2);
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
@@ -191,7 +191,7 @@ TEST_F(UsersGraph, IsRefusedAndGoesOnWhereSomethingWouldHaveToBeUploaded) {
   }
 }
 
-TEST_F(UsersGraph, TakesItsTurnAmongStepsOnOtherStreams) {
+TEST_F(UsersGraph, TakesStepsInTurnWithOtherStreams) {
   Random random(132);
   const Model model = test::random_model(random, {busy_elements(), 33}, 3);
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
