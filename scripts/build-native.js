@@ -30,8 +30,7 @@ const OPTIONS = {
   executor: { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
 };
-// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on, except
-// for Linux on arm64, for which Debian's cross-compiler can.
+// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on.
 const PREBUILDIFY = {
   target: { type: "string" },
   devdir: { type: "string" },
@@ -67,13 +66,10 @@ function readOptions(args) {
     throw new Error("`--architecture` and `--cuda off` exclude each other.");
   }
   const prebuild = tokens.some(({ kind }) => kind === "positional");
-  const cross =
-    prebuild && process.platform === "linux" && process.arch !== "arm64" && values.arch === "arm64";
   if (!prebuild) return { ...values, cuda };
   // What prebuildify has no argument for: scripts/build-prebuilds.js.
   const { MTADAM_ARCHITECTURE: only } = process.env;
-  const device = only === undefined ? cuda : "on";
-  return { ...values, cuda: cross ? "off" : device, architecture: only, prebuild, cross };
+  return { ...values, cuda: only === undefined ? cuda : "on", architecture: only, prebuild };
 }
 
 function architectures({ architecture, ptx }) {
@@ -88,17 +84,13 @@ function definitions(options) {
     MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
     MTADAM_CUDA_ARCHITECTURES: architectures(options),
     MTADAM_PREBUILD: options.prebuild ? "ON" : "OFF",
-    ...(options.cross
-      ? { CMAKE_TOOLCHAIN_FILE: path.join(__dirname, "cross", "aarch64-linux-gnu.cmake") }
-      : {}),
   };
 }
 
 /** The build tree: each kind has its own, so that none undoes another. */
-function treeOf({ executor, prebuild, cross }) {
+function treeOf({ executor, prebuild }) {
   if (executor) return path.join("build", "cmake-executor");
-  if (!prebuild) return path.join("build", "cmake");
-  return path.join("build", cross ? "cmake-prebuild-arm64" : "cmake-prebuild");
+  return path.join("build", prebuild ? "cmake-prebuild" : "cmake");
 }
 
 /** The folder that the addon is put in. */
@@ -139,14 +131,13 @@ function tellOfCuda(tree) {
 }
 
 /** Keeps what a debugger needs beside the addon; the build id, in both, tells which belongs to which. */
-function keepDebugInformation(addon, { cross }) {
+function keepDebugInformation(addon) {
   const { PREBUILD_PLATFORM, PREBUILD_ARCH, PREBUILD_LIBC } = process.env; // set by prebuildify
   const folder = path.join(root, "build", "debug", `${PREBUILD_PLATFORM}-${PREBUILD_ARCH}`);
   const file = path.join(folder, `mtadam.${PREBUILD_LIBC}.debug`);
   fs.mkdirSync(folder, { recursive: true });
-  const objcopy = cross ? "aarch64-linux-gnu-objcopy" : "objcopy";
-  const { status } = spawnSync(objcopy, ["--only-keep-debug", addon, file], { stdio: "inherit" });
-  if (status !== 0) throw new Error(`${objcopy} must keep the debug information of ${addon}.`);
+  const { status } = spawnSync("objcopy", ["--only-keep-debug", addon, file], { stdio: "inherit" });
+  if (status !== 0) throw new Error(`objcopy must keep the debug information of ${addon}.`);
 }
 
 function install(tree, options) {
@@ -155,7 +146,7 @@ function install(tree, options) {
     .map((name) => path.join(root, tree, name))
     .find((file) => fs.existsSync(file));
   if (built === undefined) throw new Error(`There is no mtadam.node below ${tree}.`);
-  if (options.prebuild && process.platform === "linux") keepDebugInformation(built, options);
+  if (options.prebuild && process.platform === "linux") keepDebugInformation(built);
   const target = path.join(targetOf(options), "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Not over the old file: a process that has it mapped would crash.

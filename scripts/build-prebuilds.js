@@ -1,10 +1,9 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run build:prebuilds: the addon as it is shipped, for this machine's platform or a cross-compiler's:
+// npm run build:prebuilds: the addon as it is shipped, for this machine's platform:
 // prebuilds/<platform>/mtadam[.<libc>].node, and its debug information in build/debug. Checks what was built.
 //   --architecture NUMBER  the CUDA device for that one alone, such as 90: quicker, not for shipping
-//   --arm64                for linux-arm64, with Debian's cross-compiler
 //   --glibc VERSION        the oldest glibc that it must load with; else 2.34
 
 const fs = require("node:fs");
@@ -16,7 +15,6 @@ const { checkPrebuilds } = require("./check-prebuilds");
 
 const OPTIONS = {
   architecture: { type: "string" },
-  arm64: { type: "boolean", default: false },
   glibc: { type: "string" },
 };
 
@@ -25,37 +23,27 @@ const STAGE = path.join(root, "build", "prebuild");
 
 const script = path.join(__dirname, "build-native.js");
 
-/** @param {{ architecture?: string, arm64?: boolean }} options as on the command line */
-async function buildPrebuild({ architecture, arm64 = false } = {}) {
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
   fs.mkdirSync(STAGE, { recursive: true });
   // For the script, which prebuildify calls as if it were node-gyp.
-  if (architecture !== undefined) process.env.MTADAM_ARCHITECTURE = architecture;
+  if (values.architecture !== undefined) process.env.MTADAM_ARCHITECTURE = values.architecture;
   await prebuildify({
     name: "mtadam",
     cwd: STAGE,
     out: root,
     napi: true,
     strip: true,
-    ...(arm64 ? { platform: "linux", arch: "arm64", stripBin: "aarch64-linux-gnu-strip" } : {}),
     tagLibc: process.platform === "linux",
     // On Windows through a shell, which knows no script by its first line.
     nodeGyp: process.platform === "win32" ? `node "${script}"` : script,
   });
-}
-
-module.exports = { buildPrebuild };
-
-async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
-  await buildPrebuild(values);
   const failures = checkPrebuilds(values);
   for (const failure of failures) console.error(`✗ ${failure}`);
   process.exitCode = failures.length === 0 ? 0 : 1;
 }
 
-if (require.main === module) {
-  main().catch((error) => {
-    console.error(`build-prebuilds: ${error.message}`);
-    process.exitCode = 1;
-  });
-}
+main().catch((error) => {
+  console.error(`build-prebuilds: ${error.message}`);
+  process.exitCode = 1;
+});

@@ -62,19 +62,11 @@ function nativeTests(sanitize = "") {
   const options = [`-DMTADAM_SANITIZE=${sanitize}`, "-DMTADAM_SIMT_TESTS=OFF"];
   // A sanitizer slows down more than the compiler speeds up; the loops are optimised all the same.
   if (sanitize !== "") options.push("-DCMAKE_CXX_FLAGS_RELEASE=-O1");
-  return inSuites(ctest(folder, options, sanitize === "thread" ? ["-E", ON_ONE_THREAD] : []));
-}
-
-function inSuites(tests) {
+  const tests = ctest(folder, options, sanitize === "thread" ? ["-E", ON_ONE_THREAD] : []);
   const onExecutor = ({ name }) => name.startsWith("cuda.");
   const suites = { "engine and CPU device": counts(tests.filter((test) => !onExecutor(test))) };
   if (tests.some(onExecutor)) suites["CUDA device on executor"] = counts(tests.filter(onExecutor));
   return suites;
-}
-
-/** What `npm test` runs of them, built with other options for CMake: for another machine. */
-function nativeTestsFor(folder, options) {
-  return inSuites(ctest(folder, ["-DMTADAM_SANITIZE=", "-DMTADAM_SIMT_TESTS=OFF", ...options]));
 }
 
 /** The tests on the host executor that `nativeTests` leaves out. */
@@ -122,7 +114,7 @@ function summarise(suites) {
   return total.failed === 0 && total.passed > 0;
 }
 
-module.exports = { nativeTests, nativeTestsFor, summarise };
+module.exports = { nativeTests, summarise };
 
 if (require.main === module) {
   const [what = "", capabilities] = process.argv.slice(2);

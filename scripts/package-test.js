@@ -54,6 +54,9 @@ const PROGRAMS = {
     worker.on("exit", (code) => (process.exitCode = code));`,
 };
 
+/** The README's first example (test/repo/hello-test.ts). */
+const EXAMPLE = path.join("examples", "hello", "main.mts");
+
 const TYPED = `import { MTAdam, type MTAdamOptions } from "mtadam";
 const options: MTAdamOptions = { terms: 1, lr: 0.5 };
 const parameter = new Float32Array(1);
@@ -165,6 +168,12 @@ class PackageTest {
       this.#write(name, text);
       this.check(`it takes a step: ${name}`, () => void this.#run(name));
     }
+    this.check("it runs the README's first example", () => {
+      // Which is JavaScript as well.
+      fs.copyFileSync(path.join(setup.root, EXAMPLE), path.join(this.#consumer, "example.mjs"));
+      const output = this.#run("example.mjs").trim();
+      return output.includes("MTAdam ends at 0.50, 0.50") ? [] : [`it printed: ${output}`];
+    });
   }
 
   types() {
@@ -220,7 +229,7 @@ function main() {
   const { values } = parseArgs({ options: OPTIONS });
   const platform = here();
   if (platform === undefined) throw new Error("This platform is none that the package brings an addon for.");
-  setup.build();
+  setup.typescript();
   const prebuild = path.join(setup.root, "prebuilds", fileOf(platform));
   const architecture = values.architecture ?? (fs.existsSync(prebuild) ? undefined : "all");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-package-"));

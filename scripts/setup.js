@@ -60,6 +60,14 @@ const NATIVE = [
   "scripts/build-native.js",
 ];
 
+function typescript() {
+  packages();
+  if (isStale("dist/index.mjs", "lib", "tsconfig.json")) {
+    console.log("Compiling the TypeScript …");
+    npm("run", "--silent", "build:ts");
+  }
+}
+
 function build() {
   packages();
   if (isStale("build/Release/mtadam.node", ...NATIVE)) {
@@ -67,10 +75,7 @@ function build() {
     // Where there is a CUDA compiler: PTX serves every device, and takes it a minute less than machine code for each.
     npm("run", "--silent", "build:native", "--", "--ptx");
   }
-  if (isStale("dist/index.mjs", "lib", "tsconfig.json")) {
-    console.log("Compiling the TypeScript …");
-    npm("run", "--silent", "build:ts");
-  }
+  typescript();
 }
 
 /**
@@ -127,4 +132,4 @@ function googleTest() {
   process.exit(1);
 }
 
-module.exports = { root, run, npm, packages, build, program, executor, googleTest };
+module.exports = { root, run, npm, packages, typescript, build, program, executor, googleTest };
