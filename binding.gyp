@@ -9,7 +9,7 @@
           "action_name": "cmake",
           "inputs": ["CMakeLists.txt"],
           "outputs": ["<(module_root_dir)/build/Release/mtadam.node"],
-          "action": ["node", "<(module_root_dir)/scripts/build-native.js"]
+          "action": ["node", "<(module_root_dir)/scripts/build/native.js"]
         }
       ]
     }

@@ -8,7 +8,7 @@ import { COLD_BYTES } from "./measure.mjs";
 import { HELP, parseOptions, type Options } from "./options.mjs";
 import { GpuRoof, HostRoof } from "./roof.mjs";
 
-// Built by scripts/run.js, and the GPU's by scripts/gpu-check.
+// Built by scripts/build/run.js, and the GPU's by scripts/gpu-check.
 const program = (name: string) =>
   join(ROOT, "build/bench/speed/native", process.platform === "win32" ? `${name}.exe` : name);
 

@@ -8,7 +8,7 @@ import { packageRoot } from "../addon/system";
  * script checks the options.
  */
 export async function build(args: string[]): Promise<number> {
-  const script = path.join(packageRoot, "scripts", "build-native.js");
+  const script = path.join(packageRoot, "scripts", "build", "native.js");
   const { status, signal, error } = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
   if (status === null) {
     // The script could not report it itself.

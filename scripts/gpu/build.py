@@ -104,7 +104,7 @@ def native(architecture):
 def node(architecture):
     """The addon, the package's TypeScript and the benchmark."""
     print("Building the addon, the package and the benchmark …", flush=True)
-    run("node", "-e", 'require("./scripts/setup").packages()')
+    run("node", "-e", 'require("./scripts/build/setup").packages()')
     only = [] if architecture is None else [f"--architecture={architecture}"]
     run("npm", "run", "--silent", "build:native", "--", *only)
     run("npm", "run", "--silent", "build:ts")

@@ -49,7 +49,7 @@ beforeAll(() => {
 
 onLinux("on the executor", () => {
   beforeAll(() => {
-    execFileSync(process.execPath, ["-e", 'require("./scripts/setup").executor()'], { cwd: root });
+    execFileSync(process.execPath, ["-e", 'require("./scripts/build/setup").executor()'], { cwd: root });
     cmake("-S", "test/support/gpu-roof", "-B", path.dirname(roof));
     cmake("--build", path.dirname(roof), "--target", "gpu_roof", "--parallel", "2");
   }, 240_000);

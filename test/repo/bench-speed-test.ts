@@ -56,7 +56,9 @@ beforeAll(() => {
   // Apart from build/bench, which another test compiles at the same time.
   const compiler = require.resolve("typescript/bin/tsc");
   execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench"), "--outDir", compiled]);
-  execFileSync(process.execPath, ["-e", 'require("./scripts/setup").program("bench/speed")'], { cwd: root });
+  execFileSync(process.execPath, ["-e", 'require("./scripts/build/setup").program("bench/speed")'], {
+    cwd: root,
+  });
   const output = execFileSync(process.execPath, [path.join(root, "test/support/bench-speed.mjs")], {
     encoding: "utf8",
   });

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- a CommonJS script
-const { examine } = require("../../scripts/rooms.js") as {
+const { examine } = require("../../scripts/test/rooms.js") as {
   examine: (root: string) => { report: string; problems: string[] };
 };
 
@@ -18,7 +18,7 @@ function problemsOf(sources: Record<string, string>): string[] {
   return examine(root).problems;
 }
 
-describe("scripts/rooms.js", () => {
+describe("scripts/test/rooms.js", () => {
   test("accepts imports and includes that go down", () => {
     const problems = problemsOf({
       "lib/index.ts": 'import { a } from "./room/a";\n',

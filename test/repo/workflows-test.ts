@@ -121,7 +121,7 @@ describe("a job", () => {
 
 describe("a release", () => {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- JavaScript without declarations
-  const { PLATFORMS } = require("../../scripts/package/platforms") as {
+  const { PLATFORMS } = require("../../scripts/release/platforms") as {
     PLATFORMS: { os: string; arch: string; libc?: string }[];
   };
   const release = workflow("release.yml");

@@ -1,4 +1,4 @@
-// What the types promise to users: scripts/package-test.js hands this to tsd, with the package installed.
+// What the types promise to users: scripts/test/package-test.js hands this to tsd, with the package installed.
 
 import { expectAssignable, expectNotAssignable, expectType } from "tsd";
 import {

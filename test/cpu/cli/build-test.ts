@@ -1,4 +1,4 @@
-/** What `mtadam build` says is missing. That it builds is scripts/packed-build.js' to show. */
+/** What `mtadam build` says is missing. That it builds is scripts/test/packed-build.js' to show. */
 
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";

@@ -3,7 +3,7 @@
 
 // npm run demo, example:gan, bench, bench:balancing: sets up what is missing, compiles a program and runs it with the
 // arguments given.
-//   node scripts/run.js examples/mnist …
+//   node scripts/build/run.js examples/mnist …
 
 const fs = require("node:fs");
 const path = require("node:path");

@@ -4,7 +4,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
-const { root } = require("./setup");
+const { root } = require("../build/setup");
 
 /**
  * Arguments for Node. What jest prints for a reader goes to standard error, what it found to `report`.

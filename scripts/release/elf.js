@@ -3,7 +3,10 @@
 // What a shared object asks of the system that loads it, and what it shows to others: read with readelf, which knows
 // every architecture's files.
 
+const path = require("node:path");
 const { spawnSync } = require("node:child_process");
+const { root } = require("../build/setup");
+const { compareVersions } = require(path.join(root, "dist", "addon", "elf.js"));
 
 function readelf(...args) {
   const { status, stdout, stderr, error } = spawnSync("readelf", ["--wide", ...args], {
@@ -13,16 +16,6 @@ function readelf(...args) {
   });
   if (status !== 0) throw new Error(`readelf ${args.join(" ")} failed: ${error?.message ?? stderr}`);
   return stdout;
-}
-
-/** Negative where version a is older than b: 2.4 is older than 2.28. */
-function compareVersions(a, b) {
-  const [left, right] = [a, b].map((version) => version.split(".").map(Number));
-  for (let k = 0; k < Math.max(left.length, right.length); k += 1) {
-    const difference = (left[k] ?? 0) - (right[k] ?? 0);
-    if (difference !== 0) return difference;
-  }
-  return 0;
 }
 
 /**
@@ -51,18 +44,6 @@ function aboveFloors(symbols, floors) {
   });
 }
 
-/** The newest version of each library that the symbols ask for, such as { GLIBC: "2.17" }. */
-function newestVersions(symbols) {
-  const newest = {};
-  for (const { undefined: asked, library, version } of symbols) {
-    if (!asked || version === undefined) continue;
-    if (newest[library] === undefined || compareVersions(version, newest[library]) > 0) {
-      newest[library] = version;
-    }
-  }
-  return newest;
-}
-
 /** From what `readelf --wide --dynamic` prints. */
 function parseDynamic(text) {
   return {
@@ -80,4 +61,4 @@ function readElf(file) {
   };
 }
 
-module.exports = { aboveFloors, compareVersions, newestVersions, parseDynamic, parseSymbols, readElf };
+module.exports = { aboveFloors, parseDynamic, parseSymbols, readElf };

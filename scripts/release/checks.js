@@ -7,7 +7,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { root } = require("../setup");
+const { root } = require("../build/setup");
 const { architecturesIn } = require("./fat-binary");
 const { aboveFloors, readElf } = require("./elf");
 
@@ -130,13 +130,11 @@ function check(file, platform, { floors = {}, expected = ARCHITECTURES, loads = 
 }
 
 module.exports = {
-  ARCHITECTURES,
   FLOORS,
   architectures,
   check,
   debugInformation,
   exported,
-  isElf,
   loading,
   paths,
   size,

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 "use strict";
 
-// What a multiprocessor holds of each kernel, and whether that hides its memory: registers and shared memory, 16-byte loads
+// npm run cuda:counters: what a multiprocessor holds of each kernel, and whether that hides its memory: registers and shared memory, 16-byte loads
 // that a thread has on their way before it stores, resident blocks and warps, and bytes in flight against what Little's law
 // asks for. On paper: no GPU takes part. Needs nvcc; with cuobjdump on the PATH, loads are counted in machine code as well
 // and must be as many.
@@ -10,8 +10,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { FILES, compile, kernelsInPtx } = require("./cuda-gates");
-const { root } = require("./setup");
+const { FILES, compile, hasNvcc, kernelsInPtx, nvcc } = require("./cuda-gates");
 
 /**
  * Limits per multiprocessor: the table of technical specifications in the CUDA programming guide. Bandwidth and
@@ -77,9 +76,7 @@ function sass(name, architecture) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-counters-"));
   try {
     const cubin = path.join(folder, "kernels.cubin");
-    const options = ["-std=c++17", "-fmad=false", "--expt-relaxed-constexpr", "-Inative", "-I."];
-    const source = path.join("native", "cuda", `${name}.cu`);
-    spawnSync("nvcc", [...options, `-arch=sm_${architecture}`, "-cubin", source, "-o", cubin], { cwd: root });
+    nvcc(`-arch=sm_${architecture}`, "-cubin", path.join("native", "cuda", `${name}.cu`), "-o", cubin);
     const { stdout } = spawnSync("cuobjdump", ["-sass", cubin], { encoding: "utf8", maxBuffer: 2 ** 30 });
     return new Map(stdout.split(/Function : /).map((text) => [/^\w+/.exec(text)?.[0] ?? "", text]));
   } finally {
@@ -112,7 +109,7 @@ function counters() {
 const kilobytes = (bytes) => (bytes / 1024).toFixed(0);
 
 function main() {
-  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
+  if (!hasNvcc()) {
     console.log("cuda-counters: not run, since there is no nvcc here");
     return;
   }

@@ -10,7 +10,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { parseArgs, promisify } = require("node:util");
 const prebuildify = promisify(require("prebuildify"));
-const { root } = require("./setup");
+const { root } = require("../build/setup");
 const { checkPrebuilds } = require("./check-prebuilds");
 
 const OPTIONS = {
@@ -21,7 +21,7 @@ const OPTIONS = {
 /** prebuildify moves the addon away from where it is built; that of the checkout stays in build/Release. */
 const STAGE = path.join(root, "build", "prebuild");
 
-const script = path.join(__dirname, "build-native.js");
+const script = path.join(root, "scripts", "build", "native.js");
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });

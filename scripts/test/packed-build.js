@@ -8,7 +8,7 @@ const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
-const setup = require("./setup");
+const setup = require("../build/setup");
 
 /** What a user has beside the package: its dependency, and what `mtadam build` asks for. */
 const DEPENDENCIES = ["node-gyp-build"];

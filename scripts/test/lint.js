@@ -6,13 +6,14 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const setup = require("./setup");
+const setup = require("../build/setup");
 
 const fix = process.argv.includes("--fix");
 setup.build();
 
+/** `script`: of a package, or of the checkout as an absolute path. */
 function tool(name, script, ...args) {
-  const result = spawnSync(process.execPath, [path.join(setup.root, "node_modules", script), ...args], {
+  const result = spawnSync(process.execPath, [path.resolve(setup.root, "node_modules", script), ...args], {
     cwd: setup.root,
     stdio: "inherit",
   });
@@ -26,7 +27,7 @@ function sources(folder) {
   });
 }
 
-tool("rooms and imports", "../scripts/rooms.js");
+tool("rooms and imports", path.join(__dirname, "rooms.js"));
 const tsc = "typescript/bin/tsc";
 tool("types of lib", tsc, "--noEmit", "-p", ".");
 tool("types of test", tsc, "--noEmit", "-p", "test");

@@ -8,7 +8,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const setup = require("./setup");
+const setup = require("../build/setup");
 const { cudaGates } = require("./cuda-gates");
 const { jestArguments, jestCounts } = require("./jest");
 const { nativeTests, summarise } = require("./native-tests");

@@ -7,7 +7,7 @@ const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 
-const root = path.resolve(__dirname, "..");
+const root = path.resolve(__dirname, "..", "..");
 const { devDependencies } = require(path.join(root, "package.json"));
 
 const PACKAGES = ["cmake-js", "node-addon-api"];

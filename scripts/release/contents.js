@@ -3,8 +3,8 @@
 // The package as it is published: what is in it, and what must not be.
 
 const path = require("node:path");
-const { root } = require("../setup");
-const { npm } = require("../npm");
+const { root } = require("../build/setup");
+const { npm } = require("../build/npm");
 
 /** Of the packed file, with kernels for every architecture. */
 const LARGEST = 3 * 1024 * 1024;
@@ -22,7 +22,7 @@ const NEEDED = [
 
 /** Tests, what only the repository needs, and what would make npm build or download something at the user's. */
 const UNWANTED =
-  /(^|\/)(tests?|bench|build|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
+  /^build\/|(^|\/)(tests?|bench|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
 
 const AT_INSTALL = [
   "preinstall",

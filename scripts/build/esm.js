@@ -6,7 +6,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 
-const dist = path.join(__dirname, "..", "dist");
+const dist = path.join(__dirname, "..", "..", "dist");
 const names = Object.keys(require(path.join(dist, "index.js"))).sort();
 
 // Where a CommonJS module throws that an ES module imports, Node 20 rejects twice, and nobody can catch the second. So

@@ -182,7 +182,7 @@ function examine(root) {
 }
 
 function main() {
-  const { report, problems } = examine(path.resolve(__dirname, ".."));
+  const { report, problems } = examine(path.resolve(__dirname, "..", ".."));
   console.log(report);
   for (const problem of problems) console.error(`✗ ${problem}`);
   if (problems.length > 0) process.exitCode = 1;

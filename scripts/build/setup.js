@@ -7,7 +7,9 @@ const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 
-const root = path.resolve(__dirname, "..");
+const { npmScript } = require("./npm");
+
+const root = path.resolve(__dirname, "..", "..");
 
 /** Runs a command in the checkout; ends this process where it fails. */
 function run(command, args, options = {}) {
@@ -19,11 +21,9 @@ function run(command, args, options = {}) {
   process.exit(result.status ?? 1);
 }
 
-/** Runs npm, also where only npm itself knows where it is. */
+/** Runs npm in the checkout; ends this process where it fails. */
 function npm(...args) {
-  const script = process.env.npm_execpath;
-  if (script?.endsWith(".js")) run(process.execPath, [script, ...args]);
-  else run(process.platform === "win32" ? "npm.cmd" : "npm", args, { shell: process.platform === "win32" });
+  run(process.execPath, [npmScript(), ...args]);
 }
 
 function succeeds(command, args) {
@@ -57,7 +57,7 @@ const NATIVE = [
   "native/addon",
   "CMakeLists.txt",
   "package.json", // the version is compiled in
-  "scripts/build-native.js",
+  "scripts/build/native.js",
 ];
 
 function typescript() {

@@ -11,15 +11,15 @@ const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { parseArgs } = require("node:util");
-const { root } = require("./setup");
-const { fileOf, here } = require("./package/platforms");
+const setup = require("../build/setup");
+const { fileOf, here } = require("./platforms");
 
-const COPIED = ["CMakeLists.txt", "package.json", "native", "scripts", "node_modules"];
+const COPIED = ["CMakeLists.txt", "package.json", "dist", "native", "scripts", "node_modules"];
 
 function build(folder, args) {
   // A compiler's cache would give back what the other folder's build put into it.
   const env = { ...process.env, CCACHE_DISABLE: "1" };
-  const script = path.join(folder, "scripts", "build-prebuilds.js");
+  const script = path.join(folder, "scripts", "release", "build-prebuilds.js");
   const { status } = spawnSync(process.execPath, [script, ...args], { cwd: folder, env, stdio: "inherit" });
   if (status !== 0) throw new Error(`the build in ${folder} failed`);
   const bytes = fs.readFileSync(path.join(folder, "prebuilds", fileOf(here())));
@@ -29,11 +29,13 @@ function build(folder, args) {
 function main() {
   const { architecture } = parseArgs({ options: { architecture: { type: "string" } } }).values;
   const args = architecture === undefined ? [] : ["--architecture", architecture];
+  setup.typescript();
   const copy = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-in-a-folder-of-another-name-"));
   try {
-    for (const name of COPIED) fs.cpSync(path.join(root, name), path.join(copy, name), { recursive: true });
-    fs.rmSync(path.join(root, "build", "cmake-prebuild"), { recursive: true, force: true });
-    const digests = [root, copy].map((folder) => build(folder, args));
+    for (const name of COPIED)
+      fs.cpSync(path.join(setup.root, name), path.join(copy, name), { recursive: true });
+    fs.rmSync(path.join(setup.root, "build", "cmake-prebuild"), { recursive: true, force: true });
+    const digests = [setup.root, copy].map((folder) => build(folder, args));
     const same = digests[0] === digests[1];
     console.log(`${digests.join("\n")}\n${same ? "1 passed, 0 failed" : "0 passed, 1 failed"}`);
     process.exitCode = same ? 0 : 1;

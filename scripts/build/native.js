@@ -17,9 +17,9 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { parseArgs } = require("node:util");
-const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./build-tools");
+const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./tools");
 
-const root = path.resolve(__dirname, "..");
+const root = path.resolve(__dirname, "..", "..");
 
 const ALL_ARCHITECTURES = "75-real;80-real;90-real;100-real;120-real;120-virtual";
 
@@ -67,7 +67,7 @@ function readOptions(args) {
   }
   const prebuild = tokens.some(({ kind }) => kind === "positional");
   if (!prebuild) return { ...values, cuda };
-  // What prebuildify has no argument for: scripts/build-prebuilds.js.
+  // What prebuildify has no argument for: scripts/release/build-prebuilds.js.
   const { MTADAM_ARCHITECTURE: only } = process.env;
   return { ...values, cuda: only === undefined ? cuda : "on", architecture: only, prebuild };
 }

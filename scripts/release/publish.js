@@ -2,17 +2,17 @@
 "use strict";
 
 // Publishes the package with what is in prebuilds/, once all of it is there and in order:
-//   node scripts/publish.js v1.2.3      the tag, which must be of the version in package.json
-//   node scripts/publish.js --dry-run   everything but publishing
+//   node scripts/release/publish.js v1.2.3      the tag, which must be of the version in package.json
+//   node scripts/release/publish.js --dry-run   everything but publishing
 
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
-const { npm } = require("./npm");
-const setup = require("./setup");
+const { npm } = require("../build/npm");
+const setup = require("../build/setup");
 const { checkPrebuilds } = require("./check-prebuilds");
-const { LARGEST, checkContents, checkManifest, pack } = require("./package/contents");
-const { PLATFORMS, fileOf } = require("./package/platforms");
+const { LARGEST, checkContents, checkManifest, pack } = require("./contents");
+const { PLATFORMS, fileOf } = require("./platforms");
 
 /** Of the systems that the released addon must load on. */
 const OLDEST_GLIBC = "2.28";

@@ -11,10 +11,10 @@ const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { parseArgs } = require("node:util");
-const { npm } = require("./npm");
-const setup = require("./setup");
-const { LARGEST, checkContents, checkManifest, pack } = require("./package/contents");
-const { fileOf, here, table } = require("./package/platforms");
+const { npm } = require("../build/npm");
+const setup = require("../build/setup");
+const { LARGEST, checkContents, checkManifest, pack } = require("../release/contents");
+const { fileOf, here, table } = require("../release/platforms");
 
 const OPTIONS = {
   architecture: { type: "string" },
@@ -217,7 +217,10 @@ class PackageTest {
 /** In a process of its own: it checks what it builds. */
 function buildPrebuilds(architecture) {
   const only = architecture === "all" ? [] : ["--architecture", architecture];
-  node([path.join(__dirname, "build-prebuilds.js"), ...only], { cwd: setup.root, stdio: "inherit" });
+  node([path.join(setup.root, "scripts", "release", "build-prebuilds.js"), ...only], {
+    cwd: setup.root,
+    stdio: "inherit",
+  });
 }
 
 function architecturesNote(architecture) {

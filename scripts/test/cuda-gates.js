@@ -4,13 +4,13 @@
 // What can be known of the kernels without a GPU: that every architecture compiles them without a warning, a spill or
 // local memory, double precision only where it belongs, within a budget of registers, with 128-bit loads and stores.
 // Needs nvcc (12.8 or newer); without it nothing is checked, and that is said.
-// scripts/cuda-counters.js prints what a multiprocessor holds of each.
+// scripts/test/cuda-counters.js prints what a multiprocessor holds of each.
 
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { root } = require("./setup");
+const { root } = require("../build/setup");
 
 // Those that are shipped (CMakeLists.txt), and 8.6 and 8.9, for which some will compile.
 const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
@@ -37,6 +37,10 @@ const COMMON = [
 
 function nvcc(...args) {
   return spawnSync("nvcc", [...COMMON, ...args], { cwd: root, encoding: "utf8", maxBuffer: 2 ** 28 });
+}
+
+function hasNvcc() {
+  return spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status === 0;
 }
 
 /** Compiles for all architectures; what each kernel takes by architecture: registers a thread, bytes shared a block. */
@@ -120,7 +124,7 @@ function check(name, file) {
 
 /** @returns {{ passed: number, failed: number, skipped: number, note?: string }} source files */
 function cudaGates() {
-  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) {
+  if (!hasNvcc()) {
     const note = "there is no nvcc here";
     console.log(`cuda-gates: not run, since ${note}`);
     return { passed: 0, failed: 0, skipped: Object.keys(FILES).length, note };
@@ -135,7 +139,7 @@ function cudaGates() {
   return result;
 }
 
-module.exports = { FILES, compile, cudaGates, kernelsInPtx };
+module.exports = { FILES, compile, cudaGates, hasNvcc, kernelsInPtx, nvcc };
 
 if (require.main === module) {
   process.exitCode = cudaGates().failed === 0 ? 0 : 1;

@@ -1,19 +1,20 @@
 "use strict";
 
 // Builds and runs the native tests with plain CMake, in a build folder per sanitizer:
-//   node scripts/native-tests.js                        what `npm test` runs of them
-//   node scripts/native-tests.js address,undefined      the engine's and the CPU device's under sanitizers
-//   node scripts/native-tests.js executor               what else runs on the host executor of CUDA kernels: the CUDA
+//   node scripts/test/native-tests.js                        what `npm test` runs of them
+//   node scripts/test/native-tests.js address,undefined      the engine's and the CPU device's under sanitizers
+//   node scripts/test/native-tests.js executor               what else runs on the host executor of CUDA kernels: the CUDA
 //                                                       device under each checker, planted bugs, the executor's own
-//   node scripts/native-tests.js ptx                    the CUDA device's with the kernels as nvcc compiles them, for
+//   node scripts/test/native-tests.js ptx                    the CUDA device's with the kernels as nvcc compiles them, for
 //                                                       compute capability 9.0, executed on the CPU; needs nvcc
-//   node scripts/native-tests.js ptx 75,90,100          the same for these, with all rounds of each test
+//   node scripts/test/native-tests.js ptx 75,90,100          the same for these, with all rounds of each test
 
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { root, run } = require("./setup");
+const { root, run } = require("../build/setup");
+const { hasNvcc } = require("./cuda-gates");
 
 const jobs = String(os.availableParallelism());
 
@@ -86,7 +87,7 @@ function executorTests() {
  * @returns null where there is no nvcc
  */
 function ptxTests(capabilities) {
-  if (spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status !== 0) return null;
+  if (!hasNvcc()) return null;
   if (capabilities !== undefined) process.env.MTADAM_PTX_ALL_ROUNDS = "1";
   const compiled = capabilities ?? ["90"];
   const options = [

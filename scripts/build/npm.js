@@ -1,17 +1,20 @@
 "use strict";
 
-// npm for programs that look at what it says. Run by its script, so that it needs no PATH.
+// npm, run by its script, so that it needs no PATH.
 
 const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 
-/** npm's script: where npm itself says, or where Node's installers put it. */
+/** npm's script: where npm itself says, or where installers put it. */
 function npmScript() {
   const { npm_execpath: told = "" } = process.env;
   const beside = path.dirname(process.execPath);
-  const places = [beside, path.join(beside, "..", "lib")].map((folder) =>
-    path.join(folder, "node_modules", "npm", "bin", "npm-cli.js"),
+  const above = path.dirname(beside);
+  // Of Node's own installers on Windows and elsewhere, and of Debian's.
+  const folders = [path.join(beside, "node_modules"), path.join(above, "lib", "node_modules")];
+  const places = [...folders, path.join(above, "share", "nodejs")].map((folder) =>
+    path.join(folder, "npm", "bin", "npm-cli.js"),
   );
   const script = [...(told.endsWith("npm-cli.js") ? [told] : []), ...places].find((file) =>
     fs.existsSync(file),

@@ -9,8 +9,8 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { npm, npmScript } = require("./npm");
-const { root } = require("./setup");
+const { npm, npmScript } = require("../build/npm");
+const { root } = require("../build/setup");
 
 /** What a build needs besides Node. */
 const PROGRAMS = [
