@@ -17,11 +17,10 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { parseArgs } = require("node:util");
+const { shippedArchitectures } = require("./architectures");
 const { CUDA_TOOLKIT, cmakeJs, missingTools } = require("./tools");
 
 const root = path.resolve(__dirname, "..", "..");
-
-const ALL_ARCHITECTURES = "75-real;80-real;90-real;100-real;120-real;120-virtual";
 
 const OPTIONS = {
   cuda: { type: "string" },
@@ -74,7 +73,8 @@ function readOptions(args) {
 
 function architectures({ architecture, ptx }) {
   if (architecture !== undefined) return `${architecture}-real`;
-  return ptx ? "75-virtual" : ALL_ARCHITECTURES;
+  const shipped = shippedArchitectures();
+  return ptx ? shipped[0].replace("-real", "-virtual") : shipped.join(";");
 }
 
 /** Options for CMake. */
@@ -185,11 +185,11 @@ function main(args) {
   let options;
   try {
     options = readOptions(args);
+    return build(options);
   } catch (error) {
     console.error(error.message);
-    return 2;
+    return options === undefined ? 2 : 1;
   }
-  return build(options);
 }
 
 process.exitCode = main(process.argv.slice(2));

@@ -5,6 +5,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
+const { capability } = require("../build/architectures");
 const { root } = require("../build/setup");
 const { check } = require("./checks");
 const { architecturesIn } = require("./fat-binary");
@@ -43,8 +44,7 @@ function checkPrebuilds({ all = false, architecture, glibc } = {}) {
     const name = fileOf(platform);
     const found = check(path.join(folder, name), platform, {
       floors: glibc === undefined ? {} : { GLIBC: glibc },
-      expected:
-        architecture === undefined ? undefined : [`${architecture.slice(0, -1)}.${architecture.slice(-1)}`],
+      expected: architecture === undefined ? undefined : [capability(architecture)],
       loads: platform === here(),
     });
     if (found.length === 0) console.log(`✓ ${name}: ${description(path.join(folder, name))}`);

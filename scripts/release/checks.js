@@ -7,6 +7,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
+const { capability, shippedArchitectures } = require("../build/architectures");
 const { root } = require("../build/setup");
 const { architecturesIn } = require("./fat-binary");
 const { aboveFloors, readElf } = require("./elf");
@@ -25,8 +26,6 @@ const USUAL = /^(lib(stdc\+\+|gcc_s|m|c|pthread|dl|rt)\.so\.\d+|ld-linux.*\.so\.
 
 /** What Node looks up in an addon. */
 const EXPORTS = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
-
-const ARCHITECTURES = ["7.5", "8.0", "9.0", "10.0", "12.0", "12.0+PTX"];
 
 const size = (bytes) =>
   bytes.length < LARGEST ? [] : [`it must be smaller than ${LARGEST} bytes; it has ${bytes.length}`];
@@ -118,7 +117,11 @@ function architectures(bytes, told, expected) {
  * @param {boolean} [options.loads] whether this machine can load it
  * @returns {string[]} a sentence for all that does not hold
  */
-function check(file, platform, { floors = {}, expected = ARCHITECTURES, loads = true } = {}) {
+function check(
+  file,
+  platform,
+  { floors = {}, expected = shippedArchitectures().map(capability), loads = true } = {},
+) {
   const bytes = fs.readFileSync(file);
   const wanted = platform.cuda ? expected : [];
   return [

@@ -3,6 +3,8 @@
 // Which architectures' code nvcc put into a binary, read from the headers of its "fat binaries". cuobjdump says the same
 // where there is one; few machines have it.
 
+const { capability } = require("../build/architectures");
+
 /** A fat binary begins with a magic number, a version, the length of this header, and the length of what follows. */
 const MAGIC = [0x50, 0xed, 0x55, 0xba, 0x01, 0x00, 0x10, 0x00];
 const HEADER = 16;
@@ -13,11 +15,6 @@ const CODE = 2;
 const HEADER_LENGTH = 4;
 const LENGTH = 8;
 const ARCHITECTURE = 28;
-
-/** As the addon names it: 9.0, or 12.0+PTX. */
-function capability(kind, number) {
-  return `${Math.floor(number / 10)}.${number % 10}${kind === PTX ? "+PTX" : ""}`;
-}
 
 /**
  * @param {import("node:buffer").Buffer} bytes of a file
@@ -32,7 +29,9 @@ function architecturesIn(bytes) {
     while (at + ARCHITECTURE + 4 <= Math.min(end, bytes.length)) {
       const kind = bytes.readUInt16LE(at);
       const number = bytes.readUInt32LE(at + ARCHITECTURE);
-      if (kind === PTX || kind === CODE) found.set(capability(kind, number), [number, kind === PTX]);
+      const isPtx = kind === PTX;
+      if (isPtx || kind === CODE)
+        found.set(capability(`${number}${isPtx ? "-virtual" : ""}`), [number, isPtx]);
       const length = bytes.readUInt32LE(at + HEADER_LENGTH) + Number(bytes.readBigUInt64LE(at + LENGTH));
       if (length === 0) break;
       at += length;

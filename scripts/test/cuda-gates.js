@@ -10,10 +10,13 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
+const { shippedArchitectures } = require("../build/architectures");
 const { root } = require("../build/setup");
 
-// Those that are shipped (CMakeLists.txt), and 8.6 and 8.9, for which some will compile.
-const ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120];
+// Those that are shipped, and 8.6 and 8.9, for which some will compile.
+const ARCHITECTURES = [
+  ...new Set([...shippedArchitectures().map((name) => Number.parseInt(name, 10)), 86, 89]),
+].sort((a, b) => a - b);
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
 // multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread.

@@ -11,6 +11,7 @@ const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const { parseArgs } = require("node:util");
+const { capability } = require("../build/architectures");
 const { npm } = require("../build/npm");
 const setup = require("../build/setup");
 const { LARGEST, checkContents, checkManifest, pack } = require("../release/contents");
@@ -225,7 +226,7 @@ function buildPrebuilds(architecture) {
 
 function architecturesNote(architecture) {
   if (architecture === undefined || architecture === "all") return "";
-  return `, kernels for compute capability ${architecture.slice(0, -1)}.${architecture.slice(-1)} alone`;
+  return `, kernels for compute capability ${capability(architecture)} alone`;
 }
 
 function main() {

@@ -120,9 +120,14 @@ describe("with the npm packages", () => {
     expect(missing(installed, [], environment)).toEqual(["The build was killed by SIGKILL."]);
   });
 
+  test("says where the sources are not whole", () => {
+    const sentences = missing(installed, ["--cuda", "off"], programs(installed, GOOD));
+    expect(sentences.at(-1)).toMatch(/CMakeLists\.txt must set MTADAM_CUDA_ARCHITECTURES\.$/);
+  });
+
   test("shows the output of cmake-js if it fails", () => {
     const environment = programs(installed, GOOD);
-    // No CMakeLists.txt came with this copy.
+    installed.plant("CMakeLists.txt", readFileSync(path.join(root, "CMakeLists.txt")));
     const sentences = missing(installed, ["--cuda", "off"], environment);
     expect(sentences.at(-1)).toMatch(/^`cmake-js configure .*--CDMTADAM_CUDA=OFF.* failed\.$/);
   });
