@@ -33,7 +33,7 @@ function experiment(golden: GoldenCase, firstMoment: Form): Experiment {
 
 describe("cases of the reference and of the oracle", () => {
   test("are complete", () => {
-    expect(cases).toHaveLength(27);
+    expect(cases).toHaveLength(32);
   });
 
   test.each(inBothForms)(

@@ -91,9 +91,14 @@ const inBothForms = every.filter((name) => !comingAndGoing.includes(name));
 
 describe("the golden cases", () => {
   test("are all read, and most hold for both forms of the first moment", () => {
-    expect(every).toHaveLength(27);
+    expect(every).toHaveLength(32);
     expect(ofReference).toHaveLength(11);
-    expect(comingAndGoing).toEqual(["absent-now-and-then", "non-finite-skip-term", "summed-absent"]);
+    expect(comingAndGoing).toEqual([
+      "absent-now-and-then",
+      "network-joins",
+      "non-finite-skip-term",
+      "summed-absent",
+    ]);
   });
 
   test.each(every)("%s: the oracle agrees to the last places of float64", (name) => {

@@ -219,12 +219,17 @@ interface Hyperparameters {
 
 /** A key that nobody knows is an error: a test that ignores an option would pass for the wrong reason. */
 function readHyperparameters(json: string): Hyperparameters {
-  const { steps, gradientScale, tags, groups, ...given } = JSON.parse(json) as {
+  const { steps, gradientScale, tags, groups, scales, secondMoment, ...given } = JSON.parse(json) as {
     steps: number;
+    scales?: string;
+    secondMoment?: string;
     gradientScale?: number;
     tags?: number[];
     groups?: Partial<GroupOptions>[];
   } & Partial<OracleOptions> & { terms: number };
+  if (![undefined, "current"].includes(scales) || ![undefined, "perTerm"].includes(secondMoment)) {
+    throw new Error(`unknown: scales ${String(scales)}, secondMoment ${String(secondMoment)}`);
+  }
   const defaults = defaultOptions(given.terms);
   for (const options of [given, ...(groups ?? [])]) {
     const unknown = Object.keys(options).filter((key) => !(key in defaults));

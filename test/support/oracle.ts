@@ -6,11 +6,13 @@
  *
  * The symbols are those of docs/algorithm.md:
  *
- *   i, l, p    a term (one loss), a layer (a balancing unit), a parameter tensor; here always numbers from 0
+ *   i, l, p    a term (one loss), a layer, a parameter tensor; here always numbers from 0
+ *   u          a unit: the tensors whose terms are balanced together. A layer, unless the network is one unit
  *   θ          the values of a tensor
  *   g, ĝ       a term's gradient for a tensor, as it came and balanced
  *   w, s       a term's weight, and the scale that balances it in a layer
- *   r, n       the norm of a term's gradient over a layer, and its moving average
+ *   r, n       the norm of a term's gradient over a unit, and its moving average
+ *   q          with `unit: "network"`: the moving average of a term's squared norm in one tensor
  *   m, v, x    first moment, second moment and (amsgrad) the largest second moment so far, of one term in one
  *              tensor
  *   M, T       with `firstMoment: "summed"`: the first moment of all terms together, and its clock
@@ -35,6 +37,8 @@ export interface OracleOptions extends GroupOptions {
   amsgrad: boolean;
   firstMoment: "perTerm" | "summed";
   initialNorm: "first" | number;
+  unit: "tensor" | "network";
+  silence: "decay" | "rest";
   /** A number is the index of a term. */
   anchor: "first" | "max" | "mean" | number;
   balance: number;
@@ -55,6 +59,8 @@ export function defaultOptions(terms: number): OracleOptions {
     amsgrad: false,
     firstMoment: "perTerm",
     initialNorm: "first",
+    unit: "tensor",
+    silence: "decay",
     anchor: "first",
     balance: 1,
     stepScale: "sum",
@@ -99,6 +105,8 @@ export interface TermState {
 /** What is kept for one tensor. */
 export interface TensorState {
   readonly layer: number;
+  /** Whether other tensors are in the layer, too. */
+  readonly shared: boolean;
   /** May be changed between steps. */
   readonly options: GroupOptions;
   /** θ */
@@ -116,8 +124,8 @@ interface Contribution {
   readonly weight: number;
   /** True gradients, see trueGradient(); null where the term is absent. */
   readonly gradients: readonly (Float64Array | null)[];
-  /** r per layer; null where the term is absent. */
-  readonly norms: readonly (number | null)[];
+  /** r² per tensor; null where the term is absent. */
+  readonly squares: readonly (number | null)[];
 }
 
 /** A norm up to here counts as zero: it neither anchors a layer nor is its gradient scaled. */
@@ -130,12 +138,16 @@ export class Oracle {
   iterations = 0;
   /** In how many steps a term's gradient for a layer was not finite, [term][layer]; 0 with "propagate". */
   readonly skipped: number[][];
-  /** r and s of the pair's last step, [term][layer]; NaN where it never occurred. */
+  /** r and s of the unit in the pair's last step, [term][layer]; NaN where it never occurred. */
   readonly last: { readonly norms: number[][]; readonly scales: number[][] };
 
   readonly #layerCount: number;
-  /** n, [term][layer]; undefined where the pair never occurred. */
+  /** n of the unit in the pair's last step, [term][layer]; undefined where the pair never occurred. */
   readonly #movingNorms: (number | undefined)[][];
+  /** With `unit: "network"`: q, [term][tensor]; undefined where the pair never occurred. */
+  readonly #squares: (number | undefined)[][];
+  /** The unit of every tensor in the open step. */
+  #units: readonly number[] = [];
   readonly #termsOfOpenStep = new Set<number>();
   /** What took part in the last step, if its terms came all at once. */
   #lastStep: readonly Contribution[] = [];
@@ -149,15 +161,18 @@ export class Oracle {
     const layers = numberLayers(tensors);
     this.#layerCount = new Set(layers).size;
     this.tensors = tensors.map(({ init, options: ownOptions }, tensor) => {
-      return newTensorState(init, at(layers, tensor), { ...groupDefaults, ...ownOptions }, options.terms);
+      const own = { ...groupDefaults, ...ownOptions };
+      const shared = layers.filter((layer) => layer === at(layers, tensor)).length > 1;
+      return newTensorState(init, { layer: at(layers, tensor), shared }, own, options.terms);
     });
     this.#movingNorms = table(options.terms, this.#layerCount, undefined);
+    this.#squares = table(options.terms, tensors.length, undefined);
     this.skipped = table(options.terms, this.#layerCount, 0);
     this.last = {
       norms: table(options.terms, this.#layerCount, NaN),
       scales: table(options.terms, this.#layerCount, NaN),
     };
-    this.#beta3OfLayers();
+    this.#checkBeta3();
   }
 
   /** θ of every tensor. */
@@ -170,7 +185,9 @@ export class Oracle {
     return this.#movingNorms.map((norms) => norms.map((norm) => norm ?? NaN));
   }
 
-  /** s, [term][layer], with the norms as they are; NaN where the pair never occurred. */
+  /**
+   * s, [term][layer], with the norms as they are; NaN where the pair never occurred. Of units that are layers.
+   */
   scales(weights = this.options.weights): number[][] {
     return this.#movingNorms.map((norms, term) =>
       norms.map((norm, layer) => (norm === undefined ? NaN : this.#scale(term, layer, at(weights, term)))),
@@ -188,7 +205,9 @@ export class Oracle {
   }
 
   #cosine(a: Contribution | undefined, b: Contribution | undefined, layer: number): number {
-    const norms = [a?.norms[layer] ?? NaN, b?.norms[layer] ?? NaN];
+    const norms = [a, b].map(
+      (each) => this.#gradientNorms(each?.squares ?? [], this.#layers())[layer] ?? NaN,
+    );
     if (a === undefined || b === undefined || !norms.every((norm) => norm > 0 && norm < Infinity)) return NaN;
     if (a === b) return 1;
     let dot = 0;
@@ -205,6 +224,7 @@ export class Oracle {
     requireLength("gradients", gradients, this.options.terms);
     if (this.#termsOfOpenStep.size > 0) throw new Error("a step is open");
 
+    this.#units = this.#unitsNow();
     const contributions = gradients.map((ofTerm, term) => this.#contribution(term, ofTerm, call));
     const nonFinite = contributions.flatMap((contribution) => this.#countNonFinite(contribution));
     if (this.options.nonFinite === "skipStep" && nonFinite.length > 0) {
@@ -224,6 +244,7 @@ export class Oracle {
     if (this.options.nonFinite === "skipStep") throw new Error("skipStep needs all terms at once");
     if (this.#termsOfOpenStep.has(term)) throw new Error(`term ${term} came twice in one step`);
 
+    if (this.#termsOfOpenStep.size === 0) this.#units = this.#unitsNow();
     const contribution = this.#contribution(term, gradients, call);
     this.#termsOfOpenStep.add(term);
     this.#countNonFinite(contribution);
@@ -260,94 +281,158 @@ export class Oracle {
       term,
       weight: at(weights, term),
       gradients: trueGradients,
-      norms: this.#gradientNorms(trueGradients),
+      squares: trueGradients.map((gradient) => (gradient === null ? null : sumOfSquares(gradient))),
     };
   }
 
-  /** Step 1: r = ‖g‖₂ over the tensors of each layer where the term is present; null where it is in none. */
-  #gradientNorms(gradients: Contribution["gradients"]): (number | null)[] {
-    const squares = Array.from({ length: this.#layerCount }, (): number | null => null);
-    for (const [tensor, gradient] of gradients.entries()) {
-      const { layer } = at(this.tensors, tensor);
-      if (gradient !== null) squares[layer] = (squares[layer] ?? 0) + sumOfSquares(gradient);
+  /** The layer of every tensor. */
+  #layers(): number[] {
+    return this.tensors.map(({ layer }) => layer);
+  }
+
+  /**
+   * The unit of every tensor, a number, as things stand after the step before. With `unit: "network"`, tensors that
+   * share a tag are a unit, and so are all others that at least two terms have reached; before any term has reached
+   * any tensor, all others.
+   */
+  #unitsNow(): number[] {
+    if (this.options.unit === "tensor") return this.#layers();
+    const reached = this.tensors.map(({ terms }) => terms.filter(({ clock }) => clock.steps > 0).length);
+    const start = reached.every((count) => count === 0);
+    const network = this.#layerCount;
+    return this.tensors.map(({ layer, shared }, tensor) =>
+      !shared && (start || at(reached, tensor) >= 2) ? network : layer,
+    );
+  }
+
+  /** Step 1: r = ‖g‖₂ over the tensors of each group where the term is present; null where it is in none. */
+  #gradientNorms(squares: Contribution["squares"], groups: readonly number[]): (number | null)[] {
+    const sums = Array.from({ length: this.#layerCount + 1 }, (): number | null => null);
+    for (const [tensor, square] of squares.entries()) {
+      const group = at(groups, tensor);
+      if (square !== null) sums[group] = (sums[group] ?? 0) + square;
     }
-    return squares.map((square) => (square === null ? null : Math.sqrt(square)));
+    return sums.map((sum) => (sum === null ? null : Math.sqrt(sum)));
   }
 
   /**
    * The layers in which the term's gradient holds a NaN or an infinity. r tells, since the squares of float32
    * values cannot overflow here.
    */
-  #countNonFinite({ term, norms }: Contribution): number[] {
+  #countNonFinite({ term, squares }: Contribution): number[] {
     if (this.options.nonFinite === "propagate") return [];
+    const norms = this.#gradientNorms(squares, this.#layers());
     const layers = [...norms.keys()].filter((layer) => isNonFinite(at(norms, layer)));
     const counts = at(this.skipped, term);
     for (const layer of layers) counts[layer] = at(counts, layer) + 1;
     return layers;
   }
 
-  /** With "skipTerm": the term counts as absent in the layers where its gradient is not finite. */
+  /** With "skipTerm": the term counts as absent in the units where its gradient is not finite. */
   #withoutNonFinite(contribution: Contribution): Contribution {
     if (this.options.nonFinite === "propagate") return contribution;
-    const { gradients, norms } = contribution;
+    const { gradients, squares } = contribution;
+    const norms = this.#gradientNorms(squares, this.#units);
+    const absent = this.#units.map((unit) => isNonFinite(at(norms, unit)));
     return {
       ...contribution,
-      gradients: gradients.map((gradient, tensor) =>
-        isNonFinite(at(norms, at(this.tensors, tensor).layer)) ? null : gradient,
-      ),
-      norms: norms.map((norm) => (isNonFinite(norm) ? null : norm)),
+      gradients: gradients.map((gradient, tensor) => (at(absent, tensor) ? null : gradient)),
+      squares: squares.map((square, tensor) => (at(absent, tensor) ? null : square)),
     };
   }
 
-  /** Step 2: n of the term, in the layers where it is present. */
-  #updateNorms({ term, norms }: Contribution): void {
-    const beta3OfLayers = this.#beta3OfLayers();
-    const movingNorms = at(this.#movingNorms, term);
-    for (const [layer, norm] of norms.entries()) {
+  /** Step 2: n of the term, in the units where it is present. */
+  #updateNorms({ term, squares }: Contribution): void {
+    this.#checkBeta3();
+    const norms = this.#gradientNorms(squares, this.#units);
+    for (const [unit, norm] of norms.entries()) {
       if (norm === null) continue;
-      at(this.last.norms, term)[layer] = norm;
-      movingNorms[layer] = this.#movingNorm(movingNorms[layer], norm, at(beta3OfLayers, layer));
+      const tensors = [...this.#units.keys()].filter((tensor) => at(this.#units, tensor) === unit);
+      const moved = this.#movedNorm(term, unit, norm, tensors, squares);
+      for (const tensor of tensors) {
+        const { layer } = at(this.tensors, tensor);
+        at(this.last.norms, term)[layer] = norm;
+        at(this.#movingNorms, term)[layer] = moved;
+      }
     }
   }
 
-  /** Step 2: n ← r the first time, then β₃·n + (1−β₃)·r; or so from the first time on, from `initialNorm`. */
-  #movingNorm(previous: number | undefined, norm: number, beta3: number): number {
+  /** Step 2 in one unit: n from r or, with `unit: "network"`, from the q of the unit's tensors. */
+  #movedNorm(
+    term: number,
+    unit: number,
+    norm: number,
+    tensors: readonly number[],
+    squares: Contribution["squares"],
+  ): number {
+    const rests = norm === 0 && this.options.silence === "rest";
+    const beta3 = at(this.tensors, at(tensors, 0)).options.betas[2];
+    if (this.options.unit === "tensor") {
+      const previous = at(this.#movingNorms, term)[unit];
+      return rests && previous !== undefined ? previous : this.#movingAverage(previous, norm, beta3, 1);
+    }
+    const ofTerm = at(this.#squares, term);
+    for (const tensor of tensors) {
+      const square = at(squares, tensor);
+      if (square === null || (rests && ofTerm[tensor] !== undefined)) continue;
+      ofTerm[tensor] = this.#movingAverage(ofTerm[tensor], square, beta3, 2);
+    }
+    return this.#norm(term, unit) ?? 0;
+  }
+
+  /** n of a unit as it is now; undefined where the term never occurred in it. */
+  #norm(term: number, unit: number): number | undefined {
+    if (this.options.unit === "tensor") return at(this.#movingNorms, term)[unit];
+    const squares = at(this.#squares, term).filter((_, tensor) => at(this.#units, tensor) === unit);
+    const occurred = squares.filter((square) => square !== undefined);
+    return occurred.length === 0 ? undefined : Math.sqrt(occurred.reduce((sum, square) => sum + square, 0));
+  }
+
+  /**
+   * Step 2: the sample the first time, then β₃·previous + (1−β₃)·sample; or so from the first time on, from
+   * `initialNorm` to the power of the samples: 1 for norms, 2 for their squares.
+   */
+  #movingAverage(previous: number | undefined, sample: number, beta3: number, power: number): number {
     let start = previous;
     if (start === undefined) {
-      if (this.options.initialNorm === "first") return norm;
-      start = this.options.initialNorm;
+      if (this.options.initialNorm === "first") return sample;
+      start = this.options.initialNorm ** power;
     }
-    return beta3 * start + (1 - beta3) * norm;
+    return beta3 * start + (1 - beta3) * sample;
   }
 
-  /** Step 3: n of the anchor; undefined where no term that occurred in the layer is above the floor. */
-  #anchorNorm(layer: number): number | undefined {
-    const qualified = this.#movingNorms.map((norms) => norms[layer]).filter(isAboveFloor);
+  /** Step 3: n of the anchor; undefined where no term that occurred in the unit is above the floor. */
+  #anchorNorm(unit: number): number | undefined {
+    const norms = Array.from({ length: this.options.terms }, (_, term) => this.#norm(term, unit));
+    const qualified = norms.filter(isAboveFloor);
     const first = qualified[0];
     const { anchor } = this.options;
     if (first === undefined || anchor === "first") return first;
     if (anchor === "max") return Math.max(...qualified);
     if (anchor === "mean") return geometricMean(qualified);
-    const named = at(this.#movingNorms, anchor)[layer];
+    const named = norms[anchor];
     return isAboveFloor(named) ? named : first;
   }
 
   /** Step 4: s = w·(n_a/n_i)ᵖ; 1 without any weight below the floor; always 0 for a weight of 0. */
-  #scale(term: number, layer: number, weight: number): number {
+  #scale(term: number, unit: number, weight: number): number {
     if (weight === 0) return 0;
-    const norm = at(this.#movingNorms, term)[layer];
-    const anchorNorm = this.#anchorNorm(layer);
+    const norm = this.#norm(term, unit);
+    const anchorNorm = this.#anchorNorm(unit);
     if (!isAboveFloor(norm) || anchorNorm === undefined) return 1;
     return weight * (anchorNorm / norm) ** this.options.balance;
   }
 
   /** Steps 5 and 6, in every tensor where the term is present. */
   #updateMoments({ term, weight, gradients }: Contribution): void {
+    const present = new Set(this.#units.filter((_, tensor) => at(gradients, tensor) !== null));
     for (const [index, gradient] of gradients.entries()) {
-      if (gradient === null) continue;
+      const unit = at(this.#units, index);
+      if (!present.has(unit)) continue;
       const tensor = at(this.tensors, index);
-      const scale = this.#scale(term, tensor.layer, weight);
+      const scale = this.#scale(term, unit, weight);
       at(this.last.scales, term)[tensor.layer] = scale;
+      if (gradient === null) continue;
       const balanced = balancedGradient(gradient, scale, tensor);
       if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
       else this.#updateSummed(tensor, term, balanced);
@@ -438,15 +523,15 @@ export class Oracle {
     return largest;
   }
 
-  /** β₃ per layer; one n cannot be averaged in two ways, so the tensors of a layer must agree. */
-  #beta3OfLayers(): number[] {
-    const beta3OfLayers: number[] = [];
-    for (const { layer, options } of this.tensors) {
+  /** One n cannot be averaged in two ways: tensors that may be balanced together must agree on β₃. */
+  #checkBeta3(): void {
+    const betas: number[] = [];
+    for (const { layer, shared, options } of this.tensors) {
+      const group = this.options.unit === "network" && !shared ? this.#layerCount : layer;
       const beta3 = options.betas[2];
-      if ((beta3OfLayers[layer] ?? beta3) !== beta3) throw new Error(`β₃ differs inside layer ${layer}`);
-      beta3OfLayers[layer] = beta3;
+      if ((betas[group] ?? beta3) !== beta3) throw new Error(`β₃ differs inside layer ${layer}`);
+      betas[group] = beta3;
     }
-    return beta3OfLayers;
   }
 }
 
@@ -501,14 +586,14 @@ function numberLayers(tensors: readonly OracleTensor[]): number[] {
 
 function newTensorState(
   init: ArrayLike<number>,
-  layer: number,
+  place: Pick<TensorState, "layer" | "shared">,
   options: GroupOptions,
   termCount: number,
 ): TensorState {
   const zeros = (): Float64Array => new Float64Array(init.length);
   const newTermState = (): TermState => ({ m: zeros(), v: zeros(), x: zeros(), clock: newClock() });
   return {
-    layer,
+    ...place,
     options,
     parameters: Float64Array.from(init),
     terms: Array.from({ length: termCount }, newTermState),
