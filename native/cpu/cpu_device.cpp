@@ -9,6 +9,7 @@
 #include "cpu/blocks.h"
 #include "cpu/step_plan.h"
 #include "engine/errors.h"
+#include "math/network.h"
 #include "math/scalars.h"
 
 namespace mtadam {
@@ -59,31 +60,75 @@ void for_slots(const Tables& tables, const Layer& layer, std::uint64_t first, st
   }
 }
 
-/// S of a layer: lane q mod 128 adds its chunk sums in the order of q, then the halving tree over the lanes.
-double layer_sum(const double* partial, std::uint64_t slots) {
+/// The canonical sum of a layer's chunks, or of a unit's tensors: value k goes to lane k mod 128, in order, then the
+/// halving tree adds up the lanes.
+class LaneSum {
+ public:
+  void add(std::uint64_t k, double value) { lanes_[k % kLayerLanes] += value; }
+  double total() {
+    for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
+      for (std::uint32_t lane = 0; lane < half; ++lane) lanes_[lane] += lanes_[lane + half];
+    }
+    return lanes_[0];
+  }
+
+ private:
+  double lanes_[kLayerLanes] = {};
+};
+
+/// The sum over the chunks of a layer or a tensor.
+double sum_of_chunks(const double* partial, std::uint64_t slots) {
   if (slots == 0) return 0;
   if (slots == 1) return partial[0];
-  double lanes[kLayerLanes] = {};
-  for (std::uint64_t q = 0; q < slots; ++q) lanes[q % kLayerLanes] += partial[q];
-  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
-    for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  }
-  return lanes[0];
+  LaneSum sum;
+  for (std::uint64_t q = 0; q < slots; ++q) sum.add(q, partial[q]);
+  return sum.total();
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call. False where a norm demands that the step is
-/// rolled back.
+/// q of all tensors of a layer in which the term is present; then n, if the layer is a unit.
+void record_squares(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index) {
+  const Term& state = tables.terms[term];
+  const Layer& layer = tables.layers[layer_index];
+  const bool joined = is_joined(tables, layer_index);
+  const bool resting = !joined && rests(tables, state.norms[layer_index].r);
+  LaneSum q;
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t index = tables.members[layer.member + k];
+    const Tensor& tensor = tables.tensors[index];
+    if (gradient_of(tables, call, term, index) != nullptr) {
+      record_square(tables, term, index, sum_of_chunks(state.partial + tensor.slot, chunks_of(tensor.length)), resting);
+    }
+    q.add(index, state.squares[index]);
+  }
+  record_norm(tables, term, layer_index, joined ? state.norms[layer_index].n : std::sqrt(q.total()));
+}
+
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call; n and s are left to finish_network() where the
+/// layer is part of the network's unit. False where a norm that is not finite is a reason to go back on other layers.
 bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
+  if (tables.network) join_network(tables, layer_index);
+  const bool joined = is_joined(tables, layer_index);
   bool good = true;
   // All norms before the first scale: the anchor may be any term.
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present_in_layer(tables, call, term, layer)) continue;
-    good &= record_norm(tables, term, layer_index, layer_sum(tables.terms[term].partial + layer.slot, layer.slots));
+    if (!take_norm(tables, term, layer_index, sum_of_chunks(tables.terms[term].partial + layer.slot, layer.slots))) {
+      good &= !joined && tables.non_finite != NonFinite::kSkipStep;
+    } else if (tables.network) {
+      record_squares(tables, call, term, layer_index);
+    } else {
+      record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
+    }
   }
-  const double anchor = anchor_norm(tables, layer_index);
   const std::uint32_t end = call.first + call.count;
-  for (std::uint32_t term = call.first; term < end; ++term) scale_term(tables, term, layer_index, anchor);
+  if (!joined) {
+    const double anchor =
+        anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
+    for (std::uint32_t term = call.first; term < end; ++term) {
+      scale_term(tables, term, tables.terms[term].norms[layer_index], anchor);
+    }
+  }
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     const std::uint32_t tensor = tables.members[layer.member + k];
     for (std::uint32_t term = call.first; term < end; ++term) {
@@ -92,6 +137,55 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
     begin_shared(tables, call, tensor, layer_index);
   }
   return good;
+}
+
+/// n and s of the network's unit, once all layers have begun. `good`: all norms in the unit are finite.
+void finish_network(const Tables& tables, const Call& call, bool good) {
+  const std::uint32_t end = call.first + call.count;
+  if (!good) {
+    for (std::uint32_t term = call.first; term < end; ++term) {
+      for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
+        if (!spoils_network(tables, call, term, layer)) continue;
+        tables.terms[term].network->withdrawn = *tables.shared.step;
+        break;
+      }
+    }
+    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) withdraw_from(tables, call, layer);
+  }
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    LaneSum q, squares;
+    bool anywhere = false, here = false;
+    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
+      const NetworkPart part = network_part(tables, term, tensor);
+      q.add(tensor, part.q);
+      squares.add(tensor, part.square);
+      anywhere |= part.takes_part;
+      here |= part.takes_part && part.joined;
+    }
+    record_network(tables, term, q.total());
+    if (!anywhere || term < call.first || term >= end) continue;
+    reach_network(tables, term);
+    if (!here) continue;
+    const double sum = squares.total();
+    take_network(tables, term, sum);
+    if (!rests(tables, sum)) continue;
+    LaneSum rested;
+    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
+      rest_square(tables, term, tensor);
+      rested.add(tensor, network_part(tables, term, tensor).q);
+    }
+    record_network(tables, term, rested.total());
+  }
+  const double anchor = network_anchor(tables);
+  for (std::uint32_t term = call.first; term < end; ++term) scale_network(tables, term, anchor);
+}
+
+/// Shows what the call's terms have in the network's unit in each of its layers.
+void show_network(const Tables& tables, const Call& call) {
+  if (!tables.network) return;
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) mtadam::show_network(tables, term, layer);
+  }
 }
 
 /// How a tensor's terms take part in a step.
@@ -148,8 +242,10 @@ TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, con
   const Term& state = tables.terms[term];
   const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
   const float* const g = call == nullptr ? nullptr : gradient_of(tables, *call, term, range.tensor);
+  Coefficients coefficients = state.coefficients[range.tensor];
+  coefficients.f = factor_of(tables, state, coefficients, tables.tensors[range.tensor].layer);
   return {g == nullptr ? nullptr : g + range.first, offset(state.m, at), offset(state.v, at), offset(state.x, at),
-          state.coefficients[range.tensor]};
+          coefficients};
 }
 
 TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
@@ -350,8 +446,9 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
                  if (!begin_layer(tables, call, static_cast<std::uint32_t>(layer))) good = false;
                }
              });
-  if (good) return;
+  if (good && !tables.network) return;
   pool_.run(1, [&](std::size_t) noexcept {
+    if (tables.non_finite != NonFinite::kSkipStep || good) return finish_network(tables, call, good);
     for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) roll_back_layer(tables, layer);
     for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) roll_back_tensor(tables, tensor);
   });
@@ -381,7 +478,7 @@ void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
     const Layer& layer = tables.layers[index];
     for (std::uint32_t later = 0; later < call.count; ++later) {
       for (std::uint32_t earlier = 0; earlier <= later; ++earlier) {
-        const double dot = earlier == later ? 0 : layer_sum(dots_of(tables, earlier, later) + layer.slot, layer.slots);
+        const double dot = earlier == later ? 0 : sum_of_chunks(dots_of(tables, earlier, later) + layer.slot, layer.slots);
         cosine_of(tables, earlier, later, index) = gradient_cosine(tables, earlier, later, index, dot);
       }
     }
@@ -393,6 +490,7 @@ void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
 }
 
 void CpuDevice::moments(const Tables& tables, const Call& call, Stream) {
+  show_network(tables, call);
   const auto add = [&](const ChunkRange& range) { moments_range(*set_.loops, tables, call, range); };
   for_blocks(tables.chunk_count, tables.element_count * call.count,
              [&](std::uint64_t first, std::uint64_t last) { for_tensors(tables, first, last, add); });
@@ -403,6 +501,7 @@ void CpuDevice::update(const Tables& tables, Stream) { update_from(tables, nullp
 void CpuDevice::update(const Tables& tables, const Call& call, Stream) { update_from(tables, &call); }
 
 void CpuDevice::update_from(const Tables& tables, const Call* call) {
+  if (call != nullptr) show_network(tables, *call);
   const Loops& loops = *set_.loops;
   const auto update_of_range = [&](const ChunkRange& range) { update_range(loops, tables, call, range); };
   for_blocks(tables.chunk_count, tables.element_count * tables.term_count,
@@ -414,7 +513,7 @@ void CpuDevice::update_from(const Tables& tables, const Call* call) {
 template <class Rest>
 bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& rest) {
   // These need the norms of all layers, or another read of all gradients, before anything moves.
-  if (tables.non_finite == NonFinite::kSkipStep || tables.cosines) return false;
+  if (tables.non_finite == NonFinite::kSkipStep || tables.cosines || tables.network) return false;
   const Loops& loops = *set_.loops;
   const std::uint64_t piece = (own_slots(call.count) + kTileSlots - 1) / kTileSlots * kTileSlots;
   const auto whole_layers = [&](std::uint32_t first, std::uint32_t count) {

@@ -1,5 +1,6 @@
 #include "engine/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -57,6 +58,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.summed = options.form.summed;
   tables_.amsgrad = options.form.amsgrad;
   tables_.cosines = options.form.cosines;
+  tables_.network = options.form.network;
+  tables_.rest = options.rest;
   tables_.non_finite = options.form.non_finite;
   tables_.anchor = options.anchor;
   tables_.anchor_term = options.anchor_term;
@@ -353,12 +356,27 @@ void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& 
   write(state_.terms()[term].norms, norm_states);
 }
 
+std::vector<double> Optimizer::squares(std::uint32_t term) {
+  return read(state_.terms()[term].squares, layout_.tensor_count());
+}
+
+void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& saved) {
+  write(state_.terms()[term].squares, saved);
+}
+
 std::vector<Clock> Optimizer::clocks(std::uint32_t term) {
   return read(state_.terms()[term].clocks, layout_.tensor_count());
 }
 
 void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved) {
   restore(state_.terms()[term].clocks, state_.terms()[term].coefficients, saved);
+  if (!options_.form.network) return;
+  NetworkUnit unit{};
+  // Before any step to come: no step has this number.
+  constexpr std::uint64_t kLongAgo = ~std::uint64_t{0};
+  const auto ran = [](const SavedClock& clock) { return clock.t > 0; };
+  if (std::any_of(saved.begin(), saved.end(), ran)) unit.reached = kLongAgo;
+  write(state_.terms()[term].network, std::vector<NetworkUnit>{unit});
 }
 
 std::vector<Clock> Optimizer::shared_clocks() { return read(state_.shared().clocks, layout_.tensor_count()); }

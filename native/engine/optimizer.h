@@ -20,6 +20,7 @@ struct OptimizerOptions {
   std::uint32_t anchor_term = 0;  // of Anchor::kTerm
   double balance = 1;             // p of step 4
   double initial_norm = 0;        // c of `initialNorm: c`; 0 = "first"
+  bool rest = false;              // the n of a silent term rests
 };
 
 /// A parameter group's options, as given.
@@ -144,6 +145,9 @@ class Optimizer {
   /// state was restored.
   std::vector<std::unique_ptr<HostCopy>> cosines_later();
   void restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved);
+  /// q per tensor, with the network as one unit.
+  std::vector<double> squares(std::uint32_t term);
+  void restore_squares(std::uint32_t term, const std::vector<double>& saved);
   std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();

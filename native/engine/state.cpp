@@ -49,6 +49,9 @@ T* at_if_any(const Memory& memory, std::size_t place) {
   return place == 0 ? nullptr : at<T>(memory, place);
 }
 
+// Whether a call may be rolled back, in whole or in part.
+bool keeps_former(StateForm form) { return form.non_finite == NonFinite::kSkipStep || form.network; }
+
 std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 
 void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream stream) {
@@ -68,9 +71,14 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
   partial = places.take(slots_of(layout) * sizeof(double));
-  if (form.non_finite == NonFinite::kSkipStep) {
+  if (keeps_former(form)) {
     former_norms = places.take(layout.layer_count() * sizeof(NormState));
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+  }
+  if (form.network) {
+    squares = places.take(layout.tensor_count() * sizeof(double));
+    former_squares = places.take(layout.tensor_count() * sizeof(double));
+    network = places.take(sizeof(NetworkUnit));
   }
   if (form.cosines) {
     dots = places.take(ordinal * slots_of(layout) * sizeof(double));
@@ -86,14 +94,14 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
   step = places.take(sizeof(std::uint64_t));
   tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
+  if (form.network) joined = places.take(layout.layer_count() * sizeof(std::uint64_t));
   if (form.mean) divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
+  if (form.mean && form.network) former_divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
   if (form.summed) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
     opener = places.take(layout.tensor_count() * sizeof(std::uint32_t));
-    if (form.non_finite == NonFinite::kSkipStep) {
-      former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
-    }
+    if (keeps_former(form)) former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
   }
@@ -114,6 +122,8 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);
   shared_.opener = at_if_any<std::uint32_t>(memory, places.opener);
   shared_.divisors = at_if_any<StepDivisor>(memory, places.divisors);
+  shared_.former_divisors = at_if_any<StepDivisor>(memory, places.former_divisors);
+  shared_.joined = at_if_any<std::uint64_t>(memory, places.joined);
   shared_.m = at_if_any<float>(memory, places.m);
   shared_.x = at_if_any<float>(memory, places.x);
   if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count(), stream);
@@ -131,6 +141,9 @@ void State::add_term(Device& device, const Layout& layout, StateForm form, Strea
   term.partial = at<double>(memory, places.partial);
   term.former_norms = at_if_any<NormState>(memory, places.former_norms);
   term.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
+  term.squares = at_if_any<double>(memory, places.squares);
+  term.former_squares = at_if_any<double>(memory, places.former_squares);
+  term.network = at_if_any<NetworkUnit>(memory, places.network);
   term.dots = at_if_any<double>(memory, places.dots);
   term.cosines = at_if_any<float>(memory, places.cosines);
   term.m = at_if_any<float>(memory, places.m);

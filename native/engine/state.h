@@ -16,6 +16,7 @@ struct StateForm {
   bool mean = false;     // the step is the mean of the terms' steps
   NonFinite non_finite = NonFinite::kSkipTerm;
   bool cosines = false;  // those between the terms' gradients are taken in each step
+  bool network = false;  // the network is one unit
 };
 
 /// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
@@ -24,6 +25,7 @@ struct TermPlaces {
   TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
   std::size_t norms, clocks, coefficients, partial;
   std::size_t former_norms = 0, former_clocks = 0;
+  std::size_t squares = 0, former_squares = 0, network = 0;
   std::size_t dots = 0, cosines = 0;  // with as many earlier terms as `ordinal` says
   std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;
@@ -34,6 +36,7 @@ struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
   std::size_t step, tickets;
   std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, divisors = 0;
+  std::size_t former_divisors = 0, joined = 0;
   std::size_t m = 0, x = 0;
   std::size_t bytes;
 };

@@ -28,51 +28,85 @@ MTADAM_INLINE bool present_in_layer(const Tables& tables, const Call& call, std:
   return false;
 }
 
-/// n, step 2. `initial` is c of `initialNorm: c`, or 0 for "first".
-MTADAM_INLINE double moving_norm(const NormState& norm, double r, double beta3, double initial) {
-  if (norm.occurred == 0 && initial == 0) return r;
-  const double n = norm.occurred == 0 ? initial : norm.n;
-  return beta3 * n + (1 - beta3) * r;
+/// Step 2: n or q after one more sample. `occurred`: whether there is an average; `initial` is what it starts from, 0
+/// for the first sample.
+MTADAM_INLINE double moving_average(bool occurred, double average, double sample, double beta3, double initial) {
+  if (!occurred && initial == 0) return sample;
+  return beta3 * (occurred ? average : initial) + (1 - beta3) * sample;
 }
 
-/// Steps 1 and 2 for one term present in one layer, from the sum of its squares. With kPropagate, a norm that is not
-/// finite is used like any other. Otherwise it only adds to `skipped`, and the term counts as absent in this layer.
-/// Returns false where the whole step must be rolled back.
-MTADAM_INLINE bool record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
-                               double sum_of_squares) {
+/// β₃ of a layer. There is one: groups that disagree inside a layer are refused before a step gets here.
+MTADAM_INLINE double beta3_of(const Tables& tables, std::uint32_t layer_index) {
+  const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
+  return tables.groups[any.group].beta3;
+}
+
+/// Whether a norm or its square stays as it is: the gradient is 0, and silence is to rest.
+MTADAM_INLINE bool rests(const Tables& tables, double r) { return tables.rest && r == 0; }
+
+/// Step 1 for one term present in one layer, from the sum of its squares. False where r is not finite and is not to
+/// propagate: it is counted, and the term counts as absent.
+MTADAM_INLINE bool take_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
+                             double sum_of_squares) {
+  NormState& norm = tables.terms[term].norms[layer_index];
+  norm.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
+  if (tables.non_finite == NonFinite::kPropagate || std::isfinite(norm.r)) return true;
+  norm.skipped += 1;
+  return false;
+}
+
+/// Whether a call may be rolled back, in whole or in part, once all of its norms are known.
+MTADAM_INLINE bool keeps_former(const Tables& tables) {
+  return tables.non_finite == NonFinite::kSkipStep || tables.network;
+}
+
+/// Step 2: n of a layer that is a unit, from its r.
+MTADAM_INLINE double next_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  const NormState& norm = tables.terms[term].norms[layer_index];
+  if (norm.occurred != 0 && rests(tables, norm.r)) return norm.n;
+  return moving_average(norm.occurred != 0, norm.n, norm.r, beta3_of(tables, layer_index), tables.initial_norm);
+}
+
+/// The term takes part in the layer, with this n.
+MTADAM_INLINE void record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index, double n) {
   const Term& state = tables.terms[term];
   NormState& norm = state.norms[layer_index];
-  norm.r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
-  if (tables.non_finite != NonFinite::kPropagate && !std::isfinite(norm.r)) {
-    norm.skipped += 1;
-    return tables.non_finite != NonFinite::kSkipStep;
-  }
-  if (tables.non_finite == NonFinite::kSkipStep) state.former_norms[layer_index] = norm;
-  // Any tensor's group will do: groups with different β₃ in one layer were rejected before.
-  const Tensor& any = tables.tensors[tables.members[tables.layers[layer_index].member]];
-  norm.n = moving_norm(norm, norm.r, tables.groups[any.group].beta3, tables.initial_norm);
+  if (keeps_former(tables)) state.former_norms[layer_index] = norm;
+  norm.n = n;
   norm.step = *tables.shared.step;
   norm.occurred = 1;
-  return true;
 }
 
-/// Whether a term's norm may anchor a layer. That of an absent term may: it has the n of its last step.
-MTADAM_INLINE bool can_anchor(const NormState& norm) { return norm.occurred != 0 && norm.n > kNormFloor; }
+/// n of a term in a layer that is a unit; 0 where it never occurred. A layer of one tensor that has left the network's
+/// unit still shows that unit's n where the term is absent: its own follows from q.
+MTADAM_INLINE double norm_of_layer(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  const Term& state = tables.terms[term];
+  if (tables.network && tables.layers[layer_index].members == 1) {
+    return std::sqrt(state.squares[tables.members[tables.layers[layer_index].member]]);
+  }
+  const NormState& norm = state.norms[layer_index];
+  return norm.occurred == 0 ? 0 : norm.n;
+}
 
-/// n_a, step 3; 0 where no term can anchor the layer (then none is above the floor, and step 4 needs no anchor).
-MTADAM_INLINE double anchor_norm(const Tables& tables, std::uint32_t layer_index) {
+/// Whether n may anchor a unit. The term may be absent now: n is then that of its last step.
+MTADAM_INLINE bool can_anchor(double n) { return n > kNormFloor; }
+
+/// n_a, step 3; 0 where no term can anchor the unit (then none is above the floor, and step 4 needs no anchor).
+/// `norm_of(term)` is n, 0 where the term never occurred.
+template <class NormOf>
+MTADAM_INLINE double anchor_norm(const Tables& tables, const NormOf& norm_of) {
   if (tables.anchor == Anchor::kTerm) {
-    const NormState& named = tables.terms[tables.anchor_term].norms[layer_index];
-    if (can_anchor(named)) return named.n;
+    const double named = norm_of(tables.anchor_term);
+    if (can_anchor(named)) return named;
   }
   double largest = 0, logarithms = 0;
   std::uint32_t count = 0;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    const NormState& norm = tables.terms[term].norms[layer_index];
-    if (!can_anchor(norm)) continue;
-    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return norm.n;
-    if (norm.n > largest) largest = norm.n;
-    if (tables.anchor == Anchor::kMean) logarithms += portable_log2(norm.n);
+    const double n = norm_of(term);
+    if (!can_anchor(n)) continue;
+    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return n;
+    if (n > largest) largest = n;
+    if (tables.anchor == Anchor::kMean) logarithms += portable_log2(n);
     count += 1;
   }
   if (tables.anchor == Anchor::kMax || count == 0) return largest;
@@ -115,9 +149,8 @@ MTADAM_INLINE void add_weight(StepDivisor& divisor, double weight, std::uint64_t
   divisor.w = divisor.max == 0 ? 1.0f : static_cast<float>(divisor.sum / divisor.max);
 }
 
-/// Step 4 for a term that takes part in a layer whose anchor is known.
-MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, std::uint32_t layer_index, double anchor) {
-  NormState& norm = tables.terms[term].norms[layer_index];
+/// Step 4 for a term, if it takes part in the unit of `norm`, whose anchor is known.
+MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, NormState& norm, double anchor) {
   if (norm.step != *tables.shared.step) return;
   norm.s = balancing_scale(tables.weights[term], anchor, norm.n, tables.balance);
 }
@@ -129,15 +162,22 @@ MTADAM_INLINE bool reaches(const Tables& tables, const Call& call, std::uint32_t
          gradient_of(tables, call, term, tensor_index) != nullptr;
 }
 
-/// The clock, f, c and b of a term that takes part in a tensor's step, after scale_term() for the layer.
+/// Whether the layer is part of the network's unit in the open step.
+MTADAM_INLINE bool is_joined(const Tables& tables, std::uint32_t layer_index) {
+  return tables.network && tables.shared.joined[layer_index] == *tables.shared.step;
+}
+
+/// The clock, f, c and b of a term that takes part in a tensor's step. Its layer is scaled, or else part of the
+/// network's unit: f is then that unit's, but for its sign.
 MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                               std::uint32_t layer_index) {
   const Term& state = tables.terms[term];
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   Coefficients& out = state.coefficients[tensor_index];
-  out.f = static_cast<float>(group.sign * state.norms[layer_index].s / *tables.gradient_scale);
+  const double scale = is_joined(tables, layer_index) ? *tables.gradient_scale : state.norms[layer_index].s;
+  out.f = static_cast<float>(group.sign * scale / *tables.gradient_scale);
   Clock& clock = state.clocks[tensor_index];
-  if (tables.non_finite == NonFinite::kSkipStep) state.former_clocks[tensor_index] = clock;
+  if (keeps_former(tables)) state.former_clocks[tensor_index] = clock;
   advance_clock(clock, out, group, *tables.shared.step);
 }
 
@@ -147,6 +187,9 @@ MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uin
                                 std::uint32_t layer_index) {
   if (tables.shared.divisors == nullptr && !tables.summed) return;
   const std::uint64_t step = *tables.shared.step;
+  if (tables.shared.former_divisors != nullptr) {
+    tables.shared.former_divisors[tensor_index] = tables.shared.divisors[tensor_index];
+  }
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!reaches(tables, call, term, tensor_index, layer_index)) continue;
     if (tables.shared.divisors != nullptr) {
@@ -155,7 +198,7 @@ MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uin
     if (!tables.summed) continue;
     Clock& clock = tables.shared.clocks[tensor_index];
     if (takes_part(clock, step)) continue;
-    if (tables.non_finite == NonFinite::kSkipStep) tables.shared.former_clocks[tensor_index] = clock;
+    if (keeps_former(tables)) tables.shared.former_clocks[tensor_index] = clock;
     advance_clock(clock, tables.shared.coefficients[tensor_index], tables.groups[tables.tensors[tensor_index].group],
                   step);
     tables.shared.opener[tensor_index] = term;
@@ -197,15 +240,18 @@ MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std:
 // ---- Rolling a step back (NonFinite::kSkipStep): norms, scales and clocks return to their values before the open
 // step, so that no term takes part in it. r and the counts of skipped norms stay.
 
+MTADAM_INLINE void roll_back_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  NormState& norm = tables.terms[term].norms[layer_index];
+  const NormState& former = tables.terms[term].former_norms[layer_index];
+  norm.n = former.n;
+  norm.s = former.s;
+  norm.step = former.step;
+  norm.occurred = former.occurred;
+}
+
 MTADAM_INLINE void roll_back_layer(const Tables& tables, std::uint32_t layer_index) {
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    NormState& norm = tables.terms[term].norms[layer_index];
-    if (norm.step != *tables.shared.step) continue;
-    const NormState& former = tables.terms[term].former_norms[layer_index];
-    norm.n = former.n;
-    norm.s = former.s;
-    norm.step = former.step;
-    norm.occurred = former.occurred;
+    if (tables.terms[term].norms[layer_index].step == *tables.shared.step) roll_back_norm(tables, term, layer_index);
   }
 }
 
@@ -216,16 +262,26 @@ MTADAM_INLINE void roll_back_clock(Clock& clock, const Clock& former, Coefficien
   out.b = second_correction(clock);
 }
 
-MTADAM_INLINE void roll_back_tensor(const Tables& tables, std::uint32_t tensor_index) {
-  const std::uint64_t step = *tables.shared.step;
+/// The clock of a term that takes part in a tensor's step, and q.
+MTADAM_INLINE void roll_back_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index) {
+  const Term& state = tables.terms[term];
+  roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);
+  if (tables.network) state.squares[tensor_index] = state.former_squares[tensor_index];
+}
+
+/// The clock T, if some term takes part in the tensor's step.
+MTADAM_INLINE void roll_back_shared(const Tables& tables, std::uint32_t tensor_index) {
   const Shared& shared = tables.shared;
-  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    const Term& state = tables.terms[term];
-    if (!takes_part(state.clocks[tensor_index], step)) continue;
-    roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);
-  }
-  if (!tables.summed || !takes_part(shared.clocks[tensor_index], step)) return;
+  if (!tables.summed || !takes_part(shared.clocks[tensor_index], *shared.step)) return;
   roll_back_clock(shared.clocks[tensor_index], shared.former_clocks[tensor_index], shared.coefficients[tensor_index]);
+}
+
+MTADAM_INLINE void roll_back_tensor(const Tables& tables, std::uint32_t tensor_index) {
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    if (!takes_part(tables.terms[term].clocks[tensor_index], *tables.shared.step)) continue;
+    roll_back_term(tables, term, tensor_index);
+  }
+  roll_back_shared(tables, tensor_index);
 }
 
 }  // namespace mtadam

@@ -54,7 +54,7 @@ struct Chunk {
   std::uint32_t index;  // within the tensor
 };
 
-/// One balancing unit: the tensors that share n and s. Its partial sums are contiguous, in the order q of
+/// The tensors that share a tag, or one tensor; a balancing unit, unless it is part of the network's. Its partial sums are contiguous, in the order q of
 /// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members), whose slots ascend.
 struct Layer {
   std::uint64_t slot;
@@ -108,6 +108,15 @@ struct NormState {
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
 
+/// One term in the network's unit: the layers of one tensor that several terms reach (docs/algorithm.md, "The network as
+/// one unit").
+struct NetworkUnit {
+  NormState norm;           // skipped is not used: layers count
+  std::uint64_t reached;    // the step in which the term first took part in any layer; 0 until then
+  std::uint64_t withdrawn;  // the last step in which the term was not finite in the unit
+  float f;                  // s/σ
+};
+
 /// W of `stepScale: "mean"` in one tensor, as terms are processed.
 struct StepDivisor {
   double sum;          // Σw over the terms that took part so far, in their order
@@ -128,9 +137,13 @@ struct Term {
   // With each earlier term, in order, where cosines are computed; else null.
   double* dots;    // dot products of the gradients per chunk, by slot
   float* cosines;  // of the gradients in the last step, per layer; the last row is with itself
-  // The values before the step, for rolling it back (NonFinite::kSkipStep).
+  // With the network as one unit.
+  double* squares;       // q per tensor: the moving average of the squared gradient norm
+  NetworkUnit* network;  // one
+  // The values before the call, for rolling it back (NonFinite::kSkipStep), or this term's part in the network's unit.
   NormState* former_norms;
   Clock* former_clocks;
+  double* former_squares;
 };
 
 /// The state that the terms share.
@@ -140,6 +153,8 @@ struct Shared {
   Clock* clocks;                // T per tensor, where they are
   Coefficients* coefficients;   // of T (c and b)
   Clock* former_clocks;         // as in Term
+  StepDivisor* former_divisors;
+  std::uint64_t* joined;        // per layer: the open step, if the layer is part of the network's unit in it
   std::uint32_t* opener;        // per tensor, the first term of the open step: it decays M
   StepDivisor* divisors;        // per tensor, where the step is the mean of the terms' steps; else null
   std::uint64_t* step;          // the number of the open step; update advances it
@@ -171,6 +186,8 @@ struct Tables {
   bool summed;
   bool amsgrad;
   bool cosines;  // whether terms have dots and cosines
+  bool network;  // whether the network is one unit
+  bool rest;     // whether the n of a silent term rests
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm

@@ -91,8 +91,8 @@ planted_cpu_bug(
 planted_cpu_bug(
   named_anchor_off_by_one
   FILE math/scalars.h
-  PATTERN [=[tables.terms[tables.anchor_term].norms[layer_index];]=]
-  REPLACEMENT [=[tables.terms[(tables.anchor_term + 1) % tables.term_count].norms[layer_index];]=]
+  PATTERN [=[norm_of(tables.anchor_term);]=]
+  REPLACEMENT [=[norm_of((tables.anchor_term + 1) % tables.term_count);]=]
   FOUND_BY Oracle.AgreesForEveryAnchor)
 
 # ---- Element offsets beyond 32 bits ----

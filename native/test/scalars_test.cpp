@@ -13,23 +13,18 @@ namespace {
 using test::same_bits;
 
 TEST(Scalars, StartAtTheFirstNorm) {
-  const NormState fresh{};
-  const NormState old{5, 0, 0, 0, 0, 1};
-  EXPECT_EQ(moving_norm(fresh, 3, 0.75, 0), 3);
-  EXPECT_EQ(moving_norm(old, 3, 0.75, 0), 0.75 * 5 + 0.25 * 3);
+  EXPECT_EQ(moving_average(false, 0, 3, 0.75, 0), 3);
+  EXPECT_EQ(moving_average(true, 5, 3, 0.75, 0), 0.75 * 5 + 0.25 * 3);
 }
 
 TEST(Scalars, AverageFromTheFirstStepWithAnInitialNorm) {
-  const NormState fresh{};
-  const NormState old{5, 0, 0, 0, 0, 1};
-  EXPECT_EQ(moving_norm(fresh, 3, 0.75, 1), 0.75 * 1 + 0.25 * 3);
-  EXPECT_EQ(moving_norm(old, 3, 0.75, 1), 0.75 * 5 + 0.25 * 3) << "later steps go on from n";
+  EXPECT_EQ(moving_average(false, 0, 3, 0.75, 1), 0.75 * 1 + 0.25 * 3);
+  EXPECT_EQ(moving_average(true, 5, 3, 0.75, 1), 0.75 * 5 + 0.25 * 3) << "later steps go on from n";
 }
 
 // A norm of zero counts: n continues from 0 and does not start again.
 TEST(Scalars, ContinueFromANormOfZero) {
-  const NormState silent{0, 0, 0, 0, 0, 1};
-  EXPECT_EQ(moving_norm(silent, 3, 0.75, 0), 0.25 * 3);
+  EXPECT_EQ(moving_average(true, 0, 3, 0.75, 0), 0.25 * 3);
 }
 
 TEST(Scalars, DivideBeforeTheyMultiplyByTheWeight) {
@@ -78,7 +73,9 @@ class AnchoredLayer {
     tables_.anchor = anchor;
     tables_.anchor_term = anchor_term;
   }
-  double anchor() const { return anchor_norm(tables_, 0); }
+  double anchor() const {
+    return anchor_norm(tables_, [&](std::uint32_t term) { return norm_of_layer(tables_, term, 0); });
+  }
 
   std::vector<NormState> norms{
       {9, 0, 0, 0, 0, 0}, {kNormFloor, 0, 0, 0, 0, 1}, {4, 0, 0, 0, 0, 1}, {6, 0, 0, 0, 0, 1}, {5, 0, 0, 0, 0, 1}};

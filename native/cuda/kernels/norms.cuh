@@ -5,11 +5,13 @@
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/sums.cuh"
 #include "cuda/kernels/vector_io.cuh"
+#include "math/network.h"
 #include "math/scalars.h"
 #include "math/tables.h"
 
 // The segmented norm: steps 1 to 4 of docs/algorithm.md for all layers and all terms of a call, in one launch. A block
-// sums the squares of one chunk of one term; the last block of a layer adds up its chunks and does the layer's scalars.
+// sums the squares of one chunk of one term; the last block of a layer adds up its chunks and does the layer's scalars;
+// where the network is one unit, the last block of all does those of the unit.
 
 namespace mtadam::kernels {
 
@@ -114,25 +116,66 @@ __device__ inline bool present(const Tables& tables, const Call& call, std::uint
   return __any_sync(kWholeWarp, found) != 0;
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block. False, in every thread, where a
-/// norm is a reason to roll the step back. Each stage is a chain of dependent reads, so terms go through it side by
-/// side: a warp or a thread each.
+/// q of all tensors of a layer in which the term is present, and the sum of q over the layer, by one warp; valid in its
+/// first thread. `first_sum`: the sum of squares of a layer of one tensor.
+__device__ inline double record_squares(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer,
+                                        double first_sum, bool resting, std::uint32_t lane) {
+  const Term& state = tables.terms[term];
+  LaneSum sum;
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t index = tables.members[layer.member + k];
+    if (gradient_of(tables, call, term, index) != nullptr) {
+      const Tensor& tensor = tables.tensors[index];
+      const double squares = layer.members == 1
+                                 ? first_sum
+                                 : layer_sum<2>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
+      if (lane == 0) record_square(tables, term, index, squares, resting);
+    }
+    __syncwarp();
+    if (index % kChunkLanes == lane) sum.add(index, state.squares[index]);
+  }
+  return sum.total();
+}
+
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block; n and s are left to
+/// finish_network() where the layer is part of the network's unit. False, in every thread, where a norm that is not
+/// finite is a reason to go back on other layers. Each stage is a chain of dependent reads, so terms go through it side
+/// by side: a warp or a thread each.
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer layer = tables.layers[layer_index];
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
+  if (tables.network) {
+    if (threadIdx.x == 0) join_network(tables, layer_index);
+    __syncthreads();
+  }
+  const bool joined = is_joined(tables, layer_index);
   bool bad = false;
   for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
     const std::uint32_t term = call.first + k;
     if (!present(tables, call, term, layer, lane)) continue;
     const double sum = layer_sum<2>(tables.terms[term].partial + layer.slot, layer.slots, lane);
-    if (lane == 0) bad |= !record_norm(tables, term, layer_index, sum);
+    const bool taken = __any_sync(kWholeWarp, lane == 0 && take_norm(tables, term, layer_index, sum)) != 0;
+    if (!taken) {
+      bad |= joined || tables.non_finite == NonFinite::kSkipStep;
+      continue;
+    }
+    if (!tables.network) {
+      if (lane == 0) record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
+      continue;
+    }
+    __syncwarp();  // the first thread's r
+    const NormState& norm = tables.terms[term].norms[layer_index];
+    const double q = record_squares(tables, call, term, layer, sum, !joined && rests(tables, norm.r), lane);
+    if (lane == 0) record_norm(tables, term, layer_index, joined ? norm.n : sqrt(q));
   }
   const bool good = __syncthreads_or(bad) == 0;  // all norms before the anchor: it may be any term
   MTADAM_SHARED(double, anchor, 1);
-  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);
+  if (threadIdx.x == 0 && !joined) {
+    anchor[0] = anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
+  }
   __syncthreads();
-  for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
-    scale_term(tables, call.first + k, layer_index, anchor[0]);
+  for (std::uint32_t k = threadIdx.x; k < call.count && !joined; k += kNormThreads) {
+    scale_term(tables, call.first + k, tables.terms[call.first + k].norms[layer_index], anchor[0]);
   }
   __syncthreads();  // all scales before the first clock
   const std::uint64_t pairs = std::uint64_t{layer.members} * call.count;
@@ -147,18 +190,82 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
   return good;
 }
 
+/// Takes terms that are not finite in the network's unit out of it, by one block.
+__device__ inline void withdraw(const Tables& tables, const Call& call) {
+  const std::uint32_t lane = threadIdx.x % kChunkLanes;
+  for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
+    bool found = false;
+    for (std::uint32_t layer = lane; layer < tables.layer_count; layer += kChunkLanes) {
+      found |= spoils_network(tables, call, call.first + k, layer);
+    }
+    found = __any_sync(kWholeWarp, found) != 0;
+    if (found && lane == 0) tables.terms[call.first + k].network->withdrawn = *tables.shared.step;
+  }
+  __syncthreads();
+  for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) withdraw_from(tables, call, k);
+  __syncthreads();
+}
+
+/// n of one term in the network's unit, by one warp.
+__device__ inline void finish_term(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t lane) {
+  LaneSum q, squares;
+  bool anywhere = false, here = false;
+#pragma unroll 4
+  for (std::uint32_t tensor = lane; tensor < tables.tensor_count; tensor += kChunkLanes) {
+    const NetworkPart part = network_part(tables, term, tensor);
+    q.add(tensor, part.q);
+    squares.add(tensor, part.square);
+    anywhere |= part.takes_part;
+    here |= part.takes_part && part.joined;
+  }
+  anywhere = __any_sync(kWholeWarp, anywhere) != 0;
+  here = __any_sync(kWholeWarp, here) != 0;
+  double sum_of_q = q.total();
+  const double sum = __shfl_sync(kWholeWarp, squares.total(), 0);
+  const bool called = term - call.first < call.count;
+  if (called && here && rests(tables, sum)) {
+    LaneSum rested;
+    for (std::uint32_t tensor = lane; tensor < tables.tensor_count; tensor += kChunkLanes) {
+      rest_square(tables, term, tensor);
+      rested.add(tensor, network_part(tables, term, tensor).q);
+    }
+    sum_of_q = rested.total();
+  }
+  if (lane != 0) return;
+  record_network(tables, term, sum_of_q);
+  if (called && anywhere) reach_network(tables, term);
+  if (called && here) take_network(tables, term, sum);
+}
+
+/// n and s of the network's unit, once all layers have begun, by one block. `good`: all norms in the unit are finite.
+__device__ inline void finish_network(const Tables& tables, const Call& call, bool good) {
+  if (!good) withdraw(tables, call);
+  const std::uint32_t lane = threadIdx.x % kChunkLanes;
+  for (std::uint32_t term = threadIdx.x / kChunkLanes; term < tables.term_count; term += kNormThreads / kChunkLanes) {
+    finish_term(tables, call, term, lane);
+  }
+  __syncthreads();
+  MTADAM_SHARED(double, anchor, 1);
+  if (threadIdx.x == 0) anchor[0] = network_anchor(tables);
+  __syncthreads();
+  for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
+    scale_network(tables, call.first + k, anchor[0]);
+  }
+}
+
 /// Rolls the step back in all layers, by one block.
 __device__ inline void roll_back(const Tables& tables) {
   for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) roll_back_layer(tables, k);
   for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) roll_back_tensor(tables, k);
 }
 
-/// begin_layer; with NonFinite::kSkipStep, the block that ends the last layer rolls the step back if there is a reason
-/// in any.
+/// begin_layer; the block that ends the last layer then rolls the step back if some norm is a reason to, or finishes the
+/// network's unit.
 __device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const bool good = begin_layer(tables, call, layer_index);
-  if (tables.non_finite != NonFinite::kSkipStep) return;
-  MTADAM_SHARED(int, back, 1);
+  if (tables.non_finite != NonFinite::kSkipStep && !tables.network) return;
+  enum State : int { kNotLast, kGood, kBadNorm };
+  MTADAM_SHARED(int, state, 1);
   __syncthreads();  // all threads' clocks are written
   if (threadIdx.x == 0) {
     // One counter for both: how many layers are done, and above these 32 bits, how many of them are no good.
@@ -172,10 +279,15 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
       fence_acq_rel();
       *ticket = 0;
     }
-    back[0] = last && done > kBad;
+    state[0] = !last ? kNotLast : done > kBad ? kBadNorm : kGood;
   }
   __syncthreads();
-  if (back[0] != 0) roll_back(tables);
+  if (state[0] == kNotLast) return;
+  if (tables.non_finite == NonFinite::kSkipStep && state[0] == kBadNorm) {
+    roll_back(tables);
+  } else if (tables.network) {
+    finish_network(tables, call, state[0] == kGood);
+  }
 }
 
 }  // namespace norms

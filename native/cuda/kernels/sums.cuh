@@ -18,6 +18,26 @@ __device__ __forceinline__ double halving_tree(double lane) {
   return lane;
 }
 
+/// The canonical sum over the lanes of a layer or a unit, by one warp: a thread has the values k that are its number
+/// modulo 32, in order.
+class LaneSum {
+ public:
+  __device__ void add(std::uint32_t k, double value) {
+    const std::uint32_t quarter = k / kChunkLanes % kQuarters;
+#pragma unroll
+    for (std::uint32_t q = 0; q < kQuarters; ++q) {
+      if (q == quarter) lanes_[q] += value;
+    }
+  }
+  /// Valid in the first thread. All threads of the warp take part.
+  __device__ double total() const { return halving_tree((lanes_[0] + lanes_[2]) + (lanes_[1] + lanes_[3])); }
+
+ private:
+  static constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
+  static_assert(kQuarters == 4);
+  double lanes_[kQuarters] = {};
+};
+
 /// The sum of a layer from its chunks', in the canonical order, by one warp; valid in its first thread. A thread has
 /// four of the layer's lanes, and kAhead rounds of loads in flight: one by one, those of a layer of 50 million elements
 /// would take 100 µs. Other blocks wrote the chunks' sums: they are read past the first-level cache.

@@ -5,6 +5,7 @@
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/vector_io.cuh"
 #include "math/moments.h"
+#include "math/network.h"
 #include "math/scalars.h"
 #include "math/tables.h"
 
@@ -154,6 +155,7 @@ __device__ inline TermRun term_run(const Tables& tables, const Call& call, std::
   part.v = offset(state.v, at);
   part.x = offset(state.x, at);
   part.k = state.coefficients[chunk.tensor];
+  if (Form::kGradients) part.k.f = factor_of(tables, state, part.k, tensor.layer);
   return part;
 }
 
@@ -325,6 +327,9 @@ __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call&
     const std::uint32_t k = base + lane;
     const TermRun part = k < terms ? term_run<Form>(tables, call, first + k, chunk, open) : TermRun{};
     if (k < Form::kParts) work.parts[k] = part;
+    if (Form::kGradients && k < terms && chunk.index == 0) {
+      show_network(tables, first + k, tables.tensors[chunk.tensor].layer);
+    }
     const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
     if (counting == 0) continue;
     const float b = __shfl_sync(kWholeWarp, part.k.b, __ffs(static_cast<int>(counting)) - 1);
@@ -416,6 +421,15 @@ __device__ inline void moments_chunk(const TensorRun& shared_run, const TermRun&
       [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, e); });
 }
 
+/// Shows the network's unit in its layers without elements, which have no chunk. The grid shares them out.
+__device__ inline void show_in_empty_layers(const Tables& tables, std::uint32_t first, std::uint32_t terms) {
+  if (!tables.network) return;
+  for (std::uint32_t k = blockIdx.x * blockDim.x + threadIdx.x; k < tables.empty_layer_count;
+       k += gridDim.x * blockDim.x) {
+    for (std::uint32_t term = first; term < first + terms; ++term) show_network(tables, term, tables.empty_layers[k]);
+  }
+}
+
 /// Calls fetch(work, item) by the last warp, one item ahead, and take(work) by all others, for each item of this block.
 template <class Work, class Fetch, class Take>
 __device__ __forceinline__ void for_chunks(std::uint64_t count, const Fetch& fetch, const Take& take) {
@@ -453,6 +467,7 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_ker
         update::fetch<Form>(work, tables, call, 0, tables.term_count, chunk_of(item), open);
       },
       [&](const Work& work) { update::update_chunk<Form>(tables, call, work, open); });
+  if (Form::kGradients) update::show_in_empty_layers(tables, 0, tables.term_count);
   __syncthreads();
   if (threadIdx.x != 0) return;
   fence_acq_rel();
@@ -482,6 +497,7 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_k
         }
       },
       [&](const Work& work) { update::moments_chunk<kSummed, kAmsgrad>(work.run, work.parts[0]); });
+  update::show_in_empty_layers(tables, call.first, 1);
 }
 
 }  // namespace mtadam::kernels

@@ -120,9 +120,11 @@ planted_bug(
 planted_bug(
   anchor_read_before_the_barrier
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);
+  PATTERN [=[norm_of_layer(tables, term, layer_index); });
+  }
   __syncthreads();]=]
-  REPLACEMENT [=[  if (threadIdx.x == 0) anchor[0] = anchor_norm(tables, layer_index);]=]
+  REPLACEMENT [=[norm_of_layer(tables, term, layer_index); });
+  }]=]
   FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <cmath>
+
+#include "math/portable.h"
+#include "math/scalars.h"
+#include "math/tables.h"
+
+// The network as one unit (docs/algorithm.md, "The network as one unit"): the layers of one tensor that several terms
+// reach share n and s. Where a layer's norms are known, q, clocks and all that a tensor has of its own follow; where all
+// norms are known, n and s of the unit. A step in which a term is not finite somewhere in the unit is rare: then the
+// term, which took part in the unit's other layers by then, is withdrawn from them.
+
+namespace mtadam {
+
+/// How many terms have reached the tensor before the open step, counted up to 2.
+MTADAM_INLINE std::uint32_t terms_before(const Tables& tables, std::uint32_t tensor_index) {
+  std::uint32_t count = 0;
+  for (std::uint32_t term = 0; term < tables.term_count && count < 2; ++term) {
+    const Clock& clock = tables.terms[term].clocks[tensor_index];
+    count += clock.t > (takes_part(clock, *tables.shared.step) ? 1 : 0);
+  }
+  return count;
+}
+
+/// Whether no term has reached any tensor before the open step.
+MTADAM_INLINE bool nothing_reached(const Tables& tables) {
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const std::uint64_t reached = tables.terms[term].network->reached;
+    if (reached != 0 && reached != *tables.shared.step) return false;
+  }
+  return true;
+}
+
+/// Decides whether a layer is part of the network's unit in the open step. All calls of a step decide alike.
+MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index) {
+  const Layer& layer = tables.layers[layer_index];
+  const bool joins =
+      layer.members == 1 && (terms_before(tables, tables.members[layer.member]) == 2 || nothing_reached(tables));
+  tables.shared.joined[layer_index] = joins ? *tables.shared.step : 0;
+}
+
+/// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced yet.
+/// `resting`: whether a q that there is stays.
+MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
+                                 double sum_of_squares, bool resting) {
+  const Term& state = tables.terms[term];
+  double& q = state.squares[tensor_index];
+  state.former_squares[tensor_index] = q;
+  const bool occurred = state.clocks[tensor_index].t > 0;
+  if (occurred && resting) return;
+  const double r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
+  const double beta3 = tables.groups[tables.tensors[tensor_index].group].beta3;
+  q = moving_average(occurred, q, r * r, beta3, tables.initial_norm * tables.initial_norm);
+}
+
+/// What one tensor adds to a term's part in the unit.
+struct NetworkPart {
+  double q = 0;           // all that the term ever had in the tensor
+  double square = 0;      // r² of the open step
+  bool takes_part = false;  // in the tensor's layer
+  bool joined = false;
+};
+
+MTADAM_INLINE NetworkPart network_part(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index) {
+  const Term& state = tables.terms[term];
+  const std::uint32_t layer = tables.tensors[tensor_index].layer;
+  const NormState& norm = state.norms[layer];
+  const double q = state.squares[tensor_index];
+  const double r = norm.r;
+  NetworkPart part;
+  part.joined = is_joined(tables, layer);
+  part.takes_part = norm.step == *tables.shared.step;
+  part.q = part.joined ? q : 0;
+  part.square = part.joined && part.takes_part ? r * r : 0;
+  return part;
+}
+
+/// Lets the q of a tensor rest that the open step has moved.
+MTADAM_INLINE void rest_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index) {
+  const Term& state = tables.terms[term];
+  const NetworkPart part = network_part(tables, term, tensor_index);
+  if (part.joined && part.takes_part && state.clocks[tensor_index].t > 1) {
+    state.squares[tensor_index] = state.former_squares[tensor_index];
+  }
+}
+
+/// n of a term in the unit.
+MTADAM_INLINE void record_network(const Tables& tables, std::uint32_t term, double sum_of_q) {
+  tables.terms[term].network->norm.n = std::sqrt(sum_of_q);
+}
+
+/// r of a term of the call that takes part in the unit.
+MTADAM_INLINE void take_network(const Tables& tables, std::uint32_t term, double sum_of_squares) {
+  NormState& norm = tables.terms[term].network->norm;
+  norm.r = std::sqrt(sum_of_squares);
+  norm.step = *tables.shared.step;
+}
+
+/// A term of the call takes part somewhere in the network.
+MTADAM_INLINE void reach_network(const Tables& tables, std::uint32_t term) {
+  NetworkUnit& unit = *tables.terms[term].network;
+  if (unit.reached == 0) unit.reached = *tables.shared.step;
+}
+
+/// n_a of the unit.
+MTADAM_INLINE double network_anchor(const Tables& tables) {
+  return anchor_norm(tables, [&](std::uint32_t term) { return tables.terms[term].network->norm.n; });
+}
+
+/// s and f of a term, if it takes part in the unit.
+MTADAM_INLINE void scale_network(const Tables& tables, std::uint32_t term, double anchor) {
+  NetworkUnit& unit = *tables.terms[term].network;
+  scale_term(tables, term, unit.norm, anchor);
+  unit.f = static_cast<float>(unit.norm.s / *tables.gradient_scale);
+}
+
+/// Whether a term of the call is not finite in a layer of the unit.
+MTADAM_INLINE bool spoils_network(const Tables& tables, const Call& call, std::uint32_t term,
+                                  std::uint32_t layer_index) {
+  return is_joined(tables, layer_index) && present_in_layer(tables, call, term, tables.layers[layer_index]) &&
+         !std::isfinite(tables.terms[term].norms[layer_index].r);
+}
+
+/// Takes the withdrawn terms of the call out of a layer of the unit, as if they had been absent.
+MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  if (!is_joined(tables, layer_index)) return;
+  const std::uint64_t step = *tables.shared.step;
+  const std::uint32_t tensor = tables.members[tables.layers[layer_index].member];
+  const Shared& shared = tables.shared;
+  // The divisor and the clock T begin again without them.
+  if (shared.divisors != nullptr) shared.divisors[tensor] = shared.former_divisors[tensor];
+  if (tables.summed && shared.opener[tensor] - call.first < call.count) roll_back_shared(tables, tensor);
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    if (tables.terms[term].network->withdrawn != step || !reaches(tables, call, term, tensor, layer_index)) continue;
+    roll_back_norm(tables, term, layer_index);
+    roll_back_term(tables, term, tensor);
+  }
+  begin_shared(tables, call, tensor, layer_index);
+}
+
+/// The factor of a term's gradient in a tensor.
+MTADAM_INLINE float factor_of(const Tables& tables, const Term& state, const Coefficients& coefficients,
+                              std::uint32_t layer_index) {
+  return is_joined(tables, layer_index) ? coefficients.f * state.network->f : coefficients.f;
+}
+
+/// Shows a term's n, r and s of the unit in one of its layers, also where the term is absent in that layer.
+MTADAM_INLINE void show_network(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  const NormState& unit = tables.terms[term].network->norm;
+  if (!is_joined(tables, layer_index) || unit.step != *tables.shared.step) return;
+  NormState& norm = tables.terms[term].norms[layer_index];
+  norm.n = unit.n;
+  norm.r = unit.r;
+  norm.s = unit.s;
+  norm.occurred = 1;
+}
+
+}  // namespace mtadam
