@@ -78,8 +78,8 @@ export class MTAdam {
    */
   constructor(parameters: Parameters, options: MTAdamOptions) {
     this.#options = checkOptions(options);
-    const { group, device, stream, terms, weights } = this.#options;
-    const flat = flattenParameters(parameters, group, device);
+    const { stream, terms, weights } = this.#options;
+    const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);
     this.#weights = Object.freeze(weights);
     this.#groups = Object.freeze(flat.groups.map((_, index) => makeParamGroup(flat, index)));
@@ -97,7 +97,7 @@ export class MTAdam {
   /** The bytes that the state of this optimizer takes on its device, without parameters and gradients. */
   static stateBytes(parameters: Parameters, options: MTAdamOptions): number {
     const checked = checkOptions(options);
-    return stateBytes(flattenParameters(parameters, checked.group, checked.device), checked);
+    return stateBytes(flattenParameters(parameters, checked), checked);
   }
 
   /**

@@ -51,6 +51,8 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     anchor: nativeAnchor(options),
     balance: options.balance,
     initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,
+    network: options.unit === "network",
+    rest: options.silence === "rest",
   };
 }
 

@@ -1,6 +1,6 @@
 import type { GroupValues } from "./call-options";
 import { learningRate, recheckGroup, type GroupOptions } from "./options";
-import { checkLayerBetas, type FlatParameters } from "./parameters";
+import { checkUnitBetas, type FlatParameters } from "./parameters";
 
 /** The current options of a group; a change is checked and takes effect at the next step. */
 export interface ParamGroup extends GroupOptions {
@@ -23,10 +23,10 @@ export function makeParamGroup({ groups, parameters }: FlatParameters, index: nu
  */
 export function resolveGroups(
   groups: readonly ParamGroup[],
-  { parameters, layers }: FlatParameters,
+  flat: FlatParameters,
   iterations: number,
 ): GroupValues[] {
   const checked = groups.map(recheckGroup);
-  checkLayerBetas(parameters, layers, checked);
+  checkUnitBetas(flat, checked);
   return checked.map((group) => ({ ...group, lr: learningRate(group.lr, iterations) }));
 }

@@ -11,7 +11,7 @@ import {
 } from "./memory/device-pointer";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
 import { checkSource, type Source } from "./memory/source";
-import { checkGroup, GROUP_KEYS, type GroupOptions } from "./options";
+import { checkGroup, GROUP_KEYS, type CheckedOptions, type GroupOptions } from "./options";
 
 /** The memory of a parameter's or a gradient's elements. */
 export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
@@ -56,6 +56,7 @@ export interface FlatParameters {
   /** Names, in order of first appearance. */
   readonly layers: readonly string[];
   readonly groups: readonly GroupOptions[];
+  readonly unit: "tensor" | "network";
 }
 
 type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
@@ -63,11 +64,10 @@ type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 /** @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED */
 export function flattenParameters(
   value: unknown,
-  defaults: GroupOptions,
-  device: Device | undefined,
+  { group: defaults, device, unit }: Pick<CheckedOptions, "group" | "device" | "unit">,
 ): FlatParameters {
   const { described, groups } = readGroups(value, defaults);
-  return flatten(described, groups, device);
+  return flatten(described, { groups, unit }, device);
 }
 
 /** The same parameters and one more group of them. @throws MTAdamError as {@link flattenParameters} */
@@ -78,12 +78,13 @@ export function withGroup(flat: FlatParameters, group: unknown, defaults: GroupO
     ...parameter,
     data: source,
   }));
-  return flatten([...before, ...described], [...flat.groups, ...groups], flat.device);
+  const together = { groups: [...flat.groups, ...groups], unit: flat.unit };
+  return flatten([...before, ...described], together, flat.device);
 }
 
 function flatten(
   described: readonly Described[],
-  groups: readonly GroupOptions[],
+  { groups, unit }: Pick<FlatParameters, "groups" | "unit">,
   device: Device | undefined,
 ): FlatParameters {
   checkNames(described);
@@ -97,8 +98,8 @@ function flatten(
     return { ...parameter, source, layer };
   });
   const layers = [...numbers.keys()];
-  checkLayerBetas(parameters, layers, groups);
-  return { device: where, parameters, layers, groups };
+  checkUnitBetas({ parameters, layers, unit }, groups);
+  return { device: where, parameters, layers, groups, unit };
 }
 
 function readGroups(
@@ -238,23 +239,26 @@ function checkDevice(device: unknown): Device {
   throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
 }
 
-/** @throws MTAdamError OPTION where β₃ differs inside a layer */
-export function checkLayerBetas(
-  parameters: readonly Parameter[],
-  layers: readonly string[],
+/** @throws MTAdamError OPTION where β₃ differs among tensors that may be balanced together */
+export function checkUnitBetas(
+  { parameters, layers, unit }: Pick<FlatParameters, "parameters" | "layers" | "unit">,
   groups: readonly GroupOptions[],
 ): void {
   if (groups.length === 1) return;
+  const members = new Uint32Array(layers.length);
+  for (const { layer } of parameters) members[layer]! += 1;
   const betas: (number | undefined)[] = [];
   for (const { layer, group } of parameters) {
+    const inNetwork = unit === "network" && members[layer] === 1;
+    const place = inNetwork ? layers.length : layer;
     const beta3 = groups[group]?.betas[2];
-    betas[layer] ??= beta3;
-    if (betas[layer] !== beta3) {
-      throw new MTAdamError(
-        "OPTION",
-        `\`betas\` must have the same β₃ in all groups that share a layer; layer ${describeValue(layers[layer])} ` +
-          `got ${String(betas[layer])} and ${String(beta3)}.`,
-      );
-    }
+    betas[place] ??= beta3;
+    if (betas[place] === beta3) continue;
+    const where = inNetwork ? "the unit of the network" : `layer ${describeValue(layers[layer])}`;
+    throw new MTAdamError(
+      "OPTION",
+      `\`betas\` must have the same β₃ in all groups that are balanced together; ${where} ` +
+        `got ${String(betas[place])} and ${String(beta3)}.`,
+    );
   }
 }

@@ -47,6 +47,10 @@ export interface NativeShape {
   balance: number;
   /** c of `initialNorm: c`; 0 = "first". */
   initialNorm: number;
+  /** Whether the network is one unit. */
+  network: boolean;
+  /** Whether the norm of a silent term rests. */
+  rest: boolean;
 }
 
 export type NativePlane = "m" | "v" | "x";
@@ -107,6 +111,9 @@ export interface NativeOptimizer {
   /** A value per layer. */
   readNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
   restoreNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
+  /** q, a value per parameter; with the network as one unit only. */
+  readSquares(term: number, q: Float64Array): void;
+  restoreSquares(term: number, q: Float64Array): void;
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;

@@ -1,6 +1,6 @@
 import { describeValue } from "../inspect";
 import { checkGroup, type CheckedOptions, type GroupOptions } from "../options";
-import { checkLayerBetas } from "../parameters";
+import { checkUnitBetas } from "../parameters";
 import { fail } from "./reader";
 import type { CheckpointMetadata, StateOwner } from "./state";
 
@@ -56,6 +56,10 @@ export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["opti
   if (theirs.amsgrad !== ours.amsgrad) {
     fail(`The state must be one with \`amsgrad: ${ours.amsgrad}\`; got ${describeValue(theirs.amsgrad)}.`);
   }
+  const unit = theirs.unit ?? "tensor";
+  if (unit !== ours.unit) {
+    fail(`The state must be one with \`unit: "${ours.unit}"\`; got ${describeValue(unit)}.`);
+  }
   if (theirs.firstMoment === ours.firstMoment) return false;
   if (theirs.firstMoment === "perTerm" && ours.firstMoment === "summed") return true;
   fail(
@@ -94,7 +98,7 @@ export function matchGroups(
   const groups: GroupOptions[] = [...owner.groups];
   for (const { ours, options } of matched) groups[ours] = { ...groups[ours]!, ...options };
   checkOptions(() => {
-    checkLayerBetas(owner.parameters, owner.layers, groups);
+    checkUnitBetas({ ...owner, unit: owner.options.unit }, groups);
   });
   return matched;
 }

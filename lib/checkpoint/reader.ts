@@ -115,6 +115,19 @@ export class StateReader {
     return { n, occurred, skipped };
   }
 
+  /** q of a term, a value per parameter; `t`: its clocks. */
+  *squares(term: number, t: BigInt64Array): Generator<TensorRead, Float64Array, void> {
+    const parameters = this.#metadata.parameters.length;
+    const shape = [this.#metadata.terms.length, parameters];
+    const q = yield* this.#row("q", "Float64Array", shape, term * parameters, parameters);
+    // Written as negations so that NaN passes where it may.
+    const isImpossible = (value: number, k: number): boolean =>
+      value < 0 || (t[k] === 0n && value !== 0) || (!this.#propagates && !Number.isFinite(value));
+    if (q.some(isImpossible))
+      fail("The state must have squared norms of at least 0 as `q`, 0 before any step.");
+    return q;
+  }
+
   /** A term's, a value per parameter. */
   clocks(term: number): Generator<TensorRead, Clocks, void> {
     const parameters = this.#metadata.parameters.length;

@@ -92,10 +92,13 @@ function* checkTerm(
   const { native } = owner;
   const { n, occurred, skipped } = makeBalances(owner.layers.length);
   const clocks = makeClocks(owner.parameters.length);
+  const squares = new Float64Array(owner.parameters.length);
+  const hasSquares = owner.options.unit === "network";
   // Entries without a match keep their value.
   fromNative(() => {
     native.readNorms(term.ours, n, occurred, skipped);
     native.readClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
+    if (hasSquares) native.readSquares(term.ours, squares);
   });
   const norm_states = yield* reader.norm_states(term.theirs);
   for (const { ours, theirs } of layers) {
@@ -103,7 +106,12 @@ function* checkTerm(
     occurred[ours] = norm_states.occurred[theirs]!;
     skipped[ours] = norm_states.skipped[theirs]!;
   }
-  copyClocks(yield* reader.clocks(term.theirs), clocks, parameters);
+  const theirClocks = yield* reader.clocks(term.theirs);
+  copyClocks(theirClocks, clocks, parameters);
+  if (hasSquares) {
+    const theirSquares = yield* reader.squares(term.theirs, theirClocks.t);
+    for (const { ours, theirs } of parameters) squares[ours] = theirSquares[theirs]!;
+  }
   const copies = parameters.flatMap(({ ours, theirs }) =>
     planes(owner.options).own.map((plane) => {
       const key = reader.plane(ownKey(plane, term.theirs, theirs), theirs);
@@ -114,6 +122,7 @@ function* checkTerm(
     fromNative(() => {
       native.restoreNorms(term.ours, n, occurred, skipped);
       native.restoreClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
+      if (hasSquares) native.restoreSquares(term.ours, squares);
     });
     for (const { key, ...place } of copies) yield* copyPlane(owner, key, place, buffer);
   };

@@ -16,6 +16,9 @@ export interface CheckpointMetadata {
   parameters: { name: string; length: number; shape: number[]; layer: string; group: number }[];
   options: {
     firstMoment: "perTerm" | "summed";
+    /** Without it: "tensor". */
+    unit?: "tensor" | "network";
+    silence?: "decay" | "rest";
     amsgrad: boolean;
     initialNorm: "first" | number;
     anchor: string;
@@ -46,6 +49,7 @@ export type TensorType = keyof TensorTypes;
  * | --- | --- | --- | --- |
  * | `n`, `occurred` | Float64Array, Uint8Array | I × L | norms, and whether the pair ever occurred |
  * | `skipped` | BigInt64Array | I × L | how often a norm that was not finite was skipped; without it: never |
+ * | `q` | Float64Array | I × P | squared norms, with the network as one unit |
  * | `t`, `P1`, `P2` | BigInt64Array, Float64Array × 2 | I × P | clocks, and the products of their betas |
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
  * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
@@ -134,13 +138,14 @@ export interface SavedTensor {
  */
 export function stateTensors(owner: StateOwner): SavedTensor[] {
   const { options, terms, parameters } = owner;
-  const { norm_states, clocks, summed } = readRecords(owner);
+  const { norm_states, squares, clocks, summed } = readRecords(owner);
   const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
   return [
     recordTensor("n", norm_states.n, perLayer),
     recordTensor("skipped", norm_states.skipped, perLayer),
+    ...(options.unit === "network" ? [recordTensor("q", squares, perParameter)] : []),
     ...Object.entries(clocks).map(([key, values]) => recordTensor(key, values as StateTensor, perParameter)),
     ...Object.entries(summed).map(([key, values]) => recordTensor(key, values, [parameters.length])),
     ...[...terms.keys()].flatMap((term) =>
@@ -158,11 +163,13 @@ export function stateTensors(owner: StateOwner): SavedTensor[] {
 /** Norms, counts and clocks: everything except moments. */
 function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
   norm_states: Balances;
+  squares: Float64Array;
   clocks: Clocks;
   summed: Record<string, StateTensor>;
 } {
   const norm_states = makeBalances(terms.length * layers.length);
   const clocks = makeClocks(terms.length * parameters.length);
+  const squares = new Float64Array(clocks.t.length);
   return fromNative(() => {
     for (const term of terms.keys()) {
       const [first, end] = [term * layers.length, (term + 1) * layers.length];
@@ -173,13 +180,16 @@ function readRecords({ native, options, terms, parameters, layers }: StateOwner)
         occurred.subarray(first, end),
         skipped.subarray(first, end),
       );
-      const { t, P1, P2 } = sliceClocks(clocks, term * parameters.length, (term + 1) * parameters.length);
+      const [firstParameter, endParameter] = [term * parameters.length, (term + 1) * parameters.length];
+      const { t, P1, P2 } = sliceClocks(clocks, firstParameter, endParameter);
       native.readClocks(term, t, P1, P2);
+      if (options.unit === "network")
+        native.readSquares(term, squares.subarray(firstParameter, endParameter));
     }
-    if (options.firstMoment !== "summed") return { norm_states, clocks, summed: {} };
+    if (options.firstMoment !== "summed") return { norm_states, squares, clocks, summed: {} };
     const { t, P1, P2 } = makeClocks(parameters.length);
     native.readClocks(null, t, P1, P2);
-    return { norm_states, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+    return { norm_states, squares, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
   });
 }
 
@@ -233,6 +243,8 @@ export function stateMetadata(owner: StateOwner): CheckpointMetadata {
     }),
     options: {
       firstMoment: options.firstMoment,
+      unit: options.unit,
+      silence: options.silence,
       amsgrad: options.amsgrad,
       initialNorm: options.initialNorm,
       anchor: options.anchor,

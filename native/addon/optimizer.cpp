@@ -31,6 +31,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
                       InstanceMethod<&Optimizer::on_engine<read_norms>>("readNorms"),
                       InstanceMethod<&Optimizer::on_engine<restore_norms>>("restoreNorms"),
+                      InstanceMethod<&Optimizer::on_engine<read_squares>>("readSquares"),
+                      InstanceMethod<&Optimizer::on_engine<restore_squares>>("restoreSquares"),
                       InstanceMethod<&Optimizer::on_engine<read_clocks>>("readClocks"),
                       InstanceMethod<&Optimizer::on_engine<restore_clocks>>("restoreClocks"),
                       InstanceMethod<&Optimizer::on_engine<read_plane>>("readPlane"),

@@ -1,5 +1,6 @@
 #include "addon/state.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,12 @@ ClockArrays clock_arrays(const mtadam::Optimizer& engine, const Napi::CallbackIn
   const std::size_t tensors = engine.layout().tensor_count();
   return {elements<std::int64_t>(info[1], tensors), elements<double>(info[2], tensors),
           elements<double>(info[3], tensors), tensors};
+}
+
+/// An element per parameter. Only where the network is one unit are there squares.
+double* squares_array(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  if (!engine.options().form.network) throw coded_error(info.Env(), "STATE", "The optimizer keeps no squares.");
+  return elements<double>(info[1], engine.layout().tensor_count());
 }
 
 Plane plane_of(const Napi::Value& value) {
@@ -84,6 +91,19 @@ void restore_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
     norms.push_back({from.n[layer], from.occurred[layer] != 0, static_cast<std::uint64_t>(from.skipped[layer])});
   }
   engine.restore_norms(term, norms);
+}
+
+void read_squares(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t term = term_of(engine, info[0]);
+  double* const to = squares_array(engine, info);
+  const std::vector<double> squares = engine.squares(term);
+  std::copy(squares.begin(), squares.end(), to);
+}
+
+void restore_squares(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t term = term_of(engine, info[0]);
+  const double* const from = squares_array(engine, info);
+  engine.restore_squares(term, {from, from + engine.layout().tensor_count()});
 }
 
 void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {

@@ -12,6 +12,10 @@ namespace mtadam::addon {
 void read_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void restore_norms(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
+/// (term, q: Float64Array): a value per parameter. Throw (STATE) unless the network is one unit.
+void read_squares(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void restore_squares(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
 /// (term | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): a value per parameter; null is the clock T.
 void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
