@@ -18,11 +18,13 @@ interface Model {
   terms: number;
   steps: number;
   presence: number;
+  /** How often a gradient is 0. */
+  silent: number;
   /** How often a gradient holds something that is not finite. */
   spoiled: number;
   seed: number;
   options: Pick<OracleOptions, "amsgrad" | "firstMoment" | "initialNorm" | "decoupledWeightDecay"> &
-    Pick<OracleOptions, "anchor" | "balance" | "stepScale" | "nonFinite"> & {
+    Pick<OracleOptions, "anchor" | "balance" | "stepScale" | "nonFinite" | "unit" | "silence"> & {
       betas: [number, number, number];
       weights: number[];
     };
@@ -48,6 +50,7 @@ const model: fc.Arbitrary<Model> = fc
       terms: fc.constant(terms),
       steps: fc.integer({ min: 1, max: 6 }),
       presence: fc.constantFrom(1, 0.7),
+      silent: fc.constantFrom(0, 0.3),
       spoiled: fc.constantFrom(0, 0.02),
       seed: fc.integer({ min: 0, max: 2 ** 31 }),
       options: fc.record({
@@ -62,6 +65,8 @@ const model: fc.Arbitrary<Model> = fc
         balance: fc.oneof(fc.constantFrom(1, 0.5, 0), fc.double({ min: 0, max: 1, noNaN: true })),
         stepScale: fc.constantFrom("sum" as const, "mean" as const),
         nonFinite: fc.constantFrom("skipTerm" as const, "skipStep" as const),
+        unit: fc.constantFrom("tensor" as const, "network" as const),
+        silence: fc.constantFrom("decay" as const, "rest" as const),
         betas: fc.constantFrom<[number, number, number][]>(
           [0.9, 0.999, 0.9],
           [0.8, 0.95, 0.999],
@@ -81,6 +86,7 @@ function experiment({
   terms,
   steps,
   presence,
+  silent,
   spoiled,
   seed,
   options,
@@ -98,6 +104,7 @@ function experiment({
       scales.map((scale) =>
         lengths.map((count) => {
           if (random() >= presence) return null;
+          if (random() < silent) return new Float32Array(count);
           const values = randomTensor(random, count, scale * (0.5 + random()));
           if (count > 0 && random() < spoiled)
             values[Math.floor(random() * count)] = random() < 0.5 ? NaN : Infinity;
