@@ -145,7 +145,7 @@ std::unique_ptr<Event> CudaDevice::all_done() {
 
 void CudaDevice::load(const Tables& tables) {
   const CurrentContext current(*context_);
-  load_norms();
+  load_norms(tables);
   if (tables.cosines) load_cosines();
   load_update(tables);
 }

@@ -25,7 +25,7 @@ void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint
 
 /// Load the code of the kernels of steps 1 to 4, of the cosines, and of steps 5 to 7 for tables like these, on the
 /// current device.
-void load_norms();
+void load_norms(const Tables& tables);
 void load_cosines();
 void load_update(const Tables& tables);
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 
 #include "math/portable.h"
 #include "math/scalars.h"
@@ -150,9 +152,9 @@ MTADAM_INLINE void show_network(const Tables& tables, std::uint32_t term, std::u
   const NormState& unit = tables.terms[term].network->norm;
   if (!is_joined(tables, layer_index) || unit.step != *tables.shared.step) return;
   NormState& norm = tables.terms[term].norms[layer_index];
-  norm.n = unit.n;
-  norm.r = unit.r;
-  norm.s = unit.s;
+  // n, r and s as bytes: the update's kernels, which call this, must not need double precision.
+  static_assert(offsetof(NormState, n) == 0 && offsetof(NormState, step) == 3 * sizeof(double));
+  std::memcpy(&norm, &unit, offsetof(NormState, step));
   norm.occurred = 1;
 }
 

@@ -226,6 +226,8 @@ class Training {
         result.passing.insert(result.passing.end(), {norm.r, norm.s, static_cast<double>(norm.skipped)});
       }
       append(optimizer_->clocks(term));
+      if (!model_.options.form.network) continue;
+      for (const double q : optimizer_->squares(term)) result.norms.push_back(q);
     }
     if (model_.options.form.summed) append(optimizer_->shared_clocks());
     for (const float cosine : cosines()) result.passing.push_back(cosine);
@@ -331,7 +333,14 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   return model;
 }
 
-/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal, or close to these.
+/// The network as one unit for some of the models, rest for silent terms for some.
+inline Model with_units(Random& random, Model model) {
+  model.options.form.network = random.chance(0.5);
+  model.options.rest = random.chance(0.3);
+  return model;
+}
+
+/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal or to what is close by.
 inline void bring_to_the_flush(Random& random, const Model& model, const std::vector<Training*>& trainings) {
   for (const auto& [plane, term] : trainings.at(0)->planes()) {
     for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {

@@ -20,6 +20,8 @@ constexpr std::uint32_t kNormThreads = 128;
 /// Blocks that a multiprocessor must hold: 72 registers a thread, and 112 KB of loads in flight. Left to itself, the
 /// compiler takes fewer registers on some architectures and spills.
 constexpr std::uint32_t kNormBlocks = 7;
+/// The same where the network is one unit, whose code takes a few registers more.
+constexpr std::uint32_t kNetworkBlocks = 5;
 
 namespace norms {
 
@@ -141,14 +143,15 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
 /// finish_network() where the layer is part of the network's unit. False, in every thread, where a norm that is not
 /// finite is a reason to go back on other layers. Each stage is a chain of dependent reads, so terms go through it side
 /// by side: a warp or a thread each.
+template <bool kNetwork>
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer layer = tables.layers[layer_index];
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
-  if (tables.network) {
+  if constexpr (kNetwork) {
     if (threadIdx.x == 0) join_network(tables, layer_index);
     __syncthreads();
   }
-  const bool joined = is_joined(tables, layer_index);
+  const bool joined = kNetwork && is_joined(tables, layer_index);
   bool bad = false;
   for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
     const std::uint32_t term = call.first + k;
@@ -159,14 +162,14 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
       bad |= joined || tables.non_finite == NonFinite::kSkipStep;
       continue;
     }
-    if (!tables.network) {
+    if constexpr (kNetwork) {
+      __syncwarp();  // the first thread's r
+      const NormState& norm = tables.terms[term].norms[layer_index];
+      const double q = record_squares(tables, call, term, layer, sum, !joined && rests(tables, norm.r), lane);
+      if (lane == 0) record_norm(tables, term, layer_index, joined ? norm.n : sqrt(q));
+    } else {
       if (lane == 0) record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
-      continue;
     }
-    __syncwarp();  // the first thread's r
-    const NormState& norm = tables.terms[term].norms[layer_index];
-    const double q = record_squares(tables, call, term, layer, sum, !joined && rests(tables, norm.r), lane);
-    if (lane == 0) record_norm(tables, term, layer_index, joined ? norm.n : sqrt(q));
   }
   const bool good = __syncthreads_or(bad) == 0;  // all norms before the anchor: it may be any term
   MTADAM_SHARED(double, anchor, 1);
@@ -261,9 +264,10 @@ __device__ inline void roll_back(const Tables& tables) {
 
 /// begin_layer; the block that ends the last layer then rolls the step back if some norm is a reason to, or finishes the
 /// network's unit.
+template <bool kNetwork>
 __device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const bool good = begin_layer(tables, call, layer_index);
-  if (tables.non_finite != NonFinite::kSkipStep && !tables.network) return;
+  const bool good = begin_layer<kNetwork>(tables, call, layer_index);
+  if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return;
   enum State : int { kNotLast, kGood, kBadNorm };
   MTADAM_SHARED(int, state, 1);
   __syncthreads();  // all threads' clocks are written
@@ -285,7 +289,7 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
   if (state[0] == kNotLast) return;
   if (tables.non_finite == NonFinite::kSkipStep && state[0] == kBadNorm) {
     roll_back(tables);
-  } else if (tables.network) {
+  } else if constexpr (kNetwork) {
     finish_network(tables, call, state[0] == kGood);
   }
 }
@@ -293,8 +297,10 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
 }  // namespace norms
 
 /// Any grid of blocks of kNormThreads; best a block per item, since a block that waits for the count of a layer is then
-/// replaced by others.
-__global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables tables, Call call) {
+/// replaced by others. `kNetwork`: whether the network is one unit.
+template <bool kNetwork>
+__global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNormBlocks)
+    norms_kernel(Tables tables, Call call) {
   const std::uint64_t items = tables.chunk_count * call.count;
   for (std::uint64_t item = blockIdx.x; item < items; item += gridDim.x) {
     // The terms of a chunk come one after another, so that layers end in the order in which they begin. All that the
@@ -310,13 +316,13 @@ __global__ void __launch_bounds__(kNormThreads, kNormBlocks) norms_kernel(Tables
     // An absent tensor's chunks add nothing to a layer in which others are present.
     const double sum = g == nullptr ? 0 : norms::chunk_sum(g + first_of_chunk(chunk.index), count);
     if (threadIdx.x == 0) *partial = sum;
-    if (is_last(tables.shared.tickets + layer, expected)) norms::finish_layer(tables, call, layer);
+    if (is_last(tables.shared.tickets + layer, expected)) norms::finish_layer<kNetwork>(tables, call, layer);
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();
   }
   // Layers without elements have no chunk that could be their last.
   for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
-    norms::finish_layer(tables, call, tables.empty_layers[k]);
+    norms::finish_layer<kNetwork>(tables, call, tables.empty_layers[k]);
     __syncthreads();
   }
 }

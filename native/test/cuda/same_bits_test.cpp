@@ -120,7 +120,7 @@ TEST_F(SameBits, InRandomTrainings) {
   const int count = rounds(240);
   for (int round = 0; round < count; ++round) {
     const auto terms = static_cast<std::uint32_t>(1 + random.below(12));
-    const Model model = test::random_model(random, random_lengths(random), terms);
+    const Model model = test::with_units(random, test::random_model(random, random_lengths(random), terms));
     const std::vector<Gradients> steps = test::random_steps(random, model, 4);
     reached.add(model, steps);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
@@ -155,6 +155,7 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
   for (int round = 0; round < count; ++round) {
     const auto terms = static_cast<std::uint32_t>(1 + random.below(10));
     Model model = test::with_options_of_whole_steps(random, test::random_model(random, random_lengths(random), terms));
+    model = test::with_units(random, model);
     if (round % 8 == 0) model.options.form.non_finite = NonFinite::kPropagate;
     const bool at_once = model.options.form.non_finite == NonFinite::kSkipStep || random.chance(0.5);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
@@ -221,6 +222,7 @@ TEST_F(SameBits, WhenTermsFallSilentComeAndGo) {
   const int steps = count > 1 ? 300 : 50;
   for (int round = 0; round < count; ++round) {
     Model model = test::random_model(random, {5, 0, 33, 1, 70}, static_cast<std::uint32_t>(2 + random.below(3)));
+    model = test::with_units(random, model);
     const bool at_once = round % 2 == 0;
     if (at_once) model = test::with_options_of_whole_steps(random, model);
     for (const ParameterShape& a : model.parameters) {

@@ -25,6 +25,7 @@ enum class Decay { kNone, kCoupled, kDecoupled };
 Model model_of(Random& random, std::uint32_t terms, unsigned form, Decay decay) {
   Model model = test::random_model(random, {4099, 3, 0, 302, 64}, terms);
   model.options.form = {(form & 1) != 0, (form & 2) != 0};
+  model.options.form.network = random.chance(0.5);
   for (GroupOptions& group : model.groups) {
     group.weight_decay = decay == Decay::kNone ? 0 : 1e-2;
     group.decoupled = decay == Decay::kDecoupled;
