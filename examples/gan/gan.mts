@@ -20,13 +20,22 @@ export interface Arm {
   name: string;
   /** Terms that MTAdam balances, or one: their sum, which makes it Adam. */
   balanced: boolean;
+  preset?: "paper" | "recommended";
   lr: number;
   /** What the feature distance is multiplied by: the unit that it happens to be measured in. */
   matchingScale: number;
 }
 
 export const ARMS: readonly Arm[] = [
-  // MTAdam divides by the largest term, which is more than their sum has where terms pull against each other: a higher rate.
+  {
+    key: "recommended",
+    name: "MTAdam, recommended",
+    balanced: true,
+    preset: "recommended",
+    lr: 4e-3,
+    matchingScale: 1,
+  },
+  // The paper's setting does better at a higher rate.
   { key: "mtadam", name: "MTAdam", balanced: true, lr: 8e-3, matchingScale: 1 },
   { key: "mtadam-scaled", name: "MTAdam, matching × 64", balanced: true, lr: 8e-3, matchingScale: 64 },
   { key: "adam", name: "Adam on the sum", balanced: false, lr: 4e-3, matchingScale: 1 },
@@ -53,7 +62,8 @@ export class Gan {
     this.#seed = seed;
     this.#matchingScale = arm.matchingScale;
     // Little momentum, as is usual where the loss changes with every step of the other side.
-    const training = { lr: arm.lr, betas: [0.5, 0.99, 0.99] } as const;
+    const { lr, preset = "paper" } = arm;
+    const training = { lr, preset, betas: [0.5, 0.99, preset === "paper" ? 0.99 : 0.999] } as const;
     const player = (name: string, network: Network, weights: Record<string, number>) =>
       new Player(name, network, {
         device,

@@ -18,7 +18,7 @@ export interface PlayerOptions {
   initial: Values;
   /** The names of the terms, in order, with the weight that each has once they are balanced. */
   weights: Readonly<Record<string, number>>;
-  training: Pick<MTAdamOptions, "lr" | "betas">;
+  training: Pick<MTAdamOptions, "lr" | "betas" | "preset">;
 }
 
 /** One side of the game: a network's parameters on a device, and an optimizer over them with terms of its own. */

@@ -3,7 +3,11 @@ import { MTAdam } from "mtadam";
 // Two losses pull a point (x, y) to two corners. The second loss is a thousand times as large.
 //   left = (x − 1)² + y²    right = 1000 · (x² + (y − 1)²)
 const point = new Float32Array(2); // updated in place
-const optimizer = new MTAdam([{ name: "point", data: point }], { terms: ["left", "right"], lr: 0.01 });
+const optimizer = new MTAdam([{ name: "point", data: point }], {
+  terms: ["left", "right"],
+  preset: "recommended", // the default, "paper", balances as the paper does
+  lr: 0.01,
+});
 
 // For comparison: with one term, MTAdam is Adam. It gets the gradient of the sum.
 const other = new Float32Array(2);

@@ -34,14 +34,14 @@ endfunction()
 planted_cpu_bug(
   occurred_not_rolled_back
   FILE math/scalars.h
-  PATTERN [=[    norm.occurred = former.occurred;]=]
+  PATTERN [=[  norm.occurred = former.occurred;]=]
   REPLACEMENT ""
   FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
 
 planted_cpu_bug(
   norm_not_rolled_back
   FILE math/scalars.h
-  PATTERN [=[    norm.n = former.n;]=]
+  PATTERN [=[  norm.n = former.n;]=]
   REPLACEMENT ""
   FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
 
@@ -57,7 +57,7 @@ planted_cpu_bug(
 planted_cpu_bug(
   clock_of_a_term_not_rolled_back
   FILE math/scalars.h
-  PATTERN [=[    roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);]=]
+  PATTERN [=[  roll_back_clock(state.clocks[tensor_index], state.former_clocks[tensor_index], state.coefficients[tensor_index]);]=]
   REPLACEMENT ""
   FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
 

@@ -33,6 +33,8 @@ const options = fc.record({
   weightDecay: fc.constantFrom(0, 0.1),
   decoupledWeightDecay: fc.boolean(),
   stepScale: fc.constantFrom("sum" as const, "mean" as const),
+  unit: fc.constantFrom("tensor" as const, "network" as const),
+  silence: fc.constantFrom("decay" as const, "rest" as const),
 });
 
 const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(256, 4096, 4099)), {
@@ -58,6 +60,18 @@ const gradientsOf = (
     scales.map((scale, term) => draw(seed + 100 * step + term + 1, counts, scale)),
   );
 
+/** Throws unless values that started at `init` differ by no more than the rounding of sums and of θ. */
+function expectAlike(
+  actual: readonly Float32Array[],
+  expected: readonly Float32Array[],
+  init: readonly Float32Array[],
+): void {
+  const [values, wanted, start] = [actual, expected, init].map((each) => each.flatMap((part) => [...part]));
+  const error = Math.hypot(...wanted!.map((value, k) => value - values![k]!));
+  const moved = Math.hypot(...wanted!.map((value, k) => value - start![k]!));
+  expect(error).toBeLessThanOrEqual(1e-6 * moved + STEPS * 2 ** -24 * Math.hypot(...wanted!));
+}
+
 describe("a training", () => {
   test("over its parameters in another order gives the same values in that order", async () => {
     const permuted = lengths.chain((counts) =>
@@ -77,7 +91,11 @@ describe("a training", () => {
             gradients: gradients.map((ofStep) => ofStep.map((ofTerm) => positions.map((k) => ofTerm[k]!))),
           });
         const straight = await run([...counts.keys()]);
-        expect(await run(order)).toEqual(order.map((k) => straight[k]));
+        const expected = order.map((k) => straight[k]!);
+        // A unit adds up its tensors in their order.
+        if (given.unit === "tensor") expect(await run(order)).toEqual(expected);
+        const init = order.map((k) => theta[k]!);
+        expectAlike(await run(order), expected, init);
       }),
       runs,
     );
@@ -103,7 +121,30 @@ describe("a training", () => {
     );
   });
 
-  test("changes by no more than rounding when a tensor is split in two under one layer tag", async () => {
+  test("with its terms in another order changes by no more than rounding", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        lengths,
+        options,
+        fc.nat(1e6),
+        fc.shuffledSubarray([0, 1, 2], { minLength: TERMS }),
+        async (counts, given, seed, order) => {
+          const gradients = gradientsOf(seed, counts, [1, 100, 0.01]);
+          const init = draw(seed, counts, 1);
+          const run = (terms: readonly number[]): Promise<Float32Array[]> =>
+            train({
+              parameters: init.map((values) => ({ data: place(values) })),
+              options: { ...given, terms: TERMS, anchor: "max" },
+              gradients: gradients.map((ofStep) => terms.map((term) => ofStep[term]!)),
+            });
+          expectAlike(await run(order), await run([0, 1, 2]), init);
+        },
+      ),
+      runs,
+    );
+  });
+
+  test("changes by no more than rounding when a tensor is split in two within a unit", async () => {
     const split = fc
       .integer({ min: 2, max: 9000 })
       .chain((count) => fc.record({ count: fc.constant(count), at: fc.integer({ min: 1, max: count - 1 }) }));
@@ -111,21 +152,20 @@ describe("a training", () => {
       fc.asyncProperty(split, options, fc.nat(1e6), async ({ count, at }, given, seed) => {
         const [init] = draw(seed, [count], 1) as [Float32Array];
         const gradients = gradientsOf(seed, [count], [1, 100, 0.01]);
+        // The network is one unit without a tag.
+        const tag = given.unit === "tensor" ? { layer: "one" } : {};
         const halves = (values: Float32Array): Float32Array[] => [values.slice(0, at), values.slice(at)];
         const [whole] = (await train({
-          parameters: [{ data: place(init), layer: "one" }],
+          parameters: [{ data: place(init), ...tag }],
           options: { ...given, terms: TERMS },
           gradients,
         })) as [Float32Array];
         const parts = await train({
-          parameters: halves(init).map((values) => ({ data: place(values), layer: "one" })),
+          parameters: halves(init).map((values) => ({ data: place(values), ...tag })),
           options: { ...given, terms: TERMS },
           gradients: gradients.map((ofStep) => ofStep.map(([values]) => halves(values!))),
         });
-        const joined = parts.flatMap((values) => [...values]);
-        const error = Math.hypot(...joined.map((value, k) => value - whole[k]!));
-        const moved = Math.hypot(...joined.map((value, k) => value - init[k]!));
-        expect(error).toBeLessThanOrEqual(1e-6 * moved + STEPS * 2 ** -24 * Math.hypot(...whole));
+        expectAlike([Float32Array.from(parts.flatMap((values) => [...values]))], [whole], [init]);
       }),
       runs,
     );

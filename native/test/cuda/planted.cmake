@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels small_grid far_elements many_writes two_streams default_then_own replay_on_another
+  foreach(scenario kernels network small_grid far_elements many_writes two_streams default_then_own replay_on_another
                    capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
@@ -133,6 +133,42 @@ planted_bug(
   PATTERN [=[const bool good = __syncthreads_or(bad) == 0;]=]
   REPLACEMENT [=[const bool good = !bad;]=]
   FOUND_BY tsan "data race.*begin_layer")
+
+planted_bug(
+  network_finished_before_all_have_withdrawn
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[withdraw_from(tables, call, k);
+  __syncthreads();]=]
+  REPLACEMENT [=[withdraw_from(tables, call, k);]=]
+  SCENARIO network
+  FOUND_BY tsan "data race.*finish_term")
+
+planted_bug(
+  network_anchor_before_all_norms
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[    finish_term(tables, call, term, lane);
+  }
+  __syncthreads();]=]
+  REPLACEMENT [=[    finish_term(tables, call, term, lane);
+  }]=]
+  SCENARIO network
+  FOUND_BY tsan "data race.*finish_network")
+
+planted_bug(
+  network_norm_of_a_silent_term_decays
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[    sum_of_q = rested.total();]=]
+  REPLACEMENT ""
+  SCENARIO network
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  network_not_shown_in_empty_layers
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[  if (Form::kGradients) update::show_in_empty_layers(tables, 0, tables.term_count);]=]
+  REPLACEMENT ""
+  SCENARIO network
+  FOUND_BY plain "wrong: ")
 
 planted_bug(
   elements_behind_the_vectors_left_out

@@ -55,6 +55,32 @@ void kernels() {
   }
 }
 
+/// The network as one unit, with terms that are not finite or silent somewhere in it.
+void network() {
+  Random random(98);
+  for (int round = 0; round < 3; ++round) {
+    Model model = random_model(random, {5, 4099, 0, 302, 40, 1}, 3);
+    model.options.form = {random.chance(0.5), false, random.chance(0.5)};
+    model.options.form.network = true;
+    model.options.rest = true;
+    const std::vector<Gradients> steps = random_steps(random, model, 3, {0.1, 0.1, 0.3, 0.05});
+    Training on_cpu(model, 1), on_cuda(model, open());
+    for (Gradients gradients : steps) {
+      for (Training* const training : {&on_cpu, &on_cuda}) {
+        training->step(gradients);
+        training->stream(gradients);
+      }
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      // A term that is silent everywhere, in a unit that it has moved.
+      for (std::optional<std::vector<float>>& values : gradients[1]) {
+        if (values) values->assign(values->size(), 0);
+      }
+      for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
 /// Elements whose offsets in their tensors need more than 32 bits.
 void far_elements() {
   Random random(99);
@@ -287,6 +313,7 @@ void run(const std::string& scenario) {
   if (scenario == "large_write") return large_write();
   if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();
+  if (scenario == "network") return network();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();
 }
