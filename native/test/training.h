@@ -340,7 +340,7 @@ inline Model with_units(Random& random, Model model) {
   return model;
 }
 
-/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal or to what is close by.
+/// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal, or close to these.
 inline void bring_to_the_flush(Random& random, const Model& model, const std::vector<Training*>& trainings) {
   for (const auto& [plane, term] : trainings.at(0)->planes()) {
     for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
