@@ -27,7 +27,8 @@ export interface MTAdamErrorOptions extends ErrorOptions {
 }
 
 /**
- * The error class of this package. A call that throws it has changed nothing, except a `load` that failed midway.
+ * The error class of this package. A call that throws it has changed nothing, except a load and a step on CUDA that have
+ * failed midway: other calls are then STATE until the whole state is restored.
  */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;

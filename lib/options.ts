@@ -236,9 +236,14 @@ function isLearningRate(value: unknown): value is number {
   return finite(value) && value >= 0;
 }
 
-/** lr as a number. @throws MTAdamError OPTION if a schedule returns an invalid learning rate */
-export function learningRate(lr: number | LearningRate, iterations: number): number {
-  if (typeof lr !== "function") return lr;
+/** @throws MTAdamError OPTION */
+export function checkLearningRate(value: unknown): number | LearningRate {
+  if (GROUP_RULES.lr.accepts(value, [])) return value as number | LearningRate;
+  throw mustBe("OPTION", "lr", GROUP_RULES.lr.rule, value);
+}
+
+/** The learning rate that a schedule returns. @throws MTAdamError OPTION if it is invalid */
+export function learningRate(lr: LearningRate, iterations: number): number {
   const value: unknown = lr(iterations);
   if (!isLearningRate(value)) {
     throw mustBe("OPTION", "lr", "return a finite number of at least 0", value);

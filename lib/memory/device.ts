@@ -91,8 +91,9 @@ export class Device {
    * Its threads end when the device, its buffers and its optimizers are gone.
    */
   dispose(): void {
-    this.#native?.dispose();
+    const own = this.#native;
     this.#native = undefined;
+    own?.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -223,9 +224,11 @@ export class DeviceBuffer<D extends DType = DType> {
   /** Frees the memory now; otherwise it is freed when the buffer is collected. */
   dispose(): void {
     if (this.#native === undefined) return;
-    this.#native.dispose();
+    const own = this.#native;
+    // First, so that no table uses memory that is freed, wherever JavaScript may end.
     this.#native = undefined;
     disposals += 1;
+    own.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,7 @@
 #include "addon/exports.h"
 
 #include "addon/buffer.h"
+#include "addon/call_mark.h"
 #include "addon/captured_step.h"
 #include "addon/device.h"
 #include "addon/gradients.h"
@@ -12,6 +13,7 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("version", MTADAM_VERSION);
   exports.Set("Device", Device::define(env));
   exports.Set("Buffer", Buffer::define(env));
+  exports.Set("CallMark", CallMark::define(env));
   exports.Set("Gradients", Gradients::define(env));
   exports.Set("Optimizer", Optimizer::define(env));
   exports.Set("CapturedStep", CapturedStep::define(env));

@@ -88,6 +88,13 @@ Napi::Function Optimizer::define(Napi::Env env) {
                      {InstanceMethod<&Optimizer::step>("step"),
                       InstanceMethod<&Optimizer::accumulate>("accumulate"),
                       InstanceMethod<&Optimizer::update>("update"),
+                      InstanceMethod<&Optimizer::discard>("discard"),
+                      InstanceMethod<&Optimizer::is_accumulated>("isAccumulated"),
+                      InstanceAccessor<&Optimizer::is_open>("isOpen"),
+                      InstanceAccessor<&Optimizer::is_whole>("isWhole"),
+                      InstanceAccessor<&Optimizer::term_count>("termCount"),
+                      InstanceAccessor<&Optimizer::group_count>("groupCount"),
+                      InstanceAccessor<&Optimizer::completed>("iterations"),
                       InstanceMethod<&Optimizer::add>("add"),
                       InstanceMethod<&Optimizer::add_term>("addTerm"),
                       InstanceMethod<&Optimizer::remove_term>("removeTerm"),
@@ -96,7 +103,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::refresh>("refresh"),
                       InstanceMethod<&Optimizer::synchronize>("synchronize"),
                       InstanceMethod<&Optimizer::read_iterations>("readIterations"),
-                      InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
+                      InstanceMethod<&Optimizer::begin_restore>("beginRestore"),
+                      InstanceMethod<&Optimizer::end_restore>("endRestore"),
                       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
                       InstanceMethod<&Optimizer::watch_norms>("watchNorms"),
                       InstanceMethod<&Optimizer::read_norms>("readNorms"),
@@ -169,6 +177,7 @@ Optimizer::~Optimizer() { release(); }
 
 void Optimizer::release() {
   if (optimizer_ == nullptr) return;
+  completed_ = optimizer_->completed();
   optimizer_.reset();
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -bytes_);
 }
@@ -243,16 +252,14 @@ Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   });
 }
 
-// (gradients, values, stream, term, opens): `opens` where this is the first of a step, whose options then hold for all
-// of it.
+// (gradients, values, stream, term): the options of the groups are those of the step's first term.
 void Optimizer::accumulate(const Napi::CallbackInfo& info) {
   const CallArguments call = begin(info[1]);
   AddressTable& gradients = table(info[0]);
   const Stream stream = stream_of(info[2], *device_);
   const std::uint32_t number = term(info[3]);
-  const bool opens = info[4].ToBoolean();
   guarded(info.Env(), [&] {
-    if (opens) call.engine.set_groups(groups_of(call.values, call.engine.options()));
+    if (!call.engine.is_open()) call.engine.set_groups(groups_of(call.values, call.engine.options()));
     call.engine.set_weights(number, {call.values[1 + number]});
     call.engine.accumulate(gradients, number, call.values[0], stream);
   });
@@ -262,6 +269,37 @@ void Optimizer::accumulate(const Napi::CallbackInfo& info) {
 void Optimizer::update(const Napi::CallbackInfo& info) {
   const Stream stream = stream_of(info[0], *device_);
   guarded(info.Env(), [&] { get().update(stream); });
+}
+
+void Optimizer::discard(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().discard(); });
+}
+
+// (term)
+Napi::Value Optimizer::is_accumulated(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_accumulated(term(info[0])));
+}
+
+Napi::Value Optimizer::is_open(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_open());
+}
+
+Napi::Value Optimizer::is_whole(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_whole());
+}
+
+Napi::Value Optimizer::term_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), get().options().terms);
+}
+
+Napi::Value Optimizer::group_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), get().options().groups);
+}
+
+// Also after dispose().
+Napi::Value Optimizer::completed(const Napi::CallbackInfo& info) {
+  const std::int64_t completed = optimizer_ == nullptr ? completed_ : optimizer_->completed();
+  return Napi::Number::New(info.Env(), static_cast<double>(completed));
 }
 
 // (recorded, values)
@@ -327,10 +365,15 @@ Napi::Value Optimizer::read_iterations(const Napi::CallbackInfo& info) {
   });
 }
 
-// (iterations)
-void Optimizer::restore_iterations(const Napi::CallbackInfo& info) {
+void Optimizer::begin_restore(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().begin_restore(); });
+}
+
+// (iterations, complete)
+void Optimizer::end_restore(const Napi::CallbackInfo& info) {
   const auto iterations = static_cast<std::int64_t>(info[0].ToNumber().DoubleValue());
-  guarded(info.Env(), [&] { get().restore_iterations(iterations); });
+  const bool complete = info[1].ToBoolean();
+  guarded(info.Env(), [&] { get().end_restore(iterations, complete); });
 }
 
 std::byte* Optimizer::addend(const Napi::Value& source, std::size_t bytes, std::uint32_t index, const char* role) {

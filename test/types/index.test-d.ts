@@ -22,6 +22,7 @@ optimizer.step([[weight, null], null]);
 optimizer.step({ content: { weight }, style: [null, undefined] }, { gradientScale: 2 });
 optimizer.accumulate("style", [weight, null], { weights: { style: 1 } });
 optimizer.update();
+expectType<void>(optimizer.discard());
 expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], style: async () => null }));
 
 // What can be asked.
