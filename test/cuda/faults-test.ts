@@ -84,6 +84,34 @@ onCuda("a machine", () => {
     expect(failed).toBeGreaterThan(8);
   });
 
+  test.each<[string, (optimizer: MTAdam) => void]>([
+    ["addTerm", (optimizer) => optimizer.addTerm("new")],
+    ["removeTerm", (optimizer) => optimizer.removeTerm(1)],
+    [
+      "addParamGroup",
+      (optimizer) => optimizer.addParamGroup({ parameters: [{ name: "new", data: testDevice().buffer(3) }] }),
+    ],
+  ])("an allocation failure anywhere in %s changes nothing", async (_, call) => {
+    let failed = 0;
+    for (let n = 1; ; ++n, ++failed) {
+      const { optimizer, gradients } = scene();
+      optimizer.step(gradients);
+      const before = [await optimizer.stateDict(), optimizer.terms, optimizer.paramGroups.length];
+      machine.failAllocation(n);
+      try {
+        call(optimizer);
+        break;
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ERR_MTADAM_OUT_OF_MEMORY" });
+      }
+      expect([await optimizer.stateDict(), optimizer.terms, optimizer.paramGroups.length]).toEqual(before);
+      optimizer.step(gradients);
+      call(optimizer);
+      optimizer.step(optimizer.terms.map(() => optimizer.paramGroups.map(() => null)));
+    }
+    expect(failed).toBeGreaterThan(1);
+  });
+
   test("that refuses a call changes nothing, and the next one works", async () => {
     const { optimizer, theta, gradients } = scene();
     optimizer.step(gradients);
