@@ -202,7 +202,7 @@ export function checkGroup(
 ): GroupOptions {
   const group = {} as Record<string, unknown>;
   for (const key of GROUP_KEYS) {
-    const value: unknown = given[key];
+    const value: unknown = Object.hasOwn(given, key) ? given[key] : undefined;
     const own = value === undefined ? inherited?.[key] : value;
     group[key] = checkOne(key, GROUP_RULES[key] as Rule<unknown>, key === "betas" ? copyOfThree(own) : own);
   }
