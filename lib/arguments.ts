@@ -2,7 +2,8 @@ import { MTAdamError, mustBe } from "./errors";
 import { describeValue, isPlainObject } from "./inspect";
 
 /**
- * An object's own entries, each read once.
+ * An object's own entries, each read once. The result has no prototype: what someone has put on Object.prototype is no
+ * option of anybody's.
  *
  * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
  */
@@ -11,9 +12,10 @@ export function checkKeys<T extends object>(
   value: unknown,
   keys: readonly string[],
 ): Partial<T> {
-  if (value === undefined) return {};
+  const entries = Object.create(null) as Record<string, unknown>;
+  if (value === undefined) return entries as Partial<T>;
   if (!isPlainObject(value)) throw mustBe("OPTION", subject, "be an object", value);
-  const entries = { ...value };
+  Object.assign(entries, value);
   for (const key of Object.keys(entries)) {
     if (keys.includes(key)) continue;
     const meant = keys.find((known) => isNear(key, known));

@@ -45,8 +45,9 @@ export class CapturedStep {
 
   /** Frees the graph now; otherwise it is freed when this is collected. */
   dispose(): void {
-    this.#native?.dispose();
+    const own = this.#native;
     this.#native = undefined;
+    own?.dispose();
   }
 
   [Symbol.dispose](): void {

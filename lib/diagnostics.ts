@@ -107,13 +107,16 @@ export class StatsListeners {
     };
   }
 
+  get isEmpty(): boolean {
+    return this.#listeners.size === 0;
+  }
+
   /** After a step. `read` is asked once, if at all. */
   stepped(iteration: number, read: () => Promise<Diagnostics>): void {
     let shared: Promise<Diagnostics> | undefined;
     for (const entry of this.#listeners) {
       // One at a time: a device that falls behind must not gather a queue of them.
       if (iteration % entry.every !== 0 || entry.pending) continue;
-      entry.pending = true;
       shared ??= read();
       void shared.then(
         (diagnostics) => {
@@ -124,6 +127,7 @@ export class StatsListeners {
           entry.pending = false; // the next call of the optimizer throws the device's error
         },
       );
+      entry.pending = true;
     }
   }
 }

@@ -27,7 +27,8 @@ export interface MTAdamErrorOptions extends ErrorOptions {
 }
 
 /**
- * The error class of this package. A call that throws it has changed nothing, except a `load` that failed midway.
+ * The error class of this package. A call that throws it has changed nothing, except a load and a step on CUDA that have
+ * failed midway: other calls are then STATE until the whole state is restored.
  */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
@@ -106,12 +107,18 @@ export type Subject = string | ((error: NativeError) => string);
 function translated(error: unknown, subject?: Subject): unknown {
   const native = error as NativeError;
   const { code, message, cudaError, operation } = native;
+  if (code === undefined && BAD_ALLOC.has(message)) {
+    return new MTAdamError("OUT_OF_MEMORY", "There is not enough memory on the CPU.", { cause: error });
+  }
   if (typeof code !== "string" || !SHORT_CODES.has(code)) return error;
   const named = subject !== undefined && POINTER_CODES.has(code);
   const name = typeof subject === "function" ? subject(native) : subject;
   const text = named ? `\`${name}\` ${String(message)}` : String(message);
   return new MTAdamError(code as ShortCode, text, { cause: error, cudaError, operation });
 }
+
+/** What the standard libraries call std::bad_alloc. The addon passes it on where it does not expect it. */
+const BAD_ALLOC: ReadonlySet<unknown> = new Set(["std::bad_alloc", "bad allocation"]);
 
 /** The addon knows an address, but not its name in the user's code. */
 const POINTER_CODES: ReadonlySet<string> = new Set<ShortCode>(["HOST_POINTER", "INVALID_POINTER"]);

@@ -1,10 +1,11 @@
 import type { NativeOptimizer } from "./addon/native";
-import { valuesLength } from "./call-options";
+import { packValues, valuesLength, type CallValues, type GroupValues } from "./call-options";
 import { fromNative } from "./errors";
 import { GradientTable } from "./gradients";
 import { addonOf } from "./memory/device";
 import { SourceList } from "./memory/source-list";
 import type { FlatParameters } from "./parameters";
+import type { ParamGroup } from "./param-groups";
 import { Names } from "./per-name";
 
 /** The terms and parameters of an optimizer until one is added or removed, and the memory that its calls share. */
@@ -12,25 +13,55 @@ export class Generation {
   readonly terms: Names;
   readonly parameters: Names;
   readonly flat: FlatParameters;
+  readonly groups: readonly ParamGroup[];
+  /** w of each term, in order. */
+  weights: readonly number[];
   /** The options of one call, as native code reads them. */
-  readonly values: Float64Array;
+  readonly #values: Float64Array;
   /** False once there is a newer generation: tables and captured steps of this one are then invalid. */
   isCurrent = true;
   readonly #sources: SourceList;
   #table: GradientTable | undefined;
 
-  constructor(flat: FlatParameters, terms: readonly string[]) {
+  constructor(
+    flat: FlatParameters,
+    terms: readonly string[],
+    weights: readonly number[],
+    groups: readonly ParamGroup[],
+  ) {
     this.flat = flat;
+    this.weights = Object.freeze(weights);
+    this.groups = Object.freeze(groups);
     this.terms = new Names("term", terms);
     this.parameters = new Names(
       "parameter",
       flat.parameters.map(({ name }) => name),
     );
-    this.values = new Float64Array(valuesLength(terms.length, flat.groups.length));
+    this.#values = new Float64Array(valuesLength(terms.length, flat.groups.length));
     this.#sources = new SourceList(flat.parameters.length);
     for (const [index, { source, length }] of flat.parameters.entries()) {
       this.#sources.set(index, source, length);
     }
+  }
+
+  /** Whether native code has come to this generation. */
+  isOf({ termCount, groupCount }: NativeOptimizer): boolean {
+    return termCount === this.terms.list.length && groupCount === this.groups.length;
+  }
+
+  /**
+   * The options of one call, as native code reads them; valid until the next call.
+   *
+   * @param groups undefined: those of the open step
+   */
+  pack(call: CallValues, groups: readonly GroupValues[] | undefined): Float64Array {
+    const terms = this.terms.list.length;
+    // With another number of weights, native code would read each option of a group in the place of another.
+    if (call.weights.length !== terms || (groups !== undefined && groups.length !== this.groups.length)) {
+      throw new RangeError("A call must have the values of all terms and groups.");
+    }
+    packValues(this.#values, call, groups ?? []);
+    return this.#values;
   }
 
   /** The table of calls that are given gradients. @throws MTAdamError OUT_OF_MEMORY */

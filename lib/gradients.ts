@@ -34,6 +34,8 @@ export class GradientTable {
   readonly native: NativeGradients;
   /** Term by term. */
   readonly #sources: SourceList;
+  /** The entry that native code may have another address of than the list, where JavaScript ended between the two. */
+  #unsettled: number | undefined;
 
   constructor(shape: GradientShape, native: NativeGradients) {
     this.shape = shape;
@@ -65,18 +67,19 @@ export class GradientTable {
   set(term: number, parameter: number, gradient: unknown): void {
     const { parameters, device } = this.shape.flat;
     const at = term * parameters.length + parameter;
-    const before = this.#sources.get(at);
-    if (before === (gradient ?? null)) return;
     const { length } = parameters[parameter]!;
     const name = (): string => this.#nameAt(at);
+    // May run code of the user's, which may set this gradient, too.
     const source =
       gradient === undefined || gradient === null ? null : checkSource(name, gradient, length, device);
+    if (this.#unsettled !== undefined) this.#settle(this.#unsettled);
+    const before = this.#sources.get(at);
+    if (before === source) return;
+    this.#unsettled = at;
     if (!isSameAddress(source, before)) {
-      const overlapped = fromNative(
-        () => this.native.set(term, parameter, source === null ? null : nativeSource(source)),
-        source instanceof DevicePointer ? name : undefined,
-      );
+      const overlapped = this.#tell(at, source, source instanceof DevicePointer ? name : undefined);
       if (overlapped >= 0) {
+        this.#unsettled = undefined;
         throw new MTAdamError(
           "INVALID_POINTER",
           `\`${name()}\` must not overlap a parameter; got one that overlaps ` +
@@ -85,6 +88,20 @@ export class GradientTable {
       }
     }
     this.#sources.set(at, source, length);
+    this.#unsettled = undefined;
+  }
+
+  /** Native code gets one address. @returns −1, or the parameter that it overlaps; then nothing was set */
+  #tell(at: number, source: Source | null, name?: () => string): number {
+    const { length } = this.shape.parameters.list;
+    const own = source === null ? null : nativeSource(source);
+    return fromNative(() => this.native.set(Math.floor(at / length), at % length, own), name);
+  }
+
+  /** Native code gets the address in the list, or none where its memory is gone, which the next recheck reports. */
+  #settle(at: number): void {
+    this.#tell(at, this.#sources.isAlive(at) ? this.#sources.get(at) : null);
+    this.#unsettled = undefined;
   }
 
   /**
@@ -93,6 +110,7 @@ export class GradientTable {
    * @throws MTAdamError LENGTH, DISPOSED
    */
   recheck(term?: number): void {
+    if (this.#unsettled !== undefined) this.#settle(this.#unsettled);
     const { length } = this.shape.parameters.list;
     if (term === undefined) this.#sources.recheck(this.#nameAt);
     else this.#sources.recheck(this.#nameAt, term * length, length);

@@ -1,66 +1,79 @@
-import type { NativeOptimizer } from "./addon/native";
+import { native, type NativeCallMark, type NativeOptimizer } from "./addon/native";
 import { MTAdamError } from "./errors";
 
-/** A step that has begun with `accumulate` and ends with `update`. */
-export interface OpenStep {
-  /** The optimizer's weights when it began. */
-  readonly weights: readonly number[];
-  /** The indices of the terms accumulated so far. */
-  readonly terms: ReadonlySet<number>;
-}
-
-/** Knows which calls of an optimizer are allowed at a moment, and hands its native part to those alone. */
+/**
+ * Knows which calls of an optimizer are allowed at a moment, and hands its native part to those alone. JavaScript may
+ * end anywhere without a `finally` (a time-out of node:vm, Ctrl-C in the REPL): what has happened is therefore asked of
+ * native code, and no mark of a call outlives it.
+ */
 export class Guard {
-  #native: NativeOptimizer | undefined;
-  /** The call in progress: it waits for a promise, or reads its arguments, which may run the user's code. */
-  #busy: string | undefined;
-  #openStep: (OpenStep & { terms: Set<number> }) | undefined;
-  /** A load failed midway: the state is inconsistent until it is loaded again. */
-  #isInconsistent = false;
+  #native: NativeOptimizer;
+  #isDisposed = false;
+  /** Set while a call reads its arguments, which may run the user's code. */
+  readonly #reading: NativeCallMark = new native.CallMark();
+  /** The last call that read its arguments. */
+  #reader = "";
+  /** The call that waits for a promise. */
+  #waiting: { readonly operation: string } | undefined;
 
-  constructor(native: NativeOptimizer) {
-    this.#native = native;
+  constructor(own: NativeOptimizer) {
+    this.#native = own;
   }
 
-  get openStep(): OpenStep | undefined {
-    return this.#openStep;
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
+  /** Also after {@link dispose}. */
+  get iterations(): number {
+    return this.#native.iterations;
   }
 
   /** @throws MTAdamError DISPOSED */
   alive(): NativeOptimizer {
-    if (this.#native === undefined) throw new MTAdamError("DISPOSED", "The optimizer has been disposed of.");
+    if (this.#isDisposed) throw new MTAdamError("DISPOSED", "The optimizer has been disposed of.");
     return this.#native;
   }
 
-  /** For calls that need a consistent state. @throws MTAdamError DISPOSED, BUSY, STATE after a load that failed */
+  /** For calls that need a whole state. @throws MTAdamError DISPOSED, BUSY, STATE after a call that ended midway */
   usable(): NativeOptimizer {
-    const native = this.#free();
-    if (!this.#isInconsistent) return native;
-    throw new MTAdamError("STATE", "The state must be loaded again: the last load failed midway.");
+    const own = this.free();
+    if (own.isWhole) return own;
+    throw new MTAdamError(
+      "STATE",
+      "`load` or `loadStateDict` must restore the whole state first: an earlier call ended midway.",
+    );
   }
 
   /** The same, where no step may be open. @throws MTAdamError DISPOSED, BUSY, STATE */
   idle(operation: string): NativeOptimizer {
+    if (this.free().isIdle) return this.#native;
     this.usable();
-    return this.loadable(operation);
+    throw new MTAdamError(
+      "STATE",
+      `\`${operation}\` must wait for \`update()\` or \`discard()\`: a step is open.`,
+    );
   }
 
-  /** For calls that replace the state. @throws MTAdamError DISPOSED, BUSY, STATE while a step is open */
-  loadable(operation: string): NativeOptimizer {
-    const native = this.#free();
-    if (this.#openStep === undefined) return native;
-    throw new MTAdamError("STATE", `\`${operation}\` must wait for \`update()\`: a step is open.`);
-  }
-
-  #free(): NativeOptimizer {
-    const native = this.alive();
-    if (this.#busy === undefined) return native;
-    throw new MTAdamError("BUSY", `\`${this.#busy}\` has not settled; wait for it before the next call.`);
+  /** For calls that replace the state. @throws MTAdamError DISPOSED, BUSY */
+  free(): NativeOptimizer {
+    const own = this.alive();
+    if (this.#waiting !== undefined) {
+      const { operation } = this.#waiting;
+      throw new MTAdamError("BUSY", `\`${operation}\` has not settled; wait for it before the next call.`);
+    }
+    if (this.#reader !== "" && this.#reading.isSet) {
+      throw new MTAdamError(
+        "BUSY",
+        `\`${this.#reader}\` is reading its values; they must not make other calls.`,
+      );
+    }
+    return own;
   }
 
   /** @throws MTAdamError STATE where the open step has the term already */
   checkNew(term: number, name: string | undefined): void {
-    if (this.#openStep?.terms.has(term) !== true) return;
+    if (!this.alive().isAccumulated(term)) return;
     throw new MTAdamError(
       "STATE",
       `\`accumulate\` must get each term once per step; got ${JSON.stringify(name)} again (for micro-batches, add ` +
@@ -68,59 +81,44 @@ export class Guard {
     );
   }
 
-  /** Records that a term was accumulated; the first one opens the step. */
-  accumulated(term: number, weights: readonly number[]): void {
-    this.#openStep ??= { weights, terms: new Set() };
-    this.#openStep.terms.add(term);
-  }
-
-  closeStep(): void {
-    this.#openStep = undefined;
-  }
-
   /** Reads a call's arguments. The user's getters and schedules that this runs cannot start another call. */
   reading<T>(operation: string, read: () => T): T {
-    this.#busy = operation;
-    try {
-      return read();
-    } finally {
-      this.#busy = undefined;
-    }
+    const outer = this.#reader;
+    this.#reader = operation;
+    const result = this.#reading.run(read);
+    this.#reader = outer;
+    return result;
   }
 
   /** Runs a call that waits. Until it settles, other calls are BUSY. */
-  async during(operation: string, run: () => Promise<void>): Promise<void> {
-    this.#busy = operation;
-    try {
-      await run();
-    } finally {
-      this.#busy = undefined;
-    }
-  }
-
-  /**
-   * Marks the state inconsistent until the function returned is called.
-   *
-   * @param isComplete whether all of the state is loaded: a load of parts leaves an inconsistent state inconsistent
-   */
-  beginRestoring(isComplete: boolean): () => void {
-    this.alive();
-    const was = this.#isInconsistent;
-    this.#isInconsistent = true;
-    return () => {
-      this.alive();
-      this.#isInconsistent = was && !isComplete;
-    };
+  during(operation: string, run: () => Promise<void>): Promise<void> {
+    const mark = { operation };
+    // The call begins in a turn of its own, where nothing ends JavaScript: either it is marked and clears its mark, or
+    // JavaScript ended before it was marked, and it does not begin.
+    const settled = Promise.resolve().then(async () => {
+      if (this.#waiting !== mark) return;
+      try {
+        this.alive();
+        await run();
+      } finally {
+        this.#waiting = undefined;
+      }
+    });
+    // Whoever waits gets the error. Where JavaScript ends before that, nobody waits.
+    settled.catch(() => undefined);
+    this.#waiting = mark;
+    return settled;
   }
 
   /** Continues with another native optimizer, and frees the last one. */
-  replace(native: NativeOptimizer): void {
-    this.#native?.dispose();
-    this.#native = native;
+  replace(own: NativeOptimizer): void {
+    const last = this.#native;
+    this.#native = own;
+    last.dispose();
   }
 
   dispose(): void {
-    this.#native?.dispose();
-    this.#native = undefined;
+    this.#isDisposed = true;
+    this.#native.dispose();
   }
 }

@@ -57,6 +57,15 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
+/**
+ * A property of an object or of its class; undefined where only Object.prototype has it, on which someone may have put
+ * what is then a property of every object.
+ */
+export function propertyOf(object: object, key: string): unknown {
+  if (key in Object.prototype && !Object.hasOwn(object, key)) return undefined;
+  return (object as Record<string, unknown>)[key];
+}
+
 /** A short description of a value for messages. Contains no address. */
 export function describeValue(value: unknown): string {
   switch (typeof value) {

@@ -1,9 +1,9 @@
+import { inspect, type InspectOptions } from "node:util";
 import type { NativeOptimizer, NativeStream } from "./addon/native";
 import { addGradientPairs, readGradientPairs } from "./add-gradients";
 import { checkKeys } from "./arguments";
 import {
   CallOptions,
-  packValues,
   type CallValues,
   type GroupValues,
   type ReplayOptions,
@@ -25,29 +25,51 @@ import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
 import type { Gradients, GradientTable, TermGradients } from "./gradients";
 import { Guard } from "./guard";
-import { addonOf, type Device } from "./memory/device";
+import { addonOf, type Device, type DeviceKind } from "./memory/device";
 import type { StreamLike } from "./memory/stream";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
 import {
   checkNewTerm,
   checkOneTermAtATime,
   checkOptions,
+  checkLearningRate,
   checkWeights,
-  recheckGroup,
   type CheckedOptions,
+  type GroupOptions,
   type LearningRate,
   type MTAdamOptions,
   type Weights,
 } from "./options";
-import { makeParamGroup, resolveGroups, type ParamGroup } from "./param-groups";
+import {
+  checkWritable,
+  makeParamGroup,
+  resolveGroups,
+  setGroupOptions,
+  type ParamGroup,
+} from "./param-groups";
 import { flattenParameters, withGroup, type ParameterGroup, type Parameters } from "./parameters";
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
+import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
+import { makeUncloneable } from "./uncloneable";
+
+/** What an optimizer is, in short. */
+export interface OptimizerSummary {
+  device: DeviceKind;
+  iterations: number;
+  terms: readonly string[];
+  weights: readonly number[];
+  /** How many there are. */
+  layers: number;
+  /** The options of each group, and how many parameters it has. JSON has no learning rate that is a schedule. */
+  groups: (GroupOptions & { parameters: number })[];
+}
 
 /** The arguments of a step, as read. */
 interface StepValues {
   call: CallValues;
-  groups: readonly GroupValues[];
+  /** Undefined: those of the open step. */
+  groups: readonly GroupValues[] | undefined;
 }
 
 /**
@@ -64,30 +86,36 @@ export class MTAdam {
   readonly #calls: CallOptions;
   readonly #listeners = new StatsListeners();
   readonly #diagnostics = new DiagnosticsReader();
-  #options: CheckedOptions;
-  #generation: Generation;
-  #groups: readonly ParamGroup[];
-  #weights: readonly number[];
-  #iterations = 0;
-  /** Whether graphs of the user's may take steps, which `#iterations` does not count. */
-  #isCaptured = false;
+  /** As they were given; `terms` may be others by now. */
+  readonly #options: CheckedOptions;
+  #current: Generation;
+  /** The generation that a call has begun to change to. */
+  #next: Generation | undefined;
+  /** The weights of the open step: those that held when it began. */
+  #openWeights: readonly number[] = [];
+
+  static {
+    const isOwn = (receiver: unknown): boolean =>
+      typeof receiver === "object" && receiver !== null && #guard in receiver;
+    checkReceivers("MTAdam", this.prototype, isOwn);
+  }
 
   /**
    * @param parameters parameters, or groups of them; every step updates them in place
    * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA
    */
   constructor(parameters: Parameters, options: MTAdamOptions) {
+    makeUncloneable(this);
     this.#options = checkOptions(options);
     const { stream, terms, weights } = this.#options;
     const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);
-    this.#weights = Object.freeze(weights);
-    this.#groups = Object.freeze(flat.groups.map((_, index) => makeParamGroup(flat, index)));
-    this.#generation = new Generation(flat, terms);
+    const groups = flat.groups.map((_, index) => makeParamGroup(flat, index));
+    this.#current = new Generation(flat, terms, weights, groups);
     const native = makeNativeOptimizer(flat, this.#options, this.#calls.stream);
     this.#guard = new Guard(native);
     try {
-      this.#generation.table(native);
+      this.#current.table(native);
     } catch (error) {
       this.dispose(); // now, rather than when it is collected
       throw error;
@@ -106,12 +134,12 @@ export class MTAdam {
    * learning rate is a schedule, in {@link refresh}.
    */
   get iterations(): number {
-    return this.#iterations;
+    return this.#guard.iterations;
   }
 
   /** The names of the terms, in order. */
   get terms(): readonly string[] {
-    return this.#options.terms;
+    return this.#generation.terms.list;
   }
 
   /** The names of the layers in order of first appearance: the columns of {@link norms}. */
@@ -125,28 +153,34 @@ export class MTAdam {
 
   /** The options of each group. A change is checked at the next step and holds from then on. */
   get paramGroups(): readonly ParamGroup[] {
-    return this.#groups;
+    return this.#generation.groups;
   }
 
   /** w of each term, in order. */
   get weights(): readonly number[] {
-    return this.#weights;
+    return this.#generation.weights;
   }
 
   /** In order, or by name; a term that is left out keeps its weight. */
   set weights(weights: Weights) {
-    this.#weights = Object.freeze(checkWeights(weights, this.#generation.terms, this.#weights));
+    const generation = this.#generation;
+    generation.weights = Object.freeze(
+      this.#guard.reading("weights", () => checkWeights(weights, generation.terms, generation.weights)),
+    );
   }
 
   /** The learning rate of the first group. */
   get lr(): number | LearningRate {
-    return this.#groups[0]!.lr;
+    return this.paramGroups[0]!.lr;
   }
 
   /** Sets the learning rate of all groups. */
   set lr(lr: number | LearningRate) {
-    const checked = recheckGroup({ ...this.#groups[0]!, lr }).lr;
-    for (const group of this.#groups) group.lr = checked;
+    const checked = checkLearningRate(lr);
+    setGroupOptions(
+      this.paramGroups,
+      this.paramGroups.map(() => ({ lr: checked })),
+    );
   }
 
   /**
@@ -172,8 +206,7 @@ export class MTAdam {
     const values = this.#pack(given);
     const isPrepared = table !== this.#table;
     const taken = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
-    if (taken) this.#completed(native);
-    else this.#isCaptured = true;
+    if (taken) this.#stepped(native);
   }
 
   /**
@@ -187,10 +220,8 @@ export class MTAdam {
    */
   refresh(options?: StepOptions): void {
     this.#guard.idle("refresh");
-    const call = this.#guard.reading("refresh", () => this.#readCall(options));
-    if (this.#isCaptured && this.#groups.some(({ lr }) => typeof lr === "function")) {
-      this.#readIterations(call.stream);
-    }
+    const call = this.#guard.reading("refresh", () => this.#readCall(options, this.weights));
+    if (this.paramGroups.some(({ lr }) => typeof lr === "function")) this.#readIterations(call.stream);
     const groups = this.#guard.reading("refresh", () => this.#resolveGroups());
     const native = this.#guard.alive();
     const values = this.#pack({ call, groups });
@@ -213,7 +244,7 @@ export class MTAdam {
     checkOneTermAtATime("accumulate", this.#options);
     const index = this.#generation.terms.indexOf(term);
     const given = this.#guard.reading("accumulate", () =>
-      this.#readTerm(index, gradients, this.#readCall(options)),
+      this.#readTerm(index, gradients, this.#readPart(options)),
     );
     this.#accumulate(index, given);
   }
@@ -230,22 +261,36 @@ export class MTAdam {
   }
 
   /**
+   * Ends the open step, if there is one, and moves no parameter: for a backward pass that failed. The norms, moments and
+   * clocks of the terms that came have moved; to undo that too, load an earlier state. No iteration is counted.
+   *
+   * @throws MTAdamError STATE after a call that ended midway, BUSY, DISPOSED, CUDA
+   */
+  discard(): void {
+    const native = this.#guard.usable();
+    fromNative(() => {
+      native.discard();
+    });
+  }
+
+  /**
    * The loop over the loss terms: calls each callback in the order of `terms`, accumulates the gradients that it
    * returns, and updates. A term without a callback is absent. If a callback throws or rejects, so does this call, and
-   * the step stays open.
+   * the step stays open: another call continues it with the terms that have not come, {@link update} ends it with those
+   * that have, {@link discard} without a move.
    *
    * @throws MTAdamError as {@link accumulate}; until the promise settles, other calls are BUSY
    */
   async stepEach(callbacks: TermCallbacks, options?: StepOptions): Promise<void> {
-    this.#guard.usable();
+    const native = this.#guard.usable();
     checkOneTermAtATime("stepEach", this.#options);
+    const { inOrder, call } = this.#guard.reading("stepEach", () => ({
+      inOrder: readCallbacks(callbacks, this.#generation.terms),
+      call: this.#readPart(options),
+    }));
     await this.#guard.during("stepEach", async () => {
-      const inOrder = [...readCallbacks(callbacks, this.#generation.terms).entries()].flatMap(
-        ([term, callback]) => (callback === undefined ? [] : [{ term, callback }]),
-      );
-      for (const { term } of inOrder) this.#guard.checkNew(term, this.terms[term]);
-      const call = this.#readCall(options);
-      for (const { term, callback } of inOrder) {
+      for (const [term, callback] of inOrder.entries()) {
+        if (callback === undefined || native.isAccumulated(term)) continue;
         const gradients = await callback();
         this.#accumulate(term, this.#readTerm(term, gradients, call));
       }
@@ -302,7 +347,7 @@ export class MTAdam {
       fromNative(() => {
         own.replay(values);
       });
-      this.#completed(native);
+      this.#stepped(native);
     });
   }
 
@@ -329,11 +374,11 @@ export class MTAdam {
    */
   addTerm(name: string): void {
     const native = this.#guard.idle("addTerm");
+    const { flat, groups } = this.#generation;
     const terms = [...this.terms, checkNewTerm(name, this.terms)];
-    fromNative(() => {
+    this.#change(new Generation(flat, terms, [...this.weights, 1], groups), () => {
       native.addTerm();
     });
-    this.#setTerms(terms, [...this.#weights, 1]);
   }
 
   /**
@@ -349,13 +394,12 @@ export class MTAdam {
     const name = this.terms[index]!;
     if (name === this.#options.anchor) throw mustBe("OPTION", "term", "not be the anchor", name);
     if (this.terms.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
-    fromNative(() => {
+    const { flat, groups } = this.#generation;
+    const terms = this.terms.filter((_, other) => other !== index);
+    const weights = this.weights.filter((_, other) => other !== index);
+    this.#change(new Generation(flat, terms, weights, groups), () => {
       native.removeTerm(index);
     });
-    this.#setTerms(
-      this.terms.filter((_, other) => other !== index),
-      this.#weights.filter((_, other) => other !== index),
-    );
   }
 
   /**
@@ -367,22 +411,10 @@ export class MTAdam {
    */
   addParamGroup(group: ParameterGroup): void {
     this.#guard.idle("addParamGroup");
-    const flat = this.#guard.reading("addParamGroup", () =>
-      withGroup(this.#generation.flat, group, this.#options.group),
-    );
-    this.#readIterations();
-    const before = this.#stateOwner(this.#guard.alive());
-    const groups = Object.freeze([...this.#groups, makeParamGroup(flat, flat.groups.length - 1)]);
-    const native = makeNativeOptimizer(flat, this.#options, this.#calls.stream);
-    try {
-      copyState(before, { ...before, native, parameters: flat.parameters, layers: flat.layers, groups });
-    } catch (error) {
-      native.dispose();
-      throw error;
-    }
-    this.#guard.replace(native);
-    this.#groups = groups;
-    this.#setGeneration(new Generation(flat, this.terms));
+    const { native, generation } = this.#guard.reading("addParamGroup", () => this.#withGroup(group));
+    this.#change(generation, () => {
+      this.#guard.replace(native);
+    });
   }
 
   /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
@@ -419,27 +451,29 @@ export class MTAdam {
    * @throws MTAdamError STATE while a step is open, OPTION if one in `paramGroups` is invalid, BUSY, DISPOSED
    */
   async stateDict(): Promise<StateDict> {
-    this.#guard.idle("stateDict");
+    const native = this.#guard.idle("stateDict");
     this.#readIterations();
-    return stateDict(this.#stateOwner(this.#guard.alive()));
+    return this.#guard.reading("stateDict", () => stateDict(this.#stateOwner(native)));
   }
 
   /**
    * Restores the result of {@link stateDict}: norms, moments, clocks, iterations, weights and the groups' options (a
    * learning-rate schedule stays). Training then continues with the same bits as without the interruption. Parameters
    * and terms are matched by name, in any order. A state with first moments per term can be loaded where they are
-   * summed.
+   * summed. An open step ends as with {@link discard}.
    *
    * @param options `strict: false`: load matching entries only
-   * @throws MTAdamError CHECKPOINT if the state does not match, STATE while a step is open; then nothing is loaded
+   * @throws MTAdamError CHECKPOINT if the state does not match, OPTION if an option in `paramGroups` is read-only, BUSY,
+   * DISPOSED; then nothing is loaded
    */
   async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
-    this.#guard.loadable("loadStateDict");
-    const { strict, source } = this.#guard.reading("loadStateDict", () => ({
-      strict: checkFileOptions(options, ["strict"]).strict,
-      source: new DictSource(state),
-    }));
-    const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, strict);
+    this.#guard.free();
+    const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
+      const { strict } = checkFileOptions(options, ["strict"]);
+      const source = new DictSource(state);
+      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, strict);
+      return { strict, source, restoration };
+    });
     const finish = this.#beginRestoring(restoration, strict);
     restoreDict(source, restoration);
     finish();
@@ -455,9 +489,9 @@ export class MTAdam {
    */
   async save(path: string, options?: SaveOptions): Promise<void> {
     this.#guard.idle("save");
+    const { onProgress } = this.#guard.reading("save", () => checkFileOptions(options, ["onProgress"]));
+    checkPath(path);
     await this.#guard.during("save", async () => {
-      const { onProgress } = checkFileOptions(options, ["onProgress"]);
-      checkPath(path);
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
       await saveCheckpoint(path, this.#stateOwner(this.#guard.alive()), (progress) => {
@@ -472,17 +506,18 @@ export class MTAdam {
    * changes.
    *
    * @param options `onProgress`: if it throws, the promise rejects once the state is loaded; it is not called again
-   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, STATE while a step is open, OPTION, BUSY,
-   * DISPOSED, CUDA; errors of the file system unchanged. Nothing is loaded then, unless reading the tensors fails midway
+   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, OPTION, BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing is loaded then, unless reading the tensors fails midway
    * (a disk error, a file that is truncated meanwhile): all calls but another load are then STATE. Until the promise
    * settles, other calls are BUSY
    */
   async load(path: string, options?: LoadOptions): Promise<void> {
-    this.#guard.loadable("load");
+    this.#guard.free();
+    const { strict, onProgress } = this.#guard.reading("load", () =>
+      checkFileOptions(options, ["strict", "onProgress"]),
+    );
+    checkPath(path);
+    const { report, rethrow } = deferErrors(onProgress);
     await this.#guard.during("load", async () => {
-      const { strict, onProgress } = checkFileOptions(options, ["strict", "onProgress"]);
-      const { report, rethrow } = deferErrors(onProgress);
-      checkPath(path);
       await this.synchronize();
       const file = await CheckpointFile.open(path);
       try {
@@ -524,20 +559,62 @@ export class MTAdam {
     this.dispose();
   }
 
-  /** May run the user's code, as do the three methods that follow. */
-  #readCall(options: unknown): CallValues {
-    const weights = this.#guard.openStep?.weights ?? this.#weights;
+  /** A summary for logs, which `console.log` shows, too. The state is that of {@link stateDict}. */
+  toJSON(): OptimizerSummary {
+    const { device, iterations, terms, weights, layers, paramGroups } = this;
+    const groups = paramGroups.map(({ parameters, ...options }) => {
+      return { parameters: parameters.length, ...options };
+    });
+    return { device: device.kind, iterations, terms, weights, layers: layers.length, groups };
+  }
+
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    return depth < 0 ? "[MTAdam]" : `MTAdam ${inspect(this.toJSON(), { ...options, depth })}`;
+  }
+
+  /** A call that is ended while it changes the terms or groups has done so where native code has. */
+  get #generation(): Generation {
+    if (this.#next !== undefined) this.#settle();
+    return this.#current;
+  }
+
+  /** Changes native code to another generation. */
+  #change(next: Generation, change: () => void): void {
+    this.#next = next;
+    try {
+      fromNative(change);
+    } finally {
+      this.#settle();
+    }
+  }
+
+  #settle(): void {
+    const next = this.#next;
+    if (next !== undefined && !this.#guard.isDisposed && next.isOf(this.#guard.alive())) {
+      this.#current.isCurrent = false;
+      this.#current = next;
+    }
+    this.#next = undefined;
+  }
+
+  /** May run the user's code, as do the five methods that follow. */
+  #readCall(options: unknown, weights: readonly number[]): CallValues {
     return this.#calls.read(options, this.#generation.terms, weights);
   }
 
+  /** The same for a call that may continue a step. */
+  #readPart(options: unknown): CallValues {
+    return this.#readCall(options, this.#guard.alive().isOpen ? this.#openWeights : this.weights);
+  }
+
   #readStep(options: unknown): StepValues {
-    return { call: this.#readCall(options), groups: this.#resolveGroups() };
+    return { call: this.#readCall(options, this.weights), groups: this.#resolveGroups() };
   }
 
   /** A step has the group options of its first term. */
   #readTerm(term: number, gradients: unknown, call: CallValues): StepValues {
     this.#guard.checkNew(term, this.terms[term]);
-    const groups = this.#guard.openStep === undefined ? this.#resolveGroups() : [];
+    const groups = this.#guard.alive().isOpen ? undefined : this.#resolveGroups();
     this.#table.assignTerm(term, gradients);
     return { call, groups };
   }
@@ -549,12 +626,30 @@ export class MTAdam {
     return this.#table;
   }
 
+  #withGroup(group: ParameterGroup): { native: NativeOptimizer; generation: Generation } {
+    const { flat: oldFlat, groups: oldGroups } = this.#generation;
+    const flat = withGroup(oldFlat, group, this.#options.group);
+    this.#readIterations();
+    const before = this.#stateOwner(this.#guard.alive());
+    const groups = [...oldGroups, makeParamGroup(flat, flat.groups.length - 1)];
+    const native = makeNativeOptimizer(flat, before.options, this.#calls.stream);
+    try {
+      copyState(before, { ...before, native, parameters: flat.parameters, layers: flat.layers, groups });
+      this.#guard.alive();
+    } catch (error) {
+      native.dispose();
+      throw error;
+    }
+    return { native, generation: new Generation(flat, this.terms, this.weights, groups) };
+  }
+
   get #table(): GradientTable {
     return this.#generation.table(this.#guard.alive());
   }
 
   #resolveGroups(): GroupValues[] {
-    return resolveGroups(this.#groups, this.#generation.flat, this.#iterations);
+    const { groups, flat } = this.#generation;
+    return resolveGroups(groups, flat, () => this.iterations);
   }
 
   /** Reading the arguments may have run user code, which may have disposed of the optimizer or its memory. */
@@ -566,19 +661,17 @@ export class MTAdam {
   }
 
   #pack({ call, groups }: StepValues): Float64Array {
-    packValues(this.#generation.values, call, groups);
-    return this.#generation.values;
+    return this.#generation.pack(call, groups);
   }
 
   #accumulate(term: number, given: StepValues): void {
     const table = this.#table;
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
-    const opens = this.#guard.openStep === undefined;
+    if (!native.isOpen) this.#openWeights = this.weights;
     fromNative(() => {
-      native.accumulate(table.native, values, given.call.stream, term, opens);
+      native.accumulate(table.native, values, given.call.stream, term);
     });
-    this.#guard.accumulated(term, this.#weights);
   }
 
   #update(stream: NativeStream): void {
@@ -587,19 +680,18 @@ export class MTAdam {
     fromNative(() => {
       native.update(stream);
     });
-    this.#guard.closeStep();
-    this.#completed(native);
+    this.#stepped(native);
   }
 
   /** Counts the steps that graphs of the user's have taken, once the stream gets there. */
   #readIterations(stream: NativeStream = null): void {
     const native = this.#guard.alive();
-    this.#iterations = fromNative(() => native.readIterations(stream));
+    fromNative(() => native.readIterations(stream));
   }
 
-  #completed(native: NativeOptimizer): void {
-    this.#iterations += 1;
-    this.#listeners.stepped(this.#iterations, () => this.#readDiagnostics(native));
+  #stepped(native: NativeOptimizer): void {
+    if (this.#listeners.isEmpty) return;
+    this.#listeners.stepped(native.iterations, () => this.#readDiagnostics(native));
   }
 
   #readDiagnostics(native: NativeOptimizer): Promise<Diagnostics> {
@@ -607,39 +699,36 @@ export class MTAdam {
     return this.#diagnostics.read(native, { iteration, terms, layers }, this.#options.cosines);
   }
 
-  #setTerms(terms: readonly string[], weights: readonly number[]): void {
-    this.#options = { ...this.#options, terms };
-    this.#weights = Object.freeze(weights);
-    this.#setGeneration(new Generation(this.#generation.flat, terms));
-  }
-
-  #setGeneration(generation: Generation): void {
-    this.#generation.isCurrent = false;
-    this.#isCaptured = false;
-    this.#generation = generation;
-  }
-
   #stateOwner(native: NativeOptimizer): StateOwner {
-    const { parameters, layers } = this.#generation.flat;
+    const { terms, weights, groups, flat } = this.#generation;
     return {
       native,
-      options: this.#options,
-      terms: this.terms,
-      weights: this.#weights,
-      parameters,
-      layers,
-      groups: this.#groups,
-      iterations: this.#iterations,
+      options: { ...this.#options, terms: terms.list },
+      terms: terms.list,
+      weights,
+      parameters: flat.parameters,
+      layers: flat.layers,
+      groups,
+      iterations: native.iterations,
     };
   }
 
-  /** @returns a function to call when the state is in place */
-  #beginRestoring({ iterations, weights }: Restoration, strict: boolean): () => void {
-    const finish = this.#guard.beginRestoring(strict);
+  /**
+   * @param isComplete whether nothing of the earlier state is left
+   * @returns a function to call when the rest of the state is in place; without that call, it must be loaded again
+   */
+  #beginRestoring({ iterations, weights, groups }: Restoration, isComplete: boolean): () => void {
+    const native = this.#guard.alive();
+    checkWritable(this.paramGroups, groups);
+    fromNative(() => {
+      native.beginRestore();
+    });
+    setGroupOptions(this.paramGroups, groups);
+    this.#generation.weights = Object.freeze(weights);
     return () => {
-      finish();
-      this.#iterations = iterations;
-      this.#weights = Object.freeze(weights);
+      fromNative(() => {
+        this.#guard.alive().endRestore(iterations, isComplete);
+      });
     };
   }
 }

@@ -233,7 +233,7 @@ export function checkGroup(
 ): GroupOptions {
   const group = {} as Record<string, unknown>;
   for (const key of GROUP_KEYS) {
-    const value: unknown = given[key];
+    const value: unknown = Object.hasOwn(given, key) ? given[key] : undefined;
     const own = value === undefined ? inherited?.[key] : value;
     group[key] = checkOne(key, GROUP_RULES[key] as Rule<unknown>, key === "betas" ? copyOfThree(own) : own);
   }
@@ -267,9 +267,14 @@ function isLearningRate(value: unknown): value is number {
   return finite(value) && value >= 0;
 }
 
-/** lr as a number. @throws MTAdamError OPTION if a schedule returns an invalid learning rate */
-export function learningRate(lr: number | LearningRate, iterations: number): number {
-  if (typeof lr !== "function") return lr;
+/** @throws MTAdamError OPTION */
+export function checkLearningRate(value: unknown): number | LearningRate {
+  if (GROUP_RULES.lr.accepts(value, [])) return value as number | LearningRate;
+  throw mustBe("OPTION", "lr", GROUP_RULES.lr.rule, value);
+}
+
+/** The learning rate that a schedule returns. @throws MTAdamError OPTION if it is invalid */
+export function learningRate(lr: LearningRate, iterations: number): number {
   const value: unknown = lr(iterations);
   if (!isLearningRate(value)) {
     throw mustBe("OPTION", "lr", "return a finite number of at least 0", value);

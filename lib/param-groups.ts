@@ -1,4 +1,6 @@
+import { native } from "./addon/native";
 import type { GroupValues } from "./call-options";
+import { MTAdamError } from "./errors";
 import { learningRate, recheckGroup, type GroupOptions } from "./options";
 import { checkUnitBetas, type FlatParameters } from "./parameters";
 
@@ -16,6 +18,28 @@ export function makeParamGroup({ groups, parameters }: FlatParameters, index: nu
   return Object.seal({ ...options, betas: [...options.betas], parameters: Object.freeze(names) });
 }
 
+/** The options to set in each group, in order. */
+export type GroupChanges = readonly Readonly<Partial<GroupOptions>>[];
+
+/** Sets options of groups: all, or none. @throws MTAdamError OPTION where one is read-only */
+export function setGroupOptions(groups: readonly ParamGroup[], options: GroupChanges): void {
+  checkWritable(groups, options);
+  native.assign(groups, options);
+}
+
+/** @throws MTAdamError OPTION where one of the options is read-only */
+export function checkWritable(groups: readonly ParamGroup[], options: GroupChanges): void {
+  for (const [index, group] of groups.entries()) {
+    for (const key of Object.keys(options[index]!)) {
+      if (Object.getOwnPropertyDescriptor(group, key)?.writable === true) continue;
+      throw new MTAdamError(
+        "OPTION",
+        `\`paramGroups[${index}].${key}\` must be writable; got a read-only one, perhaps of a frozen group.`,
+      );
+    }
+  }
+}
+
 /**
  * The current options of all groups, checked, with the learning rates as numbers.
  *
@@ -24,9 +48,12 @@ export function makeParamGroup({ groups, parameters }: FlatParameters, index: nu
 export function resolveGroups(
   groups: readonly ParamGroup[],
   flat: FlatParameters,
-  iterations: number,
+  iterations: () => number,
 ): GroupValues[] {
   const checked = groups.map(recheckGroup);
   checkUnitBetas(flat, checked);
-  return checked.map((group) => ({ ...group, lr: learningRate(group.lr, iterations) }));
+  return checked.map((group) => ({
+    ...group,
+    lr: typeof group.lr === "function" ? learningRate(group.lr, iterations()) : group.lr,
+  }));
 }

@@ -123,15 +123,13 @@ function readGroups(
       described.push(describe(item, described.length, 0));
       continue;
     }
-    const { parameters, ...options } = checkKeys<ParameterGroup>("group", item, [
-      "parameters",
-      ...GROUP_KEYS,
-    ]);
+    const given = checkKeys<ParameterGroup>("group", item, ["parameters", ...GROUP_KEYS]);
+    const { parameters } = given;
     if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
     for (const parameter of parameters) {
       described.push(describe(parameter, firstParameter + described.length, firstGroup + groups.length));
     }
-    groups.push(checkGroup(options, defaults));
+    groups.push(checkGroup(given, defaults));
   }
   if (!inGroups) groups.push(defaults);
   if (described.length === 0) {
@@ -141,7 +139,7 @@ function readGroups(
 }
 
 function isGroup(item: unknown): item is ParameterGroup {
-  return typeof item === "object" && item !== null && "parameters" in item;
+  return typeof item === "object" && item !== null && Object.hasOwn(item, "parameters");
 }
 
 const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
@@ -149,9 +147,11 @@ const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
 function describe(item: unknown, index: number, group: number): Described {
   const isBare =
     typedArrayName(item) !== undefined || isBuffer(item) || isPointerLike(item) || !hasData(item);
-  const given: Record<string, unknown> = isBare
-    ? { data: item }
-    : checkKeys<Record<string, unknown>>("parameter", item, PARAMETER_KEYS);
+  const given = checkKeys<Record<string, unknown>>(
+    "parameter",
+    isBare ? { data: item } : item,
+    PARAMETER_KEYS,
+  );
   const { name = String(index), data, length, shape, dtype = "float32", layer } = given;
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
@@ -173,7 +173,7 @@ function describe(item: unknown, index: number, group: number): Described {
 }
 
 function hasData(item: unknown): boolean {
-  return typeof item === "object" && item !== null && "data" in item;
+  return typeof item === "object" && item !== null && Object.hasOwn(item, "data");
 }
 
 function lengthOf(name: string, data: unknown, length: unknown): number {

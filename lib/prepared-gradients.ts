@@ -36,7 +36,9 @@ export class PreparedGradients {
   set(term: number | string, parameter: number | string, gradient: Gradient): void {
     const table = this.#current();
     const { terms, parameters } = table.shape;
-    table.set(terms.indexOf(term), parameters.indexOf(parameter), gradient);
+    this.#guard.reading("set", () => {
+      table.set(terms.indexOf(term), parameters.indexOf(parameter), gradient);
+    });
   }
 
   /** Sets every element of every gradient to 0. @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA */

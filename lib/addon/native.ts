@@ -64,19 +64,28 @@ export interface NativePlaneStart {
 }
 
 export interface NativeOptimizer {
+  /** Completed steps. Launches of graphs are counted by `readIterations`. */
+  readonly iterations: number;
+  readonly termCount: number;
+  readonly groupCount: number;
+  /** {@link isWhole} and not {@link isOpen}. */
+  readonly isIdle: boolean;
+  /** Whether a step has begun with `accumulate` and not ended. */
+  readonly isOpen: boolean;
+  /** False where a call or a restore ended midway: only a complete restore may follow. */
+  readonly isWhole: boolean;
+  /** Whether the open step has the term. */
+  isAccumulated(term: number): boolean;
   /**
    * `values`: {@link packValues}. `stays`: no other gradients come into the table, so that the graph of a stream that is
    * being captured may read it. Returns false where the step became part of that graph and was not taken.
    */
   step(gradients: NativeGradients, values: Float64Array, stream: NativeStream, stays: boolean): boolean;
-  accumulate(
-    gradients: NativeGradients,
-    values: Float64Array,
-    stream: NativeStream,
-    term: number,
-    opens: boolean,
-  ): void;
+  /** `values`: the groups' are read where this opens a step. */
+  accumulate(gradients: NativeGradients, values: Float64Array, stream: NativeStream, term: number): void;
   update(stream: NativeStream): void;
+  /** Ends the open step, if there is one, without moving a parameter. */
+  discard(): void;
   /** After the others. Gradients and captured steps made before are of no more use; so with removeTerm. */
   addTerm(): void;
   removeTerm(term: number): void;
@@ -88,7 +97,10 @@ export interface NativeOptimizer {
   refresh(values: Float64Array, stream: NativeStream): void;
   /** Waits for the stream. Launches of graphs count. */
   readIterations(stream: NativeStream): number;
-  restoreIterations(iterations: number): void;
+  /** Ends an open step. The state is not whole until `endRestore`. */
+  beginRestore(): void;
+  /** `isComplete`: nothing of the earlier state is left. Otherwise a state that was not whole before stays so. */
+  endRestore(iterations: number, isComplete: boolean): void;
   /**
    * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
    * and its `role`.
@@ -128,6 +140,12 @@ export interface NativeGradients {
   set(term: number, parameter: number, source: NativeSource | null): number;
 }
 
+/** Knows whether a function is running, also where JavaScript was ended in the middle of it. */
+export interface NativeCallMark {
+  run<T>(call: () => T): T;
+  readonly isSet: boolean;
+}
+
 export interface NativeCapturedStep {
   replay(values: Float64Array): void;
   dispose(): void;
@@ -160,11 +178,14 @@ export interface NativeAddon {
     stream: NativeStream,
   ) => NativeOptimizer;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
+  CallMark: new () => NativeCallMark;
   CapturedStep: new (
     optimizer: NativeOptimizer,
     gradients: NativeGradients,
     stream: NativeStream,
   ) => NativeCapturedStep;
+  /** Gives each target the properties of its source, in one go. They must be objects whose properties can be set. */
+  assign(targets: readonly object[], sources: readonly object[]): void;
   describeCpu(): { instructionSets: string[] };
   describeCuda(): NativeCudaDescription;
   /** The number of the CUDA device whose memory it is; −1 where there is none. */

@@ -1,4 +1,4 @@
-import { MTAdamError } from "../errors";
+import { fromNative, MTAdamError } from "../errors";
 import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
 import type { StateSource, TensorRead } from "./reader";
 import { checkState, type Restoration } from "./restore";
@@ -88,8 +88,15 @@ function run<T>(source: DictSource, reads: Generator<TensorRead, T, void>): T {
   }
 }
 
-/** Copies the state of one optimizer to another that has its terms and, among others, its parameters. */
+/** Copies the state of one optimizer to a fresh one that has its terms and, among others, its parameters. */
 export function copyState(from: StateOwner, to: StateOwner): void {
   const source = new DictSource(stateDict(from));
-  restoreDict(source, checkDict(to, source, false));
+  const restoration = checkDict(to, source, false);
+  fromNative(() => {
+    to.native.beginRestore();
+  });
+  restoreDict(source, restoration);
+  fromNative(() => {
+    to.native.endRestore(from.iterations, true);
+  });
 }

@@ -1,5 +1,6 @@
 import type { NativePlaneStart } from "../addon/native";
 import { fromNative } from "../errors";
+import type { GroupChanges } from "../param-groups";
 import { checkForm, checkParameter, match, matchGroups, type Match } from "./match";
 import {
   checkMetadata,
@@ -33,6 +34,8 @@ export interface Restoration {
   /** The optimizer's values once the state is restored. */
   readonly iterations: number;
   readonly weights: number[];
+  /** The options to set in each group. */
+  readonly groups: GroupChanges;
 }
 
 /**
@@ -72,13 +75,10 @@ export function* checkState(
       );
       const buffer = new Float32Array(Math.min(longest, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT));
       for (const step of steps) yield* step(buffer);
-      fromNative(() => {
-        owner.native.restoreIterations(metadata.iterations);
-      });
-      for (const { ours, options } of groups) Object.assign(owner.groups[ours] as object, options);
     },
     iterations: metadata.iterations,
     weights,
+    groups: owner.groups.map((_, ours) => groups.find((group) => group.ours === ours)?.options ?? {}),
   };
 }
 

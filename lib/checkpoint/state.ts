@@ -67,8 +67,7 @@ export interface StateOwner {
   readonly weights: readonly number[];
   readonly parameters: readonly Parameter[];
   readonly layers: readonly string[];
-  /** Written to when a state is restored. */
-  readonly groups: readonly { -readonly [K in keyof GroupOptions]: GroupOptions[K] }[];
+  readonly groups: readonly GroupOptions[];
   readonly iterations: number;
 }
 

@@ -1,5 +1,5 @@
 import { mustBe, MTAdamError, nameOf, type Named } from "../errors";
-import { describeValue, isArray } from "../inspect";
+import { describeValue, isArray, propertyOf } from "../inspect";
 import { toAddress } from "./stream";
 
 /** An address in device memory, in the forms that the Node packages which hand them out use. */
@@ -38,12 +38,17 @@ export function isPointerLike(value: unknown): boolean {
   if (typeof value === "bigint" || typeof value === "number") return true;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
   try {
-    if ("ptr" in value || "__cuda_array_interface__" in value) return true;
-    const buffer = "buffer" in value ? value.buffer : undefined;
-    return typeof buffer === "object" && buffer !== null && "ptr" in buffer;
+    if (has(value, "ptr") || has(value, "__cuda_array_interface__")) return true;
+    const buffer = propertyOf(value, "buffer");
+    return typeof buffer === "object" && buffer !== null && has(buffer, "ptr");
   } catch {
     return false; // a revoked proxy or a prototype
   }
+}
+
+/** As `in`, but for what {@link propertyOf} leaves out. */
+function has(object: object, key: string): boolean {
+  return key in object && (!(key in Object.prototype) || Object.hasOwn(object, key));
 }
 
 /**
@@ -56,13 +61,12 @@ export function readPointer(subject: Named, value: unknown): DevicePointer {
   if (typeof value !== "object" || value === null) {
     return new DevicePointer(undefined, checkAddress(subject, value), undefined);
   }
-  const form = value as Record<string, unknown>;
-  const { buffer } = form;
-  if (typeof buffer === "object" && buffer !== null && "ptr" in buffer) {
-    return readView(subject, value, buffer.ptr, form);
+  const buffer = propertyOf(value, "buffer");
+  if (typeof buffer === "object" && buffer !== null && has(buffer, "ptr")) {
+    return readView(subject, value, propertyOf(buffer, "ptr"));
   }
-  if ("ptr" in form) return readView(subject, value, form["ptr"], form);
-  return readArrayInterface(subject, value, form["__cuda_array_interface__"]);
+  if (has(value, "ptr")) return readView(subject, value, propertyOf(value, "ptr"));
+  return readArrayInterface(subject, value, propertyOf(value, "__cuda_array_interface__"));
 }
 
 function checkAddress(subject: Named, value: unknown): bigint {
@@ -85,12 +89,9 @@ function checkAddress(subject: Named, value: unknown): bigint {
 }
 
 /** ptr + byteOffset, and byteLength if it is given. */
-function readView(
-  subject: Named,
-  supplier: object,
-  ptr: unknown,
-  { byteOffset = 0, byteLength }: Record<string, unknown>,
-): DevicePointer {
+function readView(subject: Named, supplier: object, ptr: unknown): DevicePointer {
+  const byteOffset = propertyOf(supplier, "byteOffset") ?? 0;
+  const byteLength = propertyOf(supplier, "byteLength");
   const base = toAddress(ptr);
   const offset = checkBytes(subject, "byteOffset", byteOffset);
   const bytes = byteLength === undefined ? undefined : checkBytes(subject, "byteLength", byteLength);
@@ -110,7 +111,8 @@ function checkBytes(subject: Named, property: string, value: unknown): number {
 function readArrayInterface(subject: Named, supplier: object, value: unknown): DevicePointer {
   const what = `${nameOf(subject)}.__cuda_array_interface__`;
   if (typeof value !== "object" || value === null) throw mustBe("OPTION", what, "be an object", value);
-  const { shape, typestr, data, strides, mask } = value as Record<string, unknown>;
+  const [shape, typestr, data] = ["shape", "typestr", "data"].map((key) => propertyOf(value, key));
+  const [strides, mask] = ["strides", "mask"].map((key) => propertyOf(value, key));
   if (typestr !== "<f4") throw mustBe("DTYPE", `${what}.typestr`, 'be "<f4" (float32)', typestr);
   if (!isArray(data) || data.length !== 2) {
     throw mustBe("OPTION", `${what}.data`, "be an address and whether it is read-only", data);

@@ -2,6 +2,7 @@ import type { AnyTypedArray, NativeAddon, NativeBuffer, NativeDevice } from "../
 import { checkKeys } from "../arguments";
 import { fromNative, fromNativePromise, MTAdamError, mustBe } from "../errors";
 import { typedArrayLength, typedArrayName } from "../inspect";
+import { makeUncloneable } from "../uncloneable";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
 import { checkStream, type StreamLike } from "./stream";
 
@@ -65,6 +66,7 @@ export class Device {
     this.#addon = addon;
     this.#native = own;
     this.#index = index;
+    makeUncloneable(this);
     Object.freeze(this);
   }
 
@@ -91,8 +93,9 @@ export class Device {
    * Its threads end when the device, its buffers and its optimizers are gone.
    */
   dispose(): void {
-    this.#native?.dispose();
+    const own = this.#native;
     this.#native = undefined;
+    own?.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -140,6 +143,7 @@ export class DeviceBuffer<D extends DType = DType> {
     this.length = length;
     this.byteLength = length * DTYPES[dtype].bytes;
     this.#native = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
+    makeUncloneable(this);
     // Other code trusts these four fields to describe the allocation.
     Object.freeze(this);
   }
@@ -223,9 +227,11 @@ export class DeviceBuffer<D extends DType = DType> {
   /** Frees the memory now; otherwise it is freed when the buffer is collected. */
   dispose(): void {
     if (this.#native === undefined) return;
-    this.#native.dispose();
+    const own = this.#native;
+    // First, so that no table uses memory that is freed, wherever JavaScript may end.
     this.#native = undefined;
     disposals += 1;
+    own.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,5 @@
 import { typedArrayLength } from "../inspect";
-import { disposals } from "./device";
+import { disposals, isBuffer } from "./device";
 import { isArraySource, recheckSource, type Source } from "./source";
 
 /**
@@ -32,6 +32,13 @@ export class SourceList {
     this.#sources[at] = source;
     this.#lengths[at] = length;
     this.#arrays[at] = array;
+  }
+
+  /** Whether a source still has its memory. */
+  isAlive(at: number): boolean {
+    const source = this.get(at);
+    if (isArraySource(source)) return typedArrayLength(source) === this.#lengths[at];
+    return !isBuffer(source) || !source.disposed;
   }
 
   copy(): SourceList {

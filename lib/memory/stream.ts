@@ -1,6 +1,6 @@
 import type { NativeStream } from "../addon/native";
 import { MTAdamError } from "../errors";
-import { describeValue } from "../inspect";
+import { describeValue, propertyOf } from "../inspect";
 
 /**
  * A CUDA stream of the optimizer's device: its handle (a `cudaStream_t`), or an object that has it as `ptr`. It must
@@ -23,7 +23,7 @@ const LEGACY = 1n; // cudaStreamLegacy
  */
 export function checkStream(value: unknown): NativeStream {
   if (value === undefined || value === null) return null;
-  const handle = toAddress(typeof value === "object" && "ptr" in value ? value.ptr : value);
+  const handle = toAddress(typeof value === "object" ? propertyOf(value, "ptr") : value);
   if (handle !== undefined) return handle === 0n || handle === LEGACY ? null : handle;
   // Not mustBe: a message names no address.
   const got = typeof value === "number" ? "another number" : describeValue(value);

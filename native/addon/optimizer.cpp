@@ -18,6 +18,14 @@ Napi::Function Optimizer::define(Napi::Env env) {
                      {InstanceMethod<&Optimizer::step>("step"),
                       InstanceMethod<&Optimizer::accumulate>("accumulate"),
                       InstanceMethod<&Optimizer::update>("update"),
+                      InstanceMethod<&Optimizer::discard>("discard"),
+                      InstanceMethod<&Optimizer::is_accumulated>("isAccumulated"),
+                      InstanceAccessor<&Optimizer::is_idle>("isIdle"),
+                      InstanceAccessor<&Optimizer::is_open>("isOpen"),
+                      InstanceAccessor<&Optimizer::is_whole>("isWhole"),
+                      InstanceAccessor<&Optimizer::term_count>("termCount"),
+                      InstanceAccessor<&Optimizer::group_count>("groupCount"),
+                      InstanceAccessor<&Optimizer::completed>("iterations"),
                       InstanceMethod<&Optimizer::add>("add"),
                       InstanceMethod<&Optimizer::add_term>("addTerm"),
                       InstanceMethod<&Optimizer::remove_term>("removeTerm"),
@@ -28,7 +36,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
                       InstanceMethod<&Optimizer::watch_norms>("watchNorms"),
                       InstanceMethod<&Optimizer::read_iterations>("readIterations"),
-                      InstanceMethod<&Optimizer::restore_iterations>("restoreIterations"),
+                      InstanceMethod<&Optimizer::begin_restore>("beginRestore"),
+                      InstanceMethod<&Optimizer::end_restore>("endRestore"),
                       InstanceMethod<&Optimizer::on_engine<read_norms>>("readNorms"),
                       InstanceMethod<&Optimizer::on_engine<restore_norms>>("restoreNorms"),
                       InstanceMethod<&Optimizer::on_engine<read_squares>>("readSquares"),
@@ -103,6 +112,7 @@ void Optimizer::dispose(const Napi::CallbackInfo&) { release(); }
 
 void Optimizer::release() {
   if (optimizer_ == nullptr) return;
+  completed_ = optimizer_->completed();
   optimizer_.reset();
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -bytes_);
 }
@@ -179,16 +189,15 @@ Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   });
 }
 
-// (gradients, values, stream, term, opens): `opens` for the first call of a step, whose groups hold for all of it.
+// (gradients, values, stream, term): the first call of a step sets the groups' options for all of it.
 void Optimizer::accumulate(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   AddressTable& gradients = table(info[0]);
   const CallOptions options(info[1], engine);
   const Stream stream = stream_of(info[2], *device_);
   const std::uint32_t term = index(info[3], engine.options().terms);
-  const bool opens = info[4].ToBoolean();
   guarded(info.Env(), [&] {
-    if (opens) engine.set_groups(options.groups());
+    if (!engine.is_open()) engine.set_groups(options.groups());
     engine.set_weights(term, {options.weight(term)});
     engine.accumulate(gradients, term, options.gradient_scale(), stream);
   });
@@ -198,6 +207,43 @@ void Optimizer::accumulate(const Napi::CallbackInfo& info) {
 void Optimizer::update(const Napi::CallbackInfo& info) {
   const Stream stream = stream_of(info[0], *device_);
   guarded(info.Env(), [&] { get().update(stream); });
+}
+
+void Optimizer::discard(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().discard(); });
+}
+
+// (term)
+Napi::Value Optimizer::is_accumulated(const Napi::CallbackInfo& info) {
+  const std::uint32_t term = index(info[0], get().options().terms);
+  return Napi::Boolean::New(info.Env(), get().is_accumulated(term));
+}
+
+// Asked before every step, in place of both questions below.
+Napi::Value Optimizer::is_idle(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_whole() && !get().is_open());
+}
+
+Napi::Value Optimizer::is_open(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_open());
+}
+
+Napi::Value Optimizer::is_whole(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_whole());
+}
+
+Napi::Value Optimizer::term_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), get().options().terms);
+}
+
+Napi::Value Optimizer::group_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), get().options().groups);
+}
+
+// Also after dispose().
+Napi::Value Optimizer::completed(const Napi::CallbackInfo& info) {
+  const std::int64_t completed = optimizer_ == nullptr ? completed_ : optimizer_->completed();
+  return Napi::Number::New(info.Env(), static_cast<double>(completed));
 }
 
 void Optimizer::replay(const mtadam::CapturedStep& step, const Napi::Value& values) {
@@ -229,10 +275,15 @@ Napi::Value Optimizer::read_iterations(const Napi::CallbackInfo& info) {
   });
 }
 
-// (iterations)
-void Optimizer::restore_iterations(const Napi::CallbackInfo& info) {
+void Optimizer::begin_restore(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { get().begin_restore(); });
+}
+
+// (iterations, complete)
+void Optimizer::end_restore(const Napi::CallbackInfo& info) {
   const auto iterations = static_cast<std::int64_t>(info[0].ToNumber().DoubleValue());
-  guarded(info.Env(), [&] { get().restore_iterations(iterations); });
+  const bool complete = info[1].ToBoolean();
+  guarded(info.Env(), [&] { get().end_restore(iterations, complete); });
 }
 
 // ---- Terms ----

@@ -40,6 +40,14 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   Napi::Value step(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
   void update(const Napi::CallbackInfo& info);
+  void discard(const Napi::CallbackInfo& info);
+  Napi::Value is_accumulated(const Napi::CallbackInfo& info);
+  Napi::Value is_idle(const Napi::CallbackInfo& info);
+  Napi::Value is_open(const Napi::CallbackInfo& info);
+  Napi::Value is_whole(const Napi::CallbackInfo& info);
+  Napi::Value term_count(const Napi::CallbackInfo& info);
+  Napi::Value group_count(const Napi::CallbackInfo& info);
+  Napi::Value completed(const Napi::CallbackInfo& info);
   void add(const Napi::CallbackInfo& info);
   void add_term(const Napi::CallbackInfo& info);
   void remove_term(const Napi::CallbackInfo& info);
@@ -47,7 +55,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void upload(const Napi::CallbackInfo& info);
   void refresh(const Napi::CallbackInfo& info);
   Napi::Value read_iterations(const Napi::CallbackInfo& info);
-  void restore_iterations(const Napi::CallbackInfo& info);
+  void begin_restore(const Napi::CallbackInfo& info);
+  void end_restore(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
   Napi::Value watch_norms(const Napi::CallbackInfo& info);
@@ -64,7 +73,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   ParameterRanges ranges_{{}};
   KnownRanges known_;
   std::unique_ptr<mtadam::Optimizer> optimizer_;
-  std::int64_t bytes_ = 0;  // that the garbage collector knows of
+  std::int64_t bytes_ = 0;      // that the garbage collector knows of
+  std::int64_t completed_ = 0;  // steps, once it has been disposed of
 };
 
 }  // namespace mtadam::addon

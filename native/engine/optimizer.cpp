@@ -80,6 +80,9 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   places.groups = places.weights + terms.size() * sizeof(double);
   places.group_elements = places.groups + options_.groups * sizeof(Group);
   std::vector<std::byte> values(places.group_elements + options_.groups * sizeof(GroupElements));
+  const std::vector<double> ones(terms.size(), 1.0);
+  std::memcpy(values.data() + places.weights, ones.data(), ones.size() * sizeof(double));
+  std::vector<bool> accumulated(terms.size());
   std::unique_ptr<Memory> values_memory = device_->allocate(values.size());
   std::unique_ptr<Memory> terms_memory = device_->allocate(terms.size() * sizeof(Term));
   device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), stream_);
@@ -87,6 +90,7 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   options_.terms = static_cast<std::uint32_t>(terms.size());
   places_ = places;
   values_ = std::move(values);
+  accumulated_ = std::move(accumulated);
   sent_.clear();
   values_memory_ = std::move(values_memory);
   terms_memory_ = std::move(terms_memory);
@@ -100,27 +104,30 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   tables_made_ += 1;
   has_cosines_ = false;
   captured_cosines_ = false;
-  set_weights(0, std::vector<double>(options_.terms, 1.0));
 }
 
 void Optimizer::add_term() {
+  check_whole();
   enqueue(device_->default_stream(), [&](Stream stream) {
     state_.add_term(*device_, layout_, options_.form, stream);
     try {
       place_terms(state_.terms());
     } catch (...) {
-      state_.remove_term(options_.terms);
+      state_.remove_term(state_.terms().size() - 1);
       throw;
     }
   });
 }
 
 void Optimizer::remove_term(std::uint32_t term) {
+  check_whole();
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
-  enqueue(device_->default_stream(), [&](Stream) { place_terms(left); });
-  state_.remove_term(term);
-  if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
+  enqueue(device_->default_stream(), [&](Stream) {
+    place_terms(left);
+    state_.remove_term(term);
+    if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
+  });
 }
 
 template <class T>
@@ -166,8 +173,8 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
 }
 
 void Optimizer::check_whole() const {
-  if (!broken_) return;
-  throw Error("STATE", "`loadStateDict` must be called first: an earlier call failed in the middle of a step.");
+  if (is_whole()) return;
+  throw Error("STATE", "`load` or `loadStateDict` must restore the whole state first: an earlier call ended midway.");
 }
 
 void Optimizer::send_values(double gradient_scale, Stream stream) {
@@ -200,6 +207,7 @@ void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream give
     follow_norms(all, stream);
     has_cosines_ = options_.form.cosines;
   });
+  completed_ += 1;
 }
 
 // The launches of a whole step after its norms.
@@ -215,6 +223,8 @@ void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double g
     broken_ = true;
     device_->moments(tables_, one, stream);
   });
+  if (!accumulated_[term]) open_terms_ += 1;
+  accumulated_[term] = true;
 }
 
 void Optimizer::update(Stream given) {
@@ -225,6 +235,31 @@ void Optimizer::update(Stream given) {
   });
   broken_ = false;
   has_cosines_ = false;
+  completed_ += 1;
+  close_step();
+}
+
+void Optimizer::discard() {
+  check_whole();
+  if (is_open()) leave_step();
+}
+
+// Records of the terms that came hold the number of the open step. Once the device has the next number, these terms
+// take part in no step.
+void Optimizer::leave_step() {
+  const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
+  const bool was_broken = broken_;
+  broken_ = true;
+  write(state_.shared().step, next);
+  first_step_ += 1;
+  broken_ = was_broken;
+  has_cosines_ = false;
+  close_step();
+}
+
+void Optimizer::close_step() {
+  open_terms_ = 0;
+  accumulated_.assign(accumulated_.size(), false);
 }
 
 void Optimizer::zero(AddressTable& gradients, Stream given) {
@@ -264,6 +299,7 @@ void Optimizer::replay(const CapturedStep& step, double gradient_scale) {
   });
   broken_ = false;
   has_cosines_ = options_.form.cosines;
+  completed_ += 1;
 }
 
 // No event is recorded or waited for: inside a capture it would be part of the graph.
@@ -297,12 +333,27 @@ void Optimizer::refresh(double gradient_scale, Stream given) {
 std::int64_t Optimizer::iterations(Stream given) {
   std::uint64_t step = 0;
   enqueue(given, [&](Stream stream) { device_->read(&step, state_.shared().step, sizeof step, stream); });
-  return static_cast<std::int64_t>(step - first_step_);
+  completed_ = static_cast<std::int64_t>(step - first_step_);
+  return completed_;
 }
 
 // The number on the device stays: clocks that are not restored are compared with it.
 void Optimizer::restore_iterations(std::int64_t iterations) {
   first_step_ = read(state_.shared().step, 1)[0] - static_cast<std::uint64_t>(iterations);
+  completed_ = iterations;
+}
+
+// A call that failed midway may have left records with the number of the open step, too.
+void Optimizer::begin_restore() {
+  if (is_open() || broken_) leave_step();
+  broken_ = !is_whole();
+  restoring_ = true;
+}
+
+void Optimizer::end_restore(std::int64_t iterations, bool complete) {
+  restore_iterations(iterations);
+  if (complete) broken_ = false;
+  restoring_ = false;
 }
 
 template <class T>
@@ -348,7 +399,6 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
 }
 
 void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved) {
-  broken_ = false;
   has_cosines_ = false;
   std::vector<NormState> norm_states;
   norm_states.reserve(saved.size());

@@ -100,6 +100,12 @@ class Optimizer {
   /// rolled back.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
+  /// Ends the open step, if there is one, without moving a parameter. The moments, norms and clocks of the terms that
+  /// came have moved.
+  void discard();
+  /// Whether a step is open, and whether it has the term.
+  bool is_open() const { return open_terms_ > 0; }
+  bool is_accumulated(std::uint32_t term) const { return accumulated_[term]; }
   void add(const std::vector<Addition>& additions, Stream stream = nullptr);
 
   /// Adds a term that has not occurred yet after the others. Not while a step is open. Earlier tables of gradients and
@@ -130,7 +136,17 @@ class Optimizer {
 
   /// The number of steps up to the current end of the stream, including those of the caller's graphs.
   std::int64_t iterations(Stream stream = nullptr);
+  /// The same without asking the device: launches of the caller's graphs count from the next call of iterations() on.
+  std::int64_t completed() const { return completed_; }
   void restore_iterations(std::int64_t iterations);
+
+  /// False where a call or a restore ended midway. Calls that need the state throw Error (STATE) until a complete
+  /// restore.
+  bool is_whole() const { return !broken_ && !restoring_; }
+  /// Ends an open step as discard() does. Until end_restore() the state is not whole.
+  void begin_restore();
+  /// `complete`: nothing of the earlier state is left. Otherwise a state that was not whole before stays so.
+  void end_restore(std::int64_t iterations, bool complete);
 
   /// An event after all calls so far; later calls move it.
   std::shared_ptr<Event> done() const { return left_; }
@@ -162,6 +178,8 @@ class Optimizer {
   void advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream given,
                const Body& body);
   void check_whole() const;
+  void leave_step();
+  void close_step();
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
@@ -184,10 +202,14 @@ class Optimizer {
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
   std::uint64_t tables_made_ = 0;  // how often
-  bool broken_ = false;            // a call failed in the middle of a step
+  bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end
+  bool restoring_ = false;         // a restore has begun and not ended
   bool has_cosines_ = false;       // those on the device are of the last step
   bool captured_cosines_ = false;  // launches of graphs of the caller may bring them
   std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
+  std::int64_t completed_ = 0;     // iterations
+  std::vector<bool> accumulated_;  // per term: whether the open step has it
+  std::uint32_t open_terms_ = 0;   // how many it has
   std::shared_ptr<Event> left_;    // the end of the last call
 
   // The options of a step, as one block: σ, the weights, the groups.

@@ -131,6 +131,9 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
 }
 
 void State::add_term(Device& device, const Layout& layout, StateForm form, Stream stream) {
+  // Both lists grow, or none.
+  memory_.reserve(memory_.size() + 1);
+  terms_.reserve(terms_.size() + 1);
   const TermPlaces places(layout, form, terms_.size());
   std::unique_ptr<Memory> own = device.allocate(places.bytes);
   const Memory& memory = *own;

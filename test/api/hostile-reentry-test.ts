@@ -60,6 +60,11 @@ const actions: Record<string, Act> = {
   "prepares others": (stage) => stage.optimizer.prepare([stage.gradients(), stage.gradients()]),
   "empties what is prepared": ({ prepared }) => TERMS.forEach((term) => prepared.set(term, "w", null)),
   "sets what is prepared to 0": ({ prepared }) => prepared.zero(),
+  "adds a term": ({ optimizer }) => optimizer.addTerm("new"),
+  "removes a term": ({ optimizer }) => optimizer.removeTerm("style"),
+  "adds a group": (stage) =>
+    stage.optimizer.addParamGroup({ parameters: [{ name: "new", data: stage.make(1) }] }),
+  "discards the step": ({ optimizer }) => optimizer.discard(),
   "sets the weights": ({ optimizer }) => (optimizer.weights = [0, 5]),
   "spoils the options": ({ optimizer }) =>
     Object.assign(optimizer.paramGroups[0]!, { lr: NaN, betas: [2, 2, 2], eps: -1 }),
@@ -150,6 +155,19 @@ const places: Record<string, Place> = {
   "a getter of the weights": ({ optimizer }, act) => {
     optimizer.weights = withGetter([1, 2], 1, act);
   },
+  "a getter of a beta in stateDict": ({ optimizer }, act) => {
+    optimizer.paramGroups[0]!.betas = withGetter([0.9, 0.999, 0.9], 1, act) as [number, number, number];
+    return optimizer.stateDict();
+  },
+  "a getter of a beta in addParamGroup": (stage, act) => {
+    const { paramGroups } = stage.optimizer;
+    paramGroups[0]!.betas = withGetter([0.9, 0.999, 0.9], 1, act) as [number, number, number];
+    stage.optimizer.addParamGroup({ parameters: [{ name: "last", data: stage.make(1) }] });
+  },
+  "a getter of addParamGroup's parameters": (stage, act) => {
+    const parameters = [{ name: "last", get data() { return act(), stage.make(1); } }]; // prettier-ignore
+    stage.optimizer.addParamGroup({ parameters });
+  },
   "a getter of a state's metadata": ({ optimizer, saved }, act) =>
     optimizer.loadStateDict({ ...saved!, get metadata() { return act(), saved!.metadata; } }), // prettier-ignore
   "a proxy of a state's metadata": ({ optimizer, saved }, act) =>
@@ -174,6 +192,9 @@ const places: Record<string, Place> = {
   },
 };
 
+/** What may become of a step without gradients after all that: memory is gone, or options have become invalid. */
+const LAST = ["works", "ERR_MTADAM_DISPOSED", "ERR_MTADAM_LENGTH", "ERR_MTADAM_OPTION"];
+
 function interrupts(arrays: boolean, table: Record<string, Place>): void {
   test.each(Object.entries(table))("from %s", async (_, place) => {
     const wrong: string[] = [];
@@ -196,6 +217,15 @@ function interrupts(arrays: boolean, table: Record<string, Place>): void {
           wrong.push(`${what}: ${k === 0 ? "" : "later "}${String(error)}`),
         );
       }
+      const { terms, weights, paramGroups } = stage.optimizer;
+      if (weights.length !== terms.length) wrong.push(`${what}: ${weights.length} weights`);
+      const parameters = paramGroups.reduce((count, group) => count + group.parameters.length, 0);
+      const absent = terms.map(() => new Array<null>(parameters).fill(null));
+      const last = await outcome(() => {
+        stage.optimizer.discard(); // a parameter that is gone has kept the step open
+        stage.optimizer.step(absent);
+      });
+      if (!LAST.includes(last)) wrong.push(`${what}: the last step ${last}`);
       if (acted.length === 0) wrong.push(`${what}: never came to it`);
       if (!stage.isTakenIntact()) wrong.push(`${what}: memory was changed that had been taken away`);
       if (!(await stage.isFinite())) wrong.push(`${what}: a parameter is not finite`);
@@ -211,6 +241,52 @@ describe("code that runs in the middle of a call", () => {
 
 onCpu("code that runs in the middle of a call, over arrays", () => {
   interrupts(true, places);
+});
+
+describe("a call from a value that another call reads is refused, and the other works", () => {
+  const calls: Record<string, Act> = {
+    step: ({ optimizer, g }) => optimizer.step([g, g]),
+    accumulate: ({ optimizer, g }) => optimizer.accumulate(0, g),
+    addTerm: ({ optimizer }) => optimizer.addTerm("new"),
+    removeTerm: ({ optimizer }) => optimizer.removeTerm("style"),
+    addParamGroup: (stage) =>
+      stage.optimizer.addParamGroup({ parameters: [{ name: "new", data: stage.make(1) }] }),
+  };
+  const readers: Record<string, Place> = {
+    weights: places["a getter of the weights"]!,
+    stateDict: places["a getter of a beta in stateDict"]!,
+    addParamGroup: places["a getter of a beta in addParamGroup"]!,
+  };
+  const cases = Object.keys(readers).flatMap((reader) => Object.keys(calls).map((call) => [reader, call]));
+
+  test.each(cases)("%s: %s", async (reader, call) => {
+    const [stage, plain] = [new Stage(false), new Stage(false)];
+    const refused: unknown[] = [];
+    await readers[reader]!(stage, () => {
+      try {
+        calls[call]!(stage);
+      } catch (error) {
+        refused.push(error);
+      }
+    });
+    await readers[reader]!(plain, () => undefined);
+    expect(refused[0]).toMatchObject({
+      code: "ERR_MTADAM_BUSY",
+      message: `\`${reader}\` is reading its values; they must not make other calls.`,
+    });
+    expect(await stage.fingerprint()).toBe(await plain.fingerprint());
+  });
+
+  test("also where one value's setter reads another", () => {
+    const { optimizer, g } = inBuffers();
+    const outer = withGetter([1, 1], 1, () => {
+      optimizer.weights = [2, 2];
+      expect(() => optimizer.addTerm("new")).toThrow(/is reading its values/);
+    });
+    optimizer.step([g, g], { weights: outer });
+    expect(optimizer.weights).toEqual([2, 2]);
+    expect(optimizer.terms).toHaveLength(2);
+  });
 });
 
 describe("a step in the middle of another", () => {

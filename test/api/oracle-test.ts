@@ -3,7 +3,15 @@ import { isSlow, testDevice } from "../support/device";
 import { difference, euclidean } from "../support/golden";
 import { Oracle, type OracleOptions } from "../support/oracle";
 import { randomSource, randomTensor } from "../support/random";
-import { expectSameBits, libraryOptions, plainestLike, run, waysOf, type Experiment } from "../support/run";
+import {
+  expectSameBits,
+  libraryOptions,
+  makeOptimizer,
+  plainestLike,
+  run,
+  waysOf,
+  type Experiment,
+} from "../support/run";
 
 // Lengths around every vector width and chunk; few of the long ones.
 const length = fc.oneof(
@@ -148,6 +156,40 @@ describe("random models", () => {
         expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
       }),
       { numRuns: isSlow ? 25 : 200, seed: 1 },
+    );
+  });
+
+  test("are as near to it where steps are discarded", async () => {
+    await fc.assert(
+      fc.asyncProperty(model, fc.nat(), async (given, choice) => {
+        const drawn = { ...given, options: { ...given.options, nonFinite: "skipTerm" as const } };
+        const what = experiment(drawn);
+        const oracle = oracleOf(drawn, what.init);
+        const device = testDevice();
+        const { optimizer, buffers } = makeOptimizer(what, what.init, device);
+        const call = { gradientScale: drawn.gradientScale };
+        for (const [step, gradients] of what.gradients.entries()) {
+          // Every other step ends after some of its terms; the one after it begins anew.
+          const some = gradients.slice(0, choice % (gradients.length + 1));
+          for (const list of step % 2 === 0 ? [some, gradients] : [gradients]) {
+            for (const [term, ofTerm] of list.entries()) {
+              oracle.accumulate(term, ofTerm, call);
+              const onDevice = ofTerm.map((values) => values && device.buffer(values));
+              optimizer.accumulate(term, onDevice, call);
+            }
+            const end = list === gradients ? "update" : "discard";
+            oracle[end]();
+            optimizer[end]();
+          }
+        }
+        expect(optimizer.iterations).toBe(oracle.iterations);
+        const parameters = await Promise.all(buffers.map((buffer) => buffer.download()));
+        const error = euclidean(difference(parameters, oracle.parameters));
+        const moved = euclidean(difference(oracle.parameters, what.init));
+        const size = euclidean(oracle.parameters.flatMap((values) => [...values]));
+        expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
+      }),
+      { numRuns: isSlow ? 15 : 100, seed: 4 },
     );
   });
 

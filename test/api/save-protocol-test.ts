@@ -239,14 +239,6 @@ describe("refused before anything happens", () => {
       },
     ],
     [
-      "load while a step is open",
-      "STATE",
-      (optimizer) => {
-        optimizer.accumulate(0, null);
-        return optimizer.load(file);
-      },
-    ],
-    [
       "save with an option that has become invalid",
       "OPTION",
       (optimizer) => {

@@ -1,7 +1,10 @@
+import { readdirSync } from "node:fs";
+import path from "node:path";
 import { MTAdam, type DeviceBuffer } from "../../lib";
 import { caught } from "../support/caught";
 import { onCuda, testDevice } from "../support/device";
 import { executor, MACHINE, openExecutor } from "../support/executor";
+import { temporaryFolder } from "../support/folder";
 
 // What goes wrong on a machine: each a coded error, the process alive, the state as it was.
 
@@ -11,6 +14,7 @@ onCuda("a machine", () => {
     return;
   }
   const machine = executor();
+  const folder = temporaryFolder();
   beforeEach(() => {
     machine.reset(MACHINE);
   });
@@ -80,6 +84,34 @@ onCuda("a machine", () => {
     expect(failed).toBeGreaterThan(8);
   });
 
+  test.each<[string, (optimizer: MTAdam) => void]>([
+    ["addTerm", (optimizer) => optimizer.addTerm("new")],
+    ["removeTerm", (optimizer) => optimizer.removeTerm(1)],
+    [
+      "addParamGroup",
+      (optimizer) => optimizer.addParamGroup({ parameters: [{ name: "new", data: testDevice().buffer(3) }] }),
+    ],
+  ])("an allocation failure anywhere in %s changes nothing", async (_, call) => {
+    let failed = 0;
+    for (let n = 1; ; ++n, ++failed) {
+      const { optimizer, gradients } = scene();
+      optimizer.step(gradients);
+      const before = [await optimizer.stateDict(), optimizer.terms, optimizer.paramGroups.length];
+      machine.failAllocation(n);
+      try {
+        call(optimizer);
+        break;
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ERR_MTADAM_OUT_OF_MEMORY" });
+      }
+      expect([await optimizer.stateDict(), optimizer.terms, optimizer.paramGroups.length]).toEqual(before);
+      optimizer.step(gradients);
+      call(optimizer);
+      optimizer.step(optimizer.terms.map(() => optimizer.paramGroups.map(() => null)));
+    }
+    expect(failed).toBeGreaterThan(1);
+  });
+
   test("that refuses a call changes nothing, and the next one works", async () => {
     const { optimizer, theta, gradients } = scene();
     optimizer.step(gradients);
@@ -138,12 +170,29 @@ onCuda("a machine", () => {
       () => optimizer.step(gradients),
       () => optimizer.accumulate(0, gradients[0]),
       () => optimizer.update(),
+      () => optimizer.discard(),
+      () => optimizer.stepEach([null, null]),
+      () => optimizer.refresh(),
+      () => optimizer.norms(),
+      () => optimizer.diagnostics(),
+      () => optimizer.stateDict(),
+      () => optimizer.save(path.join(folder, "half.safetensors")),
+      () => optimizer.addTerm("new"),
+      () => optimizer.removeTerm(1),
+      () => optimizer.addParamGroup({ parameters: [{ name: "new", data: testDevice().buffer(3) }] }),
+      () => optimizer.prepare(gradients),
+      () => optimizer.addGradients(null, null),
     ]) {
       expect(await caught(call)).toMatchObject({
         code: "ERR_MTADAM_STATE",
-        message: "`loadStateDict` must be called first: an earlier call failed in the middle of a step.",
+        message:
+          "`load` or `loadStateDict` must restore the whole state first: an earlier call ended midway.",
       });
     }
+    expect(readdirSync(folder)).toEqual([]);
+    // Parts of a state do not make it whole.
+    await optimizer.loadStateDict(state, { strict: false });
+    expect((await caught(() => optimizer.step(gradients))).code).toBe("ERR_MTADAM_STATE");
     await optimizer.loadStateDict(state);
     theta.upload(values);
     optimizer.step(gradients);
@@ -151,6 +200,30 @@ onCuda("a machine", () => {
     for (let step = 0; step < 2; ++step) right.optimizer.step(right.gradients);
     expect(await theta.download()).toEqual(await right.theta.download());
   });
+
+  test.each([{}, { stepScale: "mean" as const }, { firstMoment: "summed" as const }])(
+    "that fails in the middle of an accumulate must reload the state, with %p",
+    async (options) => {
+      const train = async (fails: boolean): Promise<Float32Array> => {
+        const theta = testDevice().buffer(new Float32Array(500).fill(1));
+        const gradients = [1, -20].map((scale) => [testDevice().buffer(new Float32Array(500).fill(scale))]);
+        const optimizer = new MTAdam([theta], { terms: 2, weights: [1, 3], ...options });
+        optimizer.step(gradients);
+        const state = await optimizer.stateDict();
+        if (fails) {
+          optimizer.accumulate(1, gradients[1]);
+          machine.failCall("cudaLaunchKernel", 2);
+          expect((await caught(() => optimizer.accumulate(0, gradients[0]))).code).toBe("ERR_MTADAM_CUDA");
+          expect((await caught(() => optimizer.discard())).code).toBe("ERR_MTADAM_STATE");
+          await optimizer.loadStateDict(state);
+        }
+        for (let step = 0; step < 2; ++step) optimizer.step([gradients[0], null]);
+        expect(optimizer.iterations).toBe(3);
+        return theta.download();
+      };
+      expect(await train(true)).toEqual(await train(false));
+    },
+  );
 
   test("that fails to describe a pointer reports the failure, not a bad pointer", async () => {
     const { theta } = scene();

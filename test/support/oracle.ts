@@ -257,11 +257,16 @@ export class Oracle {
   update(): void {
     for (const tensor of this.tensors) {
       if (tensor.present.length > 0) this.#move(tensor);
-      tensor.present.length = 0;
     }
+    this.discard();
+    this.iterations++;
+  }
+
+  /** Ends a step in which no parameter moves; what its terms did to norms, moments and clocks stays. */
+  discard(): void {
+    for (const tensor of this.tensors) tensor.present.length = 0;
     this.#termsOfOpenStep.clear();
     this.#lastStep = [];
-    this.iterations++;
   }
 
   /** Step 1: the term's gradients and their norms r. */
