@@ -105,9 +105,9 @@ export const regression: Experiment = {
   arms: COMMON,
   grid: {
     exponents: [0, 0.25, 0.5, 0.75, 1],
-    seeds: [101, 102],
     describe: (exponent) => (exponent === 0 ? "1 each" : `σ to the power of ${-2 * exponent}`),
   },
+  tuningSeeds: [101, 102],
   seeds: 3,
   steps: 1000,
   logarithmic: true,

@@ -1,6 +1,6 @@
 import type { Random } from "../../examples/common/random.mjs";
 import { backward, dense, forward, zeros, type Dense, type Numbers } from "./dense.mjs";
-import type { Gradient } from "./trainer.mjs";
+import type { Gradient } from "./gradient.mjs";
 
 /** Sizes of a network for several tasks. */
 export interface Shape {

@@ -11,8 +11,9 @@ interface Measured {
   dominations: number;
   distances: number[];
   trunkGradients: number[];
-  pinnGradients: number[];
-  laplacians: [number, number];
+  pinnGradients: number[][];
+  solutionErrors: number[];
+  derivatives: number[];
   errorOfNothing: number;
   pretended: {
     counts: [done: boolean, trainings: number][];
@@ -20,6 +21,14 @@ interface Measured {
     onlyOfTuning: number;
     fixedInTable: string[];
     otherSteps: unknown;
+    table: string[];
+  };
+  searched: {
+    counts: number[];
+    keys: string[];
+    twice: number;
+    diverged: string;
+    weighted: string;
     table: string[];
   };
   filled: string;
@@ -51,15 +60,20 @@ describe("gradients agree with central differences:", () => {
     for (const error of measured.trunkGradients) expect(error).toBeLessThan(1e-5);
   });
 
-  test("each term of the Helmholtz problem, through the Laplacian", () => {
-    expect(measured.pinnGradients).toHaveLength(5);
-    for (const error of measured.pinnGradients) expect(error).toBeLessThan(1e-5);
+  test("each term of the Helmholtz, heat and Burgers equations, through the derivatives", () => {
+    expect(measured.pinnGradients.map(({ length }) => length)).toEqual([5, 4, 3]);
+    for (const error of measured.pinnGradients.flat()) expect(error).toBeLessThan(1e-5);
   });
 });
 
-test("the Laplacian of a network is that of its differences", () => {
-  const [forward, byDifferences] = measured.laplacians;
-  expect(forward).toBeCloseTo(byDifferences, 6);
+test("the derivatives of a network are those of its differences", () => {
+  expect(measured.derivatives).toHaveLength(3);
+  for (const error of measured.derivatives) expect(error).toBeLessThan(1e-5);
+});
+
+test("the solutions solve their equations, and the residuals have the derivatives that they say", () => {
+  expect(measured.solutionErrors).toHaveLength(3);
+  for (const error of measured.solutionErrors) expect(error).toBeLessThan(1e-4);
 });
 
 test("a network that gives nothing has a relative error of 1", () => {
@@ -120,6 +134,41 @@ describe("a bench", () => {
     const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
     expect(text).toContain("Tuned weights, the best of 3 on 1 other seed: a: exponent 0; b: exponent 2.");
     expect(readFileSync(path.join(folder, "pretended", "pretended.svg"), "utf8")).toMatch(/^<svg /);
+  });
+});
+
+describe("a bench with learning rates and weights to find", () => {
+  test("gives every arm its best rate on the tuning seeds, and weights by tuneWeights", () => {
+    expect(measured.searched.keys).toEqual([
+      "adam lr 0.3",
+      "lost lr 0.1",
+      "base lr 0.3",
+      "base lr 0.3 w 1 0.1",
+    ]);
+    expect(measured.searched.weighted).toBe("base w 1 2");
+  });
+
+  test("trains nothing twice, goes on from its results, and trains all of it again when asked to", () => {
+    // Per variant: three arms at three rates, then five weights, on two tuning seeds each; then four arms on two seeds.
+    const trainings = 2 * (3 * 3 * 2 + 5 * 2 + 4 * 2);
+    expect(measured.searched.counts).toEqual([trainings, 0, trainings]);
+    expect(measured.searched.twice).toBe(0);
+  });
+
+  test("keeps a figure that is not finite, and never chooses it", () => {
+    expect(measured.searched.diverged).toBe("NaN");
+    expect(measured.searched.table[3]).toBe("| Lost | NaN ± NaN | NaN ± NaN |");
+    expect(measured.searched.table[5]).toMatch(/^\| MTAdam, weights by tuneWeights \| \*\*1\.0/);
+  });
+
+  test("reports what was chosen", () => {
+    const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
+    expect(text).toContain(
+      "MTAdam, weights by tuneWeights, on 2 other seeds: constant: 1 : 0.1; decaying: 1 : 0.1.",
+    );
+    expect(text).toContain(
+      "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",
+    );
   });
 });
 

@@ -1,0 +1,20 @@
+import type { Arm } from "./experiment.mjs";
+import { TUNED } from "./experiment.mjs";
+
+const SHARED: Arm = {
+  key: "shared",
+  name: 'one shared layer, anchor: "max", β₃ = 0.999',
+  options: { anchor: "max", betas: [0.9, 0.999, 0.999] },
+  sharedLayer: true,
+};
+
+/** What every problem with rates of its own compares. */
+export const ARMS: readonly Arm[] = [
+  { key: "adam", name: "Adam, equal weights" },
+  TUNED,
+  { key: "default", name: "MTAdam", options: {} },
+  SHARED,
+  { key: "dial", name: "… with weights by tuneWeights", dialOf: SHARED },
+];
+
+export const ARMS_OF_PINNS: readonly Arm[] = ARMS;

@@ -1,0 +1,53 @@
+import { randomFor } from "../../examples/common/random.mjs";
+import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
+import type { Gradient } from "./gradient.mjs";
+import { Trainer } from "./trainer.mjs";
+
+/** A training problem with several terms. */
+export interface Problem {
+  /** What is trained, in place. */
+  readonly parameters: readonly Float32Array[];
+  /** By term, then by parameter: where `backward` writes. */
+  readonly gradients: readonly Gradient[];
+  /** Draws the next batch. */
+  draw(): void;
+  /** The terms' losses on the batch; writes their gradients. */
+  backward(): number[];
+  /** Adam's fixed weights for an exponent in the family of the experiment. */
+  weights(exponent: number): readonly number[];
+  /** How good the parameters are, on data of its own. */
+  outcome(): Outcome;
+}
+
+/** How the learning rate goes over a training, as the variants of an experiment. */
+const SCHEDULES = new Map<string, (done: number) => number>([
+  ["constant rate", () => 1],
+  ["cosine decay", (done) => (1 + Math.cos(Math.PI * done)) / 2],
+]);
+
+export const VARIANTS: readonly string[] = [...SCHEDULES.keys()];
+
+/** The three rates that every arm is tried with: a third and three times as much as the one given. */
+export function ratesAround(rate: number): readonly number[] {
+  return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
+}
+
+/** `run` of an experiment whose variants are {@link VARIANTS}. */
+export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
+  return async (arm: Arm, { variant, seed, steps }: Task) => {
+    const problem = await make(seed);
+    const factor = SCHEDULES.get(variant)!;
+    const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
+      lr: (iterations) => arm.rate! * factor(iterations / steps),
+      weights: problem.weights(arm.exponent ?? 0),
+      random: randomFor(1, seed, "rival"),
+    });
+    for (let step = 0; step < steps; ++step) {
+      problem.draw();
+      trainer.step(problem.backward());
+      trainer.look(() => problem.backward());
+    }
+    trainer.dispose();
+    return problem.outcome();
+  };
+}
