@@ -3,7 +3,7 @@ import { TUNED } from "./experiment.mjs";
 
 const SHARED: Arm = {
   key: "shared",
-  name: 'one shared layer, anchor: "max", β₃ = 0.999',
+  name: "MTAdam, shared layer",
   options: { anchor: "max", betas: [0.9, 0.999, 0.999] },
   sharedLayer: true,
 };
@@ -14,7 +14,7 @@ export const ARMS: readonly Arm[] = [
   TUNED,
   { key: "default", name: "MTAdam", options: {} },
   SHARED,
-  { key: "dial", name: "… with weights by tuneWeights", dialOf: SHARED },
+  { key: "dial", name: "MTAdam, shared layer, found weights", dialOf: SHARED },
 ];
 
 export const ARMS_OF_PINNS: readonly Arm[] = ARMS;

@@ -13,7 +13,7 @@ export interface Arm {
   sharedLayer?: boolean;
   /** Another method that makes a step of the terms' gradients. */
   rival?: Rival;
-  /** The arm of which this one is a copy with weights that `tuneWeights` finds on the tuning seeds. */
+  /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
   dialOf?: Arm;
   /** The learning rate, where the experiment has several. */
   rate?: number;

@@ -71,7 +71,7 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
   for (const arm of arms) {
     if (!arm.dialOf) continue;
     const weights = byVariant(arm, ({ options }) => (options!.weights as readonly number[]).join(" : "));
-    lines.push(`${arm.name}, on ${seeds}: ${weights.join("; ")}.`);
+    lines.push(`${arm.name}, by \`tuneWeights\` on another seed: ${weights.join("; ")}.`);
   }
   if (rates) {
     const each = arms.map((arm) => {

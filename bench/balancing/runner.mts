@@ -132,29 +132,32 @@ async function choose(experiment: Experiment, trainings: Trainings, { steps }: E
   const keyOfChoice = (arm: Arm, variant: string) => JSON.stringify([arm.key, variant]);
   const open = new Set(arms.map((arm) => arm.dialOf ?? arm));
   for (const variant of variants) {
-    const tasks = (taskSteps: number) => seeds.map((seed) => ({ variant, seed, steps: taskSteps }));
+    const tasks = seeds.map((seed) => ({ variant, seed, steps }));
     const list = [...open].map((arm) => ({ arm, settings: settings(experiment, arm) }));
     await trainings.all(
       list
         .filter(({ settings }) => settings.length > 1)
-        .flatMap(({ settings }) => settings.flatMap((arm) => tasks(steps).map((task) => ({ arm, task })))),
+        .flatMap(({ settings }) => settings.flatMap((arm) => tasks.map((task) => ({ arm, task })))),
     );
-    /** The mean over the tuning seeds, negative where higher is better. */
-    const cost = async (arm: Arm, taskSteps: number) => {
-      const values: number[] = [];
-      for (const task of tasks(taskSteps)) values.push((await trainings.one(arm, task)).value);
-      return experiment.better === "higher" ? -mean(values) : mean(values);
+    const cost = async (arm: Arm, task: Task) => {
+      const { value } = await trainings.one(arm, task);
+      return experiment.better === "higher" ? -value : value;
     };
     for (const { arm, settings } of list) {
       const costs: number[] = [];
-      if (settings.length > 1) for (const setting of settings) costs.push(await cost(setting, steps));
+      for (const setting of settings.length > 1 ? settings : []) {
+        const ofSeeds: number[] = [];
+        for (const task of tasks) ofSeeds.push(await cost(setting, task));
+        costs.push(mean(ofSeeds));
+      }
       chosen.set(keyOfChoice(arm, variant), settings[indexOfLeast(costs)]!);
     }
     for (const arm of arms) {
       if (!arm.dialOf) continue;
       const base = chosen.get(keyOfChoice(arm.dialOf, variant))!;
+      // On one seed: the search then takes the steps of 12 trainings at most.
       const { weights } = await tuneWeights(
-        (weights, taskSteps) => cost(weighted(base, Object.values(weights)), taskSteps),
+        (weights, shorter) => cost(weighted(base, Object.values(weights)), { ...tasks[0]!, steps: shorter }),
         { terms: experiment.terms!, steps },
       );
       chosen.set(keyOfChoice(arm, variant), weighted(base, Object.values(weights)));

@@ -138,7 +138,7 @@ describe("a bench", () => {
 });
 
 describe("a bench with learning rates and weights to find", () => {
-  test("gives every arm its best rate on the tuning seeds, and weights by tuneWeights", () => {
+  test("gives every arm its best rate on the tuning seeds, and found weights", () => {
     expect(measured.searched.keys).toEqual([
       "adam lr 0.3",
       "lost lr 0.1",
@@ -149,8 +149,8 @@ describe("a bench with learning rates and weights to find", () => {
   });
 
   test("trains nothing twice, goes on from its results, and trains all of it again when asked to", () => {
-    // Per variant: three arms at three rates, then five weights, on two tuning seeds each; then four arms on two seeds.
-    const trainings = 2 * (3 * 3 * 2 + 5 * 2 + 4 * 2);
+    // Per variant: three arms at three rates, then on two tuning seeds each; five weights on one; four arms on two seeds.
+    const trainings = 2 * (3 * 3 * 2 + 5 + 4 * 2);
     expect(measured.searched.counts).toEqual([trainings, 0, trainings]);
     expect(measured.searched.twice).toBe(0);
   });
@@ -158,13 +158,13 @@ describe("a bench with learning rates and weights to find", () => {
   test("keeps a figure that is not finite, and never chooses it", () => {
     expect(measured.searched.diverged).toBe("NaN");
     expect(measured.searched.table[3]).toBe("| Lost | NaN ± NaN | NaN ± NaN |");
-    expect(measured.searched.table[5]).toMatch(/^\| MTAdam, weights by tuneWeights \| \*\*1\.0/);
+    expect(measured.searched.table[5]).toMatch(/^\| MTAdam, found weights \| \*\*1\.0/);
   });
 
   test("reports what was chosen", () => {
     const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
     expect(text).toContain(
-      "MTAdam, weights by tuneWeights, on 2 other seeds: constant: 1 : 0.1; decaying: 1 : 0.1.",
+      "MTAdam, found weights, by `tuneWeights` on another seed: constant: 1 : 0.1; decaying: 1 : 0.1.",
     );
     expect(text).toContain(
       "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",

@@ -223,7 +223,7 @@ async function searched() {
       { key: "adam", name: "Adam" },
       { key: "lost", name: "Lost" },
       base,
-      { key: "dial", name: "MTAdam, weights by tuneWeights", dialOf: base },
+      { key: "dial", name: "MTAdam, found weights", dialOf: base },
     ],
     terms: ["one", "two"],
     rates: [0.1, 0.3, 0.9],
