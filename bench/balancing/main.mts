@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runProgram } from "../../examples/common/command-line.mjs";
 import { burgers } from "./burgers.mjs";
+import { digits } from "./digits.mjs";
 import type { Experiment } from "./experiment.mjs";
 import { heat } from "./heat.mjs";
 import { helmholtz } from "./helmholtz.mjs";
@@ -14,7 +15,15 @@ import { silentAnchor } from "./silent-anchor.mjs";
 import { Store } from "./store.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
 
-const EXPERIMENTS: readonly Experiment[] = [twoObjectives, regression, helmholtz, mnist, heat, burgers];
+const EXPERIMENTS: readonly Experiment[] = [
+  twoObjectives,
+  regression,
+  helmholtz,
+  mnist,
+  heat,
+  burgers,
+  digits,
+];
 
 /** Gives the exit code: 3 where time ran out. */
 async function bench(options: Options): Promise<number> {

@@ -13,8 +13,8 @@ export interface Problem {
   draw(): void;
   /** The terms' losses on the batch; writes their gradients. */
   backward(): number[];
-  /** Adam's fixed weights for an exponent in the family of the experiment. */
-  weights(exponent: number): readonly number[];
+  /** Adam's fixed weights for an exponent in the family of the experiment; without, 1 each: the terms as they come. */
+  weights(exponent: number | undefined): readonly number[];
   /** How good the parameters are, on data of its own. */
   outcome(): Outcome;
 }
@@ -39,7 +39,7 @@ export function training(make: (seed: number) => Problem | Promise<Problem>): Ex
     const factor = SCHEDULES.get(variant)!;
     const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
       lr: (iterations) => arm.rate! * factor(iterations / steps),
-      weights: problem.weights(arm.exponent ?? 0),
+      weights: problem.weights(arm.exponent),
       random: randomFor(1, seed, "rival"),
     });
     for (let step = 0; step < steps; ++step) {

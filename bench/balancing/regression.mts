@@ -2,6 +2,7 @@ import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
 import { COMMON, type Arm, type Experiment, type Outcome, type Task } from "./experiment.mjs";
+import { squaredError } from "./losses.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { mean } from "./statistics.mjs";
 import { Trainer } from "./trainer.mjs";
@@ -62,11 +63,12 @@ async function run(arm: Arm, { variant, seed, steps }: Task): Promise<Outcome> {
   const { tasks: count, lr } = VARIANTS.get(variant)!;
   const tasks = new Tasks(count, randomFor(1, seed, "tasks"));
   const network = new SharedTrunk(
-    { inputs: INPUTS, hidden: HIDDEN, outputs: OUTPUTS, tasks: count },
+    { inputs: INPUTS, hidden: HIDDEN, outputs: tasks.scales.map(() => OUTPUTS) },
     ROWS,
     randomFor(1, seed, "parameters"),
   );
-  const gradients = network.heads.map((_, task) => network.gradientOf(task));
+  const gradients = tasks.scales.map((_, task) => network.gradientOf(task));
+  const dPrediction = new Float64Array(ROWS * OUTPUTS);
   const trainer = new Trainer(
     arm,
     network.parameters as Float32Array[],
@@ -77,8 +79,10 @@ async function run(arm: Arm, { variant, seed, steps }: Task): Promise<Outcome> {
   for (let step = 0; step < steps; ++step) {
     tasks.draw(random);
     network.forward(tasks.inputs);
-    for (const [task, { layers }] of gradients.entries())
-      network.backward(task, tasks.targets[task]!, layers);
+    for (const [task, { layers }] of gradients.entries()) {
+      squaredError(network.predict(task), tasks.targets[task]!, dPrediction);
+      network.backward(task, dPrediction, layers);
+    }
     trainer.step();
   }
   trainer.dispose();
@@ -92,7 +96,7 @@ function testLosses(network: SharedTrunk, tasks: Tasks, random: Random): number[
     tasks.draw(random);
     network.forward(tasks.inputs);
     for (const [task, scale] of tasks.scales.entries())
-      sums[task]! += network.loss(task, tasks.targets[task]!) / scale ** 2;
+      sums[task]! += squaredError(network.predict(task), tasks.targets[task]!) / scale ** 2;
   }
   return sums.map((sum) => sum / TESTS);
 }

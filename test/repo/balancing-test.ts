@@ -12,6 +12,9 @@ interface Measured {
   distances: number[];
   trunkGradients: number[];
   pinnGradients: number[][];
+  layered: Record<string, number[]>;
+  pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
+  losses: { crossEntropy: number; squaredError: number; wrong: number };
   solutionErrors: number[];
   derivatives: number[];
   errorOfNothing: number;
@@ -57,6 +60,7 @@ describe("gradients agree with central differences:", () => {
   });
 
   test("each task of the shared trunk, in its own head and the trunk alone", () => {
+    expect(measured.trunkGradients).toHaveLength(2);
     for (const error of measured.trunkGradients) expect(error).toBeLessThan(1e-5);
   });
 
@@ -64,6 +68,31 @@ describe("gradients agree with central differences:", () => {
     expect(measured.pinnGradients.map(({ length }) => length)).toEqual([5, 4, 3]);
     for (const error of measured.pinnGradients.flat()) expect(error).toBeLessThan(1e-5);
   });
+});
+
+describe("gradients of problems made of layers agree with central differences:", () => {
+  test.each([["digits", 3]])("%s", (name, terms) => {
+    const errors = measured.layered[name]!;
+    expect(errors).toHaveLength(terms);
+    for (const error of errors) expect(error).toBeLessThan(1e-5);
+  });
+});
+
+test("losses are what they are called", () => {
+  expect(measured.losses.crossEntropy).toBeCloseTo(Math.log(2) + Math.log(4 / 3), 12);
+  expect(measured.losses.squaredError).toBe(7.5);
+  expect(measured.losses.wrong).toBe(1);
+});
+
+test("digits are made small and turned, and their thumbnails are upright", () => {
+  const { isBlack, turns, thumbnail, label } = measured.pictures;
+  expect(isBlack).toBe(true);
+  const square = (x: number, y: number) => [[x, y], [x + 1, y], [x, y + 1], [x + 1, y + 1]]; // prettier-ignore
+  expect(turns).toEqual([square(0, 0), expect.anything(), square(12, 12)]);
+  expect([square(12, 0), square(0, 12)]).toContainEqual(turns[1]);
+  expect(thumbnail[0]).toBeCloseTo(16 / 49, 12);
+  expect(thumbnail.slice(1).every((value) => value === 0)).toBe(true);
+  expect(label).toBe(4);
 });
 
 test("the derivatives of a network are those of its differences", () => {

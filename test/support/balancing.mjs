@@ -2,6 +2,7 @@
 //   node balancing.mjs FOLDER     an empty folder for results
 
 import process from "node:process";
+import { gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
@@ -17,6 +18,7 @@ const { LAPLACIAN, Pinn } = await load("pinn");
 const { relativeError } = await load("pinn-terms");
 const { report } = await load("report");
 const { results, run } = await load("runner");
+const { squaredError } = await load("losses");
 const { SharedTrunk } = await load("shared-trunk");
 const { REMEDIES, SILENCE, stepLengths } = await load("silent-anchor");
 const { Store } = await load("store");
@@ -28,30 +30,9 @@ const { randomFor } = await import("../../build/examples/common/random.mjs");
 const random = randomFor(1, 1, "balancing-test");
 const inSquare = () => [20 * random() - 10, 20 * random() - 10];
 
-/** Largest difference between `gradient`, arrays, and the central differences of `loss` by the values of `parameters`. */
-function gradientError(parameters, gradient, loss, h = 1e-5) {
-  let [worst, largest] = [0, 0];
-  for (const [i, values] of parameters.entries()) {
-    for (let k = 0; k < values.length; ++k) {
-      const held = values[k];
-      values[k] = held + h;
-      const above = loss();
-      values[k] = held - h;
-      const below = loss();
-      values[k] = held;
-      worst = Math.max(worst, Math.abs((above - below) / (2 * h) - gradient[i][k]));
-      largest = Math.max(largest, Math.abs(gradient[i][k]));
-    }
-  }
-  return worst / largest;
-}
-
-/** Central differences need more digits than the parameters have. */
-function widen(layers) {
-  for (const layer of layers) {
-    layer.weight = Float64Array.from(layer.weight);
-    layer.bias = Float64Array.from(layer.bias);
-  }
+/** Largest error of a term's gradient, which reaches every parameter. */
+function gradientError(parameters, gradient, loss, h) {
+  return gradientErrors(parameters, [gradient], () => [loss()], h)[0];
 }
 
 function toyGradients() {
@@ -79,20 +60,23 @@ function dominations() {
 }
 
 function trunkGradients() {
-  const network = new SharedTrunk({ inputs: 3, hidden: [5, 4], outputs: 2, tasks: 2 }, 6, random);
-  widen([...network.trunk, ...network.heads]);
+  const network = new SharedTrunk({ inputs: 3, hidden: [5, 4], outputs: [2, 3] }, 6, random);
+  widen(network.layers);
   const batch = Float64Array.from({ length: 18 }, () => 2 * random() - 1);
-  const targets = Float64Array.from({ length: 12 }, () => 4 * random());
-  return [0, 1].map((task) => {
-    const { layers, byParameter } = network.gradientOf(task);
+  const targets = [12, 18].map((length) => Float64Array.from({ length }, () => 4 * random()));
+  const buffers = targets.map((_, task) => network.gradientOf(task));
+  const backward = () => {
     network.forward(batch);
-    network.backward(task, targets, layers);
-    const gradient = network.parameters.map(({ length }, i) => byParameter[i] ?? new Float32Array(length));
-    return gradientError(network.parameters, gradient, () => {
-      network.forward(batch);
-      return network.loss(task, targets);
+    return buffers.map(({ layers }, task) => {
+      const d = new Float64Array(targets[task].length);
+      const loss = squaredError(network.predict(task), targets[task], d);
+      network.backward(task, d, layers);
+      return loss;
     });
-  });
+  };
+  backward();
+  const gradients = buffers.map(({ byParameter }) => byParameter.map((values) => values && values.slice()));
+  return gradientErrors(network.parameters, gradients, backward);
 }
 
 function pinnGradients() {
@@ -294,6 +278,9 @@ console.log(
     ].map(distanceToParetoSet),
     trunkGradients: trunkGradients(),
     pinnGradients: pinnGradients(),
+    layered: await layeredProblems(),
+    pictures: await pictures(),
+    losses: await losses(),
     solutionErrors: solutionErrors(),
     derivatives: derivatives(),
     errorOfNothing: errorOfNothing(),
