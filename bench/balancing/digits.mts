@@ -1,6 +1,6 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { CLASSES } from "../../examples/mnist/data.mjs";
-import { ARMS } from "./arms.mjs";
+import { ARMS_IN_RANDOM_UNITS } from "./arms.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import { crossEntropy, squaredError, wrong } from "./losses.mjs";
 import { VARIANTS, ratesAround, training, type Problem } from "./problem.mjs";
@@ -162,7 +162,7 @@ export const digits: Experiment = {
   measure: "geometric mean of three relative errors",
   better: "lower",
   variants: VARIANTS,
-  arms: ARMS,
+  arms: ARMS_IN_RANDOM_UNITS,
   terms: ["digit", "angle", "thumbnail"],
   grid: {
     exponents: [-1, 0, 1],

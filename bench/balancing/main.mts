@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runProgram } from "../../examples/common/command-line.mjs";
+import { autoencoder } from "./autoencoder.mjs";
 import { burgers } from "./burgers.mjs";
 import { digits } from "./digits.mjs";
 import type { Experiment } from "./experiment.mjs";
@@ -14,6 +15,7 @@ import { run } from "./runner.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
 import { Store } from "./store.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
+import { vae } from "./vae.mjs";
 
 const EXPERIMENTS: readonly Experiment[] = [
   twoObjectives,
@@ -23,6 +25,8 @@ const EXPERIMENTS: readonly Experiment[] = [
   heat,
   burgers,
   digits,
+  autoencoder,
+  vae,
 ];
 
 /** Gives the exit code: 3 where time ran out. */

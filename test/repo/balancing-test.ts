@@ -12,6 +12,7 @@ interface Measured {
   distances: number[];
   trunkGradients: number[];
   pinnGradients: number[][];
+  presence: unknown[];
   layered: Record<string, number[]>;
   pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
   losses: { crossEntropy: number; squaredError: number; wrong: number };
@@ -71,7 +72,11 @@ describe("gradients agree with central differences:", () => {
 });
 
 describe("gradients of problems made of layers agree with central differences:", () => {
-  test.each([["digits", 3]])("%s", (name, terms) => {
+  test.each([
+    ["digits", 3],
+    ["autoencoder", 3],
+    ["vae", 3],
+  ])("%s", (name, terms) => {
     const errors = measured.layered[name]!;
     expect(errors).toHaveLength(terms);
     for (const error of errors) expect(error).toBeLessThan(1e-5);
@@ -188,6 +193,10 @@ describe("a bench with learning rates and weights to find", () => {
     expect(measured.searched.diverged).toBe("NaN");
     expect(measured.searched.table[3]).toBe("| Lost | NaN ± NaN | NaN ± NaN |");
     expect(measured.searched.table[5]).toMatch(/^\| MTAdam, found weights \| \*\*1\.0/);
+  });
+
+  test("leaves out arms of options that the optimizer does not have, and hides no other error", () => {
+    expect(measured.presence).toEqual([true, true, false, "ERR_MTADAM_OPTION"]);
   });
 
   test("reports what was chosen", () => {

@@ -52,9 +52,14 @@ function problemErrors(problem) {
 export async function layeredProblems() {
   const { smallMnist } = await load("small-digits");
   const { DigitsProblem } = await load("digits");
+  const { AutoencoderProblem } = await load("autoencoder");
+  const { VaeProblem } = await load("vae");
   const data = await smallMnist();
+  const tiny = { rows: 3, hidden: 5, code: 2 };
   return {
     digits: problemErrors(new DigitsProblem(data, 1, { rows: 3, hidden: [5, 4] })),
+    autoencoder: problemErrors(new AutoencoderProblem(data, 1, tiny)),
+    vae: problemErrors(new VaeProblem(data, 1, tiny)),
   };
 }
 

@@ -7,6 +7,7 @@ import { gradientErrors, layeredProblems, losses, pictures, widen } from "./bala
 const [folder] = process.argv.slice(2);
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
 
+const { isThere } = await load("arms");
 const { fixed, weighted, TUNED } = await load("experiment");
 const equations = {
   helmholtz: { ...(await load("helmholtz")), second: [1, 1] },
@@ -247,6 +248,18 @@ async function searched() {
   };
 }
 
+/** Which arms take part: of options that the optimizer has, of one that it has not, of a wrong value. */
+function presence() {
+  const arm = (options) => ({ key: "", name: "", options });
+  const there = [{}, { anchor: "max" }, { unheard: true }].map((options) => isThere(arm(options)));
+  try {
+    isThere(arm({ balance: 7 }));
+  } catch (error) {
+    there.push(error.code);
+  }
+  return there;
+}
+
 function silences() {
   return REMEDIES.map((remedy) => {
     const lengths = stepLengths(remedy);
@@ -286,6 +299,7 @@ console.log(
     errorOfNothing: errorOfNothing(),
     pretended: await pretended(),
     searched: await searched(),
+    presence: presence(),
     filled: fill("before\n<!-- results of a -->old<!-- end of a -->\nafter", "a", "new"),
     appended: fill("before\n", "a", "new"),
     silences: silences(),
