@@ -1,5 +1,6 @@
 import { MTAdam, MTAdamError, type MTAdamOptions } from "mtadam";
 import { TUNED, type Arm } from "./experiment.mjs";
+import { RIVALS, RIVALS_OF_PINNS } from "./rivals/arms.mjs";
 
 /** What can be had today of `unit: "network"`: one layer of all tensors that several terms reach. */
 const SHARED: Arm = {
@@ -51,15 +52,19 @@ const BALANCED: readonly Arm[] = [
   ...COMING.filter(isThere),
 ];
 
-/** What every problem with rates of its own compares. */
-export const ARMS: readonly Arm[] = [{ key: "adam", name: "Adam, equal weights" }, TUNED, ...BALANCED];
+const EQUAL: Arm = { key: "adam", name: "Adam, equal weights" };
 
-export const ARMS_OF_PINNS: readonly Arm[] = ARMS;
+/** What problems compare whose learning rates are searched. */
+export const ARMS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS];
 
-/** Where the terms' units are arbitrary, equal weights are the terms as they come; or, for one who knows, in true units. */
+/** For differential equations. */
+export const ARMS_OF_PINNS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS_OF_PINNS];
+
+/** Where the terms' units are arbitrary, Adam takes the terms as they come; or, for one who knows, in true units. */
 export const ARMS_IN_RANDOM_UNITS: readonly Arm[] = [
   { key: "adam", name: "Adam, as they come" },
   { key: "true", name: "Adam, true units", exponent: 0 },
   TUNED,
   ...BALANCED,
+  ...RIVALS,
 ];

@@ -12,6 +12,18 @@ interface Measured {
   distances: number[];
   trunkGradients: number[];
   pinnGradients: number[][];
+  rivals: {
+    shares: number[];
+    mgda: { pair: number[][]; excess: number };
+    cagrad: { distance: number; worst: number; best: number; heads: number[][] };
+    pcgrad: number[][];
+    gradNorm: number[][];
+    famo: number[][];
+    uncertainty: number[];
+    annealing: number[][][];
+    firstNorms: number[][][];
+    ownDenominators: number[];
+  };
   presence: unknown[];
   layered: Record<string, number[]>;
   pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
@@ -207,6 +219,71 @@ describe("a bench with learning rates and weights to find", () => {
     expect(text).toContain(
       "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",
     );
+  });
+});
+
+describe("methods to compare with", () => {
+  const close = (actual: readonly number[], expected: readonly number[], digits = 6) => {
+    expect(actual).toHaveLength(expected.length);
+    for (const [k, value] of expected.entries()) expect(actual[k]).toBeCloseTo(value, digits);
+  };
+
+  test("shares on a simplex, by golden sections", () => {
+    close(measured.rivals.shares, [0.6, 0.3, 0.1, 0], 5);
+  });
+
+  test("MGDA: the shortest mixture, α = (g₂ − g₁)·g₂/|g₁ − g₂|² for two; heads as they come", () => {
+    const { pair, excess } = measured.rivals.mgda;
+    close(pair[0]!, [1 / 5, 2 / 5]);
+    expect(pair.slice(1)).toEqual([[5], [7]]);
+    expect(excess).toBeCloseTo(0, 4);
+  });
+
+  test("CAGrad: at c·|g₀| from the mean, and no other there is better for the worst term", () => {
+    const { distance, worst, best, heads } = measured.rivals.cagrad;
+    expect(distance).toBeCloseTo(1, 5);
+    expect(worst).toBeGreaterThan(best - 1e-4);
+    expect(heads).toEqual([[5], [7]]);
+  });
+
+  test("PCGrad: each without what points against the other, added up", () => {
+    // g₁ = (1, 0) and g₂ = (−1, 1): g₁ + g₂/2 = (1/2, 1/2) and g₂ + g₁ = (0, 1).
+    expect(measured.rivals.pcgrad).toEqual([[0.5, 1.5], [5], [7]]);
+  });
+
+  test("GradNorm: one step of the weights by the sign of Gᵢ − Ḡ·rᵢ^α, their sum kept", () => {
+    const [first, second] = measured.rivals.gradNorm;
+    close(first!, [3, 5]);
+    // G = 5 and 1 with target 3: the first weight falls and the second rises, by the learning rate each.
+    close(second!, [0.975 * 3, 0.975 * 4 + 1.025]);
+  });
+
+  test("FAMO: weights zᵢ/ℓᵢ over their sum; the term that fell less gains", () => {
+    const [first, second] = measured.rivals.famo;
+    close(first!, [0.8, 0.2]);
+    const [z1, z2] = [Math.exp(-0.025), Math.exp(0.025)];
+    close(second!, [z1 / (z1 + z2 / 8), z2 / 8 / (z1 + z2 / 8)]);
+  });
+
+  test("uncertainty weighting comes to exp(−sᵢ) = 1/Lᵢ where losses stay", () => {
+    close(measured.rivals.uncertainty, [1 / 4, 1 / 16], 4);
+  });
+
+  test("λ annealing: a tenth of max|∇L₀|/mean|∇Lᵢ| each step", () => {
+    const [first, second] = measured.rivals.annealing;
+    const [one, two] = [0.9 + 0.1 * 6, 0.9 * (0.9 + 0.1 * 6) + 0.1 * 6]; // 8 over a mean of 4/3
+    close(first!.flat(), [1 + one, -8 + one, 2 - 2 * one], 5);
+    close(second!.flat(), [1 + two, -8 + two, 2 - 2 * two], 5);
+  });
+
+  test("fixed 1/n₀: by the norms of the first step over what is shared", () => {
+    const [first, second] = measured.rivals.firstNorms;
+    close(first!.flat(), [6, 8, 5, 70], 4);
+    close(second!.flat(), [303, 404, 5, 70], 3);
+  });
+
+  test("own denominators: Adam per term, added up (AdaTask) or averaged (MultiAdam)", () => {
+    for (const error of measured.rivals.ownDenominators) expect(error).toBeLessThan(1e-6);
   });
 });
 

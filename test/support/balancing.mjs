@@ -2,6 +2,7 @@
 //   node balancing.mjs FOLDER     an empty folder for results
 
 import process from "node:process";
+import { rivals } from "./balancing-rivals.mjs";
 import { gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
@@ -299,6 +300,7 @@ console.log(
     errorOfNothing: errorOfNothing(),
     pretended: await pretended(),
     searched: await searched(),
+    rivals: await rivals(),
     presence: presence(),
     filled: fill("before\n<!-- results of a -->old<!-- end of a -->\nafter", "a", "new"),
     appended: fill("before\n", "a", "new"),
