@@ -1,8 +1,16 @@
 import { randomFor } from "../../examples/common/random.mjs";
-import { COMMON, type Arm, type Experiment, type Outcome, type Task } from "./experiment.mjs";
+import { COMMON, type Experiment } from "./experiment.mjs";
 import { LAPLACIAN, Pinn } from "./pinn.mjs";
-import { condition, equation, relativeError, type Local, type Residual, type Term } from "./pinn-terms.mjs";
-import { Trainer } from "./trainer.mjs";
+import {
+  PinnProblem,
+  condition,
+  equation,
+  relativeError,
+  type Local,
+  type Residual,
+  type Term,
+} from "./pinn-terms.mjs";
+import { train } from "./problem.mjs";
 
 const HIDDEN = [32, 32];
 /** Points of every batch: inside, and on each side. */
@@ -48,25 +56,10 @@ export function terms(network: Pinn): Term[] {
  * A physics-informed network for the Helmholtz equation, after "Understanding and Mitigating Gradient Flow
  * Pathologies in Physics-Informed Neural Networks" (Wang, Teng and Perdikaris, 2021) with fewer waves.
  */
-async function run(arm: Arm, { seed, steps }: Task): Promise<Outcome> {
+function problem(seed: number): PinnProblem {
   const network = new Pinn(HIDDEN, randomFor(1, seed, "parameters"));
-  const all = terms(network);
-  const trainer = new Trainer(
-    arm,
-    network.parameters as Float32Array[],
-    all.map(({ points }) => points.gradient.flatMap(({ weight, bias }) => [weight, bias])),
-    { lr: 3e-3, weights: all.map((_, term) => (term === 0 ? 1 : 10 ** (arm.exponent ?? 0))) },
-  );
   const random = randomFor(1, seed, "points");
-  for (let step = 0; step < steps; ++step) {
-    for (const term of all) {
-      term.draw(random);
-      term.lossAndGradient();
-    }
-    trainer.step();
-  }
-  trainer.dispose();
-  return { value: relativeError(network, -1, solution) };
+  return new PinnProblem(network, terms(network), random, () => relativeError(network, -1, solution));
 }
 
 export const helmholtz: Experiment = {
@@ -84,5 +77,5 @@ export const helmholtz: Experiment = {
   steps: 3000,
   logarithmic: true,
   show: (value) => value.toPrecision(2),
-  run,
+  run: async (arm, task) => train(problem(task.seed), arm, task, 3e-3),
 };

@@ -9,7 +9,7 @@ import { heat } from "./heat.mjs";
 import { helmholtz } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
 import { HELP, parseOptions, type Options } from "./options.mjs";
-import { regression } from "./regression.mjs";
+import { regression, twoTasks } from "./regression.mjs";
 import { report } from "./report.mjs";
 import { run } from "./runner.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
@@ -22,6 +22,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   regression,
   helmholtz,
   mnist,
+  twoTasks,
   heat,
   burgers,
   digits,

@@ -1,3 +1,4 @@
+import type { LearningRate } from "mtadam";
 import { randomFor } from "../../examples/common/random.mjs";
 import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
@@ -34,20 +35,29 @@ export function ratesAround(rate: number): readonly number[] {
 
 /** `run` of an experiment whose variants are {@link VARIANTS}. */
 export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
-  return async (arm: Arm, { variant, seed, steps }: Task) => {
-    const problem = await make(seed);
-    const factor = SCHEDULES.get(variant)!;
-    const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
-      lr: (iterations) => arm.rate! * factor(iterations / steps),
-      weights: problem.weights(arm.exponent),
-      random: randomFor(1, seed, "rival"),
-    });
-    for (let step = 0; step < steps; ++step) {
-      problem.draw();
-      trainer.step(problem.backward());
-      trainer.look(() => problem.backward());
-    }
-    trainer.dispose();
-    return problem.outcome();
+  return async (arm, task) => {
+    const factor = SCHEDULES.get(task.variant)!;
+    return train(
+      await make(task.seed),
+      arm,
+      task,
+      (iterations) => arm.rate! * factor(iterations / task.steps),
+    );
   };
+}
+
+/** Trains an arm on a problem, and looks how good it has become. */
+export function train(problem: Problem, arm: Arm, { seed, steps }: Task, lr: number | LearningRate): Outcome {
+  const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
+    lr,
+    weights: problem.weights(arm.exponent),
+    random: randomFor(1, seed, "rival"),
+  });
+  for (let step = 0; step < steps; ++step) {
+    problem.draw();
+    trainer.step(problem.backward());
+    trainer.look(() => problem.backward());
+  }
+  trainer.dispose();
+  return problem.outcome();
 }
