@@ -30,6 +30,9 @@ const KEYS = ["terms", "values", "budget", "steps", "seed", "onProgress", "resum
 const TRAININGS = 12;
 const STEPS = 1000;
 
+/** With more values, listing the combinations would take seconds. */
+const MOST_VALUES = 32;
+
 /** @throws MTAdamError OPTION, and LENGTH or TERM for the weights in `resume` */
 export function checkTuneOptions(value: unknown): CheckedTuneOptions {
   const given = checkKeys<Record<string, unknown>>("options", value, KEYS);
@@ -68,8 +71,8 @@ function wholeNumber(name: string, value: unknown, least: number, whatLeastIs = 
 
 function checkValues(value: unknown): readonly number[] {
   if (value === undefined) return [0.1, 1, 10];
-  if (!isArray(value) || value.length === 0) {
-    throw mustBe("OPTION", "values", "be a list of at least one weight", value);
+  if (!isArray(value) || value.length === 0 || value.length > MOST_VALUES) {
+    throw mustBe("OPTION", "values", `be a list of 1 to ${MOST_VALUES} weights`, value);
   }
   return Array.from(value, (one) => {
     if (isWeight(one)) return one;

@@ -53,7 +53,7 @@ export interface TuningProgress<T extends number | readonly string[] = number | 
 export interface TuneOptions<T extends number | readonly string[] = number | readonly string[]> {
   /** The names of the loss terms, or their number. */
   terms: T;
-  /** The weights that a term may have, finite and above 0; default [0.1, 1, 10]. */
+  /** The weights that a term may have: 1 to 32 of them, finite and above 0; default [0.1, 1, 10]. */
   values?: readonly number[];
   /**
    * The most optimizer steps that all trainings take together, counted as if each started anew; at least `steps`. Default:

@@ -324,7 +324,7 @@ describe("refusals", () => {
       "no values",
       { terms: 2, values: [] },
       "OPTION",
-      "`values` must be a list of at least one weight; got an array of 0.",
+      "`values` must be a list of 1 to 32 weights; got an array of 0.",
     ],
     [
       "a value of 0",

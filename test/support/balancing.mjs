@@ -229,6 +229,20 @@ async function searched() {
   const conditions = { again: false, deadline: Infinity, log: () => undefined };
   const [counts, keys] = [[], []];
   let last;
+  // Interrupted in the middle of the search of weights; what was done by then is kept.
+  let left = 3 * 3 * 2 + 2;
+  const runWhole = experiment.run;
+  experiment.run = async (...args) => {
+    if (left === 0) throw new Error("interrupted");
+    --left;
+    return runWhole(...args);
+  };
+  const interrupted = await run(experiment, await Store.open(folder, "searched"), extent, {
+    ...conditions,
+    again: false,
+  }).catch((error) => error.message);
+  counts.push(trained.length);
+  experiment.run = runWhole;
   for (const again of [false, false, true]) {
     trained.length = 0;
     const store = await Store.open(folder, "searched");
@@ -242,6 +256,7 @@ async function searched() {
   return {
     counts,
     keys,
+    interrupted,
     twice: trained.length - new Set(trained).size,
     diverged: String(diverged.value),
     table: table(experiment, results(experiment, last.store, last.choices, extent)).split("\n"),

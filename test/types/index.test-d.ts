@@ -9,6 +9,7 @@ import {
   tuneWeights,
   type DeviceBuffer,
   type MTAdamOptions,
+  type Resume,
   type StateDict,
   type TuneOptions,
   type TuningRow,
@@ -39,6 +40,14 @@ tuneWeights(({ content, style }, steps, { resume }) => content + style + steps +
   terms: ["content", "style"],
   resume: [{ weights: { content: 1, style: 1 }, steps: 1, loss: null }],
 });
+tuneWeights(
+  (weights, steps, { resume }: { resume: Resume<{ steps: number }> }) => {
+    const run = (resume.state ??= { steps: 0 });
+    run.steps = steps;
+    return weights.style + run.steps;
+  },
+  { terms: ["content", "style"] },
+);
 expectNotAssignable<TuneOptions>({ terms: 2, value: [1] });
 
 // Devices and memory.
