@@ -30,3 +30,13 @@ export type { DType, HostArray } from "./memory/dtype";
 export { openDevice, describeDevices } from "./memory/open-device";
 export type { CpuDeviceOptions, CudaDeviceDescription, DevicesDescription } from "./memory/open-device";
 export type { StreamLike } from "./memory/stream";
+export { tuneWeights } from "./tuning/tune-weights";
+export type {
+  Resume,
+  Train,
+  TuneOptions,
+  TuningProgress,
+  TuningResult,
+  TuningRow,
+  WeightsOf,
+} from "./tuning/types";

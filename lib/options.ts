@@ -284,7 +284,8 @@ export function learningRate(lr: LearningRate, iterations: number): number {
 
 const MAX_TERMS = 65536;
 
-function checkTerms(value: unknown): readonly string[] {
+/** The names of the terms. @throws MTAdamError OPTION */
+export function checkTerms(value: unknown): readonly string[] {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_TERMS) {
     return Array.from({ length: value }, (_, k) => String(k));
   }

@@ -1,4 +1,5 @@
 import type { MTAdamOptions } from "mtadam";
+import type { Rival } from "./rivals/rival.mjs";
 
 /** One way of training that is compared with the others. */
 export interface Arm {
@@ -6,8 +7,16 @@ export interface Arm {
   key: string;
   /** What tables and plots say. */
   name: string;
-  /** Options of MTAdam over the terms one by one. Left out: Adam on the weighted sum of the terms. */
+  /** Options of MTAdam over the terms one by one. Without it and a rival: Adam on the weighted sum of the terms. */
   options?: Partial<MTAdamOptions>;
+  /** With `options`: whether the tensors that several terms reach are one layer. */
+  sharedLayer?: boolean;
+  /** Another method that makes a step of the terms' gradients. */
+  rival?: Rival;
+  /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
+  dialOf?: Arm;
+  /** The learning rate, where the experiment has several. */
+  rate?: number;
   /** Adam's fixed weights, as an exponent in the family that the experiment defines. Left out: each 1. */
   exponent?: number;
 }
@@ -26,11 +35,10 @@ export interface Outcome {
   details?: Record<string, number | number[] | number[][]>;
 }
 
-/** A family of fixed weights to choose from, by trainings on seeds that no table counts. */
+/** A family of fixed weights to choose from. */
 export interface Grid {
   /** Of those that do equally well, the first is chosen. */
   exponents: readonly number[];
-  seeds: readonly number[];
   /** The weights in words, for a chosen exponent. */
   describe(exponent: number): string;
 }
@@ -43,6 +51,12 @@ export interface Experiment {
   variants: readonly string[];
   arms: readonly Arm[];
   grid?: Grid;
+  /** Learning rates, of which each arm gets its best. Left out: `run` decides. */
+  rates?: readonly number[];
+  /** Seeds that no table counts: trainings on them decide between exponents, rates and weights. */
+  tuningSeeds?: readonly number[];
+  /** The terms' names, for arms whose weights are searched. */
+  terms?: readonly string[];
   /** How many seeds count, from 1 on. */
   seeds: number;
   steps: number;
@@ -86,4 +100,18 @@ export const COMMON: readonly Arm[] = [
 /** Adam with the fixed weights of one exponent. */
 export function fixed(exponent: number): Arm {
   return { key: `fixed ${exponent}`, name: `Adam, exponent ${exponent}`, exponent };
+}
+
+/** An arm with one learning rate; unchanged without. */
+export function atRate(arm: Arm, rate: number | undefined): Arm {
+  return rate === undefined
+    ? arm
+    : { ...arm, key: `${arm.key} lr ${rate}`, name: `${arm.name}, lr ${rate}`, rate };
+}
+
+/** An arm of MTAdam with these weights. */
+export function weighted(arm: Arm, weights: readonly number[]): Arm {
+  const text = weights.join(" ");
+  const options = { ...arm.options, weights };
+  return { ...arm, key: `${arm.key} w ${text}`, name: `${arm.name}, weights ${text}`, options };
 }

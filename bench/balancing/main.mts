@@ -1,18 +1,34 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { runProgram } from "../../examples/common/command-line.mjs";
+import { autoencoder } from "./autoencoder.mjs";
+import { burgers } from "./burgers.mjs";
+import { digits } from "./digits.mjs";
 import type { Experiment } from "./experiment.mjs";
+import { heat } from "./heat.mjs";
 import { helmholtz } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
 import { HELP, parseOptions, type Options } from "./options.mjs";
-import { regression } from "./regression.mjs";
+import { regression, twoTasks } from "./regression.mjs";
 import { report } from "./report.mjs";
 import { run } from "./runner.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
 import { Store } from "./store.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
+import { vae } from "./vae.mjs";
 
-const EXPERIMENTS: readonly Experiment[] = [twoObjectives, regression, helmholtz, mnist];
+const EXPERIMENTS: readonly Experiment[] = [
+  twoObjectives,
+  regression,
+  helmholtz,
+  mnist,
+  twoTasks,
+  heat,
+  burgers,
+  digits,
+  autoencoder,
+  vae,
+];
 
 /** Gives the exit code: 3 where time ran out. */
 async function bench(options: Options): Promise<number> {
@@ -24,12 +40,12 @@ async function bench(options: Options): Promise<number> {
       seeds: Math.min(options.seeds ?? Infinity, experiment.seeds),
       steps: options.steps ?? experiment.steps,
     };
-    const done = await run(experiment, store, extent, { again, deadline, log: console.log });
-    if (!done) {
+    const choices = await run(experiment, store, extent, { again, deadline, log: console.log });
+    if (!choices) {
       console.log("The time is over. The same command goes on from here.");
       return 3;
     }
-    await report(experiment, store, extent, out);
+    await report(experiment, store, choices, extent, out);
   }
   await writeFile(join(out, "silent-anchor.svg"), `${silentAnchor()}\n`);
   console.log(`Results, tables and plots are in ${out}.`);

@@ -18,8 +18,8 @@ export interface Options {
 
 export const HELP = `Usage: npm run bench:balancing -- [options]
 
-How well MTAdam balances, against Adam with equal and with tuned weights. Results
-are kept, and what is there is not trained again; tables and plots are then made anew.
+How well MTAdam balances, against Adam with equal and with tuned weights, and against
+other methods. Results are kept, and what is there is not trained again; tables and plots are then made anew.
 
   --experiment KEY  one experiment; may be repeated (all)
   --seeds N         at most N seeds (as many as the experiment says)

@@ -1,13 +1,19 @@
 import type { Random } from "../../examples/common/random.mjs";
 import { backward, dense, forward, zeros, type Dense, type Numbers } from "./dense.mjs";
 
+/** a and b of the second derivative a·u_xx + b·u_yy that an equation needs. */
+export type Second = readonly [a: number, b: number];
+
+/** The Laplacian. */
+export const LAPLACIAN: Second = [1, 1];
+
 /**
  * What goes through the network for every point: the value; and where the equation needs them, its first
- * derivatives by x and y and its Laplacian.
+ * derivatives by x and y and its second derivative.
  */
-type Streams = [value: Numbers, byX?: Numbers, byY?: Numbers, laplacian?: Numbers];
+type Streams = [value: Numbers, byX?: Numbers, byY?: Numbers, second?: Numbers];
 
-/** A network u(x, y) with tanh layers, its Laplacian by forward mode and the gradients of both by reverse mode. */
+/** A network u(x, y) with tanh layers, its derivatives by forward mode and the gradients of all by reverse mode. */
 export class Pinn {
   readonly layers: readonly Dense[];
   readonly #sizes: readonly number[];
@@ -21,9 +27,9 @@ export class Pinn {
     return this.layers.flatMap(({ weight, bias }) => [weight, bias]);
   }
 
-  /** u, and its Laplacian, in the same `rows` points again and again. */
-  points(rows: number, withLaplacian: boolean): Points {
-    return new Points(this.layers, this.#sizes, rows, withLaplacian);
+  /** u, and with `second` its derivatives, in `rows` points: the buffers serve again and again. */
+  points(rows: number, second?: Second): Points {
+    return new Points(this.layers, this.#sizes, rows, second);
   }
 }
 
@@ -31,12 +37,15 @@ export class Pinn {
 export class Points {
   /** [rows × 2] the points, x and y. */
   readonly inputs: Float64Array;
-  /** [rows] for `backward`: the gradients of the loss by u and by its Laplacian. */
+  /** [rows] for `backward`: the gradients of the loss by u and by its derivatives. */
   readonly dValue: Float64Array;
-  readonly dLaplacian: Float64Array;
+  readonly dByX: Float64Array;
+  readonly dByY: Float64Array;
+  readonly dSecond: Float64Array;
   /** Where `backward` writes the gradient, layer by layer. */
   readonly gradient: readonly { weight: Float32Array; bias: Float32Array }[];
   readonly #layers: readonly Dense[];
+  readonly #second: Second;
   /** What comes into each layer. */
   readonly #in: readonly Streams[];
   /** What comes out of each layer, before tanh. */
@@ -44,10 +53,11 @@ export class Points {
   readonly #dIn: readonly Streams[];
   readonly #dOut: readonly Streams[];
 
-  constructor(layers: readonly Dense[], sizes: readonly number[], rows: number, withLaplacian: boolean) {
+  constructor(layers: readonly Dense[], sizes: readonly number[], rows: number, second?: Second) {
     const streams = (size: number) =>
-      Array.from({ length: withLaplacian ? 4 : 1 }, () => new Float64Array(rows * size)) as Streams;
+      Array.from({ length: second ? 4 : 1 }, () => new Float64Array(rows * size)) as Streams;
     this.#layers = layers;
+    this.#second = second ?? LAPLACIAN;
     this.#in = sizes.slice(0, -1).map(streams);
     this.#dIn = sizes.slice(0, -1).map(streams);
     this.#out = sizes.slice(1).map(streams);
@@ -58,50 +68,57 @@ export class Points {
     byX?.forEach((_, k) => (byX[k] = k % 2 === 0 ? 1 : 0));
     byY?.forEach((_, k) => (byY[k] = k % 2));
     this.dValue = new Float64Array(rows);
-    this.dLaplacian = new Float64Array(rows);
+    this.dByX = new Float64Array(rows);
+    this.dByY = new Float64Array(rows);
+    this.dSecond = new Float64Array(rows);
   }
 
-  /** [rows] u, and its Laplacian if it was asked for. */
-  forward(): { value: Numbers; laplacian: Numbers | undefined } {
+  /** [rows] u, and its derivatives if they were asked for. */
+  forward(): { value: Numbers; byX?: Numbers; byY?: Numbers; second?: Numbers } {
     for (const [i, layer] of this.#layers.entries()) {
-      if (i > 0) tanhForward(this.#out[i - 1]!, this.#in[i]!);
+      if (i > 0) tanhForward(this.#out[i - 1]!, this.#in[i]!, this.#second);
       this.#in[i]!.forEach((stream, s) => forward(layer, stream!, this.#out[i]![s]!, s > 0));
     }
-    const [value, , , laplacian] = this.#out.at(-1)!;
-    return { value, laplacian };
+    const [value, byX, byY, second] = this.#out.at(-1)!;
+    return byX && byY && second ? { value, byX, byY, second } : { value };
   }
 
-  /** The gradient of a loss whose gradients by u and by its Laplacian are `dValue` and `dLaplacian`. */
+  /** The gradient of a loss whose gradients by u and by its derivatives are `dValue` and so on. */
   backward(): void {
     for (const { weight, bias } of this.gradient) {
       weight.fill(0);
       bias.fill(0);
     }
-    const [dValue, , , dLaplacian] = this.#dOut.at(-1)!;
+    const [dValue, dByX, dByY, dSecond] = this.#dOut.at(-1)!;
     dValue.set(this.dValue);
-    dLaplacian?.set(this.dLaplacian);
+    dByX?.set(this.dByX);
+    dByY?.set(this.dByY);
+    dSecond?.set(this.dSecond);
     for (let i = this.#layers.length - 1; i >= 0; --i) {
       this.#in[i]!.forEach((stream, s) => {
         const dx = i > 0 ? this.#dIn[i]![s] : undefined;
         const options = { gradient: this.gradient[i]!, dx, isDerivative: s > 0 };
         backward(this.#layers[i]!, stream!, this.#dOut[i]![s]!, options);
       });
-      if (i > 0) tanhBackward(this.#out[i - 1]!, this.#in[i]!, this.#dIn[i]!, this.#dOut[i - 1]!);
+      if (i > 0) {
+        const [z, t] = [this.#out[i - 1]!, this.#in[i]!];
+        tanhBackward(z, t, this.#dIn[i]!, this.#dOut[i - 1]!, this.#second);
+      }
     }
   }
 }
 
-// With t = tanh z and its slope s = 1 − t²: t's derivatives are s·zₓ and s·z_y, its Laplacian is
-// s·Δz − 2ts·(zₓ² + z_y²).
+// With t = tanh z and its slope s = 1 − t²: t's derivatives are s·zₓ and s·z_y, its second derivative Dt = a·t_xx + b·t_yy is
+// s·Dz − 2ts·(a·zₓ² + b·z_y²).
 
-function tanhForward([z, zx, zy, zl]: Streams, [t, tx, ty, tl]: Streams): void {
+function tanhForward([z, zx, zy, zl]: Streams, [t, tx, ty, tl]: Streams, [a, b]: Second): void {
   for (let k = 0; k < z.length; ++k) {
     t[k] = Math.tanh(z[k]!);
     if (!zx) continue;
     const slope = 1 - t[k]! ** 2;
     tx![k] = slope * zx[k]!;
     ty![k] = slope * zy![k]!;
-    tl![k] = slope * zl![k]! - 2 * t[k]! * slope * (zx[k]! ** 2 + zy![k]! ** 2);
+    tl![k] = slope * zl![k]! - 2 * t[k]! * slope * (a * zx[k]! ** 2 + b * zy![k]! ** 2);
   }
 }
 
@@ -111,18 +128,19 @@ function tanhBackward(
   [t]: Streams,
   [dt, dtx, dty, dtl]: Streams,
   [dz, dzx, dzy, dzl]: Streams,
+  [a, b]: Second,
 ): void {
   for (let k = 0; k < t.length; ++k) {
     const slope = 1 - t[k]! ** 2;
     dz[k] = dt[k]! * slope;
     if (!zx) continue;
     const curvature = -2 * t[k]! * slope;
-    const squares = zx[k]! ** 2 + zy![k]! ** 2;
+    const squares = a * zx[k]! ** 2 + b * zy![k]! ** 2;
     dz[k]! +=
       curvature * (dtx![k]! * zx[k]! + dty![k]! * zy![k]! + dtl![k]! * zl![k]!) -
       2 * slope * (slope - 2 * t[k]! ** 2) * squares * dtl![k]!;
-    dzx![k] = slope * dtx![k]! + 2 * curvature * zx[k]! * dtl![k]!;
-    dzy![k] = slope * dty![k]! + 2 * curvature * zy![k]! * dtl![k]!;
+    dzx![k] = slope * dtx![k]! + 2 * a * curvature * zx[k]! * dtl![k]!;
+    dzy![k] = slope * dty![k]! + 2 * b * curvature * zy![k]! * dtl![k]!;
     dzl![k] = slope * dtl![k]!;
   }
 }

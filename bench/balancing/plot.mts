@@ -19,7 +19,7 @@ export function dots(
 ): string {
   const rows = panels[0]!.rows.length;
   const top = panels[0]!.title === "" ? 12 : 36;
-  const all = panels.flatMap(({ rows }) => rows.flatMap(({ values }) => values));
+  const all = panels.flatMap(({ rows }) => rows.flatMap(({ values }) => drawn(values)));
   const scale = logarithmic ? logarithmicScale(all) : { type: "value" as const, scale: true, axisLabel: {} };
   const left = (panel: number) => NAMES + panel * (PANEL + MARGIN);
   return svg(left(panels.length), top + ROW * rows + 52, {
@@ -55,18 +55,23 @@ export function dots(
           ...axes,
           symbolSize: 7,
           itemStyle: { color: COLOURS[0]!, opacity: 0.35 },
-          data: rows.flatMap(({ values }, row) => values.map((value) => [value, row])),
+          data: rows.flatMap(({ values }, row) => drawn(values).map((value) => [value, row])),
         },
         {
           ...axes,
           symbol: "diamond",
           symbolSize: 13,
           itemStyle: { color: COLOURS[0]! },
-          data: rows.map(({ values }, row) => [mean(values), row]),
+          data: rows.flatMap(({ values }, row) => drawn([mean(values)]).map((value) => [value, row])),
         },
       ];
     }),
   });
+}
+
+/** A training that diverged has no place in a plot; its mean has none either. */
+function drawn(values: readonly number[]): readonly number[] {
+  return values.filter(Number.isFinite);
 }
 
 /** A logarithmic axis that ends at the values instead of at powers of ten, with marks at 1, 2 and 5. */

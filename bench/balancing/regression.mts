@@ -1,10 +1,13 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
+import { ARMS } from "./arms.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
-import { COMMON, type Arm, type Experiment, type Outcome, type Task } from "./experiment.mjs";
+import { COMMON, type Experiment, type Outcome } from "./experiment.mjs";
+import type { Gradient } from "./gradient.mjs";
+import { squaredError } from "./losses.mjs";
+import { VARIANTS, ratesAround, train, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { mean } from "./statistics.mjs";
-import { Trainer } from "./trainer.mjs";
 
 const INPUTS = 20;
 const OUTPUTS = 5;
@@ -13,7 +16,7 @@ const ROWS = 50;
 /** Batches of the test set. */
 const TESTS = 40;
 
-const VARIANTS = new Map([
+const RUNS = new Map([
   ["2 tasks, lr 0.003", { tasks: 2, lr: 0.003 }],
   ["2 tasks, lr 0.01", { tasks: 2, lr: 0.01 }],
   ["10 tasks, lr 0.01", { tasks: 10, lr: 0.01 }],
@@ -57,60 +60,102 @@ class Tasks {
   }
 }
 
-/** Fresh samples in every step, then the test loss of each task divided by σ², its mean over tasks. */
-async function run(arm: Arm, { variant, seed, steps }: Task): Promise<Outcome> {
-  const { tasks: count, lr } = VARIANTS.get(variant)!;
-  const tasks = new Tasks(count, randomFor(1, seed, "tasks"));
-  const network = new SharedTrunk(
-    { inputs: INPUTS, hidden: HIDDEN, outputs: OUTPUTS, tasks: count },
-    ROWS,
-    randomFor(1, seed, "parameters"),
-  );
-  const gradients = network.heads.map((_, task) => network.gradientOf(task));
-  const trainer = new Trainer(
-    arm,
-    network.parameters as Float32Array[],
-    gradients.map(({ byParameter }) => byParameter),
-    { lr, weights: tasks.scales.map((scale) => scale ** (-2 * (arm.exponent ?? 0))) },
-  );
-  const random = randomFor(1, seed, "batches");
-  for (let step = 0; step < steps; ++step) {
-    tasks.draw(random);
-    network.forward(tasks.inputs);
-    for (const [task, { layers }] of gradients.entries())
-      network.backward(task, tasks.targets[task]!, layers);
-    trainer.step();
+/** Fresh samples in every step. */
+class RegressionProblem implements Problem {
+  readonly #tasks: Tasks;
+  readonly #network: SharedTrunk;
+  readonly #buffers: readonly ReturnType<SharedTrunk["gradientOf"]>[];
+  readonly #dPrediction = new Float64Array(ROWS * OUTPUTS);
+  readonly #random: Random;
+  readonly #seed: number;
+
+  constructor(tasks: number, seed: number) {
+    this.#tasks = new Tasks(tasks, randomFor(1, seed, "tasks"));
+    this.#network = new SharedTrunk(
+      { inputs: INPUTS, hidden: HIDDEN, outputs: this.#tasks.scales.map(() => OUTPUTS) },
+      ROWS,
+      randomFor(1, seed, "parameters"),
+    );
+    this.#buffers = this.#tasks.scales.map((_, task) => this.#network.gradientOf(task));
+    this.#random = randomFor(1, seed, "batches");
+    this.#seed = seed;
   }
-  trainer.dispose();
-  const losses = testLosses(network, tasks, randomFor(1, seed, "test"));
-  return { value: mean(losses), details: { losses: losses.map((loss) => Number(loss.toPrecision(4))) } };
+
+  get parameters(): readonly Float32Array[] {
+    return this.#network.parameters as Float32Array[];
+  }
+
+  get gradients(): readonly Gradient[] {
+    return this.#buffers.map(({ byParameter }) => byParameter);
+  }
+
+  draw(): void {
+    this.#tasks.draw(this.#random);
+  }
+
+  backward(): number[] {
+    this.#network.forward(this.#tasks.inputs);
+    return this.#buffers.map(({ layers }, task) => {
+      const loss = squaredError(this.#network.predict(task), this.#tasks.targets[task]!, this.#dPrediction);
+      this.#network.backward(task, this.#dPrediction, layers);
+      return loss;
+    });
+  }
+
+  /** σ to the power of −2 times the exponent. */
+  weights(exponent = 0): readonly number[] {
+    return this.#tasks.scales.map((scale) => scale ** (-2 * exponent));
+  }
+
+  /** The test loss of each task divided by σ², its mean over tasks. */
+  outcome(): Outcome {
+    const { scales, inputs, targets } = this.#tasks;
+    const random = randomFor(1, this.#seed, "test");
+    const sums = scales.map(() => 0);
+    for (let test = 0; test < TESTS; ++test) {
+      this.#tasks.draw(random);
+      this.#network.forward(inputs);
+      for (const [task, scale] of scales.entries())
+        sums[task]! += squaredError(this.#network.predict(task), targets[task]!) / scale ** 2;
+    }
+    const losses = sums.map((sum) => sum / TESTS);
+    return { value: mean(losses), details: { losses: losses.map((loss) => Number(loss.toPrecision(4))) } };
+  }
 }
 
-function testLosses(network: SharedTrunk, tasks: Tasks, random: Random): number[] {
-  const sums = tasks.scales.map(() => 0);
-  for (let test = 0; test < TESTS; ++test) {
-    tasks.draw(random);
-    network.forward(tasks.inputs);
-    for (const [task, scale] of tasks.scales.entries())
-      sums[task]! += network.loss(task, tasks.targets[task]!) / scale ** 2;
-  }
-  return sums.map((sum) => sum / TESTS);
-}
-
-export const regression: Experiment = {
-  key: "regression",
+const COMPARED = {
   measure: "test loss over σ², mean over tasks",
   better: "lower",
-  variants: [...VARIANTS.keys()],
-  arms: COMMON,
   grid: {
     exponents: [0, 0.25, 0.5, 0.75, 1],
-    seeds: [101, 102],
-    describe: (exponent) => (exponent === 0 ? "1 each" : `σ to the power of ${-2 * exponent}`),
+    describe: (exponent: number) => (exponent === 0 ? "1 each" : `σ to the power of ${-2 * exponent}`),
   },
-  seeds: 3,
+  tuningSeeds: [101, 102],
   steps: 1000,
   logarithmic: true,
-  show: (value) => value.toPrecision(2),
-  run,
+  show: (value: number) => value.toPrecision(2),
+} as const;
+
+export const regression: Experiment = {
+  ...COMPARED,
+  key: "regression",
+  variants: [...RUNS.keys()],
+  arms: COMMON,
+  seeds: 3,
+  run: async (arm, task) => {
+    const { tasks, lr } = RUNS.get(task.variant)!;
+    return train(new RegressionProblem(tasks, task.seed), arm, task, lr);
+  },
+};
+
+/** Two of the tasks with all methods, at learning rates that are searched. */
+export const twoTasks: Experiment = {
+  ...COMPARED,
+  key: "two-tasks",
+  variants: VARIANTS,
+  arms: ARMS,
+  terms: ["task of σ = 1", "task of σ = 100"],
+  rates: ratesAround(0.01),
+  seeds: 10,
+  run: training((seed) => new RegressionProblem(2, seed)),
 };

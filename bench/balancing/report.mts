@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { fill, plural, readIfThere } from "../common/text.mjs";
 import { dots } from "./plot.mjs";
-import type { Experiment, Results } from "./experiment.mjs";
-import { chosenExponent, results, type Extent } from "./runner.mjs";
+import { TUNED, type Arm, type Experiment, type Results } from "./experiment.mjs";
+import { results, type Choices, type Extent } from "./runner.mjs";
 import type { Store } from "./store.mjs";
 import { table } from "./table.mjs";
 
@@ -12,15 +12,16 @@ import { table } from "./table.mjs";
 export async function report(
   experiment: Experiment,
   store: Store,
+  choices: Choices,
   extent: Extent,
   folder: string,
 ): Promise<void> {
-  const found = results(experiment, store, extent);
+  const found = results(experiment, store, choices, extent);
   const svg = experiment.picture?.draw(found) ?? valuesByArm(experiment, found);
   await writeFile(join(folder, `${experiment.key}.svg`), `${svg}\n`);
   const path = join(folder, "README.md");
   const text = (await readIfThere(path)) ?? "# Balancing\n";
-  const filled = fill(text, experiment.key, part(experiment, store, extent, found));
+  const filled = fill(text, experiment.key, part(experiment, store, choices, extent, found));
   await writeFile(path, await format(filled, { parser: "markdown", printWidth: 110 }));
 }
 
@@ -32,29 +33,53 @@ function valuesByArm({ measure, logarithmic, show }: Experiment, found: Results)
   return dots(panels, { label: measure, logarithmic: logarithmic ?? false, show });
 }
 
-function part(experiment: Experiment, store: Store, { seeds, steps }: Extent, found: Results): string {
-  const { key, measure, better, grid, variants, picture } = experiment;
+function part(
+  experiment: Experiment,
+  store: Store,
+  choices: Choices,
+  { seeds, steps }: Extent,
+  found: Results,
+): string {
+  const { key, measure, better, picture } = experiment;
   const which = seeds > 1 ? `mean ± s.d. over ${plural(seeds, "seed")}` : "one training each";
   const lines = [
     `${measure[0]!.toUpperCase()}${measure.slice(1)}, ${better} is better; ${which}, ${steps.toLocaleString("en")} steps:`,
     "",
     table(experiment, found),
     "",
-  ];
-  if (grid) {
-    const chosen = variants.map((variant) => {
-      const weights = grid.describe(chosenExponent(experiment, store, variant, steps));
-      return variants.length > 1 ? `${variant}: ${weights}` : weights;
-    });
-    lines.push(
-      `Tuned weights, the best of ${grid.exponents.length} on ${plural(grid.seeds.length, "other seed")}: ${chosen.join("; ")}.`,
-      "",
-    );
-  }
-  lines.push(
+    ...chosen(experiment, choices).flatMap((line) => [line, ""]),
     `![${picture?.caption ?? `${measure} by setting`}](${key}.svg)`,
     "",
     `${store.machine}, ${store.date}; raw results: [${key}.json](${key}.json).`,
-  );
+  ];
   return lines.join("\n");
+}
+
+/** What the tuning seeds decided, a sentence for each kind of choice. */
+function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choices: Choices): string[] {
+  const seeds = plural(tuningSeeds?.length ?? 0, "other seed");
+  const byVariant = (arm: Arm, describe: (chosen: Arm) => string) =>
+    variants.map((variant) => {
+      const text = describe(choices(arm, variant));
+      return variants.length > 1 ? `${variant}: ${text}` : text;
+    });
+  const lines: string[] = [];
+  if (grid && arms.includes(TUNED)) {
+    const weights = byVariant(TUNED, ({ exponent }) => grid.describe(exponent!));
+    lines.push(`Tuned weights, the best of ${grid.exponents.length} on ${seeds}: ${weights.join("; ")}.`);
+  }
+  for (const arm of arms) {
+    if (!arm.dialOf) continue;
+    const weights = byVariant(arm, ({ options }) => (options!.weights as readonly number[]).join(" : "));
+    lines.push(`${arm.name}, by \`tuneWeights\` on another seed: ${weights.join("; ")}.`);
+  }
+  if (rates) {
+    const each = arms.map((arm) => {
+      const ofVariants = variants.map((variant) => choices(arm, variant).rate);
+      return `${arm.name}: ${ofVariants.join(", ")}`;
+    });
+    const order = variants.length > 1 ? ` (${variants.join(", ")})` : "";
+    lines.push(`Learning rates, the best of ${rates.join(", ")} on ${seeds}${order}: ${each.join("; ")}.`);
+  }
+  return lines;
 }

@@ -1,6 +1,9 @@
+import { tuneWeights } from "mtadam";
 import {
   TUNED,
+  atRate,
   fixed,
+  weighted,
   type Arm,
   type Experiment,
   type Outcome,
@@ -16,51 +19,6 @@ export interface Extent {
   steps: number;
 }
 
-interface Training {
-  arm: Arm;
-  task: Task;
-}
-
-/** The trainings that decide which fixed weights are the tuned ones. */
-function tuning({ grid, variants }: Experiment, { steps }: Extent): Training[] {
-  return (grid?.seeds ?? []).flatMap((seed) =>
-    variants.flatMap((variant) =>
-      grid!.exponents.map((exponent) => ({ arm: fixed(exponent), task: { variant, seed, steps } })),
-    ),
-  );
-}
-
-/** The exponent that did best for a variant, on average over the tuning seeds. */
-export function chosenExponent(
-  { grid, better }: Experiment,
-  store: Store,
-  variant: string,
-  steps: number,
-): number {
-  const averages = grid!.exponents.map((exponent) =>
-    mean(grid!.seeds.map((seed) => outcome(store, fixed(exponent), { variant, seed, steps }).value)),
-  );
-  const best = better === "higher" ? Math.max(...averages) : Math.min(...averages);
-  return grid!.exponents[averages.indexOf(best)]!;
-}
-
-/** The arm that does an arm's training: the tuned one is what was chosen for the variant. */
-function resolve(experiment: Experiment, store: Store, arm: Arm, variant: string, steps: number): Arm {
-  return arm === TUNED ? fixed(chosenExponent(experiment, store, variant, steps)) : arm;
-}
-
-/** The trainings that are reported, seed by seed; the tuning must have been done. */
-function reported(experiment: Experiment, store: Store, { seeds, steps }: Extent): Training[] {
-  return numbers(seeds).flatMap((seed) =>
-    experiment.variants.flatMap((variant) =>
-      experiment.arms.map((arm) => ({
-        arm: resolve(experiment, store, arm, variant, steps),
-        task: { variant, seed, steps },
-      })),
-    ),
-  );
-}
-
 /** What `run` needs to know besides. */
 export interface Conditions {
   /** Whether to train also what the store has. */
@@ -70,55 +28,163 @@ export interface Conditions {
   log: (line: string) => void;
 }
 
-/** Trains what the store does not have. Gives whether all is done; if not, a further call goes on. */
+/** What each arm was tuned to: the arm that does its trainings for a variant. */
+export type Choices = (arm: Arm, variant: string) => Arm;
+
+/**
+ * Trains what the store does not have: on the tuning seeds first, to choose exponents, rates and weights, then what is
+ * reported. Gives what was chosen; undefined where time ran out, and then a further call goes on.
+ */
 export async function run(
   experiment: Experiment,
   store: Store,
   extent: Extent,
   conditions: Conditions,
-): Promise<boolean> {
-  return (
-    (await train(experiment, store, tuning(experiment, extent), conditions)) &&
-    (await train(experiment, store, reported(experiment, store, extent), conditions))
-  );
-}
-
-async function train(
-  experiment: Experiment,
-  store: Store,
-  trainings: readonly Training[],
-  { again, deadline, log }: Conditions,
-): Promise<boolean> {
-  const open = trainings.filter(({ arm, task }) => again || !store.find(arm, task));
-  for (const [index, { arm, task }] of open.entries()) {
-    if (performance.now() > deadline) return false;
-    const start = performance.now();
-    const result = await experiment.run(arm, task);
-    await store.add(arm, task, result);
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    const where = `${experiment.key} ${index + 1}/${open.length}: ${arm.name}, ${task.variant}, seed ${task.seed}`;
-    log(`${where}: ${experiment.show(result.value)} (${seconds} s)`);
+): Promise<Choices | undefined> {
+  const trainings = new Trainings(experiment, store, conditions);
+  try {
+    const choices = await choose(experiment, trainings, extent);
+    await trainings.all(reported(experiment, choices, extent));
+    return choices;
+  } catch (error) {
+    if (error instanceof TimeIsOver) return undefined;
+    throw error;
   }
-  return true;
 }
 
 /** What has been run, as tables and plots want it. */
-export function results(experiment: Experiment, store: Store, { seeds, steps }: Extent): Results {
+export function results(
+  { arms, variants }: Experiment,
+  store: Store,
+  choices: Choices,
+  { seeds, steps }: Extent,
+): Results {
+  const outcome = (arm: Arm, task: Task): Outcome => {
+    const found = store.find(arm, task);
+    if (!found) throw new Error(`${arm.name}, ${task.variant}, seed ${task.seed} has not been run.`);
+    return found;
+  };
   const rowsOf = (variant: string) =>
-    experiment.arms.map((arm) => {
-      const trained = resolve(experiment, store, arm, variant, steps);
-      return {
-        arm,
-        outcomes: numbers(seeds).map((seed) => outcome(store, trained, { variant, seed, steps })),
-      };
-    });
-  return new Map(experiment.variants.map((variant) => [variant, rowsOf(variant)]));
+    arms.map((arm) => ({
+      arm,
+      outcomes: numbers(seeds).map((seed) => outcome(choices(arm, variant), { variant, seed, steps })),
+    }));
+  return new Map(variants.map((variant) => [variant, rowsOf(variant)]));
 }
 
-function outcome(store: Store, arm: Arm, task: Task): Outcome {
-  const found = store.find(arm, task);
-  if (!found) throw new Error(`${arm.name}, ${task.variant}, seed ${task.seed} has not been run.`);
-  return found;
+class TimeIsOver extends Error {}
+
+interface Training {
+  arm: Arm;
+  task: Task;
+}
+
+/** The trainings of an experiment, each done once. */
+class Trainings {
+  readonly #experiment: Experiment;
+  readonly #store: Store;
+  readonly #conditions: Conditions;
+  /** Done by this call. */
+  readonly #done = new Set<string>();
+
+  constructor(experiment: Experiment, store: Store, conditions: Conditions) {
+    this.#experiment = experiment;
+    this.#store = store;
+    this.#conditions = conditions;
+  }
+
+  async all(trainings: readonly Training[]): Promise<void> {
+    const open = trainings.filter((training) => !this.#find(training));
+    for (const [index, { arm, task }] of open.entries())
+      await this.one(arm, task, ` ${index + 1}/${open.length}`);
+  }
+
+  /** @throws TimeIsOver */
+  async one(arm: Arm, task: Task, place = ""): Promise<Outcome> {
+    const known = this.#find({ arm, task });
+    if (known) return known;
+    const { deadline, log } = this.#conditions;
+    const start = performance.now();
+    if (start > deadline) throw new TimeIsOver();
+    const outcome = await this.#experiment.run(arm, task);
+    await this.#store.add(arm, task, outcome);
+    this.#done.add(keyOf(arm, task));
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    const where = `${this.#experiment.key}${place}: ${arm.name}, ${task.variant}, seed ${task.seed}`;
+    log(`${where}: ${this.#experiment.show(outcome.value)} (${seconds} s)`);
+    return outcome;
+  }
+
+  #find({ arm, task }: Training): Outcome | undefined {
+    if (this.#conditions.again && !this.#done.has(keyOf(arm, task))) return undefined;
+    return this.#store.find(arm, task);
+  }
+}
+
+function keyOf({ key }: Arm, { variant, seed, steps }: Task): string {
+  return JSON.stringify([key, variant, seed, steps]);
+}
+
+/** Chooses what each arm is tuned to, by its mean over the tuning seeds. */
+async function choose(experiment: Experiment, trainings: Trainings, { steps }: Extent): Promise<Choices> {
+  const { arms, variants, tuningSeeds: seeds = [] } = experiment;
+  const chosen = new Map<string, Arm>();
+  const keyOfChoice = (arm: Arm, variant: string) => JSON.stringify([arm.key, variant]);
+  const open = new Set(arms.map((arm) => arm.dialOf ?? arm));
+  for (const variant of variants) {
+    const tasks = seeds.map((seed) => ({ variant, seed, steps }));
+    const list = [...open].map((arm) => ({ arm, settings: settings(experiment, arm) }));
+    await trainings.all(
+      list
+        .filter(({ settings }) => settings.length > 1)
+        .flatMap(({ settings }) => settings.flatMap((arm) => tasks.map((task) => ({ arm, task })))),
+    );
+    const cost = async (arm: Arm, task: Task) => {
+      const { value } = await trainings.one(arm, task);
+      return experiment.better === "higher" ? -value : value;
+    };
+    for (const { arm, settings } of list) {
+      const costs: number[] = [];
+      for (const setting of settings.length > 1 ? settings : []) {
+        const ofSeeds: number[] = [];
+        for (const task of tasks) ofSeeds.push(await cost(setting, task));
+        costs.push(mean(ofSeeds));
+      }
+      chosen.set(keyOfChoice(arm, variant), settings[indexOfLeast(costs)]!);
+    }
+    for (const arm of arms) {
+      if (!arm.dialOf) continue;
+      const base = chosen.get(keyOfChoice(arm.dialOf, variant))!;
+      // On one seed: the search then takes the steps of 12 trainings at most.
+      const { weights } = await tuneWeights(
+        (weights, shorter) => cost(weighted(base, Object.values(weights)), { ...tasks[0]!, steps: shorter }),
+        { terms: experiment.terms!, steps },
+      );
+      chosen.set(keyOfChoice(arm, variant), weighted(base, Object.values(weights)));
+    }
+  }
+  return (arm, variant) => chosen.get(keyOfChoice(arm, variant))!;
+}
+
+/** What an arm may be tuned to. */
+function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
+  const exponents = arm === TUNED ? grid!.exponents.map(fixed) : [arm];
+  return exponents.flatMap((one) => (rates ?? [undefined]).map((rate) => atRate(one, rate)));
+}
+
+/** The first of the least values; what is not finite is more than anything else. */
+function indexOfLeast(values: readonly number[]): number {
+  const finite = values.map((value) => (Number.isFinite(value) ? value : Infinity));
+  return Math.max(0, finite.indexOf(Math.min(...finite)));
+}
+
+/** The trainings that are reported, seed by seed. */
+function reported({ arms, variants }: Experiment, choices: Choices, { seeds, steps }: Extent): Training[] {
+  return numbers(seeds).flatMap((seed) =>
+    variants.flatMap((variant) =>
+      arms.map((arm) => ({ arm: choices(arm, variant), task: { variant, seed, steps } })),
+    ),
+  );
 }
 
 function numbers(count: number): number[] {

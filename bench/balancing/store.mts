@@ -5,8 +5,8 @@ import { format } from "prettier";
 import { readIfThere } from "../common/text.mjs";
 import type { Arm, Outcome, Task } from "./experiment.mjs";
 
-/** A finished training, as the file has it. */
-type Entry = { arm: string } & Task & Outcome;
+/** A finished training, as the file has it: JSON has no NaN, so a value that is not finite is null. */
+type Entry = { arm: string } & Task & Omit<Outcome, "value"> & { value: number | null };
 
 interface Content {
   experiment: string;
@@ -44,7 +44,8 @@ export class Store {
   }
 
   find(arm: Arm, task: Task): Outcome | undefined {
-    return this.#content.runs.find((entry) => isOf(entry, arm, task));
+    const found = this.#content.runs.find((entry) => isOf(entry, arm, task));
+    return found && { ...found, value: found.value ?? NaN };
   }
 
   /** Keeps an outcome, in place of an earlier one. The file is whole at any time. */

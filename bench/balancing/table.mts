@@ -15,9 +15,9 @@ export function table({ arms, variants, better, show }: Experiment, results: Res
 function column(rows: readonly Row[], better: Experiment["better"], show: Experiment["show"]): string[] {
   const values = rows.map(({ outcomes }) => outcomes.map(({ value }) => value));
   const means = values.map((ofRow) => show(mean(ofRow)));
-  const sorted = values.map(mean).sort((a, b) => (better === "higher" ? b - a : a - b));
+  const finite = values.map(mean).filter(Number.isFinite);
   // What reads the same is equally good.
-  const best = show(sorted[0]!);
+  const best = show(better === "higher" ? Math.max(...finite) : Math.min(...finite));
   return values.map((ofRow, i) => {
     const text = withDeviation(ofRow, show);
     return means[i] === best ? `**${text}**` : text;

@@ -1,41 +1,94 @@
-import { MTAdam, openDevice } from "mtadam";
+import { MTAdam, openDevice, type LearningRate } from "mtadam";
+import type { Random } from "../../examples/common/random.mjs";
 import type { Arm } from "./experiment.mjs";
-
-/** An array per parameter; null where the term does not reach it. */
-export type Gradient = readonly (Float32Array | null)[];
+import { addUp, sharedParameters, type Gradient } from "./gradient.mjs";
+import type { Combiner, Rival } from "./rivals/rival.mjs";
 
 const device = openDevice("cpu");
 
+interface TrainerOptions {
+  lr: number | LearningRate;
+  /** Of the terms in the sum that Adam gets; those of MTAdam and rivals are 1. */
+  weights: readonly number[];
+  /** For rivals that draw. */
+  random?: Random;
+}
+
 /** Steps of an arm over gradient buffers that stay: a term's gradients are written there, then `step()`. */
 export class Trainer {
-  readonly #optimizer: MTAdam;
-  /** For Adam: adds up the terms, each times its weight. */
-  readonly #addUp: (() => void) | undefined;
-  readonly #gradients: ReturnType<MTAdam["prepare"]>;
+  readonly #method: Method;
 
-  /**
-   * @param gradients by term, then by parameter
-   * @param weights of the terms in the sum that Adam gets; MTAdam's are 1
-   */
+  /** @param gradients by term, then by parameter */
   constructor(
     arm: Arm,
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
-    { lr, weights }: { lr: number; weights: readonly number[] },
+    options: TrainerOptions,
   ) {
-    const terms = arm.options ? gradients.length : 1;
-    this.#optimizer = new MTAdam([...parameters], { ...arm.options, lr, terms, device });
-    if (arm.options) {
-      this.#gradients = this.#optimizer.prepare(gradients);
-    } else {
-      const sums = parameters.map(({ length }) => new Float32Array(length));
-      this.#addUp = () => addUp(sums, gradients, weights);
-      this.#gradients = this.#optimizer.prepare([sums]);
-    }
+    this.#method = methodOf(arm, parameters, gradients, options);
+  }
+
+  /** @param losses of the terms, which some rivals need */
+  step(losses: readonly number[] = []): void {
+    this.#method.step(losses);
+  }
+
+  /** Lets a rival that looks at the losses after the step do so. */
+  look(losses: () => readonly number[]): void {
+    this.#method.look?.(losses);
+  }
+
+  dispose(): void {
+    this.#method.dispose();
+  }
+}
+
+interface Method {
+  step(losses: readonly number[]): void;
+  look?(losses: () => readonly number[]): void;
+  dispose(): void;
+}
+
+function methodOf(
+  arm: Arm,
+  parameters: readonly Float32Array[],
+  gradients: readonly Gradient[],
+  { lr, weights, random }: TrainerOptions,
+): Method {
+  if (arm.options) return new Balanced(arm, parameters, gradients, lr);
+  if (arm.rival?.kind === "own denominators")
+    return new OwnDenominators(arm.rival, parameters, gradients, lr);
+  const start = {
+    terms: gradients.length,
+    shared: sharedParameters(gradients),
+    random: random ?? Math.random,
+  };
+  const combiner = arm.rival ? arm.rival.start(start) : new FixedWeights(weights);
+  return new AdamOnSum(combiner, parameters, gradients, lr);
+}
+
+/** MTAdam over the terms. */
+class Balanced implements Method {
+  readonly #optimizer: MTAdam;
+  readonly #gradients: ReturnType<MTAdam["prepare"]>;
+
+  constructor(
+    { options, sharedLayer }: Arm,
+    parameters: readonly Float32Array[],
+    gradients: readonly Gradient[],
+    lr: number | LearningRate,
+  ) {
+    const shared = sharedParameters(gradients);
+    const described = parameters.map((data, k) => ({
+      name: String(k),
+      data,
+      ...(sharedLayer && shared[k] ? { layer: "shared" } : {}),
+    }));
+    this.#optimizer = new MTAdam(described, { ...options, lr, terms: gradients.length, device });
+    this.#gradients = this.#optimizer.prepare(gradients);
   }
 
   step(): void {
-    this.#addUp?.();
     this.#optimizer.step(this.#gradients);
   }
 
@@ -44,14 +97,81 @@ export class Trainer {
   }
 }
 
-function addUp(sums: readonly Float32Array[], gradients: readonly Gradient[], weights: readonly number[]) {
-  for (const [parameter, sum] of sums.entries()) {
-    sum.fill(0);
-    for (const [term, ofTerm] of gradients.entries()) {
-      const gradient = ofTerm[parameter];
-      if (!gradient) continue;
-      const weight = weights[term]!;
-      for (let k = 0; k < sum.length; ++k) sum[k]! += weight * gradient[k]!;
-    }
+/** Adam on one gradient that is made of the terms'. */
+class AdamOnSum implements Method {
+  readonly #combiner: Combiner;
+  readonly #gradients: readonly Gradient[];
+  readonly #sum: readonly Float32Array[];
+  readonly #optimizer: MTAdam;
+  readonly #prepared: ReturnType<MTAdam["prepare"]>;
+  readonly #lr: number | LearningRate;
+
+  constructor(
+    combiner: Combiner,
+    parameters: readonly Float32Array[],
+    gradients: readonly Gradient[],
+    lr: number | LearningRate,
+  ) {
+    this.#combiner = combiner;
+    this.#gradients = gradients;
+    this.#sum = parameters.map(({ length }) => new Float32Array(length));
+    this.#lr = lr;
+    this.#optimizer = new MTAdam([...parameters], { lr, terms: 1, device });
+    this.#prepared = this.#optimizer.prepare([this.#sum]);
+  }
+
+  step(losses: readonly number[]): void {
+    const lr = typeof this.#lr === "number" ? this.#lr : this.#lr(this.#optimizer.iterations);
+    this.#combiner.combine({ gradients: this.#gradients, losses, lr }, this.#sum);
+    this.#optimizer.step(this.#prepared);
+  }
+
+  look(losses: () => readonly number[]): void {
+    this.#combiner.look?.(losses());
+  }
+
+  dispose(): void {
+    this.#optimizer.dispose();
+  }
+}
+
+/** The terms' gradients, each times a weight that stays. */
+class FixedWeights implements Combiner {
+  readonly #weights: readonly number[];
+
+  constructor(weights: readonly number[]) {
+    this.#weights = weights;
+  }
+
+  combine({ gradients }: { gradients: readonly Gradient[] }, sum: readonly Float32Array[]): void {
+    addUp(sum, gradients, this.#weights);
+  }
+}
+
+/** Adam for each term, all over the same parameters: an Adam step does not depend on where they are. */
+class OwnDenominators implements Method {
+  readonly #optimizers: readonly MTAdam[];
+  readonly #gradients: readonly ReturnType<MTAdam["prepare"]>[];
+
+  constructor(
+    { of, betas = [0.9, 0.999] }: Extract<Rival, { kind: "own denominators" }>,
+    parameters: readonly Float32Array[],
+    gradients: readonly Gradient[],
+    lr: number | LearningRate,
+  ) {
+    const parts = of === "mean" ? gradients.length : 1;
+    const ownRate = (iterations: number) => (typeof lr === "number" ? lr : lr(iterations)) / parts;
+    this.#optimizers = gradients.map(
+      () => new MTAdam([...parameters], { terms: 1, lr: ownRate, betas: [...betas, 0.9], device }),
+    );
+    this.#gradients = this.#optimizers.map((optimizer, term) => optimizer.prepare([gradients[term]!]));
+  }
+
+  step(): void {
+    for (const [term, optimizer] of this.#optimizers.entries()) optimizer.step(this.#gradients[term]!);
+  }
+
+  dispose(): void {
+    for (const optimizer of this.#optimizers) optimizer.dispose();
   }
 }

@@ -146,9 +146,9 @@ export const twoObjectives: Experiment = {
   arms: COMMON,
   grid: {
     exponents: [0, -1, 1, -2, 2, -3, 3],
-    seeds: [101, 102],
     describe: (exponent) => `${10 ** exponent} and 1`,
   },
+  tuningSeeds: [101, 102],
   seeds: 1,
   steps: 50_000,
   show: (value) => String(Number(value.toFixed(1))),

@@ -11,8 +11,25 @@ interface Measured {
   dominations: number;
   distances: number[];
   trunkGradients: number[];
-  pinnGradients: number[];
-  laplacians: [number, number];
+  pinnGradients: number[][];
+  rivals: {
+    shares: number[];
+    mgda: { pair: number[][]; excess: number };
+    cagrad: { distance: number; worst: number; best: number; heads: number[][] };
+    pcgrad: number[][];
+    gradNorm: number[][];
+    famo: number[][];
+    uncertainty: number[];
+    annealing: number[][][];
+    firstNorms: number[][][];
+    ownDenominators: number[];
+  };
+  presence: unknown[];
+  layered: Record<string, number[]>;
+  pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
+  losses: { crossEntropy: number; squaredError: number; wrong: number };
+  solutionErrors: number[];
+  derivatives: number[];
   errorOfNothing: number;
   pretended: {
     counts: [done: boolean, trainings: number][];
@@ -20,6 +37,15 @@ interface Measured {
     onlyOfTuning: number;
     fixedInTable: string[];
     otherSteps: unknown;
+    table: string[];
+  };
+  searched: {
+    counts: number[];
+    keys: string[];
+    twice: number;
+    interrupted: string;
+    diverged: string;
+    weighted: string;
     table: string[];
   };
   filled: string;
@@ -48,18 +74,53 @@ describe("gradients agree with central differences:", () => {
   });
 
   test("each task of the shared trunk, in its own head and the trunk alone", () => {
+    expect(measured.trunkGradients).toHaveLength(2);
     for (const error of measured.trunkGradients) expect(error).toBeLessThan(1e-5);
   });
 
-  test("each term of the Helmholtz problem, through the Laplacian", () => {
-    expect(measured.pinnGradients).toHaveLength(5);
-    for (const error of measured.pinnGradients) expect(error).toBeLessThan(1e-5);
+  test("each term of the Helmholtz, heat and Burgers equations, through the derivatives", () => {
+    expect(measured.pinnGradients.map(({ length }) => length)).toEqual([5, 4, 3]);
+    for (const error of measured.pinnGradients.flat()) expect(error).toBeLessThan(1e-5);
   });
 });
 
-test("the Laplacian of a network is that of its differences", () => {
-  const [forward, byDifferences] = measured.laplacians;
-  expect(forward).toBeCloseTo(byDifferences, 6);
+describe("gradients of problems made of layers agree with central differences:", () => {
+  test.each([
+    ["digits", 3],
+    ["autoencoder", 3],
+    ["vae", 3],
+  ])("%s", (name, terms) => {
+    const errors = measured.layered[name]!;
+    expect(errors).toHaveLength(terms);
+    for (const error of errors) expect(error).toBeLessThan(1e-5);
+  });
+});
+
+test("losses are what they are called", () => {
+  expect(measured.losses.crossEntropy).toBeCloseTo(Math.log(2) + Math.log(4 / 3), 12);
+  expect(measured.losses.squaredError).toBe(7.5);
+  expect(measured.losses.wrong).toBe(1);
+});
+
+test("digits are made small and turned, and their thumbnails are upright", () => {
+  const { isBlack, turns, thumbnail, label } = measured.pictures;
+  expect(isBlack).toBe(true);
+  const square = (x: number, y: number) => [[x, y], [x + 1, y], [x, y + 1], [x + 1, y + 1]]; // prettier-ignore
+  expect(turns).toEqual([square(0, 0), expect.anything(), square(12, 12)]);
+  expect([square(12, 0), square(0, 12)]).toContainEqual(turns[1]);
+  expect(thumbnail[0]).toBeCloseTo(16 / 49, 12);
+  expect(thumbnail.slice(1).every((value) => value === 0)).toBe(true);
+  expect(label).toBe(4);
+});
+
+test("the derivatives of a network are those of its differences", () => {
+  expect(measured.derivatives).toHaveLength(3);
+  for (const error of measured.derivatives) expect(error).toBeLessThan(1e-5);
+});
+
+test("the solutions solve their equations, and the residuals have the derivatives that they say", () => {
+  expect(measured.solutionErrors).toHaveLength(3);
+  for (const error of measured.solutionErrors) expect(error).toBeLessThan(1e-4);
 });
 
 test("a network that gives nothing has a relative error of 1", () => {
@@ -120,6 +181,112 @@ describe("a bench", () => {
     const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
     expect(text).toContain("Tuned weights, the best of 3 on 1 other seed: a: exponent 0; b: exponent 2.");
     expect(readFileSync(path.join(folder, "pretended", "pretended.svg"), "utf8")).toMatch(/^<svg /);
+  });
+});
+
+describe("a bench with learning rates and weights to find", () => {
+  test("gives every arm its best rate on the tuning seeds, and found weights", () => {
+    expect(measured.searched.keys).toEqual([
+      "adam lr 0.3",
+      "lost lr 0.1",
+      "base lr 0.3",
+      "base lr 0.3 w 1 0.1",
+    ]);
+    expect(measured.searched.weighted).toBe("base w 1 2");
+  });
+
+  test("trains nothing twice, goes on from its results, and trains all of it again when asked to", () => {
+    // Per variant: three arms at three rates, then on two tuning seeds each; five weights on one; four arms on two seeds.
+    const trainings = 2 * (3 * 3 * 2 + 5 + 4 * 2);
+    expect(measured.searched.interrupted).toBe("interrupted");
+    const before = 3 * 3 * 2 + 2;
+    expect(measured.searched.counts).toEqual([before, trainings - before, 0, trainings]);
+    expect(measured.searched.twice).toBe(0);
+  });
+
+  test("keeps a figure that is not finite, and never chooses it", () => {
+    expect(measured.searched.diverged).toBe("NaN");
+    expect(measured.searched.table[3]).toBe("| Lost | NaN ± NaN | NaN ± NaN |");
+    expect(measured.searched.table[5]).toMatch(/^\| MTAdam, found weights \| \*\*1\.0/);
+  });
+
+  test("leaves out arms of options that the optimizer does not have, and hides no other error", () => {
+    expect(measured.presence).toEqual([true, true, false, "ERR_MTADAM_OPTION"]);
+  });
+
+  test("reports what was chosen", () => {
+    const text = readFileSync(path.join(folder, "pretended", "README.md"), "utf8");
+    expect(text).toContain(
+      "MTAdam, found weights, by `tuneWeights` on another seed: constant: 1 : 0.1; decaying: 1 : 0.1.",
+    );
+    expect(text).toContain(
+      "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",
+    );
+  });
+});
+
+describe("methods to compare with", () => {
+  const close = (actual: readonly number[], expected: readonly number[], digits = 6) => {
+    expect(actual).toHaveLength(expected.length);
+    for (const [k, value] of expected.entries()) expect(actual[k]).toBeCloseTo(value, digits);
+  };
+
+  test("shares on a simplex, by golden sections", () => {
+    close(measured.rivals.shares, [0.6, 0.3, 0.1, 0], 5);
+  });
+
+  test("MGDA: the shortest mixture, α = (g₂ − g₁)·g₂/|g₁ − g₂|² for two; heads as they come", () => {
+    const { pair, excess } = measured.rivals.mgda;
+    close(pair[0]!, [1 / 5, 2 / 5]);
+    expect(pair.slice(1)).toEqual([[5], [7]]);
+    expect(excess).toBeCloseTo(0, 4);
+  });
+
+  test("CAGrad: at c·|g₀| from the mean, and no other there is better for the worst term", () => {
+    const { distance, worst, best, heads } = measured.rivals.cagrad;
+    expect(distance).toBeCloseTo(1, 5);
+    expect(worst).toBeGreaterThan(best - 1e-4);
+    expect(heads).toEqual([[5], [7]]);
+  });
+
+  test("PCGrad: each without what points against the other, added up", () => {
+    // g₁ = (1, 0) and g₂ = (−1, 1): g₁ + g₂/2 = (1/2, 1/2) and g₂ + g₁ = (0, 1).
+    expect(measured.rivals.pcgrad).toEqual([[0.5, 1.5], [5], [7]]);
+  });
+
+  test("GradNorm: one step of the weights by the sign of Gᵢ − Ḡ·rᵢ^α, their sum kept", () => {
+    const [first, second] = measured.rivals.gradNorm;
+    close(first!, [3, 5]);
+    // G = 5 and 1 with target 3: the first weight falls and the second rises, by the learning rate each.
+    close(second!, [0.975 * 3, 0.975 * 4 + 1.025]);
+  });
+
+  test("FAMO: weights zᵢ/ℓᵢ over their sum; the term that fell less gains", () => {
+    const [first, second] = measured.rivals.famo;
+    close(first!, [0.8, 0.2]);
+    const [z1, z2] = [Math.exp(-0.025), Math.exp(0.025)];
+    close(second!, [z1 / (z1 + z2 / 8), z2 / 8 / (z1 + z2 / 8)]);
+  });
+
+  test("uncertainty weighting comes to exp(−sᵢ) = 1/Lᵢ where losses stay", () => {
+    close(measured.rivals.uncertainty, [1 / 4, 1 / 16], 4);
+  });
+
+  test("λ annealing: a tenth of max|∇L₀|/mean|∇Lᵢ| each step", () => {
+    const [first, second] = measured.rivals.annealing;
+    const [one, two] = [0.9 + 0.1 * 6, 0.9 * (0.9 + 0.1 * 6) + 0.1 * 6]; // 8 over a mean of 4/3
+    close(first!.flat(), [1 + one, -8 + one, 2 - 2 * one], 5);
+    close(second!.flat(), [1 + two, -8 + two, 2 - 2 * two], 5);
+  });
+
+  test("fixed 1/n₀: by the norms of the first step over what is shared", () => {
+    const [first, second] = measured.rivals.firstNorms;
+    close(first!.flat(), [6, 8, 5, 70], 4);
+    close(second!.flat(), [303, 404, 5, 70], 3);
+  });
+
+  test("own denominators: Adam per term, added up (AdaTask) or averaged (MultiAdam)", () => {
+    for (const error of measured.rivals.ownDenominators) expect(error).toBeLessThan(1e-6);
   });
 });
 

@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 
 const root = path.join(__dirname, "../..");
-const NAMES = ["DeviceBuffer", "MTAdam", "MTAdamError", "describeDevices", "openDevice"];
+const NAMES = ["DeviceBuffer", "MTAdam", "MTAdamError", "describeDevices", "openDevice", "tuneWeights"];
 
 /** A consumer's folder, with this checkout as its only dependency. */
 function consumer(files: Record<string, string>, use: (folder: string) => void): void {

@@ -2,16 +2,25 @@
 //   node balancing.mjs FOLDER     an empty folder for results
 
 import process from "node:process";
+import { rivals } from "./balancing-rivals.mjs";
+import { gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
 
-const { fixed, TUNED } = await load("experiment");
-const { relativeError, terms } = await load("helmholtz");
+const { isThere } = await load("arms");
+const { fixed, weighted, TUNED } = await load("experiment");
+const equations = {
+  helmholtz: { ...(await load("helmholtz")), second: [1, 1] },
+  heat: { ...(await load("heat")), second: [1, 0] },
+  burgers: { ...(await load("burgers")), second: [1, 0] },
+};
 const { parseOptions } = await load("options");
-const { Pinn } = await load("pinn");
+const { LAPLACIAN, Pinn } = await load("pinn");
+const { relativeError } = await load("pinn-terms");
 const { report } = await load("report");
-const { chosenExponent, results, run } = await load("runner");
+const { results, run } = await load("runner");
+const { squaredError } = await load("losses");
 const { SharedTrunk } = await load("shared-trunk");
 const { REMEDIES, SILENCE, stepLengths } = await load("silent-anchor");
 const { Store } = await load("store");
@@ -23,30 +32,9 @@ const { randomFor } = await import("../../build/examples/common/random.mjs");
 const random = randomFor(1, 1, "balancing-test");
 const inSquare = () => [20 * random() - 10, 20 * random() - 10];
 
-/** Largest difference between `gradient`, arrays, and the central differences of `loss` by the values of `parameters`. */
-function gradientError(parameters, gradient, loss, h = 1e-5) {
-  let [worst, largest] = [0, 0];
-  for (const [i, values] of parameters.entries()) {
-    for (let k = 0; k < values.length; ++k) {
-      const held = values[k];
-      values[k] = held + h;
-      const above = loss();
-      values[k] = held - h;
-      const below = loss();
-      values[k] = held;
-      worst = Math.max(worst, Math.abs((above - below) / (2 * h) - gradient[i][k]));
-      largest = Math.max(largest, Math.abs(gradient[i][k]));
-    }
-  }
-  return worst / largest;
-}
-
-/** Central differences need more digits than the parameters have. */
-function widen(layers) {
-  for (const layer of layers) {
-    layer.weight = Float64Array.from(layer.weight);
-    layer.bias = Float64Array.from(layer.bias);
-  }
+/** Largest error of a term's gradient, which reaches every parameter. */
+function gradientError(parameters, gradient, loss, h) {
+  return gradientErrors(parameters, [gradient], () => [loss()], h)[0];
 }
 
 function toyGradients() {
@@ -74,52 +62,93 @@ function dominations() {
 }
 
 function trunkGradients() {
-  const network = new SharedTrunk({ inputs: 3, hidden: [5, 4], outputs: 2, tasks: 2 }, 6, random);
-  widen([...network.trunk, ...network.heads]);
+  const network = new SharedTrunk({ inputs: 3, hidden: [5, 4], outputs: [2, 3] }, 6, random);
+  widen(network.layers);
   const batch = Float64Array.from({ length: 18 }, () => 2 * random() - 1);
-  const targets = Float64Array.from({ length: 12 }, () => 4 * random());
-  return [0, 1].map((task) => {
-    const { layers, byParameter } = network.gradientOf(task);
+  const targets = [12, 18].map((length) => Float64Array.from({ length }, () => 4 * random()));
+  const buffers = targets.map((_, task) => network.gradientOf(task));
+  const backward = () => {
     network.forward(batch);
-    network.backward(task, targets, layers);
-    const gradient = network.parameters.map(({ length }, i) => byParameter[i] ?? new Float32Array(length));
-    return gradientError(network.parameters, gradient, () => {
-      network.forward(batch);
-      return network.loss(task, targets);
+    return buffers.map(({ layers }, task) => {
+      const d = new Float64Array(targets[task].length);
+      const loss = squaredError(network.predict(task), targets[task], d);
+      network.backward(task, d, layers);
+      return loss;
+    });
+  };
+  backward();
+  const gradients = buffers.map(({ byParameter }) => byParameter.map((values) => values && values.slice()));
+  return gradientErrors(network.parameters, gradients, backward);
+}
+
+function pinnGradients() {
+  return Object.values(equations).map(({ terms }) => {
+    const network = new Pinn([5, 4], random);
+    widen(network.layers);
+    return terms(network).map((term) => {
+      term.draw(random);
+      term.lossAndGradient();
+      const gradient = term.points.gradient.flatMap(({ weight, bias }) => [weight.slice(), bias.slice()]);
+      return gradientError(network.parameters, gradient, () => term.lossAndGradient());
     });
   });
 }
 
-function pinnGradients() {
-  const network = new Pinn([5, 4], random);
-  widen(network.layers);
-  return terms(network).map((term) => {
-    term.draw(random);
-    term.lossAndGradient();
-    const gradient = term.points.gradient.flatMap(({ weight, bias }) => [weight.slice(), bias.slice()]);
-    return gradientError(network.parameters, gradient, () => term.lossAndGradient());
+/** A function's derivatives in a point, by differences. */
+function local(u, [x, y], [a, b], h) {
+  const byX = [u(x + h, y), u(x - h, y)];
+  const byY = [u(x, y + h), u(x, y - h)];
+  const curvature = ([above, below]) => (above - 2 * u(x, y) + below) / h ** 2;
+  return {
+    ...{ x, y, u: u(x, y), ux: (byX[0] - byX[1]) / (2 * h), uy: (byY[0] - byY[1]) / (2 * h) },
+    second: a * curvature(byX) + b * curvature(byY),
+  };
+}
+
+/** How far each solution is from solving its equation, by differences; and each residual from its derivatives. */
+function solutionErrors() {
+  const points = [
+    [0.3, 0.2],
+    [-0.6, 0.7],
+    [0.05, 0.1],
+  ];
+  return Object.values(equations).map(({ solution, residual, second }) => {
+    const left = points.map((point) => Math.abs(residual(local(solution, point, second, 1e-4)).value));
+    const at = { x: 0.3, y: 0.2, u: 0.7, ux: -1.3, uy: 0.4, second: 2.1 };
+    const { byU, byUx, byUy, bySecond } = residual(at);
+    const derivatives = { u: byU, ux: byUx, uy: byUy, second: bySecond };
+    const slopes = Object.entries(derivatives).map(([key, by]) => {
+      const [above, below] = [1e-4, -1e-4].map((h) => residual({ ...at, [key]: at[key] + h }).value);
+      return Math.abs((above - below) / 2e-4 - by);
+    });
+    return Math.max(...left, ...slopes);
   });
 }
 
-/** The Laplacian in one point, and by differences of u. */
-function laplacians() {
+/** A network's derivatives in one point, and by differences: the first two, the Laplacian, and others of second order. */
+function derivatives() {
   const network = new Pinn([5, 4], random);
-  const [at, u] = [network.points(1, true), network.points(1, false)];
-  const [x, y, h] = [0.3, -0.6, 1e-3];
-  at.inputs.set([x, y]);
-  const value = (...point) => {
-    u.inputs.set(point);
+  const u = network.points(1);
+  const point = [0.3, -0.6];
+  const value = (...at) => {
+    u.inputs.set(at);
     return u.forward().value[0];
   };
-  const around = value(x + h, y) + value(x - h, y) + value(x, y + h) + value(x, y - h);
-  return [at.forward().laplacian[0], (around - 4 * value(x, y)) / h ** 2];
+  return [LAPLACIAN, [1, 0], [2, -3]].map((second) => {
+    const at = network.points(1, second);
+    at.inputs.set(point);
+    const out = at.forward();
+    const expected = local(value, point, second, 1e-3);
+    const differences = [out.byX[0] - expected.ux, out.byY[0] - expected.uy, out.second[0] - expected.second];
+    return Math.max(...differences.map(Math.abs));
+  });
 }
 
 /** Of a network that gives 0 everywhere. */
 function errorOfNothing() {
   const network = new Pinn([2], random);
   for (const { weight, bias } of network.layers) [weight, bias].forEach((values) => values.fill(0));
-  return relativeError(network);
+  return relativeError(network, -1, equations.helmholtz.solution);
 }
 
 /** An experiment that takes no time, whose best fixed weight is exponent 2 for "b", and 1 or 0 for "a". */
@@ -131,7 +160,8 @@ async function pretended() {
     better: "lower",
     variants: ["a", "b"],
     arms: [TUNED, { key: "x", name: 'anchor: "max", β₃ = 0.5', options: {} }],
-    grid: { exponents: [0, 1, 2], seeds: [101], describe: (exponent) => `exponent ${exponent}` },
+    grid: { exponents: [0, 1, 2], describe: (exponent) => `exponent ${exponent}` },
+    tuningSeeds: [101],
     seeds: 2,
     steps: 3,
     show: (value) => value.toFixed(1),
@@ -147,23 +177,103 @@ async function pretended() {
   const attempt = async (more) => {
     trained.length = 0;
     const store = await Store.open(folder, "pretended");
-    const done = await run(experiment, store, extent, conditions(more));
-    counts.push([done, trained.length]);
-    return store;
+    const choices = await run(experiment, store, extent, conditions(more));
+    counts.push([choices !== undefined, trained.length]);
+    return { store, choices };
   };
   await attempt({ deadline: 0 });
-  const store = await attempt({});
+  const { store, choices } = await attempt({});
   await attempt({});
   await attempt({ again: true });
-  await report(experiment, store, extent, folder);
+  await report(experiment, store, choices, extent, folder);
   return {
     counts,
-    chosen: ["a", "b"].map((variant) => chosenExponent(experiment, store, variant, 3)),
+    chosen: ["a", "b"].map((variant) => choices(TUNED, variant).exponent),
     onlyOfTuning: trained.filter((line) => line.endsWith(" 101")).length,
     fixedInTable: trained.filter((line) => line.startsWith("fixed") && !line.endsWith(" 101")),
     otherSteps: store.find(fixed(0), { variant: "a", seed: 101, steps: 4 }) ?? null,
-    table: table(experiment, results(experiment, store, extent)).split("\n"),
+    table: table(experiment, results(experiment, store, choices, extent)).split("\n"),
   };
+}
+
+/** An experiment that takes no time with rates, two schedules and weights to find: the best rate is 0.3, weights 1 : 0.1. */
+async function searched() {
+  const trained = [];
+  const base = { key: "base", name: "MTAdam", options: { anchor: "max" } };
+  const experiment = {
+    key: "searched",
+    measure: "accuracy",
+    better: "higher",
+    variants: ["constant", "decaying"],
+    arms: [
+      { key: "adam", name: "Adam" },
+      { key: "lost", name: "Lost" },
+      base,
+      { key: "dial", name: "MTAdam, found weights", dialOf: base },
+    ],
+    terms: ["one", "two"],
+    rates: [0.1, 0.3, 0.9],
+    tuningSeeds: [101, 102],
+    seeds: 2,
+    steps: 9,
+    show: (value) => value.toFixed(3),
+    run: async (arm, { variant, seed, steps }) => {
+      trained.push(`${arm.key} ${variant} ${seed}`);
+      if (arm.rate === 0.9 || arm.key.startsWith("lost")) return { value: NaN };
+      const [first, second] = arm.options?.weights ?? [1, 1];
+      const fit = Math.abs(Math.log10(second / first) + 1) + Math.abs(Math.log(arm.rate / 0.3));
+      return { value: 1 / (1 + fit) + steps / 1000 - (seed % 100) / 10_000 };
+    },
+  };
+  const extent = { seeds: 2, steps: 9 };
+  const conditions = { again: false, deadline: Infinity, log: () => undefined };
+  const [counts, keys] = [[], []];
+  let last;
+  // Interrupted in the middle of the search of weights; what was done by then is kept.
+  let left = 3 * 3 * 2 + 2;
+  const runWhole = experiment.run;
+  experiment.run = async (...args) => {
+    if (left === 0) throw new Error("interrupted");
+    --left;
+    return runWhole(...args);
+  };
+  const interrupted = await run(experiment, await Store.open(folder, "searched"), extent, {
+    ...conditions,
+    again: false,
+  }).catch((error) => error.message);
+  counts.push(trained.length);
+  experiment.run = runWhole;
+  for (const again of [false, false, true]) {
+    trained.length = 0;
+    const store = await Store.open(folder, "searched");
+    const choices = await run(experiment, store, extent, { ...conditions, again });
+    counts.push(trained.length);
+    last = { store, choices };
+  }
+  for (const arm of experiment.arms) keys.push(last.choices(arm, "decaying").key);
+  await report(experiment, last.store, last.choices, extent, folder);
+  const diverged = last.store.find({ key: "adam lr 0.9" }, { variant: "constant", seed: 101, steps: 9 });
+  return {
+    counts,
+    keys,
+    interrupted,
+    twice: trained.length - new Set(trained).size,
+    diverged: String(diverged.value),
+    table: table(experiment, results(experiment, last.store, last.choices, extent)).split("\n"),
+    weighted: weighted(base, [1, 2]).key,
+  };
+}
+
+/** Which arms take part: of options that the optimizer has, of one that it has not, of a wrong value. */
+function presence() {
+  const arm = (options) => ({ key: "", name: "", options });
+  const there = [{}, { anchor: "max" }, { unheard: true }].map((options) => isThere(arm(options)));
+  try {
+    isThere(arm({ balance: 7 }));
+  } catch (error) {
+    there.push(error.code);
+  }
+  return there;
 }
 
 function silences() {
@@ -197,9 +307,16 @@ console.log(
     ].map(distanceToParetoSet),
     trunkGradients: trunkGradients(),
     pinnGradients: pinnGradients(),
-    laplacians: laplacians(),
+    layered: await layeredProblems(),
+    pictures: await pictures(),
+    losses: await losses(),
+    solutionErrors: solutionErrors(),
+    derivatives: derivatives(),
     errorOfNothing: errorOfNothing(),
     pretended: await pretended(),
+    searched: await searched(),
+    rivals: await rivals(),
+    presence: presence(),
     filled: fill("before\n<!-- results of a -->old<!-- end of a -->\nafter", "a", "new"),
     appended: fill("before\n", "a", "new"),
     silences: silences(),

@@ -6,10 +6,14 @@ import {
   MTAdam,
   MTAdamError,
   openDevice,
+  tuneWeights,
   type DeviceBuffer,
   type MTAdamOptions,
   type OptimizerSummary,
+  type Resume,
   type StateDict,
+  type TuneOptions,
+  type TuningRow,
 } from "mtadam";
 
 const weight = new Float32Array(6);
@@ -32,6 +36,22 @@ expectType<OptimizerSummary>(optimizer.toJSON());
 expectType<Promise<Float32Array>>(optimizer.norms());
 expectAssignable<Promise<StateDict>>(optimizer.stateDict());
 expectType<string[]>(describeDevices().cuda.architectures);
+
+// A search for weights, in order or by name.
+expectType<Promise<{ weights: number[]; table: TuningRow<2>[] }>>(tuneWeights(([a]) => a ?? 0, { terms: 2 }));
+tuneWeights(({ content, style }, steps, { resume }) => content + style + steps + resume.steps, {
+  terms: ["content", "style"],
+  resume: [{ weights: { content: 1, style: 1 }, steps: 1, loss: null }],
+});
+tuneWeights(
+  (weights, steps, { resume }: { resume: Resume<{ steps: number }> }) => {
+    const run = (resume.state ??= { steps: 0 });
+    run.steps = steps;
+    return weights.style + run.steps;
+  },
+  { terms: ["content", "style"] },
+);
+expectNotAssignable<TuneOptions>({ terms: 2, value: [1] });
 
 // Devices and memory.
 const buffer = openDevice("cpu", { threads: 2 }).buffer(3);

@@ -1,0 +1,63 @@
+import type { LearningRate } from "mtadam";
+import { randomFor } from "../../examples/common/random.mjs";
+import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
+import type { Gradient } from "./gradient.mjs";
+import { Trainer } from "./trainer.mjs";
+
+/** A training problem with several terms. */
+export interface Problem {
+  /** What is trained, in place. */
+  readonly parameters: readonly Float32Array[];
+  /** By term, then by parameter: where `backward` writes. */
+  readonly gradients: readonly Gradient[];
+  /** Draws the next batch. */
+  draw(): void;
+  /** The terms' losses on the batch; writes their gradients. */
+  backward(): number[];
+  /** Adam's fixed weights for an exponent in the family of the experiment; without, 1 each: the terms as they come. */
+  weights(exponent: number | undefined): readonly number[];
+  /** How good the parameters are, on data of its own. */
+  outcome(): Outcome;
+}
+
+/** How the learning rate goes over a training, as the variants of an experiment. */
+const SCHEDULES = new Map<string, (done: number) => number>([
+  ["constant rate", () => 1],
+  ["cosine decay", (done) => (1 + Math.cos(Math.PI * done)) / 2],
+]);
+
+export const VARIANTS: readonly string[] = [...SCHEDULES.keys()];
+
+/** The three rates that every arm is tried with: a third and three times as much as the one given. */
+export function ratesAround(rate: number): readonly number[] {
+  return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
+}
+
+/** `run` of an experiment whose variants are {@link VARIANTS}. */
+export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
+  return async (arm, task) => {
+    const factor = SCHEDULES.get(task.variant)!;
+    return train(
+      await make(task.seed),
+      arm,
+      task,
+      (iterations) => arm.rate! * factor(iterations / task.steps),
+    );
+  };
+}
+
+/** Trains an arm on a problem, and looks how good it has become. */
+export function train(problem: Problem, arm: Arm, { seed, steps }: Task, lr: number | LearningRate): Outcome {
+  const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
+    lr,
+    weights: problem.weights(arm.exponent),
+    random: randomFor(1, seed, "rival"),
+  });
+  for (let step = 0; step < steps; ++step) {
+    problem.draw();
+    trainer.step(problem.backward());
+    trainer.look(() => problem.backward());
+  }
+  trainer.dispose();
+  return problem.outcome();
+}
