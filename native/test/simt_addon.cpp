@@ -5,8 +5,8 @@
 #include "test/simt/control.h"
 #include "test/simt/cuda_runtime.h"
 
-// The addon of the tests: its CUDA is the host executor. Beside what the addon exports it has `simt`, by which a test
-// sets up the machine, does what a user's own CUDA code does, and learns what happened.
+// The addon of the tests: its CUDA is the host executor. Beside the addon's exports it has `simt`, with which a test
+// sets up the machine, does what a user's own CUDA code does, and observes the effects.
 
 namespace mtadam::addon {
 namespace {
@@ -155,12 +155,12 @@ void copy(const Napi::CallbackInfo& info) {
         ::cudaMemcpyAsync(stream_at(info[0]), stream_at(info[1]), bytes, cudaMemcpyDeviceToDevice, stream_at(info[3])));
 }
 
-// (stream): all that is on it is done on return.
+// (stream): waits for all work on the stream.
 void synchronize_stream(const Napi::CallbackInfo& info) {
   check(info.Env(), cudaStreamSynchronize(stream_at(info[0])));
 }
 
-// (to, from: Uint8Array): host to device, done on return.
+// (to, from: Uint8Array): copies host to device; done on return.
 void write(const Napi::CallbackInfo& info) {
   const Napi::Uint8Array from = info[1].As<Napi::Uint8Array>();
   check(info.Env(), ::cudaMemcpy(stream_at(info[0]), from.Data(), from.ByteLength(), cudaMemcpyHostToDevice));

@@ -7,8 +7,7 @@
 
 #include "test/ptx/opcodes.h"
 
-// Opcodes that make a register of others. Float operations are rounded one by one; which NaN they give is left open, as
-// in all tests.
+// Opcodes that make a register of others. Each float operation is rounded. NaNs may have any bits, as in all tests.
 
 namespace ptx {
 
@@ -43,7 +42,7 @@ Arithmetic typed(R (*)(A...)) {
   return {&apply<Function, R, A...>, {kind_of<R>(), kind_of<A>()...}};
 }
 
-/// The opcode that a function without captures is; its parameters' types are those of the operands.
+/// The opcode of a function without captures, whose parameters' types are those of the operands.
 template <class Function>
 Arithmetic as(Function function) {
   return typed<Function>(+function);
@@ -142,8 +141,8 @@ void add_bits(Table& table, const std::string& bits) {
   table["shr.s" + bits] = as([](S a, u32 n) { return static_cast<S>(a >> std::min(n, kBits - 1)); });
 }
 
-/// Only what is rounded to nearest and keeps subnormals: anything else, such as `.ftz` or `.approx`, is not known, and
-/// nor is an addition without `.rn`, which a compiler may contract.
+/// Only operations that round to nearest and keep subnormals. Anything else, such as `.ftz` or `.approx`, is unknown,
+/// and so is an addition without `.rn`, which a compiler may contract.
 template <class T>
 void add_floats(Table& table, const std::string& type) {
   table["add.rn." + type] = as([](T a, T b) { return a + b; });

@@ -7,8 +7,8 @@
 #include "test/ptx/on_ptx.h"
 #include "test/training.h"
 
-// Every kernel that nvcc emits is understood, launched and right: of each form, and not only of those that random
-// models happen to reach.
+// Every kernel that nvcc emits is decoded, launched and right, for every form and not only for those that random models
+// reach.
 
 namespace mtadam {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "test/ptx/text.h"
 
-// A kernel as the machine runs it: instructions whose operands are places in a thread's frame.
+// A decoded kernel: instructions whose operands are offsets in a thread's frame.
 
 namespace ptx {
 
@@ -34,7 +34,7 @@ struct Instruction {
 /// The special registers, which are the first in every frame.
 enum class Special : std::int32_t { kTidX = 0, kCtaidX = 4, kNtidX = 8, kNctaidX = 12, kEnd = 16 };
 
-/// Bytes of shared memory that no variable has, before the first and after each.
+/// Bytes of shared memory between variables, also before the first and after the last.
 inline constexpr std::size_t kSharedGap = 16;
 
 struct SharedVariable {

@@ -9,7 +9,7 @@
 
 #include "test/ptx/instruction.h"
 
-// Launches of the kernels that a program has as C++ run the PTX of the same names.
+// Launches of a program's C++ kernels run the PTX kernels of the same names.
 
 namespace ptx {
 
@@ -18,10 +18,10 @@ class Library {
   /// A file's kernels. They are decoded when they are first launched: most programs launch few.
   void add(const std::string& file, std::string_view text);
   void add_file(const std::string& path);
-  /// Changes the text of every kernel, as tests do that plant faults.
+  /// Changes the text of every kernel, to plant faults.
   void edit(const std::function<void(KernelText&)>& change);
 
-  /// By the name that the executor has for a function; null where there is none.
+  /// By the executor's name of a function; null if there is none.
   const Kernel* find(const std::string& name);
   std::vector<std::string> names() const;
   /// How often a kernel was found.
@@ -37,7 +37,7 @@ class Library {
   std::map<std::string, Entry> entries_;
 };
 
-/// For every launch that begins later; a kernel that the library lacks fails.
+/// For every launch that begins later; a launch of a kernel that the library lacks fails.
 void launch_from(Library& library);
 
 }  // namespace ptx

@@ -13,7 +13,7 @@
 #include "test/simt/error.h"
 #include "test/simt/executor.h"
 
-// What instructions act on: threads, each a frame of registers and a place in the code, in blocks.
+// The state that instructions act on: blocks of threads, each with a frame of registers and a position in the code.
 
 namespace ptx {
 
@@ -21,13 +21,13 @@ class Block;
 
 enum class State : std::uint8_t {
   kRuns,
-  kGivesWay,   ///< runs on after others have had a turn
+  kGivesWay,   ///< runs again after the others
   kAtBarrier,  ///< meets all threads of the block
   kAtWarp,     ///< meets the lanes of its mask
   kEnded,
 };
 
-/// How the lanes of a warp answer each other once all of the mask have come.
+/// Computes the results of a warp operation once all lanes of the mask have arrived.
 using Answer = void (*)(std::span<Thread* const> lanes, Thread& self);
 
 struct Thread {
@@ -37,7 +37,7 @@ struct Thread {
   std::uint32_t pc = 0;
   std::uint32_t index = 0;
   State state = State::kRuns;
-  // What it brings to a meeting.
+  // Its operands at a meeting.
   bool reduces = false;  ///< the barrier answers whether any thread's predicate holds
   bool predicate = false;
   Answer answer = nullptr;
@@ -78,7 +78,7 @@ struct Launch {
   std::uint64_t seed;
 };
 
-/// A byte of shared memory: what has been done to it since the block's last barrier.
+/// A byte of shared memory: the accesses to it since the block's last barrier.
 struct SharedByte {
   bool exists = false;
   bool written = false;  ///< ever
@@ -87,7 +87,7 @@ struct SharedByte {
   std::uint32_t readers = 0;
 };
 
-/// A block of threads, on memory that blocks after it use again.
+/// A block of threads; later blocks reuse its memory.
 class Block {
  public:
   void begin(const Launch& launch, unsigned index, std::uint64_t seed);
@@ -97,10 +97,10 @@ class Block {
 
   const Kernel& kernel() const { return *kernel_; }
   unsigned index() const { return index_; }
-  /// Now and then where threads are switched at random.
+  /// At random, where threads are switched at random.
   bool switches();
 
-  /// Where the bytes lie; the thread fails where a kernel must not touch them.
+  /// The host address of the bytes; the thread fails if a kernel must not access them.
   std::byte* shared(const Thread& thread, std::uint64_t address, std::size_t bytes, bool read, bool write);
   const std::byte* parameter(const Thread& thread, std::uint64_t address, std::size_t bytes) const;
   static std::byte* global(const Thread& thread, std::uint64_t address, std::size_t bytes, bool read, bool write);
@@ -119,7 +119,7 @@ class Block {
   std::uint64_t random_ = 0;
   unsigned left_ = 0;
   std::vector<Thread> threads_;
-  std::vector<std::uint32_t> turns_;  ///< the order in which threads have their turn
+  std::vector<std::uint32_t> turns_;  ///< the order in which threads run
   std::vector<std::uint64_t> frames_;
   std::vector<std::uint64_t> shared_;
   std::vector<SharedByte> shared_bytes_;

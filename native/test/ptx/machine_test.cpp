@@ -7,8 +7,8 @@
 
 #include "test/ptx/machine.h"
 
-// The machine itself: what each opcode does, in values, and what it refuses. Kernels of a few lines; those that write
-// take the address of 64-bit words as their only parameter.
+// The machine itself: the results of each opcode, and what it rejects. Kernels have a few lines; those that write take
+// the address of 64-bit words as their only parameter.
 
 namespace ptx {
 namespace {
@@ -173,7 +173,7 @@ TEST(Ptx, Converts) {
 
 // ---- Memory ----
 
-TEST(Ptx, ExtendsWhatItLoads) {
+TEST(Ptx, ExtendsLoadedValues) {
   const std::string store =
       ".shared .align 8 .b8 bytes[8];\nmov.u64 %rd1, 0xfffffffffffffffe;\nst.shared.u64 [bytes], %rd1;\n";
   EXPECT_EQ(result(store + "ld.shared.s8 %r0, [bytes];\ncvt.s64.s32 %rd0, %r0;"), static_cast<std::uint64_t>(-2));
@@ -196,7 +196,7 @@ TEST(Ptx, ChecksEveryAccess) {
 
 // ---- Threads that meet ----
 
-TEST(Ptx, ShufflesAsTheManualHasIt) {
+TEST(Ptx, ShufflesAsInTheManual) {
   const auto shuffled = [](const std::string& line) {
     return results("mov.u32 %r1, %tid.x;\nmov.u32 %r2, 99;\n" + line +
                        "\ncvt.u64.u32 %rd0, %r0;\nselp.u64 %rd1, 100, 0, %p0;\nadd.s64 %rd0, %rd0, %rd1;",

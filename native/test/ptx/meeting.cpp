@@ -2,8 +2,8 @@
 
 #include "test/ptx/opcodes.h"
 
-// Barriers, shuffles and votes: a thread comes, waits for the others, and goes on with what they brought. What it
-// brings is read when it comes; what it takes is written to its registers when all are there.
+// Barriers, shuffles and votes: a thread arrives, waits for the others, and goes on with the result. Its operands are
+// read when it arrives; its registers are written when all have arrived.
 
 namespace ptx {
 
@@ -39,7 +39,7 @@ bool decode_barrier(Names& names, const Statement& statement, Instruction& instr
 
 enum class Shuffle { kDown, kUp, kIndex, kButterfly };
 
-/// The lane that a lane reads from, as the manual has it, and whether it is in range.
+/// The lane that a lane reads from, as in the manual, and whether it is in range.
 template <Shuffle kShuffle>
 std::pair<std::uint32_t, bool> source_lane(std::uint32_t lane, std::uint32_t b, std::uint32_t c) {
   const std::uint32_t segment = c >> 8 & 31, clamp = c & 31;

@@ -3,8 +3,8 @@
 
 #include "test/ptx/opcodes.h"
 
-// Loads, stores, atomics and fences. All threads of a grid see one memory in one order: a fence that is missing is not
-// found here, but in the flavour tsan of native/test/simt.
+// Loads, stores, atomics and fences. All threads of a grid see one memory in one order, so missing fences are not found
+// here, but in the flavour tsan of native/test/simt.
 
 namespace ptx {
 
@@ -61,7 +61,7 @@ Run pick_load(std::size_t register_bytes) {
   return &load<kSpace, kShortBase, T, std::uint64_t>;
 }
 
-/// What an opcode says of an access.
+/// An access, as its opcode describes it.
 struct Access {
   Space space = Space::kGlobal;  // and what has no space: no kernel makes a generic address of a shared one
   bool stores = false;

@@ -7,7 +7,7 @@
 
 #include "test/ptx/instruction.h"
 
-// What the names in a kernel's text stand for while it is decoded.
+// The names in a kernel's text, used while it is decoded.
 
 namespace ptx {
 
@@ -67,7 +67,7 @@ class Names {
   std::map<std::uint64_t, std::int32_t> constants_;
 };
 
-/// Whether a register can hold what the kind says. A byte is the lowest of any.
+/// Whether a register can hold the kind. A byte is the lowest byte of any register.
 bool holds(const Register& reg, Kind kind);
 
 }  // namespace ptx

@@ -6,7 +6,7 @@
 
 namespace mtadam::test {
 
-/// What the tests of the CUDA device run here: the kernels as nvcc compiled them for this program's architecture.
+/// The kernels that the tests of the CUDA device run here, as nvcc compiled them for this program's architecture.
 ptx::Library& kernels_as_ptx();
 
 /// A PTX file of this program's architecture: "update", or with another name what CMakeLists.txt made of it.

@@ -3,8 +3,8 @@
 #include "test/ptx/machine.h"
 #include "test/ptx/names.h"
 
-// The opcodes that are known. Each function decodes a statement of its own family and returns false for all others; of
-// its own it refuses any modifier and operand that it does not know.
+// The opcodes that are known. Each function decodes the statements of one family and returns false for all others. It
+// rejects unknown modifiers and operands.
 
 namespace ptx {
 

@@ -12,9 +12,9 @@
 #include "test/simt/control.h"
 #include "test/training.h"
 
-// A check that has never failed is no check: faults planted in the PTX, as a compiler could make them, and what must be
-// said of each. A fence that is left out is not among them, and nor is a barrier that orders global memory alone:
-// neither shows on a machine that has one memory.
+// A check that has never failed is no check: faults that a compiler could make, planted in the PTX, and the error that
+// must report each. Missing fences and barriers that order only global memory are not among them: they have no effect
+// on a machine with one memory.
 
 namespace mtadam {
 namespace {
@@ -28,8 +28,8 @@ using test::Model;
 using test::Random;
 using test::Training;
 
-/// Trains small models of three terms on the kernels of a library; what is wrong with the first that is not as on the
-/// CPU, or an empty text.
+/// Trains small models of three terms on the kernels of a library. Returns the first difference from the CPU, or an
+/// empty text.
 std::string found_in(Library& library) {
   simt::cuda::Settings settings;
   settings.hide_device_memory = false;

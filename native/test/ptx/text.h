@@ -9,7 +9,7 @@
 
 namespace ptx {
 
-/// The text has a word that nothing here knows, or one that is out of place. what() begins with file and line.
+/// The text has an unknown word, or one in the wrong place. what() begins with file and line.
 class NotUnderstood : public std::runtime_error {
  public:
   NotUnderstood(const std::string& file, unsigned line, const std::string& text)
@@ -49,7 +49,7 @@ std::vector<KernelText> read_kernels(const std::string& file, std::string_view t
 /// An instruction, which ends in a semicolon.
 Statement read_statement(const std::string& file, const Line& line);
 
-/// What lies between separators outside of brackets, without space around it.
+/// The parts between separators outside of brackets, trimmed.
 std::vector<std::string> split(std::string_view text, char separator);
 std::string trimmed(std::string_view text);
 /// Bytes of a type, such as `u32`; 0 where it is none.

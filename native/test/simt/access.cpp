@@ -36,7 +36,7 @@ void add(Traffic& traffic, std::size_t bytes, bool read, bool write) {
   Scheduler::active()->fail_here(fault, text, code);
 }
 
-/// What the thread itself brings: its stack, the arguments, its indices and the pointer to these.
+/// The thread's own memory: its stack, the arguments, its indices and the pointer to these.
 bool own(const Fiber& fiber, const void* address) {
   if (fiber.stack->contains(address)) return true;
   const auto* at = static_cast<const char*>(address);

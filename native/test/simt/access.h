@@ -7,9 +7,9 @@
 
 #include "test/simt/cuda/arena.h"
 
-// What the access checker has seen of kernels. It sees each load and store of code that was compiled with
-// -fsanitize=thread and linked with mtadam_simt_access in place of the thread sanitizer, and of PTX (native/test/ptx).
-// Without either all counts are 0.
+// The accesses of kernels, as the access checker counts them. It sees each load and store of PTX (native/test/ptx), and
+// of code that was compiled with -fsanitize=thread and linked with mtadam_simt_access instead of the thread sanitizer.
+// Otherwise all counts are 0.
 
 namespace simt::access {
 
@@ -18,9 +18,9 @@ using cuda::Traffic;
 /// Whether this program has the access checker.
 bool active();
 
-/// Of all kernels since the last reset: bytes of global memory.
+/// Bytes of global memory that all kernels accessed since the last reset.
 Traffic total();
-/// Of the allocation that the pointer lies in, by kernels, since it was made.
+/// The same for the allocation with this address, since it was made.
 Traffic traffic(const void* pointer);
 void reset_total();
 
@@ -32,7 +32,7 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  /// How often single bytes were read or written: as often as each other where least and most are equal.
+  /// How often single bytes were read or written; all equally often where least and most are equal.
   struct Times {
     unsigned least = 0;
     unsigned most = 0;
@@ -44,7 +44,7 @@ class Watch {
   Traffic touched() const;
   Times reads() const { return times(reads_); }
   Times writes() const { return times(writes_); }
-  /// The share of the traffic that went in accesses of this many bytes each: 1, 2, 4, 8 or 16.
+  /// The share of the traffic in accesses of this many bytes: 1, 2, 4, 8 or 16.
   Traffic in_accesses_of(std::size_t width) const;
 
   void reset();
@@ -60,8 +60,8 @@ class Watch {
   std::array<Traffic, 5> by_width_;
 };
 
-/// Counts a kernel's access to global memory and returns null; or counts nothing and returns why no kernel on this
-/// device may make it.
+/// Counts a kernel's access to global memory and returns null. If no kernel on this device may make it, returns the
+/// reason and counts nothing.
 const char* refusal(const void* address, std::size_t bytes, bool read, bool write);
 
 /// One access by a kernel, on its fiber; from the hooks.

@@ -7,9 +7,9 @@
 #include "test/simt/machine.h"
 #include "test/simt/scheduler.h"
 
-// What code compiled with -fsanitize=thread calls for each load, store and atomic, in place of the thread sanitizer's
-// runtime; and with -fsanitize=alignment for a pointer that is not a multiple of its type's alignment. Code that runs
-// on no fiber is the host's own business.
+// Replaces the thread sanitizer's runtime: code compiled with -fsanitize=thread calls these functions for each load,
+// store and atomic, and code compiled with -fsanitize=alignment for each misaligned pointer. Calls outside of fibers
+// are ignored.
 
 extern "C" int simt_access_hooks;
 int simt_access_hooks = 1;
@@ -26,7 +26,7 @@ inline void see(volatile void* address, std::size_t bytes, Access access, bool a
                       code);
 }
 
-/// Raw volatile reads are what a thread may spin on.
+/// A thread may spin on raw volatile reads.
 inline void see_volatile_read(void* address, std::size_t bytes, bool aligned, const void* code) {
   if (current_thread) simt::machine::before_read(simt::Scheduler::self().where);
   see(address, bytes, Access::kRead, aligned, code);

@@ -8,8 +8,8 @@
 #include "test/simt/machine.h"
 
 // CUDA's atomics, for the types that CUDA has them for, and the ordered loads and stores that kernels use through
-// helpers of their own. Each is one atomic access in the eyes of a sanitizer. CUDA's atomics order nothing but
-// themselves, so all are relaxed here: what a kernel publishes with them needs a fence.
+// helpers of their own. A sanitizer sees each as one atomic access. CUDA's atomics order no other accesses, so all are
+// relaxed here: a kernel that publishes data with them needs a fence.
 
 namespace simt {
 

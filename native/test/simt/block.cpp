@@ -106,7 +106,7 @@ void Block::arrive_at_warp(Fiber& fiber, WarpOperation operation) {
     return host_.fail(Fault::kWarp, "a lane in the mask of a warp operation waits at a barrier", &fiber,
                       first(elsewhere));
   }
-  // One of those that wait is enough to compare with: they have been compared among themselves.
+  // Comparing with one that waits is enough: those have been compared with each other.
   if (const unsigned waiting = fiber.mask & own.at_operation) {
     const Fiber* other = first(waiting);
     if (other->operation != fiber.operation || other->mask != fiber.mask || !same_place(other->where, fiber.where)) {

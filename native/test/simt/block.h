@@ -14,18 +14,18 @@ constexpr unsigned kWarpLanes = 32;
 
 enum class WarpOperation { kShuffle, kBallot, kSync };
 
-/// What a block's rules need of the scheduler.
+/// The scheduler, as blocks use it.
 class BlockHost {
  public:
   virtual ~BlockHost() = default;
-  /// The fiber waits no longer.
+  /// Makes the fiber ready to run.
   virtual void make_ready(Fiber& fiber) = 0;
-  /// The launch ends with this error, unless there is one already.
+  /// Ends the launch with this error, unless it has one.
   virtual void fail(Fault fault, const char* text, const Fiber* one, const Fiber* other) = 0;
 };
 
-/// A resident block: its threads, its shared memory, and the rules of barriers and warp operations. Everything but the
-/// construction runs on fibers too, so it does not allocate.
+/// A resident block: its threads, its shared memory, and the rules of barriers and warp operations. Everything except
+/// the constructor also runs on fibers, so it does not allocate.
 class Block {
  public:
   Block(BlockHost& host, uint3 id, dim3 block_size, dim3 grid_size);
@@ -42,8 +42,8 @@ class Block {
   void arrive_at_warp(Fiber& fiber, WarpOperation operation);
   void leave(Fiber& fiber);
 
-  /// Of the fiber's next barrier: an address for the thread sanitizer. Two take turns, so that one barrier's threads do
-  /// not wait for the next one's.
+  /// The thread sanitizer's address for the fiber's next barrier. There are two in turn, so that the threads of
+  /// successive barriers are told apart.
   void* barrier_order(const Fiber& fiber) { return &barrier_order_[fiber.barrier_parity]; }
   Fiber& lane(const Fiber& of_warp, unsigned lane) { return threads_[of_warp.warp * kWarpLanes + lane]; }
 
@@ -59,7 +59,7 @@ class Block {
   Warp& warp(const Fiber& fiber) { return warps_[fiber.warp]; }
   void complete_barrier();
   void complete_warp(Fiber& fiber, WarpOperation operation);
-  /// A lane does something that the lanes which wait for it at a warp operation do not expect.
+  /// Reports a lane that does not come to the warp operation at which others wait for it.
   void fail_waiting(const Fiber& fiber, const char* text);
 
   BlockHost& host_;

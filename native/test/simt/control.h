@@ -8,20 +8,20 @@
 
 #include "test/simt/cuda_types.h"
 
-// What a test says to, and learns from, the CUDA runtime on host memory. All of it concerns the whole process.
+// How a test controls and observes the CUDA runtime on host memory. All settings are the process's.
 
 namespace simt::cuda {
 
 /// When the operations of a stream run.
 enum class Execution {
   kEager,   ///< at once
-  kLazy,    ///< when something waits for them, and no more than that needs; a query runs one
-  kRandom,  ///< some before and after each call, drawn at random, and whatever something waits for
+  kLazy,    ///< when something waits for them, and only as many as it needs; a query runs one
+  kRandom,  ///< some at random before and after each call, and those that something waits for
 };
 
 struct Settings {
   int devices = 1;
-  /// False: as on a machine without NVIDIA's driver.
+  /// False for a machine without NVIDIA's driver.
   bool driver = true;
   int driver_version = CUDART_VERSION;
 
@@ -29,7 +29,7 @@ struct Settings {
   int compute_minor = 0;
   int multiprocessors = 4;
   int blocks_per_multiprocessor = 1;
-  /// Of each device; an allocation beyond is out of memory.
+  /// Bytes of each device; larger allocations fail.
   std::size_t memory = std::size_t{4} << 30;
 
   Execution execution = Execution::kEager;
@@ -37,26 +37,26 @@ struct Settings {
 
   /// Device memory is mapped for a process only while an operation runs: an access by host code ends in SIGSEGV.
   bool hide_device_memory = true;
-  /// cudaFree and cudaFreeHost wait for the device, as CUDA's were measured to. Without it a queued operation meets the
-  /// freed memory.
+  /// cudaFree and cudaFreeHost wait for the device, as CUDA's do by measurement. Otherwise queued operations find the
+  /// memory freed.
   bool free_synchronises = true;
-  /// Freed device memory is handed out again once so many bytes have been freed after it. With 0 that is at once, as a
-  /// driver may do it, and a pointer to freed memory may be one to what was allocated next.
+  /// Freed device memory is reused once so many bytes have been freed after it. With 0 it is reused at once, as by a
+  /// driver, and a pointer to freed memory may point to a new allocation.
   std::size_t quarantine = std::size_t{256} << 20;
-  /// A kernel's or copy's failure is written to stderr when it happens: what comes back through CUDA is only a code.
+  /// Writes the failure of a kernel or copy to stderr when it happens, since CUDA returns only a code.
   bool print_failures = true;
 };
 
 /// A machine as if the process had just started: no memory, streams, events, errors, injected faults or counts.
-/// Pointers and handles of before are invalid ever after. Not while another thread uses the runtime.
+/// All earlier pointers and handles become invalid. No other thread may use the runtime meanwhile.
 void reset(const Settings& settings = {});
 Settings settings();
 void set_execution(Execution execution, std::uint64_t seed = 1);
 
-/// Reads settings, the executor's too, from words such as "devices=2 execution=random order=descending seed=7": for
-/// programs that only an environment variable reaches. The keys: devices, driver (0 or 1), driver_version, memory (in
-/// MiB), execution (eager, lazy, random), order (ascending, descending, random), resident_blocks, seed,
-/// hide_device_memory (0 or 1), free_synchronises (0 or 1), quarantine (in MiB). Others stay as they are by default.
+/// Reads settings, also the executor's, from words such as "devices=2 execution=random order=descending seed=7": for
+/// programs that only an environment variable can configure. The keys: devices, driver (0 or 1), driver_version, memory
+/// (in MiB), execution (eager, lazy, random), order (ascending, descending, random), resident_blocks, seed,
+/// hide_device_memory (0 or 1), free_synchronises (0 or 1), quarantine (in MiB). Others have their defaults.
 /// Throws std::invalid_argument.
 void reset_from(const std::string& words);
 
@@ -64,24 +64,24 @@ void reset_from(const std::string& words);
 
 /// Devices whose primary context has been made, by any call.
 std::set<int> devices_with_context();
-/// A context of device 0 that the program has made itself. No call of the runtime may be made while it is current.
+/// A context of device 0 made by the program. No call of the runtime may be made while it is current.
 void* other_context();
-/// The calling thread's current context, as cuCtxGetCurrent and cuCtxSetCurrent have it; null for none.
+/// The calling thread's current context, as cuCtxGetCurrent and cuCtxSetCurrent see it; null for none.
 void* current_context();
 void set_current_context(void* context);
 
 // ---- Faults to inject ----
 
-/// The n-th launch from now (1: the next), those of graphs included, fails when it runs; the error stays, and every
-/// later call on the device returns it until cudaDeviceReset. The kernel does not run.
+/// The n-th launch from now (1: the next), counting those of graphs, fails when it would run. Every later call on the
+/// device returns the error until cudaDeviceReset.
 void fail_launch(int n, cudaError_t error = cudaErrorIllegalAddress);
 /// The n-th call of this function from now returns `error` and does nothing. Launches are "cudaLaunchKernel".
 void fail_call(const std::string& function, int n, cudaError_t error);
-/// The n-th allocation from now, of device or pinned memory, is out of memory.
+/// The n-th allocation from now, of device or pinned memory, fails.
 void fail_allocation(int n);
 void clear_faults();
 
-/// What went wrong first since the last reset or cudaDeviceReset, in words; empty when nothing did.
+/// The first failure since the last reset or cudaDeviceReset, in words; empty if there was none.
 std::string failure();
 
 // ---- Counts since the last reset or reset_counters ----
@@ -97,12 +97,12 @@ struct Counters {
 Counters counters();
 void reset_counters();
 std::uint64_t calls(const std::string& function);
-/// Of all kernels, those of graphs included.
+/// Launches of all kernels, including those of graphs.
 std::uint64_t launches();
 /// Of kernels with this name, whatever their namespaces and template arguments.
 std::uint64_t launches(const std::string& kernel);
 
-/// What exists now, to find leaks.
+/// The objects that exist, to find leaks.
 struct Live {
   std::size_t device_allocations = 0;
   std::size_t device_bytes = 0;
@@ -121,7 +121,8 @@ struct Live {
 };
 Live live();
 
-/// Device memory that cudaMalloc does not give, on the current device; cudaFree frees it. Null if there is no more.
+/// Device memory of a kind that cudaMalloc does not return, on the current device. cudaFree frees it. Null if there is
+/// no more.
 enum class Origin {
   kMapped,        ///< handles that cuMemMap put side by side, `pieces` of them
   kNeighbours,    ///< `pieces` allocations of cudaMalloc that happen to lie side by side
@@ -141,8 +142,8 @@ class DeviceMemoryShown {
   unsigned shown_ = 0;  ///< one bit per device
 };
 
-/// From now on an access by host code to device memory says so on stderr before it ends the process, or before whatever
-/// handled SIGSEGV until now. Not done unasked: the handler is the whole process's.
+/// From now on, an access of host code to device memory is reported on stderr before the previous handler of SIGSEGV
+/// runs, which by default ends the process. Not the default, since the handler is the process's.
 void explain_host_accesses();
 
 }  // namespace simt::cuda

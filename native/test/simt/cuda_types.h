@@ -4,8 +4,8 @@
 
 #include "test/simt/cuda/error_codes.h"
 
-// The types of CUDA's runtime for a compiler that has no CUDA headers. Names and values are CUDA's; structures hold the
-// members that a library reads, so only their names are, not their layout.
+// The types of CUDA's runtime for a compiler that has no CUDA headers. Names and values are CUDA's; structures have
+// only the members that a library reads, so their layout is not CUDA's.
 
 #define CUDART_VERSION 13000
 #define CUDARTAPI

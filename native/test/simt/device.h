@@ -1,7 +1,7 @@
 #pragma once
 
-// CUDA's device language for a C++ compiler: with this in place of the CUDA headers, the source of a kernel compiles as
-// a function that the executor runs once per CUDA thread. See README.md for what a kernel may use.
+// CUDA's device language for a C++ compiler: with this header instead of CUDA's, the source of a kernel compiles to a
+// function that the executor runs once per CUDA thread. See README.md for what a kernel may use.
 
 #if defined(__CUDACC__)
 #  error "nvcc has the real thing."

@@ -11,7 +11,7 @@ namespace simt {
 
 using Where = std::source_location;
 
-/// What rule of the machine a kernel broke.
+/// The rule of the machine that a kernel broke.
 enum class Fault {
   kLaunch,         ///< a grid or block that no device takes
   kBarrier,        ///< a barrier that not all threads of the block reach together
@@ -21,7 +21,7 @@ enum class Fault {
   kLivelock,       ///< every thread spins and nothing changes
   kAddress,        ///< an access outside the memory that the kernel may touch
   kAlignment,      ///< an access whose address is not a multiple of its width
-  kUninitialised,  ///< a read of shared memory that nobody wrote
+  kUninitialised,  ///< a read of shared memory that no thread wrote
   kException,      ///< a C++ exception left the kernel
 };
 
@@ -34,7 +34,7 @@ class Error : public std::runtime_error {
       : std::runtime_error(text), fault_(fault), file_(std::move(file)), line_(line), block_(block), thread_(thread) {}
 
   Fault fault() const { return fault_; }
-  /// Of the barrier, warp operation or helper that the thread was last in; of the access itself where it is known.
+  /// The last barrier, warp operation or helper of the thread; the access itself where it is known.
   const std::string& file() const { return file_; }
   unsigned line() const { return line_; }
   uint3 block() const { return block_; }

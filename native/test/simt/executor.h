@@ -11,13 +11,13 @@
 #include "test/simt/vector_types.h"
 
 // The executor runs a grid of CUDA threads on the calling thread, each as a fiber. A few blocks are resident at a time;
-// the others start as these end. A kernel that breaks a rule of the machine ends in an Error.
+// the others start when these end. A kernel that breaks a rule of the machine ends in an Error.
 
 namespace simt {
 
 enum class Order {
   kAscending,   ///< blocks and threads in the order of their indices
-  kDescending,  ///< the other way round
+  kDescending,  ///< in descending order
   kRandom,      ///< blocks and runnable threads drawn at random, with switches at atomics and fences too
 };
 
@@ -44,13 +44,13 @@ struct Stats {
 Stats stats();
 void reset_stats();
 
-/// A kernel's argument as it lies in memory.
+/// A kernel's argument in memory.
 struct Argument {
   const void* data;
   std::size_t bytes;
 };
 
-/// A kernel with its arguments, as the executor calls it once per thread.
+/// A kernel with its arguments, which the executor calls once per thread.
 struct BoundKernel {
   void (*call)(const void* closure);
   const void* closure;
@@ -59,16 +59,16 @@ struct BoundKernel {
   std::span<const Argument> arguments;
 };
 
-/// Whether a device takes such a launch.
+/// Whether a device accepts such a launch.
 bool fits(dim3 grid, dim3 block);
 
 /// Returns when all threads have ended. Throws Error.
 void run(dim3 grid, dim3 block, const BoundKernel& kernel);
 
-/// Runs a launch in the executor's place: another machine for the same kernels. The seed is this launch's own.
+/// Another machine, which runs launches instead of the executor. Each launch has a seed of its own.
 using Runner = void (*)(dim3 grid, dim3 block, const BoundKernel& kernel, const Config& config, std::uint64_t seed);
 
-/// For every launch that begins later. Null, as in the beginning: the executor itself.
+/// For every launch that begins later; null, the default, is the executor itself.
 void run_kernels_by(Runner runner);
 
 template <class... Parameters>

@@ -11,8 +11,8 @@ namespace simt {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 
-/// A stack above a guard page, with the thread sanitizer's fibers that go with it. All are costly to make and are used
-/// again by later threads.
+/// A stack above a guard page, with its fibers of the thread sanitizer. They are costly to make, so later threads reuse
+/// them.
 class Stack {
  public:
   Stack();
@@ -25,7 +25,7 @@ class Stack {
   bool contains(const void* address) const { return address >= bottom_ && address < top(); }
 
   void* tsan_fiber() const { return tsan_fiber_; }
-  /// Stands for what the thread's fences have ordered so far; made when first asked for.
+  /// Stands for the accesses that the thread's fences have ordered so far; made on first use.
   void* tsan_fence_fiber();
 
  private:
@@ -42,8 +42,8 @@ class StackPool {
   StackPool(const StackPool&) = delete;
   StackPool& operator=(const StackPool&) = delete;
 
-  /// Under the thread sanitizer any of them: a thread that always got the stack of the thread with its index in an
-  /// earlier block would be ordered after it, and no race between the two would show.
+  /// Under the thread sanitizer at random: a thread on the stack of another is ordered after it. If threads with the
+  /// same index always shared a stack, their races would never show.
   Stack* take(std::uint64_t random);
   void give_back(Stack* stack) { free_.push_back(stack); }
 
@@ -56,7 +56,7 @@ class ObservedAtomics {
  public:
   static constexpr unsigned kCapacity = 32;
 
-  /// False when there is no room for one more.
+  /// False if there is no room.
   bool add(void* address) {
     for (unsigned k = 0; k < count_; ++k) {
       if (addresses_[k] == address) return true;
@@ -87,7 +87,7 @@ struct Fiber : Thread {
   Block* home = nullptr;
   Where where;  ///< of the last barrier, warp operation or helper
 
-  // What the thread brought to the operation that it waits at, and the result when that is done.
+  // The thread's operands of the operation at which it waits, and then the result.
   int operation = 0;
   unsigned mask = 0;
   unsigned source_lane = 0;

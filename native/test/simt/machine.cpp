@@ -5,7 +5,7 @@
 #include "test/simt/sanitizers.h"
 #include "test/simt/scheduler.h"
 
-// What kernels ask for, on their fibers. Nothing here allocates or is instrumented.
+// The executor's functions for kernels, called on fibers. Nothing here allocates or is instrumented.
 
 namespace simt::machine {
 

@@ -5,17 +5,17 @@
 
 #include "test/simt/error.h"
 
-// What the code of a kernel asks of the executor. Only the headers that give kernels CUDA's names call these, on a
-// fiber; each may let other threads run before it returns, and none returns when the kernel breaks a rule.
+// The executor's functions for kernels. Only the headers with CUDA's names call them, on a fiber. Each may let other
+// threads run before it returns, and does not return if the kernel breaks a rule.
 
 namespace simt::machine {
 
 enum class Barrier { kPlain, kCount, kAnd, kOr };
 
-/// __syncthreads and its kin. The result is that of the kind; 0 for kPlain.
+/// __syncthreads and its variants. The result depends on the kind; 0 for kPlain.
 int barrier(Barrier kind, bool predicate, const Where& where);
 
-/// The value that `source_lane` gave. Lanes count within the warp.
+/// The value of `source_lane`, an index in the warp.
 std::uint64_t shuffle(unsigned mask, std::uint64_t value, unsigned source_lane, const Where& where);
 
 /// One bit for each lane of the mask whose predicate holds.
@@ -29,7 +29,7 @@ void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, co
 
 void fence();
 
-/// Lets the others run, and counts as doing nothing: see Fault::kLivelock.
+/// Lets the others run, and counts as spinning: see Fault::kLivelock.
 void spin(const Where& where);
 
 /// Around every atomic access. A read lets the others run first, since it is what threads spin on; a write now and

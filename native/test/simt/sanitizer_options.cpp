@@ -1,5 +1,5 @@
-// What the sanitizers need to know where fibers run, for programs; a shared library gets it through the environment.
-// Visible whatever the project's preset: the sanitizers' libraries look these functions up.
+// Options that the sanitizers need for fibers, in programs; for a shared library they come from the environment.
+// Visible in spite of the project's preset, since the sanitizers' libraries look these functions up.
 #define SIMT_VISIBLE extern "C" __attribute__((visibility("default")))
 
 // A fake stack would not follow a fiber that waits.

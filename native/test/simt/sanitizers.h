@@ -37,7 +37,7 @@ inline void unpoison(const void* begin, std::size_t size) {
   if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(begin, size);
 }
 
-/// All that the calling thread did before is visible to whoever acquires the same address later.
+/// Makes the calling thread's earlier accesses visible to threads that acquire the same address later.
 inline void release_order(void* address) {
   if (__tsan_release) __tsan_release(address);
 }
@@ -46,8 +46,8 @@ inline void acquire_order(void* address) {
   if (__tsan_acquire) __tsan_acquire(address);
 }
 
-/// Switches the thread sanitizer's idea of the running thread, without ordering the two: a switch of fibers is the
-/// executor's doing, so only what orders threads on a device may order them here.
+/// Tells the thread sanitizer which thread runs, without ordering the two: only what orders threads on a device may
+/// order them here.
 inline void switch_tsan_fiber(void* fiber) {
   constexpr unsigned kNoSync = 1;
   if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(fiber, kNoSync);

@@ -48,7 +48,7 @@ std::uint64_t Scheduler::random() {
 
 void Scheduler::run() {
   if (current_thread) throw Error(Fault::kLaunch, "a kernel launches a kernel");
-  // What the host did before is visible to the kernel; the scheduler's own doings are nobody's business.
+  // The host's earlier accesses are visible to the kernel; those of the scheduler are ignored.
   release_order(&launch_order_);
   if (__tsan_get_current_fiber) host_tsan_fiber_ = __tsan_get_current_fiber();
   {
@@ -146,7 +146,7 @@ void Scheduler::watch_for_livelock(const Fiber& fiber, bool idle) {
     idle_turns_ = 0;
     return;
   }
-  // Long enough for each of them to have seen what any other did, many times over.
+  // Long enough for each to have seen every change by the others many times.
   constexpr std::uint64_t kTurnsPerThread = 64;
   constexpr std::uint64_t kTurns = 4096;
   if (++idle_turns_ > kTurns + kTurnsPerThread * ready_.size()) {
@@ -195,7 +195,7 @@ void Scheduler::abandon() {
   for (const auto& block : resident_) {
     for (const Fiber& fiber : block->threads()) {
       if (!fiber.stack) continue;
-      // It will never end, but what it did comes before what the host does next.
+      // It will never end, but its accesses come before the host's next ones.
       switch_tsan_fiber(fiber.stack->tsan_fiber());
       release_order(&end_order_);
       switch_tsan_fiber(host_tsan_fiber_);

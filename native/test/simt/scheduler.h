@@ -10,7 +10,7 @@
 
 namespace simt {
 
-/// Fibers that can run, in the order in which they became able to. Its room is made before a launch begins.
+/// Fibers that can run, in the order in which they became able to. Its memory is allocated before a launch begins.
 class ReadyQueue {
  public:
   void reserve(std::size_t fibers) {
@@ -31,7 +31,7 @@ class ReadyQueue {
   std::size_t tail_ = 0;
 };
 
-/// One launch on one host thread. The host thread's own stack runs the scheduler; whatever waits comes back to it.
+/// One launch on one host thread. The scheduler runs on the host thread's own stack, to which fibers that wait return.
 class Scheduler final : public BlockHost {
  public:
   Scheduler(dim3 grid, dim3 block, const BoundKernel& kernel, const Config& config, std::uint64_t seed);
@@ -51,7 +51,7 @@ class Scheduler final : public BlockHost {
   /// Lets the others run; the fiber is ready or waits for its block to make it so. Does not return after a failure.
   void wait();
   void give_way(Fiber& fiber);
-  /// Gives way now and then, where the order is random.
+  /// Lets others run at random, where the order is random.
   void preempt(Fiber& fiber);
   void note_spin() { ++spins_; }
   void note_progress() { ++changes_; }

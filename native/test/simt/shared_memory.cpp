@@ -23,8 +23,8 @@ bool intact(const char* begin) {
 
 }  // namespace
 
-// A fresh piece of the heap per block: the thread sanitizer then knows that an earlier block's accesses to the same
-// address have nothing to do with this one's.
+// Fresh memory of the heap for each block, so that the thread sanitizer does not relate its accesses to those of an
+// earlier block at the same address.
 SharedMemory::SharedMemory()
     : arena_(static_cast<char*>(std::aligned_alloc(256, (kArena + 255) / 256 * 256))),
       written_(static_cast<std::uint8_t*>(std::calloc(kArena, 1))) {

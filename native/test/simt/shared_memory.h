@@ -11,7 +11,7 @@ namespace simt {
 /// The shared arrays of one resident block. Used on fibers, so it never allocates after its construction.
 class SharedMemory {
  public:
-  /// What a block gets without asking for more at launch; nvcc refuses static arrays beyond.
+  /// The size that a block has by default; nvcc rejects larger static arrays.
   static constexpr std::size_t kLimit = 48 << 10;
   static constexpr std::size_t kRedZone = 256;
   static constexpr unsigned kMaxArrays = 32;
@@ -30,7 +30,7 @@ class SharedMemory {
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
-  /// Null when the limit is passed.
+  /// Null beyond the limit.
   void* array(const void* key, std::size_t bytes, std::size_t alignment, const Where& where);
   /// An array with a red zone that was written to; null if there is none. With the address sanitizer there is never
   /// one, since that sees the access itself.

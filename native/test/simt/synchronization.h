@@ -94,5 +94,5 @@ unsigned __activemask() = delete;
 
 inline void __threadfence() { simt::machine::fence(); }
 
-/// Only a hint; here the others run.
+/// Only a hint; here it lets the others run.
 inline void __nanosleep(unsigned, const simt::Where& where = simt::Where::current()) { simt::machine::spin(where); }

@@ -33,7 +33,7 @@ struct Allocation {
 };
 
 /// A range of addresses of its own for one kind of memory. What is allocated starts as NaN bytes between red zones;
-/// what is freed becomes NaN again, and its addresses are used again only after much else has been freed (keep_freed).
+/// freed memory becomes NaN again, and its addresses are reused only after much else has been freed (keep_freed).
 class Arena {
  public:
   static constexpr std::size_t kGranule = 256;  ///< every allocation starts at a multiple of this
@@ -44,12 +44,12 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// Null when there are no addresses left. The memory must be shown.
+  /// Null if no addresses are left. The memory must be shown.
   Allocation* allocate(std::size_t bytes, int device);
   void free(Allocation& allocation);
-  /// How much of what is freed is kept from being allocated again.
+  /// How many freed bytes are kept from reuse.
   void keep_freed(std::size_t bytes) { most_quarantined_ = bytes; }
-  /// Frees it, and never hands its addresses out again: whoever still has them may free them much later.
+  /// Frees it and never reuses its addresses, since code that still has them may free them much later.
   void retire(Allocation& allocation);
 
   bool contains(const void* address) const {

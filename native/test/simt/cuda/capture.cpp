@@ -140,7 +140,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
   const std::shared_ptr<Stream> stream = runtime.stream(handle);
   if (!stream) return call.done(cudaErrorInvalidResourceHandle);
   if (!status) return call.done(cudaErrorInvalidValue);
-  // To ask is not to use it: no capture is invalidated.
+  // A query is no use of the stream, so it invalidates no capture.
   if (stream->legacy && runtime.captures_with(*stream)) return call.done(cudaErrorStreamCaptureImplicit);
   *status = !stream->capture               ? cudaStreamCaptureStatusNone
             : stream->capture->invalidated ? cudaStreamCaptureStatusInvalidated

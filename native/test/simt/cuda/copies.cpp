@@ -131,8 +131,7 @@ cudaError_t copy_on(Runtime& runtime, const std::shared_ptr<Stream>& stream, con
   const cudaError_t error = runtime.enqueue(stream, {recipe.type, count_and_make});
   if (error != cudaSuccess) return error;
 
-  // What lands in pageable memory, or leaves the device for the host's eyes, is waited for; a copy on the device is
-  // not.
+  // Waits for copies to pageable memory and from the device to the host, but not for copies on the device.
   const bool returns_when_done = wait ? !(to == Kind::kDevice && from != Kind::kPinned) : to == Kind::kPageable;
   if (returns_when_done && !stream->capture) {
     runtime.synchronise(stream);

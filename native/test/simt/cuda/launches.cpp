@@ -9,7 +9,7 @@ namespace simt::cuda {
 
 namespace {
 
-/// Says for as long as it exists whose kernel this thread runs.
+/// While it exists, this thread runs a kernel of this device.
 class OnDevice {
  public:
   explicit OnDevice(int device) { launching_device = device; }

@@ -19,7 +19,7 @@ struct Place {
   int device;  ///< of device memory, and of an address that could be
 };
 
-/// With the runtime's lock held, as the others here.
+/// These functions need the runtime's lock.
 Place place_of(const void* address, std::size_t bytes);
 
 /// The allocation that the address lies or once lay in, dead or alive; null if none.

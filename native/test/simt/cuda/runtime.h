@@ -19,8 +19,7 @@
 
 namespace simt::cuda {
 
-/// Objects behind opaque handles. A handle is never given out twice, so one that is used after its object was destroyed
-/// is always found out.
+/// Objects behind opaque handles. Handles are never reused, so the use of a destroyed object is always found.
 template <class Handle, class Object>
 class Handles {
  public:
@@ -53,7 +52,7 @@ struct Device {
   bool always_shown = false;
 };
 
-/// An operation found something wrong that CUDA reports as `error`.
+/// An operation failed in a way that CUDA reports as `error`.
 struct OperationFailed : std::runtime_error {
   OperationFailed(cudaError_t code, const std::string& text) : std::runtime_error(text), error(code) {}
   cudaError_t error;
@@ -79,8 +78,7 @@ extern constinit thread_local bool in_host_function;
 /// The device whose kernel runs on this host thread; -1 when none does.
 extern constinit thread_local int launching_device;
 
-/// All of the pretended machine's state. Everything happens under one lock, which only functions of the program that a
-/// stream calls run without.
+/// The state of the simulated machine. One lock guards it all; only host functions that a stream calls run without it.
 class Runtime {
  public:
   static constexpr int kMaxDevices = 8;
@@ -128,13 +126,13 @@ class Runtime {
 
   // ---- Streams ----
 
-  /// Null for a handle that is none.
+  /// Null for an invalid handle.
   std::shared_ptr<Stream> stream(cudaStream_t handle);
   std::vector<std::shared_ptr<Stream>> all_streams();
   /// Adds to the stream's queue, or to the graph that it captures.
   cudaError_t enqueue(const std::shared_ptr<Stream>& stream, const Recipe& recipe);
   cudaError_t enqueue_after(const std::shared_ptr<Stream>& stream, const Recipe& recipe, std::vector<Point> after);
-  /// Runs whatever has to run before the point is reached.
+  /// Runs the operations that must run before the point is reached.
   void reach(const Point& point);
   /// Runs one operation that the point needs, if it is not reached yet.
   void approach(const Point& point);

@@ -97,12 +97,12 @@ void Runtime::push(const std::shared_ptr<Stream>& stream, Operation operation, s
     const std::shared_ptr<Stream>& legacy = device(stream->device).legacy;
     after.push_back({legacy, legacy->last});
   }
-  // Of streams with nothing to wait for or to learn, nothing is kept.
+  // Forgets streams with nothing to wait for or to learn.
   std::erase_if(after, [](const Point& point) { return point.number <= point.stream->observed; });
 
   operation.number = ++stream->last;
   operation.after = std::move(after);
-  // What an operation that is still to run reads there must stay.
+  // Later operations may still read it.
   if (operation.delivery && !reads_later(range_of(*operation.delivery))) conceal(*operation.delivery);
   stream->queue.push_back(std::move(operation));
   if (settings.execution == Execution::kEager) reach({stream, stream->last});
@@ -142,8 +142,8 @@ void Runtime::run_operation(const std::shared_ptr<Stream>& stream, Operation& op
   }
 }
 
-// As CUDA does, on a thread of its own and without the lock: such a function may wait for what another thread holds
-// while that thread makes a call.
+// As in CUDA, on a thread of its own and without the lock: such a function may wait for another thread that makes a
+// call.
 void Runtime::call_host(const std::shared_ptr<Stream>& stream, Operation& operation) {
   observe({stream, operation.number - 1});
   for (const Point& point : operation.after) observe(point);

@@ -26,7 +26,7 @@ class AccessTest : public CudaTest {
   }
 };
 
-TEST(AccessCheckerTest, IsThere) { EXPECT_TRUE(access::active()); }
+TEST(AccessCheckerTest, IsActive) { EXPECT_TRUE(access::active()); }
 
 // ---- Counting ----
 
@@ -120,7 +120,7 @@ TEST_F(AccessTest, SharedMemoryIsNotCounted) {
 __global__ void read_at(const float* memory, int index, float* out) { out[0] = memory[index]; }
 __global__ void write_at(float* memory, int index) { memory[index] = 1.0f; }
 
-TEST_F(AccessTest, HostMemoryIsNotTheKernels) {
+TEST_F(AccessTest, HostMemoryIsForbidden) {
   float host[4] = {};
   float* out = device_memory<float>(1);
   EXPECT_CUDA(launch(read_at, 1, 1, nullptr, host, 1, out));
@@ -130,13 +130,13 @@ TEST_F(AccessTest, HostMemoryIsNotTheKernels) {
   EXPECT_EQ(host[1], 0.0f);
 }
 
-TEST_F(AccessTest, AKernelWithoutADeviceWorksOnAnyMemory) {
+TEST_F(AccessTest, AKernelWithoutADeviceMayUseAnyMemory) {
   float host[4] = {};
   run(write_at, 1, 1, host, 1);
   EXPECT_EQ(host[1], 1.0f);
 }
 
-TEST_F(AccessTest, PinnedMemoryIsAlsoTheKernels) {
+TEST_F(AccessTest, PinnedMemoryIsAllowed) {
   float* pinned = pinned_memory<float>(4);
   EXPECT_CUDA(launch(write_at, 1, 1, nullptr, pinned, 3));
   EXPECT_CUDA(cudaDeviceSynchronize());

@@ -1,4 +1,4 @@
-// Device and pinned memory: where it lies, what it holds, how accesses beyond it are found.
+// Device and pinned memory: its addresses, its contents, and how accesses outside of it are found.
 
 #include <algorithm>
 #include <cmath>
@@ -28,7 +28,7 @@ TEST_F(AllocationTest, IsAlignedAndStartsAsNaN) {
   EXPECT_TRUE(std::isnan(pinned[2]));
 }
 
-TEST_F(AllocationTest, OfNothingIsNull) {
+TEST_F(AllocationTest, OfZeroBytesIsNull) {
   int some = 0;
   int* memory = &some;
   EXPECT_CUDA(cudaMalloc(&memory, 0));
@@ -37,7 +37,7 @@ TEST_F(AllocationTest, OfNothingIsNull) {
   EXPECT_CUDA(cudaFreeHost(nullptr));
 }
 
-TEST_F(AllocationTest, IsFreedOnceAndWhereItBegins) {
+TEST_F(AllocationTest, IsFreedOnceAndByItsFirstAddress) {
   int* device = device_memory<int>(100);
   int* pinned = pinned_memory<int>(100);
   EXPECT_EQ(cudaFree(device + 1), cudaErrorInvalidValue);
@@ -50,7 +50,7 @@ TEST_F(AllocationTest, IsFreedOnceAndWhereItBegins) {
   EXPECT_TRUE(cuda::live().nothing());
 }
 
-TEST_F(AllocationTest, EndsAtTheDevicesMemory) {
+TEST_F(AllocationTest, FailsBeyondTheDevicesMemory) {
   settings.memory = 1 << 20;
   restart();
   char* first = device_memory<char>(700 << 10);
@@ -69,7 +69,7 @@ TEST_F(AllocationTest, EndsAtTheDevicesMemory) {
   EXPECT_EQ(cuda::live().device_bytes, std::size_t{400} << 10);
 }
 
-TEST_F(AllocationTest, IsNotUsedAgainSoon) {
+TEST_F(AllocationTest, IsNotReusedSoon) {
   std::vector<char*> seen;
   for (int k = 0; k < 100; ++k) {
     char* memory = device_memory<char>(1000);
@@ -79,8 +79,8 @@ TEST_F(AllocationTest, IsNotUsedAgainSoon) {
   }
 }
 
-TEST_F(AllocationTest, IsUsedAgainWhenMuchHasBeenFreed) {
-  // More than there are addresses, if none came back.
+TEST_F(AllocationTest, IsReusedWhenMuchHasBeenFreed) {
+  // More than there are addresses without reuse.
   for (int k = 0; k < 300; ++k) {
     char* memory = device_memory<char>(std::size_t{1} << 20);
     ASSERT_NE(memory, nullptr);
@@ -91,7 +91,7 @@ TEST_F(AllocationTest, IsUsedAgainWhenMuchHasBeenFreed) {
   EXPECT_LT(first, large);
 }
 
-TEST_F(AllocationTest, IsUsedAgainAtOnceWithoutQuarantine) {
+TEST_F(AllocationTest, IsReusedAtOnceWithoutQuarantine) {
   settings.quarantine = 0;
   restart();
   void* first = nullptr;
@@ -102,7 +102,7 @@ TEST_F(AllocationTest, IsUsedAgainAtOnceWithoutQuarantine) {
   EXPECT_EQ(first, second);
 }
 
-TEST_F(AllocationTest, TellsWhosMemoryAPointerIs) {
+TEST_F(AllocationTest, TellsTheMemoryOfAPointer) {
   settings.devices = 2;
   restart();
   int host = 0;

@@ -47,7 +47,7 @@ __global__ void combine(Results* results, unsigned* tickets) {
   atomicExch(&results->exchanged, k);
 }
 
-TEST_P(AtomicsTest, CombineWhatAllThreadsBring) {
+TEST_P(AtomicsTest, CombineTheValuesOfAllThreads) {
   Results results{};
   results.largest = -1000;
   results.smallest = 5000;

@@ -26,7 +26,7 @@ std::vector<int> counting(std::size_t count) {
 
 __global__ void add_one(int* data) { data[threadIdx.x] += 1; }
 
-TEST_P(CopyInTimeTest, GoesAllWays) {
+TEST_P(CopyInTimeTest, CopiesInAllDirections) {
   const std::vector<int> values = counting(64);
   int* first = device_copy(values);
   int* second = device_memory<int>(64);
@@ -51,7 +51,7 @@ TEST_P(CopyInTimeTest, GoesAllWays) {
   EXPECT_EQ(host, values);
 }
 
-TEST_F(CopyTest, RefusesWhatDoesNotFit) {
+TEST_F(CopyTest, RejectsRangesThatDoNotFit) {
   int* device = device_memory<int>(4);
   int host[8] = {};
   EXPECT_EQ(cudaMemcpy(device, host, 20, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
@@ -67,7 +67,7 @@ TEST_F(CopyTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(cudaMemcpy(device, host, 16, cudaMemcpyDefault), cudaErrorInvalidValue);
 }
 
-TEST_P(CopyInTimeTest, PageableMemoryMayBeUsedAgainAtOnce) {
+TEST_P(CopyInTimeTest, PageableMemoryMayBeReusedAtOnce) {
   int* device = device_memory<int>(4);
   cudaStream_t work = stream();
   std::vector<int> values{1, 2, 3, 4};
@@ -78,7 +78,7 @@ TEST_P(CopyInTimeTest, PageableMemoryMayBeUsedAgainAtOnce) {
   EXPECT_EQ(cuda::counters().pageable_copies, 2u);
 }
 
-TEST_F(CopyTest, PinnedMemoryMustStayAsItIsUntilTheCopyIsDone) {
+TEST_F(CopyTest, PinnedMemoryMustNotChangeUntilTheCopyIsDone) {
   settings.execution = Execution::kLazy;
   restart();
   int* device = device_memory<int>(4);
@@ -94,7 +94,7 @@ TEST_F(CopyTest, PinnedMemoryMustStayAsItIsUntilTheCopyIsDone) {
   EXPECT_NE(cuda::failure().find("overwritten while a copy"), std::string::npos);
 }
 
-TEST_P(CopyInTimeTest, TheTargetHoldsNothingUntilTheCopyIsKnownToBeDone) {
+TEST_P(CopyInTimeTest, TheTargetIsConcealedUntilTheCopyIsKnownToBeDone) {
   int* device = device_copy(counting(4));
   int* pinned = pinned_memory<int>(4);
   std::fill(pinned, pinned + 4, 0);
@@ -124,7 +124,7 @@ TEST_P(CopyInTimeTest, WaitingElsewhereForTheCopyIsEnough) {
   EXPECT_EQ(pinned[3], 4);
 }
 
-TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamReadsWhatAnEarlierOneBrings) {
+TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamReadsTheTargetOfAnEarlierOne) {
   int* device = device_copy(counting(4));
   int* other = device_memory<int>(4);
   int* pinned = pinned_memory<int>(4);
@@ -135,7 +135,7 @@ TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamReadsWhatAnEarlierOneBrings) {
   EXPECT_EQ(host_copy(other, 4), counting(4));
 }
 
-TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamWritesWhereAnEarlierOneReads) {
+TEST_P(CopyInTimeTest, ALaterCopyOfTheStreamOverwritesTheSourceOfAnEarlierOne) {
   int* device = device_memory<int>(4);
   int* other = device_copy(std::vector<int>(4, 9));
   int* pinned = pinned_memory<int>(4);
@@ -169,7 +169,7 @@ TEST_F(CopyTest, MemoryThatIsFreedWhileACopyIsQueuedIsFound) {
   EXPECT_CUDA(cudaStreamSynchronize(work));
 }
 
-TEST_P(CopyInTimeTest, GoesFromDeviceToDevice) {
+TEST_P(CopyInTimeTest, CopiesBetweenDevices) {
   settings.devices = 2;
   restart();
   int* here = device_copy(counting(4));

@@ -16,7 +16,7 @@ using DeviceTest = CudaTest;
 
 __global__ void set(int* out, int value) { out[threadIdx.x] = value; }
 
-// ---- What there is ----
+// ---- Versions and devices ----
 
 TEST_F(DeviceTest, KnowsItsVersions) {
   settings.driver_version = 13010;
@@ -52,7 +52,7 @@ TEST_F(DeviceTest, ADriverOlderThanTheRuntimeIsNotEnough) {
   EXPECT_EQ(number, 12080);
 }
 
-TEST_F(DeviceTest, CanHaveNoDevice) {
+TEST_F(DeviceTest, MayHaveNoDevice) {
   settings.devices = 0;
   restart();
   int count = 5;
@@ -104,7 +104,7 @@ TEST_F(DeviceTest, DescribesADevice) {
   EXPECT_EQ(cudaGetDeviceProperties(&properties, -1), cudaErrorInvalidDevice);
 }
 
-TEST_F(DeviceTest, SaysWhatAKernelMayTake) {
+TEST_F(DeviceTest, TellsTheLimitsOfAKernel) {
   settings.blocks_per_multiprocessor = 3;
   restart();
   cudaFuncAttributes attributes{};
@@ -133,7 +133,7 @@ TEST_F(DeviceTest, RemembersAThreadsLastErrorUntilAsked) {
   EXPECT_CUDA(cudaGetLastError());
 }
 
-TEST_F(DeviceTest, RefusesALaunchThatNoDeviceTakes) {
+TEST_F(DeviceTest, RejectsALaunchThatNoDeviceAccepts) {
   EXPECT_EQ(launch(set, 0, 1, nullptr, nullptr, 1), cudaErrorInvalidConfiguration);
   EXPECT_EQ(launch(set, 1, 1025, nullptr, nullptr, 1), cudaErrorInvalidConfiguration);
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);
@@ -180,7 +180,7 @@ TEST_F(DeviceTest, AFailedDeviceLeavesTheOthersAlone) {
   EXPECT_CUDA(cudaFree(memory));
 }
 
-// ---- Faults to order ----
+// ---- Injected faults ----
 
 TEST_F(DeviceTest, FailsALaunchOnRequest) {
   int* memory = device_copy(std::vector<int>(32, 1));
@@ -263,7 +263,7 @@ TEST_F(DeviceTest, TakesItsSettingsFromWords) {
   }
 }
 
-TEST_F(DeviceTest, AResetMachineKnowsNothingOfBefore) {
+TEST_F(DeviceTest, AResetMachineIsLikeNew) {
   void* memory = device_memory<int>(4);
   cudaStream_t before = stream();
   cudaEvent_t mark = event();

@@ -49,7 +49,7 @@ __global__ void write_lanes(int* lanes) {
   lanes[threadIdx.x] += 1000 * warpSize;
 }
 
-TEST_F(ExecutorTest, CutsABlockIntoWarps) {
+TEST_F(ExecutorTest, DividesABlockIntoWarps) {
   std::vector<int> lanes(70);
   run(write_lanes, 1, 70, lanes.data());
   for (int k = 0; k < 70; ++k) EXPECT_EQ(lanes[static_cast<std::size_t>(k)], k % 32 + 100 * (k / 32) + 32000);
@@ -66,7 +66,7 @@ std::vector<unsigned> block_order() {
   return order;
 }
 
-TEST_F(ExecutorTest, TakesBlocksInTheConfiguredOrder) {
+TEST_F(ExecutorTest, RunsBlocksInTheConfiguredOrder) {
   std::vector<unsigned> ascending(16);
   for (unsigned k = 0; k < 16; ++k) ascending[k] = k;
   const std::vector<unsigned> descending(ascending.rbegin(), ascending.rend());
@@ -81,7 +81,7 @@ TEST_F(ExecutorTest, TakesBlocksInTheConfiguredOrder) {
   EXPECT_TRUE(std::is_permutation(random.begin(), random.end(), ascending.begin()));
 }
 
-TEST_F(ExecutorTest, DrawsTheSameForTheSameSeed) {
+TEST_F(ExecutorTest, RepeatsTheOrderOfASeed) {
   configure_order(Order::kRandom, 4, 7);
   const std::vector<unsigned> first = block_order();
   const std::vector<unsigned> second = block_order();
@@ -100,7 +100,7 @@ __global__ void wait_for_the_other(unsigned* arrived) {
   }
 }
 
-TEST_F(ExecutorTest, HoldsAsManyBlocksAtATimeAsConfigured) {
+TEST_F(ExecutorTest, KeepsAsManyBlocksResidentAsConfigured) {
   unsigned arrived = 0;
   configure_order(Order::kAscending, 4);
   run(wait_for_the_other, 4, 32, &arrived);
@@ -134,7 +134,7 @@ TEST_F(ExecutorTest, GivesEachThreadItsArguments) {
 
 __global__ void nothing() {}
 
-TEST_F(ExecutorTest, RefusesWhatNoDeviceTakes) {
+TEST_F(ExecutorTest, RejectsLaunchesThatNoDeviceAccepts) {
   for (const auto& [grid, block] : std::vector<std::pair<dim3, dim3>>{{0, 32},
                                                                       {1, 0},
                                                                       {1, 1025},
@@ -151,7 +151,7 @@ TEST_F(ExecutorTest, RefusesWhatNoDeviceTakes) {
 
 __global__ void launch_from_a_kernel() { run(nothing, 1, 1); }
 
-TEST_F(ExecutorTest, RefusesALaunchFromAKernel) {
+TEST_F(ExecutorTest, RejectsALaunchFromAKernel) {
   const Error error = error_of([] { run(launch_from_a_kernel, 1, 1); });
   EXPECT_EQ(error.fault(), Fault::kException);
   EXPECT_NE(std::string(error.what()).find("a kernel launches a kernel"), std::string::npos);
@@ -189,7 +189,7 @@ __global__ void use_much_stack(int* out) {
   out[blockIdx.x * blockDim.x + threadIdx.x] = room[0];
 }
 
-TEST_F(ExecutorTest, HasRoomOnItsStacks) {
+TEST_F(ExecutorTest, HasLargeEnoughStacks) {
   std::vector<int> out(128);
   run(use_much_stack, 2, 64, out.data());
   EXPECT_EQ(std::count(out.begin(), out.end(), 1), 128);
@@ -225,7 +225,7 @@ __global__ void add_in_turns(int* sum, int turns) {
   }
 }
 
-TEST_F(ExecutorTest, RunsOnSeveralHostThreadsAtATime) {
+TEST_F(ExecutorTest, RunsOnSeveralHostThreadsAtOnce) {
   constexpr int kThreads = 4;
   std::vector<int> sums(kThreads);
   std::vector<std::thread> threads;

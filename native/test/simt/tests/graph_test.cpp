@@ -132,7 +132,7 @@ TEST_F(GraphTest, WorkThatIsNotJoinedIsAnError) {
 
 // ---- What a capture forbids ----
 
-TEST_F(GraphTest, CallsThatWaitOrAskAreErrorsAndEndTheCapture) {
+TEST_F(GraphTest, CallsThatWaitOrQueryAreErrorsAndEndTheCapture) {
   int* data = device_copy(std::vector<int>(32, 1));
   cudaStream_t other = stream();
   cudaEvent_t mark = event();
@@ -168,7 +168,7 @@ TEST_F(GraphTest, CallsThatWaitOrAskAreErrorsAndEndTheCapture) {
   EXPECT_EQ(host_copy(data, 32)[0], 1);
 }
 
-TEST_F(GraphTest, ARelaxedCaptureForbidsOnlyWhatConflicts) {
+TEST_F(GraphTest, ARelaxedCaptureForbidsOnlyConflictingCalls) {
   int* data = device_copy(std::vector<int>(32, 1));
   begin(cudaStreamCaptureModeRelaxed);
   int* more = device_memory<int>(32);
@@ -180,7 +180,7 @@ TEST_F(GraphTest, ARelaxedCaptureForbidsOnlyWhatConflicts) {
   EXPECT_EQ(end(), cudaErrorStreamCaptureInvalidated);
 }
 
-TEST_F(GraphTest, TheModeSaysWhichThreadsAreForbiddenToWait) {
+TEST_F(GraphTest, TheModeDecidesWhichThreadsMayWait) {
   const auto wait = [](cudaError_t expected) {
     std::thread([=] {
       void* memory = nullptr;
@@ -216,7 +216,7 @@ TEST_F(GraphTest, TheLegacyStreamCannotBeCapturedNorUsedBesideABlockingCapture) 
   begin();
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   EXPECT_EQ(cudaStreamIsCapturing(nullptr, &status), cudaErrorStreamCaptureImplicit);
-  EXPECT_CUDA(end());  // to ask is not to use it
+  EXPECT_CUDA(end());  // a query is no use of the stream
 }
 
 TEST_F(GraphTest, CapturedAndOtherWorkDoNotMix) {
@@ -243,7 +243,7 @@ TEST_F(GraphTest, CapturedAndOtherWorkDoNotMix) {
   EXPECT_EQ(end(), cudaErrorIllegalState);
 }
 
-TEST_F(GraphTest, EndsOnTheThreadWhereItBegan) {
+TEST_F(GraphTest, EndsOnTheThreadThatBeganIt) {
   begin();
   std::thread([this] { EXPECT_EQ(end(), cudaErrorStreamCaptureWrongThread); }).join();
   EXPECT_CUDA(end());
@@ -251,7 +251,7 @@ TEST_F(GraphTest, EndsOnTheThreadWhereItBegan) {
   std::thread([this] { EXPECT_CUDA(end()); }).join();
 }
 
-// ---- What a graph may meet when it runs ----
+// ---- Faults when a graph runs ----
 
 TEST_F(GraphTest, MemoryThatIsFreedBeforeTheLaunchIsFound) {
   int* device = device_memory<int>(32);
@@ -283,7 +283,7 @@ TEST_F(GraphTest, PinnedMemoryThatChangesBeforeTheLaunchHasRunIsFound) {
   EXPECT_EQ(cudaStreamSynchronize(work_), cudaErrorLaunchFailure);
 }
 
-TEST_F(GraphTest, AFaultCanBeOrderedForALaunch) {
+TEST_F(GraphTest, AFaultCanBeInjectedIntoALaunch) {
   int* data = device_copy(std::vector<int>(32, 1));
   begin();
   EXPECT_CUDA(launch(multiply, 1, 32, work_, data, 2));

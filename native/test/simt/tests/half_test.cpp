@@ -29,7 +29,7 @@ TEST(HalfTest, RoundsToTheNearestEven) {
   EXPECT_EQ(__half_as_ushort(__float2half_rn(from_bits(0xffc00001u))), 0x7fff);
 }
 
-TEST(HalfTest, EveryHalfComesBack) {
+TEST(HalfTest, EveryHalfSurvivesTheRoundTrip) {
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
     const float value = __half2float(__ushort_as_half(half));
@@ -53,7 +53,7 @@ TEST(Bfloat16Test, RoundsToTheNearestEven) {
   EXPECT_EQ(__bfloat16_as_ushort(__float2bfloat16_rn(from_bits(0x7f800001u))), 0x7fff);
 }
 
-TEST(Bfloat16Test, EveryBfloat16ComesBack) {
+TEST(Bfloat16Test, EveryBfloat16SurvivesTheRoundTrip) {
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto value = static_cast<std::uint16_t>(bits);
     const bool nan = (value & 0x7fff) > 0x7f80;

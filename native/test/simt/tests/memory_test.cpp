@@ -1,4 +1,4 @@
-// What kernels say about memory: shared arrays, aligned accesses, the vector types.
+// The memory of kernels: shared arrays, aligned accesses, vector types.
 
 #include <cmath>
 #include <cstdint>
@@ -58,7 +58,7 @@ __global__ void use_floats() {
   rest[0] = 0;
 }
 
-TEST(SharedArrayTest, EndsAtWhatABlockHas) {
+TEST(SharedArrayTest, EndsAtTheLimitOfABlock) {
   run(use_floats<11 * 1024>, 1, 1);
   const Error error = error_of([] { run(use_floats<11 * 1024 + 1>, 1, 1); });
   EXPECT_EQ(error.fault(), Fault::kSharedMemory);
@@ -104,7 +104,7 @@ __global__ void load_vector(const float* from, float* to) {
   to[0] = v.x;
 }
 
-TEST(MemoryAccessTest, KnowsAMisalignedAddress) {
+TEST(MemoryAccessTest, FindsAMisalignedAddress) {
   alignas(16) float from[8] = {};
   float to = 0;
   const Error error = error_of([&] { run(load_vector, 1, 2, from, &to); });
@@ -115,7 +115,7 @@ TEST(MemoryAccessTest, KnowsAMisalignedAddress) {
 
 // ---- Types ----
 
-TEST(VectorTypesTest, HaveCudasSizesAndAlignments) {
+TEST(VectorTypesTest, HaveTheSizesAndAlignmentsOfCuda) {
   static_assert(sizeof(float2) == 8 && alignof(float2) == 8);
   static_assert(sizeof(float3) == 12 && alignof(float3) == 4);
   static_assert(sizeof(float4) == 16 && alignof(float4) == 16);

@@ -39,7 +39,7 @@ class LogTest : public CudaTest {
 
   void enqueue(int number, cudaStream_t on) { EXPECT_CUDA(launch(note, 1, 32, on, log_, number)); }
 
-  /// What has run so far, without making anything else run.
+  /// The log so far, without running anything else.
   std::vector<int> entries() {
     const cuda::DeviceMemoryShown shown;
     return std::vector<int>(log_->entries, log_->entries + log_->count);
@@ -48,7 +48,7 @@ class LogTest : public CudaTest {
   Log* log_ = nullptr;
 };
 
-TEST_F(LogTest, NothingRunsBeforeItIsWaitedFor) {
+TEST_F(LogTest, NothingRunsUntilSomethingWaitsForIt) {
   cudaStream_t work = stream();
   enqueue(1, work);
   enqueue(2, work);
@@ -58,7 +58,7 @@ TEST_F(LogTest, NothingRunsBeforeItIsWaitedFor) {
   EXPECT_EQ(entries(), (std::vector<int>{1, 2}));
 }
 
-TEST_F(LogTest, WaitingRunsNoMoreThanItNeeds) {
+TEST_F(LogTest, WaitingRunsOnlyWhatItNeeds) {
   cudaStream_t first = stream();
   cudaStream_t second = stream();
   cudaEvent_t mark = event();
@@ -129,7 +129,7 @@ TEST_F(LogTest, TheLegacyStreamAndAThreadsOwnHaveHandles) {
   EXPECT_EQ(entries(), (std::vector<int>{1, 2, 3}));
 }
 
-TEST_F(LogTest, ADestroyedStreamStillRunsWhatItHas) {
+TEST_F(LogTest, ADestroyedStreamStillRunsItsOperations) {
   cudaStream_t work = stream();
   enqueue(1, work);
   EXPECT_CUDA(cudaStreamDestroy(work));
@@ -223,7 +223,7 @@ void visit(void* argument) {
   visit.answer = cudaDeviceSynchronize();
 }
 
-TEST_P(StreamInTimeTest, CallsTheHostOnAnotherThreadAfterWhatCameBefore) {
+TEST_P(StreamInTimeTest, CallsTheHostOnAnotherThreadAfterEarlierWork) {
   int* device = device_copy(std::vector<int>{42});
   int* pinned = pinned_memory<int>(1);
   cudaStream_t work = stream();

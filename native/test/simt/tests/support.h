@@ -31,7 +31,7 @@ inline std::string order_name(const testing::TestParamInfo<Order>& order) {
   return "";
 }
 
-/// The error that a run ends in; fails the test when it ends well.
+/// The error of a run; fails the test if there is none.
 template <class Run>
 Error error_of(Run run) {
   try {
@@ -43,7 +43,7 @@ Error error_of(Run run) {
   return Error(Fault::kLaunch, "none");
 }
 
-/// Begins with a machine as new.
+/// Begins with a fresh machine.
 class CudaTest : public testing::Test {
  protected:
   CudaTest() {
@@ -55,7 +55,7 @@ class CudaTest : public testing::Test {
     configure(Config{});
   }
 
-  /// Another machine, with `settings` as they are now.
+  /// A fresh machine with the current `settings`.
   void restart() { cuda::reset(settings); }
 
   template <class T>
@@ -103,7 +103,7 @@ class CudaTest : public testing::Test {
   cuda::Settings settings;
 };
 
-/// A test that must hold whenever the operations of streams run.
+/// A test that must pass for every time at which streams run their operations.
 class CudaExecutionTest : public CudaTest, public testing::WithParamInterface<cuda::Execution> {
  protected:
   CudaExecutionTest() {

@@ -109,7 +109,7 @@ __global__ void shuffle_all_ways(const T* in, T* out, int argument, int width) {
   out[192 + k] = __shfl_down_sync(0xffffffffu, value, static_cast<unsigned>(argument), width);
 }
 
-/// What the programming guide says of lane k's source, written down once more.
+/// The source of lane k according to the programming guide.
 int source(int way, int k, int argument, int width) {
   const int lane = k % 32;
   const int group = lane / width * width;
@@ -233,10 +233,10 @@ TEST_P(SynchronizationTest, WrongMasksAreErrors) {
   expect(shuffle_in_one_branch, 32, "has exited");
   expect(shuffle_against_a_barrier, 32, "waits at a barrier");
   expect(shuffle_against_a_vote, 32, "at different warp operations");
-  expect(shuffle_with_two_masks, 32, "");  // what it is found out by depends on who comes first
+  expect(shuffle_with_two_masks, 32, "");  // the error depends on which lane comes first
 }
 
-// ---- Waiting for ever ----
+// ---- Waiting forever ----
 
 __global__ void half_waits_for_the_other(unsigned* flag) {
   if (threadIdx.x < 16) {
@@ -247,7 +247,7 @@ __global__ void half_waits_for_the_other(unsigned* flag) {
   }
 }
 
-TEST_P(SynchronizationTest, SpinningOnWhatNeverChangesIsAnError) {
+TEST_P(SynchronizationTest, SpinningOnAValueThatNeverChangesIsAnError) {
   unsigned flag = 0;
   const Error error = error_of([&] { run(half_waits_for_the_other, 1, 32, &flag); });
   EXPECT_EQ(error.fault(), Fault::kLivelock);

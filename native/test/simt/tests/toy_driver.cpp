@@ -1,6 +1,6 @@
 // Runs the toy kernels on a device of the executor and compares with the host:
 //   toy_driver [order 0..2] [seed] [resident blocks] [elements of a single large array]
-// Says "passed", "wrong: …" or "error: …", and how long the kernels took.
+// Prints "passed", "wrong: …" or "error: …", and how long the kernels took.
 
 #include <chrono>
 #include <cmath>
@@ -27,7 +27,7 @@ void require(cudaError_t error) {
   std::exit(3);
 }
 
-/// Device memory that holds a copy of these values and ends where they end.
+/// Device memory with a copy of these values, which ends where they end.
 template <class T>
 T* to_device(const std::vector<T>& values) {
   T* memory = nullptr;

@@ -2,7 +2,7 @@
 
 #include "test/simt/device.h"
 
-// Kernels for the executor's own tests, with one of each of what real ones do: vector loads with a scalar head and
+// Kernels for the executor's own tests, with one of each feature of real ones: vector loads with a scalar head and
 // tail, sums over a warp, a block and a grid, tickets and fences, counters that blocks wait for.
 
 namespace toy {
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kBlock) norms(Arrays arrays, float* partial, u
   }
 }
 
-// ---- One kernel that first norms and then scales: scaling blocks wait for all norms ----
+// ---- One kernel that computes norms and then scales; scaling blocks wait for all norms ----
 
 struct Progress {
   unsigned ticket;
