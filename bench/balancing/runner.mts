@@ -125,57 +125,73 @@ function keyOf({ key }: Arm, { variant, seed, steps }: Task): string {
   return JSON.stringify([key, variant, seed, steps]);
 }
 
-/** Chooses what each arm is tuned to, by its mean over the tuning seeds. */
+/** Chooses what each arm is tuned to for each variant. */
 async function choose(experiment: Experiment, trainings: Trainings, { steps }: Extent): Promise<Choices> {
-  const { arms, variants, tuningSeeds: seeds = [] } = experiment;
+  const { arms, variants, tuningSeeds = [] } = experiment;
   const chosen = new Map<string, Arm>();
   const keyOfChoice = (arm: Arm, variant: string) => JSON.stringify([arm.key, variant]);
-  const open = new Set(arms.map((arm) => arm.dialOf ?? arm));
   for (const variant of variants) {
-    const tasks = seeds.map((seed) => ({ variant, seed, steps }));
-    const list = [...open].map((arm) => ({ arm, settings: settings(experiment, arm) }));
-    await trainings.all(
-      list
-        .filter(({ settings }) => settings.length > 1)
-        .flatMap(({ settings }) => settings.flatMap((arm) => tasks.map((task) => ({ arm, task })))),
-    );
-    const cost = async (arm: Arm, task: Task) => {
-      const { value } = await trainings.one(arm, task);
-      return experiment.better === "higher" ? -value : value;
-    };
-    for (const { arm, settings } of list) {
-      const costs: number[] = [];
-      for (const setting of settings.length > 1 ? settings : []) {
-        const ofSeeds: number[] = [];
-        for (const task of tasks) ofSeeds.push(await cost(setting, task));
-        costs.push(mean(ofSeeds));
-      }
-      chosen.set(keyOfChoice(arm, variant), settings[indexOfLeast(costs)]!);
+    const tasks = tuningSeeds.map((seed) => ({ variant, seed, steps }));
+    const tuned = [...new Set(arms.map((arm) => arm.dialOf ?? arm))].map((arm) => ({
+      arm,
+      settings: settings(experiment, arm),
+    }));
+    const open = tuned.flatMap(({ settings }) => (settings.length > 1 ? settings : []));
+    await trainings.all(open.flatMap((arm) => tasks.map((task) => ({ arm, task }))));
+    for (const { arm, settings } of tuned) {
+      chosen.set(keyOfChoice(arm, variant), await bestOf(settings, experiment, trainings, tasks));
     }
     for (const arm of arms) {
       if (!arm.dialOf) continue;
       const base = chosen.get(keyOfChoice(arm.dialOf, variant))!;
-      // On one seed: the search then takes the steps of 12 trainings at most.
-      const { weights } = await tuneWeights(
-        (weights, shorter) => cost(weighted(base, Object.values(weights)), { ...tasks[0]!, steps: shorter }),
-        { terms: experiment.terms!, steps },
-      );
-      chosen.set(keyOfChoice(arm, variant), weighted(base, Object.values(weights)));
+      chosen.set(keyOfChoice(arm, variant), await withFoundWeights(base, experiment, trainings, tasks[0]!));
     }
   }
   return (arm, variant) => chosen.get(keyOfChoice(arm, variant))!;
+}
+
+/** The setting that does best on average over the tasks; what is not finite is worse than anything else. */
+async function bestOf(
+  settings: readonly Arm[],
+  experiment: Experiment,
+  trainings: Trainings,
+  tasks: readonly Task[],
+): Promise<Arm> {
+  if (settings.length === 1) return settings[0]!;
+  const costs: number[] = [];
+  for (const arm of settings) {
+    const ofTasks: number[] = [];
+    for (const task of tasks) ofTasks.push(await cost(experiment, trainings, arm, task));
+    costs.push(Number.isFinite(mean(ofTasks)) ? mean(ofTasks) : Infinity);
+  }
+  return settings[costs.indexOf(Math.min(...costs))]!;
+}
+
+/** An arm with the weights that do best on one task, found in the steps of at most 12 trainings. */
+async function withFoundWeights(
+  base: Arm,
+  experiment: Experiment,
+  trainings: Trainings,
+  task: Task,
+): Promise<Arm> {
+  const withWeights = (weights: Record<string, number>) => weighted(base, Object.values(weights));
+  const { weights } = await tuneWeights(
+    (weights, steps) => cost(experiment, trainings, withWeights(weights), { ...task, steps }),
+    { terms: experiment.terms!, steps: task.steps },
+  );
+  return withWeights(weights);
+}
+
+/** What a training came to, as a figure to minimise. */
+async function cost({ better }: Experiment, trainings: Trainings, arm: Arm, task: Task): Promise<number> {
+  const { value } = await trainings.one(arm, task);
+  return better === "higher" ? -value : value;
 }
 
 /** What an arm may be tuned to. */
 function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
   const exponents = arm === TUNED ? grid!.exponents.map(fixed) : [arm];
   return exponents.flatMap((one) => (rates ?? [undefined]).map((rate) => atRate(one, rate)));
-}
-
-/** The first of the least values; what is not finite is more than anything else. */
-function indexOfLeast(values: readonly number[]): number {
-  const finite = values.map((value) => (Number.isFinite(value) ? value : Infinity));
-  return Math.max(0, finite.indexOf(Math.min(...finite)));
 }
 
 /** The trainings that are reported, seed by seed. */

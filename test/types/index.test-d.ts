@@ -39,11 +39,11 @@ expectType<string[]>(describeDevices().cuda.architectures);
 
 // A search for weights, in order or by name.
 expectType<Promise<{ weights: number[]; table: TuningRow<2>[] }>>(tuneWeights(([a]) => a ?? 0, { terms: 2 }));
-tuneWeights(({ content, style }, steps, { resume }) => content + style + steps + resume.steps, {
+void tuneWeights(({ content, style }, steps, { resume }) => content + style + steps + resume.steps, {
   terms: ["content", "style"],
   resume: [{ weights: { content: 1, style: 1 }, steps: 1, loss: null }],
 });
-tuneWeights(
+void tuneWeights(
   (weights, steps, { resume }: { resume: Resume<{ steps: number }> }) => {
     const run = (resume.state ??= { steps: 0 });
     run.steps = steps;
