@@ -14,10 +14,11 @@ import { checkDict, copyState, DictSource, restoreDict, stateDict } from "./chec
 import { CheckpointFile, deferErrors, saveCheckpoint } from "./checkpoint/file";
 import {
   checkOptions as checkFileOptions,
-  checkPath,
   type LoadOptions,
+  type PathLike,
   type SaveOptions,
 } from "./checkpoint/options";
+import { Place } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
 import type { StateDict, StateOwner } from "./checkpoint/state";
 import { DiagnosticsReader, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
@@ -447,20 +448,24 @@ export class MTAdam {
 
   /**
    * Writes the state to a safetensors file, with the tensors of {@link stateDict}. A file at `path` stays as it is until
-   * the new one is complete and on the disk. The parameters themselves are for the caller to save.
+   * the new one is complete and on the disk. Its mode is kept, and its owner where the process may set it; of a symbolic
+   * link, the target is replaced. The parameters themselves are for the caller to save.
    *
+   * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change where it is
    * @param options `onProgress`: if it throws, the promise rejects, and there is no new file
-   * @throws MTAdamError STATE while a step is open, OPTION, BUSY, DISPOSED, CUDA; errors of the file system unchanged.
-   * Until the promise settles, other calls are BUSY
+   * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
+   * one that cannot be replaced because it is a mount point; BUSY, DISPOSED, CUDA; other errors of the file system
+   * unchanged. Until the promise settles, other calls are BUSY
    */
-  async save(path: string, options?: SaveOptions): Promise<void> {
+  async save(path: PathLike, options?: SaveOptions): Promise<void> {
     this.#guard.idle("save");
     await this.#guard.during("save", async () => {
       const { onProgress } = checkFileOptions(options, ["onProgress"]);
-      checkPath(path);
+      const target = Place.of(path).target();
+      target.checkRegular();
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
-      await saveCheckpoint(path, this.#stateOwner(this.#guard.alive()), (progress) => {
+      await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), (progress) => {
         onProgress?.(progress);
         this.#guard.alive();
       });
@@ -471,20 +476,22 @@ export class MTAdam {
    * Restores the file that {@link save} wrote, as {@link loadStateDict} does. The file is checked before anything
    * changes.
    *
+   * @param path as for {@link save}
    * @param options `onProgress`: if it throws, the promise rejects once the state is loaded; it is not called again
-   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, STATE while a step is open, OPTION, BUSY,
-   * DISPOSED, CUDA; errors of the file system unchanged. Nothing is loaded then, unless reading the tensors fails midway
-   * (a disk error, a file that is truncated meanwhile): all calls but another load are then STATE. Until the promise
-   * settles, other calls are BUSY
+   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, STATE while a step is open; OPTION, also where
+   * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing
+   * is loaded then, unless reading the tensors fails midway (a disk error, a file that is truncated meanwhile): all calls
+   * but another load are then STATE. Until the promise settles, other calls are BUSY
    */
-  async load(path: string, options?: LoadOptions): Promise<void> {
+  async load(path: PathLike, options?: LoadOptions): Promise<void> {
     this.#guard.loadable("load");
     await this.#guard.during("load", async () => {
       const { strict, onProgress } = checkFileOptions(options, ["strict", "onProgress"]);
       const { report, rethrow } = deferErrors(onProgress);
-      checkPath(path);
+      const place = Place.of(path);
+      place.checkRegular();
       await this.synchronize();
-      const file = await CheckpointFile.open(path);
+      const file = await CheckpointFile.open(place);
       try {
         const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
         const finish = this.#beginRestoring(restoration, strict);

@@ -1,6 +1,9 @@
+import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
 import { writeAtomically } from "./atomic-file";
+import type { ProgressListener } from "./options";
+import { checkRegular, type Place } from "./path";
 import { describeShape, type StateSource, type TensorRead } from "./reader";
 import { checkState, type Restoration } from "./restore";
 import {
@@ -25,15 +28,6 @@ import {
 // A state as a safetensors file, read and written chunk by chunk: neither takes memory of the size of the state, nor
 // keeps the event loop for longer than a chunk.
 
-/** Bytes of the file that are done, of all that it has. */
-export interface CheckpointProgress {
-  bytes: number;
-  total: number;
-}
-
-/** Gets told how far a file is. */
-export type ProgressListener = (progress: CheckpointProgress) => void;
-
 const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
   Float32Array: "F32",
   Float64Array: "F64",
@@ -51,7 +45,7 @@ const METADATA_KEY = "mtadam";
  * @throws MTAdamError OPTION, CHECKPOINT (too many tensors for the format), DISPOSED, CUDA; errors of the file system
  */
 export async function saveCheckpoint(
-  path: string,
+  target: Place,
   owner: StateOwner,
   onProgress: ProgressListener,
 ): Promise<void> {
@@ -63,7 +57,7 @@ export async function saveCheckpoint(
   );
   const total = tensors.reduce((sum, { length, bytes }) => sum + length * bytes, header.length);
   const buffer = new ArrayBuffer(CHUNK_BYTES);
-  await writeAtomically(path, async (file) => {
+  await writeAtomically(target, async (file) => {
     await writeAll(file, header);
     let bytes = header.length;
     for (const tensor of tensors) {
@@ -79,6 +73,10 @@ export async function saveCheckpoint(
     onProgress({ bytes, total });
   });
 }
+
+/** A FIFO that has just taken the file's place is not waited for. */
+const READ_ONLY =
+  process.platform === "win32" ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK;
 
 /** A checkpoint that is open, its header read and found sound. */
 export class CheckpointFile implements StateSource {
@@ -99,11 +97,16 @@ export class CheckpointFile implements StateSource {
     this.metadata = parseMetadata(header);
   }
 
-  /** @throws MTAdamError CHECKPOINT if it is not a file of the format; errors of the file system */
-  static async open(path: string): Promise<CheckpointFile> {
-    const file = await open(path, "r");
+  /**
+   * @throws MTAdamError CHECKPOINT if it is not a file of the format, OPTION if it is not a regular file; errors of the
+   * file system
+   */
+  static async open(place: Place): Promise<CheckpointFile> {
+    const file = await open(place.path, READ_ONLY);
     try {
-      const { size } = await file.stat();
+      const stats = await file.stat();
+      checkRegular(stats);
+      const { size } = stats;
       const prefix = new Uint8Array(PREFIX_BYTES);
       const length = parsePrefix(prefix.subarray(0, await readAll(file, prefix, 0)), size);
       const header = new Uint8Array(length);
