@@ -11,7 +11,7 @@ import {
 } from "./call-options";
 import { capturedKey, CapturedStep } from "./captured-step";
 import { checkDict, copyState, DictSource, restoreDict, stateDict } from "./checkpoint/dict";
-import { CheckpointFile, deferErrors, saveCheckpoint } from "./checkpoint/file";
+import { CheckpointFile, deferErrors, maxHeaderBytes, saveCheckpoint } from "./checkpoint/file";
 import {
   checkOptions as checkFileOptions,
   type LoadOptions,
@@ -440,7 +440,8 @@ export class MTAdam {
       strict: checkFileOptions(options, ["strict"]).strict,
       source: new DictSource(state),
     }));
-    const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, strict);
+    const propagates = this.#options.nonFinite === "propagate";
+    const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, { strict, propagates });
     const finish = this.#beginRestoring(restoration, strict);
     restoreDict(source, restoration);
     finish();
@@ -452,7 +453,8 @@ export class MTAdam {
    * link, the target is replaced. The parameters themselves are for the caller to save.
    *
    * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change where it is
-   * @param options `onProgress`: if it throws, the promise rejects, and there is no new file
+   * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects, and there is no new
+   * file
    * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
    * one that cannot be replaced because it is a mount point; BUSY, DISPOSED, CUDA; other errors of the file system
    * unchanged. Until the promise settles, other calls are BUSY
@@ -465,23 +467,24 @@ export class MTAdam {
       target.checkRegular();
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
-      await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), (progress) => {
-        onProgress?.(progress);
+      await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), async (progress) => {
+        await onProgress?.(progress);
         this.#guard.alive();
       });
     });
   }
 
   /**
-   * Restores the file that {@link save} wrote, as {@link loadStateDict} does. The file is checked before anything
-   * changes.
+   * Restores the file that {@link save} wrote, as {@link loadStateDict} does. The file is checked, moments included, before
+   * anything changes.
    *
    * @param path as for {@link save}
-   * @param options `onProgress`: if it throws, the promise rejects once the state is loaded; it is not called again
+   * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects once the state is
+   * loaded; it is not called again
    * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, STATE while a step is open; OPTION, also where
    * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing
-   * is loaded then, unless reading the tensors fails midway (a disk error, a file that is truncated meanwhile): all calls
-   * but another load are then STATE. Until the promise settles, other calls are BUSY
+   * is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
+   * meanwhile): all calls but another load are then STATE. Until the promise settles, other calls are BUSY
    */
   async load(path: PathLike, options?: LoadOptions): Promise<void> {
     this.#guard.loadable("load");
@@ -491,11 +494,12 @@ export class MTAdam {
       const place = Place.of(path);
       place.checkRegular();
       await this.synchronize();
-      const file = await CheckpointFile.open(place);
+      const most = maxHeaderBytes(this.#stateOwner(this.#guard.alive()), strict);
+      const file = await CheckpointFile.open(place, most, report);
       try {
         const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
         const finish = this.#beginRestoring(restoration, strict);
-        await file.restore(restoration, report);
+        await file.restore(restoration);
         finish();
       } finally {
         await file.close();

@@ -12,14 +12,14 @@ interface FileUrl {
   readonly protocol: string;
 }
 
-/** Bytes of the file that are done, of all that it has. */
+/** Bytes of the file that are done, of all that it has. A load reads the file twice; each byte counts half each time. */
 export interface CheckpointProgress {
   bytes: number;
   total: number;
 }
 
-/** Gets told how far a file is. */
-export type ProgressListener = (progress: CheckpointProgress) => void;
+/** Gets told how far a file is. A promise that it returns is waited for. */
+export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 export interface SaveOptions {
   /** Called as the file grows, the last time with `bytes === total`. */

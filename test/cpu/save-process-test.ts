@@ -33,7 +33,7 @@ const withPrelude = (program: string): string => `
   }
   (async () => {${program}\n})();`;
 
-/** Seven chunks a save: enough reports of progress for kills to fall between. */
+/** Six reports of progress a save: enough for kills to fall between. */
 const COUNT = 2 ** 20;
 
 interface Killed {
