@@ -11,13 +11,9 @@ import {
 } from "./call-options";
 import { capturedKey, CapturedStep } from "./captured-step";
 import { checkDict, copyState, DictSource, restoreDict, stateDict } from "./checkpoint/dict";
-import { CheckpointFile, deferErrors, saveCheckpoint } from "./checkpoint/file";
-import {
-  checkOptions as checkFileOptions,
-  checkPath,
-  type LoadOptions,
-  type SaveOptions,
-} from "./checkpoint/options";
+import { CheckpointFile, deferErrors, maxHeaderBytes, saveCheckpoint } from "./checkpoint/file";
+import { checkOptions as checkFileOptions, type LoadOptions, type SaveOptions } from "./checkpoint/options";
+import { Place, type PathLike } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
 import type { StateDict, StateOwner } from "./checkpoint/state";
 import { DiagnosticsReader, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
@@ -471,7 +467,8 @@ export class MTAdam {
     const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
       const { strict } = checkFileOptions(options, ["strict"]);
       const source = new DictSource(state);
-      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, strict);
+      const propagates = this.#options.nonFinite === "propagate";
+      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, { strict, propagates });
       return { strict, source, restoration };
     });
     const finish = this.#beginRestoring(restoration, strict);
@@ -481,49 +478,61 @@ export class MTAdam {
 
   /**
    * Writes the state to a safetensors file, with the tensors of {@link stateDict}. A file at `path` stays as it is until
-   * the new one is complete and on the disk. The parameters themselves are for the caller to save.
+   * the new one is complete and on the disk. Its mode is kept, and its owner where the process may set it; of a symbolic
+   * link, the target is replaced. The parameters themselves are for the caller to save.
    *
-   * @param options `onProgress`: if it throws, the promise rejects, and there is no new file
-   * @throws MTAdamError STATE while a step is open, OPTION, BUSY, DISPOSED, CUDA; errors of the file system unchanged.
-   * Until the promise settles, other calls are BUSY
+   * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change where it is
+   * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects, and there is no new
+   * file
+   * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
+   * one that cannot be replaced because it is a mount point; BUSY, DISPOSED, CUDA; other errors of the file system
+   * unchanged. Until the promise settles, other calls are BUSY
    */
-  async save(path: string, options?: SaveOptions): Promise<void> {
+  async save(path: PathLike, options?: SaveOptions): Promise<void> {
     this.#guard.idle("save");
-    const { onProgress } = this.#guard.reading("save", () => checkFileOptions(options, ["onProgress"]));
-    checkPath(path);
+    const { onProgress, target } = this.#guard.reading("save", () => ({
+      ...checkFileOptions(options, ["onProgress"]),
+      target: Place.of(path).target(),
+    }));
+    target.checkRegular();
     await this.#guard.during("save", async () => {
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
-      await saveCheckpoint(path, this.#stateOwner(this.#guard.alive()), (progress) => {
-        onProgress?.(progress);
+      await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), async (progress) => {
+        await onProgress?.(progress);
         this.#guard.alive();
       });
     });
   }
 
   /**
-   * Restores the file that {@link save} wrote, as {@link loadStateDict} does. The file is checked before anything
-   * changes.
+   * Restores the file that {@link save} wrote, as {@link loadStateDict} does. The file is checked, moments included, before
+   * anything changes.
    *
-   * @param options `onProgress`: if it throws, the promise rejects once the state is loaded; it is not called again
-   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit, OPTION, BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing is loaded then, unless reading the tensors fails midway
-   * (a disk error, a file that is truncated meanwhile): all calls but another load are then STATE. Until the promise
-   * settles, other calls are BUSY
+   * @param path as for {@link save}
+   * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects once the state is
+   * loaded; it is not called again
+   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit; OPTION, also where
+   * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing
+   * is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
+   * meanwhile): all calls but another load are then STATE. Until the promise settles, other calls are BUSY
    */
-  async load(path: string, options?: LoadOptions): Promise<void> {
+  async load(path: PathLike, options?: LoadOptions): Promise<void> {
     this.#guard.free();
-    const { strict, onProgress } = this.#guard.reading("load", () =>
-      checkFileOptions(options, ["strict", "onProgress"]),
-    );
-    checkPath(path);
+    const { strict, onProgress, place } = this.#guard.reading("load", () => ({
+      ...checkFileOptions(options, ["strict", "onProgress"]),
+      place: Place.of(path),
+    }));
+    place.checkRegular();
     const { report, rethrow } = deferErrors(onProgress);
     await this.#guard.during("load", async () => {
       await this.synchronize();
-      const file = await CheckpointFile.open(path);
+      const most = maxHeaderBytes(this.#stateOwner(this.#guard.alive()), strict);
+      const file = await CheckpointFile.open(place, most, report);
       try {
         const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
         const finish = this.#beginRestoring(restoration, strict);
-        await file.restore(restoration, report);
+        await file.restore(restoration);
         finish();
       } finally {
         await file.close();

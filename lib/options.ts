@@ -253,7 +253,7 @@ export function recheckGroup(group: Readonly<Record<keyof GroupOptions, unknown>
 }
 
 /** Copies betas before they are checked, so that each entry is read once; returns other values unchanged. */
-function copyOfThree(value: unknown): unknown {
+export function copyOfThree(value: unknown): unknown {
   return isArray(value) && value.length === 3 ? [value[0], value[1], value[2]] : value;
 }
 

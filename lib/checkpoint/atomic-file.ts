@@ -1,44 +1,81 @@
-import { randomBytes } from "node:crypto";
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
-import path from "node:path";
+import type { Stats } from "node:fs";
+import { open, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { MTAdamError } from "../errors";
+import { checkRegular, type Place } from "./path";
+import { removeStale, temporaryName } from "./temporary-file";
 
 /**
  * Replaces a file atomically: a reader of `target` sees either the old contents or all of the new ones, also after a
- * crash or a power cut. The bytes go to a temporary file in the same folder, `<target>.<random>.tmp`, which is removed on
- * failure (a killed process leaves it). Errors are rethrown unchanged: those of the file system have their `code`.
+ * crash or a power cut. The bytes go to a temporary file in the same folder, which is removed on failure; one that a
+ * killed process leaves is removed by the next call for this target. The mode and the owner of the old file are kept,
+ * the owner where the process may set it. Other errors are rethrown unchanged: those of the file system have their
+ * `code`.
  *
+ * @param target no symbolic link
  * @param write writes the contents and must put them on the disk (`file.sync()`) before its promise is fulfilled; the
  * rename follows at once
+ * @throws MTAdamError OPTION where the target is not a regular file or is a mount point
  */
 export async function writeAtomically(
-  target: string,
+  target: Place,
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
-  // Opened first: a missing permission must not be found after the rename.
-  const directory = await openDirectory(path.dirname(target));
+  const old = await stat(target.path).catch(() => undefined);
+  if (old !== undefined) checkRegular(old);
+  const temporary = target.folder.file(await temporaryName(target));
+  // What replaces a private file is private from the start.
+  const file = await open(temporary.path, "wx", old === undefined ? 0o666 : 0o600);
   try {
-    const temporary = `${target}.${randomBytes(6).toString("hex")}.tmp`;
-    const file = await open(temporary, "wx");
     try {
-      try {
-        await write(file);
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, target);
-    } catch (error) {
-      // The first error is the one to report.
-      await rm(temporary, { force: true }).catch(() => undefined);
-      throw error;
+      // First: a disk may be full of what was left.
+      await removeStale(target, temporary);
+      if (old !== undefined) await keepOwnerAndMode(file, old);
+      await write(file);
+    } finally {
+      await file.close();
     }
-    // The rename is on the disk only after its directory is.
-    await directory?.sync();
-  } finally {
-    await directory?.close();
+    await replace(temporary, target);
+  } catch (error) {
+    // The first error is the one to report.
+    await rm(temporary.path, { force: true }).catch(() => undefined);
+    throw error;
+  }
+  await syncFolder(target.folder);
+}
+
+/** The owner first: changing it takes away bits of the mode. Not every process may, and not every file system has them. */
+async function keepOwnerAndMode(file: FileHandle, { uid, gid, mode }: Stats): Promise<void> {
+  const own = await file.stat();
+  if (own.uid !== uid || own.gid !== gid) {
+    // Who may not give a file away may still give it to a group.
+    await file.chown(uid, gid).catch(() => file.chown(own.uid, gid).catch(() => undefined));
+  }
+  const now = await file.stat();
+  // Programs must not run as another user than the old file's.
+  const bits = now.uid === uid && now.gid === gid ? 0o7777 : 0o777;
+  await file.chmod(mode & bits).catch(() => undefined);
+}
+
+async function replace(temporary: Place, target: Place): Promise<void> {
+  try {
+    await rename(temporary.path, target.path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EBUSY" || process.platform === "win32") throw cause;
+    throw new MTAdamError(
+      "OPTION",
+      "`path` must be a file that another can replace; got a mount point, as a container has for a single file " +
+        "(mount its folder instead).",
+      { cause },
+    );
   }
 }
 
-/** Undefined on Windows, where a directory cannot be opened; there the file system alone orders its renames. */
-async function openDirectory(directory: string): Promise<FileHandle | undefined> {
-  return process.platform === "win32" ? undefined : open(directory, "r");
+/**
+ * The rename is on the disk only after its folder is. Where the folder cannot be opened or the file system cannot sync
+ * it, as on Windows, the system alone orders its renames: the file is in place, so this is no error.
+ */
+async function syncFolder(folder: Place): Promise<void> {
+  const handle = await open(folder.path, "r").catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close().catch(() => undefined);
 }

@@ -1,7 +1,8 @@
 import { fromNative, MTAdamError } from "../errors";
 import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
-import type { StateSource, TensorRead } from "./reader";
-import { checkState, type Restoration } from "./restore";
+import { runAtOnce } from "./pace";
+import type { Reading, StateSource, TensorRead } from "./reader";
+import { checkState, type Restoration, type RestoreOptions } from "./restore";
 import {
   makeTensor,
   stateMetadata,
@@ -16,7 +17,7 @@ import {
 
 /** @throws MTAdamError OPTION if an option of a group is invalid, DISPOSED, CUDA */
 export function stateDict(owner: StateOwner): StateDict {
-  const state: StateDict = { metadata: stateMetadata(owner) };
+  const state: StateDict = { metadata: runAtOnce(stateMetadata(owner)) };
   for (const tensor of stateTensors(owner)) {
     const values = makeTensor(tensor.type, tensor.length);
     tensor.read(0, values);
@@ -42,6 +43,10 @@ export class DictSource implements StateSource {
     } catch {
       throw new MTAdamError("CHECKPOINT", "The state must be an object of plain data.");
     }
+  }
+
+  keys(): Iterable<string> {
+    return Object.keys(this.#entries);
   }
 
   has(key: string, type: TensorType, shape: readonly number[]): boolean {
@@ -70,9 +75,9 @@ export class DictSource implements StateSource {
   }
 }
 
-/** @throws MTAdamError CHECKPOINT, as {@link checkState} */
-export function checkDict(owner: StateOwner, source: DictSource, strict: boolean): Restoration {
-  return run(source, checkState(owner, source, strict));
+/** @throws MTAdamError as {@link checkState} */
+export function checkDict(owner: StateOwner, source: DictSource, options: RestoreOptions): Restoration {
+  return run(source, checkState(owner, source, options));
 }
 
 /** Restores a checked state synchronously, so that nothing can change it in between. */
@@ -80,18 +85,18 @@ export function restoreDict(source: DictSource, restoration: Restoration): void 
   run(source, restoration.apply());
 }
 
-function run<T>(source: DictSource, reads: Generator<TensorRead, T, void>): T {
+function run<T>(source: DictSource, reading: Reading<T>): T {
   for (;;) {
-    const next = reads.next();
+    const next = reading.next();
     if (next.done === true) return next.value;
-    source.read(next.value);
+    if (next.value !== undefined) source.read(next.value);
   }
 }
 
-/** Copies the state of one optimizer to a fresh one that has its terms and, among others, its parameters. */
+/** Copies the state of one optimizer, as it is, to a fresh one that has its terms and, among others, its parameters. */
 export function copyState(from: StateOwner, to: StateOwner): void {
   const source = new DictSource(stateDict(from));
-  const restoration = checkDict(to, source, false);
+  const restoration = checkDict(to, source, { strict: false, propagates: true });
   fromNative(() => {
     to.native.beginRestore();
   });

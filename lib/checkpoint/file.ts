@@ -1,38 +1,46 @@
+import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
 import { writeAtomically } from "./atomic-file";
-import { describeShape, type StateSource, type TensorRead } from "./reader";
+import { ChunkReader, ChunkWriter, readUpTo, readWhole } from "./chunked-file";
+import { parseObject, renderObject } from "./json";
+import { Pace, type Steps } from "./pace";
+import { checkRegular, type Place } from "./path";
+import { describeShape, type Reading, type StateSource } from "./reader";
 import { checkState, type Restoration } from "./restore";
 import {
+  MAX_HEADER_BYTES,
   parseHeader,
   parsePrefix,
   PREFIX_BYTES,
+  reasonOf,
   renderHeader,
   type SafetensorsDType,
   type SafetensorsHeader,
+  type TensorInfo,
 } from "./safetensors";
 import {
-  CHUNK_BYTES,
-  chunks,
   makeTensor,
+  planes,
   stateMetadata,
   stateTensors,
+  type SavedTensor,
   type StateOwner,
   type StateTensor,
   type TensorType,
 } from "./state";
 
 // A state as a safetensors file, read and written chunk by chunk: neither takes memory of the size of the state, nor
-// keeps the event loop for longer than a chunk.
+// keeps the event loop for long, however many tensors there are.
 
-/** Bytes of the file that are done, of all that it has. */
+/** Bytes of the file that are done, of all that it has. A load reads the file twice; each byte counts half each time. */
 export interface CheckpointProgress {
   bytes: number;
   total: number;
 }
 
-/** Gets told how far a file is. */
-export type ProgressListener = (progress: CheckpointProgress) => void;
+/** Gets told how far a file is. A promise that it returns is waited for. */
+export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
   Float32Array: "F32",
@@ -44,41 +52,54 @@ const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
 /** The entry of the file's metadata that has a state's metadata, as JSON. */
 const METADATA_KEY = "mtadam";
 
+/** The metadata, a list of it, an entry, a shape. */
+const METADATA_DEPTH = 4;
+
 /**
- * Writes the state to a file that then replaces the one at `path`. The last report of progress comes when all is on the
+ * Writes the state to a file that then replaces the one at `target`. The last report of progress comes when all is on the
  * disk, just before that; until then the old file stands.
  *
  * @throws MTAdamError OPTION, CHECKPOINT (too many tensors for the format), DISPOSED, CUDA; errors of the file system
  */
 export async function saveCheckpoint(
-  path: string,
+  target: Place,
   owner: StateOwner,
-  onProgress: ProgressListener,
+  onProgress: (progress: CheckpointProgress) => Promise<void>,
 ): Promise<void> {
-  const metadata = stateMetadata(owner);
+  const pace = new Pace();
+  const metadata = await pace.run(stateMetadata(owner));
   const tensors = stateTensors(owner);
-  const header = renderHeader(
-    tensors.map(({ key, type, shape }) => [key, { dtype: DTYPES[type], shape }]),
-    { [METADATA_KEY]: JSON.stringify(metadata) },
+  const header = await pace.run(
+    renderHeader(headerEntries(tensors), { [METADATA_KEY]: renderObject(metadata) }),
   );
-  const total = tensors.reduce((sum, { length, bytes }) => sum + length * bytes, header.length);
-  const buffer = new ArrayBuffer(CHUNK_BYTES);
-  await writeAtomically(path, async (file) => {
-    await writeAll(file, header);
-    let bytes = header.length;
+  const total = header.bytes + header.dataBytes;
+  await writeAtomically(target, async (file) => {
+    const chunks = new ChunkWriter(file, (bytes) => onProgress({ bytes, total }));
+    for (const piece of header.pieces) await chunks.append(piece);
     for (const tensor of tensors) {
-      for (const { first, count } of chunks(tensor.length, CHUNK_BYTES / tensor.bytes)) {
-        onProgress({ bytes, total });
-        const values = makeTensor(tensor.type, count, buffer);
-        tensor.read(first, values);
-        await writeAll(file, bytesOf(values));
-        bytes += values.byteLength;
+      for (let first = 0; first < tensor.length;) {
+        if (chunks.room === 0) await chunks.flush();
+        const count = Math.min(tensor.length - first, chunks.room / tensor.bytes);
+        const { buffer, byteOffset } = chunks.take(count * tensor.bytes);
+        tensor.read(first, makeTensor(tensor.type, count, buffer, byteOffset));
+        first += count;
       }
+      const rest = pace.rest();
+      if (rest !== undefined) await rest;
     }
+    await chunks.flush();
     await file.sync();
-    onProgress({ bytes, total });
+    await onProgress({ bytes: total, total });
   });
 }
+
+function* headerEntries(tensors: Iterable<SavedTensor>): Generator<[string, TensorInfo], void, void> {
+  for (const { key, type, shape } of tensors) yield [key, { dtype: DTYPES[type], shape }];
+}
+
+/** A FIFO that has just taken the file's place is not waited for. */
+const READ_ONLY =
+  process.platform === "win32" ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK;
 
 /** A checkpoint that is open, its header read and found sound. */
 export class CheckpointFile implements StateSource {
@@ -87,50 +108,76 @@ export class CheckpointFile implements StateSource {
   readonly #header: SafetensorsHeader;
   /** Where the tensors begin. */
   readonly #start: number;
-  readonly #total: number;
-  #bytes: number;
+  readonly #chunks: ChunkReader;
+  readonly #pace: Pace;
+  readonly #finish: () => Promise<void>;
+  /** Bytes of tensors read, by the check and by the restoration. */
+  #read = 0;
 
-  private constructor(file: FileHandle, header: SafetensorsHeader, start: number, total: number) {
+  private constructor(
+    file: FileHandle,
+    pace: Pace,
+    { header, metadata, start, size }: OpenedFile,
+    onProgress: (progress: CheckpointProgress) => Promise<void>,
+  ) {
     this.#file = file;
+    this.#pace = pace;
     this.#header = header;
     this.#start = start;
-    this.#total = total;
-    this.#bytes = start;
-    this.metadata = parseMetadata(header);
+    this.metadata = metadata;
+    this.#chunks = new ChunkReader(file, size, () =>
+      onProgress({ bytes: Math.floor(this.#read / 2), total: size }),
+    );
+    this.#finish = () => onProgress({ bytes: size, total: size });
   }
 
-  /** @throws MTAdamError CHECKPOINT if it is not a file of the format; errors of the file system */
-  static async open(path: string): Promise<CheckpointFile> {
-    const file = await open(path, "r");
+  /**
+   * @param maxHeaderBytes a longer header is refused
+   * @throws MTAdamError CHECKPOINT if it is not a file of the format, OPTION if it is not a regular file; errors of the
+   * file system
+   */
+  static async open(
+    place: Place,
+    maxHeaderBytes: number,
+    onProgress: (progress: CheckpointProgress) => Promise<void>,
+  ): Promise<CheckpointFile> {
+    const file = await open(place.path, READ_ONLY);
     try {
-      const { size } = await file.stat();
-      const prefix = new Uint8Array(PREFIX_BYTES);
-      const length = parsePrefix(prefix.subarray(0, await readAll(file, prefix, 0)), size);
-      const header = new Uint8Array(length);
-      const start = PREFIX_BYTES + length;
-      await readWhole(file, header, PREFIX_BYTES);
-      return new CheckpointFile(file, parseHeader(header, size - start), start, size);
+      const pace = new Pace();
+      const stats = await file.stat();
+      checkRegular(stats);
+      return new CheckpointFile(
+        file,
+        pace,
+        await readHeader(file, pace, stats.size, maxHeaderBytes),
+        onProgress,
+      );
     } catch (error) {
       await file.close();
       throw error;
     }
   }
 
-  /** @throws MTAdamError CHECKPOINT, as {@link checkState}; errors of the file system */
+  /** @throws MTAdamError as {@link checkState}; errors of the file system */
   check(owner: StateOwner, strict: boolean): Promise<Restoration> {
-    return this.#run(checkState(owner, this, strict));
+    const propagates = owner.options.nonFinite === "propagate";
+    return this.#run(checkState(owner, this, { strict, propagates }));
   }
 
   /**
    * Puts a state that was checked in place.
    *
-   * @throws MTAdamError CHECKPOINT where the file has become shorter meanwhile, DISPOSED, CUDA; errors of the file
-   * system. The state is then a mixture.
+   * @throws MTAdamError CHECKPOINT where the file has changed meanwhile, DISPOSED, CUDA; errors of the file system. The
+   * state is then a mixture.
    */
-  async restore(restoration: Restoration, onProgress: ProgressListener): Promise<void> {
-    await this.#run(restoration.apply(), onProgress);
+  async restore(restoration: Restoration): Promise<void> {
+    await this.#run(restoration.apply());
     // Where not all was wanted, the rest is done, too.
-    onProgress({ bytes: this.#total, total: this.#total });
+    await this.#finish();
+  }
+
+  keys(): Iterable<string> {
+    return this.#header.inOrder;
   }
 
   has(key: string, type: TensorType, shape: readonly number[]): boolean {
@@ -151,17 +198,73 @@ export class CheckpointFile implements StateSource {
     await this.#file.close();
   }
 
-  async #run<T>(reads: Generator<TensorRead, T, void>, onProgress?: ProgressListener): Promise<T> {
+  async #run<T>(reading: Reading<T>): Promise<T> {
     for (;;) {
-      const next = reads.next();
+      const next = reading.next();
       if (next.done === true) return next.value;
-      onProgress?.({ bytes: this.#bytes, total: this.#total });
-      const { key, first, to } = next.value;
-      const { begin } = this.#header.tensors.get(key)!;
-      await readWhole(this.#file, bytesOf(to), this.#start + begin + first * to.BYTES_PER_ELEMENT);
-      this.#bytes += to.byteLength;
+      if (next.value !== undefined) {
+        const { key, first, to } = next.value;
+        const { begin } = this.#header.tensors.get(key)!;
+        const position = this.#start + begin + first * to.BYTES_PER_ELEMENT;
+        const pending = this.#chunks.read(bytesOf(to), position);
+        if (pending !== undefined) await pending;
+        this.#read += to.byteLength;
+      }
+      const rest = this.#pace.rest();
+      if (rest !== undefined) await rest;
     }
   }
+}
+
+/** The parts of a file before its tensors. */
+interface OpenedFile {
+  readonly header: SafetensorsHeader;
+  readonly metadata: unknown;
+  /** Where the tensors begin. */
+  readonly start: number;
+  readonly size: number;
+}
+
+async function readHeader(
+  file: FileHandle,
+  pace: Pace,
+  size: number,
+  maxHeaderBytes: number,
+): Promise<OpenedFile> {
+  const prefix = new Uint8Array(PREFIX_BYTES);
+  const length = parsePrefix(prefix.subarray(0, await readUpTo(file, prefix, 0)), size, maxHeaderBytes);
+  const bytes = Buffer.alloc(length);
+  const start = PREFIX_BYTES + length;
+  await readWhole(file, bytes, PREFIX_BYTES);
+  const header = await pace.run(parseHeader(bytes, size - start));
+  return { header, metadata: await pace.run(parseMetadata(header)), start, size };
+}
+
+/**
+ * How long the header of a file for this optimizer may be: twice the most that the optimizer can write, since other tools
+ * that rewrite a checkpoint may add spaces, escapes and tensors. A file of which only parts are loaded may be another,
+ * larger optimizer's.
+ */
+export function maxHeaderBytes(owner: StateOwner, strict: boolean): number {
+  const bytes = 2 * ownHeaderBytes(owner) + 2 ** 20;
+  return Math.min(strict ? bytes : Math.max(bytes, 2 ** 24), MAX_HEADER_BYTES);
+}
+
+/** At least what the header takes. */
+function ownHeaderBytes({ options, terms, parameters, layers, groups }: StateOwner): number {
+  const { own, shared } = planes(options);
+  const moments = terms.length * own.length + shared.length;
+  // A number has up to 16 digits. In JSON in JSON a character takes up to 7 bytes.
+  const NUMBER = 17;
+  const text = (value: string): number => 10 + 7 * value.length;
+  let bytes = 2048 + 512 * groups.length + text(options.anchor);
+  for (const name of [...terms, ...layers]) bytes += text(name) + 32;
+  for (const { name, shape, layer } of parameters) {
+    const dimensions = NUMBER * shape.length;
+    bytes += 128 + text(name) + text(layers[layer] ?? name) + dimensions;
+    bytes += moments * (128 + dimensions);
+  }
+  return bytes;
 }
 
 /**
@@ -169,15 +272,15 @@ export class CheckpointFile implements StateSource {
  * called again.
  */
 export function deferErrors(listener: ProgressListener | undefined): {
-  report: ProgressListener;
+  report: (progress: CheckpointProgress) => Promise<void>;
   rethrow: () => void;
 } {
   const errors: unknown[] = [];
   return {
-    report(progress) {
+    async report(progress) {
       if (errors.length > 0) return;
       try {
-        listener?.(progress);
+        await listener?.(progress);
       } catch (error) {
         errors.push(error);
       }
@@ -188,7 +291,7 @@ export function deferErrors(listener: ProgressListener | undefined): {
   };
 }
 
-function parseMetadata({ metadata }: SafetensorsHeader): unknown {
+function* parseMetadata({ metadata, tensors }: SafetensorsHeader): Steps<unknown> {
   const text = metadata.get(METADATA_KEY);
   if (text === undefined) {
     throw new MTAdamError(
@@ -197,36 +300,22 @@ function parseMetadata({ metadata }: SafetensorsHeader): unknown {
     );
   }
   try {
-    return JSON.parse(text) as unknown;
+    // Every term and every parameter has tensors of its own; groups may be empty.
+    return yield* parseObject(Buffer.from(text, "utf8"), {
+      depth: METADATA_DEPTH,
+      elements: tensors.size + MAX_EMPTY_GROUPS,
+    });
   } catch (cause) {
-    throw new MTAdamError("CHECKPOINT", `The file must have JSON as \`${METADATA_KEY}\`.`, { cause });
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new MTAdamError(
+      "CHECKPOINT",
+      `The file must have a JSON object as \`${METADATA_KEY}\`; ${reasonOf(cause)}.`,
+      { cause },
+    );
   }
 }
+
+const MAX_EMPTY_GROUPS = 65536;
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: StateTensor): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
-
-/** Appends all of `bytes`. */
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done);
-    done += bytesWritten;
-  }
-}
-
-/** Fills `bytes` from `position` on, as far as the file goes. @returns how many there were */
-async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return done;
-}
-
-/** The same for bytes that the file is known to have. @throws MTAdamError CHECKPOINT if it was shortened since */
-async function readWhole(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  if ((await readAll(file, bytes, position)) === bytes.length) return;
-  throw new MTAdamError("CHECKPOINT", "The file must stay as it is while it is read; it has become shorter.");
-}

@@ -1,6 +1,7 @@
 import { describeValue } from "../inspect";
 import { checkGroup, type CheckedOptions, type GroupOptions } from "../options";
 import { checkUnitBetas } from "../parameters";
+import type { Steps } from "./pace";
 import { fail } from "./reader";
 import type { CheckpointMetadata, StateOwner } from "./state";
 
@@ -8,6 +9,14 @@ import type { CheckpointMetadata, StateOwner } from "./state";
 export interface Match {
   ours: number;
   theirs: number;
+}
+
+/** What is restored: each of ours, with its match in the state. */
+export interface Matches {
+  readonly metadata: CheckpointMetadata;
+  readonly terms: readonly Match[];
+  readonly parameters: readonly Match[];
+  readonly layers: readonly Match[];
 }
 
 export function match(
@@ -25,7 +34,8 @@ export function match(
       fail(`The state must have the ${kind} ${describeValue(name)}; it has none of that name.`);
   }
   if (strict && matches.length < theirs.length) {
-    const extra = theirs.find((name) => !ours.includes(name));
+    const known = new Set(ours);
+    const extra = theirs.find((name) => !known.has(name));
     fail(`The state must have the optimizer's ${kind}s alone; got ${describeValue(extra)} besides.`);
   }
   return matches;
@@ -69,38 +79,47 @@ export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["opti
 }
 
 /** The saved options of each of our groups whose parameters were all in one group. A schedule stays. */
-export function matchGroups(
+export function* matchGroups(
   owner: StateOwner,
   metadata: CheckpointMetadata,
   parameters: readonly Match[],
   strict: boolean,
-): { ours: number; options: Partial<GroupOptions> }[] {
+): Steps<{ ours: number; options: Partial<GroupOptions> }[]> {
   const theirs = owner.groups.map(() => new Set<number>());
   for (const match of parameters) {
     const group = metadata.parameters[match.theirs]?.group ?? -1;
     theirs[owner.parameters[match.ours]?.group ?? -1]?.add(group);
   }
-  const matched = theirs.flatMap((sources, ours) => {
-    const [source] = sources;
-    if (sources.size !== 1 || source === undefined) {
-      if (strict && sources.size > 1)
-        fail("The state must have the optimizer's groups; got parameters in others.");
-      return [];
-    }
-    const saved = metadata.groups[source];
-    if (saved === undefined) fail("The state must have the options of every group.");
-    const { lr, ...others } = checkOptions(() =>
-      checkGroup({ ...saved, lr: saved.lr ?? undefined }, undefined),
-    );
-    const keepsSchedule = typeof owner.groups[ours]?.lr === "function" || saved.lr === null;
-    return [{ ours, options: keepsSchedule ? others : { lr, ...others } }];
-  });
+  yield undefined;
+  const matched: { ours: number; options: Partial<GroupOptions> }[] = [];
   const groups: GroupOptions[] = [...owner.groups];
-  for (const { ours, options } of matched) groups[ours] = { ...groups[ours]!, ...options };
+  for (const [ours, sources] of theirs.entries()) {
+    const [source] = sources;
+    if (strict && sources.size > 1) {
+      fail("The state must have the optimizer's groups; got parameters in others.");
+    }
+    if (sources.size !== 1 || source === undefined) continue;
+    const options = savedOptions(metadata, source);
+    if (typeof groups[ours]!.lr === "function") delete options.lr;
+    matched.push({ ours, options });
+    groups[ours] = { ...groups[ours]!, ...options };
+    yield undefined;
+  }
   checkOptions(() => {
     checkUnitBetas({ ...owner, unit: owner.options.unit }, groups);
   });
   return matched;
+}
+
+/** Without `lr` where it was a schedule. */
+function savedOptions({ groups }: CheckpointMetadata, index: number): Partial<GroupOptions> {
+  const saved = groups[index];
+  if (saved === undefined) fail("The state must have the options of every group.");
+  const options: Partial<GroupOptions> = checkOptions(() =>
+    checkGroup({ ...saved, lr: saved.lr ?? undefined }, undefined),
+  );
+  if (saved.lr === null) delete options.lr;
+  return options;
 }
 
 /** An invalid option in a state is reported as an error of the state. */

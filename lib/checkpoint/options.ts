@@ -28,8 +28,3 @@ export function checkOptions(
   }
   return { strict, onProgress: onProgress as ProgressListener | undefined };
 }
-
-/** @throws MTAdamError OPTION */
-export function checkPath(path: unknown): void {
-  if (typeof path !== "string" || path === "") throw mustBe("OPTION", "path", "be the path of a file", path);
-}

@@ -1,3 +1,4 @@
+import type { NativePlane } from "../addon/native";
 import { MTAdamError } from "../errors";
 import { describeValue, isArray } from "../inspect";
 import {
@@ -18,9 +19,14 @@ export interface TensorRead {
   readonly to: StateTensor;
 }
 
+/** Work that yields what it wants to read, and undefined now and then, where others may run. */
+export type Reading<T> = Generator<TensorRead | undefined, T, void>;
+
 /** A state from an untrusted source. Its methods run none of the user's code. */
 export interface StateSource {
   readonly metadata: unknown;
+  /** The keys of the tensors that have elements, in the order in which they are read best. */
+  keys(): Iterable<string>;
   /** Whether there is a tensor with this key, type and shape. */
   has(key: string, type: TensorType, shape: readonly number[]): boolean;
   /** Whether there is no entry with this key. */
@@ -29,8 +35,13 @@ export interface StateSource {
   describe(key: string): string;
 }
 
-/** One part of a restoration, after the checks. All parts read through the same `buffer`. */
-export type RestorePart = (buffer: Float32Array) => Generator<TensorRead, void, void>;
+/** One part of a restoration. Changes nothing until it is made to write. */
+export interface RestorePart {
+  /** Writes norms, counts and clocks. */
+  writeRecords(): void;
+  /** Reads and checks the moments, and with `writes` puts them in place. */
+  moments(writes: boolean): Reading<void>;
+}
 
 export function fail(message: string, cause?: unknown): never {
   throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
@@ -44,6 +55,7 @@ export function checkMetadata(metadata: unknown): CheckpointMetadata {
   const known = new Set<unknown>(isArray(layers) ? layers : []);
   const isValid =
     isCount(iterations) &&
+    iterations <= MAX_COUNT &&
     isNames(terms) &&
     isNames(layers) &&
     isArray(parameters) &&
@@ -76,14 +88,16 @@ const isSavedParameter = (
   value["shape"].reduce((product: number, size) => product * size, 1) === value["length"] &&
   layers.has(value["layer"]);
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+/** What one more can be counted from. */
+const MAX_COUNT = Number.MAX_SAFE_INTEGER - 1;
 const isNames = (value: unknown): value is string[] =>
   isArray(value) && value.every((name) => typeof name === "string") && new Set(value).size === value.length;
 
-/** The tensors of a state, checked for type, shape and, but for the moments, range. */
+/** The tensors of a state, checked for type, shape and values that no training can have. */
 export class StateReader {
   readonly #source: StateSource;
   readonly #metadata: CheckpointMetadata;
-  /** Whether norms may be NaN or infinite, as with `nonFinite: "propagate"`. */
+  /** Whether norms and moments may be NaN or infinite, as with `nonFinite: "propagate"`. */
   readonly #propagates: boolean;
 
   constructor(source: StateSource, metadata: CheckpointMetadata, propagates: boolean) {
@@ -92,50 +106,49 @@ export class StateReader {
     this.#propagates = propagates;
   }
 
-  /** A term's, a value per layer. */
-  *norm_states(term: number): Generator<TensorRead, Balances, void> {
-    const layers = this.#metadata.layers.length;
-    const shape = [this.#metadata.terms.length, layers];
-    const n = yield* this.#row("n", "Float64Array", shape, term * layers, layers);
-    const occurred = yield* this.#row("occurred", "Uint8Array", shape, term * layers, layers);
-    // Written as negations so that NaN is not refused here.
-    if (n.some((value) => value < 0) || occurred.some((value) => value > 1))
-      fail("The state must have norms of at least 0, which occurred (1) or never did (0).");
-    const notFinite = n.find((value) => !Number.isFinite(value));
-    if (notFinite !== undefined && !this.#propagates) {
-      fail(
-        `The state must have finite norms unless the optimizer has \`nonFinite: "propagate"\`; got ${notFinite}.`,
-      );
-    }
+  /** Terms × layers. */
+  *balances(): Reading<Balances> {
+    const shape = [this.#metadata.terms.length, this.#metadata.layers.length];
+    const n = yield* this.#record("n", "Float64Array", shape);
+    const occurred = yield* this.#record("occurred", "Uint8Array", shape);
     // States of before it was kept have none.
     const skipped = this.#source.lacks("skipped")
-      ? new BigInt64Array(layers)
-      : yield* this.#row("skipped", "BigInt64Array", shape, term * layers, layers);
-    if (!skipped.every(isTime)) fail("The state must have counts of at least 0 as `skipped`.");
+      ? new BigInt64Array(n.length)
+      : yield* this.#record("skipped", "BigInt64Array", shape);
+    for (let k = 0; k < n.length; ++k) {
+      this.#checkNorm(n[k]!, occurred[k]!);
+      if (!isCountable(skipped[k]!)) fail("The state must have counts of at least 0 as `skipped`.");
+      if (k % SOME === 0) yield undefined;
+    }
     return { n, occurred, skipped };
   }
 
-  /** q of a term, a value per parameter; `t`: its clocks. */
-  *squares(term: number, t: BigInt64Array): Generator<TensorRead, Float64Array, void> {
-    const parameters = this.#metadata.parameters.length;
-    const shape = [this.#metadata.terms.length, parameters];
-    const q = yield* this.#row("q", "Float64Array", shape, term * parameters, parameters);
-    // Written as negations so that NaN passes where it may.
-    const isImpossible = (value: number, k: number): boolean =>
-      value < 0 || (t[k] === 0n && value !== 0) || (!this.#propagates && !Number.isFinite(value));
-    if (q.some(isImpossible))
-      fail("The state must have squared norms of at least 0 as `q`, 0 before any step.");
+  /** Terms × parameters. */
+  clocks(): Reading<Clocks> {
+    const { terms, parameters } = this.#metadata;
+    return this.#clocks(["t", "P1", "P2"], [terms.length, parameters.length]);
+  }
+
+  /** q, terms × parameters; `t`: the clocks. */
+  *squares(t: BigInt64Array): Reading<Float64Array> {
+    const { terms, parameters } = this.#metadata;
+    const q = yield* this.#record("q", "Float64Array", [terms.length, parameters.length]);
+    for (let k = 0; k < q.length; ++k) {
+      const value = q[k]!;
+      // Written as negations so that NaN passes where it may.
+      if (value < 0 || (t[k] === 0n && value !== 0) || (!this.#propagates && !Number.isFinite(value))) {
+        fail(
+          `The state must have finite squared norms of at least 0 as \`q\`, 0 before any step; got ${value}.`,
+        );
+      }
+      if (k % SOME === 0) yield undefined;
+    }
     return q;
   }
 
-  /** A term's, a value per parameter. */
-  clocks(term: number): Generator<TensorRead, Clocks, void> {
-    const parameters = this.#metadata.parameters.length;
-    return this.#clocks(["t", "P1", "P2"], [this.#metadata.terms.length, parameters], term * parameters);
-  }
-
-  sharedClocks(): Generator<TensorRead, Clocks, void> {
-    return this.#clocks(["T", "T.P1", "T.P2"], [this.#metadata.parameters.length], 0);
+  /** A value per parameter. */
+  sharedClocks(): Reading<Clocks> {
+    return this.#clocks(["T", "T.P1", "T.P2"], [this.#metadata.parameters.length]);
   }
 
   /** The key itself, of a moment that has the parameter's shape. */
@@ -144,33 +157,60 @@ export class StateReader {
     return key;
   }
 
-  *#clocks(
-    keys: readonly [string, string, string],
-    shape: readonly number[],
-    first: number,
-  ): Generator<TensorRead, Clocks, void> {
-    const count = this.#metadata.parameters.length;
-    const t = yield* this.#row(keys[0], "BigInt64Array", shape, first, count);
-    const P1 = yield* this.#row(keys[1], "Float64Array", shape, first, count);
-    const P2 = yield* this.#row(keys[2], "Float64Array", shape, first, count);
-    // Where a clock has run, a product of 1 would have the next step divide by 0.
-    const isProduct = (value: number, time: bigint): boolean =>
-      time > 0n ? value >= 0 && value < 1 : value === 1;
-    const areValid = t.every((time, k) => isTime(time) && isProduct(P1[k]!, time) && isProduct(P2[k]!, time));
-    if (!areValid) fail(`The state must have valid clocks as \`${keys.join("`, `")}\`.`);
+  /** Fills `to` with elements of a moment, from `first` on. */
+  *moment(plane: NativePlane, key: string, first: number, to: Float32Array): Reading<void> {
+    yield { key, type: "Float32Array", first, to };
+    this.checkMoment(plane, key, to);
+  }
+
+  checkMoment(plane: NativePlane, key: string, values: Float32Array): void {
+    const least = plane === "m" ? -Infinity : 0;
+    for (const value of values) {
+      if (value >= least && (this.#propagates || Number.isFinite(value))) continue;
+      if (this.#propagates && Number.isNaN(value)) continue;
+      const rule =
+        value < least
+          ? "second moments of at least 0"
+          : 'finite moments unless the optimizer has `nonFinite: "propagate"`';
+      fail(`The state must have ${rule}; got ${value} in \`${key}\`.`);
+    }
+  }
+
+  #checkNorm(n: number, occurred: number): void {
+    // NaN passes here; the last rule is for it.
+    if (n < 0 || occurred > 1) {
+      fail("The state must have norms of at least 0, which occurred (1) or never did (0).");
+    }
+    if (occurred === 0 && n !== 0) {
+      fail(`The state must have the norm 0 where a pair never occurred; got ${n}.`);
+    }
+    if (!Number.isFinite(n) && !this.#propagates) {
+      fail(`The state must have finite norms unless the optimizer has \`nonFinite: "propagate"\`; got ${n}.`);
+    }
+  }
+
+  *#clocks(keys: readonly [string, string, string], shape: readonly number[]): Reading<Clocks> {
+    const t = yield* this.#record(keys[0], "BigInt64Array", shape);
+    const P1 = yield* this.#record(keys[1], "Float64Array", shape);
+    const P2 = yield* this.#record(keys[2], "Float64Array", shape);
+    for (let k = 0; k < t.length; ++k) {
+      const time = t[k]!;
+      if (!isCountable(time) || !isProduct(P1[k]!, time) || !isProduct(P2[k]!, time)) {
+        fail(`The state must have valid clocks as \`${keys.join("`, `")}\`.`);
+      }
+      if (k % SOME === 0) yield undefined;
+    }
     return { t, P1, P2 };
   }
 
-  *#row<T extends TensorType>(
-    key: string,
-    type: T,
-    shape: readonly number[],
-    first: number,
-    count: number,
-  ): Generator<TensorRead, TensorTypes[T], void> {
+  /** All of a tensor. */
+  *#record<T extends TensorType>(key: string, type: T, shape: readonly number[]): Reading<TensorTypes[T]> {
     this.#check(key, type, shape);
-    const to = makeTensor(type, count);
-    yield { key, type, first, to };
+    const to = makeTensor(
+      type,
+      shape.reduce((product, size) => product * size, 1),
+    );
+    yield { key, type, first: 0, to };
     return to as TensorTypes[T];
   }
 
@@ -185,6 +225,17 @@ export class StateReader {
 /** For a message; it may be of any length. */
 export const describeShape = (shape: readonly number[]): string => shape.slice(0, 8).join(" × ");
 
-/** Far from where a clock or a count overflows. */
-const MAX_TIME = BigInt(Number.MAX_SAFE_INTEGER);
-const isTime = (time: bigint): boolean => time >= 0n && time <= MAX_TIME;
+/** Checked without a break. */
+const SOME = 1024;
+
+const isCountable = (count: bigint): boolean => count >= 0n && count <= BigInt(MAX_COUNT);
+
+/**
+ * Whether betas, each less than 1, can have this product after so many steps. The betas may have changed from step to
+ * step, so that little more is known. As no double lies between 1 − 2⁻⁵³ and 1, each step takes off 2⁻⁵³ at least,
+ * while the product is above ½.
+ */
+function isProduct(value: number, time: bigint): boolean {
+  if (time === 0n) return value === 1;
+  return value >= 0 && value <= Math.max(0.5, 1 - Number(time) * 2 ** -53);
+}

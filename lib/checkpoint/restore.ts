@@ -1,14 +1,14 @@
 import type { NativePlaneStart } from "../addon/native";
 import { fromNative } from "../errors";
 import type { GroupChanges } from "../param-groups";
-import { checkForm, checkParameter, match, matchGroups, type Match } from "./match";
+import { checkForm, checkParameter, match, matchGroups, type Match, type Matches } from "./match";
 import {
   checkMetadata,
   StateReader,
   weightOf,
+  type Reading,
   type RestorePart,
   type StateSource,
-  type TensorRead,
 } from "./reader";
 import {
   CHUNK_BYTES,
@@ -19,6 +19,7 @@ import {
   planes,
   readSharedClocks,
   sharedKey,
+  type Balances,
   type Clocks,
   type StateOwner,
 } from "./state";
@@ -30,7 +31,7 @@ import { checkSum } from "./summed";
 /** A state that matches the optimizer, checked before anything changes. */
 export interface Restoration {
   /** Writes the state into the optimizer. */
-  apply(): Generator<TensorRead, void, void>;
+  apply(): Reading<void>;
   /** The optimizer's values once the state is restored. */
   readonly iterations: number;
   readonly weights: number[];
@@ -38,43 +39,54 @@ export interface Restoration {
   readonly groups: GroupChanges;
 }
 
+export interface RestoreOptions {
+  /** Whether every term, parameter and layer must have its match. */
+  readonly strict: boolean;
+  /** Whether norms and moments may be NaN or infinite. */
+  readonly propagates: boolean;
+}
+
 /**
- * Checks a whole state against the optimizer, except the values of the moments. Changes nothing.
+ * Checks a whole state against the optimizer. Changes nothing.
  *
- * @param strict whether every term, parameter and layer must have its match
  * @throws MTAdamError CHECKPOINT
  */
 export function* checkState(
   owner: StateOwner,
   source: StateSource,
-  strict: boolean,
-): Generator<TensorRead, Restoration, void> {
+  { strict, propagates }: RestoreOptions,
+): Reading<Restoration> {
   const metadata = checkMetadata(source.metadata);
+  yield undefined;
   const terms = match("term", owner.terms, metadata.terms, strict);
   const names = owner.parameters.map(({ name }) => name);
   const theirNames = metadata.parameters.map(({ name }) => name);
+  yield undefined;
   const parameters = match("parameter", names, theirNames, strict);
+  yield undefined;
   for (const { ours, theirs } of parameters) checkParameter(owner, ours, metadata, theirs);
+  yield undefined;
   const layers = match("layer", owner.layers, metadata.layers, strict);
   const convert = checkForm(owner.options, metadata.options);
-  const groups = matchGroups(owner, metadata, parameters, strict);
+  yield undefined;
+  const groups = yield* matchGroups(owner, metadata, parameters, strict);
   const weights = [...owner.weights];
   for (const { ours, theirs } of terms) weights[ours] = weightOf(metadata, theirs);
+  yield undefined;
 
-  const reader = new StateReader(source, metadata, owner.options.nonFinite === "propagate");
-  const steps: RestorePart[] = [];
-  for (const term of terms) steps.push(yield* checkTerm(owner, reader, term, layers, parameters));
+  const reader = new StateReader(source, metadata, propagates);
+  const matches = { metadata, terms, parameters, layers };
+  const parts = [yield* checkOwn(owner, source, reader, matches)];
   if (owner.options.firstMoment === "summed") {
-    steps.push(yield* (convert ? checkSum : checkSummed)(owner, reader, terms, parameters));
+    parts.push(yield* (convert ? checkSum : checkShared)(owner, source, reader, matches));
   }
+  for (const part of parts) yield* part.moments(false);
   return {
     *apply() {
-      const longest = parameters.reduce(
-        (most, { ours }) => Math.max(most, owner.parameters[ours]!.length),
-        0,
-      );
-      const buffer = new Float32Array(Math.min(longest, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT));
-      for (const step of steps) yield* step(buffer);
+      for (const part of parts) {
+        part.writeRecords();
+        yield* part.moments(true);
+      }
     },
     iterations: metadata.iterations,
     weights,
@@ -82,90 +94,130 @@ export function* checkState(
   };
 }
 
-function* checkTerm(
+/** Where a moment of the state belongs in the optimizer. */
+type PlanePlace = Omit<NativePlaneStart, "first">;
+
+/** Norms, clocks and moments that belong to terms. */
+function* checkOwn(
   owner: StateOwner,
+  source: StateSource,
   reader: StateReader,
-  term: Match,
-  layers: readonly Match[],
-  parameters: readonly Match[],
-): Generator<TensorRead, RestorePart, void> {
+  { metadata, terms, parameters, layers }: Matches,
+): Reading<RestorePart> {
   const { native } = owner;
-  const { n, occurred, skipped } = makeBalances(owner.layers.length);
-  const clocks = makeClocks(owner.parameters.length);
-  const squares = new Float64Array(owner.parameters.length);
-  const hasSquares = owner.options.unit === "network";
-  // Entries without a match keep their value.
-  fromNative(() => {
-    native.readNorms(term.ours, n, occurred, skipped);
-    native.readClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
-    if (hasSquares) native.readSquares(term.ours, squares);
-  });
-  const norm_states = yield* reader.norm_states(term.theirs);
-  for (const { ours, theirs } of layers) {
-    n[ours] = norm_states.n[theirs]!;
-    occurred[ours] = norm_states.occurred[theirs]!;
-    skipped[ours] = norm_states.skipped[theirs]!;
+  const balances = yield* reader.balances();
+  const clocks = yield* reader.clocks();
+  const isUnit = owner.options.unit === "network";
+  const squares = isUnit ? yield* reader.squares(clocks.t) : new Float64Array(clocks.t.length);
+  const records: (Records & { term: number })[] = [];
+  const places = new Map<string, PlanePlace>();
+  for (const { ours: term, theirs } of terms) {
+    // Entries without a match keep their value.
+    const own = readRecords(owner, term);
+    copyBalances(balances, theirs * metadata.layers.length, own.balances, layers);
+    const start = theirs * metadata.parameters.length;
+    copyClocks(clocks, start, own.clocks, parameters);
+    for (const { ours, theirs } of parameters) own.squares[ours] = squares[start + theirs]!;
+    records.push({ term, ...own });
+    for (const { ours: parameter, theirs: saved } of parameters) {
+      for (const plane of planes(owner.options).own) {
+        places.set(reader.plane(ownKey(plane, theirs, saved), saved), { plane, term, parameter });
+      }
+      yield undefined;
+    }
   }
-  const theirClocks = yield* reader.clocks(term.theirs);
-  copyClocks(theirClocks, clocks, parameters);
-  if (hasSquares) {
-    const theirSquares = yield* reader.squares(term.theirs, theirClocks.t);
-    for (const { ours, theirs } of parameters) squares[ours] = theirSquares[theirs]!;
-  }
-  const copies = parameters.flatMap(({ ours, theirs }) =>
-    planes(owner.options).own.map((plane) => {
-      const key = reader.plane(ownKey(plane, term.theirs, theirs), theirs);
-      return { key, plane, term: term.ours, parameter: ours };
-    }),
-  );
-  return function* (buffer) {
-    fromNative(() => {
-      native.restoreNorms(term.ours, n, occurred, skipped);
-      native.restoreClocks(term.ours, clocks.t, clocks.P1, clocks.P2);
-      if (hasSquares) native.restoreSquares(term.ours, squares);
-    });
-    for (const { key, ...place } of copies) yield* copyPlane(owner, key, place, buffer);
+  return {
+    writeRecords() {
+      fromNative(() => {
+        for (const { term, balances, clocks, squares } of records) {
+          native.restoreNorms(term, balances.n, balances.occurred, balances.skipped);
+          native.restoreClocks(term, clocks.t, clocks.P1, clocks.P2);
+          if (isUnit) native.restoreSquares(term, squares);
+        }
+      });
+    },
+    moments: (writes) => copyPlanes(owner, source, reader, places, writes),
   };
 }
 
-function* checkSummed(
+/** The clock and the moments that all terms share. */
+function* checkShared(
   owner: StateOwner,
+  source: StateSource,
   reader: StateReader,
-  _terms: readonly Match[],
-  parameters: readonly Match[],
-): Generator<TensorRead, RestorePart, void> {
+  { parameters }: Matches,
+): Reading<RestorePart> {
   const { native } = owner;
   const clocks = readSharedClocks(owner);
-  copyClocks(yield* reader.sharedClocks(), clocks, parameters);
-  const copies = parameters.flatMap(({ ours, theirs }) =>
-    planes(owner.options).shared.map((plane) => {
-      return { key: reader.plane(sharedKey(plane, theirs), theirs), plane, term: 0, parameter: ours };
-    }),
-  );
-  return function* (buffer) {
-    fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
-    for (const { key, ...place } of copies) yield* copyPlane(owner, key, place, buffer);
+  copyClocks(yield* reader.sharedClocks(), 0, clocks, parameters);
+  const places = new Map<string, PlanePlace>();
+  for (const { ours: parameter, theirs } of parameters) {
+    for (const plane of planes(owner.options).shared) {
+      places.set(reader.plane(sharedKey(plane, theirs), theirs), { plane, term: 0, parameter });
+    }
+    yield undefined;
+  }
+  return {
+    writeRecords() {
+      fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
+    },
+    moments: (writes) => copyPlanes(owner, source, reader, places, writes),
   };
 }
 
-function* copyPlane(
+function* copyPlanes(
   { native, parameters }: StateOwner,
-  key: string,
-  place: Omit<NativePlaneStart, "first">,
-  buffer: Float32Array,
-): Generator<TensorRead, void, void> {
-  const { length } = parameters[place.parameter]!;
-  for (const { first, count } of chunks(length, buffer.length)) {
-    const to = buffer.subarray(0, count);
-    yield { key, type: "Float32Array", first, to };
-    fromNative(() => native.writePlane({ ...place, first }, to));
+  source: StateSource,
+  reader: StateReader,
+  places: ReadonlyMap<string, PlanePlace>,
+  writes: boolean,
+): Reading<void> {
+  const longest = parameters.reduce((most, { length }) => Math.max(most, length), 0);
+  const buffer = new Float32Array(Math.min(longest, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT));
+  for (const key of source.keys()) {
+    const place = places.get(key);
+    if (place === undefined) continue;
+    for (const { first, count } of chunks(parameters[place.parameter]!.length, buffer.length)) {
+      const values = buffer.subarray(0, count);
+      yield* reader.moment(place.plane, key, first, values);
+      if (writes) fromNative(() => native.writePlane({ ...place, first }, values));
+    }
   }
 }
 
-function copyClocks(from: Clocks, to: Clocks, parameters: readonly Match[]): void {
+/** One term's norms, counts, clocks and, with the network as one unit, q. */
+interface Records {
+  balances: Balances;
+  clocks: Clocks;
+  squares: Float64Array;
+}
+
+/** As they are. */
+function readRecords({ native, options, layers, parameters }: StateOwner, term: number): Records {
+  const balances = makeBalances(layers.length);
+  const clocks = makeClocks(parameters.length);
+  const squares = new Float64Array(parameters.length);
+  fromNative(() => {
+    native.readNorms(term, balances.n, balances.occurred, balances.skipped);
+    native.readClocks(term, clocks.t, clocks.P1, clocks.P2);
+    if (options.unit === "network") native.readSquares(term, squares);
+  });
+  return { balances, clocks, squares };
+}
+
+/** @param start where the term's values start in `from` */
+function copyBalances(from: Balances, start: number, to: Balances, layers: readonly Match[]): void {
+  for (const { ours, theirs } of layers) {
+    to.n[ours] = from.n[start + theirs]!;
+    to.occurred[ours] = from.occurred[start + theirs]!;
+    to.skipped[ours] = from.skipped[start + theirs]!;
+  }
+}
+
+function copyClocks(from: Clocks, start: number, to: Clocks, parameters: readonly Match[]): void {
   for (const { ours, theirs } of parameters) {
-    to.t[ours] = from.t[theirs]!;
-    to.P1[ours] = from.P1[theirs]!;
-    to.P2[ours] = from.P2[theirs]!;
+    to.t[ours] = from.t[start + theirs]!;
+    to.P1[ours] = from.P1[start + theirs]!;
+    to.P2[ours] = from.P2[start + theirs]!;
   }
 }

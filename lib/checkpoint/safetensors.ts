@@ -1,5 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { MTAdamError } from "../errors";
+import { members, parse, parseString, type Member, type Range } from "./json";
+import type { Steps } from "./pace";
 
 // The safetensors format: 8 bytes, the header's length as a little-endian u64; the header, a JSON object; then the
 // tensors' bytes, little-endian, one tensor after the other without gaps. The header has for each tensor
@@ -9,8 +11,11 @@ import { MTAdamError } from "../errors";
 /** The bytes before the header. */
 export const PREFIX_BYTES = 8;
 
-/** The limit of other readers of the format. It bounds the memory that reading a file takes. */
-const MAX_HEADER_BYTES = 100_000_000;
+/** The limit of other readers of the format. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+/** The header, an entry, a shape. */
+const MAX_DEPTH = 3;
 
 /** Bits per element, of every dtype that a file may have. */
 const DTYPE_BITS = {
@@ -52,51 +57,91 @@ export interface TensorPlace extends TensorInfo {
 export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorPlace>;
+  /** The keys of the tensors that have elements, in the order of their bytes. */
+  readonly inOrder: readonly string[];
+}
+
+/** The bytes before the tensors, and how many come after them. */
+export interface RenderedHeader {
+  readonly pieces: readonly Uint8Array[];
+  readonly bytes: number;
+  readonly dataBytes: number;
 }
 
 function fail(message: string, cause?: unknown): never {
   throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
 }
 
+/** About the bytes of a rendered piece. */
+const PIECE_LENGTH = 2 ** 16;
+
 /**
  * The bytes before the tensors: prefix and header, padded with spaces to a multiple of 8 bytes.
  *
  * @param tensors keys, dtypes and shapes, in the order of their bytes
+ * @param metadata texts in pieces
  * @throws MTAdamError CHECKPOINT where readers of the format would refuse it for its length
  */
-export function renderHeader(
+export function* renderHeader(
   tensors: Iterable<readonly [key: string, TensorInfo]>,
-  metadata: Readonly<Record<string, string>>,
-): Uint8Array {
-  const entries: [string, unknown][] = [["__metadata__", metadata]];
-  let end = 0;
-  for (const [key, { dtype, shape }] of tensors) {
-    const begin = end;
-    end += byteLength({ dtype, shape });
-    entries.push([key, { dtype, shape, data_offsets: [begin, end] }]);
+  metadata: Readonly<Record<string, Iterable<string>>>,
+): Steps<RenderedHeader> {
+  const prefix = Buffer.alloc(PREFIX_BYTES);
+  const pieces: Uint8Array[] = [prefix];
+  let length = 0;
+  let dataBytes = 0;
+  let text = "";
+  for (const part of headerParts()) {
+    text += part;
+    if (text.length >= PIECE_LENGTH) {
+      add(text);
+      text = "";
+      yield undefined;
+    }
   }
-  const text = Buffer.from(JSON.stringify(Object.fromEntries(entries)), "utf8");
-  const length = Math.ceil(text.length / PREFIX_BYTES) * PREFIX_BYTES;
+  add(text);
+  add(" ".repeat(-length & (PREFIX_BYTES - 1)));
   if (length > MAX_HEADER_BYTES) {
     fail(`The header of a checkpoint must have at most ${MAX_HEADER_BYTES} bytes; it would have ${length}.`);
   }
-  const bytes = Buffer.alloc(PREFIX_BYTES + length, " ");
-  bytes.writeBigUInt64LE(BigInt(length));
-  text.copy(bytes, PREFIX_BYTES);
-  return bytes;
+  prefix.writeBigUInt64LE(BigInt(length));
+  return { pieces, bytes: PREFIX_BYTES + length, dataBytes };
+
+  function add(part: string): void {
+    const bytes = Buffer.from(part, "utf8");
+    pieces.push(bytes);
+    length += bytes.length;
+  }
+
+  function* headerParts(): Generator<string, void, void> {
+    let before = `{"__metadata__":{`;
+    for (const [name, value] of Object.entries(metadata)) {
+      yield `${before}${JSON.stringify(name)}:"`;
+      before = ",";
+      for (const piece of value) yield JSON.stringify(piece).slice(1, -1);
+      yield `"`;
+    }
+    yield "}";
+    for (const [key, { dtype, shape }] of tensors) {
+      const begin = dataBytes;
+      dataBytes += byteLength({ dtype, shape });
+      yield `,${JSON.stringify(key)}:{"dtype":"${dtype}","shape":[${shape.join()}],"data_offsets":[${begin},${dataBytes}]}`;
+    }
+    yield "}";
+  }
 }
 
 /**
  * The header's length, from the first {@link PREFIX_BYTES} of a file (fewer if the file is shorter).
  *
- * @throws MTAdamError CHECKPOINT unless it fits the file and is no larger than readers of the format accept
+ * @throws MTAdamError CHECKPOINT unless it fits the file and is at most `maxBytes`
  */
-export function parsePrefix(prefix: Uint8Array, fileBytes: number): number {
+export function parsePrefix(prefix: Uint8Array, fileBytes: number, maxBytes: number): number {
   if (prefix.length < PREFIX_BYTES)
     fail("The file must begin with the length of its header; it ends before.");
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
-  if (length > MAX_HEADER_BYTES) {
-    fail(`The file must have a header of at most ${MAX_HEADER_BYTES} bytes; it says ${String(length)}.`);
+  if (length > maxBytes) {
+    fail(`The file must have a header of at most ${maxBytes} bytes; it says ${String(length)}.`);
   }
   const rest = fileBytes - PREFIX_BYTES;
   if (length > rest)
@@ -111,36 +156,46 @@ export function parsePrefix(prefix: Uint8Array, fileBytes: number): number {
  * @param dataBytes how many bytes follow it in the file
  * @throws MTAdamError CHECKPOINT
  */
-export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsHeader {
-  const metadata = new Map<string, string>();
-  const tensors = new Map<string, TensorPlace>();
-  for (const [key, value] of Object.entries(parseObject(header))) {
-    if (key === "__metadata__") {
-      if (!isObject(value)) fail("The file must have an object of strings as `__metadata__`.");
-      for (const [name, text] of Object.entries(value)) {
-        if (typeof text !== "string") fail("The file must have an object of strings as `__metadata__`.");
-        metadata.set(name, text);
-      }
-    } else {
-      tensors.set(key, checkTensor(key, value));
-    }
-  }
-  checkPlaces(tensors, dataBytes);
-  return { metadata, tensors };
-}
-
-function parseObject(header: Uint8Array): Record<string, unknown> {
+export function* parseHeader(header: Buffer, dataBytes: number): Steps<SafetensorsHeader> {
   // The format wants the brace first; only at the end may there be spaces.
   if (header[0] !== "{".charCodeAt(0) || !isUtf8(header))
     fail("The file must have a JSON object as its header.");
+  const metadata = new Map<string, string>();
+  const tensors = new Map<string, TensorPlace>();
   try {
-    return JSON.parse(
-      Buffer.from(header.buffer, header.byteOffset, header.length).toString("utf8"),
-    ) as Record<string, unknown>;
+    for (const member of members(header, { begin: 0, end: header.length }, MAX_DEPTH)) {
+      if (member === undefined) yield undefined;
+      else if (member.key === "__metadata__") yield* parseMetadata(header, member, metadata);
+      else {
+        tensors.set(member.key, checkTensor(member.key, parseEntry(header, member)));
+        yield undefined;
+      }
+    }
   } catch (error) {
-    fail("The file must have a JSON object as its header.", error);
+    if (!(error instanceof SyntaxError)) throw error;
+    fail(`The file must have a JSON object as its header; ${reasonOf(error)}.`, error);
+  }
+  return { metadata, tensors, inOrder: yield* checkPlaces(tensors, dataBytes) };
+}
+
+/** Why a text is not JSON. The engine's own messages quote the text, which may have lines. */
+export const reasonOf = ({ message }: SyntaxError): string =>
+  message.startsWith("it ") ? message : "it has a syntax error";
+
+function* parseMetadata(header: Buffer, range: Range, metadata: Map<string, string>): Steps<void> {
+  if (header[range.begin] !== "{".charCodeAt(0))
+    fail("The file must have an object of strings as `__metadata__`.");
+  for (const member of members(header, range, MAX_DEPTH - 1)) {
+    if (member === undefined) yield undefined;
+    else if (header[member.begin] !== '"'.charCodeAt(0))
+      fail("The file must have an object of strings as `__metadata__`.");
+    else metadata.set(member.key, yield* parseString(header, member));
   }
 }
+
+/** Looked at before it is parsed: a list of many little things would take much memory. */
+const parseEntry = (header: Buffer, member: Member): unknown =>
+  header[member.begin] === "{".charCodeAt(0) ? parse(header, member) : undefined;
 
 function checkTensor(key: string, value: unknown): TensorPlace {
   if (isObject(value)) {
@@ -155,17 +210,36 @@ function checkTensor(key: string, value: unknown): TensorPlace {
   );
 }
 
-function checkPlaces(tensors: ReadonlyMap<string, TensorPlace>, dataBytes: number): void {
-  // An empty tensor precedes a tensor with the same offset.
-  const inOrder = [...tensors.values()].sort((a, b) => a.begin - b.begin || a.end - b.end);
-  let end = 0;
-  for (const place of inOrder) {
-    if (place.begin !== end)
-      fail("The file must have its tensors one after the other, without gap or overlap.");
-    end = place.end;
+/** @returns the keys of the tensors that have elements, in the order of their bytes */
+function* checkPlaces(tensors: ReadonlyMap<string, TensorPlace>, dataBytes: number): Steps<string[]> {
+  // By where they begin. Sorting them would take too long at a time.
+  const filled = new Map<number, string>();
+  for (const [key, { begin, end }] of tensors) {
+    if (begin < end) {
+      if (filled.has(begin)) failPlaces();
+      filled.set(begin, key);
+    }
+    yield undefined;
   }
+  const inOrder: string[] = [];
+  let end = 0;
+  for (let key = filled.get(0); key !== undefined; key = filled.get(end)) {
+    inOrder.push(key);
+    end = tensors.get(key)!.end;
+    yield undefined;
+  }
+  for (const { begin, end: stop } of tensors.values()) {
+    // An empty tensor lies between others.
+    if (begin === stop && begin !== end && !filled.has(begin)) failPlaces();
+  }
+  if (inOrder.length !== filled.size) failPlaces();
   if (end !== dataBytes)
     fail(`The file must have ${end} bytes of tensors after its header; it has ${dataBytes}.`);
+  return inOrder;
+}
+
+function failPlaces(): never {
+  fail("The file must have its tensors one after the other, without gap or overlap.");
 }
 
 /** NaN where elements do not make whole bytes, which then equals no length. */

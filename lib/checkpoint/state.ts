@@ -1,8 +1,9 @@
 import type { NativeOptimizer, NativePlane } from "../addon/native";
 import { fromNative } from "../errors";
 import { typedArrayName } from "../inspect";
-import { recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
+import { copyOfThree, recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
 import type { Parameter } from "../parameters";
+import type { Steps } from "./pace";
 
 // The saved state of an optimizer: its metadata and its tensors. restore.ts reads it back; dict.ts and file.ts are its
 // two forms, an object and a file.
@@ -131,32 +132,41 @@ export interface SavedTensor {
 
 /**
  * The tensors of the state, those of 8-byte elements first and that of bytes last: one after the other, each starts on
- * a multiple of its element's size.
+ * a multiple of its element's size. There may be very many, so each is made when its turn comes.
  *
  * @throws MTAdamError DISPOSED, CUDA
  */
-export function stateTensors(owner: StateOwner): SavedTensor[] {
+export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
   const { options, terms, parameters } = owner;
   const { norm_states, squares, clocks, summed } = readRecords(owner);
   const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
-  return [
-    recordTensor("n", norm_states.n, perLayer),
-    recordTensor("skipped", norm_states.skipped, perLayer),
-    ...(options.unit === "network" ? [recordTensor("q", squares, perParameter)] : []),
-    ...Object.entries(clocks).map(([key, values]) => recordTensor(key, values as StateTensor, perParameter)),
-    ...Object.entries(summed).map(([key, values]) => recordTensor(key, values, [parameters.length])),
-    ...[...terms.keys()].flatMap((term) =>
-      parameters.flatMap((_, parameter) =>
-        own.map((plane) => planeTensor(owner, ownKey(plane, term, parameter), { plane, term, parameter })),
-      ),
-    ),
-    ...parameters.flatMap((_, parameter) =>
-      shared.map((plane) => planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter })),
-    ),
-    recordTensor("occurred", norm_states.occurred, perLayer),
-  ];
+  return {
+    *[Symbol.iterator]() {
+      yield recordTensor("n", norm_states.n, perLayer);
+      yield recordTensor("skipped", norm_states.skipped, perLayer);
+      if (options.unit === "network") yield recordTensor("q", squares, perParameter);
+      for (const [key, values] of Object.entries(clocks)) {
+        yield recordTensor(key, values as StateTensor, perParameter);
+      }
+      for (const [key, values] of Object.entries(summed))
+        yield recordTensor(key, values, [parameters.length]);
+      for (const term of terms.keys()) {
+        for (const parameter of parameters.keys()) {
+          for (const plane of own) {
+            yield planeTensor(owner, ownKey(plane, term, parameter), { plane, term, parameter });
+          }
+        }
+      }
+      for (const parameter of parameters.keys()) {
+        for (const plane of shared) {
+          yield planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter });
+        }
+      }
+      yield recordTensor("occurred", norm_states.occurred, perLayer);
+    },
+  };
 }
 
 /** Norms, counts and clocks: everything except moments. */
@@ -229,17 +239,41 @@ function planeTensor(
   };
 }
 
-/** @throws MTAdamError OPTION if an option of a group is invalid */
-export function stateMetadata(owner: StateOwner): CheckpointMetadata {
+/**
+ * Takes the options and weights as they are at the first step, since the user may change them before the last.
+ *
+ * @throws MTAdamError OPTION if an option of a group is invalid
+ */
+export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
   const { options, layers } = owner;
+  const given = owner.groups.map(({ betas, ...group }) => ({ ...group, betas: copyOfThree(betas) }));
+  const weights = [...owner.weights];
+  yield undefined;
+  const groups: CheckpointMetadata["groups"] = [];
+  for (const options of given) {
+    // The user may have set an invalid option, and a state must be restorable.
+    const { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize } = recheckGroup(options);
+    groups.push({
+      lr: typeof lr === "number" ? lr : null,
+      betas: [betas[0], betas[1], betas[2]],
+      eps,
+      weightDecay,
+      decoupledWeightDecay,
+      maximize,
+    });
+    yield undefined;
+  }
+  const parameters: CheckpointMetadata["parameters"] = [];
+  for (const { name, length, shape, layer, group } of owner.parameters) {
+    parameters.push({ name, length, shape: [...shape], layer: layers[layer] ?? name, group });
+    yield undefined;
+  }
   return {
     version: 1,
     iterations: owner.iterations,
     terms: [...owner.terms],
     layers: [...layers],
-    parameters: owner.parameters.map(({ name, length, shape, layer, group }) => {
-      return { name, length, shape: [...shape], layer: layers[layer] ?? name, group };
-    }),
+    parameters,
     options: {
       firstMoment: options.firstMoment,
       unit: options.unit,
@@ -250,20 +284,9 @@ export function stateMetadata(owner: StateOwner): CheckpointMetadata {
       balance: options.balance,
       stepScale: options.stepScale,
       nonFinite: options.nonFinite,
-      weights: [...owner.weights],
+      weights,
     },
-    // The user may have set an invalid option, and a state must be restorable.
-    groups: owner.groups.map(recheckGroup).map((group) => {
-      const [beta1, beta2, beta3] = group.betas;
-      return {
-        lr: typeof group.lr === "number" ? group.lr : null,
-        betas: [beta1, beta2, beta3],
-        eps: group.eps,
-        weightDecay: group.weightDecay,
-        decoupledWeightDecay: group.decoupledWeightDecay,
-        maximize: group.maximize,
-      };
-    }),
+    groups,
   };
 }
 

@@ -31,6 +31,21 @@ describe("a state that does not match", () => {
       changed((state) => (state["v.1.1"] = array(1))),
     ),
     refusal(
+      "a moment that is no number",
+      /finite moments unless .*; got NaN in `m\.1\.1`/,
+      changed((state) => ((state["m.1.1"] as Float32Array)[1] = NaN)),
+    ),
+    refusal(
+      "a second moment below 0",
+      /second moments of at least 0; got -1 in `v\.1\.1`/,
+      changed((state) => ((state["v.1.1"] as Float32Array)[1] = -1)),
+    ),
+    refusal(
+      "a norm of a pair that never occurred",
+      /the norm 0 where a pair never occurred; got 1/,
+      changed((state) => ((state["n"] as Float64Array)[3] = 1)),
+    ),
+    refusal(
       "no last tensor",
       /`v\.1\.1`/,
       changed((state) => Reflect.deleteProperty(state, "v.1.1")),
