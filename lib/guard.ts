@@ -47,8 +47,8 @@ export class Guard {
 
   /** The same, where no step may be open. @throws MTAdamError DISPOSED, BUSY, STATE */
   idle(operation: string): NativeOptimizer {
-    const own = this.usable();
-    if (!own.isOpen) return own;
+    if (this.free().isIdle) return this.#native;
+    this.usable();
     throw new MTAdamError(
       "STATE",
       `\`${operation}\` must wait for \`update()\` or \`discard()\`: a step is open.`,

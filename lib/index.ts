@@ -2,6 +2,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { MTAdam } from "./mtadam";
+export type { OptimizerSummary } from "./mtadam";
 export type { StepOptions } from "./call-options";
 export type { CapturedStep } from "./captured-step";
 export type { Diagnostics, StatsListener } from "./diagnostics";

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type { NativeOptimizer, NativeStream } from "./addon/native";
 import { addGradientPairs, readGradientPairs } from "./add-gradients";
 import { checkKeys } from "./arguments";
@@ -24,7 +25,8 @@ import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
 import type { Gradients, GradientTable, TermGradients } from "./gradients";
 import { Guard } from "./guard";
-import { addonOf, type Device } from "./memory/device";
+import { customInspect } from "./inspect";
+import { addonOf, type Device, type DeviceKind } from "./memory/device";
 import type { StreamLike } from "./memory/stream";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
 import {
@@ -34,6 +36,7 @@ import {
   checkLearningRate,
   checkWeights,
   type CheckedOptions,
+  type GroupOptions,
   type LearningRate,
   type MTAdamOptions,
   type Weights,
@@ -47,7 +50,21 @@ import {
 } from "./param-groups";
 import { flattenParameters, withGroup, type ParameterGroup, type Parameters } from "./parameters";
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
+import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
+import { makeUncloneable } from "./uncloneable";
+
+/** What an optimizer is, in short. */
+export interface OptimizerSummary {
+  device: DeviceKind;
+  iterations: number;
+  terms: readonly string[];
+  weights: readonly number[];
+  /** How many there are. */
+  layers: number;
+  /** The options of each group, and how many parameters it has. JSON has no learning rate that is a schedule. */
+  groups: (GroupOptions & { parameters: number })[];
+}
 
 /** The arguments of a step, as read. */
 interface StepValues {
@@ -78,11 +95,18 @@ export class MTAdam {
   /** The weights of the open step: those that held when it began. */
   #openWeights: readonly number[] = [];
 
+  static {
+    const isOwn = (receiver: unknown): boolean =>
+      typeof receiver === "object" && receiver !== null && #guard in receiver;
+    checkReceivers("MTAdam", this.prototype, isOwn);
+  }
+
   /**
    * @param parameters parameters, or groups of them; every step updates them in place
    * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA
    */
   constructor(parameters: Parameters, options: MTAdamOptions) {
+    makeUncloneable(this);
     this.#options = checkOptions(options);
     const { group, device, stream, terms, weights } = this.#options;
     const flat = flattenParameters(parameters, group, device);
@@ -197,7 +221,7 @@ export class MTAdam {
    */
   refresh(options?: StepOptions): void {
     this.#guard.idle("refresh");
-    const call = this.#guard.reading("refresh", () => this.#readCall(options));
+    const call = this.#guard.reading("refresh", () => this.#readCall(options, this.weights));
     if (this.paramGroups.some(({ lr }) => typeof lr === "function")) this.#readIterations(call.stream);
     const groups = this.#guard.reading("refresh", () => this.#resolveGroups());
     const native = this.#guard.alive();
@@ -221,7 +245,7 @@ export class MTAdam {
     checkOneTermAtATime("accumulate", this.#options);
     const index = this.#generation.terms.indexOf(term);
     const given = this.#guard.reading("accumulate", () =>
-      this.#readTerm(index, gradients, this.#readCall(options)),
+      this.#readTerm(index, gradients, this.#readPart(options)),
     );
     this.#accumulate(index, given);
   }
@@ -263,7 +287,7 @@ export class MTAdam {
     checkOneTermAtATime("stepEach", this.#options);
     const { inOrder, call } = this.#guard.reading("stepEach", () => ({
       inOrder: readCallbacks(callbacks, this.#generation.terms),
-      call: this.#readCall(options),
+      call: this.#readPart(options),
     }));
     await this.#guard.during("stepEach", async () => {
       for (const [term, callback] of inOrder.entries()) {
@@ -536,6 +560,19 @@ export class MTAdam {
     this.dispose();
   }
 
+  /** A summary for logs, which `console.log` shows, too. The state is that of {@link stateDict}. */
+  toJSON(): OptimizerSummary {
+    const { device, iterations, terms, weights, layers, paramGroups } = this;
+    const groups = paramGroups.map(({ parameters, ...options }) => {
+      return { parameters: parameters.length, ...options };
+    });
+    return { device: device.kind, iterations, terms, weights, layers: layers.length, groups };
+  }
+
+  [customInspect](depth: number, options: object): string {
+    return depth < 0 ? "[MTAdam]" : `MTAdam ${inspect(this.toJSON(), { ...options, depth })}`;
+  }
+
   /** A call that is ended while it changes the terms or groups has done so where native code has. */
   get #generation(): Generation {
     if (this.#next !== undefined) this.#settle();
@@ -561,14 +598,18 @@ export class MTAdam {
     this.#next = undefined;
   }
 
-  /** May run the user's code, as do the four methods that follow. */
-  #readCall(options: unknown): CallValues {
-    const weights = this.#guard.alive().isOpen ? this.#openWeights : this.weights;
+  /** May run the user's code, as do the five methods that follow. */
+  #readCall(options: unknown, weights: readonly number[]): CallValues {
     return this.#calls.read(options, this.#generation.terms, weights);
   }
 
+  /** The same for a call that may continue a step. */
+  #readPart(options: unknown): CallValues {
+    return this.#readCall(options, this.#guard.alive().isOpen ? this.#openWeights : this.weights);
+  }
+
   #readStep(options: unknown): StepValues {
-    return { call: this.#readCall(options), groups: this.#resolveGroups() };
+    return { call: this.#readCall(options, this.weights), groups: this.#resolveGroups() };
   }
 
   /** A step has the group options of its first term. */

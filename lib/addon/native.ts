@@ -64,6 +64,8 @@ export interface NativeOptimizer {
   readonly iterations: number;
   readonly termCount: number;
   readonly groupCount: number;
+  /** {@link isWhole} and not {@link isOpen}. */
+  readonly isIdle: boolean;
   /** Whether a step has begun with `accumulate` and not ended. */
   readonly isOpen: boolean;
   /** False where a call or a restore ended midway: only a complete restore may follow. */

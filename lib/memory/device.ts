@@ -2,6 +2,7 @@ import type { AnyTypedArray, NativeAddon, NativeBuffer, NativeDevice } from "../
 import { checkKeys } from "../arguments";
 import { fromNative, fromNativePromise, MTAdamError, mustBe } from "../errors";
 import { typedArrayLength, typedArrayName } from "../inspect";
+import { makeUncloneable } from "../uncloneable";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
 import { checkStream, type StreamLike } from "./stream";
 
@@ -65,6 +66,7 @@ export class Device {
     this.#addon = addon;
     this.#native = own;
     this.#index = index;
+    makeUncloneable(this);
     Object.freeze(this);
   }
 
@@ -141,6 +143,7 @@ export class DeviceBuffer<D extends DType = DType> {
     this.length = length;
     this.byteLength = length * DTYPES[dtype].bytes;
     this.#native = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
+    makeUncloneable(this);
     // Other code trusts these four fields to describe the allocation.
     Object.freeze(this);
   }

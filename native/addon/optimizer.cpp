@@ -90,6 +90,7 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::update>("update"),
                       InstanceMethod<&Optimizer::discard>("discard"),
                       InstanceMethod<&Optimizer::is_accumulated>("isAccumulated"),
+                      InstanceAccessor<&Optimizer::is_idle>("isIdle"),
                       InstanceAccessor<&Optimizer::is_open>("isOpen"),
                       InstanceAccessor<&Optimizer::is_whole>("isWhole"),
                       InstanceAccessor<&Optimizer::term_count>("termCount"),
@@ -278,6 +279,11 @@ void Optimizer::discard(const Napi::CallbackInfo& info) {
 // (term)
 Napi::Value Optimizer::is_accumulated(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), get().is_accumulated(term(info[0])));
+}
+
+// One question of every step in place of the two that follow.
+Napi::Value Optimizer::is_idle(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), get().is_whole() && !get().is_open());
 }
 
 Napi::Value Optimizer::is_open(const Napi::CallbackInfo& info) {

@@ -48,6 +48,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void update(const Napi::CallbackInfo& info);
   void discard(const Napi::CallbackInfo& info);
   Napi::Value is_accumulated(const Napi::CallbackInfo& info);
+  Napi::Value is_idle(const Napi::CallbackInfo& info);
   Napi::Value is_open(const Napi::CallbackInfo& info);
   Napi::Value is_whole(const Napi::CallbackInfo& info);
   Napi::Value term_count(const Napi::CallbackInfo& info);

@@ -8,6 +8,7 @@ import {
   openDevice,
   type DeviceBuffer,
   type MTAdamOptions,
+  type OptimizerSummary,
   type StateDict,
 } from "mtadam";
 
@@ -22,11 +23,12 @@ optimizer.step([[weight, null], null]);
 optimizer.step({ content: { weight }, style: [null, undefined] }, { gradientScale: 2 });
 optimizer.accumulate("style", [weight, null], { weights: { style: 1 } });
 optimizer.update();
-expectType<void>(optimizer.discard());
+optimizer.discard();
 expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], style: async () => null }));
 
 // What can be asked.
 expectType<number>(optimizer.iterations);
+expectType<OptimizerSummary>(optimizer.toJSON());
 expectType<Promise<Float32Array>>(optimizer.norms());
 expectAssignable<Promise<StateDict>>(optimizer.stateDict());
 expectType<string[]>(describeDevices().cuda.architectures);

@@ -1,0 +1,33 @@
+import { types } from "node:util";
+import { mustBe } from "./errors";
+
+type Method = (this: unknown, ...values: unknown[]) => unknown;
+
+/**
+ * Makes the methods, getters and setters of a class refuse every `this` that is no object of the class with a coded error.
+ * A proxy of an object has none of its private fields; without this, V8 throws a TypeError about a field that no user knows.
+ */
+export function checkReceivers(
+  className: string,
+  prototype: object,
+  isOwn: (receiver: unknown) => boolean,
+): void {
+  for (const key of Reflect.ownKeys(prototype)) {
+    if (key === "constructor") continue;
+    const property = Object.getOwnPropertyDescriptor(prototype, key)!;
+    for (const part of ["value", "get", "set"] as const) {
+      const method = Reflect.get(property, part) as Method | undefined;
+      if (method === undefined) continue;
+      const isAsync = types.isAsyncFunction(method);
+      const checked: Method = function (...values) {
+        if (isOwn(this)) return method.apply(this, values);
+        const error = mustBe("OPTION", "this", `be an ${className}, not a proxy of one`, this);
+        if (isAsync) return Promise.reject(error);
+        throw error;
+      };
+      Object.defineProperties(checked, { name: { value: method.name }, length: { value: method.length } });
+      property[part] = checked;
+    }
+    Object.defineProperty(prototype, key, property);
+  }
+}

@@ -1,0 +1,120 @@
+/** The optimizer as an object among others: shown, turned into JSON, cloned, proxied, extended. */
+
+import { inspect } from "node:util";
+import * as workers from "node:worker_threads";
+import { MTAdam, MTAdamError } from "../../lib";
+import { caught } from "../support/caught";
+import { device, inBuffer, Scene } from "../support/scene";
+
+const scene = (): Scene => new Scene(inBuffer);
+
+describe("shown", () => {
+  test("as JSON, it has what a log needs", () => {
+    const { optimizer } = scene();
+    optimizer.step([null, null]);
+    expect(JSON.parse(JSON.stringify({ optimizer }))).toEqual({
+      optimizer: {
+        device: device.kind,
+        iterations: 1,
+        terms: ["content", "style"],
+        weights: [1, 1],
+        layers: 2,
+        groups: [
+          {
+            parameters: 2,
+            lr: 0.1,
+            betas: [0.9, 0.999, 0.9],
+            eps: 1e-8,
+            weightDecay: 0,
+            decoupledWeightDecay: false,
+            maximize: false,
+          },
+        ],
+      },
+    });
+  });
+
+  test("by console.log, it is the same, as deep as is wanted", () => {
+    const { optimizer } = scene();
+    expect(inspect(optimizer)).toMatch(/^MTAdam \{\n {2}device: '\w+',\n {2}iterations: 0,/);
+    expect(inspect([optimizer], { depth: 0 })).toBe("[ [MTAdam] ]");
+    optimizer.dispose();
+    expect(inspect(optimizer)).toMatch(/^MTAdam \{/);
+  });
+
+  test("a summary does not change the optimizer when it is changed", () => {
+    const { optimizer } = scene();
+    optimizer.toJSON().groups[0]!.lr = 5;
+    expect(optimizer.lr).toBe(0.1);
+  });
+});
+
+describe("cloned", () => {
+  const { markAsUncloneable } = workers as { markAsUncloneable?: unknown };
+  const objects = (): [string, object][] => [
+    ["optimizer", scene().optimizer],
+    ["buffer", inBuffer(1)],
+    ["device", device],
+  ];
+  test.each(objects())("%s", (_, object) => {
+    if (markAsUncloneable !== undefined) {
+      expect(() => structuredClone(object)).toThrow(/[Cc]annot clone|could not be cloned/);
+      return;
+    }
+    // Before Node 22.10, the clone is an object without methods, which nothing takes for the original.
+    const clone: unknown = structuredClone(object);
+    expect(clone).not.toBeInstanceOf(MTAdam);
+    expect(() => new MTAdam([clone as never], { terms: 1 })).toThrow(MTAdamError);
+    expect(() => new MTAdam([inBuffer(1)], { terms: 1, device: clone as never })).toThrow(MTAdamError);
+  });
+});
+
+describe("proxied", () => {
+  const proxy = (): MTAdam => new Proxy(scene().optimizer, {});
+  test.each<[string, (optimizer: MTAdam) => unknown]>([
+    ["step", (optimizer) => optimizer.step([null, null])],
+    ["stepEach", (optimizer) => optimizer.stepEach([null, null])],
+    ["a getter", (optimizer) => optimizer.iterations],
+    ["a setter", (optimizer) => (optimizer.lr = 0.5)],
+    ["dispose", (optimizer) => optimizer.dispose()],
+  ])("%s is refused with a code", async (_, call) => {
+    expect(await caught(() => call(proxy()))).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: "`this` must be an MTAdam, not a proxy of one; got a proxy.",
+    });
+  });
+
+  test("what is asynchronous rejects", async () => {
+    await expect(proxy().stateDict()).rejects.toBeInstanceOf(MTAdamError);
+  });
+
+  test("a proxy that binds methods to the optimizer works", () => {
+    const { optimizer } = scene();
+    const bound = new Proxy(optimizer, {
+      get: (of, key) => {
+        const value: unknown = Reflect.get(of, key, of);
+        return typeof value === "function" ? (value.bind(of) as unknown) : value;
+      },
+    });
+    bound.step([null, null]);
+    expect(bound.iterations).toBe(1);
+  });
+
+  test("methods keep their names and numbers of arguments", () => {
+    expect([MTAdam.prototype.step.name, MTAdam.prototype.step.length]).toEqual(["step", 2]);
+  });
+});
+
+test("a subclass works, also one that overrides methods", async () => {
+  class Counting extends MTAdam {
+    steps = 0;
+    override step(...given: Parameters<MTAdam["step"]>): void {
+      super.step(...given);
+      this.steps += 1;
+    }
+  }
+  const optimizer = new Counting([inBuffer(1)], { terms: 1 });
+  optimizer.step([[inBuffer(2)]]);
+  await optimizer.stepEach([() => [inBuffer(2)]]);
+  expect([optimizer.steps, optimizer.iterations]).toEqual([1, 2]);
+});
