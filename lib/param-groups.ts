@@ -1,3 +1,4 @@
+import { native } from "./addon/native";
 import type { GroupValues } from "./call-options";
 import { MTAdamError } from "./errors";
 import { learningRate, recheckGroup, type GroupOptions } from "./options";
@@ -17,19 +18,19 @@ export function makeParamGroup({ groups, parameters }: FlatParameters, index: nu
   return Object.seal({ ...options, betas: [...options.betas], parameters: Object.freeze(names) });
 }
 
-/** Options to set in each group. */
+/** The options to set in each group, in order. */
 export type GroupChanges = readonly Readonly<Partial<GroupOptions>>[];
 
 /** Sets options of groups: all, or none. @throws MTAdamError OPTION where one is read-only */
 export function setGroupOptions(groups: readonly ParamGroup[], options: GroupChanges): void {
   checkWritable(groups, options);
-  for (const [index, group] of groups.entries()) Object.assign(group, options[index]);
+  native.assign(groups, options);
 }
 
 /** @throws MTAdamError OPTION where one of the options is read-only */
 export function checkWritable(groups: readonly ParamGroup[], options: GroupChanges): void {
   for (const [index, group] of groups.entries()) {
-    for (const key of Object.keys(options[index] ?? {})) {
+    for (const key of Object.keys(options[index]!)) {
       if (Object.getOwnPropertyDescriptor(group, key)?.writable === true) continue;
       throw new MTAdamError(
         "OPTION",

@@ -21,7 +21,12 @@ export function checkReceivers(
       const isAsync = types.isAsyncFunction(method);
       const checked: Method = function (...values) {
         if (isOwn(this)) return method.apply(this, values);
-        const error = mustBe("OPTION", "this", `be an ${className}, not a proxy of one`, this);
+        const error = mustBe(
+          "OPTION",
+          "this",
+          `be an ${className} of this copy of the package, not a proxy of one`,
+          this,
+        );
         if (isAsync) return Promise.reject(error);
         throw error;
       };

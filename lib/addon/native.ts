@@ -177,6 +177,8 @@ export interface NativeAddon {
     gradients: NativeGradients,
     stream: NativeStream,
   ) => NativeCapturedStep;
+  /** Gives each target the properties of its source, in one go. They must be objects whose properties can be set. */
+  assign(targets: readonly object[], sources: readonly object[]): void;
   describeCpu(): { instructionSets: string[] };
   describeCuda(): NativeCudaDescription;
   /** The number of the CUDA device whose memory it is; −1 where there is none. */

@@ -1,5 +1,6 @@
 #include "addon/exports.h"
 
+#include "addon/assign.h"
 #include "addon/buffer.h"
 #include "addon/call_mark.h"
 #include "addon/captured_step.h"
@@ -17,6 +18,7 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("Gradients", Gradients::define(env));
   exports.Set("Optimizer", Optimizer::define(env));
   exports.Set("CapturedStep", CapturedStep::define(env));
+  exports.Set("assign", Napi::Function::New(env, assign));
   exports.Set("describeCpu", Napi::Function::New(env, describe_cpu));
   exports.Set("describeCuda", Napi::Function::New(env, describe_cuda));
   exports.Set("cudaOwner", Napi::Function::New(env, cuda_owner));

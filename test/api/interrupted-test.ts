@@ -21,7 +21,7 @@ class Stage {
   readonly gradients = [1, 2, 3].map((value) => this.parameters.map(() => fill(value)));
   readonly more = [-4, -5].map((value) => fill(value));
   readonly optimizer = new MTAdam(
-    this.parameters.map((data, k) => ({ name: `p${k}`, data })),
+    this.parameters.map((data, k) => ({ parameters: [{ name: `p${k}`, data }] })),
     { terms: ["a", "b"] },
   );
   readonly prepared = this.optimizer.prepare(this.gradients.slice(0, 2));
@@ -74,6 +74,7 @@ const CALLS: Readonly<Record<string, string>> = {
   discard: "o.accumulate(0, g[0]); o.discard()",
   "addTerm and removeTerm": "o.addTerm('c'); o.step(g); o.removeTerm('c')",
   addParamGroup: "if (k < 50) o.addParamGroup({ parameters: [{ name: 'q' + k, data: added[k] }] })",
+  lr: "o.lr = k",
   weights: "o.weights = [1, 2]; o.weights = { b: 3 }",
   stateDict: "o.stateDict()",
   loadStateDict: "o.loadStateDict(saved)",
@@ -104,6 +105,7 @@ test("an interrupted call leaves an optimizer that is whole", async () => {
     const { metadata } = state;
     expect([name, metadata.terms, metadata.options.weights]).toEqual([name, terms, weights]);
     expect([name, metadata.iterations]).toEqual([name, iterations]);
+    expect([name, new Set(optimizer.paramGroups.map(({ lr }) => lr)).size]).toEqual([name, 1]);
     if (name !== "discard")
       expect([name, clockOf(state)]).toEqual([name, iterations + Number(what === "open")]);
     stage.step();
@@ -115,13 +117,13 @@ test("an interrupted call leaves an optimizer that is whole", async () => {
 }, 3_600_000);
 
 test.each<[string, (stage: Stage) => void, terms: number, groups: number]>([
-  ["addTerm", ({ optimizer }) => optimizer.addTerm("c"), 3, 1],
-  ["removeTerm", ({ optimizer }) => optimizer.removeTerm("a"), 1, 1],
+  ["addTerm", ({ optimizer }) => optimizer.addTerm("c"), 3, TENSORS],
+  ["removeTerm", ({ optimizer }) => optimizer.removeTerm("a"), 1, TENSORS],
   [
     "addParamGroup",
     ({ optimizer, added }) => optimizer.addParamGroup({ parameters: [{ name: "q", data: added[0]! }] }),
     2,
-    2,
+    TENSORS + 1,
   ],
 ])("%s that ends once native code has changed is complete", (_, call, terms, groups) => {
   const stage = new Stage();

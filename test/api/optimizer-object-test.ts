@@ -80,7 +80,7 @@ describe("proxied", () => {
   ])("%s is refused with a code", async (_, call) => {
     expect(await caught(() => call(proxy()))).toMatchObject({
       code: "ERR_MTADAM_OPTION",
-      message: "`this` must be an MTAdam, not a proxy of one; got a proxy.",
+      message: "`this` must be an MTAdam of this copy of the package, not a proxy of one; got a proxy.",
     });
   });
 

@@ -463,13 +463,13 @@ onCpu("two copies of the package", () => {
         code(() => new MTAdam([{ data: device.buffer(3), length: 3 }], { terms: 1 })),
         code(() => optimizer.step([[device.buffer(3)]])),
         code(() => optimizer.step(theirs.prepare([null]))),
-        code(() => MTAdam.prototype.step.call(theirs, [null])).slice(0, 9),
+        code(() => MTAdam.prototype.step.call(theirs, [null])),
       ];
       console.log(codes.join(" "));
       console.log("done");
     `).then((output) => {
       expect(output).toMatch(
-        /^ERR_MTADAM_OPTION ERR_MTADAM_INVALID_POINTER ERR_MTADAM_INVALID_POINTER ERR_MTADAM_\w+ TypeError/,
+        /^ERR_MTADAM_OPTION ERR_MTADAM_INVALID_POINTER ERR_MTADAM_INVALID_POINTER ERR_MTADAM_\w+ ERR_MTADAM_OPTION/,
       );
     });
   });
