@@ -3,6 +3,9 @@ import { types } from "node:util";
 // Inspects untrusted values without running their code: the getters below are the language's own, which no property,
 // subclass, proxy or other realm can hide or imitate.
 
+/** `inspect.custom` of node:util, without the types of Node, which those of this package must do without. */
+export const customInspect: unique symbol = Symbol.for("nodejs.util.inspect.custom");
+
 function reader(prototype: object, name: string | symbol): (object: unknown) => unknown {
   const property = Object.getOwnPropertyDescriptor(prototype, name);
   return (object) => property?.get?.call(object) as unknown;

@@ -1,4 +1,4 @@
-import { inspect, type InspectOptions } from "node:util";
+import { inspect } from "node:util";
 import type { NativeOptimizer, NativeStream } from "./addon/native";
 import { addGradientPairs, readGradientPairs } from "./add-gradients";
 import { checkKeys } from "./arguments";
@@ -21,6 +21,7 @@ import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
 import type { Gradients, GradientTable, TermGradients } from "./gradients";
 import { Guard } from "./guard";
+import { customInspect } from "./inspect";
 import { addonOf, type Device, type DeviceKind } from "./memory/device";
 import type { StreamLike } from "./memory/stream";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
@@ -577,7 +578,7 @@ export class MTAdam {
     return { device: device.kind, iterations, terms, weights, layers: layers.length, groups };
   }
 
-  [inspect.custom](depth: number, options: InspectOptions): string {
+  [customInspect](depth: number, options: object): string {
     return depth < 0 ? "[MTAdam]" : `MTAdam ${inspect(this.toJSON(), { ...options, depth })}`;
   }
 
