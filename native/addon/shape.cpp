@@ -28,9 +28,9 @@ OptimizerOptions options_of(const Napi::Object& object) {
   OptimizerOptions options;
   options.groups = number(object.Get("groupCount"));
   options.terms = number(object.Get("terms"));
-  options.form = {object.Get("summed").ToBoolean(), object.Get("amsgrad").ToBoolean(), object.Get("mean").ToBoolean(),
-                  non_finite_of(object.Get("nonFinite")), object.Get("cosines").ToBoolean(),
-                  object.Get("network").ToBoolean()};
+  options.form = {object.Get("summed").ToBoolean(),  object.Get("amsgrad").ToBoolean(),
+                  object.Get("mean").ToBoolean(),    non_finite_of(object.Get("nonFinite")),
+                  object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean()};
   set_anchor(options, object.Get("anchor"));
   options.balance = object.Get("balance").ToNumber().DoubleValue();
   options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();

@@ -478,7 +478,8 @@ void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
     const Layer& layer = tables.layers[index];
     for (std::uint32_t later = 0; later < call.count; ++later) {
       for (std::uint32_t earlier = 0; earlier <= later; ++earlier) {
-        const double dot = earlier == later ? 0 : sum_of_chunks(dots_of(tables, earlier, later) + layer.slot, layer.slots);
+        const double dot =
+            earlier == later ? 0 : sum_of_chunks(dots_of(tables, earlier, later) + layer.slot, layer.slots);
         cosine_of(tables, earlier, later, index) = gradient_cosine(tables, earlier, later, index, dot);
       }
     }

@@ -9,9 +9,9 @@
 #include "math/tables.h"
 
 // The network as one unit (docs/algorithm.md, "The network as one unit"): the layers of one tensor that several terms
-// reach share n and s. Where a layer's norms are known, q, clocks and all that a tensor has of its own follow; where all
-// norms are known, n and s of the unit. A step in which a term is not finite somewhere in the unit is rare: then the
-// term, which took part in the unit's other layers by then, is withdrawn from them.
+// reach share n and s. Where a layer's norms are known, q, clocks and all that a tensor has of its own follow; where
+// all norms are known, n and s of the unit. A step in which a term is not finite somewhere in the unit is rare: then
+// the term, which took part in the unit's other layers by then, is withdrawn from them.
 
 namespace mtadam {
 
@@ -42,8 +42,8 @@ MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index)
   tables.shared.joined[layer_index] = joins ? *tables.shared.step : 0;
 }
 
-/// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced yet.
-/// `resting`: whether a q that there is stays.
+/// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced
+/// yet. `resting`: whether a q that there is stays.
 MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                                  double sum_of_squares, bool resting) {
   const Term& state = tables.terms[term];
@@ -58,8 +58,8 @@ MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::
 
 /// What one tensor adds to a term's part in the unit.
 struct NetworkPart {
-  double q = 0;           // all that the term ever had in the tensor
-  double square = 0;      // r² of the open step
+  double q = 0;             // all that the term ever had in the tensor
+  double square = 0;        // r² of the open step
   bool takes_part = false;  // in the tensor's layer
   bool joined = false;
 };

@@ -54,8 +54,9 @@ struct Chunk {
   std::uint32_t index;  // within the tensor
 };
 
-/// The tensors that share a tag, or one tensor; a balancing unit, unless it is part of the network's. Its partial sums are contiguous, in the order q of
-/// "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member + members), whose slots ascend.
+/// The tensors that share a tag, or one tensor; a balancing unit, unless it is part of the network's. Its partial sums
+/// are contiguous, in the order q of "Sum of squares" in docs/algorithm.md; its tensors are members[member .. member +
+/// members), whose slots ascend.
 struct Layer {
   std::uint64_t slot;
   std::uint64_t slots;
@@ -108,8 +109,8 @@ struct NormState {
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
 
-/// One term in the network's unit: the layers of one tensor that several terms reach (docs/algorithm.md, "The network as
-/// one unit").
+/// One term in the network's unit: the layers of one tensor that several terms reach (docs/algorithm.md, "The network
+/// as one unit").
 struct NetworkUnit {
   NormState norm;           // skipped is not used: layers count
   std::uint64_t reached;    // the step in which the term first took part in any layer; 0 until then
@@ -148,11 +149,11 @@ struct Term {
 
 /// The state that the terms share.
 struct Shared {
-  float* m;                     // M, where first moments are summed
-  float* x;                     // x, where they are and amsgrad is on
-  Clock* clocks;                // T per tensor, where they are
-  Coefficients* coefficients;   // of T (c and b)
-  Clock* former_clocks;         // as in Term
+  float* m;                    // M, where first moments are summed
+  float* x;                    // x, where they are and amsgrad is on
+  Clock* clocks;               // T per tensor, where they are
+  Coefficients* coefficients;  // of T (c and b)
+  Clock* former_clocks;        // as in Term
   StepDivisor* former_divisors;
   std::uint64_t* joined;        // per layer: the open step, if the layer is part of the network's unit in it
   std::uint32_t* opener;        // per tensor, the first term of the open step: it decays M

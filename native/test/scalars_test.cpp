@@ -23,9 +23,7 @@ TEST(Scalars, AverageFromTheFirstStepWithAnInitialNorm) {
 }
 
 // A norm of zero counts: n continues from 0 and does not start again.
-TEST(Scalars, ContinueFromANormOfZero) {
-  EXPECT_EQ(moving_average(true, 0, 3, 0.75, 0), 0.25 * 3);
-}
+TEST(Scalars, ContinueFromANormOfZero) { EXPECT_EQ(moving_average(true, 0, 3, 0.75, 0), 0.25 * 3); }
 
 TEST(Scalars, DivideBeforeTheyMultiplyByTheWeight) {
   EXPECT_TRUE(same_bits(balancing_scale(3, 0.1, 0.7, 1), 3 * (0.1 / 0.7)));

@@ -128,9 +128,8 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
     const std::uint32_t index = tables.members[layer.member + k];
     if (gradient_of(tables, call, term, index) != nullptr) {
       const Tensor& tensor = tables.tensors[index];
-      const double squares = layer.members == 1
-                                 ? first_sum
-                                 : layer_sum<2>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
+      const double squares =
+          layer.members == 1 ? first_sum : layer_sum<2>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
       if (lane == 0) record_square(tables, term, index, squares, resting);
     }
     __syncwarp();
@@ -262,8 +261,8 @@ __device__ inline void roll_back(const Tables& tables) {
   for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) roll_back_tensor(tables, k);
 }
 
-/// begin_layer; the block that ends the last layer then rolls the step back if some norm is a reason to, or finishes the
-/// network's unit.
+/// begin_layer; the block that ends the last layer then rolls the step back if some norm is a reason to, or finishes
+/// the network's unit.
 template <bool kNetwork>
 __device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const bool good = begin_layer<kNetwork>(tables, call, layer_index);
