@@ -20,9 +20,13 @@ export type {
 } from "./parameters";
 export type { PreparedGradients } from "./prepared-gradients";
 export type { TermCallback, TermCallbacks } from "./term-callbacks";
-export type { CheckpointProgress, ProgressListener } from "./checkpoint/file";
-export type { LoadOptions, SaveOptions } from "./checkpoint/options";
-export type { PathLike } from "./checkpoint/path";
+export type {
+  CheckpointProgress,
+  LoadOptions,
+  PathLike,
+  ProgressListener,
+  SaveOptions,
+} from "./checkpoint/options";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/state";
 export { DeviceBuffer } from "./memory/device";
 export type { Device, DeviceKind } from "./memory/device";

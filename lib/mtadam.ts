@@ -12,8 +12,13 @@ import {
 import { capturedKey, CapturedStep } from "./captured-step";
 import { checkDict, copyState, DictSource, restoreDict, stateDict } from "./checkpoint/dict";
 import { CheckpointFile, deferErrors, maxHeaderBytes, saveCheckpoint } from "./checkpoint/file";
-import { checkOptions as checkFileOptions, type LoadOptions, type SaveOptions } from "./checkpoint/options";
-import { Place, type PathLike } from "./checkpoint/path";
+import {
+  checkOptions as checkFileOptions,
+  type LoadOptions,
+  type PathLike,
+  type SaveOptions,
+} from "./checkpoint/options";
+import { Place } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
 import type { StateDict, StateOwner } from "./checkpoint/state";
 import { DiagnosticsReader, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";

@@ -4,6 +4,7 @@ import { MTAdamError } from "../errors";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter, readUpTo, readWhole } from "./chunked-file";
 import { parseObject, renderObject } from "./json";
+import type { CheckpointProgress, ProgressListener } from "./options";
 import { Pace, type Steps } from "./pace";
 import { checkRegular, type Place } from "./path";
 import { describeShape, type Reading, type StateSource } from "./reader";
@@ -32,15 +33,6 @@ import {
 
 // A state as a safetensors file, read and written chunk by chunk: neither takes memory of the size of the state, nor
 // keeps the event loop for long, however many tensors there are.
-
-/** Bytes of the file that are done, of all that it has. A load reads the file twice; each byte counts half each time. */
-export interface CheckpointProgress {
-  bytes: number;
-  total: number;
-}
-
-/** Gets told how far a file is. A promise that it returns is waited for. */
-export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
   Float32Array: "F32",

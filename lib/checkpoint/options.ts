@@ -1,6 +1,25 @@
 import { checkKeys } from "../arguments";
 import { mustBe } from "../errors";
-import type { ProgressListener } from "./file";
+
+// What users see of saving and loading. Its declarations need no types of Node.
+
+/** A path, a `file:` URL, or the bytes of a path (a Buffer). */
+export type PathLike = string | Uint8Array | FileUrl;
+
+/** What a `URL` has. Declared here, so that the types need neither Node's nor a browser's. */
+interface FileUrl {
+  readonly href: string;
+  readonly protocol: string;
+}
+
+/** Bytes of the file that are done, of all that it has. A load reads the file twice; each byte counts half each time. */
+export interface CheckpointProgress {
+  bytes: number;
+  total: number;
+}
+
+/** Gets told how far a file is. A promise that it returns is waited for. */
+export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 export interface SaveOptions {
   /** Called as the file grows, the last time with `bytes === total`. */

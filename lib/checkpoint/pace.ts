@@ -1,3 +1,6 @@
+import { performance } from "node:perf_hooks";
+import { setImmediate } from "node:timers";
+
 // Long work that lets others run: file.ts reads and writes headers of many tensors in steps.
 
 /** Work in steps. At each `yield` others may run. */
@@ -14,7 +17,7 @@ export function runAtOnce<T>(steps: Steps<T>): T {
 /** How long work may keep the event loop at a time, in milliseconds. */
 const SLICE = 5;
 
-/** Kept, because fake timers replace the global one. */
+/** Kept, because fake timers replace it. */
 const nextTurn = setImmediate;
 
 /** Measures how long work has kept the event loop. */

@@ -5,15 +5,6 @@ import { fileURLToPath } from "node:url";
 import { MTAdamError, mustBe } from "../errors";
 import { typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
 
-/** A path, a `file:` URL, or the bytes of a path (a Buffer). */
-export type PathLike = string | Uint8Array | FileUrl;
-
-/** What a `URL` has. Declared here, so that the types need neither Node's nor a browser's. */
-interface FileUrl {
-  readonly href: string;
-  readonly protocol: string;
-}
-
 /** As Linux has it. */
 const MAX_LINKS = 40;
 

@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import fsPromises from "node:fs/promises";
 import path from "node:path";
+import { performance } from "node:perf_hooks";
 import { MTAdam, type MTAdamOptions } from "../../lib";
 import { testDevice } from "../support/device";
 import { temporaryFolder } from "../support/folder";
