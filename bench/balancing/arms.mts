@@ -2,36 +2,23 @@ import { MTAdam, MTAdamError, type MTAdamOptions } from "mtadam";
 import { TUNED, type Arm } from "./experiment.mjs";
 import { RIVALS, RIVALS_OF_PINNS } from "./rivals/arms.mjs";
 
-/** What can be had today of `unit: "network"`: one layer of all tensors that several terms reach. */
-const SHARED: Arm = {
-  key: "shared",
-  name: "MTAdam, shared layer",
-  options: { anchor: "max", betas: [0.9, 0.999, 0.999] },
-  sharedLayer: true,
+const RECOMMENDED: Arm = {
+  key: "recommended",
+  name: "MTAdam, recommended",
+  options: { preset: "recommended" },
 };
 
 /** Options that the optimizer may not have yet: their arms take part as soon as it has. */
-type Coming = Partial<MTAdamOptions> & {
-  unit?: "network";
-  silence?: "rest";
-  scales?: "lagged";
-  secondMoment?: "summed";
-  preset?: "recommended";
-};
-
-const NETWORK: Coming = { unit: "network", anchor: "max", betas: [0.9, 0.999, 0.999] };
+type Coming = Partial<MTAdamOptions> & { scales?: "lagged"; secondMoment?: "summed" };
 
 /** Arms of options that are being built. */
 const COMING: readonly (Arm & { options: Coming })[] = [
-  { key: "network", name: "MTAdam, network", options: NETWORK },
-  { key: "network-rest", name: "MTAdam, network, rest", options: { ...NETWORK, silence: "rest" } },
-  { key: "network-lagged", name: "MTAdam, network, lagged", options: { ...NETWORK, scales: "lagged" } },
+  { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
   {
-    key: "network-summed",
-    name: "MTAdam, network, summed",
-    options: { ...NETWORK, firstMoment: "summed", secondMoment: "summed" },
+    key: "one-pair",
+    name: "… with one pair of moments",
+    options: { ...RECOMMENDED.options, firstMoment: "summed", secondMoment: "summed" },
   },
-  { key: "recommended", name: "MTAdam, recommended", options: { preset: "recommended" } },
 ];
 
 /** Whether the optimizer has the options of an arm. */
@@ -47,8 +34,8 @@ export function isThere({ options }: Arm): boolean {
 
 const BALANCED: readonly Arm[] = [
   { key: "default", name: "MTAdam", options: {} },
-  SHARED,
-  { key: "dial", name: "MTAdam, shared layer, found weights", dialOf: SHARED },
+  RECOMMENDED,
+  { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED },
   ...COMING.filter(isThere),
 ];
 

@@ -9,8 +9,6 @@ export interface Arm {
   name: string;
   /** Options of MTAdam over the terms one by one. Without it and a rival: Adam on the weighted sum of the terms. */
   options?: Partial<MTAdamOptions>;
-  /** With `options`: whether the tensors that several terms reach are one layer. */
-  sharedLayer?: boolean;
   /** Another method that makes a step of the terms' gradients. */
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
@@ -95,6 +93,7 @@ export const COMMON: readonly Arm[] = [
     name: 'β₃ = 0.999, anchor: "max"',
     options: { anchor: "max", betas: [0.9, 0.999, 0.999] },
   },
+  { key: "recommended", name: 'preset: "recommended"', options: { preset: "recommended" } },
 ];
 
 /** Adam with the fixed weights of one exponent. */

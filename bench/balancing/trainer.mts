@@ -73,18 +73,12 @@ class Balanced implements Method {
   readonly #gradients: ReturnType<MTAdam["prepare"]>;
 
   constructor(
-    { options, sharedLayer }: Arm,
+    { options }: Arm,
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
     lr: number | LearningRate,
   ) {
-    const shared = sharedParameters(gradients);
-    const described = parameters.map((data, k) => ({
-      name: String(k),
-      data,
-      ...(sharedLayer && shared[k] ? { layer: "shared" } : {}),
-    }));
-    this.#optimizer = new MTAdam(described, { ...options, lr, terms: gradients.length, device });
+    this.#optimizer = new MTAdam(parameters, { ...options, lr, terms: gradients.length, device });
     this.#gradients = this.#optimizer.prepare(gradients);
   }
 
