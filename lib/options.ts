@@ -204,7 +204,9 @@ export interface CheckedOptions extends Defaulted {
 export function checkOptions(value: unknown): CheckedOptions {
   const keys = ["terms", "weights", "device", "stream", "preset", ...OPTIMIZER_KEYS, ...GROUP_KEYS];
   const named = checkKeys<Record<string, unknown>>("options", value, keys);
-  const given: Record<string, unknown> = { ...PRESETS[checkOne("preset", PRESET_RULE, named["preset"])] };
+  // Without a prototype, as `named`: only own options count.
+  const given = Object.create(null) as Record<string, unknown>;
+  Object.assign(given, PRESETS[checkOne("preset", PRESET_RULE, named["preset"])]);
   for (const [key, option] of Object.entries(named)) if (option !== undefined) given[key] = option;
   const terms = checkTerms(given["terms"]);
   const own = {} as Record<string, unknown>;

@@ -346,7 +346,9 @@ test("options that cannot be written to are found before anything changes", asyn
   const before = await optimizer.stateDict();
   const error = await caught(() => optimizer.load(file));
   expect(error).toMatchObject({ code: "ERR_MTADAM_OPTION" });
-  expect(error.message).toBe("`paramGroups[0].lr` must be writable; got one that is read-only.");
+  expect(error.message).toBe(
+    "`paramGroups[0].lr` must be writable; got a read-only one, perhaps of a frozen group.",
+  );
   expect(await optimizer.stateDict()).toEqual(before);
 });
 

@@ -129,7 +129,7 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
     if (gradient_of(tables, call, term, index) != nullptr) {
       const Tensor& tensor = tables.tensors[index];
       const double squares =
-          layer.members == 1 ? first_sum : layer_sum<2>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
+          layer.members == 1 ? first_sum : layer_sum<1>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
       if (lane == 0) record_square(tables, term, index, squares, resting);
     }
     __syncwarp();
