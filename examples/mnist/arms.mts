@@ -5,7 +5,7 @@ import { openStorage, type Device, type Storage } from "./storage.mjs";
 
 /** One way of training that is compared with the others. */
 export interface Arm {
-  key: "default" | "slow" | "wrong" | "equal";
+  key: "default" | "recommended" | "wrong" | "equal";
   name: string;
   /** A name for the progress line. */
   short: string;
@@ -14,8 +14,8 @@ export interface Arm {
   balanced: boolean;
   /** Whether the terms are scaled by the weights drawn, or all by 1. */
   wrongWeights: boolean;
-  /** Left out: the library's default, (0.9, 0.999, 0.9). With one term the third is without effect. */
-  betas?: [number, number, number];
+  /** Left out: the library's default, "paper". With one term it has no effect. */
+  preset?: "recommended";
 }
 
 export const ARMS: readonly Arm[] = [
@@ -23,19 +23,19 @@ export const ARMS: readonly Arm[] = [
     key: "default",
     name: "MTAdam, wrong weights",
     short: "MTAdam",
-    explanation: "Ten terms with wrong weights, balanced by MTAdam with its default options.",
+    explanation: "Ten terms with wrong weights, balanced by MTAdam with its default options, the paper's.",
     balanced: true,
     wrongWeights: true,
   },
   {
-    key: "slow",
-    name: "MTAdam, wrong weights, slow norm average",
-    short: "slow",
+    key: "recommended",
+    name: "MTAdam, wrong weights, recommended",
+    short: "recomm.",
     explanation:
-      "The same with betas: [0.9, 0.999, 0.999], which averages the gradient norms over more steps.",
+      'The same with preset: "recommended": the network is balanced as one unit, by norms averaged over more steps.',
     balanced: true,
     wrongWeights: true,
-    betas: [0.9, 0.999, 0.999],
+    preset: "recommended",
   },
   {
     key: "wrong",
@@ -76,7 +76,7 @@ export class Trainee {
     this.#optimizer = new MTAdam(this.#storage.parameters, {
       terms: arm.balanced ? CLASSES : 1,
       lr: 1e-3,
-      ...(arm.betas && { betas: arm.betas }),
+      ...(arm.preset && { preset: arm.preset }),
       device,
     });
   }

@@ -3,13 +3,13 @@ export const STYLE = `
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1c2024; --soft: #5c646d; --line: #d9dee3; --panel: #f6f7f9;
-  --arm-default: #0072b2; --arm-slow: #00836b; --arm-wrong: #c9510c; --arm-equal: #6b7480;
+  --arm-default: #0072b2; --arm-recommended: #00836b; --arm-wrong: #c9510c; --arm-equal: #6b7480;
   --heat-0: #f3f6fa; --heat-1: #a9cbe4; --heat-2: #3e88bf; --heat-3: #08306b;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171b; --ink: #e4e8ec; --soft: #9aa4ae; --line: #333a42; --panel: #1b1f25;
-    --arm-default: #56b4e9; --arm-slow: #35c9a5; --arm-wrong: #ff9153; --arm-equal: #b3bcc6;
+    --arm-default: #56b4e9; --arm-recommended: #35c9a5; --arm-wrong: #ff9153; --arm-equal: #b3bcc6;
     --heat-0: #1a2029; --heat-1: #1f4f7c; --heat-2: #4b9bd6; --heat-3: #e3f3ff;
   }
 }

@@ -118,6 +118,9 @@ __device__ inline bool present(const Tables& tables, const Call& call, std::uint
   return __any_sync(kWholeWarp, found) != 0;
 }
 
+/// As for a layer. With one, the kernel spills on compute capability 12.0.
+constexpr std::uint32_t kTensorSumsAhead = 2;
+
 /// q of all tensors of a layer in which the term is present, and the sum of q over the layer, by one warp; valid in its
 /// first thread. `first_sum`: the sum of squares of a layer of one tensor.
 __device__ inline double record_squares(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer,
@@ -129,7 +132,8 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
     if (gradient_of(tables, call, term, index) != nullptr) {
       const Tensor& tensor = tables.tensors[index];
       const double squares =
-          layer.members == 1 ? first_sum : layer_sum<1>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
+          layer.members == 1 ? first_sum
+                             : layer_sum<kTensorSumsAhead>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
       if (lane == 0) record_square(tables, term, index, squares, resting);
     }
     __syncwarp();
