@@ -36,6 +36,7 @@ import {
   checkOptions,
   checkLearningRate,
   checkWeights,
+  recheckGroup,
   type CheckedOptions,
   type GroupOptions,
   type LearningRate,
@@ -643,7 +644,9 @@ export class MTAdam {
 
   #withGroup(group: ParameterGroup): { native: NativeOptimizer; generation: Generation } {
     const { flat: oldFlat, groups: oldGroups } = this.#generation;
-    const flat = withGroup(oldFlat, group, this.#options.group);
+    // Options may have changed since the groups were made.
+    const current = { ...oldFlat, groups: oldGroups.map(recheckGroup) };
+    const flat = withGroup(current, group, this.#options.group);
     this.#readIterations();
     const before = this.#stateOwner(this.#guard.alive());
     const groups = [...oldGroups, makeParamGroup(flat, flat.groups.length - 1)];

@@ -250,11 +250,31 @@ void Optimizer::leave_step() {
   const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
   const bool was_broken = broken_;
   broken_ = true;
+  if (options_.form.summed && options_.form.amsgrad) raise_shared_x();
   write(state_.shared().step, next);
   first_step_ += 1;
   broken_ = was_broken;
   has_cosines_ = false;
   close_step();
+}
+
+// The terms that came have raised v; their share of x would have come with the update.
+void Optimizer::raise_shared_x() {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
+    const std::uint64_t length = layout_.tensors()[tensor].length;
+    for (std::uint64_t first = 0; first < length; first += kPiece) {
+      const std::uint64_t count = std::min(kPiece, length - first);
+      std::vector<float> x(count), v(count);
+      read_plane({Plane::x, 0, tensor, first, count}, x.data());
+      for (std::uint32_t term = 0; term < options_.terms; ++term) {
+        if (!accumulated_[term]) continue;
+        read_plane({Plane::v, term, tensor, first, count}, v.data());
+        for (std::uint64_t k = 0; k < count; ++k) x[k] = v[k] > x[k] ? v[k] : x[k];
+      }
+      write_plane({Plane::x, 0, tensor, first, count}, x.data());
+    }
+  }
 }
 
 void Optimizer::close_step() {
@@ -412,6 +432,30 @@ std::vector<double> Optimizer::squares(std::uint32_t term) {
 
 void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& saved) {
   write(state_.terms()[term].squares, saved);
+  // A layer of one tensor may show the n of the network's unit; if other tensors have come to it, its own follows from
+  // q.
+  std::vector<NormState> norms = norm_states(term);
+  for (std::uint32_t index = 0; index < layout_.layer_count(); ++index) {
+    const Layer& layer = layout_.layers()[index];
+    if (layer.members == 1) continue;
+    const double sum = sum_of_members(layer, saved);
+    if (sum == 0 && norms[index].n != 0) norms[index].occurred = 0;
+    norms[index].n = std::sqrt(sum);
+  }
+  write(state_.terms()[term].norms, norms);
+}
+
+// Adds up a value per tensor in the canonical order: docs/algorithm.md, "The network as one unit".
+double Optimizer::sum_of_members(const Layer& layer, const std::vector<double>& values) const {
+  double lanes[kLayerLanes] = {};
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t tensor = layout_.members()[layer.member + k];
+    lanes[tensor % kLayerLanes] += values[tensor];
+  }
+  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
+    for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
 }
 
 std::vector<Clock> Optimizer::clocks(std::uint32_t term) {

@@ -163,6 +163,7 @@ class Optimizer {
   void restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved);
   /// q per tensor, with the network as one unit.
   std::vector<double> squares(std::uint32_t term);
+  /// After restore_norms() and restore_clocks().
   void restore_squares(std::uint32_t term, const std::vector<double>& saved);
   std::vector<Clock> clocks(std::uint32_t term);
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
@@ -179,6 +180,8 @@ class Optimizer {
                const Body& body);
   void check_whole() const;
   void leave_step();
+  void raise_shared_x();
+  double sum_of_members(const Layer& layer, const std::vector<double>& values) const;
   void close_step();
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);

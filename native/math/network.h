@@ -137,6 +137,8 @@ MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::ui
     if (tables.terms[term].network->withdrawn != step || !reaches(tables, call, term, tensor, layer_index)) continue;
     roll_back_norm(tables, term, layer_index);
     roll_back_term(tables, term, tensor);
+    // As in the layer that spoiled the unit: r says that the term had no share.
+    tables.terms[term].norms[layer_index].r = NAN;
   }
   begin_shared(tables, call, tensor, layer_index);
 }

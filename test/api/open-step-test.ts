@@ -1,8 +1,9 @@
 /** Ways out of a step that is open because a backward pass has failed: discard it, load a state, or go on. */
 
 import path from "node:path";
-import type { MTAdam } from "../../lib";
+import { MTAdam } from "../../lib";
 import { caught, codeOf } from "../support/caught";
+import { testDevice } from "../support/device";
 import { temporaryFolder } from "../support/folder";
 import { inBuffer, Scene } from "../support/scene";
 
@@ -60,6 +61,18 @@ describe("discard", () => {
       expect(await one.optimizer.stateDict()).toEqual(await other.optimizer.stateDict());
     },
   );
+
+  test("leaves the next step its length where first moments are summed, with amsgrad", async () => {
+    const device = testDevice();
+    const theta = device.buffer(Float32Array.of(1, 2));
+    const options = { terms: ["a", "b"], firstMoment: "summed" as const, amsgrad: true, lr: 1e-3 };
+    const optimizer = new MTAdam([theta], options);
+    optimizer.accumulate("a", [device.buffer(Float32Array.of(1, 1))]);
+    optimizer.discard();
+    optimizer.step({ b: [device.buffer(Float32Array.of(1e-3, 1e-3))] });
+    const [x, y] = await theta.download();
+    expect(Math.max(Math.abs(x! - 1), Math.abs(y! - 2))).toBeLessThan(2e-3);
+  });
 
   test("does nothing where no step is open", async () => {
     const model = new Model();

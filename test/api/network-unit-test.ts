@@ -1,0 +1,110 @@
+import { MTAdam, type MTAdamOptions, type ParameterDescription } from "../../lib";
+import { caught } from "../support/caught";
+import { testDevice } from "../support/device";
+
+// What the network as one unit is for a user; oracle-test.ts and golden-test.ts have the arithmetic.
+
+const device = testDevice();
+const place = (...values: number[]): ReturnType<typeof device.buffer<"float32">> =>
+  device.buffer(Float32Array.from(values));
+const parameter = (name: string, layer?: string): ParameterDescription => ({
+  name,
+  data: place(1, 1),
+  ...(layer === undefined ? {} : { layer }),
+});
+const network: MTAdamOptions = { terms: ["a", "b"], unit: "network" };
+
+/** s of every term in every layer, by their names. */
+async function scalesOf(optimizer: MTAdam): Promise<Record<string, number[]>> {
+  const { terms, layers, scales } = await optimizer.diagnostics();
+  const row = (term: number): number[] => [
+    ...scales.subarray(term * layers.length, (term + 1) * layers.length),
+  ];
+  return Object.fromEntries(terms.map((name, term) => [name, row(term)]));
+}
+
+describe("the network as one unit", () => {
+  test("scales a term alike in all tensors that several terms reach, and a head by itself", async () => {
+    const optimizer = new MTAdam([parameter("trunk"), parameter("bias"), parameter("head")], network);
+    for (let step = 0; step < 2; ++step) {
+      optimizer.step({
+        a: [place(3, 0), place(4, 0), null],
+        b: [place(30, 0), place(0, 40), place(7, 0)],
+      });
+    }
+    const { b } = await scalesOf(optimizer);
+    expect(b![0]).toBeCloseTo(0.1, 6);
+    expect(b![1]).toBe(b![0]);
+    expect(b![2]).toBe(1);
+  });
+
+  test("takes a term out of the whole unit where one tensor is not finite: it has no share in any", async () => {
+    const optimizer = new MTAdam([parameter("p"), parameter("q")], network);
+    const a = [place(1, 0), place(1, 0)];
+    optimizer.step({ a, b: [place(5, 0), place(5, 0)] });
+    optimizer.step({ a, b: [place(5, 0), place(NaN, 0)] });
+    const { shares, skipped } = await optimizer.diagnostics();
+    expect([...shares]).toEqual([1, 1, 0, 0]);
+    expect([...skipped]).toEqual([0, 0, 0, 1]);
+  });
+
+  test("balances a layer by what its tensors had, also where a second tensor comes to it", async () => {
+    const optimizer = new MTAdam([parameter("p"), parameter("h", "head")], { ...network, anchor: "max" });
+    optimizer.step({ a: [place(1, 1), place(1, 1)], b: [place(1000, 1000), null] });
+    optimizer.addParamGroup({ parameters: [parameter("h2", "head")] });
+    optimizer.step({ a: [place(1, 1), place(1, 1), place(1, 1)], b: [place(1000, 1000), null, null] });
+    const { a } = await scalesOf(optimizer);
+    expect(a![0]).toBeCloseTo(1000, 2);
+    expect(a![1]).toBe(1); // b never occurred there
+  });
+
+  test("asks groups that are balanced together for one β₃, as it is now", async () => {
+    const optimizer = new MTAdam([parameter("p")], network);
+    optimizer.paramGroups[0]!.betas[2] = 0.999;
+    optimizer.step({ a: [place(1, 0)], b: [place(2, 0)] });
+    const error = await caught(() => {
+      optimizer.addParamGroup({ parameters: [parameter("q")] });
+    });
+    expect(error).toMatchObject({ code: "ERR_MTADAM_OPTION" });
+    expect(error.message).toContain("the unit of the network got 0.999 and 0.9");
+    optimizer.addParamGroup({ parameters: [parameter("q")], betas: [0.9, 0.999, 0.999] });
+    optimizer.step({ a: [place(1, 0), place(1, 0)], b: [place(2, 0), place(2, 0)] });
+    expect(optimizer.iterations).toBe(2);
+  });
+});
+
+describe("presets", () => {
+  const saved = async (options: Partial<MTAdamOptions>): Promise<object> => {
+    const optimizer = new MTAdam([parameter("p")], { terms: 2, ...options });
+    const { options: own, groups } = (await optimizer.stateDict()).metadata;
+    const { unit, silence, anchor } = own;
+    return { unit, silence, anchor, betas: groups[0]!.betas };
+  };
+  const paper = { unit: "tensor", silence: "decay", anchor: "first", betas: [0.9, 0.999, 0.9] };
+  const recommended = { unit: "network", silence: "rest", anchor: "max", betas: [0.9, 0.999, 0.999] };
+
+  test("are the paper's by default", async () => {
+    expect(await saved({})).toEqual(paper);
+    expect(await saved({ preset: "paper" })).toEqual(paper);
+  });
+
+  test("name settings, and options beside them win", async () => {
+    expect(await saved({ preset: "recommended" })).toEqual(recommended);
+    const named = { anchor: "first", betas: [0.5, 0.9, 0.99] as const };
+    expect(await saved({ preset: "recommended", ...named })).toEqual({ ...recommended, ...named });
+  });
+
+  test("are two", async () => {
+    const error = await caught(() => saved({ preset: "best" as "paper" }));
+    expect(error).toMatchObject({ code: "ERR_MTADAM_OPTION" });
+    expect(error.message).toBe('`preset` must be "paper" or "recommended"; got "best".');
+  });
+});
+
+test("a state goes to an optimizer of its unit alone", async () => {
+  const optimizer = new MTAdam([parameter("p")], network);
+  const state = await new MTAdam([parameter("p")], { terms: ["a", "b"] }).stateDict();
+  const error = await caught(() => optimizer.loadStateDict(state));
+  expect(error).toMatchObject({ code: "ERR_MTADAM_CHECKPOINT" });
+  expect(error.message).toBe('The state must be one with `unit: "network"`; got "tensor".');
+});
