@@ -57,11 +57,9 @@ export class CallOptions {
   read(options: unknown, terms: Names, weights: readonly number[]): CallValues {
     if (options === undefined) return { weights, gradientScale: 1, stream: this.stream };
     const given = checkKeys<StepOptions>("options", options, ["weights", "gradientScale", "stream"]);
-    return {
-      stream: this.#readStream(given.stream),
-      weights: given.weights === undefined ? weights : checkWeights(given.weights, terms, weights),
-      gradientScale: checkGradientScale(given.gradientScale),
-    };
+    const stream = this.#readStream(given.stream);
+    const own = given.weights === undefined ? weights : checkWeights(given.weights, terms, weights);
+    return { stream, weights: own, gradientScale: checkGradientScale(given.gradientScale, own) };
   }
 
   /** Reads the options of a call whose only option is `stream`. @throws MTAdamError OPTION */

@@ -116,6 +116,16 @@ interface Rule<T> {
 }
 
 const finite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
+/** Whether the kernels can compute with it: they round options, and some products of options, to float32. */
+const fitsFloat32 = (value: number): boolean => Number.isFinite(Math.fround(value));
+export const finite32 = (value: unknown): value is number => typeof value === "number" && fitsFloat32(value);
+const isAtLeast0 = (value: unknown): value is number => finite32(value) && value >= 0;
+const isAbove0 = (value: unknown): value is number => finite32(value) && Math.fround(value) > 0;
+
+/** Completes "must" for every number that {@link finite32} accepts. */
+const FINITE_32 = "also when it is rounded to float32";
+const AT_LEAST_0 = `be a finite number of at least 0, ${FINITE_32}`;
+
 const isBoolean = (value: unknown): boolean => typeof value === "boolean";
 const isIn = (value: unknown, low: number, high: number): boolean =>
   finite(value) && value >= low && value <= high;
@@ -133,8 +143,8 @@ const ANCHORS: readonly string[] = ["first", "max", "mean"];
 export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOptions[K]> } = {
   lr: {
     default: 1e-3,
-    rule: "be a finite number of at least 0 or a function of the iterations that returns one",
-    accepts: (value) => typeof value === "function" || isLearningRate(value),
+    rule: `${AT_LEAST_0}, or a function of the iterations that returns one`,
+    accepts: (value) => typeof value === "function" || isAtLeast0(value),
   },
   betas: {
     default: [0.9, 0.999, 0.9],
@@ -148,10 +158,10 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
   },
   eps: {
     default: 1e-8,
-    rule: "be a finite number above 0, also when it is rounded to float32",
-    accepts: (value) => finite(value) && Math.fround(value) > 0,
+    rule: `be a finite number above 0, ${FINITE_32}`,
+    accepts: isAbove0,
   },
-  weightDecay: { default: 0, rule: "be a finite number of at least 0", accepts: (v) => finite(v) && v >= 0 },
+  weightDecay: { default: 0, rule: AT_LEAST_0, accepts: isAtLeast0 },
   decoupledWeightDecay: flag,
   maximize: flag,
 };
@@ -239,7 +249,26 @@ export function checkGroup(
     const own = value === undefined ? inherited?.[key] : value;
     group[key] = checkOne(key, GROUP_RULES[key] as Rule<unknown>, key === "betas" ? copyOfThree(own) : own);
   }
-  return group as unknown as GroupOptions;
+  const checked = group as unknown as GroupOptions;
+  if (typeof checked.lr === "number") checkProducts(checked, checked.lr);
+  return checked;
+}
+
+/**
+ * The factors of the decoupled decay and of the first moments, which native code rounds to float32. Bias correction divides
+ * by 1 − β₁ in the first step, and by more in the next ones.
+ *
+ * @throws MTAdamError OPTION
+ */
+function checkProducts({ betas, weightDecay, decoupledWeightDecay }: GroupOptions, lr: number): void {
+  if (decoupledWeightDecay) checkProduct("lr * weightDecay", lr * weightDecay);
+  checkProduct("lr / (1 - betas[0])", lr / (1 - betas[0]));
+}
+
+function checkProduct(name: string, value: number): void {
+  if (fitsFloat32(value)) return;
+  // Rounding errors of a product say nothing.
+  throw mustBe("OPTION", name, `be finite, ${FINITE_32}`, Number(value.toPrecision(3)));
 }
 
 /**
@@ -265,22 +294,21 @@ function checkOne<T>(key: string, rule: Rule<T>, value: unknown, terms: readonly
   return value as T;
 }
 
-function isLearningRate(value: unknown): value is number {
-  return finite(value) && value >= 0;
-}
-
 /** @throws MTAdamError OPTION */
 export function checkLearningRate(value: unknown): number | LearningRate {
   if (GROUP_RULES.lr.accepts(value, [])) return value as number | LearningRate;
   throw mustBe("OPTION", "lr", GROUP_RULES.lr.rule, value);
 }
 
-/** The learning rate that a schedule returns. @throws MTAdamError OPTION if it is invalid */
-export function learningRate(lr: LearningRate, iterations: number): number {
-  const value: unknown = lr(iterations);
-  if (!isLearningRate(value)) {
-    throw mustBe("OPTION", "lr", "return a finite number of at least 0", value);
+/** The learning rate of a checked group in the next step. @throws MTAdamError OPTION if its schedule returns an invalid one */
+export function learningRate(group: GroupOptions, iterations: () => number): number {
+  const { lr } = group;
+  if (typeof lr === "number") return lr;
+  const value: unknown = lr(iterations());
+  if (!isAtLeast0(value)) {
+    throw mustBe("OPTION", "lr", `return a finite number of at least 0, ${FINITE_32}`, value);
   }
+  checkProducts(group, value);
   return value;
 }
 
@@ -320,8 +348,8 @@ export function checkWeights(value: unknown, terms: Names, otherwise: readonly n
   return otherwise.map((weight, term) => {
     const own = given[term];
     if (own === undefined && !isArray(value)) return weight;
-    if (finite(own) && own >= 0) return own;
-    throw mustBe("OPTION", "weights", "be finite numbers of at least 0", own);
+    if (isAtLeast0(own)) return own;
+    throw mustBe("OPTION", "weights", "be finite numbers of at least 0, also when rounded to float32", own);
   });
 }
 
@@ -343,9 +371,17 @@ export function checkOneTermAtATime(
   );
 }
 
-/** @throws MTAdamError OPTION */
-export function checkGradientScale(value: unknown): number {
+/**
+ * σ of a call with these weights. Gradients are multiplied by w/σ.
+ *
+ * @throws MTAdamError OPTION
+ */
+export function checkGradientScale(value: unknown, weights: readonly number[]): number {
   if (value === undefined) return 1;
-  if (finite(value) && value > 0) return value;
-  throw mustBe("OPTION", "gradientScale", "be a finite number above 0", value);
+  if (!isAbove0(value) || !isAbove0(1 / value)) {
+    const rule = `be a finite number above 0, as must 1 / gradientScale, ${FINITE_32}`;
+    throw mustBe("OPTION", "gradientScale", rule, value);
+  }
+  if (value < 1) for (const weight of weights) checkProduct("weights / gradientScale", weight / value);
+  return value;
 }

@@ -54,6 +54,6 @@ export function resolveGroups(
   checkUnitBetas(flat, checked);
   return checked.map((group) => ({
     ...group,
-    lr: typeof group.lr === "function" ? learningRate(group.lr, iterations()) : group.lr,
+    lr: learningRate(group, iterations),
   }));
 }

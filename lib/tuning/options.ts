@@ -1,7 +1,7 @@
 import { checkKeys } from "../arguments";
 import { mustBe } from "../errors";
 import { isArray, isPlainObject } from "../inspect";
-import { checkTerms } from "../options";
+import { checkTerms, finite32 } from "../options";
 import { Names } from "../per-name";
 
 /** A training that has been done, of the table given as `resume`. */
@@ -76,7 +76,7 @@ function checkValues(value: unknown): readonly number[] {
   }
   return Array.from(value, (one) => {
     if (isWeight(one)) return one;
-    throw mustBe("OPTION", "values", "be finite numbers above 0", one);
+    throw mustBe("OPTION", "values", "be finite numbers above 0, also when rounded to float32", one);
   });
 }
 
@@ -89,7 +89,12 @@ function checkDone(value: unknown, terms: Names): readonly DoneRow[] {
     return {
       weights: Array.from(terms.read("resume[…].weights", weights), (weight) => {
         if (isWeight(weight)) return weight;
-        throw mustBe("OPTION", "resume[…].weights", "be finite numbers above 0", weight);
+        throw mustBe(
+          "OPTION",
+          "resume[…].weights",
+          "be finite numbers above 0, also when rounded to float32",
+          weight,
+        );
       }),
       steps: wholeNumber("resume[…].steps", steps, 1),
       loss: checkLoss("resume[…].loss", "be", loss === null ? NaN : loss), // JSON has no NaN
@@ -104,5 +109,5 @@ export function checkLoss(subject: string, verb: string, value: unknown): number
 }
 
 function isWeight(value: unknown): value is number {
-  return typeof value === "number" && Number.isFinite(value) && value > 0;
+  return finite32(value) && value > 0;
 }

@@ -18,7 +18,7 @@ import {
 
 describe("a group option out of range", () => {
   const outOfRange: Record<keyof GroupOptions, readonly unknown[]> = {
-    lr: [-1, -1e-30, ...notNumbers],
+    lr: [-1, -1e-30, 1e39, ...notNumbers],
     betas: [
       ...[1, -0.1, 1.1, NaN, Infinity, "0.9", 1n, null, undefined].flatMap((beta) => [
         [beta, 0.999, 0.9],
@@ -28,8 +28,8 @@ describe("a group option out of range", () => {
       ...[[], [0.9, 0.999], [0.9, 0.999, 0.9, 0.9], new Array(3)],
       ...[0.9, "0.9", null, {}, { 0: 0.9, 1: 0.999, 2: 0.9, length: 3 }, Float64Array.of(0.9, 0.999, 0.9)],
     ],
-    eps: [0, -0, -1e-8, ...notNumbers],
-    weightDecay: [-1e-3, ...notNumbers],
+    eps: [0, -0, -1e-8, 1e-46, 1e39, ...notNumbers],
+    weightDecay: [-1e-3, 1e39, ...notNumbers],
     decoupledWeightDecay: [0, 1, "true", null, {}],
     maximize: [0, 1, "false", null, []],
   };
@@ -86,7 +86,7 @@ describe("a group option out of range", () => {
   refuses(
     "ERR_MTADAM_OPTION",
     onDevice,
-    [-1, ...notNumbers, undefined, () => 1, Promise.resolve(1)].map((value) =>
+    [-1, 1e39, ...notNumbers, undefined, () => 1, Promise.resolve(1)].map((value) =>
       refusal(
         `lr as a function that returns ${write(value)}`,
         /^`lr` must return /,
@@ -97,7 +97,7 @@ describe("a group option out of range", () => {
   );
 
   test.each([
-    ["lr", [0, -0, 1e3, 1e-300, () => 0]],
+    ["lr", [0, -0, 1e3, 3e37, 1e-300, () => 0]],
     [
       "betas",
       [
@@ -105,8 +105,8 @@ describe("a group option out of range", () => {
         [0.999, 0.9999, 1],
       ],
     ],
-    ["eps", [1e-30, 1]],
-    ["weightDecay", [0, 10]],
+    ["eps", [1e-30, 1, 3e38]],
+    ["weightDecay", [0, 10, 3e38]],
     ["decoupledWeightDecay", [true, false]],
     ["maximize", [true, false]],
   ])("the ends of the range of %s are in it", (option, values) => {
@@ -115,6 +115,48 @@ describe("a group option out of range", () => {
       optimizer.step([[buffer(1)], null]);
       expect(optimizer.iterations).toBe(1);
     }
+  });
+});
+
+describe("group options whose product float32 cannot hold", () => {
+  const cases: [name: string, options: Partial<GroupOptions> & { lr: number }][] = [
+    ["lr * weightDecay", { lr: 1e20, weightDecay: 1e20, decoupledWeightDecay: true }],
+    ["lr / (1 - betas[0])", { lr: 1e37, betas: [0.99, 0.999, 0.9] }],
+  ];
+  const each = (
+    what: string,
+    call: (options: Partial<GroupOptions> & { lr: number }, subject: Subject) => unknown,
+    given?: (options: Partial<GroupOptions> & { lr: number }, subject: Subject) => unknown,
+  ): void => {
+    refuses(
+      "ERR_MTADAM_OPTION",
+      onDevice,
+      cases.map(([name, options]) =>
+        refusal(
+          `${name}, ${what}`,
+          new RegExp(`^\`${name.replaceAll(/[()[\]*]/g, "\\$&")}\` must be finite, .*; got .*\\.$`),
+          (subject) => call(options, subject),
+          given && ((subject) => given(options, subject)),
+        ),
+      ),
+    );
+  };
+  const step = (_: unknown, { optimizer, g }: Subject): void => optimizer.step([g, g]);
+
+  each("of the optimizer", (options) => withOptions(options));
+  each("of a group", (options) => withParameters([{ parameters: [buffer(1)], ...options }]));
+  each("of a group that inherits the learning rate", ({ lr, ...options }) => {
+    new MTAdam([{ parameters: [buffer(1)], ...options }], { terms: 1, lr });
+  });
+  each("set through paramGroups, at the next step", step, (options, { optimizer }) =>
+    Object.assign(optimizer.paramGroups[0]!, options),
+  );
+  each("returned by a schedule", step, ({ lr, ...options }, { optimizer }) =>
+    Object.assign(optimizer.paramGroups[0]!, { ...options, lr: () => lr }),
+  );
+
+  test("the coupled decay has no product with the learning rate", () => {
+    expect(withOptions({ lr: 1e20, weightDecay: 1e20 }).lr).toBe(1e20);
   });
 });
 
@@ -128,6 +170,7 @@ describe("an option of the optimizer out of range", () => {
       [1, -1],
       [1, NaN],
       [1, Infinity],
+      [1, 1e39],
       [1, "1"],
       [1, null],
       new Array(2),

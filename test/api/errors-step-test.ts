@@ -30,9 +30,42 @@ describe("an option of one call out of range", () => {
       ),
     );
   refuses("ERR_MTADAM_OPTION", onDevice, [
-    ...each("gradientScale", [0, -0, -1, ...notNumbers], /^`gradientScale` must .*; got .*\.$/),
-    ...each("weights", [[1, -1], [NaN, 1], { content: -1 }, 5, "12", null], /^`weights` must .*; got .*\.$/),
+    ...each(
+      "gradientScale",
+      [0, -0, -1, 5e-324, 1e-39, 1e39, 1e60, ...notNumbers],
+      /^`gradientScale` must .*; got .*\.$/,
+    ),
+    ...each(
+      "weights",
+      [[1, -1], [NaN, 1], [1, 1e39], { content: -1 }, 5, "12", null],
+      /^`weights` must .*; got .*\.$/,
+    ),
   ]);
+  refuses(
+    "ERR_MTADAM_OPTION",
+    onDevice,
+    calls.flatMap(([what, call]) => {
+      const says = /^`weights \/ gradientScale` must be finite, .*; got 1e\+40\.$/;
+      return [
+        refusal(`${what}, weights of the call that gradientScale brings out of float32`, says, (subject) =>
+          call({ weights: [1, 1e20], gradientScale: 1e-20 }, subject),
+        ),
+        refusal(
+          `${what}, the optimizer's weights`,
+          says,
+          (subject) => call({ gradientScale: 1e-20 }, subject),
+          ({ optimizer }) => (optimizer.weights = [1, 1e20]),
+        ),
+      ];
+    }),
+  );
+  test("the ends of the range of gradientScale are in it", () => {
+    for (const gradientScale of [1e-38, 3e38]) {
+      const { optimizer, g } = onDevice();
+      optimizer.step([g, g], { gradientScale });
+      expect(optimizer.iterations).toBe(2);
+    }
+  });
   refuses("ERR_MTADAM_LENGTH", onDevice, each("weights", [[], [1], [1, 1, 1]], /^`weights` must have 2 /));
   refuses("ERR_MTADAM_TERM", onDevice, each("weights", [{ nobody: 1 }], /"nobody"/));
   refuses("ERR_MTADAM_OPTION", onDevice, [

@@ -330,13 +330,13 @@ describe("refusals", () => {
       "a value of 0",
       { terms: 2, values: [1, 0] },
       "OPTION",
-      "`values` must be finite numbers above 0; got 0.",
+      "`values` must be finite numbers above 0, also when rounded to float32; got 0.",
     ],
     [
       "a hole",
       { terms: 2, values: new Array(2) },
       "OPTION",
-      "`values` must be finite numbers above 0; got undefined.",
+      "`values` must be finite numbers above 0, also when rounded to float32; got undefined.",
     ],
     [
       "half a step",
@@ -381,7 +381,7 @@ describe("refusals", () => {
       "a row without a weight",
       { terms: ["a", "b"], resume: [{ ...row, weights: { a: 1 } }] },
       "OPTION",
-      "`resume[…].weights` must be finite numbers above 0; got undefined.",
+      "`resume[…].weights` must be finite numbers above 0, also when rounded to float32; got undefined.",
     ],
     [
       "a row without steps",
