@@ -45,6 +45,13 @@ async function main([command, ...args]: string[]): Promise<number> {
   return run(args);
 }
 
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    // The reader has gone, as in `mtadam inspect | head -1`: it wants no more.
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
 main(process.argv.slice(2)).then(
   (code) => {
     process.exitCode = code;

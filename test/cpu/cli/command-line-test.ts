@@ -1,3 +1,6 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import path from "node:path";
 import { install, version, type Ended } from "../../support/installed";
 
 const installed = install();
@@ -31,4 +34,16 @@ test.each<[string[], string]>([
   [["build", "--architecture=90", "--cuda=off"], "`--architecture` and `--cuda off` exclude each other."],
 ])("%j: one sentence and exit code 2", (args, sentence) => {
   expect(installed.mtadam(args)).toEqual<Ended>({ status: 2, stdout: "", stderr: `${sentence}\n` });
+});
+
+test.each([["inspect"], ["inspekt"]])("%s ends quietly where nobody reads its output", async (command) => {
+  const main = path.join(installed.package, "dist", "cli", "main.js");
+  const before = installed.mtadam([command]);
+  const isWritten = before.stderr === "" ? "stdout" : "stderr";
+  const child = spawn(process.execPath, [main, command]);
+  child[isWritten].destroy();
+  let other = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (other += String(text)));
+  const [code] = (await once(child, "close")) as [number];
+  expect({ code, other }).toEqual({ code: before.status, other: "" });
 });
