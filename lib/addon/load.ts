@@ -3,9 +3,10 @@ import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } f
 import { createRequire } from "node:module";
 import path from "node:path";
 import { compileFunction } from "node:vm";
-import nodeGypBuild from "node-gyp-build/node-gyp-build.js";
+import type nodeGypBuild from "node-gyp-build/node-gyp-build.js";
 import { MTAdamError } from "../errors";
 import { compareVersions, isCutShort, readElf } from "./elf";
+import { finderFile, flagAdvice, mayRead } from "./permissions";
 import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
 // Finds and loads the addon, and reports why that failed. A local build comes first, since the user asked for it; then
@@ -66,7 +67,7 @@ interface Candidate {
 }
 
 function* candidates(): Generator<Candidate> {
-  const first = resolve(() => nodeGypBuild);
+  const first = resolve(finder);
   const isLocal = first !== undefined && path.basename(path.dirname(path.dirname(first))) === "build";
   yield { kind: "local build", file: isLocal ? first : undefined };
   yield { kind: "prebuilt", file: isLocal ? resolve(prebuildsFinder) : first };
@@ -74,12 +75,17 @@ function* candidates(): Generator<Candidate> {
 
 type Finder = typeof nodeGypBuild;
 
-function resolve(finder: () => Finder): string | undefined {
+function resolve(load: () => Finder): string | undefined {
   try {
-    return finder().path(packageRoot);
+    return load().path(packageRoot);
   } catch {
     return undefined;
   }
+}
+
+/** Not imported at the top: Node's permission model may forbid to read it, or what it reads itself while it is loaded. */
+function finder(): Finder {
+  return createRequire(__filename)(finderFile()) as Finder;
 }
 
 /**
@@ -89,7 +95,7 @@ function resolve(finder: () => Finder): string | undefined {
  */
 function prebuildsFinder(): Finder {
   const load = createRequire(__filename);
-  const filename = load.resolve("node-gyp-build/node-gyp-build.js");
+  const filename = finderFile();
   const evaluate = compileFunction(readFileSync(filename, "utf8"), ["module", "require", "process"], {
     filename,
   }) as (module: { exports: unknown }, require: NodeJS.Require, own: NodeJS.Process) => void;
@@ -102,9 +108,9 @@ function prebuildsFinder(): Finder {
 /** The message for a missing file. */
 function absence(kind: AddonKind): string {
   if (kind === "prebuilt") return prebuildsAbsence();
-  return process.env["PREBUILDS_ONLY"]
-    ? "not tried, as PREBUILDS_ONLY is set"
-    : `there is none in ${path.join(searchedFolder(), "build", "Release")}`;
+  if (process.env["PREBUILDS_ONLY"]) return "not tried, as PREBUILDS_ONLY is set";
+  const folder = path.join(searchedFolder(), "build", "Release");
+  return mayRead(folder) ? `there is none in ${folder}` : denial(folder);
 }
 
 /** The folder that node-gyp-build searches; its environment variable can replace the package's folder. */
@@ -112,8 +118,13 @@ function searchedFolder(): string {
   return process.env["MTADAM_PREBUILD"] ?? packageRoot;
 }
 
+function denial(folder: string): string {
+  return `this process may not read ${folder}`;
+}
+
 function prebuildsAbsence(): string {
   const folder = path.join(searchedFolder(), "prebuilds");
+  if (!mayRead(folder)) return denial(folder);
   let platforms: string[] = [];
   try {
     platforms = readdirSync(folder);
@@ -203,6 +214,9 @@ function loadMessage(failed: readonly FailedAttempt[]): string {
 
 /** Advice for the user when no addon can be loaded. */
 export function advice(): string {
+  const flags = flagAdvice();
+  // First, since without the right to read, nothing else is known.
+  if (flags !== undefined) return flags;
   const facts = packageFacts();
   if (facts === undefined) {
     return (

@@ -3,7 +3,7 @@
  * which the situation is planted.
  */
 
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import {
@@ -15,6 +15,7 @@ import {
   PREBUILT,
   version,
   withoutSections,
+  type Ended,
   type Installation,
 } from "../support/installed";
 
@@ -35,7 +36,10 @@ const REQUIRE = `try { require("mtadam") } catch (error) { (${REPORT})(error) }`
 
 /** What loading the package throws. */
 function failure(installed: Installation, environment?: Record<string, string>, program = REQUIRE): Caught {
-  const { stdout, stderr } = installed.node(["-e", program], environment);
+  return parsedError(installed.node(["-e", program], environment));
+}
+
+function parsedError({ stdout, stderr }: Ended): Caught {
   expect(stderr).toBe("");
   return JSON.parse(stdout) as Caught;
 }
@@ -172,6 +176,54 @@ describe("an addon that cannot be loaded", () => {
     const installed = install();
     installed.edit({ engines: { node: ">=99" } });
     expect(failure(installed).message).toContain("\nNode 99 or newer is needed.\n");
+  });
+
+  test("where Node loads no addons: names the flag, also in inspect", () => {
+    const installed = install();
+    installed.plant(LOCAL, addon);
+    const error = parsedError(installed.node(["--no-addons", "-e", REQUIRE]));
+    const advice = "Node runs with the flag `--no-addons`, perhaps from NODE_OPTIONS: leave it out.";
+    expect(error).toMatchObject({ code: "ERR_MTADAM_LOAD" });
+    expect(error.message).toContain(`\n${advice}\n`);
+    expect(error.message).not.toContain("mtadam build");
+    const { stdout } = installed.mtadam(["inspect", "--json"], { NODE_OPTIONS: "--no-addons" });
+    expect(JSON.parse(stdout)).toMatchObject({ addon: { loaded: false, advice } });
+  });
+
+  test("under the permission model: names the flags to add, until it can be loaded", () => {
+    const installed = install();
+    installed.plant(LOCAL, addon);
+    const model = process.allowedNodeEnvironmentFlags.has("--permission")
+      ? "--permission"
+      : "--experimental-permission";
+    const run = (flags: string[]): Ended => installed.node([model, "--no-warnings", ...flags, "-e", REQUIRE]);
+    const advised = (error: Caught): string[] => {
+      expect(error).toMatchObject({ code: "ERR_MTADAM_LOAD" });
+      const line = /^Node runs with its permission model, which forbids it: add (.*)\.$/m.exec(error.message);
+      return line![1]!.split(" ").map((flag) => flag.slice(1, -1));
+    };
+
+    expect(advised(parsedError(run(["--allow-fs-read=*"])))).toEqual(["--allow-addons"]);
+
+    const flags = ["package.json", "dist/*"].map(
+      (name) => `--allow-fs-read=${path.join(installed.package, name)}`,
+    );
+    const first = parsedError(run(flags));
+    expect(attempts(first)).toEqual([
+      `local build: this process may not read ${path.join(installed.package, "build", "Release")}`,
+      `prebuilt: this process may not read ${path.join(installed.package, "prebuilds")}`,
+    ]);
+    const link = path.join(installed.folder, "node_modules", "node-gyp-build");
+    flags.push(...advised(first));
+    expect(flags.slice(2)).toEqual([
+      "--allow-addons",
+      `--allow-fs-read=${path.join(installed.package, "*")}`,
+      `--allow-fs-read=${link}`,
+      ...(process.platform === "linux" ? ["--allow-fs-read=/etc/alpine-release"] : []),
+    ]);
+    const behind = advised(parsedError(run(flags)));
+    expect(behind).toEqual([`--allow-fs-read=${path.join(realpathSync(link), "*")}`]);
+    expect(run([...flags, ...behind])).toEqual({ status: 0, stdout: "", stderr: "" });
   });
 
   test("from code that a bundler has moved", () => {
