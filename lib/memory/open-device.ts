@@ -2,10 +2,14 @@ import os from "node:os";
 import { native, type NativeAddon } from "../addon/native";
 import { checkKeys } from "../arguments";
 import { fromNative, MTAdamError, mustBe } from "../errors";
+import { cpuQuota } from "./cpu-quota";
 import { Device, deviceKey } from "./device";
 
 export interface CpuDeviceOptions {
-  /** Threads that compute, the calling one included. Default: as many as the system lets this process use. */
+  /**
+   * Threads that compute, the calling one included. Default: as many as the system lets this process use, a quota of CPU time
+   * counted, as that of a container.
+   */
   threads?: number;
   /**
    * One of `describeDevices().cpu.instructionSets`; default: the widest. Every result has the same bits with each, so
@@ -34,7 +38,7 @@ export function openDevice(name: unknown = "auto", options: unknown = {}): Devic
 
 function openCpu(options: unknown): Device {
   const given = checkKeys<CpuDeviceOptions>("options", options, ["threads", "instructionSet"]);
-  const threads = given.threads ?? os.availableParallelism();
+  const threads = given.threads ?? defaultThreads();
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw mustBe("OPTION", "threads", `be a whole number from 1 to ${MAX_THREADS}`, threads);
   }
@@ -44,6 +48,11 @@ function openCpu(options: unknown): Device {
   }
   const device = fromNative(() => new native.Device("cpu", threads, instructionSet));
   return new Device(deviceKey, "cpu", `${cpuModel()} (${device.name})`, threads, native, device);
+}
+
+/** Not more than the quota: a thread that has used it up stops in the middle of a step, and the others wait for it. */
+function defaultThreads(): number {
+  return Math.max(1, Math.floor(Math.min(os.availableParallelism(), cpuQuota(), MAX_THREADS)));
 }
 
 /** @internal A CUDA device of an addon: this package's, or the tests' own. */
@@ -136,7 +145,7 @@ export function describeDevices(): DevicesDescription {
       name: cpuModel(),
       instructionSet: instructionSets.at(-1) ?? "baseline",
       instructionSets,
-      threads: os.availableParallelism(),
+      threads: defaultThreads(),
     },
     cuda: describeCuda(),
   };

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { describeDevices } from "../../../lib";
 import { render, type Inspection } from "../../../lib/cli/inspect";
@@ -116,7 +115,7 @@ describe("mtadam inspect", () => {
     expect(lines[0]).toBe(`mtadam       ${version}, ${installed.package}`);
     expect(lines).toContain(`addon        local build, ${file}`);
     expect(stdout).toMatch(/\n {13}needs glibc 2\.\d+ \(this system has 2\.\d+\), GLIBCXX 3\.4/);
-    expect(stdout).toContain(`, ${os.availableParallelism()} thread`);
+    expect(stdout).toContain(`, ${describeDevices().cpu.threads} thread`);
     expect(stdout).toMatch(/\ncuda +\S/);
     expect(lines).toContain("environment  CUDA_VISIBLE_DEVICES=");
   });
