@@ -69,6 +69,30 @@ export function propertyOf(object: object, key: string): unknown {
   return (object as Record<string, unknown>)[key];
 }
 
+/** On the prototypes of the package's classes: their name. All copies of the package in a process share the symbol. */
+const CLASS_NAME = Symbol.for("mtadam.className");
+/** The prototypes of this copy. */
+const ownPrototypes = new WeakSet();
+
+/** Names a class in messages about its objects, also in those of another copy of the package. */
+export function nameClass(prototype: object, name: string): void {
+  Object.defineProperty(prototype, CLASS_NAME, { value: name });
+  ownPrototypes.add(prototype);
+}
+
+function namedPrototype(value: object): { name: string; isOwn: boolean } | undefined {
+  if (types.isProxy(value)) return undefined;
+  const prototype = Object.getPrototypeOf(value) as object | null;
+  if (prototype === null || types.isProxy(prototype)) return undefined;
+  const name: unknown = Object.getOwnPropertyDescriptor(prototype, CLASS_NAME)?.value;
+  return typeof name === "string" ? { name, isOwn: ownPrototypes.has(prototype) } : undefined;
+}
+
+/** Whether another copy of the package in this process has made an object: this copy cannot see what is private in it. */
+export function isOfAnotherCopy(value: object): boolean {
+  return namedPrototype(value)?.isOwn === false;
+}
+
 /** A short description of a value for messages. Contains no address. */
 export function describeValue(value: unknown): string {
   switch (typeof value) {
@@ -87,7 +111,10 @@ export function describeValue(value: unknown): string {
       const name = typedArrayName(value);
       if (name !== undefined) return `a ${name} of ${typedArrayLength(value as ArrayBufferView)}`;
       if (types.isProxy(value)) return "a proxy";
-      return isArray(value) ? `an array of ${value.length}` : "an object";
+      if (isArray(value)) return `an array of ${value.length}`;
+      const named = namedPrototype(value);
+      if (named === undefined) return "an object";
+      return `a ${named.name}${named.isOwn ? "" : " of another copy of mtadam"}`;
     }
     default:
       return String(value);

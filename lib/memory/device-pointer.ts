@@ -1,5 +1,5 @@
 import { mustBe, MTAdamError, nameOf, type Named } from "../errors";
-import { describeValue, isArray, propertyOf } from "../inspect";
+import { describeValue, isArray, isOfAnotherCopy, propertyOf } from "../inspect";
 import { toAddress } from "./stream";
 
 /** An address in device memory, in the forms that the Node packages which hand them out use. */
@@ -37,6 +37,8 @@ const ELEMENT_BYTES = 4; // float32
 export function isPointerLike(value: unknown): boolean {
   if (typeof value === "bigint" || typeof value === "number") return true;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
+  // A buffer has `ptr`, but nothing of this copy would know when it is disposed of.
+  if (isOfAnotherCopy(value)) return false;
   try {
     if (has(value, "ptr") || has(value, "__cuda_array_interface__")) return true;
     const buffer = propertyOf(value, "buffer");

@@ -1,7 +1,7 @@
 import type { AnyTypedArray, NativeAddon, NativeBuffer, NativeDevice } from "../addon/native";
 import { checkKeys } from "../arguments";
 import { fromNative, fromNativePromise, MTAdamError, mustBe } from "../errors";
-import { typedArrayLength, typedArrayName } from "../inspect";
+import { nameClass, typedArrayLength, typedArrayName } from "../inspect";
 import { makeUncloneable } from "../uncloneable";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
 import { checkStream, type StreamLike } from "./stream";
@@ -39,6 +39,7 @@ export class Device {
   #native: NativeDevice | undefined;
 
   static {
+    nameClass(this.prototype, "Device");
     isDevice = (value): value is Device => typeof value === "object" && value !== null && #native in value;
     addonOf = (device) => device.#addon;
     isSameMemory = (a, b) =>
@@ -125,6 +126,7 @@ export class DeviceBuffer<D extends DType = DType> {
   #native: NativeBuffer | undefined;
 
   static {
+    nameClass(this.prototype, "DeviceBuffer");
     isBuffer = (value): value is DeviceBuffer =>
       typeof value === "object" && value !== null && #native in value;
     nativeBuffer = (buffer) => buffer.#alive();
