@@ -45,7 +45,7 @@ import {
 } from "./options";
 import {
   checkWritable,
-  makeParamGroup,
+  makeParamGroups,
   resolveGroups,
   setGroupOptions,
   type ParamGroup,
@@ -113,7 +113,7 @@ export class MTAdam {
     const { stream, terms, weights } = this.#options;
     const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);
-    const groups = flat.groups.map((_, index) => makeParamGroup(flat, index));
+    const groups = makeParamGroups(flat);
     this.#current = new Generation(flat, terms, weights, groups);
     const native = makeNativeOptimizer(flat, this.#options, this.#calls.stream);
     this.#guard = new Guard(native);
@@ -649,7 +649,7 @@ export class MTAdam {
     const flat = withGroup(current, group, this.#options.group);
     this.#readIterations();
     const before = this.#stateOwner(this.#guard.alive());
-    const groups = [...oldGroups, makeParamGroup(flat, flat.groups.length - 1)];
+    const groups = [...oldGroups, ...makeParamGroups(flat, oldGroups.length)];
     const native = makeNativeOptimizer(flat, before.options, this.#calls.stream);
     try {
       copyState(before, { ...before, native, parameters: flat.parameters, layers: flat.layers, groups });

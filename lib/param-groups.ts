@@ -11,11 +11,16 @@ export interface ParamGroup extends GroupOptions {
   readonly parameters: readonly string[];
 }
 
-/** The group with an index. Sealed, so that assigning a misspelled option throws. */
-export function makeParamGroup({ groups, parameters }: FlatParameters, index: number): ParamGroup {
-  const options = groups[index]!;
-  const names = parameters.filter(({ group }) => group === index).map(({ name }) => name);
-  return Object.seal({ ...options, betas: [...options.betas], parameters: Object.freeze(names) });
+/** The groups from an index on. Sealed, so that assigning a misspelled option throws. */
+export function makeParamGroups({ groups, parameters }: FlatParameters, first = 0): ParamGroup[] {
+  const names = groups.map((): string[] => []);
+  for (const { name, group } of parameters) names[group]!.push(name);
+  return groups
+    .map((options, index): ParamGroup => {
+      const parameters = Object.freeze(names[index]!);
+      return Object.seal({ ...options, betas: [...options.betas], parameters });
+    })
+    .slice(first);
 }
 
 /** The options to set in each group, in order. */
