@@ -151,8 +151,9 @@ MTADAM_INLINE float factor_of(const Tables& tables, const Term& state, const Coe
 
 /// Shows a term's n, r and s of the unit in one of its layers, also where the term is absent in that layer.
 MTADAM_INLINE void show_network(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  if (!is_joined(tables, layer_index)) return;
   const NormState& unit = tables.terms[term].network->norm;
-  if (!is_joined(tables, layer_index) || unit.step != *tables.shared.step) return;
+  if (unit.step != *tables.shared.step) return;
   NormState& norm = tables.terms[term].norms[layer_index];
   // n, r and s as bytes: the update's kernels, which call this, must not need double precision.
   static_assert(offsetof(NormState, n) == 0 && offsetof(NormState, step) == 3 * sizeof(double));

@@ -155,7 +155,7 @@ __device__ inline TermRun term_run(const Tables& tables, const Call& call, std::
   part.v = offset(state.v, at);
   part.x = offset(state.x, at);
   part.k = state.coefficients[chunk.tensor];
-  if (Form::kGradients) part.k.f = factor_of(tables, state, part.k, tensor.layer);
+  if (Form::kGradients && tables.network) part.k.f = factor_of(tables, state, part.k, tensor.layer);
   return part;
 }
 
@@ -327,7 +327,7 @@ __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call&
     const std::uint32_t k = base + lane;
     const TermRun part = k < terms ? term_run<Form>(tables, call, first + k, chunk, open) : TermRun{};
     if (k < Form::kParts) work.parts[k] = part;
-    if (Form::kGradients && k < terms && chunk.index == 0) {
+    if (Form::kGradients && tables.network && k < terms && chunk.index == 0) {
       show_network(tables, first + k, tables.tensors[chunk.tensor].layer);
     }
     const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
