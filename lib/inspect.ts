@@ -89,8 +89,8 @@ function namedPrototype(value: object): { name: string; isOwn: boolean } | undef
 }
 
 /** Whether another copy of the package in this process has made an object: this copy cannot see what is private in it. */
-export function isOfAnotherCopy(value: object): boolean {
-  return namedPrototype(value)?.isOwn === false;
+export function isOfAnotherCopy(value: unknown): boolean {
+  return typeof value === "object" && value !== null && namedPrototype(value)?.isOwn === false;
 }
 
 /** A short description of a value for messages. Contains no address. */

@@ -10,7 +10,7 @@ import {
   type DevicePointerLike,
 } from "./memory/device-pointer";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
-import { checkSource, type Source } from "./memory/source";
+import { checkSource, codeOfNoSource, type Source } from "./memory/source";
 import { checkGroup, GROUP_KEYS, type CheckedOptions, type GroupOptions } from "./options";
 
 /** The memory of a parameter's or a gradient's elements. */
@@ -180,7 +180,7 @@ function lengthOf(name: string, data: unknown, length: unknown): number {
   const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
   if (own === undefined && !(data instanceof DevicePointer)) {
-    throw mustBe("DTYPE", name, "be a Float32Array, a float32 buffer or a device pointer", data);
+    throw mustBe(codeOfNoSource(data), name, "be a Float32Array, a float32 buffer or a device pointer", data);
   }
   if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0) {
     throw mustBe("LENGTH", `${name}.length`, "be a whole number of elements", length);

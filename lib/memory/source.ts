@@ -1,6 +1,6 @@
 import type { NativeSource } from "../addon/native";
 import { MTAdamError, mustBe, nameOf, type Named } from "../errors";
-import { hasResizableBuffer, typedArrayLength, typedArrayName } from "../inspect";
+import { hasResizableBuffer, isOfAnotherCopy, typedArrayLength, typedArrayName } from "../inspect";
 import { isBuffer, isSameMemory, nativeBuffer, type Device, type DeviceBuffer } from "./device";
 import { DevicePointer, isPointerLike, readPointer } from "./device-pointer";
 
@@ -35,15 +35,20 @@ export function checkSource(
         "vouch for on the CPU.",
     );
   }
-  if (onHost) throw mustBe("DTYPE", subject, "be a Float32Array or a float32 buffer", value);
+  if (onHost) throw mustBe(codeOfNoSource(value), subject, "be a Float32Array or a float32 buffer", value);
   const inHostMemory =
     ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
   throw mustBe(
-    inHostMemory ? "HOST_POINTER" : "DTYPE",
+    inHostMemory ? "HOST_POINTER" : codeOfNoSource(value),
     subject,
     "be a buffer of the CUDA device or a pointer into its memory",
     value,
   );
+}
+
+/** The code for a value that is no tensor's memory: another copy's buffer is memory, though none that can be used. */
+export function codeOfNoSource(value: unknown): "INVALID_POINTER" | "DTYPE" {
+  return isOfAnotherCopy(value) ? "INVALID_POINTER" : "DTYPE";
 }
 
 function checkBuffer(subject: Named, buffer: DeviceBuffer, length: number, device: Device): DeviceBuffer {

@@ -28,19 +28,19 @@ test.each<[string, string, own.MTAdamErrorCode, () => unknown]>([
   [
     "a bare parameter",
     "DeviceBuffer",
-    "ERR_MTADAM_DTYPE",
+    "ERR_MTADAM_INVALID_POINTER",
     () => new own.MTAdam([foreign.buffer(2)], { terms: 1 }),
   ],
   [
     "a parameter",
     "DeviceBuffer",
-    "ERR_MTADAM_DTYPE",
+    "ERR_MTADAM_INVALID_POINTER",
     () => new own.MTAdam([{ name: "w", data: foreign.buffer(2) }], { terms: 1 }),
   ],
   [
     "a gradient",
     "DeviceBuffer",
-    "ERR_MTADAM_DTYPE",
+    "ERR_MTADAM_INVALID_POINTER",
     () => {
       new own.MTAdam([device.buffer(2)], { terms: 1 }).step([[foreign.buffer(2)]]);
     },
