@@ -39,6 +39,7 @@ using Gradients = std::vector<std::vector<std::optional<std::vector<float>>>>;
 struct Snapshot {
   std::vector<std::vector<float>> theta, planes;
   std::vector<double> norms, clocks;
+  std::vector<double> squares;  // q per (term, tensor), with the network as one unit
   std::vector<double> passing;  // what later steps do not depend on: r, s, skipped, cosines
 };
 
@@ -54,6 +55,7 @@ inline testing::AssertionResult same_saved_state(const Snapshot& expected, const
     result = named("plane " + std::to_string(k), same_bits(expected.planes[k], actual.planes[k]));
   }
   if (result) result = named("norms", same_bits(expected.norms, actual.norms));
+  if (result) result = named("squares", same_bits(expected.squares, actual.squares));
   if (result) result = named("clocks", same_bits(expected.clocks, actual.clocks));
   return result;
 }
@@ -227,7 +229,7 @@ class Training {
       }
       append(optimizer_->clocks(term));
       if (!model_.options.form.network) continue;
-      for (const double q : optimizer_->squares(term)) result.norms.push_back(q);
+      for (const double q : optimizer_->squares(term)) result.squares.push_back(q);
     }
     if (model_.options.form.summed) append(optimizer_->shared_clocks());
     for (const float cosine : cosines()) result.passing.push_back(cosine);
