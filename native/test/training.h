@@ -39,8 +39,8 @@ using Gradients = std::vector<std::vector<std::optional<std::vector<float>>>>;
 struct Snapshot {
   std::vector<std::vector<float>> theta, planes;
   std::vector<double> norms, clocks;
-  std::vector<double> squares;  // q per (term, tensor), with the network as one unit
-  std::vector<double> passing;  // what later steps do not depend on: r, s, skipped, cosines
+  std::vector<double> passing;    // what later steps do not depend on: r, s, skipped, cosines
+  std::vector<double> squares{};  // q per (term, tensor), with the network as one unit
 };
 
 inline testing::AssertionResult same_saved_state(const Snapshot& expected, const Snapshot& actual) {
