@@ -4,7 +4,7 @@ import { checkSource, nativeSource, recheckSource, type Source } from "./memory/
 import type { FlatParameters } from "./parameters";
 import type { Names } from "./per-name";
 
-/** A parameter's two gradients, of which one is added into the other. */
+/** A parameter's two gradients: `source` is added to `target`. */
 export interface GradientPair {
   /** The parameter's name in brackets, for messages. */
   readonly key: string;
@@ -48,7 +48,7 @@ export function addGradientPairs(
   stream: NativeStream,
 ): void {
   for (const { key, target, source, length } of pairs) {
-    // Reading later pairs may have run code of the user's.
+    // Reading the later pairs may have run the user's code.
     recheckSource(() => `target${key}`, target, length);
     recheckSource(() => `source${key}`, source, length);
   }

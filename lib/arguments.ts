@@ -2,10 +2,10 @@ import { MTAdamError, mustBe } from "./errors";
 import { describeValue, isPlainObject } from "./inspect";
 
 /**
- * An object's own entries, each read once. The result has no prototype: what someone has put on Object.prototype is no
- * option of anybody's.
+ * An object's own entries, each read once. The result has no prototype, so that properties of Object.prototype are not
+ * options.
  *
- * @throws MTAdamError OPTION where `value` is no plain object or has a key that is not in `keys`
+ * @throws MTAdamError OPTION if `value` is not a plain object or has a key that is not in `keys`
  */
 export function checkKeys<T extends object>(
   subject: string,

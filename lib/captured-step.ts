@@ -6,8 +6,8 @@ import { MTAdamError } from "./errors";
 export const capturedKey = Symbol("CapturedStep");
 
 /**
- * A step as a CUDA graph, made by `optimizer.captureStep()`: its gradients lie at fixed addresses, the same terms are
- * present, and launching it costs one call however large the model.
+ * A step as a CUDA graph, made by `optimizer.captureStep()`. Every replay reads the same gradient addresses and has the
+ * same terms present. A replay is one launch, however large the model is.
  */
 export class CapturedStep {
   #native: NativeCapturedStep | undefined;
@@ -27,7 +27,7 @@ export class CapturedStep {
   }
 
   /**
-   * Takes the step, with the options and weights that hold now, and counts it as an iteration.
+   * Takes the step, with the current options and weights, and counts it as an iteration.
    *
    * @throws MTAdamError STATE while a step is open, BUSY, OPTION, CUDA; DISPOSED where this, the optimizer, a parameter
    * or a gradient has been disposed of

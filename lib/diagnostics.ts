@@ -12,9 +12,12 @@ export interface Diagnostics {
   norms: Float32Array;
   /** s, step 4: the factor of the gradients in the pair's last step; NaN if the pair never occurred. */
   scales: Float32Array;
-  /** s·r over its sum in the layer, r the norm of the last gradient: each term's part of the layer's movement. */
+  /**
+   * s·r divided by the sum of s·r in the layer, where r is the norm of the last gradient: the term's share of the
+   * movement.
+   */
   shares: Float32Array;
-  /** How often a norm that was not finite made a term count as absent, or a step be skipped. */
+  /** How many times a norm was not finite, so that the term counted as absent or the step was skipped. */
   skipped: Float32Array;
   /**
    * With the option `cosines`, terms × terms × layers: the cosine between the gradients of terms i and j in layer l, in
@@ -45,7 +48,7 @@ export class DiagnosticsReader {
 
 type DiagnosticsNames = Pick<Diagnostics, "iteration" | "terms" | "layers">;
 
-/** @param before the reading before this one, which settles first although each waits on a thread of its own */
+/** @param before the previous reading; it settles first, although each reading waits on its own thread */
 async function readDiagnostics(
   native: NativeOptimizer,
   { iteration, terms, layers }: DiagnosticsNames,
@@ -111,11 +114,11 @@ export class StatsListeners {
     return this.#listeners.size === 0;
   }
 
-  /** After a step. `read` is asked once, if at all. */
+  /** Called after every step. Calls `read` at most once. */
   stepped(iteration: number, read: () => Promise<Diagnostics>): void {
     let shared: Promise<Diagnostics> | undefined;
     for (const entry of this.#listeners) {
-      // One at a time: a device that falls behind must not gather a queue of them.
+      // One report at a time: a slow device must not build up a queue of reports.
       if (iteration % entry.every !== 0 || entry.pending) continue;
       shared ??= read();
       void shared.then(

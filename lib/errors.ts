@@ -33,9 +33,9 @@ export interface MTAdamErrorOptions extends ErrorOptions {
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
   // Only declared, so that errors without a value have no such property.
-  /** The name of the CUDA error, where there was one. */
+  /** The name of the CUDA error, if any. */
   declare readonly cudaError?: string;
-  /** The CUDA call that failed, where one did. */
+  /** The CUDA call that failed, if any. */
   declare readonly operation?: string;
 
   constructor(code: ShortCode, message: string, options: MTAdamErrorOptions = {}) {
@@ -117,10 +117,13 @@ function translated(error: unknown, subject?: Subject): unknown {
   return new MTAdamError(code as ShortCode, text, { cause: error, cudaError, operation });
 }
 
-/** What the standard libraries call std::bad_alloc. The addon passes it on where it does not expect it. */
+/**
+ * The messages of std::bad_alloc in the standard libraries. The addon passes them on where it does not catch the
+ * exception.
+ */
 const BAD_ALLOC: ReadonlySet<unknown> = new Set(["std::bad_alloc", "bad allocation"]);
 
-/** The addon knows an address, but not its name in the user's code. */
+/** Codes of errors about an address, whose name in the user's code the addon does not know. */
 const POINTER_CODES: ReadonlySet<string> = new Set<ShortCode>(["HOST_POINTER", "INVALID_POINTER"]);
 
 /**

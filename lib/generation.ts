@@ -44,7 +44,7 @@ export class Generation {
     }
   }
 
-  /** Whether native code has come to this generation. */
+  /** Whether the native optimizer has as many terms and groups as this generation. */
   isOf({ termCount, groupCount }: NativeOptimizer): boolean {
     return termCount === this.terms.list.length && groupCount === this.groups.length;
   }
@@ -56,7 +56,7 @@ export class Generation {
    */
   pack(call: CallValues, groups: readonly GroupValues[] | undefined): Float64Array {
     const terms = this.terms.list.length;
-    // With another number of weights, native code would read each option of a group in the place of another.
+    // With a wrong number of weights, native code would read the groups' options at wrong positions.
     if (call.weights.length !== terms || (groups !== undefined && groups.length !== this.groups.length)) {
       throw new RangeError("A call must have the values of all terms and groups.");
     }
@@ -64,7 +64,7 @@ export class Generation {
     return this.#values;
   }
 
-  /** The table of calls that are given gradients. @throws MTAdamError OUT_OF_MEMORY */
+  /** The table for gradients that are passed to a call directly. @throws MTAdamError OUT_OF_MEMORY */
   table(native: NativeOptimizer): GradientTable {
     return (this.#table ??= this.makeTable(native));
   }

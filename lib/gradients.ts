@@ -16,7 +16,7 @@ export type TermGradients = readonly Gradient[] | Readonly<Record<string, Gradie
 /** All terms' gradients, in the order of the terms or by name. */
 export type Gradients = readonly TermGradients[] | Readonly<Record<string, TermGradients>>;
 
-/** The terms and parameters that a table has a gradient for each pair of. */
+/** The terms and parameters of a table, which has one gradient per pair. */
 export interface GradientShape {
   readonly terms: Names;
   readonly parameters: Names;
@@ -34,7 +34,9 @@ export class GradientTable {
   readonly native: NativeGradients;
   /** Term by term. */
   readonly #sources: SourceList;
-  /** The entry that native code may have another address of than the list, where JavaScript ended between the two. */
+  /**
+   * An entry whose address in native code may differ from the list: JavaScript may have ended between the two updates.
+   */
   #unsettled: number | undefined;
 
   constructor(shape: GradientShape, native: NativeGradients) {
@@ -58,7 +60,7 @@ export class GradientTable {
     const { length } = parameters.list;
     for (let parameter = 0; parameter < length; ++parameter) {
       const gradient = inOrder[parameter] ?? null;
-      // Most are the last step's, and `set` costs an allocation.
+      // Most gradients are those of the last step, and `set` allocates.
       if (this.#sources.get(term * length + parameter) !== gradient) this.set(term, parameter, gradient);
     }
   }
@@ -69,7 +71,7 @@ export class GradientTable {
     const at = term * parameters.length + parameter;
     const { length } = parameters[parameter]!;
     const name = (): string => this.#nameAt(at);
-    // May run code of the user's, which may set this gradient, too.
+    // This may run the user's code, which may set this gradient, too.
     const source =
       gradient === undefined || gradient === null ? null : checkSource(name, gradient, length, device);
     if (this.#unsettled !== undefined) this.#settle(this.#unsettled);
@@ -91,14 +93,16 @@ export class GradientTable {
     this.#unsettled = undefined;
   }
 
-  /** Native code gets one address. @returns −1, or the parameter that it overlaps; then nothing was set */
+  /**
+   * Sends one address to native code. @returns −1, or the parameter that the gradient overlaps; then nothing was set
+   */
   #tell(at: number, source: Source | null, name?: () => string): number {
     const { length } = this.shape.parameters.list;
     const own = source === null ? null : nativeSource(source);
     return fromNative(() => this.native.set(Math.floor(at / length), at % length, own), name);
   }
 
-  /** Native code gets the address in the list, or none where its memory is gone, which the next recheck reports. */
+  /** Sends the list's address to native code, or none if the memory is gone, which the next recheck reports. */
   #settle(at: number): void {
     this.#tell(at, this.#sources.isAlive(at) ? this.#sources.get(at) : null);
     this.#unsettled = undefined;
@@ -116,7 +120,7 @@ export class GradientTable {
     else this.#sources.recheck(this.#nameAt, term * length, length);
   }
 
-  /** The current gradients, for rechecks after the table has been given others. */
+  /** The current gradients, which can be rechecked even after the table has changed. */
   snapshot(): { recheck(): void } {
     const sources = this.#sources.copy();
     return { recheck: () => sources.recheck(this.#nameAt) };

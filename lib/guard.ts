@@ -2,9 +2,9 @@ import { native, type NativeCallMark, type NativeOptimizer } from "./addon/nativ
 import { MTAdamError } from "./errors";
 
 /**
- * Knows which calls of an optimizer are allowed at a moment, and hands its native part to those alone. JavaScript may
- * end anywhere without a `finally` (a time-out of node:vm, Ctrl-C in the REPL): what has happened is therefore asked of
- * native code, and no mark of a call outlives it.
+ * Decides which calls of an optimizer are allowed, and gives only those calls the native optimizer. A time-out of
+ * node:vm or Ctrl-C in the REPL can end JavaScript anywhere, without running `finally`. The guard therefore asks native
+ * code what has happened, and a call's mark never outlives the call.
  */
 export class Guard {
   #native: NativeOptimizer;
@@ -24,7 +24,7 @@ export class Guard {
     return this.#isDisposed;
   }
 
-  /** Also after {@link dispose}. */
+  /** Can be read after {@link dispose}, too. */
   get iterations(): number {
     return this.#native.iterations;
   }
@@ -45,7 +45,7 @@ export class Guard {
     );
   }
 
-  /** The same, where no step may be open. @throws MTAdamError DISPOSED, BUSY, STATE */
+  /** For calls that need a whole state and no open step. @throws MTAdamError DISPOSED, BUSY, STATE */
   idle(operation: string): NativeOptimizer {
     if (this.free().isIdle) return this.#native;
     this.usable();
@@ -71,7 +71,7 @@ export class Guard {
     return own;
   }
 
-  /** @throws MTAdamError STATE where the open step has the term already */
+  /** @throws MTAdamError STATE if the open step already has the term */
   checkNew(term: number, name: string | undefined): void {
     if (!this.alive().isAccumulated(term)) return;
     throw new MTAdamError(
@@ -81,7 +81,7 @@ export class Guard {
     );
   }
 
-  /** Reads a call's arguments. The user's getters and schedules that this runs cannot start another call. */
+  /** Reads a call's arguments. This may run the user's getters and schedules; they cannot start another call. */
   reading<T>(operation: string, read: () => T): T {
     const outer = this.#reader;
     this.#reader = operation;
@@ -93,8 +93,8 @@ export class Guard {
   /** Runs a call that waits. Until it settles, other calls are BUSY. */
   during(operation: string, run: () => Promise<void>): Promise<void> {
     const mark = { operation };
-    // The call begins in a turn of its own, where nothing ends JavaScript: either it is marked and clears its mark, or
-    // JavaScript ended before it was marked, and it does not begin.
+    // The call begins in a later turn, in which nothing ends JavaScript early. A call that is marked therefore always
+    // clears its mark. If JavaScript ends before the call is marked, the call does not begin.
     const settled = Promise.resolve().then(async () => {
       if (this.#waiting !== mark) return;
       try {
@@ -104,13 +104,14 @@ export class Guard {
         this.#waiting = undefined;
       }
     });
-    // Whoever waits gets the error. Where JavaScript ends before that, nobody waits.
+    // The caller gets the error from the returned promise. If JavaScript ends before it is returned, nobody handles the
+    // error.
     settled.catch(() => undefined);
     this.#waiting = mark;
     return settled;
   }
 
-  /** Continues with another native optimizer, and frees the last one. */
+  /** Continues with another native optimizer and frees the previous one. */
   replace(own: NativeOptimizer): void {
     const last = this.#native;
     this.#native = own;

@@ -1,9 +1,9 @@
 import { types } from "node:util";
 
-// Inspects untrusted values without running their code: the getters below are the language's own, which no property,
-// subclass, proxy or other realm can hide or imitate.
+// Inspects untrusted values without running their code: the getters below belong to the language; no property,
+// subclass, proxy or other realm can hide or imitate them.
 
-/** `inspect.custom` of node:util, without the types of Node, which those of this package must do without. */
+/** `inspect.custom` of node:util, not imported because this package's types must not need Node's. */
 export const customInspect: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
 function reader(prototype: object, name: string | symbol): (object: unknown) => unknown {
@@ -23,8 +23,7 @@ export function typedArrayName(value: unknown): string | undefined {
   return tagOf(value) as string | undefined;
 }
 
-// Not a reader: a step may ask this of ten thousand arrays, and only where the getter is a constant does a compiler
-// see through it.
+// Not wrapped in a function: a step may read ten thousand lengths, and V8 inlines the getter only if it is a constant.
 // eslint-disable-next-line @typescript-eslint/unbound-method
 const lengthOf = Object.getOwnPropertyDescriptor(typedArrayPrototype, "length")!.get!;
 
@@ -61,20 +60,20 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 }
 
 /**
- * A property of an object or of its class; undefined where only Object.prototype has it, on which someone may have put
- * what is then a property of every object.
+ * A property of an object or of its class. Properties of Object.prototype read as undefined, since other code may have
+ * added them to every object.
  */
 export function propertyOf(object: object, key: string): unknown {
   if (key in Object.prototype && !Object.hasOwn(object, key)) return undefined;
   return (object as Record<string, unknown>)[key];
 }
 
-/** On the prototypes of the package's classes: their name. All copies of the package in a process share the symbol. */
+/** The key of the class's name on its prototype. All copies of the package in a process share the symbol. */
 const CLASS_NAME = Symbol.for("mtadam.className");
 /** The prototypes of this copy. */
 const ownPrototypes = new WeakSet();
 
-/** Names a class in messages about its objects, also in those of another copy of the package. */
+/** Names a class for messages about its objects, including messages of another copy of the package. */
 export function nameClass(prototype: object, name: string): void {
   Object.defineProperty(prototype, CLASS_NAME, { value: name });
   ownPrototypes.add(prototype);
@@ -88,7 +87,7 @@ function namedPrototype(value: object): { name: string; isOwn: boolean } | undef
   return typeof name === "string" ? { name, isOwn: ownPrototypes.has(prototype) } : undefined;
 }
 
-/** Whether another copy of the package in this process has made an object: this copy cannot see what is private in it. */
+/** Whether another copy of the package in this process made an object: this copy cannot read its private fields. */
 export function isOfAnotherCopy(value: unknown): boolean {
   return typeof value === "object" && value !== null && namedPrototype(value)?.isOwn === false;
 }

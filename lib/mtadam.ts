@@ -56,15 +56,15 @@ import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
 import { makeUncloneable } from "./uncloneable";
 
-/** What an optimizer is, in short. */
+/** A summary of an optimizer. */
 export interface OptimizerSummary {
   device: DeviceKind;
   iterations: number;
   terms: readonly string[];
   weights: readonly number[];
-  /** How many there are. */
+  /** The number of layers. */
   layers: number;
-  /** The options of each group, and how many parameters it has. JSON has no learning rate that is a schedule. */
+  /** The options of each group and its number of parameters. JSON leaves out a learning rate that is a schedule. */
   groups: (GroupOptions & { parameters: number })[];
 }
 
@@ -89,12 +89,12 @@ export class MTAdam {
   readonly #calls: CallOptions;
   readonly #listeners = new StatsListeners();
   readonly #diagnostics = new DiagnosticsReader();
-  /** As they were given; `terms` may be others by now. */
+  /** The options as given; the terms may have changed since. */
   readonly #options: CheckedOptions;
   #current: Generation;
-  /** The generation that a call has begun to change to. */
+  /** The generation that a call is changing to. */
   #next: Generation | undefined;
-  /** The weights of the open step: those that held when it began. */
+  /** The weights of the open step, as they were when it began. */
   #openWeights: readonly number[] = [];
 
   static {
@@ -189,10 +189,10 @@ export class MTAdam {
   /**
    * One step from all terms' gradients: steps 1 to 7 of the algorithm.
    *
-   * On a CUDA stream that you are capturing, a step with prepared gradients becomes part of your graph and is not taken:
-   * each launch of the graph takes it, with the options that {@link refresh} or a step has sent last. Keep the optimizer,
-   * the prepared gradients and all memory as long as you launch the graph, and order its launches and the optimizer's
-   * other calls. After `addTerm`, `removeTerm` and `addParamGroup`, the graph must not be launched again.
+   * On a CUDA stream that you are capturing, a step with prepared gradients becomes part of your graph and is not
+   * taken: each launch of the graph takes the step, with the options that {@link refresh} or a step sent last. Keep the
+   * optimizer, the prepared gradients and all memory as long as you launch the graph, and order its launches and the
+   * optimizer's other calls. After `addTerm`, `removeTerm` and `addParamGroup`, the graph must not be launched again.
    *
    * @param gradients by term, then by parameter, each in order or by name; or the result of {@link prepare}
    * @throws MTAdamError STATE while a step is open, and on a stream that is being captured where the gradients are not
@@ -214,8 +214,8 @@ export class MTAdam {
 
   /**
    * CUDA: sends the options and weights of the next step to the device, for a step inside a graph of your own; a launch
-   * that follows on the same stream uses them. A learning rate that is a schedule gets the steps taken so far, for which
-   * this waits until the earlier launches on the stream are done.
+   * that follows on the same stream uses them. A schedule gets the number of steps taken so far; to know it, this call
+   * waits until the earlier launches on the stream are done.
    *
    * @param options those of the launches to come, until other options are sent
    * @throws MTAdamError OPTION (also on the CPU), STATE while a step is open or the stream is being captured, LENGTH, TERM,
@@ -264,8 +264,8 @@ export class MTAdam {
   }
 
   /**
-   * Ends the open step, if there is one, and moves no parameter: for a backward pass that failed. The norms, moments and
-   * clocks of the terms that came have moved; to undo that too, load an earlier state. No iteration is counted.
+   * Ends the open step, if any, without moving a parameter: for a backward pass that failed. The norms, moments and
+   * clocks of the accumulated terms stay changed; to undo that too, load an earlier state. No iteration is counted.
    *
    * @throws MTAdamError STATE after a call that ended midway, BUSY, DISPOSED, CUDA
    */
@@ -279,8 +279,8 @@ export class MTAdam {
   /**
    * The loop over the loss terms: calls each callback in the order of `terms`, accumulates the gradients that it
    * returns, and updates. A term without a callback is absent. If a callback throws or rejects, so does this call, and
-   * the step stays open: another call continues it with the terms that have not come, {@link update} ends it with those
-   * that have, {@link discard} without a move.
+   * the step stays open: another call continues it with the remaining terms, {@link update} ends it with the
+   * accumulated terms, and {@link discard} ends it without moving a parameter.
    *
    * @throws MTAdamError as {@link accumulate}; until the promise settles, other calls are BUSY
    */
@@ -302,7 +302,7 @@ export class MTAdam {
   }
 
   /**
-   * Gradients whose memory stays the same for many steps: `step(prepared)` then looks at none of them.
+   * Gradients whose memory stays the same for many steps: `step(prepared)` does not check them one by one.
    *
    * @throws MTAdamError as {@link step}
    */
@@ -316,10 +316,10 @@ export class MTAdam {
 
   /**
    * Captures a step with these gradients as a CUDA graph, without taking it. Later changes of `prepared` do not change
-   * the graph; each replay uses the options and weights of its moment.
+   * the graph; each replay uses the options and weights that are current then.
    *
-   * @param options `stream`: where the step is captured and replayed; it must have been created, since the default
-   * stream cannot be captured. Default: a stream of its own, ordered with the default stream
+   * @param options `stream`: where the step is captured and replayed; not the default stream, which cannot be captured.
+   * Default: a stream of its own, ordered with the default stream
    * @throws MTAdamError OPTION on the CPU, STATE while a step is open, DISPOSED, BUSY, CUDA
    */
   captureStep(prepared: PreparedGradients, options?: { stream?: StreamLike | null }): CapturedStep {
@@ -484,11 +484,11 @@ export class MTAdam {
   }
 
   /**
-   * Writes the state to a safetensors file, with the tensors of {@link stateDict}. A file at `path` stays as it is until
-   * the new one is complete and on the disk. Its mode is kept, and its owner where the process may set it; of a symbolic
-   * link, the target is replaced. The parameters themselves are for the caller to save.
+   * Writes the state to a safetensors file, with the tensors of {@link stateDict}. A file at `path` stays as it is
+   * until the new one is complete and on the disk. Its mode is kept, and its owner if the process may set it; if it is
+   * a symbolic link, its target is replaced. The caller saves the parameters themselves.
    *
-   * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change where it is
+   * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change its meaning
    * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects, and there is no new
    * file
    * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
@@ -588,7 +588,7 @@ export class MTAdam {
     return depth < 0 ? "[MTAdam]" : `MTAdam ${inspect(this.toJSON(), { ...options, depth })}`;
   }
 
-  /** A call that is ended while it changes the terms or groups has done so where native code has. */
+  /** If JavaScript ended while a call changed the terms or groups, native code tells whether the change was made. */
   get #generation(): Generation {
     if (this.#next !== undefined) this.#settle();
     return this.#current;
@@ -627,7 +627,7 @@ export class MTAdam {
     return { call: this.#readCall(options, this.weights), groups: this.#resolveGroups() };
   }
 
-  /** A step has the group options of its first term. */
+  /** A step uses the group options that were current at its first term. */
   #readTerm(term: number, gradients: unknown, call: CallValues): StepValues {
     this.#guard.checkNew(term, this.terms[term]);
     const groups = this.#guard.alive().isOpen ? undefined : this.#resolveGroups();
@@ -701,7 +701,7 @@ export class MTAdam {
     this.#stepped(native);
   }
 
-  /** Counts the steps that graphs of the user's have taken, once the stream gets there. */
+  /** Waits for the stream, then adds the steps that the user's graphs have taken. */
   #readIterations(stream: NativeStream = null): void {
     const native = this.#guard.alive();
     fromNative(() => native.readIterations(stream));
@@ -732,8 +732,9 @@ export class MTAdam {
   }
 
   /**
-   * @param isComplete whether nothing of the earlier state is left
-   * @returns a function to call when the rest of the state is in place; without that call, it must be loaded again
+   * @param isComplete whether the new state replaces all of the earlier one
+   * @returns a function to call once the rest of the state is in place; without that call, the state must be loaded
+   * again
    */
   #beginRestoring({ iterations, weights, groups }: Restoration, isComplete: boolean): () => void {
     const native = this.#guard.alive();

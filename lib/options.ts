@@ -42,9 +42,9 @@ export interface OptimizerOptions {
   /** Divide by the largest second moment so far, as the AMSGrad variant of Adam. */
   amsgrad?: boolean;
   /**
-   * Named settings; an option given beside it wins. "paper" (default): the defaults described here. "recommended":
-   * `unit: "network"`, `anchor: "max"`, `silence: "rest"` and `betas: [0.9, 0.999, 0.999]`, which balanced better in our
-   * experiments (docs/balancing).
+   * Named settings. An option that is also given by itself takes precedence. "paper" (default): the defaults described
+   * here. "recommended": `unit: "network"`, `anchor: "max"`, `silence: "rest"` and `betas: [0.9, 0.999, 0.999]`, which
+   * balanced better in our experiments (docs/balancing).
    */
   preset?: "paper" | "recommended";
   /**
@@ -116,7 +116,7 @@ interface Rule<T> {
 }
 
 const finite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
-/** Whether the kernels can compute with it: they round options, and some products of options, to float32. */
+/** Whether the kernels can compute with the value: they round options, and some products of options, to float32. */
 const fitsFloat32 = (value: number): boolean => Number.isFinite(Math.fround(value));
 export const finite32 = (value: unknown): value is number => typeof value === "number" && fitsFloat32(value);
 const isAtLeast0 = (value: unknown): value is number => finite32(value) && value >= 0;
@@ -214,7 +214,7 @@ export interface CheckedOptions extends Defaulted {
 export function checkOptions(value: unknown): CheckedOptions {
   const keys = ["terms", "weights", "device", "stream", "preset", ...OPTIMIZER_KEYS, ...GROUP_KEYS];
   const named = checkKeys<Record<string, unknown>>("options", value, keys);
-  // Without a prototype, as `named`: only own options count.
+  // Without a prototype, like `named`, so that only own options count.
   const given = Object.create(null) as Record<string, unknown>;
   Object.assign(given, PRESETS[checkOne("preset", PRESET_RULE, named["preset"])]);
   for (const [key, option] of Object.entries(named)) if (option !== undefined) given[key] = option;
@@ -255,8 +255,8 @@ export function checkGroup(
 }
 
 /**
- * The factors of the decoupled decay and of the first moments, which native code rounds to float32. Bias correction divides
- * by 1 − β₁ in the first step, and by more in the next ones.
+ * Checks the factors of the decoupled decay and of the first moments, which native code rounds to float32. Bias
+ * correction divides by 1 − β₁ in the first step, and by more in the next ones.
  *
  * @throws MTAdamError OPTION
  */
@@ -267,7 +267,7 @@ function checkProducts({ betas, weightDecay, decoupledWeightDecay }: GroupOption
 
 function checkProduct(name: string, value: number): void {
   if (fitsFloat32(value)) return;
-  // Rounding errors of a product say nothing.
+  // Three digits hide the rounding error of the product.
   throw mustBe("OPTION", name, `be finite, ${FINITE_32}`, Number(value.toPrecision(3)));
 }
 
@@ -339,7 +339,7 @@ export function checkNewTerm(name: unknown, terms: readonly string[]): string {
 }
 
 /**
- * A weight per term. An object by name keeps `otherwise` for the terms that it leaves out.
+ * A weight per term. Terms that an object leaves out get their weight from `otherwise`.
  *
  * @throws MTAdamError OPTION, LENGTH, TERM
  */
@@ -354,8 +354,8 @@ export function checkWeights(value: unknown, terms: Names, otherwise: readonly n
 }
 
 /**
- * For calls that get one term at a time. A step can be skipped as a whole only if no term has moved a parameter before
- * the norms of the others are known, and cosines need the gradients of all terms.
+ * For calls that get one term at a time. To skip a whole step, the norms of all terms must be known before any term
+ * moves a parameter; cosines need the gradients of all terms.
  *
  * @throws MTAdamError OPTION
  */

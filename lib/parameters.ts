@@ -114,7 +114,7 @@ function readGroups(
   const described: Described[] = [];
   const groups: GroupOptions[] = [];
   const inGroups = isGroup(value[0]);
-  // One by one, so that the first wrong entry ends the loop, however long the list.
+  // One by one: the first wrong entry ends the loop, however long the list is.
   for (const item of value) {
     if (isGroup(item) !== inGroups) {
       throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);

@@ -7,8 +7,8 @@ import type { Guard } from "./guard";
 export const preparedKey = Symbol("PreparedGradients");
 
 /**
- * Gradients at fixed addresses: made once by `optimizer.prepare()`, then given to `optimizer.step()` in place of
- * gradients, which looks at none of them. They are valid until terms or parameters are added or removed.
+ * Gradients at fixed addresses, made once by `optimizer.prepare()`. `optimizer.step()` takes them in place of gradients
+ * and does not check them one by one. They are valid until terms or parameters are added or removed.
  */
 export class PreparedGradients {
   readonly #table: GradientTable;
@@ -52,8 +52,8 @@ export class PreparedGradients {
   }
 
   /**
-   * Waits until the addresses are on the device. A step in a CUDA graph of your own needs that; other steps
-   * send them as they need them.
+   * Waits until the addresses are on the device. A step in a CUDA graph of your own needs this call; other steps send
+   * the addresses themselves.
    *
    * @throws MTAdamError LENGTH, STATE, BUSY, DISPOSED, CUDA
    */

@@ -4,8 +4,9 @@ import { mustBe } from "./errors";
 type Method = (this: unknown, ...values: unknown[]) => unknown;
 
 /**
- * Makes the methods, getters and setters of a class refuse every `this` that is no object of the class with a coded error.
- * A proxy of an object has none of its private fields; without this, V8 throws a TypeError about a field that no user knows.
+ * Makes the methods, getters and setters of a class throw a coded error if `this` is not an object of the class. A
+ * proxy lacks the private fields of its object: without this check, V8 would throw a TypeError about a field that no
+ * user knows.
  */
 export function checkReceivers(
   className: string,

@@ -1,9 +1,12 @@
 import * as workers from "node:worker_threads";
 
-// Node 22.10 and newer; not yet in the types of the oldest Node that is served.
+// Exists since Node 22.10; the types of the oldest supported Node lack it.
 const { markAsUncloneable } = workers as { markAsUncloneable?: (object: object) => void };
 
-/** Makes `structuredClone` and `postMessage` throw for an object that wraps a native one, where the runtime can. */
+/**
+ * Makes `structuredClone` and `postMessage` throw for an object that wraps a native one. Before Node 22.10, it does
+ * nothing.
+ */
 export function makeUncloneable(object: object): void {
   markAsUncloneable?.(object);
 }

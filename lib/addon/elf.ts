@@ -1,11 +1,11 @@
 import { Buffer } from "node:buffer";
 
-// Reads from an ELF file which system a shared library needs, since an addon that fails to load cannot tell and a
-// user's machine has no objdump. The file may hold any bytes: a damaged one reads as undefined.
+// Reads from an ELF file which system a shared library needs, since a failed load does not tell and a user's machine
+// may lack objdump. The file may hold any bytes; a damaged file gives undefined.
 
 /** The architecture of an ELF file and the symbol versions that it needs. */
 export interface ElfSummary {
-  /** As `process.arch` has it; "unknown" if Node does not run on it. */
+  /** The value of `process.arch`; "unknown" if Node does not run on it. */
   arch: string;
   /** The newest version it needs of each family of symbols, for example "2.34" of "GLIBC". */
   needs: Map<string, string>;
@@ -23,7 +23,7 @@ const SHT_STRTAB = 3;
 const SHT_GNU_VERNEED = 0x6ffffffe;
 /** Both structs of that section, Elf64_Verneed and Elf64_Vernaux. */
 const VERSION_ENTRY_BYTES = 16;
-/** Longer names than any library's symbol versions have. */
+/** No library has symbol versions with longer names. */
 const NAME_LIMIT = 256;
 
 const ARCHES = new Map([
@@ -162,7 +162,7 @@ function uint32(bytes: Buffer, at: number): number {
   return slice(bytes, at, 4).readUInt32LE();
 }
 
-/** A 64-bit offset or size. What a number cannot hold exactly is outside of any file. */
+/** A 64-bit offset or size. A value that a number cannot hold exactly lies outside any file. */
 function uint64(bytes: Buffer, at: number): number {
   return Number(slice(bytes, at, 8).readBigUInt64LE());
 }

@@ -14,7 +14,7 @@ import { packageFacts, packageRoot, systemLibc, systemName } from "./system";
 
 export type AddonKind = "local build" | "prebuilt";
 
-/** A place where no addon was found, or a file that is none that can be used. */
+/** A place without an addon, or a file that cannot be used as the addon. */
 export interface FailedAttempt {
   kind: AddonKind;
   /** Absent where there is no file. */
@@ -28,7 +28,7 @@ export interface AddonSearch {
   failed: FailedAttempt[];
 }
 
-/** Loads the first file that can be. Throws nothing. */
+/** Loads the first file that can be loaded. Throws nothing. */
 export function searchAddon(): AddonSearch {
   const failed: FailedAttempt[] = [];
   for (const { kind, file } of candidates()) {
@@ -53,7 +53,7 @@ export function loadAddon(): unknown {
   if (found === undefined) throw new MTAdamError("LOAD", loadMessage(failed));
   for (const { kind, file, problem } of failed) {
     if (file === undefined) continue;
-    // The user asked for it and gets another one.
+    // The user asked for this addon and gets another one.
     const warning = `mtadam uses its ${found.kind}, as the ${kind} ${file} cannot be loaded: ${problem}`;
     process.emitWarning(warning, { code: "MTADAM_FALLBACK" });
   }
@@ -83,7 +83,10 @@ function resolve(load: () => Finder): string | undefined {
   }
 }
 
-/** Not imported at the top: Node's permission model may forbid to read it, or what it reads itself while it is loaded. */
+/**
+ * Not imported at the top: Node's permission model may forbid reading the module, or a file that the module reads while
+ * it is loaded.
+ */
 function finder(): Finder {
   return createRequire(__filename)(finderFile()) as Finder;
 }
@@ -129,7 +132,7 @@ function prebuildsAbsence(): string {
   try {
     platforms = readdirSync(folder);
   } catch {
-    // None for any platform.
+    // There are no prebuilts for any platform.
   }
   const libc = systemLibc();
   const platform = `${process.platform}-${process.arch}${libc === undefined ? "" : ` with ${libc.name}`}`;
@@ -171,7 +174,7 @@ function isTruncated(file: string): boolean {
 
 /** The system's error in one line, and the cause as far as the file shows it. */
 function describeFailure(file: string, error: unknown): string {
-  // Not by its class: it may be another realm's.
+  // Not `instanceof Error`: the error may come from another realm.
   const [line = ""] = String((error as Partial<Error> | null)?.message ?? error).split("\n");
   const said = line.startsWith(`${file}: `) ? line.slice(file.length + 2) : line;
   const remark = obstacle(file);

@@ -20,7 +20,7 @@ export interface NativeBuffer {
   upload(from: AnyTypedArray, stream: NativeStream): void;
   /** Undefined where `to` is complete when the call returns. */
   download(to: AnyTypedArray): Promise<void> | undefined;
-  /** Every element becomes the only one of `element`. */
+  /** Sets every element to the single element of `element`. */
   fill(element: AnyTypedArray): void;
   dispose(): void;
 }
@@ -55,7 +55,10 @@ export interface NativeShape {
 
 export type NativePlane = "m" | "v" | "x";
 
-/** An element of a parameter's moment. With first moments summed, planes m and x are the shared ones; `term` is any. */
+/**
+ * An element of a parameter's moment. With first moments summed, planes m and x are shared, and `term` is ignored for
+ * them.
+ */
 export interface NativePlaneStart {
   plane: NativePlane;
   term: number;
@@ -77,29 +80,29 @@ export interface NativeOptimizer {
   /** Whether the open step has the term. */
   isAccumulated(term: number): boolean;
   /**
-   * `values`: {@link packValues}. `stays`: no other gradients come into the table, so that the graph of a stream that is
-   * being captured may read it. Returns false where the step became part of that graph and was not taken.
+   * `values`: {@link packValues}. `stays`: the table is never filled with other gradients, so that a graph that is
+   * being captured may read it. Returns false if the step became part of that graph and was not taken.
    */
   step(gradients: NativeGradients, values: Float64Array, stream: NativeStream, stays: boolean): boolean;
-  /** `values`: the groups' are read where this opens a step. */
+  /** `values`: the groups' part is read only if this call opens a step. */
   accumulate(gradients: NativeGradients, values: Float64Array, stream: NativeStream, term: number): void;
   update(stream: NativeStream): void;
   /** Ends the open step, if there is one, without moving a parameter. */
   discard(): void;
-  /** After the others. Gradients and captured steps made before are of no more use; so with removeTerm. */
+  /** Adds a term after the others. Gradients and captured steps made before become invalid, as with removeTerm. */
   addTerm(): void;
   removeTerm(term: number): void;
-  /** Every gradient becomes 0. */
+  /** Sets every gradient to 0. */
   zero(gradients: NativeGradients, stream: NativeStream): void;
   /** Waits until the gradients' addresses are on the device. */
   upload(gradients: NativeGradients, stream: NativeStream): void;
   /** Sends the options of the next launch of a graph. */
   refresh(values: Float64Array, stream: NativeStream): void;
-  /** Waits for the stream. Launches of graphs count. */
+  /** Waits for the stream. The result includes launches of graphs. */
   readIterations(stream: NativeStream): number;
   /** Ends an open step. The state is not whole until `endRestore`. */
   beginRestore(): void;
-  /** `isComplete`: nothing of the earlier state is left. Otherwise a state that was not whole before stays so. */
+  /** `isComplete`: the whole state was replaced. Otherwise, a state that was not whole before stays so. */
   endRestore(iterations: number, isComplete: boolean): void;
   /**
    * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
@@ -140,7 +143,7 @@ export interface NativeGradients {
   set(term: number, parameter: number, source: NativeSource | null): number;
 }
 
-/** Knows whether a function is running, also where JavaScript was ended in the middle of it. */
+/** Knows whether a function is running, even after JavaScript was ended in the middle of one. */
 export interface NativeCallMark {
   run<T>(call: () => T): T;
   readonly isSet: boolean;
@@ -167,14 +170,14 @@ export interface NativeAddon {
   };
   Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
   /**
-   * Throws a coded error with `parameters`, two indices, where two sources overlap; with `index` where
-   * the device does not vouch for an address.
+   * Throws a coded error with `parameters`, two indices, if two sources overlap; with `index` if an address is not one
+   * of the device.
    */
   Optimizer: new (
     device: NativeDevice,
     shape: NativeShape,
     sources: readonly NativeSource[],
-    /** Where calls that name no other will come. */
+    /** The stream of calls without one. */
     stream: NativeStream,
   ) => NativeOptimizer;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
@@ -184,11 +187,14 @@ export interface NativeAddon {
     gradients: NativeGradients,
     stream: NativeStream,
   ) => NativeCapturedStep;
-  /** Gives each target the properties of its source, in one go. They must be objects whose properties can be set. */
+  /**
+   * Copies the properties of each source to its target. JavaScript cannot be ended between two of them. All must be
+   * writable.
+   */
   assign(targets: readonly object[], sources: readonly object[]): void;
   describeCpu(): { instructionSets: string[] };
   describeCuda(): NativeCudaDescription;
-  /** The number of the CUDA device whose memory it is; −1 where there is none. */
+  /** The number of the CUDA device that owns the address; −1 if none does. */
   cudaOwner(address: bigint): number;
   stateBytes(shape: NativeShape): number;
 }

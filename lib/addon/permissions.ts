@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { packageRoot } from "./system";
 
-// What Node forbids this process by its flags, as far as loading the addon needs it.
+// Finds the flags of Node that keep this process from loading the addon.
 
 /** The file of the module that finds addons. @throws where there is none, or where a link to it may not be followed */
 export function finderFile(): string {
@@ -12,7 +12,7 @@ export function finderFile(): string {
 /** The flags of Node that keep the addon from being loaded, as advice for the user; undefined where none does. */
 export function flagAdvice(): string | undefined {
   const isForbidden = areAddonsForbidden();
-  // Not there without the permission model, whatever its type says.
+  // Undefined without the permission model, although its type says otherwise.
   if ((process.permission as unknown) === undefined) {
     return isForbidden
       ? "Node runs with the flag `--no-addons`, perhaps from NODE_OPTIONS: leave it out."
@@ -34,7 +34,7 @@ export function mayRead(place: string): boolean {
 
 function areAddonsForbidden(): boolean {
   try {
-    // A folder can never be loaded: only the reason is of interest.
+    // Loading a folder always fails; the error tells whether a flag is the reason.
     process.dlopen({ exports: {} }, packageRoot);
     return false;
   } catch (error) {
@@ -42,14 +42,14 @@ function areAddonsForbidden(): boolean {
   }
 }
 
-/** What must be readable and is not, as `--allow-fs-read` takes it. */
+/** The paths that must be readable and are not, as arguments of `--allow-fs-read`. */
 function unreadable(): string[] {
   return [
     ...(["package.json", "build", "prebuilds"].every((name) => mayRead(path.join(packageRoot, name)))
       ? []
       : [path.join(packageRoot, "*")]),
     ...unreadableFinder(),
-    // From which node-gyp-build tells musl from glibc.
+    // node-gyp-build reads this file to tell musl from glibc.
     ...(process.platform !== "linux" || mayRead("/etc/alpine-release") ? [] : ["/etc/alpine-release"]),
   ];
 }
@@ -59,7 +59,7 @@ function unreadableFinder(): string[] {
     const file = finderFile();
     return mayRead(file) ? [] : [path.join(path.dirname(file), "*")];
   } catch (error) {
-    // The link to it, as pnpm makes one: where that leads is seen once it may be followed.
+    // The path of a link, such as pnpm makes. Its target is known only once the link may be followed.
     const { resource } = error as { resource?: unknown };
     return typeof resource === "string" ? [resource] : [];
   }

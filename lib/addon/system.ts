@@ -8,11 +8,11 @@ export const packageRoot = path.join(__dirname, "..", "..");
 
 export interface PackageFacts {
   version: string;
-  /** The oldest Node that it is for, such as "20". */
+  /** The oldest supported Node, such as "20". */
   node: string;
 }
 
-/** Undefined where the code no longer lies in its package: a bundler has moved it. */
+/** Undefined if the code no longer lies in its package, because a bundler has moved it. */
 export function packageFacts(): PackageFacts | undefined {
   try {
     const { name, version, engines } = JSON.parse(
@@ -27,7 +27,7 @@ export function packageFacts(): PackageFacts | undefined {
 /** The C library of a Linux system. */
 export interface Libc {
   name: "glibc" | "musl";
-  /** Musl does not say. */
+  /** Unknown for musl. */
   version?: string;
 }
 

@@ -23,11 +23,11 @@ export async function writeAtomically(
   const old = await stat(target.path).catch(() => undefined);
   if (old !== undefined) checkRegular(old);
   const temporary = target.folder.file(await temporaryName(target));
-  // What replaces a private file is private from the start.
+  // The replacement of a private file is private from the start.
   const file = await open(temporary.path, "wx", old === undefined ? 0o666 : 0o600);
   try {
     try {
-      // First: a disk may be full of what was left.
+      // Before the write: abandoned files may fill the disk.
       await removeStale(target, temporary);
       if (old !== undefined) await keepOwnerAndMode(file, old);
       await write(file);
@@ -43,15 +43,18 @@ export async function writeAtomically(
   await syncFolder(target.folder);
 }
 
-/** The owner first: changing it takes away bits of the mode. Not every process may, and not every file system has them. */
+/**
+ * The owner comes first, because changing it clears bits of the mode. Not every process may set them, and not every
+ * file system has them.
+ */
 async function keepOwnerAndMode(file: FileHandle, { uid, gid, mode }: Stats): Promise<void> {
   const own = await file.stat();
   if (own.uid !== uid || own.gid !== gid) {
-    // Who may not give a file away may still give it to a group.
+    // A process that may not change the owner may still change the group.
     await file.chown(uid, gid).catch(() => file.chown(own.uid, gid).catch(() => undefined));
   }
   const now = await file.stat();
-  // Programs must not run as another user than the old file's.
+  // A setuid or setgid program must not run as another user or group than before.
   const bits = now.uid === uid && now.gid === gid ? 0o7777 : 0o777;
   await file.chmod(mode & bits).catch(() => undefined);
 }
@@ -71,8 +74,8 @@ async function replace(temporary: Place, target: Place): Promise<void> {
 }
 
 /**
- * The rename is on the disk only after its folder is. Where the folder cannot be opened or the file system cannot sync
- * it, as on Windows, the system alone orders its renames: the file is in place, so this is no error.
+ * Puts the rename on the disk. It is not an error if the folder cannot be opened or synced, as on Windows: the file is
+ * in place, and the system orders its own renames.
  */
 async function syncFolder(folder: Place): Promise<void> {
   const handle = await open(folder.path, "r").catch(() => undefined);

@@ -18,7 +18,7 @@ export class ChunkWriter {
     this.#beforeWrite = beforeWrite;
   }
 
-  /** The bytes that still fit into the chunk; 0: it has to be written first. */
+  /** The bytes that still fit into the chunk; at 0, the chunk must be written first. */
   get room(): number {
     return CHUNK_BYTES - this.#used;
   }
@@ -58,7 +58,7 @@ export class ChunkReader {
   readonly #fileBytes: number;
   readonly #beforeRead: () => Promise<void>;
   readonly #chunk: Uint8Array;
-  /** What the chunk has: the file's bytes from `position` on. */
+  /** The range of the file that the chunk holds. */
   #read = { position: 0, length: 0 };
 
   constructor(file: FileHandle, fileBytes: number, beforeRead: () => Promise<void>) {
@@ -69,7 +69,7 @@ export class ChunkReader {
   }
 
   /**
-   * Fills `to` with the file's bytes from `position` on; undefined where they are there already.
+   * Fills `to` with the file's bytes from `position` on; undefined if the call has already filled it.
    *
    * @throws MTAdamError CHECKPOINT if the file has become shorter; errors of the file system
    */

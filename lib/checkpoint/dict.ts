@@ -65,7 +65,7 @@ export class DictSource implements StateSource {
 
   read({ key, type, first, to }: TensorRead): void {
     const { buffer, byteOffset } = typedArrayPlace(this.#get(key) as StateTensor);
-    // A view of our own: a method of the user's array may be the user's.
+    // A new view: the user's array may have methods of the user.
     const from = makeTensor(type, to.length, buffer, byteOffset + first * to.BYTES_PER_ELEMENT);
     (to as Float64Array).set(from as Float64Array);
   }
@@ -93,7 +93,7 @@ function run<T>(source: DictSource, reading: Reading<T>): T {
   }
 }
 
-/** Copies the state of one optimizer, as it is, to a fresh one that has its terms and, among others, its parameters. */
+/** Copies the state of one optimizer unchanged to a fresh one with the same terms and at least the same parameters. */
 export function copyState(from: StateOwner, to: StateOwner): void {
   const source = new DictSource(stateDict(from));
   const restoration = checkDict(to, source, { strict: false, propagates: true });

@@ -31,8 +31,8 @@ import {
   type TensorType,
 } from "./state";
 
-// A state as a safetensors file, read and written chunk by chunk: neither takes memory of the size of the state, nor
-// keeps the event loop for long, however many tensors there are.
+// A state as a safetensors file, read and written chunk by chunk: this needs no memory of the state's size and never
+// blocks the event loop for long, even with many tensors.
 
 const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
   Float32Array: "F32",
@@ -48,8 +48,8 @@ const METADATA_KEY = "mtadam";
 const METADATA_DEPTH = 4;
 
 /**
- * Writes the state to a file that then replaces the one at `target`. The last report of progress comes when all is on the
- * disk, just before that; until then the old file stands.
+ * Writes the state to a new file, which then replaces the one at `target`. The last progress report comes just before
+ * the replacement, when all bytes are on the disk.
  *
  * @throws MTAdamError OPTION, CHECKPOINT (too many tensors for the format), DISPOSED, CUDA; errors of the file system
  */
@@ -89,11 +89,11 @@ function* headerEntries(tensors: Iterable<SavedTensor>): Generator<[string, Tens
   for (const { key, type, shape } of tensors) yield [key, { dtype: DTYPES[type], shape }];
 }
 
-/** A FIFO that has just taken the file's place is not waited for. */
+/** Does not block if a FIFO has just taken the file's place. */
 const READ_ONLY =
   process.platform === "win32" ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK;
 
-/** A checkpoint that is open, its header read and found sound. */
+/** An open checkpoint whose header has been read and checked. */
 export class CheckpointFile implements StateSource {
   readonly metadata: unknown;
   readonly #file: FileHandle;
@@ -157,14 +157,14 @@ export class CheckpointFile implements StateSource {
   }
 
   /**
-   * Puts a state that was checked in place.
+   * Writes a checked state into the optimizer.
    *
    * @throws MTAdamError CHECKPOINT where the file has changed meanwhile, DISPOSED, CUDA; errors of the file system. The
-   * state is then a mixture.
+   * state is then inconsistent.
    */
   async restore(restoration: Restoration): Promise<void> {
     await this.#run(restoration.apply());
-    // Where not all was wanted, the rest is done, too.
+    // Tensors that were not needed count as done, too.
     await this.#finish();
   }
 
@@ -233,16 +233,16 @@ async function readHeader(
 }
 
 /**
- * How long the header of a file for this optimizer may be: twice the most that the optimizer can write, since other tools
- * that rewrite a checkpoint may add spaces, escapes and tensors. A file of which only parts are loaded may be another,
- * larger optimizer's.
+ * The longest header that is accepted for this optimizer: twice the longest that it can write, since other tools that
+ * rewrite a checkpoint may add spaces, escapes and tensors. Without `strict`, the file may belong to a larger
+ * optimizer.
  */
 export function maxHeaderBytes(owner: StateOwner, strict: boolean): number {
   const bytes = 2 * ownHeaderBytes(owner) + 2 ** 20;
   return Math.min(strict ? bytes : Math.max(bytes, 2 ** 24), MAX_HEADER_BYTES);
 }
 
-/** At least what the header takes. */
+/** An upper bound of the header's length. */
 function ownHeaderBytes({ options, terms, parameters, layers, groups }: StateOwner): number {
   const { own, shared } = planes(options);
   const moments = terms.length * own.length + shared.length;

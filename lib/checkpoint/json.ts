@@ -1,7 +1,7 @@
 import type { Steps } from "./pace";
 
 // JSON in pieces: a header of many tensors is cut at the commas of its outer levels, and each piece is parsed by
-// JSON.parse. So no parse takes long, nothing is nested deeper than is allowed, and no key comes twice.
+// JSON.parse. Thus no parse takes long, and deep nesting and repeated keys are refused.
 
 /** Bytes of a text, from `begin` up to `end`. */
 export interface Range {
@@ -14,7 +14,7 @@ export interface Member extends Range {
   readonly key: string;
 }
 
-/** What is parsed, or scanned, without a break. */
+/** Bytes that are parsed or scanned without a break. */
 const PIECE_BYTES = 2 ** 16;
 
 const [QUOTE, BACKSLASH, COMMA, COLON] = [0x22, 0x5c, 0x2c, 0x3a];
@@ -106,7 +106,7 @@ export function* parseString(text: Buffer, { begin, end }: Range): Steps<string>
  */
 export function parse(text: Buffer, range: Range): unknown {
   const value: unknown = JSON.parse(text.toString("utf8", range.begin, range.end));
-  // JSON.parse keeps only the last of several.
+  // Of repeated keys, JSON.parse keeps only the last.
   if (countKeys(value) !== countColons(text, range)) throw new SyntaxError("it has a key twice in an object");
   return value;
 }
@@ -131,7 +131,7 @@ function countColons(text: Buffer, { begin, end }: Range): number {
   return count;
 }
 
-/** Between the commas of an object or a list; undefined now and then, where others may run. */
+/** The parts between the commas of an object or a list; undefined now and then, to let others run. */
 function* parts(
   text: Buffer,
   range: Range,
@@ -167,7 +167,7 @@ function* parts(
   }
   if (inString || depth !== 1) throw new SyntaxError("it ends too early");
   const last = trim(text, { begin: first, end: end - 1 });
-  // An empty part is right only where it is the only one.
+  // An empty part is valid only if it is the only one.
   if (last.begin < last.end || first > begin + 1) yield last;
 }
 
@@ -194,7 +194,7 @@ const isSpace = (byte: number | undefined): boolean =>
 const quoted = (key: string): string => JSON.stringify(key.slice(0, 40));
 const twice = (key: string): SyntaxError => new SyntaxError(`it has the key ${quoted(key)} twice`);
 
-/** JSON of an object, in pieces. Lists that are directly in it are cut after some elements. */
+/** Renders an object as JSON, in pieces. A list that is a direct member is cut after every few elements. */
 export function* renderObject(object: object): Generator<string, void, void> {
   let before = "{";
   for (const [key, value] of Object.entries(object) as [string, unknown][]) {
@@ -213,5 +213,5 @@ export function* renderObject(object: object): Generator<string, void, void> {
   yield before === "{" ? "{}" : "}";
 }
 
-/** Few enough for a piece, however long their names. */
+/** Elements of a list in one piece: few enough, however long their names are. */
 const ELEMENTS = 512;

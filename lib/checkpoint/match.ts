@@ -11,7 +11,7 @@ export interface Match {
   theirs: number;
 }
 
-/** What is restored: each of ours, with its match in the state. */
+/** The optimizer's terms, parameters and layers to restore, each with its match in the state. */
 export interface Matches {
   readonly metadata: CheckpointMetadata;
   readonly terms: readonly Match[];
@@ -111,7 +111,7 @@ export function* matchGroups(
   return matched;
 }
 
-/** Without `lr` where it was a schedule. */
+/** The saved options of a group, without `lr` if it was a schedule. */
 function savedOptions({ groups }: CheckpointMetadata, index: number): Partial<GroupOptions> {
   const saved = groups[index];
   if (saved === undefined) fail("The state must have the options of every group.");

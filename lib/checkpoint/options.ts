@@ -1,24 +1,24 @@
 import { checkKeys } from "../arguments";
 import { mustBe } from "../errors";
 
-// What users see of saving and loading. Its declarations need no types of Node.
+// The public types of saving and loading. They need no types of Node.
 
 /** A path, a `file:` URL, or the bytes of a path (a Buffer). */
 export type PathLike = string | Uint8Array | FileUrl;
 
-/** What a `URL` has. Declared here, so that the types need neither Node's nor a browser's. */
+/** The shape of a `URL`, declared here so that the types need neither Node's nor a browser's. */
 interface FileUrl {
   readonly href: string;
   readonly protocol: string;
 }
 
-/** Bytes of the file that are done, of all that it has. A load reads the file twice; each byte counts half each time. */
+/** The progress of a file, in bytes. A load reads the file twice, so that each read of a byte counts half. */
 export interface CheckpointProgress {
   bytes: number;
   total: number;
 }
 
-/** Gets told how far a file is. A promise that it returns is waited for. */
+/** Called with the progress of a file. If it returns a promise, the save or load waits for it. */
 export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 export interface SaveOptions {

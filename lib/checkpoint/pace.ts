@@ -6,7 +6,7 @@ import { setImmediate } from "node:timers";
 /** Work in steps. At each `yield` others may run. */
 export type Steps<T> = Generator<undefined, T, void>;
 
-/** All steps at once, with nothing else in between. */
+/** Runs all steps without a break. */
 export function runAtOnce<T>(steps: Steps<T>): T {
   for (;;) {
     const next = steps.next();
@@ -17,7 +17,7 @@ export function runAtOnce<T>(steps: Steps<T>): T {
 /** How long work may keep the event loop at a time, in milliseconds. */
 const SLICE = 5;
 
-/** Kept, because fake timers replace it. */
+/** Kept at load time, because fake timers replace the global function. */
 const nextTurn = setImmediate;
 
 /** Measures how long work has kept the event loop. */

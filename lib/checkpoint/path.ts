@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { MTAdamError, mustBe } from "../errors";
 import { typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
 
-/** As Linux has it. */
+/** The limit of Linux. */
 const MAX_LINKS = 40;
 
 const isWindows = process.platform === "win32";
@@ -15,7 +15,7 @@ const isWindows = process.platform === "win32";
  * is above the link's target.
  */
 export class Place {
-  /** On POSIX, where a name is bytes, a character per byte. */
+  /** On POSIX, where a name is a string of bytes, one character per byte. */
   readonly #text: string;
 
   private constructor(text: string) {
@@ -43,7 +43,7 @@ export class Place {
     return new Place(nodePath.dirname(this.#text));
   }
 
-  /** The last part of the path. Not for a reader: it may be bytes. */
+  /** The last part of the path. Not for messages, since each character may stand for a byte. */
   get name(): string {
     return nodePath.basename(this.#text);
   }
@@ -69,7 +69,7 @@ export class Place {
 
   /** @throws MTAdamError OPTION where there is something other than a regular file */
   checkRegular(): void {
-    // The system's own call reports whatever keeps this one from looking.
+    // If this check fails, the later system call reports the reason.
     const stats = attempt(() => statSync(this.path, { throwIfNoEntry: false }));
     if (stats !== undefined) checkRegular(stats);
     else if (this.#text.endsWith(nodePath.sep)) failRegular("a folder");
@@ -92,7 +92,7 @@ function failRegular(kind: string): never {
   throw new MTAdamError("OPTION", `\`path\` must be the path of a regular file; got that of ${kind}.`);
 }
 
-/** Undefined where it is no path. */
+/** Undefined if the value is not a path. */
 function textOf(path: unknown): string | undefined {
   if (typeof path === "string") return isWindows ? path : toText(path);
   if (typedArrayName(path) === "Uint8Array") {

@@ -19,13 +19,13 @@ export interface TensorRead {
   readonly to: StateTensor;
 }
 
-/** Work that yields what it wants to read, and undefined now and then, where others may run. */
+/** Work that yields its read requests, and undefined now and then, to let others run. */
 export type Reading<T> = Generator<TensorRead | undefined, T, void>;
 
 /** A state from an untrusted source. Its methods run none of the user's code. */
 export interface StateSource {
   readonly metadata: unknown;
-  /** The keys of the tensors that have elements, in the order in which they are read best. */
+  /** The keys of the tensors that have elements, in the order that is fastest to read. */
   keys(): Iterable<string>;
   /** Whether there is a tensor with this key, type and shape. */
   has(key: string, type: TensorType, shape: readonly number[]): boolean;
@@ -35,7 +35,7 @@ export interface StateSource {
   describe(key: string): string;
 }
 
-/** One part of a restoration. Changes nothing until it is made to write. */
+/** One part of a restoration. Changes nothing until it is told to write. */
 export interface RestorePart {
   /** Writes norms, counts and clocks. */
   writeRecords(): void;
@@ -88,7 +88,7 @@ const isSavedParameter = (
   value["shape"].reduce((product: number, size) => product * size, 1) === value["length"] &&
   layers.has(value["layer"]);
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-/** What one more can be counted from. */
+/** The largest count that can be increased by one. */
 const MAX_COUNT = Number.MAX_SAFE_INTEGER - 1;
 const isNames = (value: unknown): value is string[] =>
   isArray(value) && value.every((name) => typeof name === "string") && new Set(value).size === value.length;
@@ -111,7 +111,7 @@ export class StateReader {
     const shape = [this.#metadata.terms.length, this.#metadata.layers.length];
     const n = yield* this.#record("n", "Float64Array", shape);
     const occurred = yield* this.#record("occurred", "Uint8Array", shape);
-    // States of before it was kept have none.
+    // States of older versions do not have it.
     const skipped = this.#source.lacks("skipped")
       ? new BigInt64Array(n.length)
       : yield* this.#record("skipped", "BigInt64Array", shape);
@@ -135,7 +135,7 @@ export class StateReader {
     const q = yield* this.#record("q", "Float64Array", [terms.length, parameters.length]);
     for (let k = 0; k < q.length; ++k) {
       const value = q[k]!;
-      // Written as negations so that NaN passes where it may.
+      // The conditions are written so that a NaN passes where it may occur.
       if (value < 0 || (t[k] === 0n && value !== 0) || (!this.#propagates && !Number.isFinite(value))) {
         fail(
           `The state must have finite squared norms of at least 0 as \`q\`, 0 before any step; got ${value}.`,
@@ -151,7 +151,7 @@ export class StateReader {
     return this.#clocks(["T", "T.P1", "T.P2"], [this.#metadata.parameters.length]);
   }
 
-  /** The key itself, of a moment that has the parameter's shape. */
+  /** Checks that a moment has the parameter's shape, and returns its key. */
   plane(key: string, parameter: number): string {
     this.#check(key, "Float32Array", this.#metadata.parameters[parameter]!.shape);
     return key;
@@ -177,7 +177,7 @@ export class StateReader {
   }
 
   #checkNorm(n: number, occurred: number): void {
-    // NaN passes here; the last rule is for it.
+    // A NaN passes this rule; the last rule finds it.
     if (n < 0 || occurred > 1) {
       fail("The state must have norms of at least 0, which occurred (1) or never did (0).");
     }
@@ -203,7 +203,7 @@ export class StateReader {
     return { t, P1, P2 };
   }
 
-  /** All of a tensor. */
+  /** Reads a whole tensor. */
   *#record<T extends TensorType>(key: string, type: T, shape: readonly number[]): Reading<TensorTypes[T]> {
     this.#check(key, type, shape);
     const to = makeTensor(
@@ -222,18 +222,18 @@ export class StateReader {
   }
 }
 
-/** For a message; it may be of any length. */
+/** A shape for a message, shortened, since it may have any number of dimensions. */
 export const describeShape = (shape: readonly number[]): string => shape.slice(0, 8).join(" × ");
 
-/** Checked without a break. */
+/** Elements that are checked without a break. */
 const SOME = 1024;
 
 const isCountable = (count: bigint): boolean => count >= 0n && count <= BigInt(MAX_COUNT);
 
 /**
- * Whether betas, each less than 1, can have this product after so many steps. The betas may have changed from step to
- * step, so that little more is known. As no double lies between 1 − 2⁻⁵³ and 1, each step takes off 2⁻⁵³ at least,
- * while the product is above ½.
+ * Whether this can be the product of so many betas, each less than 1. The betas may have changed from step to step, so
+ * only a bound can be checked: no double lies between 1 − 2⁻⁵³ and 1, so each step subtracts at least 2⁻⁵³ while the
+ * product is above ½.
  */
 function isProduct(value: number, time: bigint): boolean {
   if (time === 0n) return value === 1;

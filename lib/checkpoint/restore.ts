@@ -40,7 +40,7 @@ export interface Restoration {
 }
 
 export interface RestoreOptions {
-  /** Whether every term, parameter and layer must have its match. */
+  /** Whether every term, parameter and layer must have a match. */
   readonly strict: boolean;
   /** Whether norms and moments may be NaN or infinite. */
   readonly propagates: boolean;
@@ -192,7 +192,7 @@ interface Records {
   squares: Float64Array;
 }
 
-/** As they are. */
+/** Reads a term's current values. */
 function readRecords({ native, options, layers, parameters }: StateOwner, term: number): Records {
   const balances = makeBalances(layers.length);
   const clocks = makeClocks(parameters.length);

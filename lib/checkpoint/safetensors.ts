@@ -14,7 +14,7 @@ export const PREFIX_BYTES = 8;
 /** The limit of other readers of the format. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** The header, an entry, a shape. */
+/** Levels of nesting: the header, an entry, a shape. */
 const MAX_DEPTH = 3;
 
 /** Bits per element, of every dtype that a file may have. */
@@ -72,7 +72,7 @@ function fail(message: string, cause?: unknown): never {
   throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
 }
 
-/** About the bytes of a rendered piece. */
+/** The approximate length of a rendered piece. */
 const PIECE_LENGTH = 2 ** 16;
 
 /**
@@ -178,7 +178,7 @@ export function* parseHeader(header: Buffer, dataBytes: number): Steps<Safetenso
   return { metadata, tensors, inOrder: yield* checkPlaces(tensors, dataBytes) };
 }
 
-/** Why a text is not JSON. The engine's own messages quote the text, which may have lines. */
+/** Why a text is not JSON. The engine's messages quote the text, which may contain line breaks. */
 export const reasonOf = ({ message }: SyntaxError): string =>
   message.startsWith("it ") ? message : "it has a syntax error";
 
@@ -193,7 +193,7 @@ function* parseMetadata(header: Buffer, range: Range, metadata: Map<string, stri
   }
 }
 
-/** Looked at before it is parsed: a list of many little things would take much memory. */
+/** Scanned before it is parsed: a long list of small values would take much memory. */
 const parseEntry = (header: Buffer, member: Member): unknown =>
   header[member.begin] === "{".charCodeAt(0) ? parse(header, member) : undefined;
 
@@ -212,7 +212,7 @@ function checkTensor(key: string, value: unknown): TensorPlace {
 
 /** @returns the keys of the tensors that have elements, in the order of their bytes */
 function* checkPlaces(tensors: ReadonlyMap<string, TensorPlace>, dataBytes: number): Steps<string[]> {
-  // By where they begin. Sorting them would take too long at a time.
+  // Keys by the offset of the tensor. Sorting the tensors would block the event loop for too long.
   const filled = new Map<number, string>();
   for (const [key, { begin, end }] of tensors) {
     if (begin < end) {
@@ -242,7 +242,7 @@ function failPlaces(): never {
   fail("The file must have its tensors one after the other, without gap or overlap.");
 }
 
-/** NaN where elements do not make whole bytes, which then equals no length. */
+/** The tensor's bytes. NaN, which equals no length, if the elements do not fill whole bytes. */
 function byteLength({ dtype, shape }: TensorInfo): number {
   const bits = shape.reduce((product, size) => product * size, DTYPE_BITS[dtype]);
   return bits % 8 === 0 ? bits / 8 : NaN;

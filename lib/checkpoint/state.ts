@@ -88,7 +88,7 @@ export const sharedKey = (plane: NativePlane, parameter: number): string =>
 export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
   `${plane}.${term}.${parameter}`;
 
-/** Of (term, layer) pairs: a value per layer, or terms × layers of them. */
+/** Values of (term, layer) pairs: one per layer for a single term, or terms × layers. */
 export interface Balances {
   n: Float64Array;
   occurred: Uint8Array;
@@ -240,7 +240,7 @@ function planeTensor(
 }
 
 /**
- * Takes the options and weights as they are at the first step, since the user may change them before the last.
+ * Reads the options and weights in its first step, since the user may change them before the last.
  *
  * @throws MTAdamError OPTION if an option of a group is invalid
  */

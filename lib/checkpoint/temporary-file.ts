@@ -3,19 +3,22 @@ import { opendir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import type { Place } from "./path";
 
-// The names of temporary files, and which of them nobody needs any more. A name says which file it is to become and which
-// process writes it: `mtadam-<file>-<machine>-<pid>-<start>-<random>.tmp`. It is short, whatever the file's name.
+// The names of temporary files, and the removal of abandoned ones. A name tells the target file and the process that
+// writes it: `mtadam-<file>-<machine>-<pid>-<start>-<random>.tmp`. It is short even if the target's name is long.
 
-/** A process, as its temporary files tell it from others. */
+/** A process, as the names of its temporary files identify it. */
 interface Writer {
-  /** Of the system since it was started, and of the process numbers: each container has its own. */
+  /** Identifies the boot of the system and the numbering of processes, of which each container has its own. */
   readonly machine: string;
   readonly pid: number;
-  /** When it was started, in clock ticks, where the system says so: numbers are used again. */
+  /** Its start time in clock ticks, if the system tells it: process numbers are reused. */
   readonly start: string;
 }
 
-/** How long nobody may have written to a file of which we cannot know whether its process lives, in milliseconds. */
+/**
+ * If it is unknown whether a file's process lives, the file is abandoned after this long without a write, in
+ * milliseconds.
+ */
 const ABANDONED = 3_600_000;
 
 const NAME = /^mtadam-([0-9a-f]{8})-([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[0-9a-f]{12}\.tmp$/;
@@ -27,10 +30,10 @@ export async function temporaryName(target: Place): Promise<string> {
 }
 
 /**
- * Removes the temporary files that dead processes have left beside `target` and that were to become it. Never fails: they
- * stay where the folder cannot be read or they cannot be removed.
+ * Removes the temporary files for `target` that dead processes have left. Never fails: files that cannot be listed or
+ * removed stay.
  *
- * @param ours the temporary file of this save: its time is that of the file system's clock
+ * @param ours the temporary file of this save: its time of change tells the file system's clock
  */
 export async function removeStale(target: Place, ours: Place): Promise<void> {
   try {
@@ -46,7 +49,7 @@ export async function removeStale(target: Place, ours: Place): Promise<void> {
       }
     }
   } catch {
-    // A save does not need it.
+    // A save succeeds without the removal.
   }
 }
 
@@ -75,7 +78,7 @@ async function thisProcess(): Promise<Writer> {
   return { machine: digest(`${boot} ${numbers}`), pid, start: (await readProcess(pid))?.start ?? "0" };
 }
 
-/** What Linux tells of a process; undefined if nothing. */
+/** Facts about a process from Linux; undefined if there are none. */
 async function readProcess(pid: number): Promise<{ start: string; isZombie: boolean } | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
   // After the command's name, which may have any characters: state is the third field, the time of the start the 22nd.

@@ -47,7 +47,7 @@ async function main([command, ...args]: string[]): Promise<number> {
 
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    // The reader has gone, as in `mtadam inspect | head -1`: it wants no more.
+    // The reader has closed the pipe, as in `mtadam inspect | head -1`.
     if (error.code !== "EPIPE") throw error;
   });
 }

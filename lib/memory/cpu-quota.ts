@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 
-// The CPU time that control groups of Linux allow, as containers set it: `docker run --cpus=2`, a limit of Kubernetes.
-// os.availableParallelism() of Node 20 does not know it.
+// The CPU time that Linux control groups allow, such as `docker run --cpus=2` or a limit of Kubernetes sets it.
+// os.availableParallelism() of Node 20 ignores it.
 
 /** A mounted hierarchy of control groups that may limit CPU time. */
 interface Hierarchy {
@@ -12,7 +12,7 @@ interface Hierarchy {
   mountPoint: string;
 }
 
-/** In cores, such as 1.5; Infinity where nothing limits it, and on systems that have no such files. */
+/** The quota in cores, such as 1.5; Infinity if there is no limit, and on systems without control groups. */
 export function cpuQuota(): number {
   const quotas = hierarchies().flatMap((hierarchy) =>
     groupFolders(hierarchy).map((folder) => readQuota(hierarchy.version, folder)),
@@ -22,7 +22,7 @@ export function cpuQuota(): number {
 
 function hierarchies(): Hierarchy[] {
   return linesOf("/proc/self/mountinfo").flatMap((line): Hierarchy[] => {
-    // As proc_pid_mountinfo(5) has it: …, root, mount point, … - type, source, options.
+    // The format of proc_pid_mountinfo(5): …, root, mount point, … - type, source, options.
     const [mount = "", system = ""] = line.split(" - ");
     const [, , , root = "", mountPoint = ""] = mount.split(" ");
     const [type, , options = ""] = system.split(" ");
@@ -32,13 +32,14 @@ function hierarchies(): Hierarchy[] {
   });
 }
 
-/** The folders of the process' group and of all groups around it: each may have a limit. */
+/** The folders of the process' group and of all groups that contain it: each may have a limit. */
 function groupFolders({ version, root, mountPoint }: Hierarchy): string[] {
   const own = linesOf("/proc/self/cgroup")
     .map((line) => /^\d+:([^:]*):(.*)$/.exec(line))
     .find((found) => (version === 2 ? found?.[1] === "" : found?.[1]?.split(",").includes("cpu")));
   const below = path.posix.relative(root, own?.[2] ?? root);
-  // Outside of what is mounted, as in a container that shares the host's names of groups: only the mount point is known.
+  // If the group lies outside the mount, as in a container that sees the host's group names, only the mount point is
+  // known.
   const names = below === "" || below.startsWith("..") ? [] : below.split("/");
   return [mountPoint, ...names.map((_, k) => path.posix.join(mountPoint, ...names.slice(0, k + 1)))];
 }
@@ -53,7 +54,7 @@ function readQuota(version: 1 | 2, folder: string): number {
   return quota > 0 && period > 0 ? quota / period : Infinity;
 }
 
-/** None of a file that cannot be read. */
+/** The lines of a file; none if it cannot be read. */
 function linesOf(file: string): string[] {
   try {
     return readFileSync(file, "utf8").split("\n");

@@ -37,7 +37,7 @@ const ELEMENT_BYTES = 4; // float32
 export function isPointerLike(value: unknown): boolean {
   if (typeof value === "bigint" || typeof value === "number") return true;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return false;
-  // A buffer has `ptr`, but nothing of this copy would know when it is disposed of.
+  // Another copy's buffer has `ptr`, but this copy would not notice its disposal.
   if (isOfAnotherCopy(value)) return false;
   try {
     if (has(value, "ptr") || has(value, "__cuda_array_interface__")) return true;
@@ -48,7 +48,7 @@ export function isPointerLike(value: unknown): boolean {
   }
 }
 
-/** As `in`, but for what {@link propertyOf} leaves out. */
+/** Like `in`, but without the properties that {@link propertyOf} ignores. */
 function has(object: object, key: string): boolean {
   return key in object && (!(key in Object.prototype) || Object.hasOwn(object, key));
 }
@@ -109,7 +109,7 @@ function checkBytes(subject: Named, property: string, value: unknown): number {
   throw mustBe("LENGTH", `${nameOf(subject)}.${property}`, "be a whole number of bytes", value);
 }
 
-/** The CUDA array interface, version 3, as plain data. Its `stream` is the user's to wait for. */
+/** The CUDA array interface, version 3, as plain data. The user must wait for its `stream`. */
 function readArrayInterface(subject: Named, supplier: object, value: unknown): DevicePointer {
   const what = `${nameOf(subject)}.__cuda_array_interface__`;
   if (typeof value !== "object" || value === null) throw mustBe("OPTION", what, "be an object", value);
@@ -142,7 +142,7 @@ function checkContiguous(subject: Named, strides: unknown, dimensions: readonly 
   let expected = ELEMENT_BYTES;
   let contiguous = given.length === dimensions.length;
   for (let k = dimensions.length - 1; k >= 0; --k) {
-    // A dimension of one is never stepped along.
+    // The stride of a dimension of 1 is never used.
     contiguous &&= given[k] === expected || dimensions[k] === 1;
     expected *= dimensions[k]!;
   }

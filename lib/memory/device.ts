@@ -230,7 +230,7 @@ export class DeviceBuffer<D extends DType = DType> {
   dispose(): void {
     if (this.#native === undefined) return;
     const own = this.#native;
-    // First, so that no table uses memory that is freed, wherever JavaScript may end.
+    // Cleared before the memory is freed, so that no table uses freed memory, wherever JavaScript ends.
     this.#native = undefined;
     disposals += 1;
     own.dispose();

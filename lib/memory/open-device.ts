@@ -7,8 +7,8 @@ import { Device, deviceKey } from "./device";
 
 export interface CpuDeviceOptions {
   /**
-   * Threads that compute, the calling one included. Default: as many as the system lets this process use, a quota of CPU time
-   * counted, as that of a container.
+   * Threads that compute, the calling one included. Default: as many as the system lets this process use, at most its
+   * quota of CPU time, such as a container's.
    */
   threads?: number;
   /**
@@ -50,7 +50,7 @@ function openCpu(options: unknown): Device {
   return new Device(deviceKey, "cpu", `${cpuModel()} (${device.name})`, threads, native, device);
 }
 
-/** Not more than the quota: a thread that has used it up stops in the middle of a step, and the others wait for it. */
+/** At most the quota: once it is used up, threads stop in the middle of a step. */
 function defaultThreads(): number {
   return Math.max(1, Math.floor(Math.min(os.availableParallelism(), cpuQuota(), MAX_THREADS)));
 }
@@ -109,14 +109,14 @@ export interface CudaDeviceDescription {
   /** For example "9.0". */
   computeCapability: string;
   usable: boolean;
-  /** Why it is not. */
+  /** Why it is not usable. */
   reason?: string;
 }
 
 export interface DevicesDescription {
   cpu: {
     name: string;
-    /** The default. */
+    /** The instruction set that is used by default. */
     instructionSet: string;
     /** All that this build contains and this machine supports, narrowest first. */
     instructionSets: string[];
@@ -125,7 +125,7 @@ export interface DevicesDescription {
   cuda: {
     /** Whether a CUDA device can be opened. */
     usable: boolean;
-    /** Why none can. */
+    /** Why none can be opened. */
     reason?: string;
     /** The newest CUDA version that the driver supports, for example "13.0". */
     driver?: string;

@@ -46,7 +46,7 @@ export function checkSource(
   );
 }
 
-/** The code for a value that is no tensor's memory: another copy's buffer is memory, though none that can be used. */
+/** The code for a value that is not a tensor's memory. Another copy's buffer is memory, but cannot be used. */
 export function codeOfNoSource(value: unknown): "INVALID_POINTER" | "DTYPE" {
   return isOfAnotherCopy(value) ? "INVALID_POINTER" : "DTYPE";
 }

@@ -1,12 +1,12 @@
 import { randomFrom } from "./random";
 
-/** Up to so many combinations are listed; of more, only those that are drawn exist. */
+/** The most combinations that are listed. If there are more, they are drawn one at a time. */
 const MOST_LISTED = 100_000;
 
-/** How often a draw may repeat what was drawn before, until the combinations count as exhausted. */
+/** After so many repeated draws in a row, the combinations count as exhausted. */
 const MOST_REPEATS = 1000;
 
-/** The combinations of values, a weight per term. Those that are the same up to a common factor are one. */
+/** The combinations of values, a weight per term. Combinations that differ by a common factor count as one. */
 export class Combinations {
   /** All weights the same. */
   readonly equal: readonly number[];
@@ -26,8 +26,8 @@ export class Combinations {
   }
 
   /**
-   * Of the combinations with the same ratios, the one whose weights are closest to 1. Weights that no multiple brings to
-   * values of the search are returned unchanged.
+   * Of the combinations with the same ratios, the one whose weights are closest to 1. If no multiple of the weights
+   * consists of values of the search, they are returned unchanged.
    */
   representative(weights: readonly number[]): readonly number[] {
     const multiples = this.#values
@@ -36,7 +36,7 @@ export class Combinations {
     const distance = (of: readonly number[]) =>
       of.reduce((sum, weight) => sum + Math.abs(Math.log(weight)), 0);
     return multiples.reduce(
-      // Sums of logarithms differ in their last digits: less than that is no difference.
+      // Sums of logarithms have rounding errors; a smaller difference counts as none.
       (best, next) => (distance(next) < distance(best) * (1 - 1e-9) ? next : best),
       multiples[0] ?? weights,
     );
@@ -78,7 +78,9 @@ export class Combinations {
     return [...found.values()];
   }
 
-  /** The values closest to the weights times a factor; undefined if one of the products is no value. */
+  /**
+   * The values closest to the weights times a factor; undefined if one of the products is not a value of the search.
+   */
   #multiple(weights: readonly number[], factor: number): readonly number[] | undefined {
     const multiple: number[] = [];
     for (const weight of weights) {

@@ -4,7 +4,7 @@ import { isArray, isPlainObject } from "../inspect";
 import { checkTerms, finite32 } from "../options";
 import { Names } from "../per-name";
 
-/** A training that has been done, of the table given as `resume`. */
+/** A finished training from the table given as `resume`. */
 export interface DoneRow {
   weights: readonly number[];
   steps: number;
@@ -26,7 +26,7 @@ export interface CheckedTuneOptions {
 
 const KEYS = ["terms", "values", "budget", "steps", "seed", "onProgress", "resume"];
 
-/** Full trainings that the default budget is worth. */
+/** The default budget, in full trainings. */
 const TRAININGS = 12;
 const STEPS = 1000;
 
@@ -54,7 +54,7 @@ export function checkTuneOptions(value: unknown): CheckedTuneOptions {
   };
 }
 
-/** Of steps and budget, what is left out follows from the other. */
+/** If one of steps and budget is left out, it follows from the other. */
 function checkExtent(givenSteps: unknown, givenBudget: unknown): { steps: number; budget: number } {
   const known = givenSteps === undefined ? undefined : wholeNumber("steps", givenSteps, 1);
   const budget =

@@ -12,7 +12,7 @@ const MOST_HALVINGS = 3;
 /** No bracket has more combinations, whatever the budget. */
 const MOST_COMBINATIONS = 10_000;
 
-/** One round of a bracket: each of its combinations has been trained for so many steps at its end. */
+/** One round of a bracket. At its end, each of its combinations has been trained for `steps` steps. */
 export interface Rung {
   combinations: number;
   steps: number;
@@ -29,7 +29,7 @@ export function bracket(combinations: number, steps: number, halvings: number): 
   }));
 }
 
-/** The steps of a bracket, where each rung starts its trainings anew. */
+/** The steps of a bracket if each rung starts its trainings anew. */
 export function stepsOf(rungs: Bracket): number {
   return rungs.reduce((sum, { combinations, steps }) => sum + combinations * steps, 0);
 }

@@ -6,9 +6,9 @@ import type { Train, TuningResult, TuningRow, WeightsOf } from "./types";
 /** A combination in the search. */
 class Candidate {
   readonly weights: readonly number[];
-  /** The user's. */
+  /** Passed to the user's `train`. */
   readonly resume: { steps: number; readonly key: string; state: unknown };
-  /** By the number of steps. */
+  /** Losses by the number of steps. */
   readonly losses = new Map<number, number>();
 
   constructor(weights: readonly number[]) {
@@ -26,7 +26,7 @@ export class Search {
   /** Losses of `resume`, by key and steps. */
   readonly #done: ReadonlyMap<string, number>;
   readonly #table: TuningRow[] = [];
-  /** Of all rungs so far. */
+  /** Steps of all rungs so far. */
   #steps = 0;
 
   constructor(train: Train, options: CheckedTuneOptions) {
@@ -63,7 +63,7 @@ export class Search {
       for (const candidate of field) await this.#trainOnce(candidate, steps, rungs.length - 1, rung);
       // Sorting is stable: of equals, the first goes on.
       field = [...field].sort((a, b) => ascending(a.losses.get(steps)!, b.losses.get(steps)!));
-      // The first, equal weights, is in the next bracket again.
+      // The first candidate, equal weights, keeps its state, because it is in every bracket.
       for (const out of field.slice(rungs[rung + 1]?.combinations ?? 0)) {
         if (out !== candidates[0]) out.resume.state = undefined;
       }
@@ -115,7 +115,7 @@ function trainingKey(weights: readonly number[], steps: number): string {
   return `${keyOf(weights)} ${steps}`;
 }
 
-/** Smaller losses first; what is not finite last. */
+/** Smaller losses first; losses that are not finite last. */
 function ascending(a: number, b: number): number {
   const [first, second] = [a, b].map((loss) => (Number.isFinite(loss) ? loss : Infinity));
   return first === second ? 0 : first! - second!;

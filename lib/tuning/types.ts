@@ -3,7 +3,7 @@ export type WeightsOf<T extends number | readonly string[]> = T extends readonly
   ? Record<Name, number>
   : number[];
 
-/** What a training needs to go on from where the last one with the same weights stopped. One object per combination. */
+/** Lets a training continue where the last one with the same weights stopped. One object per combination. */
 export interface Resume<State = unknown> {
   /** Steps of that last training: 0 the first time. */
   readonly steps: number;
@@ -20,7 +20,7 @@ export interface Resume<State = unknown> {
  * Trains with these weights until `steps` steps have been taken in all, and returns the figure to minimise. NaN and the
  * infinities count as the worst figure.
  *
- * A training may go on from `resume`, and then has `steps - resume.steps` steps to take, or start anew.
+ * A training may start anew, or continue from `resume` with the remaining `steps - resume.steps` steps.
  */
 export type Train<T extends number | readonly string[] = number | readonly string[], State = unknown> = (
   weights: WeightsOf<T>,
@@ -31,7 +31,7 @@ export type Train<T extends number | readonly string[] = number | readonly strin
 /** One training. */
 export interface TuningRow<T extends number | readonly string[] = number | readonly string[]> {
   weights: WeightsOf<T>;
-  /** Steps that it has had in all. */
+  /** The total number of its steps. */
   steps: number;
   /** What `train` returned. */
   loss: number;
@@ -46,7 +46,7 @@ export interface TuningProgress<T extends number | readonly string[] = number | 
   /** Steps of the search so far, counted as if each training started anew; `total` at the end. */
   steps: number;
   total: number;
-  /** What has been trained so far. */
+  /** The trainings so far. */
   table: readonly TuningRow<T>[];
 }
 
@@ -62,11 +62,11 @@ export interface TuneOptions<T extends number | readonly string[] = number | rea
   budget?: number;
   /** Steps of a full training. Default: a twelfth of the budget; 1000 without one. */
   steps?: number;
-  /** Decides which combinations are tried where not all can be; a whole number of at least 0, default 0. */
+  /** Decides which combinations are tried if not all can be; a whole number of at least 0, default 0. */
   seed?: number;
   /** Called after every training; the search waits for a promise. If it throws or rejects, so does the search. */
   onProgress?: (progress: TuningProgress<T>) => unknown;
-  /** The table of a search that was interrupted, also from JSON. What is in it is not trained again. */
+  /** The table of a search that was interrupted, also from JSON. Its trainings are not repeated. */
   resume?: readonly { weights: WeightsOf<T>; steps: number; loss: number | null }[];
 }
 
