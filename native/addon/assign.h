@@ -4,8 +4,9 @@
 
 namespace mtadam::addon {
 
-/// assign(targets: object[], sources: object[]): gives each target the properties of its source. In one go, whereas V8
-/// can end a loop of JavaScript after some of the targets. lib/ has checked that they can be set.
+/// assign(targets: object[], sources: object[]): copies the properties of each source to its target. V8 could end a
+/// loop in JavaScript after some of the targets, but not this function. lib/ has checked that the properties can be
+/// set.
 void assign(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

@@ -7,8 +7,8 @@ Napi::Function CallMark::define(Napi::Env env) {
                      {InstanceMethod<&CallMark::run>("run"), InstanceAccessor<&CallMark::is_set>("isSet")});
 }
 
-// (function): its result, or its exception. Not through Napi::Function::Call, which makes a Napi::Error of an
-// exception: where V8 ends JavaScript, there is none to make it of.
+// run(function): returns its result or throws its exception. Does not use Napi::Function::Call, which makes a
+// Napi::Error from the exception: when V8 ends JavaScript, there is no exception.
 Napi::Value CallMark::run(const Napi::CallbackInfo& info) {
   napi_value result = nullptr;
   running_ += 1;

@@ -6,8 +6,8 @@
 
 namespace mtadam::addon {
 
-/// Whether a function is running. V8 can end JavaScript anywhere (a time-out of node:vm, Ctrl-C in the REPL) and then
-/// runs no `finally`; C++ goes on, so that this mark is never left behind.
+/// Whether a function is running. V8 can end JavaScript anywhere (a time-out of node:vm, Ctrl-C in the REPL) without
+/// running `finally`. C++ code still runs to its end and always clears the mark.
 class CallMark final : public Napi::ObjectWrap<CallMark> {
  public:
   static Napi::Function define(Napi::Env env);

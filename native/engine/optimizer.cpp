@@ -69,8 +69,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   left_->record(stream_);
 }
 
-// Allocates what has an entry per term: the table of terms, and the values of a step. An allocation that fails changes
-// nothing.
+// Allocates the arrays with an entry per term: the table of terms and the values of a step. If an allocation fails,
+// nothing has changed.
 void Optimizer::place_terms(const std::vector<Term>& terms) {
   Tables tables = tables_;
   tables.term_count = static_cast<std::uint32_t>(terms.size());
@@ -153,8 +153,8 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
-// Runs the calls of one optimizer in order, also on different streams. Each call records its event at once: before the
-// next call, the stream may be destroyed, or a capture may forbid the default stream.
+// Runs the calls of one optimizer in order, also on different streams. Each call records its event immediately: before
+// the next call, the stream may be destroyed or a capture may forbid the default stream.
 template <class Body>
 void Optimizer::enqueue(Stream stream, const Body& body) {
   if (stream != stream_) left_->make_wait(stream);
@@ -162,7 +162,7 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
   try {
     body(stream);
   } catch (...) {
-    // The work before the error is on the stream all the same. A second error would only hide the first.
+    // The work before the error is still on the stream. A second error is ignored, since it would hide the first.
     try {
       left_->record(stream);
     } catch (const Error&) {
@@ -184,8 +184,8 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
   sent_ = values_;
 }
 
-// Once a part of a step is launched, its body sets broken_: if anything fails from there on, norms and clocks have
-// advanced but parameters have not, or nothing marks the end, so the state must be restored before the next step.
+// The body sets broken_ once it has launched a part of the step. A later failure leaves norms and clocks ahead of the
+// parameters, or the end of the step unmarked, so the state must be restored before the next step.
 template <class Body>
 void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
                         Stream given, const Body& body) {
@@ -210,7 +210,7 @@ void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream give
   completed_ += 1;
 }
 
-// The launches of a whole step after its norms.
+// Launches the rest of a whole step after its norms.
 void Optimizer::follow_norms(const Call& all, Stream stream) {
   if (options_.form.cosines) device_->cosines(tables_, all, stream);
   device_->update(tables_, all, stream);
@@ -244,8 +244,8 @@ void Optimizer::discard() {
   if (is_open()) leave_step();
 }
 
-// Records of the terms that came hold the number of the open step. Once the device has the next number, these terms
-// take part in no step.
+// The records of the accumulated terms hold the number of the open step. Once the device has the next number, these
+// records belong to no step.
 void Optimizer::leave_step() {
   const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
   const bool was_broken = broken_;
@@ -258,7 +258,7 @@ void Optimizer::leave_step() {
   close_step();
 }
 
-// The terms that came have raised v; their share of x would have come with the update.
+// The accumulated terms have changed v. Raises x accordingly, since no update follows that would.
 void Optimizer::raise_shared_x() {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
@@ -357,13 +357,13 @@ std::int64_t Optimizer::iterations(Stream given) {
   return completed_;
 }
 
-// The number on the device stays: clocks that are not restored are compared with it.
+// The number on the device stays, because clocks that are not restored are compared with it.
 void Optimizer::restore_iterations(std::int64_t iterations) {
   first_step_ = read(state_.shared().step, 1)[0] - static_cast<std::uint64_t>(iterations);
   completed_ = iterations;
 }
 
-// A call that failed midway may have left records with the number of the open step, too.
+// A call that failed midway may also have left records with the number of the open step.
 void Optimizer::begin_restore() {
   if (is_open() || broken_) leave_step();
   broken_ = !is_whole();
@@ -432,8 +432,8 @@ std::vector<double> Optimizer::squares(std::uint32_t term) {
 
 void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& saved) {
   write(state_.terms()[term].squares, saved);
-  // A layer of one tensor may show the n of the network's unit; if other tensors have come to it, its own follows from
-  // q.
+  // A layer of one tensor may have the n of the network's unit. If tensors were added to the layer since, its own n
+  // follows from q.
   std::vector<NormState> norms = norm_states(term);
   for (std::uint32_t index = 0; index < layout_.layer_count(); ++index) {
     const Layer& layer = layout_.layers()[index];
@@ -466,7 +466,7 @@ void Optimizer::restore_clocks(std::uint32_t term, const std::vector<SavedClock>
   restore(state_.terms()[term].clocks, state_.terms()[term].coefficients, saved);
   if (!options_.form.network) return;
   NetworkUnit unit{};
-  // Before any step to come: no step has this number.
+  // No step has this number, so the term was reached before every step to come.
   constexpr std::uint64_t kLongAgo = ~std::uint64_t{0};
   const auto ran = [](const SavedClock& clock) { return clock.t > 0; };
   if (std::any_of(saved.begin(), saved.end(), ran)) unit.reached = kLongAgo;
@@ -479,8 +479,8 @@ void Optimizer::restore_shared_clocks(const std::vector<SavedClock>& saved) {
   restore(state_.shared().clocks, state_.shared().coefficients, saved);
 }
 
-// b follows from P₂ alone and is read before the clock advances again (a summed step looks at the terms that are
-// absent now); f and c are written when it does.
+// b follows from P₂ alone and must be correct now: a summed step also reads the b of absent terms. f and c are written
+// when the clock advances.
 void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved) {
   const DefaultFloatEnvironment environment;
   std::vector<Clock> restored;

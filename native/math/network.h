@@ -9,13 +9,13 @@
 #include "math/tables.h"
 
 // The network as one unit (docs/algorithm.md, "The network as one unit"): the layers of one tensor that several terms
-// reach share n and s. Where a layer's norms are known, q, clocks and all that a tensor has of its own follow; where
-// all norms are known, n and s of the unit. A step in which a term is not finite somewhere in the unit is rare: then
-// the term, which took part in the unit's other layers by then, is withdrawn from them.
+// reach share n and s. Once a layer's norms are known, q, clocks and the other values of its tensors are computed; once
+// all norms are known, n and s of the unit. If a term is not finite somewhere in the unit, which is rare, it has
+// already taken part in the unit's other layers and is withdrawn from them.
 
 namespace mtadam {
 
-/// How many terms have reached the tensor before the open step, counted up to 2.
+/// How many terms have reached the tensor before the open step; 2 stands for 2 or more.
 MTADAM_INLINE std::uint32_t terms_before(const Tables& tables, std::uint32_t tensor_index) {
   std::uint32_t count = 0;
   for (std::uint32_t term = 0; term < tables.term_count && count < 2; ++term) {
@@ -34,7 +34,7 @@ MTADAM_INLINE bool nothing_reached(const Tables& tables) {
   return true;
 }
 
-/// Decides whether a layer is part of the network's unit in the open step. All calls of a step decide alike.
+/// Decides whether a layer is part of the network's unit in the open step. All calls of a step decide the same.
 MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
   const bool joins =
@@ -43,7 +43,7 @@ MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index)
 }
 
 /// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced
-/// yet. `resting`: whether a q that there is stays.
+/// yet. `resting`: whether an existing q stays unchanged.
 MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                                  double sum_of_squares, bool resting) {
   const Term& state = tables.terms[term];
@@ -56,7 +56,7 @@ MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::
   q = moving_average(occurred, q, r * r, beta3, tables.initial_norm * tables.initial_norm);
 }
 
-/// What one tensor adds to a term's part in the unit.
+/// The contribution of one tensor to a term's part in the unit.
 struct NetworkPart {
   double q = 0;             // all that the term ever had in the tensor
   double square = 0;        // r² of the open step
@@ -78,7 +78,7 @@ MTADAM_INLINE NetworkPart network_part(const Tables& tables, std::uint32_t term,
   return part;
 }
 
-/// Lets the q of a tensor rest that the open step has moved.
+/// Restores the q of a tensor to its value before the open step.
 MTADAM_INLINE void rest_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index) {
   const Term& state = tables.terms[term];
   const NetworkPart part = network_part(tables, term, tensor_index);
@@ -87,19 +87,19 @@ MTADAM_INLINE void rest_square(const Tables& tables, std::uint32_t term, std::ui
   }
 }
 
-/// n of a term in the unit.
+/// Stores n of a term in the unit.
 MTADAM_INLINE void record_network(const Tables& tables, std::uint32_t term, double sum_of_q) {
   tables.terms[term].network->norm.n = std::sqrt(sum_of_q);
 }
 
-/// r of a term of the call that takes part in the unit.
+/// Stores r of a term of the call that takes part in the unit.
 MTADAM_INLINE void take_network(const Tables& tables, std::uint32_t term, double sum_of_squares) {
   NormState& norm = tables.terms[term].network->norm;
   norm.r = std::sqrt(sum_of_squares);
   norm.step = *tables.shared.step;
 }
 
-/// A term of the call takes part somewhere in the network.
+/// Marks that a term of the call takes part somewhere in the network.
 MTADAM_INLINE void reach_network(const Tables& tables, std::uint32_t term) {
   NetworkUnit& unit = *tables.terms[term].network;
   if (unit.reached == 0) unit.reached = *tables.shared.step;
@@ -110,7 +110,7 @@ MTADAM_INLINE double network_anchor(const Tables& tables) {
   return anchor_norm(tables, [&](std::uint32_t term) { return tables.terms[term].network->norm.n; });
 }
 
-/// s and f of a term, if it takes part in the unit.
+/// Computes s and f of a term, if it takes part in the unit.
 MTADAM_INLINE void scale_network(const Tables& tables, std::uint32_t term, double anchor) {
   NetworkUnit& unit = *tables.terms[term].network;
   scale_term(tables, term, unit.norm, anchor);
@@ -130,14 +130,14 @@ MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::ui
   const std::uint64_t step = *tables.shared.step;
   const std::uint32_t tensor = tables.members[tables.layers[layer_index].member];
   const Shared& shared = tables.shared;
-  // The divisor and the clock T begin again without them.
+  // The divisor and the clock T are computed again without the withdrawn terms.
   if (shared.divisors != nullptr) shared.divisors[tensor] = shared.former_divisors[tensor];
   if (tables.summed && shared.opener[tensor] - call.first < call.count) roll_back_shared(tables, tensor);
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (tables.terms[term].network->withdrawn != step || !reaches(tables, call, term, tensor, layer_index)) continue;
     roll_back_norm(tables, term, layer_index);
     roll_back_term(tables, term, tensor);
-    // As in the layer that spoiled the unit: r says that the term had no share.
+    // As in the layer that spoiled the unit, r = NaN marks that the term had no share.
     tables.terms[term].norms[layer_index].r = NAN;
   }
   begin_shared(tables, call, tensor, layer_index);
@@ -149,7 +149,7 @@ MTADAM_INLINE float factor_of(const Tables& tables, const Term& state, const Coe
   return is_joined(tables, layer_index) ? coefficients.f * state.network->f : coefficients.f;
 }
 
-/// Shows a term's n, r and s of the unit in one of its layers, also where the term is absent in that layer.
+/// Copies a term's n, r and s of the unit to one of the unit's layers, even if the term is absent in that layer.
 MTADAM_INLINE void show_network(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
   if (!is_joined(tables, layer_index)) return;
   const NormState& unit = tables.terms[term].network->norm;

@@ -6,7 +6,7 @@
 #include "failing_new.h"
 #include "training.h"
 
-// Each allocation of each call fails in turn. A call that fails has changed nothing, and succeeds when it is repeated.
+// Each allocation of each call fails in turn. A failed call must change nothing and succeed when it is repeated.
 
 namespace mtadam {
 namespace {
@@ -16,7 +16,7 @@ using test::Model;
 using test::Random;
 using test::Training;
 
-/// Whether `call` runs out of memory where its allocation number `n` fails.
+/// Whether `call` runs out of memory if its n-th allocation fails.
 bool fails(std::int64_t n, const std::function<void()>& call) {
   bool failed = false;
   test::allocations_left = n;
