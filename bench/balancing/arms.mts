@@ -8,10 +8,10 @@ const RECOMMENDED: Arm = {
   options: { preset: "recommended" },
 };
 
-/** Options that the optimizer may not have yet: their arms take part as soon as it has. */
+/** Options that the optimizer may not have yet. Their arms take part once it has them. */
 type Coming = Partial<MTAdamOptions> & { scales?: "lagged"; secondMoment?: "summed" };
 
-/** Arms of options that are being built. */
+/** Arms for options in development. */
 const COMING: readonly (Arm & { options: Coming })[] = [
   { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
   {
@@ -41,13 +41,16 @@ const BALANCED: readonly Arm[] = [
 
 const EQUAL: Arm = { key: "adam", name: "Adam, equal weights" };
 
-/** What problems compare whose learning rates are searched. */
+/** The arms of problems with a search for the learning rate. */
 export const ARMS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS];
 
-/** For differential equations. */
+/** The arms of differential equations. */
 export const ARMS_OF_PINNS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS_OF_PINNS];
 
-/** Where the terms' units are arbitrary, Adam takes the terms as they come; or, for one who knows, in true units. */
+/**
+ * The arms of problems whose terms have arbitrary units: Adam on the terms as given, and Adam on the terms in true
+ * units.
+ */
 export const ARMS_IN_RANDOM_UNITS: readonly Arm[] = [
   { key: "adam", name: "Adam, as they come" },
   { key: "true", name: "Adam, true units", exponent: 0 },

@@ -12,17 +12,18 @@ import { randomUnits } from "./units.mjs";
 const ROWS = 64;
 const HIDDEN = 64;
 const CODE = 16;
-/** Batches of the test set. */
+/** The number of test batches. */
 const TESTS = 32;
 
 /**
- * An autoencoder that takes noise off digits, with three terms: the noisy picture's reconstruction, a sparse code (its
- * absolute values), a smooth result (squared differences of neighbours). The decoder has no part in the second.
+ * An autoencoder that removes noise from digits, with three terms: the reconstruction, the sparsity of the code
+ * (absolute values) and the smoothness of the result (squared differences of neighbours). The second term does not
+ * reach the decoder.
  */
 export class AutoencoderProblem implements Problem {
   readonly #encoder: Stack;
   readonly #decoder: Stack;
-  /** By term: the encoder's layers, then the decoder's. */
+  /** Per term: the gradients of the encoder's layers, then those of the decoder's. */
   readonly #buffers: readonly (readonly Dense[])[];
   readonly #units: readonly number[];
   readonly #noisy: Float64Array;
@@ -135,7 +136,7 @@ export class AutoencoderProblem implements Problem {
     for (let k = 0; k < this.#noisy.length; ++k) this.#noisy[k] = this.#clean[k]! + normal(random);
   }
 
-  /** From the gradient by the result to that of all layers. */
+  /** Backpropagates the gradient of the result through all layers. */
   #backward(term: number): void {
     const layers = this.#buffers[term]!;
     this.#decoder.backward(this.#dResult, layers.slice(2), this.#dCode);

@@ -1,6 +1,6 @@
 import type { Random } from "../../examples/common/random.mjs";
 
-/** Parameters are float32, for the optimizer; what is computed from them is float64, as JavaScript's numbers. */
+/** Parameters are float32, for the optimizer; values computed from them are float64, like JavaScript's numbers. */
 export type Numbers = Float32Array | Float64Array;
 
 /** A fully connected layer, or its gradient. Matrices are row-major, a row per sample or per input. */
@@ -35,7 +35,7 @@ export function forward({ weight, bias }: Dense, x: Numbers, out: Numbers, isDer
     for (let o = 0; o < outputs; ++o) out[to + o] = isDerivative ? 0 : bias[o]!;
     for (let i = 0; i < inputs; ++i) {
       const value = x[row * inputs + i]!;
-      if (value === 0) continue; // half of what a ReLU gives
+      if (value === 0) continue; // half of the outputs of a ReLU
       const from = i * outputs;
       for (let o = 0; o < outputs; ++o) out[to + o]! += value * weight[from + o]!;
     }
@@ -43,8 +43,8 @@ export function forward({ weight, bias }: Dense, x: Numbers, out: Numbers, isDer
 }
 
 /**
- * The way back: adds to `gradient` what `dOut` [rows × outputs], the gradient of `forward`'s result, makes of
- * it, and writes the gradient of `x` to `dx`.
+ * Backpropagates `dOut` [rows × outputs], the gradient of `forward`'s result: adds the layer's gradient to `gradient`
+ * and writes the gradient of `x` to `dx`.
  */
 export function backward(
   layer: Dense,

@@ -9,17 +9,17 @@ import { SMALL, smallMnist, turn, type SmallDigits, type SmallMnist } from "./sm
 
 const ROWS = 64;
 const HIDDEN = [64, 64];
-/** Batches of the test set. */
+/** The number of test batches. */
 const TESTS = 64;
-/** The largest angle either way. */
+/** The largest angle in either direction. */
 const MOST = (75 * Math.PI) / 180;
 
-/** What the heads predict: which digit it is, sine and cosine of the angle, the upright picture in 4 × 4 pixels. */
+/** The outputs of the heads: the digit, sine and cosine of the angle, and the upright picture in 4 × 4 pixels. */
 const OUTPUTS = [CLASSES, 2, 16];
-/** The terms' units: someone has measured angles and thumbnails by other rules than the digits. */
+/** The terms' units: angles and thumbnails are measured in other units than the digits. */
 const UNITS = [1, 10, 0.01] as const;
 
-/** A batch of turned digits and what is to be said of them. */
+/** A batch of turned digits and the targets. */
 class Batch {
   readonly pictures: Float64Array;
   readonly labels: Uint8Array;
@@ -133,7 +133,7 @@ export class DigitsProblem implements Problem {
     return UNITS.map((unit, task) => (task === 0 ? 1 : 10 ** exponent) / unit);
   }
 
-  /** The geometric mean of three errors, each relative to saying nothing: of the digits, the angles and the thumbnails. */
+  /** The geometric mean of the errors of digits, angles and thumbnails, each relative to the best constant answer. */
   outcome(): Outcome {
     const random = randomFor(1, this.#seed, "digits test");
     const batch = this.#batch;

@@ -3,19 +3,19 @@ import type { Rival } from "./rivals/rival.mjs";
 
 /** One way of training that is compared with the others. */
 export interface Arm {
-  /** What results are kept under. */
+  /** The key of the results in the store. */
   key: string;
-  /** What tables and plots say. */
+  /** The name in tables and plots. */
   name: string;
-  /** Options of MTAdam over the terms one by one. Without it and a rival: Adam on the weighted sum of the terms. */
+  /** Options of MTAdam on the separate terms. Without options and rival: Adam on the weighted sum of the terms. */
   options?: Partial<MTAdamOptions>;
-  /** Another method that makes a step of the terms' gradients. */
+  /** Another method that computes a step from the terms' gradients. */
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
   dialOf?: Arm;
   /** The learning rate, where the experiment has several. */
   rate?: number;
-  /** Adam's fixed weights, as an exponent in the family that the experiment defines. Left out: each 1. */
+  /** Adam's fixed weights, as an exponent in the experiment's family of weights. Left out: all weights are 1. */
   exponent?: number;
 }
 
@@ -27,7 +27,7 @@ export interface Task {
   steps: number;
 }
 
-/** What a training came to: `value` is what tables show, the rest is kept with it. */
+/** The result of a training: tables show `value`; the store also keeps the rest. */
 export interface Outcome {
   value: number;
   details?: Record<string, number | number[] | number[][]>;
@@ -35,7 +35,7 @@ export interface Outcome {
 
 /** A family of fixed weights to choose from. */
 export interface Grid {
-  /** Of those that do equally well, the first is chosen. */
+  /** If several do equally well, the first is chosen. */
   exponents: readonly number[];
   /** The weights in words, for a chosen exponent. */
   describe(exponent: number): string;
@@ -67,7 +67,7 @@ export interface Experiment {
   picture?: { caption: string; draw: (results: Results) => string };
 }
 
-/** An arm with its outcomes for one variant, seeds in order; of the tuned arm, with what was chosen. */
+/** An arm with its outcomes for one variant, in the order of the seeds; for the tuned arm, also the chosen setting. */
 export interface Row {
   arm: Arm;
   outcomes: readonly Outcome[];
@@ -76,7 +76,7 @@ export interface Row {
 /** Rows by variant. */
 export type Results = ReadonlyMap<string, readonly Row[]>;
 
-/** Adam with the weights of the grid that did best on the tuning seeds; a place in the list of arms. */
+/** A placeholder in the list of arms: Adam with the weights of the grid that did best on the tuning seeds. */
 export const TUNED: Arm = { key: "tuned", name: "Adam, tuned weights" };
 
 /** The settings that all experiments compare. */
@@ -101,7 +101,7 @@ export function fixed(exponent: number): Arm {
   return { key: `fixed ${exponent}`, name: `Adam, exponent ${exponent}`, exponent };
 }
 
-/** An arm with one learning rate; unchanged without. */
+/** An arm with one learning rate; unchanged if there is none. */
 export function atRate(arm: Arm, rate: number | undefined): Arm {
   return rate === undefined
     ? arm

@@ -7,9 +7,9 @@ export function sharedParameters(gradients: readonly Gradient[]): readonly boole
 }
 
 /**
- * `sum` ← the terms' gradients, each times its weight.
+ * `sum` ← the sum of the terms' gradients, each times its weight.
  *
- * @param shared where weights apply; the gradients of other parameters come as they are. Default: everywhere
+ * @param shared the parameters that weights apply to; the other gradients are added unweighted. Default: everywhere
  */
 export function addUp(
   sum: readonly Float32Array[],

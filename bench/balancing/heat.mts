@@ -14,7 +14,7 @@ import {
 import { VARIANTS, ratesAround, training } from "./problem.mjs";
 
 const HIDDEN = [32, 32];
-/** Points of every batch: inside, and for each condition. */
+/** The points of a batch: inside the domain, and for each condition. */
 const INSIDE = 128;
 const ON_SIDE = 32;
 

@@ -13,13 +13,16 @@ import {
 import { train } from "./problem.mjs";
 
 const HIDDEN = [32, 32];
-/** Points of every batch: inside, and on each side. */
+/** The points of a batch: inside the domain, and on each side. */
 const INSIDE = 128;
 const ON_SIDE = 32;
 
 const { PI, sin } = Math;
 
-/** The solution of Δu + u = q on [−1, 1]² with u = 0 on the sides; how often it changes sign sets the difficulty. */
+/**
+ * The solution of Δu + u = q on [−1, 1]² with u = 0 on the sides; the more often it changes sign, the harder the
+ * problem.
+ */
 export const solution = (x: number, y: number): number => sin(PI * x) * sin(2 * PI * y);
 const source = (x: number, y: number) => (1 - 5 * PI ** 2) * solution(x, y);
 

@@ -1,6 +1,6 @@
 import type { Numbers } from "./dense.mjs";
 
-/** Mean of (prediction − target)², times `unit`; its gradient by the prediction goes to `d`. */
+/** Mean of (prediction − target)², times `unit`; its gradient with respect to the prediction is written to `d`. */
 export function squaredError(prediction: Numbers, targets: Numbers, d?: Numbers, unit = 1): number {
   const { length } = prediction;
   let sum = 0;
@@ -12,7 +12,10 @@ export function squaredError(prediction: Numbers, targets: Numbers, d?: Numbers,
   return (unit * sum) / length;
 }
 
-/** Mean over the rows of −log softmax of the label, times `unit`; its gradient by the logits [rows × classes] goes to `d`. */
+/**
+ * Mean over the rows of −log softmax of the label, times `unit`; its gradient with respect to the logits [rows ×
+ * classes] is written to `d`.
+ */
 export function crossEntropy(logits: Numbers, labels: ArrayLike<number>, d?: Numbers, unit = 1): number {
   const rows = labels.length;
   const classes = logits.length / rows;
@@ -32,7 +35,7 @@ export function crossEntropy(logits: Numbers, labels: ArrayLike<number>, d?: Num
   return (unit * sum) / rows;
 }
 
-/** How many rows have their largest logit elsewhere than at their label. */
+/** How many rows have their largest logit at another class than their label. */
 export function wrong(logits: Numbers, labels: ArrayLike<number>): number {
   const classes = logits.length / labels.length;
   let count = 0;

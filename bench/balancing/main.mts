@@ -30,7 +30,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   vae,
 ];
 
-/** Gives the exit code: 3 where time ran out. */
+/** Returns the exit code: 3 if time ran out. */
 async function bench(options: Options): Promise<number> {
   const deadline = options.minutes === undefined ? Infinity : performance.now() + 60_000 * options.minutes;
   const { again, out } = options;

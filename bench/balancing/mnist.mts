@@ -9,7 +9,7 @@ import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
 const BETAS = [0.9, 0.99, 0.999] as const;
 const ANCHORS = ["first", "max", "mean"] as const;
 
-/** Each anchor with each norm average; the defaults come first. */
+/** Every anchor with every β₃; the defaults come first. */
 const ANCHORS_AND_BETAS: readonly Arm[] = ANCHORS.flatMap((anchor) =>
   BETAS.map((beta3) => {
     const slow = beta3 === 0.9 ? "" : `β₃ = ${beta3}`;

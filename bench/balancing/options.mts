@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
 import { parseArguments, UsageError, wholeNumber } from "../../examples/common/command-line.mjs";
 
-/** What the command line asks for. */
+/** The options of the command line. */
 export interface Options {
   /** Keys of the experiments to run. */
   experiments: string[];
-  /** At most; undefined: as many as the experiment says. */
+  /** The largest number of seeds; undefined: the experiment's number. */
   seeds: number | undefined;
   steps: number | undefined;
-  /** No training starts after that time. */
+  /** No training starts after this time. */
   minutes: number | undefined;
   /** Absolute path of the folder for results. */
   out: string;

@@ -3,7 +3,7 @@ import type { Outcome } from "./experiment.mjs";
 import type { Pinn, Points, Second } from "./pinn.mjs";
 import type { Problem } from "./problem.mjs";
 
-/** A loss term: the mean square of what should be 0 in random points, and its gradient in the points' buffers. */
+/** A loss term: the mean square of a residual in random points. Its gradient is in the points' buffers. */
 export interface Term {
   points: Points;
   /** New random points. */
@@ -21,11 +21,11 @@ export interface Local {
   u: number;
   ux: number;
   uy: number;
-  /** The second derivative that the equation has. */
+  /** The second derivative in the equation. */
   second: number;
 }
 
-/** What an equation leaves, and its derivatives by u, ux, uy and the second derivative. */
+/** The residual of an equation and its derivatives with respect to u, ux, uy and the second derivative. */
 export interface Residual {
   value: number;
   byU: number;
@@ -34,7 +34,7 @@ export interface Residual {
   bySecond: number;
 }
 
-/** The equation, in `rows` points inside the domain. */
+/** The term of the equation, in `rows` points inside the domain. */
 export function equation(
   network: Pinn,
   {
@@ -74,7 +74,7 @@ export function equation(
   };
 }
 
-/** u = `target` in `rows` points, of a side of the domain say. */
+/** The term of a condition u = `target` in `rows` points, for example on a side of the domain. */
 export function condition(
   network: Pinn,
   { rows, draw, target }: { rows: number; draw: Draw; target: (x: number, y: number) => number },
@@ -102,7 +102,7 @@ function drawInto(inputs: Float64Array, draw: Draw, random: Random): void {
   for (let k = 0; k < inputs.length; k += 2) inputs.set(draw(random), k);
 }
 
-/** The error is taken on a grid of so many points squared. */
+/** The error is computed on a grid with this many points per side. */
 const GRID = 50;
 
 /** ‖u − solution‖₂ / ‖solution‖₂ over a grid in the domain x from −1 to 1, y from `low` to 1. */

@@ -8,8 +8,8 @@ export type Second = readonly [a: number, b: number];
 export const LAPLACIAN: Second = [1, 1];
 
 /**
- * What goes through the network for every point: the value; and where the equation needs them, its first
- * derivatives by x and y and its second derivative.
+ * The quantities that pass through the network for every point: the value and, if the equation needs them, its first
+ * derivatives with respect to x and y and its second derivative.
  */
 type Streams = [value: Numbers, byX?: Numbers, byY?: Numbers, second?: Numbers];
 
@@ -27,13 +27,13 @@ export class Pinn {
     return this.layers.flatMap(({ weight, bias }) => [weight, bias]);
   }
 
-  /** u, and with `second` its derivatives, in `rows` points: the buffers serve again and again. */
+  /** Buffers for u and, with `second`, its derivatives in `rows` points. They can be used repeatedly. */
   points(rows: number, second?: Second): Points {
     return new Points(this.layers, this.#sizes, rows, second);
   }
 }
 
-/** A set of points that a network is evaluated in: buffers for one way forward and back. */
+/** A set of points that a network is evaluated in: buffers for one forward and one backward pass. */
 export class Points {
   /** [rows × 2] the points, x and y. */
   readonly inputs: Float64Array;
@@ -46,9 +46,9 @@ export class Points {
   readonly gradient: readonly { weight: Float32Array; bias: Float32Array }[];
   readonly #layers: readonly Dense[];
   readonly #second: Second;
-  /** What comes into each layer. */
+  /** The inputs of each layer. */
   readonly #in: readonly Streams[];
-  /** What comes out of each layer, before tanh. */
+  /** The outputs of each layer, before tanh. */
   readonly #out: readonly Streams[];
   readonly #dIn: readonly Streams[];
   readonly #dOut: readonly Streams[];
@@ -73,7 +73,7 @@ export class Points {
     this.dSecond = new Float64Array(rows);
   }
 
-  /** [rows] u, and its derivatives if they were asked for. */
+  /** [rows] u and, with `second`, its derivatives. */
   forward(): { value: Numbers; byX?: Numbers; byY?: Numbers; second?: Numbers } {
     for (const [i, layer] of this.#layers.entries()) {
       if (i > 0) tanhForward(this.#out[i - 1]!, this.#in[i]!, this.#second);
@@ -122,7 +122,7 @@ function tanhForward([z, zx, zy, zl]: Streams, [t, tx, ty, tl]: Streams, [a, b]:
   }
 }
 
-/** From the gradients by tanh's streams to those by z's. `t` is what `tanhForward` made of z. */
+/** Backpropagates gradients from the streams of tanh to those of z. `t` is the result of `tanhForward` for z. */
 function tanhBackward(
   [, zx, zy, zl]: Streams,
   [t]: Streams,

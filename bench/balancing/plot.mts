@@ -69,7 +69,7 @@ export function dots(
   });
 }
 
-/** A training that diverged has no place in a plot; its mean has none either. */
+/** A plot leaves out trainings that diverged and their mean. */
 function drawn(values: readonly number[]): readonly number[] {
   return values.filter(Number.isFinite);
 }

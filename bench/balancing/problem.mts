@@ -6,21 +6,21 @@ import { Trainer } from "./trainer.mjs";
 
 /** A training problem with several terms. */
 export interface Problem {
-  /** What is trained, in place. */
+  /** The parameters, updated in place. */
   readonly parameters: readonly Float32Array[];
-  /** By term, then by parameter: where `backward` writes. */
+  /** The gradients, by term, then by parameter; `backward` writes them. */
   readonly gradients: readonly Gradient[];
   /** Draws the next batch. */
   draw(): void;
   /** The terms' losses on the batch; writes their gradients. */
   backward(): number[];
-  /** Adam's fixed weights for an exponent in the family of the experiment; without, 1 each: the terms as they come. */
+  /** Adam's fixed weights for an exponent in the experiment's family of weights; without an exponent, all are 1. */
   weights(exponent: number | undefined): readonly number[];
-  /** How good the parameters are, on data of its own. */
+  /** How good the parameters are on test data. */
   outcome(): Outcome;
 }
 
-/** How the learning rate goes over a training, as the variants of an experiment. */
+/** The schedules of the learning rate: the variants of an experiment. */
 const SCHEDULES = new Map<string, (done: number) => number>([
   ["constant rate", () => 1],
   ["cosine decay", (done) => (1 + Math.cos(Math.PI * done)) / 2],
@@ -28,7 +28,7 @@ const SCHEDULES = new Map<string, (done: number) => number>([
 
 export const VARIANTS: readonly string[] = [...SCHEDULES.keys()];
 
-/** The three rates that every arm is tried with: a third and three times as much as the one given. */
+/** The three rates that every arm is tried with: a third of the given rate, the rate, and three times the rate. */
 export function ratesAround(rate: number): readonly number[] {
   return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
 }
@@ -46,7 +46,7 @@ export function training(make: (seed: number) => Problem | Promise<Problem>): Ex
   };
 }
 
-/** Trains an arm on a problem, and looks how good it has become. */
+/** Trains an arm on a problem and evaluates the result. */
 export function train(problem: Problem, arm: Arm, { seed, steps }: Task, lr: number | LearningRate): Outcome {
   const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
     lr,

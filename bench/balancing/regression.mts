@@ -13,7 +13,7 @@ const INPUTS = 20;
 const OUTPUTS = 5;
 const HIDDEN = [50, 50];
 const ROWS = 50;
-/** Batches of the test set. */
+/** The number of test batches. */
 const TESTS = 40;
 
 const RUNS = new Map([
@@ -28,9 +28,9 @@ function scales(tasks: number): number[] {
 }
 
 /**
- * The tasks of "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks"
- * (Chen, Badrinarayanan, Lee and Rabinovich, ICML 2018), smaller: fᵢ(x) = σᵢ·tanh((B + εᵢ)·x), the
- * elements of B and εᵢ normal, their deviations as 10 to 3.5, and such that B·x has deviation 1.
+ * The tasks of "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks" (Chen,
+ * Badrinarayanan, Lee and Rabinovich, ICML 2018), smaller: fᵢ(x) = σᵢ·tanh((B + εᵢ)·x), the elements of B and εᵢ are
+ * normal, with deviations in the ratio 10 : 3.5, scaled so that B·x has deviation 1.
  */
 class Tasks {
   readonly scales: readonly number[];
@@ -60,7 +60,7 @@ class Tasks {
   }
 }
 
-/** Fresh samples in every step. */
+/** A problem with new samples in every step. */
 class RegressionProblem implements Problem {
   readonly #tasks: Tasks;
   readonly #network: SharedTrunk;
@@ -148,7 +148,7 @@ export const regression: Experiment = {
   },
 };
 
-/** Two of the tasks with all methods, at learning rates that are searched. */
+/** Two of the tasks with all methods and a search for the learning rates. */
 export const twoTasks: Experiment = {
   ...COMPARED,
   key: "two-tasks",

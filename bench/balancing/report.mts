@@ -55,7 +55,7 @@ function part(
   return lines.join("\n");
 }
 
-/** What the tuning seeds decided, a sentence for each kind of choice. */
+/** The choices made on the tuning seeds, one sentence for each kind. */
 function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choices: Choices): string[] {
   const seeds = plural(tuningSeeds?.length ?? 0, "other seed");
   const byVariant = (arm: Arm, describe: (chosen: Arm) => string) =>

@@ -19,21 +19,21 @@ export interface Extent {
   steps: number;
 }
 
-/** What `run` needs to know besides. */
+/** Further arguments of `run`. */
 export interface Conditions {
-  /** Whether to train also what the store has. */
+  /** Whether to repeat trainings that the store has. */
   again: boolean;
-  /** No training starts after that many milliseconds (`performance.now()`). */
+  /** No training starts after this time in milliseconds (`performance.now()`). */
   deadline: number;
   log: (line: string) => void;
 }
 
-/** What each arm was tuned to: the arm that does its trainings for a variant. */
+/** Returns the tuned form of an arm for a variant: the arm that is trained in its place. */
 export type Choices = (arm: Arm, variant: string) => Arm;
 
 /**
- * Trains what the store does not have: on the tuning seeds first, to choose exponents, rates and weights, then what is
- * reported. Gives what was chosen; undefined where time ran out, and then a further call goes on.
+ * Runs the trainings that the store lacks: first those on the tuning seeds, to choose exponents, rates and weights,
+ * then the reported ones. Returns the choices; undefined if time ran out, and then another call continues.
  */
 export async function run(
   experiment: Experiment,
@@ -52,7 +52,7 @@ export async function run(
   }
 }
 
-/** What has been run, as tables and plots want it. */
+/** The finished trainings, in the form for tables and plots. */
 export function results(
   { arms, variants }: Experiment,
   store: Store,
@@ -84,7 +84,7 @@ class Trainings {
   readonly #experiment: Experiment;
   readonly #store: Store;
   readonly #conditions: Conditions;
-  /** Done by this call. */
+  /** Trainings done by this call. */
   readonly #done = new Set<string>();
 
   constructor(experiment: Experiment, store: Store, conditions: Conditions) {
@@ -125,7 +125,7 @@ function keyOf({ key }: Arm, { variant, seed, steps }: Task): string {
   return JSON.stringify([key, variant, seed, steps]);
 }
 
-/** Chooses what each arm is tuned to for each variant. */
+/** Tunes each arm for each variant. */
 async function choose(experiment: Experiment, trainings: Trainings, { steps }: Extent): Promise<Choices> {
   const { arms, variants, tuningSeeds = [] } = experiment;
   const chosen = new Map<string, Arm>();
@@ -150,7 +150,7 @@ async function choose(experiment: Experiment, trainings: Trainings, { steps }: E
   return (arm, variant) => chosen.get(keyOfChoice(arm, variant))!;
 }
 
-/** The setting that does best on average over the tasks; what is not finite is worse than anything else. */
+/** The setting that does best on average over the tasks; a mean that is not finite is the worst. */
 async function bestOf(
   settings: readonly Arm[],
   experiment: Experiment,
@@ -182,13 +182,13 @@ async function withFoundWeights(
   return withWeights(weights);
 }
 
-/** What a training came to, as a figure to minimise. */
+/** The result of a training as a figure to minimise. */
 async function cost({ better }: Experiment, trainings: Trainings, arm: Arm, task: Task): Promise<number> {
   const { value } = await trainings.one(arm, task);
   return better === "higher" ? -value : value;
 }
 
-/** What an arm may be tuned to. */
+/** The settings that an arm is tuned over. */
 function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
   const exponents = arm === TUNED ? grid!.exponents.map(fixed) : [arm];
   return exponents.flatMap((one) => (rates ?? [undefined]).map((rate) => atRate(one, rate)));

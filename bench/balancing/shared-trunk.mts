@@ -16,7 +16,7 @@ export interface Shape {
 export class SharedTrunk {
   readonly #trunk: Stack;
   readonly #heads: readonly Stack[];
-  /** The gradient by what the trunk gives. */
+  /** The gradient with respect to the trunk's output. */
   readonly #dShared: Float64Array;
   #shared: Numbers;
 
@@ -29,7 +29,7 @@ export class SharedTrunk {
     this.#dShared = new Float64Array(rows * width);
   }
 
-  /** Of the trunk, then of the heads. */
+  /** The layers of the trunk, then those of the heads. */
   get layers(): readonly Dense[] {
     return [...this.#trunk.layers, ...this.#heads.flatMap(({ layers }) => layers)];
   }
@@ -45,7 +45,7 @@ export class SharedTrunk {
     return { layers, byParameter: byParameter };
   }
 
-  /** Takes a batch [rows × inputs] through the trunk. */
+  /** Runs a batch [rows × inputs] through the trunk. */
   forward(batch: Numbers): void {
     this.#shared = this.#trunk.forward(batch);
   }
@@ -56,8 +56,8 @@ export class SharedTrunk {
   }
 
   /**
-   * The gradient of a task's loss, whose gradient by {@link predict} is `dPrediction`, into `layers` as {@link gradientOf}
-   * gave them.
+   * Writes the gradient of a task's loss to `layers`, the result of {@link gradientOf}. `dPrediction` is the gradient
+   * with respect to the result of {@link predict}.
    */
   backward(task: number, dPrediction: Numbers, layers: readonly Dense[]): void {
     clear(layers);

@@ -1,7 +1,7 @@
 import { MTAdam, type MTAdamOptions } from "mtadam";
 import { AXIS, COLOURS, svg } from "../common/svg.mjs";
 
-/** The first term is silent from one of these steps to the other, counted from 1. */
+/** The first and the last step in which the first term is silent, counted from 1. */
 export const SILENCE = { from: 101, to: 400 };
 const STEPS = 550;
 
@@ -22,8 +22,8 @@ export const REMEDIES: readonly Remedy[] = [
 ];
 
 /**
- * How far the second of two terms moves its element of a layer in every step, in units of lr. Its gradient is 1
- * throughout; the first term, which has an element of its own, falls silent and comes back.
+ * How far the second of two terms moves its element of a layer in every step, in units of lr. Its gradient is always 1.
+ * The first term, which has another element, falls silent and comes back.
  */
 export function stepLengths({ options, absent }: Remedy): number[] {
   const lr = 1e-3;
@@ -40,7 +40,7 @@ export function stepLengths({ options, absent }: Remedy): number[] {
   return lengths;
 }
 
-/** The six in small multiples, on one scale. */
+/** The plots of all remedies, on one scale. */
 export function silentAnchor(): string {
   const [width, height, gapX, gapY, left, top] = [300, 130, 24, 52, 64, 40];
   const places = REMEDIES.map((_, i) => ({

@@ -4,7 +4,7 @@ import { PIXELS, loadMnist, normalise, type Dataset } from "../../examples/mnist
 export const SIDE = 14;
 export const SMALL = SIDE * SIDE;
 
-/** What MNIST's black background is, normalised. */
+/** The normalised value of MNIST's black background. */
 export const BACKGROUND = normalise(
   { count: 1, pixels: new Uint8Array(PIXELS), labels: new Uint8Array(1) },
   [0],
@@ -28,7 +28,7 @@ export class SmallDigits {
     return this.#set.labels[index]!;
   }
 
-  /** The grey values of the picture as it was, 28 × 28, from 0 to 1: the mean of each of 4 × 4 squares. */
+  /** A thumbnail of the original 28 × 28 picture: the mean grey value, from 0 to 1, of each of 4 × 4 squares. */
   thumbnail(index: number, into: Float64Array, at: number): void {
     const [side, square] = [28, 7];
     const from = index * PIXELS;

@@ -4,9 +4,9 @@ import { backward, dense, forward, type Dense, type Numbers } from "./dense.mjs"
 /** Affine layers with a ReLU between each two, and after the last if asked for; gradients by backpropagation. */
 export class Stack {
   readonly layers: readonly Dense[];
-  /** What comes into the first layer, then what comes out of each. */
+  /** The input of the first layer, then the output of each layer. */
   readonly #values: Numbers[];
-  /** The gradient by what comes into each layer but the first. */
+  /** The gradients with respect to the inputs of all layers but the first. */
   readonly #back: readonly Float64Array[];
   readonly #lastRelu: boolean;
 
@@ -35,8 +35,8 @@ export class Stack {
   }
 
   /**
-   * From `dOut`, the gradient of a loss by what `forward` gave, which is overwritten: adds the gradient of the layers to
-   * `gradient`, and writes that of the batch to `dBatch`.
+   * Backpropagates `dOut`, the gradient of a loss with respect to the result of `forward`, and overwrites it: adds the
+   * gradient of the layers to `gradient` and writes the gradient of the batch to `dBatch`.
    */
   backward(dOut: Numbers, gradient: readonly Dense[], dBatch?: Numbers): void {
     let d = dOut;
@@ -56,7 +56,7 @@ export class Stack {
   }
 }
 
-/** All values of some layers' gradient to 0. */
+/** Sets all values of the layers' gradient to 0. */
 export function clear(gradient: readonly Dense[]): void {
   for (const { weight, bias } of gradient) {
     weight.fill(0);

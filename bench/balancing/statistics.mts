@@ -9,7 +9,7 @@ export function deviation(values: readonly number[]): number | undefined {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
 }
 
-/** "mean ± s.d.", or the mean alone of a single value. */
+/** "mean ± s.d."; for a single value, only the mean. */
 export function withDeviation(values: readonly number[], show: (value: number) => string): string {
   const spread = deviation(values);
   return show(mean(values)) + (spread === undefined ? "" : ` ± ${show(spread)}`);

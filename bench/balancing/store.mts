@@ -5,18 +5,18 @@ import { format } from "prettier";
 import { readIfThere } from "../common/text.mjs";
 import type { Arm, Outcome, Task } from "./experiment.mjs";
 
-/** A finished training, as the file has it: JSON has no NaN, so a value that is not finite is null. */
+/** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
 type Entry = { arm: string } & Task & Omit<Outcome, "value"> & { value: number | null };
 
 interface Content {
   experiment: string;
-  /** Of the last run that was added. */
+  /** The machine of the last run that was added. */
   machine: string;
   date: string;
   runs: Entry[];
 }
 
-/** The raw results of one experiment, a JSON file: what is in it need not be trained again. */
+/** The raw results of one experiment in a JSON file. Trainings in it are not repeated. */
 export class Store {
   readonly #path: string;
   readonly #content: Content;
@@ -26,7 +26,7 @@ export class Store {
     this.#content = content;
   }
 
-  /** The results in `folder`, which is made if need be. */
+  /** The results in `folder`, which is created if it does not exist. */
   static async open(folder: string, experiment: string): Promise<Store> {
     await mkdir(folder, { recursive: true });
     const path = join(folder, `${experiment}.json`);
@@ -48,7 +48,7 @@ export class Store {
     return found && { ...found, value: found.value ?? NaN };
   }
 
-  /** Keeps an outcome, in place of an earlier one. The file is whole at any time. */
+  /** Stores an outcome and replaces an earlier one. The file is complete at any time. */
   async add(arm: Arm, task: Task, outcome: Outcome): Promise<void> {
     const content = this.#content;
     content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));

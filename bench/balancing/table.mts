@@ -16,7 +16,7 @@ function column(rows: readonly Row[], better: Experiment["better"], show: Experi
   const values = rows.map(({ outcomes }) => outcomes.map(({ value }) => value));
   const means = values.map((ofRow) => show(mean(ofRow)));
   const finite = values.map(mean).filter(Number.isFinite);
-  // What reads the same is equally good.
+  // Values that look the same in the table count as equally good.
   const best = show(better === "higher" ? Math.max(...finite) : Math.min(...finite));
   return values.map((ofRow, i) => {
     const text = withDeviation(ofRow, show);
@@ -24,7 +24,7 @@ function column(rows: readonly Row[], better: Experiment["better"], show: Experi
   });
 }
 
-/** Options as code: those that are written `name: value`. */
+/** Marks options, written as `name: value`, as code. */
 function code(name: string): string {
   return name.replace(/\w+: [^,]+/g, (option) => `\`${option}\``);
 }

@@ -1,7 +1,7 @@
 /**
- * The problem with two objectives of "Conflict-Averse Gradient Descent for Multi-task Learning" (Liu, Liu,
- * Jin, Stone and Liu, NeurIPS 2021, appendix), which Nash-MTL, FAMO and others took over. Above the axis
- * x₂ = 0 the objectives are logarithms with deep narrow valleys, below it paraboloids.
+ * The problem with two objectives of "Conflict-Averse Gradient Descent for Multi-task Learning" (Liu, Liu, Jin, Stone
+ * and Liu, NeurIPS 2021, appendix), which Nash-MTL, FAMO and others also use. Above the axis x₂ = 0 the objectives are
+ * logarithms with deep narrow valleys, below it paraboloids.
  */
 export type Point = readonly [x1: number, x2: number];
 
@@ -11,7 +11,7 @@ export interface Objectives {
   gradients: [Point, Point];
 }
 
-/** Where the logarithm is cut off. */
+/** The logarithm's argument is at least this. */
 const LOWER = 5e-6;
 
 /** 1 − tanh². */
@@ -49,13 +49,13 @@ export function objectives([x1, x2]: Point): Objectives {
   return { losses: [first!.loss, second!.loss], gradients: [first!.gradient, second!.gradient] };
 }
 
-/** Where an end point counts as on the Pareto front: within this distance of the Pareto set. */
+/** An end point counts as on the Pareto front within this distance of the Pareto set. */
 export const TOLERANCE = 0.1;
 
 /**
- * The points that no other is better than in one objective without being worse in the other. They lie below
- * the axis, where a point is one exactly if it minimises a weighted mean of the objectives: for x₁ between −7
- * and 7 those with the weight (1 + x₁/7)/2 for the first, x₂ by bisection of the mean's slope.
+ * The Pareto set: no other point is better in one objective without being worse in the other. It lies below the axis,
+ * where it consists of the minima of weighted means of the objectives. For x₁ between −7 and 7, the first objective has
+ * the weight (1 + x₁/7)/2, and x₂ is found by bisection of the mean's slope.
  */
 export function paretoSet(points: number): Point[] {
   return Array.from({ length: points }, (_, i) => {

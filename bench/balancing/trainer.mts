@@ -8,13 +8,13 @@ const device = openDevice("cpu");
 
 interface TrainerOptions {
   lr: number | LearningRate;
-  /** Of the terms in the sum that Adam gets; those of MTAdam and rivals are 1. */
+  /** The terms' weights in the sum for Adam; MTAdam and rivals use 1. */
   weights: readonly number[];
-  /** For rivals that draw. */
+  /** For rivals that use random numbers. */
   random?: Random;
 }
 
-/** Steps of an arm over gradient buffers that stay: a term's gradients are written there, then `step()`. */
+/** Takes the steps of an arm on fixed gradient buffers: write the terms' gradients there, then call `step()`. */
 export class Trainer {
   readonly #method: Method;
 
@@ -33,7 +33,7 @@ export class Trainer {
     this.#method.step(losses);
   }
 
-  /** Lets a rival that looks at the losses after the step do so. */
+  /** Gives the losses after the step to a rival that uses them. */
   look(losses: () => readonly number[]): void {
     this.#method.look?.(losses);
   }
@@ -91,7 +91,7 @@ class Balanced implements Method {
   }
 }
 
-/** Adam on one gradient that is made of the terms'. */
+/** Adam on one gradient that is combined from the terms' gradients. */
 class AdamOnSum implements Method {
   readonly #combiner: Combiner;
   readonly #gradients: readonly Gradient[];
@@ -129,7 +129,7 @@ class AdamOnSum implements Method {
   }
 }
 
-/** The terms' gradients, each times a weight that stays. */
+/** The sum of the terms' gradients with fixed weights. */
 class FixedWeights implements Combiner {
   readonly #weights: readonly number[];
 
@@ -142,7 +142,7 @@ class FixedWeights implements Combiner {
   }
 }
 
-/** Adam for each term, all over the same parameters: an Adam step does not depend on where they are. */
+/** Adam for each term, all on the same parameters: an Adam step does not depend on the parameters' values. */
 class OwnDenominators implements Method {
   readonly #optimizers: readonly MTAdam[];
   readonly #gradients: readonly ReturnType<MTAdam["prepare"]>[];

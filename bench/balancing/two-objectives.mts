@@ -7,7 +7,7 @@ import { Trainer } from "./trainer.mjs";
 /** The factor of the first objective. */
 const SCALES = [0.001, 0.1, 1, 10];
 
-/** Those of Nash-MTL and FAMO. */
+/** The starting points of Nash-MTL and FAMO. */
 const STARTS: readonly Point[] = [
   [-8.5, 7.5],
   [0, 0],
@@ -16,18 +16,21 @@ const STARTS: readonly Point[] = [
   [9, -1],
 ];
 
-/** Arms whose way is drawn, and how many points of it. */
+/** The arms whose paths are drawn, and the number of points per path. */
 const DRAWN = ["adam", "default"];
 const POINTS = 50;
 
-/** Five starting points: seed 1 those of the papers, others anywhere in the square that the papers draw. */
+/**
+ * Five starting points: for seed 1 those of the papers, for other seeds random points in the square that the papers
+ * plot.
+ */
 function startsFor(seed: number): readonly Point[] {
   if (seed === 1) return STARTS;
   const random = randomFor(1, seed, "starts");
   return STARTS.map(() => [20 * random() - 10, 20 * random() - 10]);
 }
 
-/** All five starts at once: each is a tensor of its own, which MTAdam balances by itself. */
+/** Trains from all five starts at once: each is a separate tensor, which MTAdam balances by itself. */
 async function run(arm: Arm, { variant, seed, steps }: Task): Promise<Outcome> {
   const scale = Number(variant.replace("scale ", ""));
   const parameters = startsFor(seed).map((start) => Float32Array.from(start));
@@ -65,7 +68,7 @@ const GAP = 20;
 const LEFT = 100;
 const TOP = 36;
 
-/** The ways from the five starts in the plane of the parameters: a row per drawn arm, a column per scale. */
+/** The paths from the five starts in the plane of the parameters: a row per drawn arm, a column per scale. */
 function picture(results: Results): string {
   const front = paretoSet(29);
   const panels = [...results].flatMap(([variant, rows], column) =>

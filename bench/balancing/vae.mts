@@ -14,14 +14,14 @@ import { randomUnits } from "./units.mjs";
 const ROWS = 64;
 const HIDDEN = 64;
 const CODE = 8;
-/** Batches of the test set. */
+/** The number of test batches. */
 const TESTS = 64;
-/** Logarithms of variances are cut off there, either way. */
+/** Logarithms of variances are clipped to ± this value. */
 const MOST = 8;
 
 const { exp, max, min } = Math;
 
-/** The parts of the network: what each term reaches. */
+/** The parts of the network. Each term reaches some of them. */
 const PARTS = ["trunk", "mean", "spread", "decoder", "classifier"] as const;
 type Part = (typeof PARTS)[number];
 const REACHED: readonly (readonly Part[])[] = [
@@ -36,7 +36,7 @@ const REACHED: readonly (readonly Part[])[] = [
  */
 export class VaeProblem implements Problem {
   readonly #parts: Readonly<Record<Part, Stack>>;
-  /** By term, of the parts that it reaches. */
+  /** The gradients by term, for the parts that it reaches. */
   readonly #buffers: readonly Readonly<Record<Part, readonly Dense[]>>[];
   readonly #units: readonly number[];
   readonly #pictures: Float64Array;
@@ -203,7 +203,7 @@ export class VaeProblem implements Problem {
     return loss;
   }
 
-  /** From the gradients by mean and, if it has a part, spread of the code to those of the encoder. */
+  /** Backpropagates the gradients of the code's mean and, with `withSpread`, of its spread through the encoder. */
   #encoderBackward(term: number, withSpread: boolean): void {
     const buffers = this.#buffers[term]!;
     const [dTrunk, more] = this.#dTrunk;

@@ -1,7 +1,7 @@
 import { addUp, type Gradient } from "../gradient.mjs";
 import type { Combiner, Start } from "./rival.mjs";
 
-/** How much of a weight stays in a step, as in the authors' code. */
+/** The decay of the average of a weight, as in the authors' code. */
 const STAYS = 0.9;
 
 /**
@@ -22,7 +22,7 @@ export function annealing({ terms }: Start): Combiner {
   };
 }
 
-/** Of all values of a gradient: the largest magnitude and the mean. */
+/** The largest and the mean magnitude of all values of a gradient. */
 function magnitudes(gradient: Gradient): { most: number; mean: number } {
   let [most, sum, count] = [0, 0, 0];
   for (const values of gradient) {

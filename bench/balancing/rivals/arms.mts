@@ -30,5 +30,5 @@ export const RIVALS: readonly Arm[] = [
   },
 ];
 
-/** One that is made for equations: the first term is the equation. */
+/** One more method is made for equations: its first term is the equation. */
 export const RIVALS_OF_PINNS: readonly Arm[] = [...RIVALS, combining("annealing", "λ annealing", annealing)];

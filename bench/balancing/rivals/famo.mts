@@ -2,14 +2,15 @@ import { addUp } from "../gradient.mjs";
 import type { Combiner, Start } from "./rival.mjs";
 import { ScalarAdam } from "./scalar-adam.mjs";
 
-/** As in the authors' code: learning rate and decay of the logits; a loss is never less. */
+/** As in the authors' code: learning rate and decay of the logits, and the lower bound of a loss. */
 const LR = 0.025;
 const DECAY = 0.01;
 const LEAST = 1e-8;
 
 /**
- * FAMO (Liu, Feng, Stone and Liu, NeurIPS 2023): with z = softmax ξ, a step goes along Σ c·zᵢ/ℓᵢ·∇ℓᵢ, c = 1/Σ(zᵢ/ℓᵢ); then ξ
- * moves against what the logarithms of the losses fell by on the same batch, so that terms that fell less weigh more.
+ * FAMO (Liu, Feng, Stone and Liu, NeurIPS 2023): with z = softmax ξ, a step goes along Σ c·zᵢ/ℓᵢ·∇ℓᵢ, c = 1/Σ(zᵢ/ℓᵢ);
+ * then ξ moves against the decrease of the losses' logarithms on the same batch, so that terms that fell less get more
+ * weight.
  */
 export function famo({ terms }: Start): Combiner {
   const logits = new Float64Array(terms);

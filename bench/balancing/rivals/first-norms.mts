@@ -2,7 +2,7 @@ import { addUp } from "../gradient.mjs";
 import { norms } from "./products.mjs";
 import type { Combiner, Start } from "./rival.mjs";
 
-/** Weights 1/n₀ that stay: n₀ are the norms of the first step. */
+/** Fixed weights 1/n₀, where n₀ are the norms of the first step. */
 export function firstNorms({ shared }: Start): Combiner {
   let weights: readonly number[] | undefined;
   return {

@@ -9,9 +9,9 @@ const LR = 0.025;
 const LEAST = 1e-8;
 
 /**
- * GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, ICML 2018): weights w are trained to bring the norms Gᵢ = wᵢ·‖∇Lᵢ‖ to
- * their mean times rᵢ^α, rᵢ being how little Lᵢ has fallen, Lᵢ/Lᵢ(0), relative to the mean of that; the loss of w is
- * Σ|Gᵢ − Ḡ·rᵢ^α|, its target held. Their sum stays the number of terms.
+ * GradNorm (Chen, Badrinarayanan, Lee and Rabinovich, ICML 2018): weights w are trained to bring the norms Gᵢ =
+ * wᵢ·‖∇Lᵢ‖ to their mean times rᵢ^α, where rᵢ is Lᵢ/Lᵢ(0) divided by the mean of these ratios. The loss of w is Σ|Gᵢ −
+ * Ḡ·rᵢ^α| with a constant target. The sum of the weights stays the number of terms.
  */
 export function gradNorm(alpha: number): (start: Start) => Combiner {
   return ({ terms, shared }) => {

@@ -4,8 +4,8 @@ import { product } from "./products.mjs";
 import type { Combiner, Start } from "./rival.mjs";
 
 /**
- * PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, NeurIPS 2020): each term's gradient loses what points against another
- * term's, the others in random order; the step goes along the sum.
+ * PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, NeurIPS 2020): each term's gradient loses its component against
+ * every other term's gradient, in random order; the step follows the sum.
  */
 export function pcGrad({ shared, random }: Start): Combiner {
   let projected: (Float32Array | null)[][] | undefined;
@@ -27,7 +27,7 @@ export function pcGrad({ shared, random }: Start): Combiner {
   };
 }
 
-/** Takes from `own` its part along `other`, if that points the other way. */
+/** Removes from `own` its component along `other`, if that component points against `other`. */
 function project(own: Gradient, other: Gradient, shared: readonly boolean[]): void {
   const along = product(own, other, shared);
   if (along >= 0) return;

@@ -11,7 +11,7 @@ export function product(a: Gradient, b: Gradient, shared: readonly boolean[]): n
   return sum;
 }
 
-/** Of each term. */
+/** The norm of each term's gradient. */
 export function norms(gradients: readonly Gradient[], shared: readonly boolean[]): number[] {
   return gradients.map((gradient) => Math.sqrt(product(gradient, gradient, shared)));
 }

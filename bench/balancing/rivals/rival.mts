@@ -1,21 +1,21 @@
 import type { Random } from "../../../examples/common/random.mjs";
 import type { Gradient } from "../gradient.mjs";
 
-/** One step, as a method sees it. */
+/** The inputs of a method in one step. */
 export interface StepView {
   /** By term, then by parameter; null where the term does not reach it. */
   gradients: readonly Gradient[];
-  /** Of the terms, on the batch of the step. */
+  /** The losses of the terms on the batch of the step. */
   losses: readonly number[];
   /** The learning rate of the step. */
   lr: number;
 }
 
-/** A method that makes one gradient of the terms' gradients, for Adam. */
+/** A method that combines the terms' gradients into one gradient for Adam. */
 export interface Combiner {
   /** Writes the gradient by parameter to `sum`. */
   combine(step: StepView, sum: readonly Float32Array[]): void;
-  /** For those who look at the losses once more after the step, on the same batch. */
+  /** For methods that use the losses on the same batch after the step. */
   look?(losses: readonly number[]): void;
 }
 
@@ -30,5 +30,5 @@ export interface Start {
 /** A method to compare with. */
 export type Rival =
   | { kind: "combine"; start: (start: Start) => Combiner }
-  /** Adam for each term by itself; the step is the sum of theirs, or the mean. */
+  /** A separate Adam for each term; the step is the sum or the mean of their steps. */
   | { kind: "own denominators"; of: "sum" | "mean"; betas?: readonly [number, number] };

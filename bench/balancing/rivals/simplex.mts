@@ -3,8 +3,8 @@ const SWEEPS = 30;
 const CUTS = 40;
 
 /**
- * Where a convex function of `count` shares (at least 0, their sum 1) is least: from equal shares on, each two shares in
- * turn are divided anew between them, by golden sections.
+ * The minimum of a convex function of `count` shares (at least 0, with the sum 1). Starts at equal shares and optimises
+ * the split within each pair of shares in turn, by golden-section search.
  */
 export function leastOnSimplex(count: number, f: (shares: readonly number[]) => number): number[] {
   const shares = new Array<number>(count).fill(1 / count);
@@ -31,7 +31,7 @@ export function leastOnSimplex(count: number, f: (shares: readonly number[]) => 
   return shares;
 }
 
-/** Where a convex function is least in [0, 1]. */
+/** The minimum of a convex function in [0, 1]. */
 function leastBetween(f: (x: number) => number): number {
   let [low, high] = [0, 1];
   let [left, right] = [high - GOLDEN * (high - low), low + GOLDEN * (high - low)];
@@ -47,6 +47,6 @@ function leastBetween(f: (x: number) => number): number {
       ofRight = f(right);
     }
   }
-  // The ends are where a least share is often, and no section ever gets there.
+  // The minimum is often at an end, which the search never reaches.
   return [0, 1, (low + high) / 2].reduce((best, x) => (f(x) < f(best) ? x : best));
 }
