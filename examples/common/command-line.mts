@@ -29,19 +29,19 @@ export function wholeNumber(
   throw new UsageError(`--${name} must be a whole number ${range}; got "${text}".`);
 }
 
-/** A device as `openDevice` names it; without an option the CPU. */
+/** A device name for `openDevice`; without the option, the CPU. */
 export function deviceName(text = "cpu"): string {
   if (/^(cpu|cuda|cuda:\d+|auto)$/.test(text)) return text;
   throw new UsageError(`--device must be cpu, cuda, cuda:N or auto; got "${text}".`);
 }
 
-/** Runs a program with the arguments of the process, whose exit code becomes what it gives. */
+/** Runs a program with the arguments of the process. Its result becomes the exit code. */
 export async function runProgram(program: (args: string[]) => Promise<number>): Promise<void> {
   try {
     process.exitCode = await program(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    // A code of ours says what to do about it; anything else is a fault, whose stack is wanted.
+    // Our own error codes explain themselves; any other error is a bug, which needs its stack.
     const expected =
       error instanceof UsageError || ("code" in error && String(error.code).startsWith("ERR_MTADAM"));
     console.error(expected ? error.message : error);

@@ -1,6 +1,4 @@
-/**
- * npm passes Ctrl-C on to its child, which has already had it from the terminal: the same key press twice.
- */
+/** npm passes Ctrl-C on to its child, which the terminal has already signalled: one key press arrives twice. */
 const ECHO_MS = 300;
 
 /** Ctrl-C (SIGINT): the first raises `signal`, the second ends the process at once with code 130. */

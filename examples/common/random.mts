@@ -2,9 +2,8 @@
 export type Random = () => number;
 
 /**
- * The draws for one purpose in one round, or step (mulberry32). Each purpose has a sequence of its own, so that
- * drawing more for one changes nothing for another: the same seed gives the same images whatever the number
- * of layers.
+ * The draws for one purpose in one round or step (mulberry32). Each purpose has its own sequence, so that more draws
+ * for one do not change another: the same seed gives the same images for any number of layers.
  */
 export function randomFor(seed: number, round: number, purpose: string): Random {
   let state = seed >>> 0;

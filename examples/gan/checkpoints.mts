@@ -3,18 +3,18 @@ import { join } from "node:path";
 
 const NAME = /^step-(\d+)$/;
 
-/** Folders of one training, named for the step that they were saved after. Those that have a name are complete. */
+/** The checkpoint folders of one training, named after the step. A folder with such a name is complete. */
 export class Checkpoints {
   /** @param folder made when there is something to save */
   constructor(readonly folder: string) {}
 
-  /** The folder to go on from; undefined where there is none. */
+  /** The newest folder, to continue from; undefined if there is none. */
   async latest(): Promise<string | undefined> {
     const last = (await this.#steps()).at(-1);
     return last === undefined ? undefined : this.#path(last);
   }
 
-  /** What `write` puts in a folder becomes the checkpoint of this step as a whole, and takes the place of those before. */
+  /** Saves the files of `write` as the checkpoint of this step, all or none, and removes the earlier checkpoints. */
   async save(step: number, write: (folder: string) => Promise<void>): Promise<void> {
     const before = await this.#steps();
     const temporary = `${this.#path(step)}.tmp`;

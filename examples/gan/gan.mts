@@ -7,7 +7,7 @@ import { PLANE, ringPoints } from "./ring.mjs";
 export const NOISE = 2;
 const HIDDEN = 32;
 export const BATCH = 64;
-/** The hidden layer whose outputs are the features that the generator's points have to match. */
+/** The hidden layer whose outputs are the features for feature matching. */
 export const FEATURES = 2;
 
 export const GENERATOR = new Network([NOISE, HIDDEN, HIDDEN, PLANE]);
@@ -18,11 +18,11 @@ export interface Arm {
   /** A folder's name. */
   key: string;
   name: string;
-  /** Terms that MTAdam balances, or one: their sum, which makes it Adam. */
+  /** Whether MTAdam balances the terms. If not, it gets their sum as one term and is Adam. */
   balanced: boolean;
   preset?: "paper" | "recommended";
   lr: number;
-  /** What the feature distance is multiplied by: the unit that it happens to be measured in. */
+  /** The factor of the feature distance, which stands for an arbitrary unit. */
   matchingScale: number;
 }
 
@@ -35,7 +35,7 @@ export const ARMS: readonly Arm[] = [
     lr: 4e-3,
     matchingScale: 1,
   },
-  // The paper's setting does better at a higher rate.
+  // The paper's setting does better at a higher learning rate.
   { key: "mtadam", name: "MTAdam", balanced: true, lr: 8e-3, matchingScale: 1 },
   { key: "mtadam-scaled", name: "MTAdam, matching × 64", balanced: true, lr: 8e-3, matchingScale: 64 },
   { key: "adam", name: "Adam on the sum", balanced: false, lr: 4e-3, matchingScale: 1 },
@@ -49,8 +49,8 @@ export interface GanOptions {
 }
 
 /**
- * Two optimizers on one device, each over its own network, with terms and a state of its own. What they share is the losses:
- * the surprise at made points is the discriminator's to lower and the generator's to raise.
+ * Two optimizers on one device, each with its own network, terms and state. They share a loss: the discriminator lowers
+ * the surprise at generated points, the generator raises it.
  */
 export class Gan {
   readonly generator: Player;
@@ -61,7 +61,7 @@ export class Gan {
   constructor({ device, arm, seed }: GanOptions) {
     this.#seed = seed;
     this.#matchingScale = arm.matchingScale;
-    // Little momentum, as is usual where the loss changes with every step of the other side.
+    // Little momentum, as usual for GANs: each step of the other side changes the loss.
     const { lr, preset = "paper" } = arm;
     const training = { lr, preset, betas: [0.5, 0.99, preset === "paper" ? 0.99 : 0.999] } as const;
     const player = (name: string, network: Network, weights: Record<string, number>) =>
@@ -72,7 +72,7 @@ export class Gan {
         weights,
         training,
       });
-    // Weighed once, against terms that are brought to the same norm.
+    // The weights hold for any unit of the losses, because balancing makes the norms equal.
     this.generator = player("generator", GENERATOR, { adversarial: 1, matching: 0.1 });
     this.discriminator = player("discriminator", DISCRIMINATOR, { real: 1, made: 1, penalty: 0.1 });
   }
@@ -82,9 +82,9 @@ export class Gan {
     return this.generator.optimizer.iterations;
   }
 
-  /** A step of the discriminator, then one of the generator against what it has become. */
+  /** A step of the discriminator, then a step of the generator against the new discriminator. */
   async step(): Promise<void> {
-    // A step's draws depend on its number alone: a training that was interrupted goes on with those it would have had.
+    // A step's draws depend only on its number, so that a resumed training gets the same draws.
     const random = randomFor(this.#seed, this.steps, "batch");
     const points = ringPoints(BATCH, random);
     await this.#stepDiscriminator(points, normals(BATCH * NOISE, random));
@@ -111,7 +111,7 @@ export class Gan {
     const generated = GENERATOR.forward(values, noise);
     const made = DISCRIMINATOR.forward(critic, generated.at(-1)!);
     const real = DISCRIMINATOR.forward(critic, points);
-    // Through the discriminator, whose own gradients are left aside, and on through the generator.
+    // Backpropagates through the discriminator, without using its own gradients, and through the generator.
     const through = (slopes: Float32Array, layer?: number) =>
       GENERATOR.backward(values, generated, DISCRIMINATOR.backward(critic, made, slopes, layer).inputs)
         .gradients;
@@ -127,7 +127,7 @@ export class Gan {
     });
   }
 
-  /** [count × 2] points that the generator makes now. */
+  /** [count × 2] points from the generator in its current state. */
   async sample(count: number): Promise<Float32Array> {
     const noise = normals(count * NOISE, randomFor(this.#seed, 0, "sample"));
     return GENERATOR.forward(await this.generator.values(), noise).at(-1)!;

@@ -1,4 +1,4 @@
-// The loss terms, each with its slopes: the derivative with respect to what the discriminator makes of the points. Means
+// The loss terms, each with its slopes: the derivatives with respect to the discriminator's outputs. Losses are means
 // over the rows of a batch.
 
 /** A loss with its slopes [rows × size]. */
@@ -16,15 +16,15 @@ export function surpriseThatReal(logits: Float32Array): Loss {
   };
 }
 
-/** How surprising it is that they are not: mean of −log(1 − σ(y)). */
+/** How surprising it is that points with these logits are not real: mean of −log(1 − σ(y)). */
 export function surpriseThatFake(logits: Float32Array): Loss {
   const { loss, slopes } = surpriseThatReal(logits.map((y) => -y));
   return { loss, slopes: slopes.map((slope) => -slope) };
 }
 
 /**
- * Feature matching (Salimans et al., 2016): the squared distance between the mean features [rows × size] of real points
- * and of made ones. The slopes are with respect to the features of those made.
+ * Feature matching (Salimans et al., 2016): the squared distance between the mean features [rows × size] of real and of
+ * generated points. The slopes are with respect to the generated features.
  */
 export function featureDistance(real: Float32Array, made: Float32Array, size: number): Loss {
   const rows = made.length / size;

@@ -31,7 +31,7 @@ async function train(arm: Arm, device: Device, options: Options, stop: AbortSign
   while (gan.steps < options.steps && !stop.aborted) {
     await gan.step();
     if (gan.steps % SAVE_EVERY === 0) await save();
-    // Only here does a signal get its turn: on the CPU no promise above waits for the event loop.
+    // Lets a signal arrive: on the CPU, no promise above waits for the event loop.
     await new Promise((resume) => setImmediate(resume));
   }
   await save();
@@ -40,7 +40,7 @@ async function train(arm: Arm, device: Device, options: Options, stop: AbortSign
   return [before, after];
 }
 
-/** Prints, now and then, what balancing multiplied the terms' gradients by. Nothing waits for it. */
+/** Prints the scales of the terms' gradients now and then. The training does not wait for it. */
 function tellOf({ name, optimizer }: Player): void {
   optimizer.onStats(
     (diagnostics) => {

@@ -6,7 +6,7 @@ export type Values = readonly Float32Array[];
 /** The slope of a leaky ReLU left of 0. */
 const LEAK = 0.2;
 
-/** What a forward pass leaves for the backward pass: [rows × size] the inputs, then each layer's outputs. */
+/** The values that a forward pass keeps for the backward pass: [rows × size] the inputs, then each layer's outputs. */
 export type Trace = readonly Float32Array[];
 
 /** A multilayer perceptron with leaky ReLUs, and its derivatives by hand. It keeps no parameters. */
@@ -25,7 +25,7 @@ export class Network {
     });
   }
 
-  /** Uniform within ±√(3/fan-in) for weights, which keeps the variance of what passes; biases 0. */
+  /** Uniform within ±√(3/fan-in) for weights, which keeps the variance of the activations; biases 0. */
   initialValues(random: Random): Values {
     return this.parameters.map(({ shape: [outputs, inputs = 0], fanIn }) => {
       if (inputs === 0) return new Float32Array(outputs!);
@@ -49,8 +49,8 @@ export class Network {
   }
 
   /**
-   * From the slopes of a loss with respect to a layer's outputs (as a rule the last) to those with respect to the
-   * parameters, 0 past that layer, and to the inputs.
+   * Backpropagates the slopes of a loss with respect to a layer's outputs (usually the last layer's) to the parameters
+   * and the inputs. Parameters of later layers get 0.
    *
    * @param slopes [rows × size of the layer]
    */
@@ -71,16 +71,16 @@ export class Network {
   }
 
   /**
-   * Half the mean square of the slope of the one output with respect to the inputs, and its gradient: null for biases, on
-   * which that slope does not depend. Between the kinks of its ReLUs the network is linear; so the gradient is that
-   * of the output itself, with what each layer makes of the slope in place of what it makes of the inputs.
+   * Half the mean square of the slope of the one output with respect to the inputs, and its gradient: null for biases,
+   * on which that slope does not depend. Between the kinks of its ReLUs the network is linear. The gradient is
+   * therefore that of the output, with the slope in place of the inputs in every layer.
    */
   slopePenalty(values: Values, trace: Trace): { loss: number; gradients: (Float32Array | null)[] } {
     const last = this.sizes.length - 1;
     const rows = trace[last]!.length;
     const { sums, inputs } = this.#slopesOfSums(values, trace, new Float32Array(rows).fill(1), last);
     const loss = inputs.reduce((sum, slope) => sum + slope * slope, 0) / (2 * rows);
-    // Forth again: the same layers, applied to the slope.
+    // A second forward pass: the same layers, applied to the slope.
     const gradients: (Float32Array | null)[] = values.map(() => null);
     let tangent = inputs.map((slope) => slope / rows);
     for (let layer = 1; layer <= last; ++layer) {
@@ -149,7 +149,7 @@ export class Network {
     }
   }
 
-  /** Slopes with respect to a layer's outputs, brought before its ReLUs. */
+  /** Converts slopes with respect to a layer's outputs to slopes with respect to the inputs of its ReLUs. */
   #throughReLU(slopes: Float32Array, trace: Trace, layer: number): Float32Array<ArrayBuffer> {
     if (layer === this.sizes.length - 1) return new Float32Array(slopes);
     const outputs = trace[layer]!;

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { deviceName, parseArguments, wholeNumber } from "../common/command-line.mjs";
 
-/** What the command line asks for. */
+/** The options of the command line. */
 export interface Options {
   steps: number;
   seed: number;

@@ -8,25 +8,25 @@ export type Device = ReturnType<typeof openDevice>;
 /** A loss term's gradient for every parameter; null where it has none. */
 export type Gradients = readonly (Float32Array | null)[];
 
-/** What each loss term has to do in a step: one backward pass. */
+/** The backward pass of each loss term. */
 export type Backward = Readonly<Record<string, () => Gradients>>;
 
 export interface PlayerOptions {
   device: Device;
-  /** Whether the terms are balanced, or added up first: then there is one term, and MTAdam is Adam. */
+  /** Whether the terms are balanced. If not, they are added up to one term, and MTAdam is Adam. */
   balanced: boolean;
   initial: Values;
-  /** The names of the terms, in order, with the weight that each has once they are balanced. */
+  /** The names of the terms, in order, each with its weight after balancing. */
   weights: Readonly<Record<string, number>>;
   training: Pick<MTAdamOptions, "lr" | "betas" | "preset">;
 }
 
-/** One side of the game: a network's parameters on a device, and an optimizer over them with terms of its own. */
+/** One side of the game: a network's parameters on a device, and an optimizer with its own terms. */
 export class Player {
   readonly optimizer: MTAdam;
   readonly #balanced: boolean;
   readonly #parameters: readonly DeviceBuffer<"float32">[];
-  /** One set for all terms: the optimizer has used it when stepEach calls for the next. */
+  /** One set for all terms: the optimizer has used it before stepEach calls the next term. */
   readonly #gradients: readonly DeviceBuffer<"float32">[];
 
   constructor(
@@ -35,7 +35,7 @@ export class Player {
     { device, balanced, initial, weights, training }: PlayerOptions,
   ) {
     this.#balanced = balanced;
-    // A device's buffer() serves CPU and CUDA alike; nothing below asks which it is.
+    // A device's buffer() works for CPU and CUDA; the code below does not depend on the device.
     this.#parameters = initial.map((values) => device.buffer(values));
     this.#gradients = initial.map((values) => device.buffer(values.length));
     this.optimizer = new MTAdam(
@@ -44,7 +44,7 @@ export class Player {
     );
   }
 
-  /** The parameters as they are, on the host. */
+  /** A copy of the parameters on the host. */
   values(): Promise<Values> {
     return Promise.all(this.#parameters.map((buffer) => buffer.download()));
   }
@@ -59,7 +59,7 @@ export class Player {
 
   async save(folder: string): Promise<void> {
     await this.optimizer.save(join(folder, `${this.name}.optimizer.safetensors`));
-    // The parameters are not the optimizer's to save.
+    // The optimizer does not save the parameters.
     await writeFile(
       join(folder, `${this.name}.parameters`),
       Buffer.concat((await this.values()).map(bytesOf)),
@@ -81,7 +81,7 @@ export class Player {
     for (const buffer of [...this.#parameters, ...this.#gradients]) buffer.dispose();
   }
 
-  /** Copies a term's gradients to where the optimizer reads them. */
+  /** Copies a term's gradients to the buffers that the optimizer reads. */
   #place(gradients: Gradients): (DeviceBuffer<"float32"> | null)[] {
     return gradients.map((values, k) => {
       if (values === null) return null;

@@ -23,7 +23,7 @@ export function ringPoints(count: number, random: Random): Float32Array {
   return points;
 }
 
-/** How well points stand for the ring. */
+/** How well points represent the ring. */
 export interface Quality {
   /** Modes that have at least a quarter of their due share of points within three standard deviations. */
   modes: number;
@@ -51,7 +51,7 @@ export function qualityOf(points: Float32Array): Quality {
   };
 }
 
-/** What the ring's own points get. */
+/** The quality of points drawn from the ring itself. */
 export function qualityOfRing(seed: number): Quality {
   return qualityOf(ringPoints(4000, randomFor(seed, 0, "test points")));
 }

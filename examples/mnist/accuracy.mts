@@ -2,7 +2,7 @@ import { numpy as np } from "@jax-js/jax";
 import { PIXELS, normalise, type Dataset } from "./data.mjs";
 import type { Model, Values } from "./model.mjs";
 
-/** Images to a forward pass. One shape for all, since a new one would be compiled anew. */
+/** Images per forward pass. All passes have one shape, since each new shape must be compiled. */
 const CHUNK = 2000;
 
 /**
@@ -31,7 +31,7 @@ export class Accuracy {
     let right = 0;
     for (const [index, images] of this.#chunks.entries()) {
       const guesses = await this.#model.guess(parameters, images);
-      // The last chunk may be padded: there are guesses past the last label.
+      // The last chunk may be padded: there may be guesses past the last label.
       const ofChunk = labels.subarray(index * CHUNK, (index + 1) * CHUNK);
       ofChunk.forEach((label, i) => (right += Number(guesses[i] === label)));
     }

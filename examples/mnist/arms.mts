@@ -10,7 +10,7 @@ export interface Arm {
   /** A name for the progress line. */
   short: string;
   explanation: string;
-  /** Ten terms that MTAdam balances, or one: their sum, which makes it plain Adam. */
+  /** Whether MTAdam balances the ten terms. If not, it gets their sum as one term and is plain Adam. */
   balanced: boolean;
   /** Whether the terms are scaled by the weights drawn, or all by 1. */
   wrongWeights: boolean;
@@ -96,7 +96,7 @@ export class Trainee {
     this.crossEntropy = Number.isNaN(this.crossEntropy) ? now : 0.95 * this.crossEntropy + 0.05 * now;
   }
 
-  /** The parameters as they are, on the host. */
+  /** The current parameters, on the host. */
   values(): Promise<Values> {
     return this.#storage.values();
   }

@@ -51,8 +51,8 @@ async function readSet(folder: string, name: string): Promise<Dataset> {
 }
 
 /**
- * The bytes of an IDX file: two zero bytes, the type (8 = unsigned bytes), the number of dimensions, each
- * dimension as a big-endian 32-bit number, then the values. `shape` is what each entry must measure.
+ * The bytes of an IDX file: two zero bytes, the type (8 = unsigned bytes), the number of dimensions, each dimension as
+ * a big-endian 32-bit number, then the values. `shape` is the required shape of each entry.
  */
 async function readIdx(path: string, shape: number[]): Promise<Uint8Array> {
   const file = await readFile(path);
@@ -79,8 +79,8 @@ export function normalise(set: Dataset, indices: ArrayLike<number>, into: Float3
 }
 
 /**
- * Every image once per epoch, in an order drawn anew for each, `epochs` times. One pair of buffers serves
- * all.
+ * Batches of every image once per epoch, in a new random order for each of `epochs` epochs. All batches share their
+ * buffers.
  */
 export function* batches(set: Dataset, epochs: number, random: Random): Generator<Batch> {
   const images = new Float32Array(BATCH * PIXELS);
@@ -94,7 +94,7 @@ export function* batches(set: Dataset, epochs: number, random: Random): Generato
   }
 }
 
-/** How many batches `batches` gives. */
+/** The number of batches that `batches` yields. */
 export function batchCount(set: Dataset, epochs: number): number {
   return Math.ceil(set.count / BATCH) * epochs;
 }

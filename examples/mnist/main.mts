@@ -15,7 +15,7 @@ import { countedRounds, summarise, type RoundResult } from "./results.mjs";
 import { COLUMNS, cells } from "./table.mjs";
 import { trainRound } from "./train.mjs";
 
-/** Trains, prints the table, writes the report. Gives the exit code. */
+/** Trains, prints the table, writes the report. Returns the exit code. */
 async function demo(options: Options): Promise<number> {
   const start = performance.now();
   const device = openDevice(options.device);

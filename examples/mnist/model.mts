@@ -4,7 +4,7 @@ import { BATCH, CLASSES, PIXELS, type Batch } from "./data.mjs";
 
 const HIDDEN = 128;
 
-/** The parameters of the network 784-128-10, in the order in which every list of them comes. */
+/** The parameters of the network 784-128-10, in the order of all lists of parameters. */
 export const PARAMETERS = [
   { name: "fc1.weight", shape: [PIXELS, HIDDEN], fanIn: PIXELS },
   { name: "fc1.bias", shape: [HIDDEN], fanIn: PIXELS },
@@ -33,8 +33,8 @@ export function initialValues(random: Random): Values {
   });
 }
 
-// jax-js counts references: a function consumes its arguments, `.ref` keeps one for a further use, and
-// whatever is neither consumed nor disposed of leaks.
+// jax-js counts references: a function consumes its arguments, `.ref` keeps one for a further use, and an array that is
+// neither consumed nor disposed of leaks.
 
 /** Images [n × 784] to logits [n × 10]. */
 function forward([w1, b1, w2, b2]: Four, images: np.Array): np.Array {
@@ -43,8 +43,8 @@ function forward([w1, b1, w2, b2]: Four, images: np.Array): np.Array {
 }
 
 /**
- * The ten losses [10] of a batch and a gradient for each of the `cotangents` [10], as one compiled function:
- * forward pass and tape are shared, so that ten pullbacks cost half of what ten separate gradients do.
+ * The ten losses [10] of a batch and a gradient for each of the `cotangents` [10], as one compiled function: forward
+ * pass and tape are shared, so that ten pullbacks take half the time of ten separate gradients.
  */
 function lossesAndPullbacks(cotangents: number[][]) {
   return jit(
@@ -93,7 +93,7 @@ export class Model {
     return run(this.#sum, parameters, batch, weights);
   }
 
-  /** The most probable digit of each image; `images` [n × 784] is kept. A new n means compiling anew. */
+  /** The most probable digit of each image; `images` [n × 784] is kept. Each new n must be compiled. */
   async guess(parameters: Values, images: np.Array): Promise<ArrayLike<number>> {
     return this.#guess(...lend(parameters), images.ref).data() as Promise<ArrayLike<number>>;
   }
@@ -107,7 +107,7 @@ async function run(
 ): Promise<Gradients> {
   const images = np.array(batch.images).reshape([BATCH, PIXELS]);
   const [losses, gradients] = compiled(...lend(parameters), images, targets(batch, weights));
-  // `data` consumes the array and copies it out, so every step brings fresh arrays at new addresses.
+  // `data` consumes the array and copies it out, so every step returns new arrays at new addresses.
   return {
     losses: (await losses.data()) as Float32Array,
     gradients: await Promise.all(

@@ -2,14 +2,14 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { UsageError, deviceName, parseArguments, wholeNumber } from "../common/command-line.mjs";
 
-/** What the command line asks for. */
+/** The options of the command line. */
 export interface Options {
   rounds: number;
   epochs: number;
   /** Steps of a round; undefined: as many as the epochs have. */
   steps: number | undefined;
   seed: number;
-  /** A device as `openDevice` names it. */
+  /** A device name for `openDevice`. */
   device: string;
   /** Absolute path of the report. */
   report: string;

@@ -2,13 +2,13 @@ import type { Arm } from "./arms.mjs";
 import { normShares, type RoundResult } from "./results.mjs";
 import { percent } from "./table.mjs";
 
-/** What the script in the report draws. Accuracies and shares in percent. */
+/** The data that the report's script draws. Accuracies and shares are in percent. */
 export interface PageData {
   curves: Curve[];
   heatMaps: HeatMap[];
   /** The largest share in any of the heat maps: they all have the same scale. */
   largestShare: number;
-  /** What to write beside the rows of the heat maps, a label per term. */
+  /** The labels of the rows of the heat maps, one per term. */
   terms: string[];
 }
 
@@ -54,7 +54,7 @@ export function pageData(counted: readonly RoundResult[], first: RoundResult): P
   };
 }
 
-/** Rounds that count have the same steps, and so the same points in their curves. */
+/** Rounds that count have the same steps, so their curves have the same points. */
 function curve(rounds: readonly RoundResult[], index: number): Curve {
   const { key, name } = rounds[0]!.arms[index]!.arm;
   const each = rounds.map((round) => round.arms[index]!.curve.map(inPercent));

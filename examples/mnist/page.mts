@@ -8,7 +8,7 @@ declare const echarts: typeof ECharts;
 const data = JSON.parse(document.getElementById("data")!.textContent) as PageData;
 const charts = new Map<string, ECharts.EChartsType>();
 
-/** The chart in the element `id`, drawn anew with `option`; `description` is for those who cannot see it. */
+/** The chart in the element `id`, drawn again with `option`; `description` is for screen readers. */
 function draw(id: string, description: string, option: object): void {
   const element = document.getElementById(id)!;
   if (!charts.has(id)) charts.set(id, echarts.init(element));
@@ -18,7 +18,7 @@ function draw(id: string, description: string, option: object): void {
   charts.get(id)!.setOption({ ...general, ...option }, { notMerge: true });
 }
 
-/** A custom property of the style sheet, which knows of light and dark. */
+/** A custom property of the style sheet, which has values for light and dark. */
 function colour(property: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(property).trim();
 }

@@ -1,6 +1,6 @@
 import cliProgress from "cli-progress";
 
-/** Lines of progress in a round where there is no terminal to draw a bar on. */
+/** Lines of progress per round if there is no terminal for a bar. */
 const LINES = 10;
 
 /** Shows how far the training is: a bar on a terminal, plain lines elsewhere. */
@@ -27,7 +27,7 @@ export class Progress {
     this.#bar.start(rounds * steps, 0, { where: `step 0/${steps}`, left: "–:––", loss: "–" });
   }
 
-  /** After `step` steps of `round` (both from 1). `losses`: what to show of each arm. */
+  /** After `step` steps of `round` (both from 1). `losses`: the value to show for each arm. */
   update(round: number, step: number, losses: readonly { name: string; value: number }[]): void {
     const done = (round - 1) * this.#steps + step;
     const total = this.#rounds * this.#steps;
@@ -40,7 +40,7 @@ export class Progress {
     }
   }
 
-  /** Leaves the line and gives the cursor back. */
+  /** Ends the line and shows the cursor again. */
   stop(): void {
     this.#bar?.stop();
   }

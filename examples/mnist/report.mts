@@ -6,14 +6,14 @@ import { countedRounds, type RoundResult } from "./results.mjs";
 import { curves, footer, heatMaps, introduction, table, weights } from "./sections.mjs";
 import { STYLE } from "./style.mjs";
 
-/** What a report is about. */
+/** The contents of a report. */
 export interface ReportInput {
   /** At least one. */
   rounds: readonly RoundResult[];
   options: Options;
-  /** Name of the device that the optimizer worked on. */
+  /** The name of the optimizer's device. */
   device: string;
-  /** How long it all took. */
+  /** The total time. */
   seconds: number;
   /** If the training was stopped: where. */
   stopped: string | undefined;
@@ -53,8 +53,8 @@ ${footer(input)}
 }
 
 /**
- * Text that may stand in a script element: nothing in it ends the element. The escape is one of string literals, in
- * JSON and JavaScript alike, where alone such text occurs.
+ * Escapes text for a script element, so that nothing in it ends the element. The escape is valid in string literals of
+ * JSON and JavaScript, the only places where such text occurs.
  */
 function inScript(text: string): string {
   return text.replace(/<(?=\/script|!--)/gi, "\\u003c");

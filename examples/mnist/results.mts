@@ -10,7 +10,7 @@ export interface NormHistory {
   norms: Float32Array[];
 }
 
-/** What became of one arm in one round. */
+/** The result of one arm in one round. */
 export interface ArmResult {
   arm: Arm;
   /** Steps and the test accuracy (0 to 1) after them; the last is the final one. */

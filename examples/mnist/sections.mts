@@ -11,7 +11,7 @@ function escape(text: string): string {
   return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-/** Title, what was run, and what it is about. */
+/** The title and a description of the run. */
 export function introduction(
   { options, device, stopped }: ReportInput,
   counted: readonly RoundResult[],
@@ -54,7 +54,7 @@ test set.${many}</p>
 <div class="charts"><div class="chart" id="curves"></div></div>`;
 }
 
-/** Place for the heat maps of one arm, with a choice of the arm. */
+/** Place for the heat maps of one arm, with a menu of the arms. */
 export function heatMaps(data: PageData, rounds: readonly RoundResult[]): string {
   const choices = data.heatMaps.map(
     ({ key, name }, i) =>
@@ -83,7 +83,7 @@ export function weights(rounds: readonly RoundResult[]): string {
 <tbody>${rows.join("\n")}</tbody></table></div>`;
 }
 
-/** How the report was made, to make it again. */
+/** How to make the report again. */
 export function footer({ options, seconds }: ReportInput): string {
   const { rounds, epochs, steps, seed, device } = options;
   const given = Object.entries({ rounds, epochs, steps, seed, device }).filter(

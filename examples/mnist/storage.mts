@@ -3,12 +3,12 @@ import { PARAMETERS, type Values } from "./model.mjs";
 
 export type Device = ReturnType<typeof openDevice>;
 
-/** An array of values where the optimizer works. */
+/** An array of values on the optimizer's device. */
 export type Stored = Float32Array | DeviceBuffer;
 
 /**
- * Where parameters and gradients lie. The gradients of this demo are computed on the host; on a CUDA device
- * they are copied there and the new parameters back, and nothing outside this file knows the difference.
+ * The memory of parameters and gradients. This demo computes gradients on the host. For a CUDA device, this file copies
+ * the gradients to the device and the new parameters back; no other file depends on the device.
  */
 export interface Storage {
   /** The parameters, for the optimizer to update in place. */
@@ -18,7 +18,7 @@ export interface Storage {
    * it.
    */
   place(term: number, gradients: Values): readonly Stored[];
-  /** The parameters as they are now, on the host; to be read only. */
+  /** The current parameters, on the host, for reading only. */
   values(): Promise<Values>;
   dispose(): void;
 }
@@ -51,11 +51,11 @@ class HostStorage implements Storage {
   }
 
   dispose() {
-    // The arrays are the garbage collector's.
+    // The garbage collector frees the arrays.
   }
 }
 
-/** Buffers on a device, allocated once: their addresses stay, whatever array a gradient comes in. */
+/** Buffers on a device, allocated once, so that their addresses stay the same. */
 class DeviceStorage implements Storage {
   readonly parameters;
   readonly #device: Device;

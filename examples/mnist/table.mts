@@ -14,7 +14,7 @@ export function cells({ arm, mean, deviation, gradientTime, optimizerTime }: Sum
   ];
 }
 
-/** A share of 1 in percent, without the sign. */
+/** A share between 0 and 1 in percent, without the sign. */
 export function percent(share: number, decimals: number): string {
   return (100 * share).toFixed(decimals);
 }

@@ -6,7 +6,7 @@ import { initialValues, type Model } from "./model.mjs";
 import type { ArmResult, NormHistory, RoundResult } from "./results.mjs";
 import type { Device } from "./storage.mjs";
 
-/** What all rounds have in common. */
+/** The settings that all rounds share. */
 export interface Experiment {
   train: Dataset;
   model: Model;
@@ -29,8 +29,8 @@ export function drawWeights(seed: number, round: number): number[] {
 }
 
 /**
- * Trains all arms from the same initial values, side by side on the same batches, so that a round that is
- * stopped compares them after the same number of steps. Gives undefined if stopped before the first step.
+ * Trains all arms from the same initial values, side by side on the same batches, so that a round that is stopped
+ * compares them after the same number of steps. Returns undefined if it is stopped before the first step.
  */
 export async function trainRound(experiment: Experiment, round: number): Promise<RoundResult | undefined> {
   const { seed, model, device, steps, stop } = experiment;
@@ -40,7 +40,7 @@ export async function trainRound(experiment: Experiment, round: number): Promise
   const records = trainees.map((trainee) => new Recorder(experiment, trainee, round));
   let step = 0;
   for (const batch of batches(experiment.train, experiment.epochs, randomFor(seed, round, "order"))) {
-    // jax-js on WebAssembly never waits for anything, so without this no signal would ever be heard.
+    // jax-js on WebAssembly never waits for the event loop, so signals arrive only here.
     await new Promise((resume) => setImmediate(resume));
     if (stop.aborted || step === steps) break;
     for (const trainee of trainees) await trainee.step(batch);
@@ -54,7 +54,7 @@ export async function trainRound(experiment: Experiment, round: number): Promise
   return step > 0 ? { round, weights, steps: step, plannedSteps: steps, arms } : undefined;
 }
 
-/** Keeps what the report shows of one trainee. */
+/** Records the values that the report shows for one trainee. */
 class Recorder {
   readonly #experiment: Experiment;
   readonly #trainee: Trainee;
@@ -74,7 +74,7 @@ class Recorder {
     const interval = Math.max(1, Math.round(steps / 20));
     if (step % interval === 0 || (step < interval && step % Math.ceil(interval / 5) === 0))
       await this.#measure(step);
-    // A hundred columns in the heat maps.
+    // The heat maps have a hundred columns.
     if (this.#history && (step === 1 || step % Math.ceil(steps / 100) === 0)) {
       this.#history.steps.push(step);
       this.#history.norms.push(await this.#trainee.norms());

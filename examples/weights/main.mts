@@ -3,8 +3,8 @@ import { MTAdam, tuneWeights, type Resume } from "mtadam";
 import { normals, randomFor } from "../common/random.mjs";
 import { textTable } from "../common/table.mjs";
 
-// A curve through noisy points. Two losses: how far it is from the points, and how much it bends, in some unit. Balancing
-// makes their gradients equal; which of them matters more, only new points can say.
+// A curve through noisy points. Two losses: its distance from the points, and its curvature, in some unit. Balancing
+// makes the norms of their gradients equal; only new points can show which loss should weigh more.
 const POINTS = 40;
 const BUMPS = 30;
 const STEPS = 900;
@@ -19,7 +19,7 @@ const bumps = (x: number) => Array.from({ length: BUMPS }, (_, k) => Math.exp(-(
 const curve = (coefficients: Float32Array, x: number) =>
   bumps(x).reduce((sum, bump, k) => sum + bump * coefficients[k]!, 0);
 
-/** A training that can go on. */
+/** A training that can be continued. */
 class Run {
   readonly coefficients = new Float32Array(BUMPS);
   readonly #optimizer: MTAdam;
@@ -28,7 +28,7 @@ class Run {
 
   constructor(weights: Record<"points" | "bend", number>) {
     const terms = ["points", "bend"];
-    // The learning rate falls over a full training, wherever this one stops.
+    // The learning rate falls over a full training, even if this one stops earlier.
     const lr = (iterations: number) => 0.05 * Math.max(0.01, 1 - iterations / STEPS);
     this.#optimizer = new MTAdam([this.coefficients], { terms, weights, lr, betas: [0.9, 0.999, 0.99] });
   }
@@ -56,7 +56,7 @@ class Run {
     }
   }
 
-  /** On points that no training has seen. */
+  /** The error on points that no training has seen. */
   error(): number {
     const unseen = Array.from({ length: 200 }, (_, k) => (k + 0.5) / 200);
     return unseen.reduce((sum, x) => sum + (curve(this.coefficients, x) - truth(x)) ** 2, 0) / 200;
