@@ -9,13 +9,13 @@ function makeOptimizer(options: Partial<MTAdamOptions>): MTAdam {
   return new MTAdam(parameters, { terms: ["a", "b", "c"], lr: 0.1, ...options });
 }
 
-/** s of each term in the last step, from what it made of m: with β₁ = 0, m is the balanced gradient. */
+/** s of each term in the last step, computed from m: with β₁ = 0, m is the balanced gradient. */
 async function scales(optimizer: MTAdam, gradients: readonly number[]): Promise<number[]> {
   const state = await optimizer.stateDict();
   return gradients.map((g, term) => (state[`m.${term}.0`] as Float32Array)[0]! / g);
 }
 
-const betas = [0, 0.9, 0] as const; // norms and moments are those of the last step
+const betas = [0, 0.9, 0] as const; // with these betas, norms and moments are those of the last step
 
 describe("the terms of a layer are scaled to", () => {
   const gradients = [2, 16, 4];

@@ -1,5 +1,5 @@
 /**
- * The reader of checkpoints against the corpus and random changes of it, for some seconds. More, by hand:
+ * Tests the reader of checkpoints with the corpus and random changes of it, for some seconds. For more runs:
  *
  *   MTADAM_FUZZ=10000 npx jest --selectProjects cpu -- test/api/checkpoint-fuzz-test.ts
  *
@@ -45,7 +45,7 @@ test.each(names)("%s is loaded, and saved with the same bits", async (name) => {
   expect(await fingerprint(optimizer)).toBe(fromFile);
 });
 
-/** A state of an optimizer of this checkpoint that differs from it everywhere, so that any change shows. */
+/** A state for the checkpoint's optimizer that differs from the checkpoint everywhere, so that any change shows. */
 async function anotherState({ optimizer }: Subject): Promise<StateDict> {
   const { parameters } = (await optimizer.stateDict()).metadata;
   optimizer.step(
@@ -88,7 +88,7 @@ test(
         try {
           for (const one of changes) changed = one(changed);
         } catch {
-          fc.pre(false); // the first change has left nothing that the second can be made to
+          fc.pre(false); // after the first change, the second does not apply
         }
         await subject.optimizer.loadStateDict(before);
         try {

@@ -1,4 +1,4 @@
-/** The option `cosines`: how the gradients of two terms lie to each other, per layer, in the last step. */
+/** The option `cosines`: the cosine between the gradients of two terms, per layer, in the last step. */
 
 import fc from "fast-check";
 import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
@@ -26,7 +26,7 @@ const make = (options: Partial<MTAdamOptions> = {}): MTAdam =>
 const cosinesOf = async (optimizer: MTAdam): Promise<Float32Array | undefined> =>
   (await optimizer.diagnostics()).cosines;
 
-/** Of the two terms with each other, in the layers "w" and "unit". */
+/** The cosines between the two terms, in the layers "w" and "unit". */
 async function between(optimizer: MTAdam): Promise<number[]> {
   const cosines = await cosinesOf(optimizer);
   expect(cosines).toHaveLength(2 * 2 * 2);
@@ -35,7 +35,7 @@ async function between(optimizer: MTAdam): Promise<number[]> {
   return forth;
 }
 
-/** Within a rounding of float32, and NaN where NaN is due. */
+/** Compares within a rounding of float32; NaN must equal NaN. */
 function expectNear(actual: ArrayLike<number>, expected: readonly number[]): void {
   expect(actual).toHaveLength(expected.length);
   for (const [at, cosine] of expected.entries()) {
@@ -51,7 +51,7 @@ describe("two gradients", () => {
     ["that are opposite", [g(), g(), g()], [gradient(-6, 8), gradient(-3, 4), gradient(-3, 4)], [-1, -1]],
     ["that are equal", [g(), g(), g()], [g(), g(), g()], [1, 1]],
     ["at 60 degrees", [gradient(1, 0), g(), g()], [gradient(1, Math.sqrt(3)), g(), g()], [0.5, 1]],
-    // (9 + 16) / (5 · √50): over the tensors where both are, by the norms of all.
+    // (9 + 16) / (5 · √50): the dot product is over the tensors that both terms reach, the norms are over all.
     ["of which one is absent in a tensor", [g(), g(), null], [g(), g(), g()], [1, Math.SQRT1_2]],
     ["that share no tensor", [g(), g(), null], [g(), null, g()], [1, 0]],
     ["of which one is absent in a layer", [g(), null, null], [g(), g(), g()], [1, NaN]],
@@ -255,7 +255,7 @@ test("random models have the oracle's cosines", async () => {
         { terms, ...options },
       );
       for (let step = 0; step < 2; ++step) {
-        // Something in common, so that cosines are of every size.
+        // The gradients share a component, so that cosines of every size occur.
         const common = lengths.map((length) => randomTensor(random, length, 1));
         const gradients = Array.from({ length: terms }, () => {
           const [share, scale] = [random() * 2 - 1, 10 ** (random() * 6 - 3)];

@@ -1,6 +1,4 @@
-/**
- * Memory of a device: dtypes, copies to and fro, how a fill rounds, and the end of a buffer.
- */
+/** Memory of a device: dtypes, copies in both directions, the rounding of a fill, and disposal. */
 
 import fc from "fast-check";
 import { DeviceBuffer, MTAdam, type DType, type HostArray } from "../../lib";
@@ -196,7 +194,7 @@ describe("a buffer", () => {
 
   test("larger than the available memory is an error with a code", async () => {
     const made: DeviceBuffer[] = [];
-    // Where the system promises memory that it does not have, at least the addresses run out.
+    // A system may promise more memory than it has, but the addresses run out.
     const takeAll = (): void => {
       for (let k = 0; k < 64; ++k) made.push(device.buffer(2 ** 40, "float64"));
     };
@@ -267,7 +265,7 @@ describe("a buffer", () => {
     expect(addresses[0]!.ptr).toBe(addresses[0]!.ptr);
   });
 
-  test("of a device that was disposed of can still be used", async () => {
+  test("can still be used after its device was disposed of", async () => {
     const own = testDevice({ threads: 1 });
     const [w, g, sum] = [own.buffer(Float32Array.of(1)), own.buffer(Float32Array.of(1)), own.buffer(1)];
     const optimizer = new MTAdam([w], { terms: 1, lr: 0.5 });
@@ -381,7 +379,7 @@ function decode(bits: number, fraction: number): number {
   return sign * ((exponent === 0 ? 0 : 1 << fraction) + significand) * scale;
 }
 
-/** The nearest, ties to even: found by halving among all patterns, not computed. */
+/** The nearest value, ties to even, found by bisection over all bit patterns. */
 function nearest(value: number, fraction: number): number {
   if (Number.isNaN(value)) return NaN;
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
@@ -400,7 +398,7 @@ function nearest(value: number, fraction: number): number {
   return sign | (down < up || (down === up && below % 2 === 0) ? below : above);
 }
 
-/** A value between two neighbours, often halfway or a hair beside it. */
+/** A value between two neighbours, often exactly or almost halfway. */
 const between = fc.record({
   sign: fc.constantFrom(1, -1),
   part: fc.oneof(
@@ -428,7 +426,7 @@ describe("filling float16", () => {
     [-1e300, 0xfc00],
     [Infinity, 0x7c00],
     [-Infinity, 0xfc00],
-    // Ties to even, at 1 and where a carry reaches the exponent.
+    // Ties to even, at 1 and with a carry into the exponent.
     [1 + 2 ** -11, 0x3c00],
     [1 + 3 * 2 ** -11, 0x3c02],
     [1 + 2 ** -11 + tiny, 0x3c01],
@@ -485,7 +483,7 @@ describe("filling bfloat16", () => {
     [-1e300, 0xff80],
     [Infinity, 0x7f80],
     [-Infinity, 0xff80],
-    // Ties to even; the last two are no ties, by less than a float32 can tell.
+    // Ties to even; the last two miss a tie by less than float32 can represent.
     [1 + 2 ** -8, 0x3f80],
     [1 + 3 * 2 ** -8, 0x3f82],
     [1 + 2 ** -8 + 2 ** -23, 0x3f81],

@@ -66,7 +66,7 @@ describe("diagnostics", () => {
     expect((await optimizer.diagnostics()).norms[0]).toBe(8);
   });
 
-  // On the CPU they are there at once; on CUDA, several threads wait for them.
+  // On the CPU they are complete at once; on CUDA, several threads wait for them.
   test("settle in the order of the calls", async () => {
     const optimizer = make();
     const settled: number[] = [];
@@ -88,7 +88,7 @@ describe("diagnostics", () => {
 });
 
 describe("onStats", () => {
-  // Once diagnostics that were asked for later are there, listeners have been told of the step before them.
+  // Diagnostics settle after the listeners' calls for earlier steps, so awaiting them suffices.
   test("calls the listener every `every` steps, for every kind of step, until it is removed", async () => {
     const optimizer = make();
     const told: Diagnostics[] = [];

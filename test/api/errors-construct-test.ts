@@ -1,4 +1,7 @@
-/** Errors of `new MTAdam`: options, groups and the list of parameters. Those of a group also when set later. */
+/**
+ * Errors of `new MTAdam`: options, groups and the list of parameters. Group options are also tested when they are set
+ * later.
+ */
 
 import { MTAdam, openDevice, type GroupOptions, type MTAdamOptions } from "../../lib";
 import {

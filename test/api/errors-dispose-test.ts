@@ -1,4 +1,4 @@
-/** Errors after `dispose`, and that asynchronous calls reject with them. */
+/** Errors after `dispose`. Asynchronous calls reject with them. */
 
 import { DeviceBuffer, MTAdam, MTAdamError, type StateDict } from "../../lib";
 import { testDevice } from "../support/device";

@@ -75,7 +75,7 @@ onCpu("a value that is not a dense array of the dtype", () => {
 });
 
 describe("shared memory", () => {
-  // Places in one array of 8: where one tensor lies, and where the other.
+  // The places of two tensors in one array of 8 elements.
   type Place = [begin: number, end: number];
   const overlapping: [what: string, one: Place, other: Place][] = [
     ["the same memory", [0, 4], [0, 4]],
@@ -118,7 +118,7 @@ describe("shared memory", () => {
       const all = new Float32Array(8).fill(1);
       return [all.subarray(...one), all.subarray(...other)];
     };
-    // With another parameter between them in the list: the order of addresses is what counts.
+    // With another parameter between them in the list, since only the order of addresses counts.
     refuses<Subject<Float32Array>>("ERR_MTADAM_INVALID_POINTER", inArrays, [
       ...inBothOrders.flatMap(([what, one, other]) => [
         refusal<Subject<Float32Array>>(

@@ -263,7 +263,7 @@ describe("a term or a parameter that does not exist", () => {
 });
 
 describe("gradients that are neither an array nor an object", () => {
-  // The objects among them would otherwise be containers in which every gradient is absent: a forgotten `await`, say.
+  // Otherwise, an object such as a promise without its `await` would be a container in which every gradient is absent.
   const values = [
     ...[5, "w", true, 1n, () => null, array(1, 2, 3), Symbol("w")],
     ...[Promise.resolve([]), new Map(), new ArrayBuffer(12), new DataView(new ArrayBuffer(12))],
@@ -282,7 +282,7 @@ describe("gradients that are neither an array nor an object", () => {
     onDevice,
     calls.flatMap(([what, call]) =>
       [...values, buffer(1, 2, 3)]
-        // A callback may give a promise.
+        // A callback may return a promise.
         .filter((value) => what !== "a callback's" || !(value instanceof Promise))
         .map((value) =>
           refusal(

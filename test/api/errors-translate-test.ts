@@ -1,4 +1,4 @@
-/** Errors of the addon as the user gets them. */
+/** The translation of the addon's errors for the user. */
 
 import { MTAdamError } from "../../lib";
 import { fromNative } from "../../lib/errors";

@@ -49,7 +49,8 @@ describe("the GAN example", () => {
 
   test("is independent of the unit of a loss with MTAdam, but not with Adam", () => {
     const { arms } = onDevice;
-    // The discriminator has seen what the generator made; the generator's own state has the larger norms in it.
+    // The discriminator gets points of the generator, which depend on it; the generator's state contains the larger
+    // norms.
     expect(arms["mtadam-scaled"]?.through[1]).toBe(arms["mtadam"]?.through[1]);
     expect(arms["adam-scaled"]?.through[1]).not.toBe(arms["adam"]?.through[1]);
   });

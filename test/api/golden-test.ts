@@ -15,7 +15,7 @@ const inBothForms = cases.flatMap((golden) =>
   forms(golden).map((form) => ({ name: golden.name, form, golden })),
 );
 
-/** A case in which terms come and go holds only for the form that computed it. */
+/** A case in which terms are absent in some steps holds only for the form that computed it. */
 function forms(golden: GoldenCase): Form[] {
   return termsComeAndGo(golden) ? [golden.options.firstMoment] : ["perTerm", "summed"];
 }

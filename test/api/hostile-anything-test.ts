@@ -102,7 +102,7 @@ describe("anything, anywhere", () => {
       fc.asyncProperty(fc.tuple(...given), async (values) => {
         const came = await outcome(() => use.call(scene, values as never[])).catch(String);
         expect(came).toMatch(/^(works|ERR_MTADAM_\w+)$/);
-        // A rejected stepEach leaves the terms that had come.
+        // A rejected stepEach keeps the terms that were accumulated.
         if (came !== "works" && name !== "stepEach") expect(await scene.fingerprint()).toBe(before);
         scene.optimizer.update();
         before = await scene.fingerprint();

@@ -63,7 +63,7 @@ describe("objects that are not plain ones", () => {
         },
       }),
   };
-  test.each(Object.entries(evil))("%s as any argument is an error or does nothing", async (_, make) => {
+  test.each(Object.entries(evil))("%s as any argument throws or does nothing", async (_, make) => {
     const wrong: string[] = [];
     const tried = Object.entries(uses).flatMap(([name, use]) =>
       Array.from({ length: use.arguments.length }, (_, position) => ({ name, use, position })),

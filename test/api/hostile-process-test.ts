@@ -113,7 +113,7 @@ describe("in a separate process", () => {
         }
       },
     ],
-    // Gradients given in place of options, a slip of a comma: each element would become a property.
+    // Gradients in place of options, as after a misplaced comma: each element would become a property.
     [
       "a long array as the options of step",
       /^ERR_MTADAM_OPTION$/,

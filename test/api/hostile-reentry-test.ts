@@ -192,7 +192,7 @@ const places: Record<string, Place> = {
   },
 };
 
-/** What may become of a step without gradients after all that: memory is gone, or options have become invalid. */
+/** The allowed results of a step without gradients afterwards: memory may be gone, or options may be invalid. */
 const LAST = ["works", "ERR_MTADAM_DISPOSED", "ERR_MTADAM_LENGTH", "ERR_MTADAM_OPTION"];
 
 function interrupts(arrays: boolean, table: Record<string, Place>): void {
@@ -203,7 +203,7 @@ function interrupts(arrays: boolean, table: Record<string, Place>): void {
       stage.saved = await stage.optimizer.stateDict();
       const acted: string[] = [];
       const act = (): void => {
-        // Once, since a schedule that steps would recurse without end.
+        // Only once, since a schedule that takes a step would recurse forever.
         if (acted.push(what) === 1) action(stage);
       };
       const calls = [
@@ -222,7 +222,7 @@ function interrupts(arrays: boolean, table: Record<string, Place>): void {
       const parameters = paramGroups.reduce((count, group) => count + group.parameters.length, 0);
       const absent = terms.map(() => new Array<null>(parameters).fill(null));
       const last = await outcome(() => {
-        stage.optimizer.discard(); // a parameter that is gone has kept the step open
+        stage.optimizer.discard(); // a lost parameter has kept the step open
         stage.optimizer.step(absent);
       });
       if (!LAST.includes(last)) wrong.push(`${what}: the last step ${last}`);
@@ -277,7 +277,7 @@ describe("a call from a value that another call reads is refused, and the other 
     expect(await stage.fingerprint()).toBe(await plain.fingerprint());
   });
 
-  test("also where one value's setter reads another", () => {
+  test("also if the setter of one value reads another", () => {
     const { optimizer, g } = inBuffers();
     const outer = withGetter([1, 1], 1, () => {
       optimizer.weights = [2, 2];

@@ -6,7 +6,7 @@ import { isSlow } from "../support/device";
 import { detach, HostileScene, inBuffers, Mischief, outcome } from "../support/hostile";
 
 describe("loading a hostile state", () => {
-  /** Loads a state that changes while it is read. It must be loaded as it was before, or not at all. */
+  /** Loads a state that changes while it is read. It must be loaded as it was before the change, or not at all. */
   const wholeOrNothing = async (spoil: (state: StateDict) => StateDict): Promise<string> => {
     const [scene, other, clean] = [inBuffers(), inBuffers(), inBuffers()];
     other.optimizer.step([other.g, null]);
@@ -51,7 +51,7 @@ describe("loading a hostile state", () => {
   });
 
   describe("entries that change between reads give a valid state or none", () => {
-    /** The state, in which the reading number `spoiled` gives `answer`; and how many readings there were. */
+    /** A state whose read number `spoiled` returns `answer`, and a count of its reads. */
     function lying(
       saved: StateDict,
       spoiled: number,
@@ -83,7 +83,8 @@ describe("loading a hostile state", () => {
 
         const before = await inBuffers().fingerprint();
         const wrong: string[] = [];
-        // Every reading on a fast device; on a slow one every fourth, others for other types of answer.
+        // Spoils every read on a fast device. On a slow device it spoils every fourth, with an offset per type of
+        // answer.
         const [first, stride] = isSlow ? [(typeof answer).length % 4, 4] : [0, 1];
         for (let spoiled = first; spoiled < clean.readings(); spoiled += stride) {
           const { optimizer, g, ...rest } = inBuffers();

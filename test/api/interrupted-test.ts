@@ -1,8 +1,8 @@
 /**
- * Calls that JavaScript ends in the middle, without a `finally`: time-outs of node:vm, and Ctrl-C in the REPL, which does
- * the same. Afterwards the optimizer is as before the call or as after it, and works.
+ * Calls that end in the middle without running `finally`: by a time-out of node:vm, or equally by Ctrl-C in the REPL.
+ * Afterwards, the optimizer works and is as before the call or as after it.
  *
- * Takes three seconds; `MTADAM_INTERRUPTIONS=2000` takes as many calls as it says.
+ * Takes three seconds. `MTADAM_INTERRUPTIONS=2000` interrupts that number of calls.
  */
 
 import vm from "node:vm";
@@ -26,7 +26,7 @@ class Stage {
   );
   readonly prepared = this.optimizer.prepare(this.gradients.slice(0, 2));
   saved: StateDict | undefined;
-  /** Parameters that are added, one after the other. */
+  /** The parameters to add, one after the other. */
   readonly added = Array.from({ length: 50 }, () => fill(0, 3));
 
   /** Runs code over and over until it is interrupted. */
@@ -38,7 +38,7 @@ class Stage {
     }).toThrow(expect.objectContaining({ code: "ERR_SCRIPT_EXECUTION_TIMEOUT" }) as Error);
   }
 
-  /** Ends what the interrupted call has left open. @returns what that was */
+  /** Ends the step or restore that the interrupted call left open. @returns which of them it was */
   async close(): Promise<"open" | "unrestored" | "nothing"> {
     try {
       await this.optimizer.stateDict();
@@ -56,7 +56,7 @@ class Stage {
     }
   }
 
-  /** A plain step with the terms and parameters that there are now. */
+  /** A plain step with the current terms and parameters. */
   step(): void {
     const lengths = this.optimizer.paramGroups.flatMap(({ parameters }) => parameters).map(lengthOf);
     this.optimizer.step(this.optimizer.terms.map(() => lengths.map((length) => fill(1, length))));
@@ -96,7 +96,7 @@ test("an interrupted call leaves an optimizer that is whole", async () => {
     stage.saved = await optimizer.stateDict();
     stage.interrupt(CALLS[name]!);
 
-    // At once: no mark waits for the end of the turn.
+    // In the same turn: no mark remains until the end of the turn.
     expect(await codeOf(() => optimizer.addGradients(null, null))).toMatch(/^(none|ERR_MTADAM_STATE)$/);
     const what = await stage.close();
     left[what] += 1;
@@ -139,7 +139,7 @@ test.each<[string, (stage: Stage) => void, terms: number, groups: number]>([
   stage.step();
 });
 
-describe("gradients that native code has and the list has not", () => {
+describe("gradients that native code has and the list lacks", () => {
   /** Ends `prepared.set` or a step after native code has the address. */
   const ended = (call: () => void): void => {
     const set = jest.spyOn(SourceList.prototype, "set").mockImplementationOnce(() => {
@@ -149,7 +149,7 @@ describe("gradients that native code has and the list has not", () => {
     set.mockRestore();
   };
 
-  test("are those of the list again before the next step", async () => {
+  test("are replaced by those of the list before the next step", async () => {
     const [one, other] = [new Stage(), new Stage()];
     ended(() => one.prepared.set(0, 3, one.more[0]));
     one.more[0]!.dispose();
@@ -157,7 +157,7 @@ describe("gradients that native code has and the list has not", () => {
     expect(await one.parameters[3]!.download()).toEqual(await other.parameters[3]!.download());
   });
 
-  test("also where another is set meanwhile", async () => {
+  test("also if another gradient is set meanwhile", async () => {
     const [one, other] = [new Stage(), new Stage()];
     ended(() => one.prepared.set(0, 3, one.more[0]));
     for (const { optimizer, prepared, more } of [one, other]) {
@@ -169,7 +169,7 @@ describe("gradients that native code has and the list has not", () => {
     }
   });
 
-  test("and a refused one leaves nothing to correct", () => {
+  test("and a refused gradient leaves nothing to correct", () => {
     const { optimizer, prepared, parameters, gradients, more } = new Stage();
     const table = jest.spyOn(GradientTable.prototype, "set");
     expect(() => prepared.set(0, 3, parameters[0])).toThrow(/overlaps/);

@@ -43,7 +43,7 @@ describe("models of every size train", () => {
     expect(norms[0]).toBe(Math.fround(Math.sqrt(length)));
     expect(norms[1]).toBe(Math.fround(3 * Math.sqrt(length)));
 
-    // By the summed rule: the first step goes 0.5 down; in the second the new term, scaled to the same norm, pulls back.
+    // By the summed rule: the first step moves −0.5. In the second, the new term, scaled to the same norm, pulls back.
     const oracle = new Oracle([{ init: [0] }], { terms: 2, lr: 0.5, firstMoment: "summed" });
     oracle.step([[[1]], [null]]);
     oracle.step([[[1]], [[-3]]]);
@@ -75,7 +75,7 @@ describe("models of every size train", () => {
     const moved = await Promise.all(parameters.map((parameter) => parameter.download()));
     expect(moved.map((values) => values.length)).toEqual(lengths);
     expect(maxAbs(difference(moved, oracle.parameters))).toBeLessThan(2e-9);
-    // A layer without elements has a norm of 0, and occurred.
+    // A layer without elements has the norm 0 and counts as having occurred.
     expect((await optimizer.norms())[0]).toBe(0);
   });
 

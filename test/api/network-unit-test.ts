@@ -2,7 +2,7 @@ import { MTAdam, type MTAdamOptions, type ParameterDescription } from "../../lib
 import { caught } from "../support/caught";
 import { testDevice } from "../support/device";
 
-// What the network as one unit is for a user; oracle-test.ts and golden-test.ts have the arithmetic.
+// The network as one unit from the user's view; oracle-test.ts and golden-test.ts test the arithmetic.
 
 const device = testDevice();
 const place = (...values: number[]): ReturnType<typeof device.buffer<"float32">> =>
@@ -38,7 +38,7 @@ describe("the network as one unit", () => {
     expect(b![2]).toBe(1);
   });
 
-  test("takes a term out of the whole unit where one tensor is not finite: it has no share in any", async () => {
+  test("withdraws a term from the whole unit if it is not finite in one tensor", async () => {
     const optimizer = new MTAdam([parameter("p"), parameter("q")], network);
     const a = [place(1, 0), place(1, 0)];
     optimizer.step({ a, b: [place(5, 0), place(5, 0)] });
@@ -48,7 +48,7 @@ describe("the network as one unit", () => {
     expect([...skipped]).toEqual([0, 0, 0, 1]);
   });
 
-  test("balances a layer by what its tensors had, also where a second tensor comes to it", async () => {
+  test("balances a layer by the norms of its tensors, also after a second tensor is added", async () => {
     const optimizer = new MTAdam([parameter("p"), parameter("h", "head")], { ...network, anchor: "max" });
     optimizer.step({ a: [place(1, 1), place(1, 1)], b: [place(1000, 1000), null] });
     optimizer.addParamGroup({ parameters: [parameter("h2", "head")] });
@@ -58,7 +58,7 @@ describe("the network as one unit", () => {
     expect(a![1]).toBe(1); // b never occurred there
   });
 
-  test("asks groups that are balanced together for one β₃, as it is now", async () => {
+  test("refuses groups that are balanced together if their current β₃ differ", async () => {
     const optimizer = new MTAdam([parameter("p")], network);
     optimizer.paramGroups[0]!.betas[2] = 0.999;
     optimizer.step({ a: [place(1, 0)], b: [place(2, 0)] });
@@ -88,20 +88,20 @@ describe("presets", () => {
     expect(await saved({ preset: "paper" })).toEqual(paper);
   });
 
-  test("name settings, and options beside them win", async () => {
+  test("set options, and explicit options take precedence", async () => {
     expect(await saved({ preset: "recommended" })).toEqual(recommended);
     const named = { anchor: "first", betas: [0.5, 0.9, 0.99] as const };
     expect(await saved({ preset: "recommended", ...named })).toEqual({ ...recommended, ...named });
   });
 
-  test("are two", async () => {
+  test("other than the two are refused", async () => {
     const error = await caught(() => saved({ preset: "best" as "paper" }));
     expect(error).toMatchObject({ code: "ERR_MTADAM_OPTION" });
     expect(error.message).toBe('`preset` must be "paper" or "recommended"; got "best".');
   });
 });
 
-test("a state goes to an optimizer of its unit alone", async () => {
+test("a state loads only into an optimizer with the same unit", async () => {
   const optimizer = new MTAdam([parameter("p")], network);
   const state = await new MTAdam([parameter("p")], { terms: ["a", "b"] }).stateDict();
   const error = await caught(() => optimizer.loadStateDict(state));

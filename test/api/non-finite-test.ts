@@ -26,7 +26,7 @@ class Model {
     this.optimizer = new MTAdam(parameters, { terms: TERMS, lr: 0.1, ...options });
   }
 
-  /** A step in which the first element of style's gradient for b is this. */
+  /** A step in which the first element of style's gradient for b is `value`. */
   step(value: number): void {
     this.optimizer.step({
       content: [buffer(1, -2, 3), buffer(0.5, 1)],
@@ -38,7 +38,7 @@ class Model {
     return { w: [...(await this.w.download())], b: [...(await this.b.download())] };
   }
 
-  /** Parameters and state, but for what counts: iterations, and gradients that were skipped. */
+  /** Parameters and state without the counters of iterations and skipped gradients. */
   async all(): Promise<unknown> {
     const { metadata, skipped, ...tensors } = await this.optimizer.stateDict();
     expect(skipped).toBeInstanceOf(BigInt64Array);

@@ -35,7 +35,7 @@ describe("one term alone", () => {
       await Promise.all(parameters.map((data) => data.download())),
       oracle.parameters,
     );
-    // θ itself is rounded to float32 a thousand times; half a rounding each, most of which cancel.
+    // θ is rounded to float32 a thousand times, by up to half a unit each; most of these errors cancel.
     expect(maxAbs(errors)).toBeLessThan(5e-6);
     expect(maxAbs(moved)).toBeGreaterThan(0.01);
   });

@@ -136,7 +136,7 @@ describe("loading while a step is open", () => {
     expect(await model.optimizer.stateDict()).toEqual(await other.optimizer.stateDict());
   });
 
-  test("a state in parts leaves no term in the next step", async () => {
+  test("a state loaded in parts leaves no term in the next step", async () => {
     const [model, other] = [new Model(), new Model()];
     const { metadata, ...tensors } = await new Scene(inBuffer, { terms: ["style"] }).optimizer.stateDict();
     await model.fail();
@@ -159,7 +159,7 @@ describe("loading while a step is open", () => {
   });
 });
 
-test("stepEach goes on after a failure with the weights that the step began with", async () => {
+test("stepEach continues after a failure with the weights of the step's beginning", async () => {
   const [model, other] = [new Model(), new Model()];
   await model.fail();
   model.optimizer.weights = [5, 5];

@@ -9,7 +9,7 @@ import { device, inBuffer, Scene } from "../support/scene";
 const scene = (): Scene => new Scene(inBuffer);
 
 describe("shown", () => {
-  test("as JSON, it has what a log needs", () => {
+  test("as JSON, it has the values for a log", () => {
     const { optimizer } = scene();
     optimizer.step([null, null]);
     expect(JSON.parse(JSON.stringify({ optimizer }))).toEqual({
@@ -34,7 +34,7 @@ describe("shown", () => {
     });
   });
 
-  test("by console.log, it is the same, as deep as is wanted", () => {
+  test("by console.log, it is the same, to the given depth", () => {
     const { optimizer } = scene();
     expect(inspect(optimizer)).toMatch(/^MTAdam \{\n {2}device: '\w+',\n {2}iterations: 0,/);
     expect(inspect([optimizer], { depth: 0 })).toBe("[ [MTAdam] ]");
@@ -42,7 +42,7 @@ describe("shown", () => {
     expect(inspect(optimizer)).toMatch(/^MTAdam \{/);
   });
 
-  test("a summary does not change the optimizer when it is changed", () => {
+  test("changing a summary does not change the optimizer", () => {
     const { optimizer } = scene();
     optimizer.toJSON().groups[0]!.lr = 5;
     expect(optimizer.lr).toBe(0.1);
@@ -61,7 +61,7 @@ describe("cloned", () => {
       expect(() => structuredClone(object)).toThrow(/[Cc]annot clone|could not be cloned/);
       return;
     }
-    // Before Node 22.10, the clone is an object without methods, which nothing takes for the original.
+    // Before Node 22.10, the clone is an object without methods, and no call accepts it as the original.
     const clone: unknown = structuredClone(object);
     expect(clone).not.toBeInstanceOf(MTAdam);
     expect(() => new MTAdam([clone as never], { terms: 1 })).toThrow(MTAdamError);
@@ -84,7 +84,7 @@ describe("proxied", () => {
     });
   });
 
-  test("what is asynchronous rejects", async () => {
+  test("asynchronous methods reject", async () => {
     await expect(proxy().stateDict()).rejects.toBeInstanceOf(MTAdamError);
   });
 

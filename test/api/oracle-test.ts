@@ -28,7 +28,7 @@ interface Model {
   presence: number;
   /** How often a gradient is 0. */
   silent: number;
-  /** How often a gradient holds something that is not finite. */
+  /** How often a gradient holds a value that is not finite. */
   spoiled: number;
   seed: number;
   options: Pick<OracleOptions, "amsgrad" | "firstMoment" | "initialNorm" | "decoupledWeightDecay"> &
@@ -152,14 +152,14 @@ describe("random models", () => {
         const error = euclidean(difference(parameters, oracle.parameters));
         const moved = euclidean(difference(oracle.parameters, what.init));
         const size = euclidean(oracle.parameters.flatMap((values) => [...values]));
-        // Where parameters move little, the remaining error is half a rounding of θ per step.
+        // If parameters move little, the remaining error is half a rounding of θ per step.
         expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * drawn.steps * size);
       }),
       { numRuns: isSlow ? 25 : 200, seed: 1 },
     );
   });
 
-  test("are as near to it where steps are discarded", async () => {
+  test("are equally close to it if steps are discarded", async () => {
     await fc.assert(
       fc.asyncProperty(model, fc.nat(), async (given, choice) => {
         const drawn = { ...given, options: { ...given.options, nonFinite: "skipTerm" as const } };
@@ -169,7 +169,7 @@ describe("random models", () => {
         const { optimizer, buffers } = makeOptimizer(what, what.init, device);
         const call = { gradientScale: drawn.gradientScale };
         for (const [step, gradients] of what.gradients.entries()) {
-          // Every other step ends after some of its terms; the one after it begins anew.
+          // Every other step is discarded after some of its terms, and the next step starts from the beginning.
           const some = gradients.slice(0, choice % (gradients.length + 1));
           for (const list of step % 2 === 0 ? [some, gradients] : [gradients]) {
             for (const [term, ofTerm] of list.entries()) {
@@ -193,7 +193,7 @@ describe("random models", () => {
     );
   });
 
-  test("that propagate NaNs and infinities have them in the same places as the oracle", async () => {
+  test("with propagated NaNs and infinities have them in the same places as the oracle", async () => {
     let found = 0;
     // 1e-5 is loose: this test is about values that are not finite.
     const agrees = (actual: number, expected: number): boolean =>

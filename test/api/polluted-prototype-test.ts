@@ -1,4 +1,4 @@
-/** What someone has put on Object.prototype is no option of anybody's, and a state puts nothing there. */
+/** Properties of Object.prototype are not options, and loading a state adds none. */
 
 import { MTAdam, openDevice, type DeviceBuffer, type StateDict } from "../../lib";
 import { caught } from "../support/caught";
@@ -80,7 +80,7 @@ test("a class may have a pointer's properties", async () => {
       return this.#ptr;
     }
   }
-  // Misaligned, or a bare pointer on the CPU: either way it was taken for one.
+  // The error is about a pointer (misaligned, or on the CPU), so the object was taken for one.
   const made = (): MTAdam => new MTAdam([{ data: new Supplier(), length: 1 }], { terms: 1, device });
   expect((await caught(made)).code).toBe("ERR_MTADAM_INVALID_POINTER");
 });

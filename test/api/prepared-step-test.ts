@@ -2,7 +2,7 @@ import { DeviceBuffer, MTAdam } from "../../lib";
 import { caught } from "../support/caught";
 import { testDevice } from "../support/device";
 
-// What a step with gradients that stay costs on the host: nothing per tensor.
+// The host cost of a step with prepared gradients: nothing per tensor.
 
 const device = testDevice();
 
@@ -28,7 +28,7 @@ describe("a step with unchanged prepared gradients", () => {
     expect(await caught(() => prepared.upload())).toMatchObject({ code: "ERR_MTADAM_STATE" });
   });
 
-  test("has options that can be sent before it where the device has graphs", async () => {
+  test("has options that can be sent before it if the device has graphs", async () => {
     const { optimizer, gradients } = model(1);
     const refresh = (): void => optimizer.refresh({ weights: [1, 2] });
     if (testDeviceKind !== "cpu") refresh();

@@ -3,7 +3,7 @@ import { MTAdam, type DeviceBuffer, type MTAdamOptions, type ParameterDescriptio
 import { isSlow, testDevice } from "../support/device";
 import { randomSource, randomTensor } from "../support/random";
 
-// Properties of every training, with any numbers.
+// Properties of every training, tested with random numbers.
 
 const device = testDevice();
 const runs = { numRuns: isSlow ? 8 : 40, seed: 5 };
@@ -45,7 +45,7 @@ const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFr
 const TERMS = 3;
 const STEPS = 3;
 
-/** Values that depend on the seed alone, however they are cut up. */
+/** Values that depend on the seed alone, however they are split into tensors. */
 const draw = (seed: number, counts: readonly number[], scale: number): Float32Array[] => {
   const random = randomSource(seed);
   return counts.map((count) => randomTensor(random, count, scale));

@@ -1,4 +1,4 @@
-/** Groups that were frozen, or options in them that were made read-only: `lr` and a load change all of them or none. */
+/** Frozen groups and read-only options: setting `lr` and loading change all groups or none. */
 
 import path from "node:path";
 import { MTAdam, type ParamGroup, type StateDict } from "../../lib";
@@ -72,7 +72,7 @@ test("a group that is frozen while a file is read", async () => {
   optimizer.step([gradients]);
 });
 
-test("a group that is frozen once the tensors are read is of no harm", async () => {
+test("a group that is frozen after the tensors are read does no harm", async () => {
   const optimizer = make();
   await optimizer.load(file, {
     onProgress({ bytes, total }) {

@@ -1,4 +1,4 @@
-/** Files that are no checkpoint, or none of this optimizer: a coded error, and nothing is loaded. */
+/** Files that are not a checkpoint, or not one of this optimizer: a coded error, and nothing is loaded. */
 
 import { ftruncateSync, openSync, closeSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import path from "node:path";
@@ -94,7 +94,7 @@ describe("files of another format", () => {
 
   describe("a header that is larger than one that this optimizer could have written", () => {
     const write = (headerBytes: bigint): void => {
-      // Sparse: it takes no room.
+      // The file is sparse and takes no space.
       const handle = openSync(file, "w");
       const prefix = Buffer.alloc(8);
       prefix.writeBigUInt64LE(headerBytes);
@@ -116,7 +116,7 @@ describe("files of another format", () => {
       }
     });
 
-    test("may be larger where only parts are loaded: it may be another optimizer's", async () => {
+    test("may be larger if only parts are loaded, since it may be another optimizer's", async () => {
       write(10_000_000n);
       const { message } = await expectRefused(make(), false);
       expect(message).toBe("The file must have a JSON object as its header.");
@@ -339,7 +339,7 @@ test("first moments whose sum float32 cannot hold", async () => {
   expect(message).toMatch(/finite moments unless .*; got Infinity in `M\.0`/);
 });
 
-test("options that cannot be written to are found before anything changes", async () => {
+test("read-only options are found before anything changes", async () => {
   const optimizer = make();
   Object.freeze(optimizer.paramGroups[0]);
   writeFileSync(file, valid);

@@ -1,4 +1,4 @@
-/** Checkpoints of very many small tensors: a few reads and writes, and an event loop that others share. */
+/** Checkpoints of very many small tensors take few reads and writes and do not block the event loop. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import fsPromises from "node:fs/promises";
@@ -107,7 +107,7 @@ describe.each<[string, (keys: string[]) => string[]]>([
   });
 });
 
-test("that lie apart, and are longer than a chunk together, are read once to be checked and once to be loaded", async () => {
+test("that are far apart, together more than a chunk, are read once for the check and once for the load", async () => {
   const LENGTH = 2 ** 17;
   const makeLarge = (count: number): MTAdam =>
     new MTAdam(
@@ -122,7 +122,7 @@ test("that lie apart, and are longer than a chunk together, are read once to be 
 });
 
 describe("the event loop", () => {
-  /** How often others ran meanwhile, if each look at the clock finds that much time has passed. */
+  /** How often other work ran meanwhile, if the clock advances by this much at every reading. */
   async function turns(call: () => Promise<void>): Promise<number> {
     let now = 0;
     jest.spyOn(performance, "now").mockImplementation(() => (now += 1000));
@@ -139,7 +139,7 @@ describe("the event loop", () => {
     return count;
   }
 
-  test("is given back between any two tensors and any two pieces of a header", async () => {
+  test("gets a turn between any two tensors and any two pieces of a header", async () => {
     const optimizer = train(make());
     const tensors = 2 * TERMS * PARAMETERS;
     expect(await turns(() => optimizer.save(file))).toBeGreaterThan(tensors);

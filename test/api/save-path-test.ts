@@ -1,4 +1,4 @@
-/** The path of a checkpoint: its forms, what it may lead to, and what becomes of the file that is there. */
+/** The path of a checkpoint: its forms, the kinds of files that it may lead to, and the replaced file. */
 
 import { spawnSync } from "node:child_process";
 import {
@@ -92,7 +92,7 @@ describe("a path may be", () => {
     await after(4).save(file);
     expect(readdirSync(folder, { encoding: "buffer" })).toEqual([Buffer.of(0x61, 0xff, 0xfe)]);
     expect(await stepsAt(file)).toBe(4);
-    unlinkSync(file); // rmSync of its folder would not find it
+    unlinkSync(file); // rmSync of the folder would not delete it
   });
 });
 
@@ -150,7 +150,7 @@ describe("a symbolic link", () => {
     expect(await stepsAt(inFolder("outer", "file"))).toBe(1);
   });
 
-  test("to nothing: the file that it names comes into being", async () => {
+  test("to nothing: the file that it names is created", async () => {
     mkdirSync(inFolder("runs"));
     symlinkSync(inFolder("runs", "one"), inFolder("latest"));
     await after(3).save(inFolder("latest"));
@@ -158,7 +158,7 @@ describe("a symbolic link", () => {
     expect(await stepsAt(inFolder("runs", "one"))).toBe(3);
   });
 
-  test("that leads back to itself is the system's error", async () => {
+  test("that leads back to itself throws the system's error", async () => {
     symlinkSync("b", inFolder("a"));
     symlinkSync("a", inFolder("b"));
     for (const operation of ["save", "load"] as const) {
@@ -195,7 +195,7 @@ describe("the file that is replaced", () => {
     expect(modes).toEqual(new Set([0o600]));
   });
 
-  test("gets the mode of a new file where there was none", async () => {
+  test("gets the mode of a new file if there was none", async () => {
     const mask = process.umask(0o027);
     try {
       await after(1).save(inFolder("file"));
@@ -205,7 +205,7 @@ describe("the file that is replaced", () => {
     }
   });
 
-  test("keeps its owner, where the process may set it", async () => {
+  test("keeps its owner, if the process may set it", async () => {
     const file = inFolder("file");
     writeFileSync(file, "");
     const owner = isRoot ? { uid: 12345, gid: 54321 } : { uid: process.getuid?.(), gid: process.getgid?.() };
@@ -285,7 +285,7 @@ describe("anything but a regular file is refused and stays as it is:", () => {
   });
 });
 
-/** Has calls of the file system fail with this code, where the arguments are those. */
+/** Makes calls of the file system with these arguments fail with this code. */
 function failing(
   name: "rename" | "open" | "opendir",
   code: string,
@@ -337,7 +337,7 @@ describe("a file system that cannot do everything", () => {
     expect(await stepsAt(inFolder("file"))).toBe(1);
   });
 
-  test("a disk with a fault is an error of the file system, and the old file stays", async () => {
+  test("a disk fault throws an error of the file system, and the old file stays", async () => {
     const file = inFolder("file");
     await after(1).save(file);
     const before = readFileSync(file);

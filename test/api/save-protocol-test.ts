@@ -1,4 +1,4 @@
-/** While `save` and `load` run, and when they end early: progress, other calls, disposing, and errors. */
+/** `save` and `load` while they run and when they end early: progress, other calls, disposal and errors. */
 
 import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -52,7 +52,7 @@ describe.each(OPERATIONS)("the progress of %s", (operation) => {
     await optimizer.save(file);
     await optimizer[operation](file, { onProgress: (progress) => reports.push(progress) });
     const total = statSync(file).size;
-    // Of each chunk of 4 MiB, and at the end.
+    // One report for each chunk of 4 MiB, and one at the end.
     expect(reports.length).toBeGreaterThan(total / 2 ** 22);
     for (const [k, report] of reports.entries()) {
       expect(report.total).toBe(total);
@@ -226,7 +226,7 @@ test("after a load that fails midway, only another load is possible", async () =
   const broken = optimizer.load(file, {
     onProgress({ bytes, total }) {
       ++reports;
-      // The check has read it all, and what comes now is loaded.
+      // The check has read the whole file; the reads from here on load it.
       if (bytes > total / 2) truncateSync(file, 2 ** 20);
     },
   });
@@ -234,7 +234,7 @@ test("after a load that fails midway, only another load is possible", async () =
   expect(reports).toBeGreaterThan(3);
   const calls = [() => optimizer.step([[null]]), () => optimizer.save(file), () => optimizer.stateDict()];
   for (const call of calls) expect(await caught(call)).toMatchObject({ code: "ERR_MTADAM_STATE" });
-  // A value that no read has replaced may belong to either state.
+  // After a partial load, the other values may belong to either state.
   await optimizer.loadStateDict(state, { strict: false });
   expect(await caught(() => optimizer.stateDict())).toMatchObject({ code: "ERR_MTADAM_STATE" });
   writeFileSync(file, bytes);
@@ -243,7 +243,7 @@ test("after a load that fails midway, only another load is possible", async () =
   expect(readFileSync(file).equals(bytes)).toBe(true);
 });
 
-test("a load that is checked and not begun has changed nothing", async () => {
+test("a load whose file is cut short during the check changes nothing", async () => {
   const optimizer = large();
   await optimizer.save(file);
   optimizer.step([[null]]);

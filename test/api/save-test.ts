@@ -1,4 +1,6 @@
-/** What is in a checkpoint's file, and that it brings back what was saved: the same tensors, the same bits from there on. */
+/**
+ * The contents of a checkpoint's file. Loading it restores the same tensors, and training continues with the same bits.
+ */
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -78,7 +80,7 @@ describe.each(FORMS)("%s", (_, form) => {
 });
 
 describe("a file restores the same as loadStateDict()", () => {
-  /** The state that an optimizer with a step behind it has after either. */
+  /** The states of an optimizer, after one step, that loads the file and of one that loads the dict. */
   async function loaded(
     saved: Trained,
     make: () => Trained,

@@ -1,7 +1,8 @@
 /**
- * The situations in which the reference goes wrong: the rows of the table in docs/algorithm.md, in its order and words. Each
- * is trained on the device under test and held to the oracle after every step: parameters, norms, scales and what was
- * skipped. In the end another device must have the same bits: of a CUDA device the CPU, of the CPU its plainest loops.
+ * The situations in which the reference goes wrong: the rows of the table in docs/algorithm.md, in its order and words.
+ * Each is trained on the device under test and compared with the oracle after every step: parameters, norms, scales and
+ * skipped counts. At the end, another device must have the same bits: the CPU for a CUDA device, the scalar loops for
+ * the CPU.
  */
 
 import path from "node:path";
@@ -22,7 +23,7 @@ interface Situation extends Omit<Experiment, "options" | "groups"> {
   readonly groups?: readonly Partial<GroupOptions>[];
 }
 
-/** What there is to see after a step. */
+/** The observable values after a step. */
 interface Seen {
   readonly step: number;
   /** θ per tensor. */
@@ -70,7 +71,7 @@ async function expectOracle(seen: Seen, init: readonly Float32Array[]): Promise<
   if (Number.isFinite(size)) {
     const error = euclidean(difference(parameters, expected));
     const moved = euclidean(difference(expected, init));
-    // Where parameters move little, the remaining error is half a rounding of θ per step.
+    // If parameters move little, the remaining error is half a rounding of θ per step.
     expect(error).toBeLessThanOrEqual(1e-6 * moved + 2 ** -24 * (step + 1) * size);
   }
   await expectBalance(seen);
@@ -83,7 +84,7 @@ async function expectBalance({ optimizer, oracle }: Seen): Promise<void> {
   expect([...skipped]).toEqual(oracle.skipped.flat());
 }
 
-/** To 1e-6, relative; NaN and infinities where they are expected. */
+/** Compares to 1e-6, relative; NaN and infinities must be in the same places. */
 function expectClose(actual: ArrayLike<number>, expected: readonly number[]): void {
   expect(actual.length).toBe(expected.length);
   for (const [k, value] of expected.entries()) {
@@ -96,7 +97,7 @@ function expectClose(actual: ArrayLike<number>, expected: readonly number[]): vo
 const times = <T>(count: number, make: (k: number) => T): T[] =>
   Array.from({ length: count }, (_, k) => make(k));
 
-/** Gradients of any term for tensors of these lengths: another every time. */
+/** New random gradients of a term for tensors of these lengths. */
 function source(seed: number, lengths: readonly number[]): (scale: number) => Float32Array[] {
   const random = randomSource(seed);
   return (scale) => lengths.map((length) => randomTensor(random, length, scale));
@@ -162,7 +163,7 @@ describe("every gradient of a tensor is absent", () => {
   ] as const)("the tensor does not move, with %s", async (_, form) => {
     const LENGTHS = [33, 5];
     const draw = source(2, LENGTHS);
-    // Both tensors move, then the second rests for 20 steps, then both move on.
+    // Both tensors move, then the second rests for 20 steps, then both move again.
     const rests = (step: number): boolean => step >= 15 && step < 35;
     const gradients = times(50, (step) =>
       [draw(1), draw(7)].map(([first, second]) => [first!, rests(step) ? null : second!]),
@@ -185,7 +186,7 @@ describe("every gradient of a tensor is absent", () => {
 describe("the anchor falls silent", () => {
   const LIVELY = 30;
   const SILENT = 260;
-  /** How far each step went, in learning rates. The first term has the norm 1, and is silent from step 30 on. */
+  /** The length of each step, in learning rates. The first term has the norm 1 and is silent from step 30 on. */
   async function stepsOf(options: Partial<OracleOptions>): Promise<{ lengths: number[]; scales: number[] }> {
     const LR = 1e-3;
     const gradients = times(LIVELY + SILENT, (step) => [[ones(4, step < LIVELY ? 0.5 : 0)], [ones(4, 8)]]);
@@ -229,7 +230,7 @@ describe("the anchor falls silent", () => {
 describe("a term returns after zeros", () => {
   const LIVELY = 10;
   const AFTER = 20;
-  /** The second term's scale in the last step before it pauses and in the first after. */
+  /** The second term's scale in the last step before its pause and in the first step after it. */
   async function scalesAround(
     zeros: number,
     pause: Float32Array | null,
@@ -245,7 +246,7 @@ describe("a term returns after zeros", () => {
     return [scales[LIVELY - 1]!, scales[LIVELY + zeros]!];
   }
 
-  // After 240 its norm has been below the floor.
+  // After 240 zeros its norm is below the floor.
   test.each([1, 5, 20, 100, 240])("%d zeros: it is amplified, up to 10 times", async (zeros) => {
     const [before, after] = await scalesAround(zeros, ones(4, 0));
     expect(after / before / (1 / (0.9 ** (zeros + 1) + 0.1))).toBeCloseTo(1, 5);
@@ -394,7 +395,7 @@ describe("resuming", () => {
   const STEPS = 30;
   const file = path.join(temporaryFolder(), "optimizer.safetensors");
   const draw = source(8, LENGTHS);
-  // Terms that rest now and then and a NaN, so that all there is to remember matters.
+  // Some terms rest at times and a NaN occurs, so that every part of the state matters.
   const gradients = times(STEPS, (step) => {
     const ofTerms: (Float32Array | null)[][] = [draw(1), draw(50), draw(0.1)];
     if (step % 4 === 1) ofTerms[2]![0] = null;
@@ -409,7 +410,7 @@ describe("resuming", () => {
     { nonFinite: "skipStep", weightDecay: 0.01 },
   ];
 
-  /** One optimizer for the first steps, another for the rest, and how the state gets from one to the other. */
+  /** One optimizer takes the first steps, another the rest; `pass` transfers the state. */
   async function interrupted(
     what: Experiment,
     at: number,
@@ -462,7 +463,8 @@ describe("large or tiny gradients", () => {
   const LENGTHS = [4099, 5];
 
   test("r is correct to 1e-6 from 1e-30 to 1e30", async () => {
-    // With β₃ = 0 n is r; every step is of another magnitude. Where the moments leave float32, θ is not held to anything.
+    // With β₃ = 0 n is r; every step is of another magnitude. If the moments leave the range of float32, θ is not
+    // checked.
     const draw = source(9, LENGTHS);
     const gradients = times(61, (k) => [draw(10 ** (k - 30))]);
     const options = { terms: 1, betas: [0, 0, 0] as const };

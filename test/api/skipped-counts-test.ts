@@ -1,4 +1,4 @@
-/** How often gradients that are not finite were skipped: a count that goes on wherever the state goes. */
+/** The counts of skipped gradients are part of the state and continue after it is moved. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";

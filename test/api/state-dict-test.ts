@@ -86,7 +86,7 @@ describe("a saved state", () => {
   });
 
   test("with first moments per term can be loaded where they are summed", async () => {
-    // All terms in every step: then the two forms agree up to rounding, before and after.
+    // All terms are present in every step, so that the two forms agree up to rounding before and after.
     const amsgrad = false;
     const through = new Trained(NAMES, { terms: TERMS, amsgrad, firstMoment: "summed" }).train(0, 8, TERMS);
     const first = new Trained(NAMES, { terms: TERMS, amsgrad }).train(0, 4, TERMS);
@@ -144,7 +144,7 @@ describe("a saved state", () => {
   });
 });
 
-describe("a state that does not match is an error with a code, and nothing is loaded", () => {
+describe("a state that does not match throws an error with a code, and nothing is loaded", () => {
   type Edit = (state: StateDict & Record<string, unknown>) => unknown;
   const edits: [string, Edit, MTAdamOptions?][] = [
     ["no object", () => null],

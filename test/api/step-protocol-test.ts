@@ -1,6 +1,4 @@
-/**
- * The life of a step: open from its first `accumulate` to `update()`, and what each call may do meanwhile.
- */
+/** A step is open from its first `accumulate` to `update()`. These tests check which calls are allowed meanwhile. */
 
 import {
   MTAdam,
@@ -18,7 +16,7 @@ type Pair = [w: Buffer32, b: Buffer32];
 
 const buffer = inBuffer;
 
-/** Gradients of one term, for w and b: another for every number. */
+/** Gradients of one term for w and b, different for every number. */
 const gradient = (k: number): Pair => [buffer(k + 0.5, -k, 2 * k), buffer(1 - k, 3)];
 const g: [Pair, Pair, Pair] = [gradient(1), gradient(-2), gradient(5)];
 
@@ -74,7 +72,7 @@ describe("an open step", () => {
         );
       }
     }
-    // None of that has left a trace.
+    // The refused calls have changed nothing.
     model.optimizer.accumulate("noise", g[2]);
     model.optimizer.update();
     expect(await model.all()).toEqual(await after((optimizer) => optimizer.step([null, g[1], g[2]])));
@@ -477,7 +475,7 @@ describe("the options of a step", () => {
     plain.optimizer.step(g);
     expect(await model.values()).toEqual(await plain.values());
 
-    // They hold from the next step on.
+    // The new options hold from the next step on.
     Object.assign(plain.optimizer.paramGroups[0]!, group);
     for (const { optimizer } of [model, plain]) optimizer.step(g);
     expect(await model.all()).toEqual(await plain.all());
@@ -784,11 +782,11 @@ describe("prepared gradients", () => {
     prepared.zero();
     const values = await Promise.all([...own[0], own[2][1]].map((one) => one.download()));
     expect(values.every((list) => list.every((value) => value === 0))).toBe(true);
-    // The others stay.
+    // The other gradients stay.
     expect(await own[2][0].download()).toEqual(await g[2][0].download());
   });
 
-  test("several sets and plain steps do not disturb each other", async () => {
+  test("several sets and plain steps do not affect each other", async () => {
     const model = new Model();
     const { optimizer } = model;
     const [one, other] = [optimizer.prepare([g[0], g[1], null]), optimizer.prepare([null, null, g[2]])];

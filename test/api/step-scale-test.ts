@@ -5,7 +5,7 @@ const device = testDevice();
 const LR = 0.1;
 const gradient = (value = 1) => [device.buffer(Float32Array.of(value))];
 
-/** How far one step of these options moves a parameter, given terms' gradients. */
+/** How far one step with these options and gradients moves a parameter. */
 async function moved(
   options: Partial<MTAdamOptions>,
   gradients: readonly (ReturnType<typeof gradient> | null)[],
@@ -31,7 +31,7 @@ test("weights count relative to the largest", async () => {
   expect(await moved({ ...mean, weights: [64, 32] }, terms)).toBeCloseTo(shortened, 6);
 });
 
-// Gradients of zero: the decay is all that moves the parameter.
+// The gradients are zero, so that only the decay moves the parameter.
 test.each([
   ["the decay is not divided", [1, 1]],
   ["where all weights are 0, nothing is divided by", [0, 0]],

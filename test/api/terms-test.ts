@@ -4,7 +4,7 @@ import { caught } from "../support/caught";
 import { isSlow, onCuda, testDevice } from "../support/device";
 import { randomSource, randomTensor } from "../support/random";
 
-// Terms and parameter groups that come and go while an optimizer trains.
+// Terms and parameter groups that are added and removed while an optimizer trains.
 
 const device = testDevice();
 const LENGTHS = [5, 0, 4100, 33];
@@ -73,7 +73,7 @@ describe("a term that is added", () => {
 });
 
 describe("a term that is removed", () => {
-  test.each(["a", "b", "c"])("(%s) is as one that stays absent", async (gone) => {
+  test.each(["a", "b", "c"])("(%s) is like one that stays absent", async (gone) => {
     const gradients: Record<string, Tensors> = { a: tensors(1), b: tensors(2, 50), c: tensors(3, 1e-3) };
     const [shrunk, whole] = [tensors(9), tensors(9)];
     const options = { terms: ["a", "b", "c"], weights: { a: 1, b: 2, c: 3 }, anchor: "max" } as const;

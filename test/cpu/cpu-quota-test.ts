@@ -1,4 +1,4 @@
-/** The default number of threads where control groups limit the CPU time, with files that say so. */
+/** The default number of threads if control groups limit the CPU time, tested with simulated files. */
 
 import fs from "node:fs";
 import os from "node:os";
@@ -89,6 +89,6 @@ test.each<[string, number, Record<string, string>]>([
   expect(threadsWith(files)).toBe(threads);
 });
 
-test("threads that are asked for are given, whatever the limit", () => {
+test("an explicit number of threads is not limited", () => {
   expect(openDevice("cpu", { threads: CORES }).threads).toBe(CORES);
 });

@@ -4,14 +4,14 @@ import fc from "fast-check";
 import { compareVersions, isCutShort, readElf } from "../../lib/addon/elf";
 import { builtAddon, forArm, withoutSections } from "../support/installed";
 
-/** What needs which versions of which library: [library, versions]. */
+/** The needed symbol versions of each library: [library, versions]. */
 type Needs = readonly (readonly [string, readonly string[]])[];
 
 const HEADER = 64;
 const SECTION = 64;
 const ENTRY = 16;
 
-/** A file of nothing but its header, a section .gnu.version_r and the strings of that. */
+/** A file with only a header, a section .gnu.version_r and its strings. */
 function elf(needs: Needs, machine = 62): Buffer {
   let text = "\0";
   const string = (value: string): number => {
@@ -64,7 +64,7 @@ const TWO_LIBRARIES: Needs = [
   ["libstdc++.so.6", ["GLIBCXX_3.4", "CXXABI_1.3.13", "GLIBCXX_3.4.29", "GLIBCXX_3.4.9"]],
 ];
 
-/** Where .gnu.version_r lies in what {@link elf} makes. */
+/** The offset of .gnu.version_r in the result of {@link elf}. */
 const VERSIONS_AT = HEADER + 3 * SECTION;
 
 describe("what an ELF file needs", () => {
@@ -88,7 +88,7 @@ describe("what an ELF file needs", () => {
     expect(readElf(elf(TWO_LIBRARIES, machine))?.arch).toBe(arch);
   });
 
-  test("of this checkout's addon: what objdump says", () => {
+  test("of this checkout's addon: as objdump prints", () => {
     const undefinedSymbols = execFileSync("objdump", ["-T", builtAddon], {
       encoding: "utf8",
       maxBuffer: 2 ** 26,
@@ -163,7 +163,7 @@ describe("a file that is cut short", () => {
     return isCutShort(size, (start, length) => file.subarray(0, size).subarray(start, start + length));
   }
 
-  /** Where the last byte lies that readelf says is mapped. */
+  /** The offset of the last byte that is mapped according to readelf. */
   function mappedEnd(): number {
     const segments = execFileSync("readelf", ["-lW", builtAddon], { encoding: "utf8" }).matchAll(
       /^ +LOAD +0x(\w+) 0x\w+ 0x\w+ 0x(\w+)/gm,

@@ -5,7 +5,7 @@ interface Quality {
   near: number;
 }
 
-// The game goes on changing: a mode may be lost again later. What is asked here is what examples/gan/README.md reports.
+// A GAN keeps changing and may lose a mode again later. This test checks the report of examples/gan/README.md.
 describe("the GAN example with the recommended setting", () => {
   test.each([1, 2])("covers all eight modes after 1500 steps, seed %d", (seed) => {
     const args = ["recommended", String(seed), "1500"];

@@ -53,7 +53,7 @@ describe("arrays that are not plain ones", () => {
     optimizer.update();
     return Array.prototype.slice.call(w) as number[];
   };
-  // The kinds over WebAssembly's memory would overlap; they have a test of their own.
+  // The kinds over WebAssembly's memory would overlap, so another test covers them.
   test.each(Object.entries(kinds).filter(([what]) => !what.includes("WebAssembly")))(
     "%s are taken",
     (_, make) => {
@@ -129,7 +129,7 @@ describe("arrays that are not plain ones", () => {
     const allowed = async (call: () => unknown): Promise<void> => {
       came.push(await outcome(call).catch(String));
     };
-    // If it is accepted, its real three elements count.
+    // If it is accepted, its three real elements are used.
     await allowed(() => {
       const w = liar();
       new MTAdam([w], { terms: 1, lr: 0.5 }).step([[Float32Array.of(1, 1, 1)]]);

@@ -1,4 +1,4 @@
-/** The JSON of a checkpoint's header, parsed in pieces: as JSON.parse does, but for keys that come twice and depth. */
+/** The parser for a checkpoint's header in pieces. It agrees with JSON.parse except for repeated keys and the depth. */
 
 import fc from "fast-check";
 import { members, parseObject, parseString, renderObject } from "../../lib/checkpoint/json";
@@ -17,11 +17,11 @@ function finish<T>(steps: Steps<T>): { value: T; steps: number } {
 const parse = (text: string, limits = LIMITS): unknown =>
   finish(parseObject(Buffer.from(text), limits)).value;
 
-/** Objects of the tests' own prototype, for toEqual. */
+/** Converts objects to ones with the tests' own prototype, for toEqual. */
 const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value)) as unknown;
 
 onCpu("JSON in pieces", () => {
-  test("any object is what JSON.parse makes of it", () => {
+  test("any object is parsed as by JSON.parse", () => {
     fc.assert(
       fc.property(
         fc.dictionary(fc.string({ unit: "binary" }), fc.jsonValue()),
@@ -34,7 +34,7 @@ onCpu("JSON in pieces", () => {
     );
   });
 
-  test("any other text is refused where JSON.parse refuses it", () => {
+  test("any other text is refused if JSON.parse refuses it", () => {
     const text = '{"a":[1,{"b":"c\\\\\\"d"},[]],"e":-1.5e3,"f":{"g":null}}';
     expect(plain(parse(text))).toEqual(JSON.parse(text));
     const change = fc.tuple(fc.nat(text.length - 1), fc.constantFrom("", ...Array.from('{}[],:"\\ 1etn\n')));
@@ -54,7 +54,7 @@ onCpu("JSON in pieces", () => {
         try {
           parsed = plain(parse(changed));
         } catch (error) {
-          // Only a key that comes twice is refused besides.
+          // In addition, only repeated keys are refused.
           expect((error as Error).message).toMatch(/twice/);
           return;
         }
@@ -74,7 +74,7 @@ onCpu("JSON in pieces", () => {
     expect(() => parse(text)).toThrow(/twice/);
   });
 
-  test("a key of the language is a key like others", () => {
+  test("`__proto__` and `constructor` are keys like others", () => {
     const parsed = parse('{"__proto__":{"a":1},"constructor":2}') as object;
     expect(Object.keys(parsed)).toEqual(["__proto__", "constructor"]);
   });

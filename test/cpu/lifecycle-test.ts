@@ -9,7 +9,7 @@ import { runScript, type Ended } from "../support/process";
 
 const root = path.join(__dirname, "../..");
 
-// What every process and every worker begins with. Two threads, and gradients large enough for both.
+// The prelude of every process and every worker: two threads, and gradients large enough for both.
 const prelude = `
   const root = ${JSON.stringify(root)};
   const mtadam = require(root);
@@ -34,7 +34,7 @@ const withPrelude = (program: string): string => `${prelude}\n(async () => {${pr
 const run = (program: string, ...flags: string[]): Promise<Ended> =>
   runScript(withPrelude(program), ...flags);
 
-/** Runs a program that has to succeed, and to have written "done" last. */
+/** Runs a program, which must succeed and write "done" last. */
 async function succeeds(program: string, ...flags: string[]): Promise<string> {
   const ended = await run(program, ...flags);
   expect(ended).toMatchObject({ code: 0, signal: null, stderr: "" });
@@ -42,7 +42,7 @@ async function succeeds(program: string, ...flags: string[]): Promise<string> {
   return ended.stdout;
 }
 
-/** The source of a worker: the prelude, and a program of its own. */
+/** The source of a worker: the prelude and its own program. */
 const worker = (program: string): string =>
   `new Worker(${JSON.stringify(withPrelude(program))}, { eval: true })`;
 
@@ -125,7 +125,7 @@ onCpu("a process", () => {
 
 onCpu("worker threads", () => {
   test.concurrent("load the addon alone and end, one after the other", async () => {
-    // The main thread does not: the library may leave memory with the worker that had it.
+    // Not the main thread: the C library may keep freed memory with the worker that used it.
     const ended = await runScript(`
       const { Worker } = require("node:worker_threads");
       (async () => {
@@ -351,7 +351,7 @@ onCpu("what nothing refers to any more", () => {
       for (let k = 0; k < 4; ++k) {
         gc();
         await pause(1);
-        // Memory that was freed would be handed out again, and be full of these.
+        // Freed memory would be reused and filled with these values.
         junk.push(new Float32Array(COUNT).fill(-1e9));
         seen.optimizer.step(prepared);
         optimizer.step([[new Float32Array(COUNT).fill(1), null]]);
@@ -418,7 +418,7 @@ onCpu("two copies of the package", () => {
     const vm = require("node:vm");
     const fs = require("node:fs");
     const path = require("node:path");
-    /** The package once more, in a context of its own; the addon is asked for again as well. */
+    /** A second copy of the package in another context, which loads the addon again. */
     function again() {
       const context = vm.createContext({ process, console });
       const loaded = new Map();

@@ -1,6 +1,6 @@
 /**
- * Which addon is loaded, and what is said where none can be: in processes of their own, from a copy of the package in
- * which the situation is planted.
+ * Which addon is loaded, and the error if none can be loaded. Each test runs a process on a copy of the package that is
+ * prepared for the situation.
  */
 
 import { cpSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
@@ -34,7 +34,7 @@ const REPORT = `(error) => process.stdout.write(JSON.stringify({
 
 const REQUIRE = `try { require("mtadam") } catch (error) { (${REPORT})(error) }`;
 
-/** What loading the package throws. */
+/** The error of loading the package. */
 function failure(installed: Installation, environment?: Record<string, string>, program = REQUIRE): Caught {
   return parsedError(installed.node(["-e", program], environment));
 }
@@ -44,7 +44,7 @@ function parsedError({ stdout, stderr }: Ended): Caught {
   return JSON.parse(stdout) as Caught;
 }
 
-/** The lines of the message between its first and the advice: an attempt each. */
+/** The attempts: the lines of the message between the first line and the advice. */
 function attempts({ message }: Caught): string[] {
   return message
     .split("\n")
@@ -91,7 +91,7 @@ describe("an addon that cannot be loaded", () => {
     expect(local).toContain("(it is no whole ELF file of 64 bits)");
   });
 
-  test.each([2, 10, 1000])("one of which only 1/%d was copied, which would end the process", (part) => {
+  test.each([2, 10, 1000])("one of which only 1/%d was copied, which would kill the process", (part) => {
     const installed = install();
     const file = installed.plant(LOCAL, addon.subarray(0, addon.length / part));
     expect(attempts(failure(installed))[0]).toBe(`local build: ${file}: the file is cut short`);
@@ -161,7 +161,7 @@ describe("an addon that cannot be loaded", () => {
     installed.plant(LOCAL, "");
     const expected = failure(installed);
     expect(failure(installed, {}, `try { require("mtadam") } catch {} ${REQUIRE}`)).toEqual(expected);
-    // Twice: Node does not evaluate a module again that has failed, and has to have kept its error.
+    // Imports twice: Node does not evaluate a failed module again, and must have kept its error.
     expect(failure(installed, {}, `import("mtadam").catch(() => import("mtadam")).catch(${REPORT})`)).toEqual(
       expected,
     );
@@ -277,7 +277,7 @@ describe("an addon that can be loaded", () => {
     expect(prebuilt).toContain(` in ${path.join("/nowhere", "prebuilds")}`);
   });
 
-  test("the prebuilt stands in for a local build that cannot be loaded, with a warning", () => {
+  test("the prebuilt replaces a local build that cannot be loaded, with a warning", () => {
     const installed = install();
     const file = installed.plant(LOCAL, "");
     installed.plant(PREBUILT, addon);
@@ -294,7 +294,7 @@ describe("an addon that can be loaded", () => {
     installed.plant(PREBUILT, addon);
     const warn = jest.spyOn(process, "emitWarning").mockImplementation();
     try {
-      // Here, in Jest, and not in a process of its own.
+      // In Jest itself, not in a separate process.
       expect(createRequire(__filename)(installed.package)).toHaveProperty("MTAdam");
       expect(warn.mock.calls).toEqual([
         [

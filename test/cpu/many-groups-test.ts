@@ -12,6 +12,6 @@ test(`an optimizer of ${GROUPS} groups is made in time that grows with their num
   const { user, system } = process.cpuUsage(before);
   expect(paramGroups).toHaveLength(GROUPS);
   expect(paramGroups[12_345]).toMatchObject({ lr: 12_345, parameters: ["w12345"] });
-  // Half a second; by its square, it was half a minute.
+  // It takes half a second; with quadratic time it took half a minute.
   expect((user + system) / 1e6).toBeLessThan(10);
 });

@@ -1,6 +1,6 @@
 /**
- * The oracle, which measures everything else, measured itself: against the outputs of the reference, against
- * Adam and against steps computed by hand; and whether the golden cases notice an option that is ignored.
+ * Tests the oracle, which all other tests rely on, against the outputs of the reference, against Adam and against steps
+ * computed by hand. Also tests that the golden cases notice an ignored option.
  */
 
 import {
@@ -38,7 +38,7 @@ function oracleOf(golden: GoldenCase, changes: Changes = {}): Oracle {
   return new Oracle(tensors, { ...golden.options, ...changes.options });
 }
 
-/** Runs a case and looks at the oracle after every step. */
+/** Runs a case and calls `afterStep` with the oracle after every step. */
 function run(
   golden: GoldenCase,
   changes: Changes,
@@ -52,7 +52,7 @@ function run(
   return oracle;
 }
 
-/** Runs a case and asks for the tolerance that every implementation gets. */
+/** Runs a case and checks the tolerance that every implementation gets. */
 function assertGolden(golden: GoldenCase, changes: Changes): void {
   run(golden, changes, (oracle, step) => {
     if (golden.expected.has(step)) assertWithinTolerance(golden, step, oracle.parameters);
@@ -174,7 +174,7 @@ describe("a case notices an option that is ignored:", () => {
     ["β₁", "betas-and-eps", { options: { betas: [0.9, 0.95, 0.5] } }],
     ["β₂", "betas-and-eps", { options: { betas: [0.8, 0.999, 0.5] } }],
     ["β₃", "betas-and-eps", { options: { betas: [0.8, 0.95, 0.9] } }],
-    // Where gradients are of the order of 1, as in betas-and-eps, no tolerance sees 1e-8 in place of 1e-6.
+    // Where gradients are of the order of 1, as in betas-and-eps, no tolerance can tell 1e-8 from 1e-6.
     ["eps", "gradient-scale", { options: { eps: 1e-8 } }],
     ["weightDecay", "weight-decay", { options: { weightDecay: 0 } }],
     ["coupled decay", "weight-decay", { options: { decoupledWeightDecay: true } }],
@@ -294,7 +294,7 @@ describe("one term", () => {
   const steps = 1000;
   const size = 17;
   const init = Float64Array.from({ length: size }, (_, k) => Math.cos(k));
-  // With a drift, neither random nor regular, and over six orders of magnitude.
+  // Gradients with a drift, neither random nor regular, over six orders of magnitude.
   const gradients = Array.from({ length: steps }, (_, step) =>
     Float64Array.from(
       { length: size },
@@ -330,7 +330,7 @@ describe("one term", () => {
   ])("equals Adam over 1000 steps: %j", (options) => {
     const oracle = new Oracle([{ init }], { terms: 1, ...options });
     for (const gradient of gradients) oracle.step([[gradient]]);
-    // A weight scales gradients and so is the same as an eps that is smaller by as much.
+    // A weight scales the gradients, which has the same effect as dividing eps by it.
     const [weight] = oracle.options.weights;
     const [beta1, beta2] = oracle.options.betas;
     const expected = adam(oracle.options.lr, beta1, beta2, oracle.options.eps / (weight ?? NaN));
@@ -591,7 +591,7 @@ describe("terms one at a time", () => {
     expect(maxAbs(difference([firstMoments(streamed)], [[0.1, 0.4]]))).toBeLessThan(1e-12);
   });
 
-  test("come once per step, and not together with a whole step", () => {
+  test("are refused twice per step and together with a whole step", () => {
     const oracle = new Oracle([{ init: [1] }], { terms: 2 });
     oracle.accumulate(1, [[1]]);
     expect(() => oracle.accumulate(1, [[1]])).toThrow("term 1 came twice in one step");

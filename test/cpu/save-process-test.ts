@@ -1,6 +1,6 @@
 /**
- * What shows only in a process of its own, which runs the built package: being killed while a checkpoint is written, a
- * disk that takes no more, and how much memory it all takes.
+ * Tests that need a separate process, which runs the built package: a kill while a checkpoint is written, a full disk,
+ * and the use of memory.
  */
 
 import { spawn, spawnSync } from "node:child_process";
@@ -37,13 +37,13 @@ const withPrelude = (program: string): string => `
 const COUNT = 2 ** 20;
 
 interface Killed {
-  /** The iterations of the last save that the process knew to be done. */
+  /** The iterations of the last save that the process had finished. */
   saved: number;
 }
 
 /**
- * A process that goes on from the checkpoint, if there is one, and saves after every step. It is killed when the
- * `kill`-th report of progress has come here, wherever it is by then.
+ * A process that continues from the checkpoint, if there is one, and saves after every step. It is killed once its
+ * `kill`-th progress report arrives here.
  */
 function killWhileSaving(kill: number): Promise<Killed> {
   const child = spawn(
@@ -86,7 +86,7 @@ onCpu("a process that is killed while it saves", () => {
     for (let round = 0; round < 50; ++round) {
       const { saved } = await killWhileSaving(1 + Math.floor(random() * 24));
       known = Math.max(known, saved);
-      // The temporary file is there exactly if the process died before its rename. The next process removes it.
+      // The temporary file exists exactly if the process died before its rename. The next process removes it.
       const left = readdirSync(folder).filter((name) => name.endsWith(".tmp"));
       expect(left.length).toBeLessThan(2);
       inTheMiddle += left.length;

@@ -1,4 +1,4 @@
-/** Temporary files that processes have left behind: which of them the next save removes. */
+/** The next save removes some of the temporary files that processes have left behind. */
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -54,14 +54,14 @@ onCpu("the next save to that path", () => {
     expect(readdirSync(folder).sort()).toEqual(["link", "state.safetensors"]);
   });
 
-  test("keeps that of a process that lives: this one", async () => {
+  test("keeps that of a live process: this one", async () => {
     const left = await leave({});
     makeOld(left);
     await save();
     expect(existsSync(left)).toBe(true);
   });
 
-  test("keeps what is to become another file, and what is no temporary file of ours", async () => {
+  test("keeps temporary files for other targets, and files with other names", async () => {
     const pid = await deadProcess();
     const other = await leave({ pid }, path.join(folder, "other"));
     const foreign = `${target}.tmp`;

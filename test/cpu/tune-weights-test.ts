@@ -4,7 +4,10 @@ import { caught } from "../support/caught";
 
 type Row = TuningRow<number>;
 
-/** The loss of a training: how far the weights are from a target, in decades, and less noise the longer it is. */
+/**
+ * The loss of a training: the distance of the weights from a target, in decades, with noise that falls with the length
+ * of the training.
+ */
 function lossOf(target: readonly number[], weights: readonly number[], steps: number): number {
   const distance = weights.map((weight, term) => Math.log10(weight / weights[0]!) - target[term]!);
   return (
@@ -12,7 +15,7 @@ function lossOf(target: readonly number[], weights: readonly number[], steps: nu
   );
 }
 
-/** A search over terms whose best weights are 10 to the power of `target`; `calls` has what `train` was called with. */
+/** A search over terms whose best weights are 10 to the power of `target`; `calls` lists the arguments of `train`. */
 function search(target: readonly number[], options: Partial<TuneOptions<number>> = {}) {
   const calls: { weights: number[]; steps: number; key: string; from: number }[] = [];
   const done = tuneWeights<number>(
@@ -98,7 +101,7 @@ describe("the search", () => {
     );
   });
 
-  test("is the same for the same seed, and another for another", async () => {
+  test("is the same for the same seed, and different for another", async () => {
     const target = [0, 1, 0, -1, 0, 1];
     const of = async (seed: number) => (await search(target, { steps: 90, seed }).done).table;
     const [one, again, other] = [await of(1), await of(1), await of(2)];
@@ -142,7 +145,7 @@ describe("figures that are not finite", () => {
     expect(table.map(({ loss }) => loss)).toContainEqual(bad);
   });
 
-  test("lose against any finite one in a rung", async () => {
+  test("lose against any finite figure in a rung", async () => {
     const { weights } = await tuneWeights(
       (weights, steps) => (weights.every((weight) => weight === 1) && steps > 10 ? NaN : weights[3]!),
       { terms: 4, steps: 270 },
@@ -202,7 +205,7 @@ describe("a training goes on", () => {
     }
   });
 
-  test("and what is out of the search is forgotten", async () => {
+  test("and the state of a dropped combination is forgotten", async () => {
     const resumes: Resume[] = [];
     await tuneWeights(
       (weights, steps, { resume }) => {
@@ -402,7 +405,7 @@ describe("refusals", () => {
     expect([error.code, error.message]).toEqual([`ERR_MTADAM_${code}`, message]);
   });
 
-  test("what train and onProgress throw comes out unchanged", async () => {
+  test("errors of train and onProgress are rethrown unchanged", async () => {
     const own = new Error("mine");
     const fails = () => {
       throw own;
@@ -412,7 +415,7 @@ describe("refusals", () => {
     await expect(tuneWeights(() => 1, { terms: 2, onProgress: fails })).rejects.toBe(own);
   });
 
-  test("anything at all as an argument is refused or searched, never more", async () => {
+  test("any argument is refused or starts a search", async () => {
     const options = fc.record(
       {
         terms: fc.oneof(fc.constantFrom<unknown>(1, 2, ["a", "b"]), fc.anything()),

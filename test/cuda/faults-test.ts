@@ -6,7 +6,7 @@ import { onCuda, testDevice } from "../support/device";
 import { executor, MACHINE, openExecutor } from "../support/executor";
 import { temporaryFolder } from "../support/folder";
 
-// What goes wrong on a machine: each a coded error, the process alive, the state as it was.
+// Faults of a machine: each gives a coded error, leaves the process alive and the state unchanged.
 
 onCuda("a machine", () => {
   if (testDeviceKind !== "executor") {
@@ -77,7 +77,7 @@ onCuda("a machine", () => {
       } catch (error) {
         expect(error).toMatchObject({ code: "ERR_MTADAM_OUT_OF_MEMORY" });
       }
-      // The ring of pinned slots is the device's and stays.
+      // The ring of pinned slots belongs to the device and stays.
       expect(machine.live().deviceBytes).toBe(before.deviceBytes);
       expect(machine.live().events).toBeLessThanOrEqual(before.events + 16);
     }
@@ -162,7 +162,7 @@ onCuda("a machine", () => {
     optimizer.step(gradients);
     const state = await optimizer.stateDict();
     const values = (await theta.download()) as Float32Array<ArrayBuffer>;
-    // The launch after the norms'.
+    // Fails the launch after that of the norms.
     machine.failCall("cudaLaunchKernel", 2);
     expect(await caught(() => optimizer.step(gradients))).toMatchObject({ code: "ERR_MTADAM_CUDA" });
     expect(optimizer.iterations).toBe(1);

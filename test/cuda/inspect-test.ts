@@ -3,7 +3,7 @@ import path from "node:path";
 import { onCuda } from "../support/device";
 import { install, LOCAL } from "../support/installed";
 
-// What `mtadam inspect` says on machines with and without GPUs: an installation whose addon is the executor's.
+// The output of `mtadam inspect` on machines with and without GPUs, simulated by the executor's addon.
 
 onCuda("mtadam inspect", () => {
   if (testDeviceKind !== "executor") {
@@ -16,7 +16,7 @@ onCuda("mtadam inspect", () => {
     readFileSync(path.join(__dirname, "..", "..", "build", "executor", "mtadam.node")),
   );
 
-  /** What it prints from the line of CUDA on, on a machine of these words. */
+  /** Its output from the line about CUDA on, on a machine described by these words. */
   function inspect(words: string): string {
     const machine = installed.plant(
       "machine.js",

@@ -3,8 +3,8 @@ import { caught } from "../support/caught";
 import { onCuda, otherDevice, testDevice } from "../support/device";
 import { executor, MACHINE } from "../support/executor";
 
-// As a driver may, it hands memory out again as soon as it is freed: an allocation of ours must not lie where a pointer
-// that is still to be checked points.
+// Like some drivers, the executor reuses memory as soon as it is freed: an allocation of the package must not lie where
+// an unchecked pointer points.
 if (testDeviceKind === "executor") executor().reset(`${MACHINE} quarantine=0`);
 
 const device = testDevice();
@@ -28,7 +28,7 @@ async function trained(form: (buffer: Float32Buffer) => TensorData, length?: num
 
 type Float32Buffer = DeviceBuffer<"float32">;
 
-/** As the array interface of CUDA has it. */
+/** Memory as a CUDA array interface. */
 const arrayInterface = (ptr: bigint, more: object = {}): DevicePointerLike => ({
   __cuda_array_interface__: { shape: [LENGTH], typestr: "<f4", data: [ptr, false], version: 3, ...more },
 });
@@ -112,7 +112,7 @@ onCuda("a pointer", () => {
     optimizer.step([[gradient.ptr]]);
     optimizer.step([[{ ptr: other.ptr }]]);
     expect(asked()).toBe(2);
-    // Ours are known without asking.
+    // The package's own buffers need no query.
     optimizer.step([[other]]);
     expect(asked()).toBe(2);
     await optimizer.synchronize();
@@ -121,7 +121,7 @@ onCuda("a pointer", () => {
   test("keeps its supplier alive", () => {
     const supplier = { ptr: device.buffer(LENGTH).ptr, held: device.buffer(1) };
     const prepared = new MTAdam([{ data: supplier, length: LENGTH }], { terms: 1, device });
-    // Whether it is collected shows only under --expose-gc; here: it was read once, and is not read again.
+    // Collection shows only under --expose-gc. This test checks that the supplier is read only once.
     supplier.ptr = 0n;
     prepared.step([null]);
     expect(prepared.iterations).toBe(1);
@@ -133,7 +133,7 @@ onCuda("a bad pointer", () => {
   const host = openDevice("cpu").buffer(LENGTH);
   const fillers: DeviceBuffer[] = [];
   const freed = (): bigint => {
-    // Where there is no smaller gap, what is allocated next may well lie there.
+    // Without a smaller gap, the next allocation may lie there.
     for (let k = 0; k < 8; ++k) fillers.push(device.buffer(2));
     const buffer = device.buffer(LENGTH);
     const { ptr } = buffer;

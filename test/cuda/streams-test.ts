@@ -3,7 +3,7 @@ import { caught } from "../support/caught";
 import { onCuda, testDevice } from "../support/device";
 import { executor, MACHINE } from "../support/executor";
 
-// Streams are the user's own CUDA code's: here the executor's. What a stream does late it does as late as it may.
+// Streams of the user's own CUDA code, simulated by the executor, which runs all work as late as is allowed.
 
 onCuda("streams", () => {
   if (testDeviceKind !== "executor") {

@@ -22,7 +22,7 @@ onCuda("a step in a graph of the user's", () => {
     theta: DeviceBuffer<"float32">[];
     gradients: (DeviceBuffer<"float32"> | null)[][];
     prepared: PreparedGradients;
-    /** Where a graph's first node copies gradients[0][0] from. */
+    /** The source from which a graph's first node copies gradients[0][0]. */
     batch: DeviceBuffer<"float32">;
     stream: bigint;
   }
@@ -53,7 +53,7 @@ onCuda("a step in a graph of the user's", () => {
     return graph;
   }
 
-  /** One step with this batch, launched by the graph where there is one. */
+  /** One step with this batch, by a launch of the graph if there is one. */
   function step(one: Scene, graph: bigint | undefined, scale: number): void {
     const batch = values(LENGTHS[0]!, scale);
     if (graph === undefined) {
@@ -178,7 +178,7 @@ onCuda("a step in a graph of the user's", () => {
     }
   });
 
-  test("asks the runtime for its launches and nothing that takes or waits for anything", () => {
+  test("calls the runtime for launches only, not to allocate or wait", () => {
     for (const cosines of [false, true]) {
       const own = scene({ cosines });
       own.prepared.upload();
@@ -284,7 +284,7 @@ onCuda("a step in a graph of the user's", () => {
     expect(await state(left)).toEqual(await state(right));
   });
 
-  test("leaves calls on other streams to their order, also while it is captured", async () => {
+  test("keeps the order of calls on other streams, also while it is captured", async () => {
     const [right, left] = [scene(), scene()];
     const other = executor().createStream(true, 0);
     executor().setExecution("lazy");

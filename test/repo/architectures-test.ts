@@ -6,7 +6,7 @@ const { capability, shippedArchitectures } = require("../../scripts/build/archit
   shippedArchitectures: () => string[];
 };
 
-// What the kernels are compiled for is listed once, in CMakeLists.txt. What else names it reads it there, or is compared.
+// The kernels' architectures are listed once, in CMakeLists.txt. Other files read that list or are compared with it.
 
 const root = path.join(__dirname, "../..");
 const read = (name: string): string => readFileSync(path.join(root, name), "utf8");
@@ -54,7 +54,7 @@ describe("as in the list", () => {
 describe("another list", () => {
   const numbers = shipped.map((name) => String(Number.parseInt(name, 10)));
   const dotted = capabilities.map((name) => name.replace("+PTX", "").replace(".", "\\."));
-  // The first three one after the other, in either spelling, with those between them that run the code of an older one.
+  // The first three in sequence, in either spelling, possibly with others between them that run an older one's code.
   const between = String.raw`(?:-real)?(?:["',;\s]|\([^)]*\)|8\.?[69])+`;
   const either = [numbers, dotted].map((each) => each.slice(0, 3).join(between)).join("|");
   const spelled = new RegExp(`(?<![\\d.])(?:${either})\\b`);
@@ -73,7 +73,7 @@ describe("another list", () => {
     }
   });
 
-  test("stands in no file but those above", () => {
+  test("is in no file but those above", () => {
     const skipped = /^(node_modules|build|dist|prebuilds|\.git|docs\/(gpu|speed|balancing)|test\/golden)$/;
     const filesBelow = (folder: string): string[] =>
       readdirSync(path.join(root, folder)).flatMap((entry) => {

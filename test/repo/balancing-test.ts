@@ -3,8 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 
-// bench/balancing: that its gradients are those of its losses, its criteria what they claim to be, and that it keeps
-// what it has trained.
+// bench/balancing: its gradients belong to its losses, its criteria are correct, and it keeps finished trainings.
 
 interface Measured {
   toyGradients: number;
@@ -96,7 +95,7 @@ describe("gradients of problems made of layers agree with central differences:",
   });
 });
 
-test("losses are what they are called", () => {
+test("losses have the values of their definitions", () => {
   expect(measured.losses.crossEntropy).toBeCloseTo(Math.log(2) + Math.log(4 / 3), 12);
   expect(measured.losses.squaredError).toBe(7.5);
   expect(measured.losses.wrong).toBe(1);
@@ -113,17 +112,17 @@ test("digits are made small and turned, and their thumbnails are upright", () =>
   expect(label).toBe(4);
 });
 
-test("the derivatives of a network are those of its differences", () => {
+test("the derivatives of a network agree with differences", () => {
   expect(measured.derivatives).toHaveLength(3);
   for (const error of measured.derivatives) expect(error).toBeLessThan(1e-5);
 });
 
-test("the solutions solve their equations, and the residuals have the derivatives that they say", () => {
+test("the solutions solve their equations, and the residuals' derivatives are correct", () => {
   expect(measured.solutionErrors).toHaveLength(3);
   for (const error of measured.solutionErrors) expect(error).toBeLessThan(1e-4);
 });
 
-test("a network that gives nothing has a relative error of 1", () => {
+test("a network with the output 0 has a relative error of 1", () => {
   expect(measured.errorOfNothing).toBe(1);
 });
 
@@ -196,7 +195,7 @@ describe("a bench with learning rates and weights to find", () => {
   });
 
   test("trains nothing twice, goes on from its results, and trains all of it again when asked to", () => {
-    // Per variant: three arms at three rates, then on two tuning seeds each; five weights on one; four arms on two seeds.
+    // Per variant: three arms at three rates on two tuning seeds, five weights on one seed, and four arms on two seeds.
     const trainings = 2 * (3 * 3 * 2 + 5 + 4 * 2);
     expect(measured.searched.interrupted).toBe("interrupted");
     const before = 3 * 3 * 2 + 2;
@@ -291,7 +290,7 @@ describe("methods to compare with", () => {
 });
 
 describe("an anchor that falls silent", () => {
-  test("starves its layer by default until its norm is nothing", () => {
+  test("starves its layer by default until its norm is negligible", () => {
     const byDefault = measured.silences.find(({ name }) => name === "default")!;
     expect(byDefault.least).toBeLessThan(1e-8);
     expect(byDefault.after).toBe(218);
@@ -330,7 +329,7 @@ describe("the command", () => {
     expect(second.stdout.split("\n").length).toBe(2);
   });
 
-  test("refuses what it cannot follow, in one sentence", () => {
+  test("refuses invalid options in one sentence", () => {
     expect(measured.refusals).toEqual([
       "--steps must come with --out: a quick look is no result to keep.",
       '--experiment must be one of a, b; got "x".',

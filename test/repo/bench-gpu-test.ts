@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 
-// bench/speed for a GPU, as far as it can be tried without one: the device and the program that measures its memory run on
-// the host executor, the peers are played. No figure is asserted that a clock has measured.
+// bench/speed for a GPU, as far as it can be tested without one: the device and the program that measures its memory
+// run on the host executor, and stand-ins replace the peers. Measured times are not asserted.
 
 interface Round {
   seconds: number;
@@ -29,12 +29,12 @@ interface Results {
 }
 
 const root = path.join(__dirname, "../..");
-// Apart from what other tests compile at the same time.
+// A separate folder, since other tests compile at the same time.
 const compiled = path.join(root, "build/test/speed-gpu");
 const roof = path.join(root, "build/test/gpu-roof/gpu_roof");
 const folder = temporaryFolder();
 
-/** The executor and its runtime are Linux's. */
+/** The executor and its runtime need Linux. */
 const onLinux = process.platform === "linux" ? describe : describe.skip;
 
 function cmake(...args: string[]) {
@@ -152,13 +152,13 @@ onLinux("on the executor", () => {
         }
       }
     }
-    // Played peers take as many seconds as they were set up, rests included.
+    // Stand-in peers take one second per setup, rests included.
     const ofEager = settings.flatMap(({ contenders }) =>
       contenders.flatMap(({ name, rounds }) => (name === "eager" ? [rounds[0]!.seconds] : [])),
     );
     expect(ofEager.length).toBeGreaterThan(1);
     expect([...ofEager].sort((a, b) => a - b)).toEqual(ofEager.map((_, k) => 2 * k + 1));
-    // One that cannot rest is ended, and another started.
+    // A peer that cannot rest is ended, and another is started.
     const ofFused = settings.flatMap(({ contenders }) =>
       contenders.flatMap(({ name, rounds }) => (name === "fused" ? [rounds[0]!.seconds] : [])),
     );
@@ -210,7 +210,7 @@ onLinux("on the executor", () => {
       expect(readdirSync(place).sort()).toEqual(["README.md", "results.json", "speed.svg"]);
       expect(readFileSync(path.join(place, "README.md"), "utf8")).not.toMatch(/NaN|undefined|Infinity/);
     }
-    // As scripts/gpu-check asks for them.
+    // With the options of scripts/gpu-check.
     const tables = spawnSync(process.execPath, [main, "--tables", "--out", folder + "/peers"], {
       encoding: "utf8",
     });
@@ -296,13 +296,13 @@ const hasNvcc = spawnSync("nvcc", ["--version"]).status === 0;
     const build = path.join(root, "build/test/gpu-roof-compiled");
     mkdirSync(build, { recursive: true });
     const all = "75-real;80-real;86-real;89-real;90-real;100-real;120-real;120-virtual";
-    // Named, a compiler is not looked for twice.
+    // A compiler that is named is not looked for again.
     const options = [`-DMTADAM_ROOF_ARCHITECTURES=${all}`, "-DCMAKE_CUDA_COMPILER=nvcc"];
     cmake("-S", "bench/speed", "-B", build, ...options);
     cmake("--build", build, "--target", "gpu_roof");
     const program = path.join(build, "gpu_roof");
     expect(existsSync(program)).toBe(true);
-    // It brings all but the driver, and says what is wrong with that.
+    // It needs only the driver, and reports what is wrong with it.
     const { status, stderr } = spawnSync(program, ["99"], { encoding: "utf8" });
     expect(status).toBe(1);
     expect(stderr).toMatch(/^cudaSetDevice failed: cudaError\w+\.\n$/);

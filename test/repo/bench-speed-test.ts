@@ -3,8 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 
-// bench/speed: what it counts, how it sums up and compares, and that a quick run goes through. No figure is asserted that
-// a clock has measured.
+// bench/speed: its counts, its statistics and comparisons, and a quick run. Measured times are not asserted.
 
 interface Bytes {
   terms: number;
@@ -53,7 +52,7 @@ const folder = temporaryFolder();
 let measured: Measured;
 
 beforeAll(() => {
-  // Apart from build/bench, which another test compiles at the same time.
+  // Not build/bench, which another test compiles at the same time.
   const compiler = require.resolve("typescript/bin/tsc");
   execFileSync(process.execPath, [compiler, "-p", path.join(root, "bench"), "--outDir", compiled]);
   execFileSync(process.execPath, ["-e", 'require("./scripts/build/setup").program("bench/speed")'], {
@@ -92,7 +91,7 @@ test("the bytes of a step are those of the table, and the plain loops move as ma
   }
 });
 
-test("the shapes are what they are called", () => {
+test("the shapes fit their names", () => {
   expect(measured.shapes).toEqual([
     { key: "mnist", tensors: 8, parameters: 1_199_882 },
     { key: "resnet50", tensors: 161, parameters: 25_557_032 },
@@ -222,7 +221,7 @@ describe("tables", () => {
 
 test("options", () => {
   const { chosen, none, usual, gpu, quick, refused } = measured.options;
-  // In the order in which they are to be measured.
+  // In the order of the measurements.
   expect(chosen).toMatchObject({ shapes: ["many", "mnist"], terms: [3, 1], out: "/x", device: "cpu" });
   expect(none).toEqual([]);
   expect(usual).toEqual([
@@ -300,7 +299,7 @@ describe("a quick run", () => {
     expect(settings).toHaveLength(8);
     const names = settings.map(({ contenders }) => contenders.map(({ name }) => name).join("; "));
     expect(names.filter((name) => name === "step; streamed; eager; eager, memory kept")).toHaveLength(2);
-    // Two calls to warm up, one round, and then it broke off.
+    // Two calls to warm up and one round, then the peer failed.
     const ended = settings.flatMap(({ contenders }) =>
       contenders.filter(({ notRun }) => notRun !== undefined),
     );
@@ -312,7 +311,7 @@ describe("a quick run", () => {
     expect(text).toMatch(/PyTorch op by op +\| +MNIST CNN \| +3 \|/);
   }, 120_000);
 
-  test("without a GPU --device cuda says why, in a sentence", () => {
+  test("without a GPU, --device cuda gives the reason in one sentence", () => {
     const main = path.join(compiled, "bench/speed/main.mjs");
     const { status, stdout, stderr } = spawnSync(process.execPath, [main, "--device", "cuda"], {
       encoding: "utf8",
@@ -322,7 +321,7 @@ describe("a quick run", () => {
     expect(stderr).toMatch(/^[^\n]+\.\n$/);
   });
 
-  test("what cannot be followed is a sentence and exit code 2", () => {
+  test("invalid options give one sentence and exit code 2", () => {
     const { status, stderr } = bench("--device", "tpu");
     expect(status).toBe(2);
     expect(stderr).toMatch(/^--device must be cpu, cuda or cuda:N; got "tpu"\./);

@@ -13,9 +13,8 @@ import {
 import os from "node:os";
 import path from "node:path";
 
-// scripts/gpu-check as far as it can be tried without a GPU: what it says and exits with where there is none, how it
-// judges what tools print (recorded, or printed by a stand-in), and its report. scripts/gpu/dry-run tries it with the
-// native programs.
+// scripts/gpu-check as far as it can be tested without a GPU: its output and exit code, its judgement of the output of
+// tools (recorded, or from stand-ins), and its report. scripts/gpu/dry-run runs it with the native programs.
 
 const root = path.join(__dirname, "..", "..");
 const python = execFileSync("python3", ["-c", "import sys; print(sys.executable)"], {
@@ -48,7 +47,7 @@ interface Done {
   stderr: string;
 }
 
-/** With the stand-ins before all other programs. */
+/** The PATH with the stand-ins before all other programs. */
 function environment(): NodeJS.ProcessEnv {
   return {
     ...process.env,
@@ -56,7 +55,7 @@ function environment(): NodeJS.ProcessEnv {
   };
 }
 
-/** Values of Python expressions, where `gpu` is the package of scripts/gpu in the tree. */
+/** Evaluates Python expressions; `gpu` is the package of scripts/gpu in the tree. */
 function evaluate(expression: string, modules: string, within = folder): unknown {
   const source = `import json\nfrom gpu import ${modules}\nprint(json.dumps(${expression}))`;
   const scripts = path.join(within, "scripts");
@@ -78,7 +77,7 @@ const FAILED = {
   failures: [{ failure: "x.cpp:1\nExpected" }],
 };
 
-/** In the place of the native tests: writes the report, and tells its arguments. */
+/** A stand-in for the native tests: writes the report and prints its arguments. */
 function nativeTests(report: string | undefined, ending = ""): void {
   program(
     "build/gpu/bin/mtadam_gpu_tests",
@@ -91,7 +90,7 @@ function nativeTests(report: string | undefined, ending = ""): void {
   );
 }
 
-/** In the place of gpu_steps: a table of one shape, whose norms take so many microseconds. */
+/** A stand-in for gpu_steps: prints a table of one shape, with the given microseconds for the norms. */
 function steps(name: string, norms: number, ending = ""): void {
   program(
     `build/gpu/bin/${name}`,
@@ -111,7 +110,7 @@ function steps(name: string, norms: number, ending = ""): void {
   );
 }
 
-/** A tree as it travels, with stand-ins for all that runs. */
+/** A tree as it is copied to a GPU machine, with stand-ins for all programs. */
 function travelledTree(): void {
   cpSync(path.join(root, "scripts/gpu-check"), path.join(folder, "scripts/gpu-check"));
   cpSync(path.join(root, "scripts/gpu"), path.join(folder, "scripts/gpu"), { recursive: true });
@@ -147,7 +146,7 @@ function outcomeOf(name: string, report: string): string[] {
 }
 
 describe("gpu-check", () => {
-  // No device is visible to CUDA, whatever this machine has.
+  // No device is visible to CUDA, even if this machine has one.
   const here = (...args: string[]): Done =>
     spawnSync(python, [path.join(root, "scripts/gpu-check"), ...args], {
       encoding: "utf8",
@@ -209,7 +208,7 @@ describe("gpu-check", () => {
       /^\| one tensor of 50M .*`norms_kernel` +\| 1234\.5 \| 91\.2 % .*\| 12\.5 long scoreboard, 3\.2 barrier, 1\.0 wait/m,
     );
     expect(report).toMatch(/^\| one tensor of 50M .*`update_kernel` \| 2469\.0 \| 88\.5 % /m);
-    // A step of a millisecond, beside one of 500 µs; nothing of ours to compare the other shapes with.
+    // A step of one millisecond, compared with 500 µs; the other shapes have no earlier figures.
     expect(report).toMatch(/^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| 2\.00 +\|$/m);
     expect(report).not.toMatch(/^\| `torch\.compile` +\| ResNet-50/m);
     expect(report).not.toMatch(/NaN|None|undefined/);
@@ -236,7 +235,7 @@ describe("gpu-check", () => {
     expect(report).toMatch(/^no luck$/m);
   });
 
-  test("runs the parts that it is asked for", () => {
+  test("runs the selected parts", () => {
     travelledTree();
     const { status, report } = gpuCheck("--built", "--part", "timings", "--part", "compute-sanitizer mem");
     expect(status).toBe(0);
@@ -319,7 +318,7 @@ describe("gpu-check", () => {
     ]);
   });
 
-  test("takes so long at most", () => {
+  test("has a limit of time", () => {
     const limits = evaluate(
       "[part.limit for part in parts.all_parts('report.md')]",
       "parts",
@@ -332,7 +331,7 @@ describe("gpu-check", () => {
   });
 });
 
-// Without CMake and nvcc, which check the same when they build.
+// This test needs neither CMake nor nvcc, which check the same during a build.
 test("each text that a variant of the kernels replaces occurs once", () => {
   const list = readFileSync(path.join(root, "bench/speed/variants.cmake"), "utf8");
   const replaced = Array.from(list.matchAll(/(cuda\/(?:kernels\/)?\w+\.cuh?) "([^"]*)" "([^"]*)"/g));
@@ -344,7 +343,7 @@ test("each text that a variant of the kernels replaces occurs once", () => {
   }
 });
 
-test("what may stay behind is nothing that runs the tests there", () => {
+test("files that are not copied are not needed for the tests there", () => {
   interface Locked {
     dependencies?: Record<string, string>;
     optionalDependencies?: Record<string, string>;
@@ -352,7 +351,7 @@ test("what may stay behind is nothing that runs the tests there", () => {
   const lock = JSON.parse(readFileSync(path.join(root, "package-lock.json"), "utf8")) as {
     packages: Record<string, Locked>;
   };
-  // Each name once: what lies nested in another package travels with it.
+  // Each name once: a nested package is copied with the package around it.
   const needed = new Set(["fast-check", "jest", "node-gyp-build", "ts-jest", "typescript"]);
   for (const name of needed) {
     const { dependencies, optionalDependencies } = lock.packages[`node_modules/${name}`] ?? {};
@@ -369,7 +368,7 @@ test("what may stay behind is nothing that runs the tests there", () => {
 describe("the benchmark", () => {
   const STAND_IN = "scripts/gpu/stand-ins/node";
 
-  /** Runs it for so long; what became of it. */
+  /** Runs it for this long and returns the result. */
   const run = (limit: number): unknown[] => {
     const found = `parts.Check('${path.join(folder, "report.md")}').benchmark(${String(limit)})`;
     return evaluate(
@@ -378,7 +377,7 @@ describe("the benchmark", () => {
     ) as unknown[];
   };
 
-  /** In its place: says its arguments, writes results with so many settings, and exits. */
+  /** A stand-in: prints its arguments, writes results with this many settings, and exits. */
   const played = (settings: number, ending: string): void =>
     program(
       STAND_IN,
@@ -411,7 +410,7 @@ describe("the benchmark", () => {
     played(1, "exit 4");
     expect(run(20).slice(0, 3)).toEqual(["failed", "1 settings measured, exit code 4", 1]);
     program(STAND_IN, "");
-    expect(run(20)).toEqual(["failed", "0 settings measured, 0 left", 0, ""]); // what an earlier run left counts for nothing
+    expect(run(20)).toEqual(["failed", "0 settings measured, 0 left", 0, ""]); // results of an earlier run do not count
   });
 });
 
@@ -445,7 +444,7 @@ describe("a command", () => {
     expect(statSync(signs).size).toBe(signsGiven);
   });
 
-  // As one does that the driver holds: to be in another session has the same effect.
+  // Like a process that the driver blocks: one in another session has the same effect.
   test("that does not end when it is ended is not waited for", () => {
     const begin = performance.now();
     const parent = "setsid sleep 60 & echo $!; wait";
@@ -520,7 +519,7 @@ describe("what compute-sanitizer prints", () => {
       `========= LEAK SUMMARY: 64 bytes leaked in 1 allocations\n========= ERROR SUMMARY: 1 error\n`,
       "LEAK SUMMARY: 64 bytes leaked in 1 allocations; ERROR SUMMARY: 1 error",
     ],
-    // Without the end of the context no leak is looked for.
+    // Leaks are not looked for unless the context is destroyed.
     ["memcheck", `${NO_ERRORS}\n`, "ERROR SUMMARY: 0 errors"],
     ["memcheck", `${NO_LEAKS}\n========= ERROR SUMMARY: 20 errors\n`, /ERROR SUMMARY: 20 errors$/],
     ["racecheck", `${NO_RACES}\n`, null],
@@ -540,7 +539,7 @@ describe("what compute-sanitizer prints", () => {
     else expect(found).toBe(says);
   });
 
-  /** The initcheck part, where the tool prints this, and the tests write this report. */
+  /** The initcheck part with this output of the tool and this report of the tests. */
   const run = (prints: string, report: string | undefined, status = 0): unknown => {
     nativeTests(report);
     const ending = `echo '${prints}'; exit ${String(status)}`;

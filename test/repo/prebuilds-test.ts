@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-// What decides whether an addon may be shipped: each check on something that it must refuse, and on what it must accept.
+// The checks that decide whether an addon may be shipped: each gets input to refuse and input to accept.
 
 interface Symbol {
   name: string;
@@ -76,7 +76,7 @@ Symbol table '.dynsym' contains 9 entries:
 describe("symbol versions", () => {
   const { aboveFloors, parseSymbols } = load("elf");
 
-  test("are read with what they belong to", () => {
+  test("are read with their library", () => {
     const symbols = parseSymbols(SYMBOLS);
     expect(symbols).toHaveLength(9);
     expect(symbols[0]).toEqual({
@@ -222,7 +222,7 @@ describe("the package", () => {
     ]);
   });
 
-  test("with tests, what builds, or what only the repository needs is refused", () => {
+  test("with tests, build files or files of the repository alone is refused", () => {
     for (const name of [
       "binding.gyp",
       "test/golden-test.ts",
@@ -261,7 +261,7 @@ describe("platforms", () => {
     ]);
   });
 
-  test("that a run did not see are not run, in the table", () => {
+  test('that a run did not include are "not run" in the table', () => {
     const lines = table({ "linux-x64 (glibc)": { built: "here" } }).split("\n");
     expect(lines).toHaveLength(1 + PLATFORMS.length);
     expect(lines[1]).toMatch(/^linux-x64 \(glibc\) +CPU, CUDA +here +not run$/);
@@ -275,7 +275,8 @@ describe("platforms", () => {
   });
 });
 
-// On a library of the system's own compiler: whether the parts fit together, and readelf prints what is expected of it.
+// On a library from the system's compiler: tests that the parts fit together and that readelf prints the expected
+// format.
 const canCompile = process.platform === "linux" && spawnSync("c++", ["--version"]).status === 0;
 (canCompile ? describe : describe.skip)("a shared object", () => {
   const { check } = load("checks");

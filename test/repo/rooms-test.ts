@@ -69,7 +69,7 @@ describe("scripts/test/rooms.js", () => {
     expect(problems).toEqual(["native/engine/a.h: includes test/simt/launch.h, a file of the tests"]);
   });
 
-  test("reports a folder of native/ that is on no floor", () => {
+  test("reports a folder of native/ that has no floor", () => {
     const problems = problemsOf({ "native/attic/a.h": "" });
     expect(problems).toEqual(["native/attic/a.h: its folder is on no floor"]);
   });

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { callers, unreached } from "../support/scripts";
 
-// Every script has a caller that people or machines start: a command of package.json, .ci, a workflow. The rest is deleted.
+// Every script is reached from a command of package.json, from .ci or from a workflow.
 
 const root = path.join(__dirname, "../..");
 const read = (name: string): string => readFileSync(path.join(root, name), "utf8");
@@ -27,7 +27,7 @@ describe("scripts", () => {
     expect(unreached(sources)).toEqual([]);
   });
 
-  test("that nothing calls are found, whatever they call themselves", () => {
+  test("that nothing calls are found, even if they name or call each other", () => {
     const orphan = planted("scripts/test/orphan.js", 'require("./other-orphan"); // scripts/test/orphan.js');
     expect(unreached(orphan)).toEqual(["scripts/test/orphan.js"]);
     const pair = new Map([...orphan, ["scripts/test/other-orphan.js", 'require("./orphan");']]);

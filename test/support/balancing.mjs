@@ -1,5 +1,5 @@
-// What bench/balancing computes, beside what it should be: prints the measurements as JSON. It must have been compiled.
-//   node balancing.mjs FOLDER     an empty folder for results
+// Prints results of bench/balancing, with the expected values, as JSON. The bench must have been compiled. node
+// balancing.mjs FOLDER an empty folder for results
 
 import process from "node:process";
 import { rivals } from "./balancing-rivals.mjs";
@@ -48,7 +48,7 @@ function toyGradients() {
   return errors.sort((a, b) => a - b).at(-1);
 }
 
-/** How often one of many points is better than one of the Pareto set in both objectives. */
+/** How many of many points are better in both objectives than a point of the Pareto set. */
 function dominations() {
   const losses = paretoSet(29).map((point) => objectives(point).losses);
   const points = [
@@ -94,7 +94,7 @@ function pinnGradients() {
   });
 }
 
-/** A function's derivatives in a point, by differences. */
+/** The derivatives of a function in a point, by differences. */
 function local(u, [x, y], [a, b], h) {
   const byX = [u(x + h, y), u(x - h, y)];
   const byY = [u(x, y + h), u(x, y - h)];
@@ -105,7 +105,7 @@ function local(u, [x, y], [a, b], h) {
   };
 }
 
-/** How far each solution is from solving its equation, by differences; and each residual from its derivatives. */
+/** The errors, by differences, of each solution in its equation and of each residual's derivatives. */
 function solutionErrors() {
   const points = [
     [0.3, 0.2],
@@ -125,7 +125,10 @@ function solutionErrors() {
   });
 }
 
-/** A network's derivatives in one point, and by differences: the first two, the Laplacian, and others of second order. */
+/**
+ * A network's derivatives in one point, computed and by differences: first order, Laplacian, and others of second
+ * order.
+ */
 function derivatives() {
   const network = new Pinn([5, 4], random);
   const u = network.points(1);
@@ -144,7 +147,7 @@ function derivatives() {
   });
 }
 
-/** Of a network that gives 0 everywhere. */
+/** The relative error of a network that is 0 everywhere. */
 function errorOfNothing() {
   const network = new Pinn([2], random);
   for (const { weight, bias } of network.layers) [weight, bias].forEach((values) => values.fill(0));
@@ -229,7 +232,7 @@ async function searched() {
   const conditions = { again: false, deadline: Infinity, log: () => undefined };
   const [counts, keys] = [[], []];
   let last;
-  // Interrupted in the middle of the search of weights; what was done by then is kept.
+  // Interrupts the search of weights; the trainings finished by then are kept.
   let left = 3 * 3 * 2 + 2;
   const runWhole = experiment.run;
   experiment.run = async (...args) => {
@@ -264,7 +267,7 @@ async function searched() {
   };
 }
 
-/** Which arms take part: of options that the optimizer has, of one that it has not, of a wrong value. */
+/** Which arms take part: with known options, with an unknown option, with an invalid value. */
 function presence() {
   const arm = (options) => ({ key: "", name: "", options });
   const there = [{}, { anchor: "max" }, { unheard: true }].map((options) => isThere(arm(options)));
@@ -285,7 +288,7 @@ function silences() {
   });
 }
 
-/** What is said to a command line that cannot be followed. */
+/** The messages for invalid command lines. */
 function refusal(...args) {
   try {
     parseOptions(args, ["a", "b"]);

@@ -1,5 +1,4 @@
-// What bench/speed says of a GPU's results, printed as JSON.
-//   node bench-gpu-tables.mjs COMPILED
+// Prints the report of bench/speed on a GPU's results as JSON. node bench-gpu-tables.mjs COMPILED
 
 import process from "node:process";
 
@@ -10,7 +9,7 @@ const { goalTable } = await load("goals");
 const { plain, peerTable, roofTable, stepTable } = await load("tables");
 
 const parameters = 30_000_000;
-/** A round in which a copy of 2.4 GB takes a millisecond, and a step so many. */
+/** A round in which a copy of 2.4 GB takes one millisecond and a step the given number. */
 const round = (milliseconds) => ({
   seconds: milliseconds / 1000,
   copy: 2.4e12,

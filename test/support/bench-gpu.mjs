@@ -1,5 +1,5 @@
-// What `npm run bench -- --device cuda` does, on the host executor and with models that it can step in a moment.
-//   node bench-gpu.mjs COMPILED ROOF SECONDS OPTIONS…
+// Runs `npm run bench -- --device cuda` on the host executor, with small models. node bench-gpu.mjs COMPILED ROOF
+// SECONDS OPTIONS…
 
 import process from "node:process";
 import { openDevice } from "./open-device.mjs";

@@ -1,4 +1,4 @@
-// What bench/speed computes, printed as JSON. It must have been compiled to build/test/speed, and the roof built.
+// Prints results of bench/speed as JSON. It must have been compiled to build/test/speed, and the roof built.
 
 import process from "node:process";
 import { URL, fileURLToPath } from "node:url";
@@ -108,7 +108,7 @@ async function roof() {
   return answers;
 }
 
-/** A round that took so many times as long as plain loops. */
+/** A round that took this many times as long as plain loops. */
 const round = (times) => ({ seconds: 0.01 * times, rmw: 2e10, read: 1e10, traffic: 0.01 });
 function results(step, hostRounds) {
   const parameters = 1_000_000;
@@ -128,7 +128,7 @@ function results(step, hostRounds) {
         contenders: [
           { name: "step", ...ours, rounds: step.map(round) },
           { name: "flat", ...ours, rounds: step.map((times) => round(times / 2)) },
-          // Slow: it took part in the first rounds alone.
+          // A slow peer, which took part only in the first rounds.
           {
             name: "eager",
             parameters,

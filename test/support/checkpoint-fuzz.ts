@@ -1,4 +1,4 @@
-// Random changes of checkpoints, and what must hold for the reader whatever the change.
+// Random changes of checkpoints, and the rules that the reader must keep after any change.
 
 import { inspect } from "node:util";
 import fc from "fast-check";
@@ -12,7 +12,7 @@ export type Change = (bytes: Buffer) => Buffer;
 export const metadataOf = (bytes: Buffer): CheckpointMetadata =>
   JSON.parse(splitSafetensors(bytes).header.__metadata__["mtadam"] ?? "") as CheckpointMetadata;
 
-/** An optimizer that the checkpoint is of. */
+/** An optimizer that fits the checkpoint. */
 export function makeFor(metadata: CheckpointMetadata, device: Device): MTAdam {
   const groups = metadata.groups.map((_, index) => ({
     parameters: metadata.parameters
@@ -28,7 +28,7 @@ export function makeFor(metadata: CheckpointMetadata, device: Device): MTAdam {
   return new MTAdam(groups, { terms: metadata.terms, firstMoment, amsgrad, nonFinite } as MTAdamOptions);
 }
 
-/** All that a load may change. */
+/** Everything that a load may change. */
 export async function fingerprint(optimizer: MTAdam): Promise<string> {
   const { iterations, weights, paramGroups } = optimizer;
   const state = await optimizer.stateDict();
@@ -51,8 +51,8 @@ export interface Subject {
 }
 
 /**
- * Loads a changed checkpoint. It is refused with an MTAdamError and changes nothing, or the state that it gives has the
- * bits of the file, saves to a file that has them, too, and loads again.
+ * Loads a changed checkpoint. The load either throws an MTAdamError and changes nothing, or gives a state with the bits
+ * of the file; this state is saved with the same bits and loads again.
  */
 export async function check(
   { optimizer, load, save }: Subject,
@@ -76,7 +76,9 @@ export async function check(
   return "loaded";
 }
 
-/** Every tensor of `saved` that the file has, by the names of terms, layers and parameters, has its bits. */
+/**
+ * Checks that each tensor of `saved` has the bits of the file's tensor with the same term, layer and parameter names.
+ */
 function expectSameTensors(saved: Buffer, file: Buffer): void {
   const [ours, theirs] = [saved, file].map((bytes) => ({
     ...metadataOf(bytes),
@@ -116,7 +118,7 @@ function rows({ terms, layers, parameters, tensors }: Parsed): Map<string, Buffe
   return result;
 }
 
-/** Where the values of a JSON text are, from the outermost in. */
+/** The ranges of the values in a JSON text, outermost first. */
 function* paths(value: unknown, at: string[] = []): Generator<string[]> {
   yield at;
   if (typeof value !== "object" || value === null) return;
@@ -144,7 +146,7 @@ const likely = fc.constantFrom<unknown>(
 );
 const replacement = fc.oneof(likely, fc.jsonValue({ maxDepth: 2 }));
 
-/** Bits of values that a tensor may have, or just not. */
+/** Bits of values that a tensor may have, and of values just outside. */
 const words = fc.constantFrom(
   ...[0x0n, 0x1n, 0x7ff0000000000000n, 0x7ff8000000000001n, 0x7fc000007fc00000n, 0x3ff0000000000000n],
   ...[
@@ -166,9 +168,9 @@ const editMetadata = (bytes: Buffer, edit: (text: string) => string): Buffer => 
   return joinSafetensors({ ...header, __metadata__: { ...header.__metadata__, mtadam: text } }, data);
 };
 
-/** Edits of JSON as text: what a value, replaced, cannot be. */
+/** Edits of JSON text that replacing a value cannot produce. */
 const textEdit: fc.Arbitrary<(text: string) => string> = fc.oneof(
-  // A member twice.
+  // Repeat a member.
   where.map((at) => (text: string) => {
     const found = [...text.matchAll(/"[^"]{1,20}":("[^"]*"|[\w.+-]+|\[[^[\]{}]*\]|\{[^{}]*\})/g)];
     if (found.length === 0) return text;
@@ -194,7 +196,7 @@ const textEdit: fc.Arbitrary<(text: string) => string> = fc.oneof(
       const { index, 0: old } = pickOf(at, numbers);
       return text.slice(0, index) + number + text.slice(index + old.length);
     }),
-  // A character more, less or another.
+  // Add, remove or replace a character.
   fc
     .tuple(
       where,
@@ -253,7 +255,7 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
           return JSON.stringify(replaceAt(metadata, pickOf(at, [...paths(metadata)]), value));
         }),
   ),
-  // The places of two tensors, exchanged.
+  // Exchange the places of two tensors.
   fc.tuple(where, where).map(([one, other]) => (bytes: Buffer) => {
     const { header, data } = splitSafetensors(bytes);
     const keys = Object.keys(header).filter((key) => key !== "__metadata__");
@@ -261,7 +263,7 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
     [a.data_offsets, b.data_offsets] = [b.data_offsets, a.data_offsets];
     return joinSafetensors(header, data);
   }),
-  // A tensor's place under another key, too.
+  // Give a tensor's place to another key, too.
   where.map((at) => (bytes: Buffer) => {
     const { header, data } = splitSafetensors(bytes);
     const keys = Object.keys(header).filter((key) => key !== "__metadata__");

@@ -1,5 +1,5 @@
-// A few steps of the demo on a kind of device, in a process of its own: prints what its arms have learned, as JSON.
-//   node demo-round.mjs EXAMPLES cpu|executor|cuda
+// Takes a few steps of the demo on a kind of device, in a separate process, and prints the arms' results as JSON. node
+// demo-round.mjs EXAMPLES cpu|executor|cuda
 
 import { openDevice } from "./open-device.mjs";
 

@@ -2,20 +2,20 @@ import { describeDevices, openDevice, type CpuDeviceOptions } from "../../lib";
 import type { Device } from "../../lib/memory/device";
 import { openExecutor } from "./executor";
 
-/** What a jest project says of where it runs: jest.config.js. */
+/** The device of a jest project, set in jest.config.js. */
 declare global {
   var testDeviceKind: "cpu" | "executor" | "cuda";
 }
 
-/** Where a CUDA thread is a fiber of the host, large models take minutes. */
+/** On the host executor, where each CUDA thread is a fiber, large models take minutes. */
 export const isSlow = testDeviceKind === "executor";
 
 const cudaDevices = describeDevices().cuda.devices.length;
 
 /**
- * The device that the suite runs on. Tests that ask for nothing else make all their memory with its `buffer()`.
+ * The device that the suite runs on. Tests make all their memory with its `buffer()` unless they need other memory.
  *
- * @param options as far as the device has them
+ * @param options used if the device has them
  */
 export function testDevice(options?: CpuDeviceOptions): Device {
   switch (testDeviceKind) {
@@ -38,12 +38,12 @@ export function otherDevice(): Device {
 
 type Body = () => void;
 
-/** Tests of what the CPU alone has: arrays updated in place, threads, processes that end. */
+/** Tests of features of the CPU alone: arrays updated in place, threads, ends of processes. */
 export function onCpu(what: string, body: Body): void {
   if (testDeviceKind === "cpu") describe(`on the CPU: ${what}`, body);
 }
 
-/** Tests of what CUDA alone has: streams, graphs, pointers. */
+/** Tests of features of CUDA alone: streams, graphs, pointers. */
 export function onCuda(what: string, body: Body): void {
   if (testDeviceKind !== "cpu") describe(`on CUDA: ${what}`, body);
 }

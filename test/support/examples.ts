@@ -3,7 +3,7 @@ import path from "node:path";
 
 const root = path.join(__dirname, "../..");
 
-/** Compiles the examples; a folder of its own per worker, since tests do that at the same time. */
+/** Compiles the examples into one folder per worker, since several tests do so at the same time. */
 export function compileExamples(): string {
   const folder = path.join(root, "build", `examples-${process.env["JEST_WORKER_ID"] ?? "0"}`);
   const compiler = require.resolve("typescript/bin/tsc");
@@ -12,7 +12,7 @@ export function compileExamples(): string {
   return folder;
 }
 
-/** What a script of this folder prints about the compiled examples, as JSON. */
+/** The JSON that a script of this folder prints about the compiled examples. */
 export function runOnExamples(script: string, folder: string, ...args: string[]): unknown {
   const all = [path.join(__dirname, script), folder, ...args];
   return JSON.parse(execFileSync(process.execPath, all, { encoding: "utf8" }));

@@ -3,14 +3,14 @@ import type { NativeAddon } from "../../lib/addon/native";
 import type { Device } from "../../lib/memory/device";
 import { openCuda } from "../../lib/memory/open-device";
 
-/** What the tests' addon has beside the addon: the machine, and what a user's own CUDA code does. */
+/** The additions of the tests' addon: the machine, and the calls of a user's own CUDA code. */
 export interface Executor {
-  /** A fresh machine: native/test/simt/control.h has the words. */
+  /** Starts a fresh machine; native/test/simt/control.h lists the words. */
   reset(words: string): void;
   setExecution(execution: "eager" | "lazy" | "random", seed?: number): void;
-  /** The n-th launch from now (1: the next) fails with an illegal address, for good. */
+  /** The n-th launch from now (1: the next) and all later calls fail with an illegal address. */
   failLaunch(n: number): void;
-  /** The n-th allocation from now is out of memory. */
+  /** The n-th allocation from now runs out of memory. */
   failAllocation(n: number): void;
   /** The n-th call of a function from now (1, unless told otherwise: the next) fails with cudaErrorUnknown. */
   failCall(name: string, n?: number): void;
@@ -35,20 +35,20 @@ export interface Executor {
   createStream(nonBlocking: boolean, device: number): bigint;
   destroyStream(stream: bigint): void;
   beginCapture(stream: bigint, mode?: "global" | "threadLocal" | "relaxed"): void;
-  /** The captured graph is dropped. */
+  /** Ends the capture and drops the graph. */
   endCapture(stream: bigint): void;
   /** Ends the capture. Returns its graph, which can be launched. */
   instantiateCapture(stream: bigint): bigint;
   launchGraph(graph: bigint, stream: bigint): void;
   destroyGraph(graph: bigint): void;
-  /** Device to device, on the stream or in its capture. */
+  /** Copies from device to device, on the stream or in its capture. */
   copy(to: bigint, from: bigint, bytes: number, stream: bigint): void;
   synchronizeStream(stream: bigint): void;
   write(to: bigint, from: Uint8Array): void;
   read(to: Uint8Array, from: bigint): void;
 }
 
-/** Two devices; what would cost system calls at every operation is for the native tests. */
+/** Two devices. Checks that need system calls at every operation are left to the native tests. */
 export const MACHINE = "devices=2 hide_device_memory=0";
 
 let loaded: (NativeAddon & { simt: Executor }) | undefined;

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-/** A folder for one file's tests, gone after them. */
+/** A folder for one file's tests, deleted after them. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(path.join(tmpdir(), "mtadam-"));
   afterAll(() => {

@@ -1,5 +1,5 @@
-// Trains an arm of the GAN example on the CPU: prints how well its points stand for the ring, as JSON.
-//   node gan-modes.mjs EXAMPLES ARM SEED STEPS
+// Trains an arm of the GAN example on the CPU: prints how well its points represent the ring, as JSON. node
+// gan-modes.mjs EXAMPLES ARM SEED STEPS
 
 import { openDevice } from "./open-device.mjs";
 

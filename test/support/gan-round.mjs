@@ -1,5 +1,5 @@
-// Short trainings of the GAN example on a kind of device, in a process of its own: prints what came of them, as JSON.
-//   node gan-round.mjs EXAMPLES cpu|executor|cuda FOLDER
+// Runs short trainings of the GAN example on a kind of device, in a separate process, and prints the results as JSON.
+// node gan-round.mjs EXAMPLES cpu|executor|cuda FOLDER
 
 import { createHash } from "node:crypto";
 import { openDevice } from "./open-device.mjs";
@@ -35,7 +35,7 @@ async function digestOf({ optimizer, values }, player) {
 const digest = (player) => digestOf(player, player);
 const digests = async (gan) => [await digest(gan.generator), await digest(gan.discriminator)];
 
-/** Half the steps, a checkpoint, and the other half by a GAN that went on from it. */
+/** Takes half the steps and saves a checkpoint; another GAN takes the other half from it. */
 async function resumed(arm) {
   const checkpoints = new Checkpoints(`${folder}/${arm.key}`);
   const first = await steps(start(arm), 1);
@@ -47,7 +47,7 @@ async function resumed(arm) {
   return steps(second, STEPS - second.steps);
 }
 
-/** What a step of one side does to the state of both. */
+/** The effect of one side's step on the state of both. */
 async function disturbs(gan, mover) {
   const before = await digests(gan);
   const gradients = mover.network.initialValues(randomFor(SEED, 1, "gradients"));
@@ -68,7 +68,10 @@ async function gradientsOf(gan) {
   return caught;
 }
 
-/** Along its gradient a loss rises by the gradient's square: how far off that is, relative, by central differences. */
+/**
+ * Along its gradient, a loss rises by the gradient's squared norm. Returns the relative error of that, by central
+ * differences.
+ */
 async function slopeErrors() {
   const gan = await steps(start(ARMS[0]), 3);
   const [values, critic] = [await gan.generator.values(), await gan.discriminator.values()];
@@ -78,7 +81,7 @@ async function slopeErrors() {
   const judge = (parameters, inputs) => DISCRIMINATOR.forward(parameters, inputs);
   const make = (parameters, inputs) => GENERATOR.forward(parameters, inputs).at(-1);
   const hidden = GENERATOR.sizes.at(-2);
-  // The penalty's gradient is that between the kinks: on the side of each where the point is.
+  // The penalty's gradient holds between the kinks, on the point's side of each.
   const judged = judge(critic, points);
   const features = judged[FEATURES];
   const losses = {

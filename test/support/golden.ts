@@ -1,7 +1,6 @@
 /**
- * The golden cases of test/golden: inputs, and the outputs they must give. test/golden/README.md has
- * the format. What those files call a layer is a tensor; where tensors share a layer tag, each repeats the
- * norms.
+ * The golden cases of test/golden: inputs, and the outputs they must give. test/golden/README.md has the format. A
+ * "layer" of those files is a tensor; tensors that share a layer tag repeat its norms.
  */
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -15,9 +14,9 @@ const suffix = ".safetensors";
 
 export interface GoldenCase {
   readonly name: string;
-  /** What the case is for; may be empty. */
+  /** The purpose of the case; may be empty. */
   readonly note: string;
-  /** Complete: what a file leaves out has its default. */
+  /** All options; those that the file leaves out have their defaults. */
   readonly options: OracleOptions;
   readonly weights: readonly number[];
   readonly gradientScale: number;
@@ -124,8 +123,8 @@ export function readGolden(name: string): GoldenCase {
 }
 
 /**
- * Whether in some tensor a term that ever occurs is missing from one of the tensor's steps: exactly then the
- * two forms of `firstMoment` are different rules, and a case holds only for the form that computed it.
+ * Whether a term occurs in a tensor but is absent in one of the tensor's steps. Exactly then, the two forms of
+ * `firstMoment` are different rules, and a case holds only for the form that computed it.
  */
 export function termsComeAndGo(golden: GoldenCase): boolean {
   const steps = golden.gradients.map((gradients) => presence(golden, gradients));
@@ -179,14 +178,14 @@ function assertAtMost(
   measured: number,
   allowed: number,
 ): void {
-  // Written so that NaN fails.
+  // The comparison is written so that NaN fails.
   if (!(measured <= allowed)) {
     const numbers = `${measured.toExponential(3)}, allowed ${allowed.toExponential(3)}`;
     throw new Error(`${name}, after step ${step}: ${what} ${numbers}`);
   }
 }
 
-/** Element by element over all tensors together. */
+/** Compares element by element over all tensors. */
 export function difference(
   actual: readonly ArrayLike<number>[],
   expected: readonly ArrayLike<number>[],
@@ -217,7 +216,7 @@ interface Hyperparameters {
   options: OracleOptions;
 }
 
-/** A key that nobody knows is an error: a test that ignores an option would pass for the wrong reason. */
+/** An unknown key is an error: a test that ignores an option would pass for the wrong reason. */
 function readHyperparameters(json: string): Hyperparameters {
   const { steps, gradientScale, tags, groups, scales, secondMoment, ...given } = JSON.parse(json) as {
     steps: number;

@@ -1,7 +1,7 @@
 /**
- * Scenes and values for the tests of hostile input. Nothing that a user passes may crash the process: a call works, or
- * throws an MTAdamError, or throws what the value itself throws when it is touched; and a refused call changes nothing.
- * The exception is the handle of a stream that does not exist, on a GPU: docs/cuda.md.
+ * Scenes and values for the tests of hostile input. Nothing that a user passes may crash the process: a call works,
+ * throws an MTAdamError, or rethrows the value's own error; a refused call changes nothing. The exception is the handle
+ * of a stream that does not exist, on a GPU: docs/cuda.md.
  */
 
 import { inspect } from "node:util";
@@ -48,7 +48,7 @@ export async function outcome(call: () => unknown): Promise<string> {
   } catch (error) {
     if (error instanceof MTAdamError) return error.code;
     if (error instanceof Mischief) return "Mischief";
-    // By name, since these errors come from several realms.
+    // Compared by name, since these errors come from several realms.
     if ((error as Error).name === "TypeError") return "TypeError";
     throw error;
   }

@@ -36,7 +36,7 @@ export interface Installation {
 
 const made: string[] = [];
 
-/** Gone after the file's tests. */
+/** Deleted after the file's tests. */
 export function install(): Installation {
   const folder = mkdtempSync(path.join(tmpdir(), "mtadam-installed-"));
   made.push(folder);
@@ -84,14 +84,14 @@ afterAll(() => {
   for (const folder of made.splice(0)) rmSync(folder, { recursive: true });
 });
 
-/** This checkout's addon, needing a version of glibc that there will never be. */
+/** This checkout's addon, changed to need a version of glibc that will never exist. */
 export function forFutureGlibc(): Buffer {
   const addon = readFileSync(builtAddon).toString("latin1");
-  // Of the same length, so that nothing moves.
+  // The new name has the same length, so that nothing moves.
   return Buffer.from(addon.replaceAll(/\0GLIBC_2\.(\d\d)\0/g, "\0GLIBC_9.$1\0"), "latin1");
 }
 
-/** This checkout's addon, said to be for 64-bit Arm. */
+/** This checkout's addon, with a header for 64-bit Arm. */
 export function forArm(): Buffer {
   const addon = readFileSync(builtAddon);
   addon.writeUInt16LE(183, 18);

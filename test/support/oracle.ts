@@ -1,8 +1,7 @@
 /**
- * What one step of MTAdam computes, written straight from docs/algorithm.md in float64: for reading rather than
- * speed, and the measure of every other implementation. Nothing is rounded to float32, sums have no canonical
- * order and tiny moments are not flushed to zero; those are matters of the implementations, and their
- * tolerances cover them.
+ * One step of MTAdam, written directly from docs/algorithm.md in float64, for reading rather than speed. Every other
+ * implementation is tested against it. Nothing is rounded to float32, sums have no canonical order and tiny moments are
+ * not flushed to zero; the tolerances of the implementations cover these differences.
  *
  * The symbols are those of docs/algorithm.md:
  *
@@ -134,7 +133,7 @@ const NORM_FLOOR = 1e-10;
 export class Oracle {
   readonly options: OracleOptions;
   readonly tensors: readonly TensorState[];
-  /** Completed steps, those included in which nothing moved. */
+  /** Completed steps, including those in which nothing moved. */
   iterations = 0;
   /** In how many steps a term's gradient for a layer was not finite, [term][layer]; 0 with "propagate". */
   readonly skipped: number[][];
@@ -149,7 +148,7 @@ export class Oracle {
   /** The unit of every tensor in the open step. */
   #units: readonly number[] = [];
   readonly #termsOfOpenStep = new Set<number>();
-  /** What took part in the last step, if its terms came all at once. */
+  /** The terms' parts in the last step, if all terms came at once. */
   #lastStep: readonly Contribution[] = [];
 
   constructor(tensors: readonly OracleTensor[], options: Partial<OracleOptions> & { terms: number }) {
@@ -186,7 +185,7 @@ export class Oracle {
   }
 
   /**
-   * s, [term][layer], with the norms as they are; NaN where the pair never occurred. Of units that are layers.
+   * s, [term][layer], with the norms as they are; NaN where the pair never occurred. Only for units that are layers.
    */
   scales(weights = this.options.weights): number[][] {
     return this.#movingNorms.map((norms, term) =>
@@ -196,7 +195,7 @@ export class Oracle {
 
   /**
    * The cosines between the gradients of the last step, [term][term][layer]: their dot product over the tensors where
-   * both are present, divided by both norms. NaN where that says nothing.
+   * both are present, divided by both norms. NaN if that is undefined.
    */
   cosines(): number[][][] {
     const terms = Array.from({ length: this.options.terms }, (_, term) => this.#lastStep[term]);
@@ -262,7 +261,7 @@ export class Oracle {
     this.iterations++;
   }
 
-  /** Ends a step in which no parameter moves; what its terms did to norms, moments and clocks stays. */
+  /** Ends a step in which no parameter moves; the changes of norms, moments and clocks stay. */
   discard(): void {
     for (const tensor of this.tensors) tensor.present.length = 0;
     this.#termsOfOpenStep.clear();
@@ -321,8 +320,8 @@ export class Oracle {
   }
 
   /**
-   * The layers in which the term's gradient holds a NaN or an infinity. r tells, since the squares of float32
-   * values cannot overflow here.
+   * The layers in which the term's gradient holds a NaN or an infinity. r shows it, since the squares of float32 values
+   * cannot overflow here.
    */
   #countNonFinite({ term, squares }: Contribution): number[] {
     if (this.options.nonFinite === "propagate") return [];
@@ -528,7 +527,7 @@ export class Oracle {
     return largest;
   }
 
-  /** One n cannot be averaged in two ways: tensors that may be balanced together must agree on β₃. */
+  /** Tensors that may be balanced together must have the same β₃, since they share one average n. */
   #checkBeta3(): void {
     const betas: number[] = [];
     for (const { layer, shared, options } of this.tensors) {
@@ -651,7 +650,7 @@ function table<T>(rows: number, columns: number, value: T): T[][] {
   return Array.from({ length: rows }, () => Array.from({ length: columns }, () => value));
 }
 
-/** The element at an index that must exist: a NaN from past an end would not say where it arose. */
+/** The element at an index that must exist; a NaN from beyond the end would hide the error's origin. */
 function at<T>(list: ArrayLike<T>, index: number): T {
   const element = list[index];
   if (element === undefined) throw new RangeError(`no element ${index} among ${list.length}`);

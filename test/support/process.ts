@@ -7,7 +7,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** Runs a script. It has to end by itself. */
+/** Runs a script, which must end by itself. */
 export function runScript(script: string, ...flags: string[]): Promise<Ended> {
   const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 30_000, killSignal: "SIGKILL" });
   const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };

@@ -9,7 +9,7 @@ import { contents, inArray, inBuffer, Scene, type Buffer32, type Make, type Tens
 export const buffer = inBuffer;
 export const array = inArray;
 
-/** A scene after one step: its state is not empty, so a change by a refused call shows. */
+/** A scene after one step: its state is not empty, so that a change by a refused call shows. */
 export class Subject<T extends Tensor = Buffer32> extends Scene<T> {
   readonly g = this.gradients();
 
@@ -22,7 +22,7 @@ export class Subject<T extends Tensor = Buffer32> extends Scene<T> {
 export const onDevice = (): Subject => new Subject(inBuffer);
 export const inArrays = (): Subject<Float32Array> => new Subject(inArray);
 
-/** Everything that a call can change. The state is replaced by the error's code if it cannot be read. */
+/** Everything that a call can change. If the state cannot be read, the error's code replaces it. */
 export async function everything({ optimizer, w, b, g }: Subject<Tensor>): Promise<unknown> {
   return {
     tensors: await Promise.all([w, b, ...g].map(contents)),

@@ -8,7 +8,7 @@ import {
 import type { Device } from "../../lib/memory/device";
 import type { OracleOptions } from "./oracle";
 
-/** A model and what happens to it, as data: so that it can be run in every way that must give the same bits. */
+/** A model and its training as data, so that it can be run in every way that must give the same bits. */
 export interface Experiment {
   readonly init: readonly Float32Array[];
   /** A layer tag per tensor. */
@@ -27,12 +27,15 @@ export type Way = (typeof WAYS)[number];
 
 const comesAtOnce = (way: Way): boolean => way === "step" || way === "prepared";
 
-/** The ways that these options allow: a step can be skipped as a whole only where it comes as a whole. */
+/** The ways that these options allow: only a step with all terms at once can be skipped as a whole. */
 export function waysOf({ nonFinite }: MTAdamOptions): Way[] {
   return WAYS.filter((way) => nonFinite !== "skipStep" || comesAtOnce(way));
 }
 
-/** The plainest way with the bits of this one: another anchor is chosen by the norms known when a term comes. */
+/**
+ * The simplest way with the same bits as this one. Anchors other than "first" depend on the norms known when a term
+ * comes.
+ */
 export function plainestLike(way: Way, { anchor = "first" }: MTAdamOptions): "step" | "accumulate" {
   return anchor === "first" || comesAtOnce(way) ? "step" : "accumulate";
 }
@@ -46,7 +49,7 @@ export function libraryOptions(options: Partial<OracleOptions> & { terms: number
 export interface RunOptions {
   readonly device: Device;
   readonly way?: Way;
-  /** Before this step the state is saved and a fresh optimizer goes on with it. */
+  /** Before this step, the state is saved and a fresh optimizer continues with it. */
   readonly restoreBefore?: number;
   /** Called after every step with θ per tensor. */
   readonly afterStep?: (step: number, parameters: Float32Array[], optimizer: MTAdam) => Promise<void> | void;

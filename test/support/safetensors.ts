@@ -1,11 +1,11 @@
-// The safetensors format once more, for the tests: the library's own reader and writer are what they test.
+// A second implementation of the safetensors format, to test the library's reader and writer.
 
 export interface SafetensorsFile {
   metadata: Record<string, string>;
   tensors: Map<string, { dtype: string; shape: number[]; data: ArrayBuffer }>;
 }
 
-/** Trusts the file. */
+/** Reads a file without checks. */
 export function parseSafetensors(file: Buffer): SafetensorsFile {
   const { header, data } = splitSafetensors(file);
   const { __metadata__: metadata, ...entries } = header;
@@ -39,7 +39,7 @@ export function splitSafetensors(file: Buffer): { header: Header; data: Buffer }
   return { header: JSON.parse(file.toString("utf8", PREFIX, start)) as Header, data: file.subarray(start) };
 }
 
-/** @param header an object, or the text of it, whatever that is */
+/** @param header an object, or any text in its place */
 export function joinSafetensors(header: object | string, data: Uint8Array): Buffer {
   const text = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const prefix = Buffer.alloc(PREFIX);

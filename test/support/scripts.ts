@@ -36,7 +36,7 @@ function* namedInPython(code: string): Generator<string> {
 /** The scripts that a file calls or requires. */
 function named(name: string, text: string, scripts: readonly string[]): Set<string> {
   const code = withoutComments(name, text);
-  // As a command, or in JavaScript that is a command's argument.
+  // The call is a command, or JavaScript in a command's argument.
   const paths = Array.from(code.matchAll(/\bscripts\/[\w./-]*\w/g), ([found]) => found);
   const all = new Set([...paths, ...paths.map((found) => `${found}.js`)]);
   for (const found of isJavaScript(name) ? namedInJavaScript(name, code) : namedInPython(code))
@@ -47,7 +47,7 @@ function named(name: string, text: string, scripts: readonly string[]): Set<stri
   return new Set(scripts.filter((script) => script !== name && (all.has(script) || isOnPath(script))));
 }
 
-/** What calls each script directly: scripts, and other files of `sources`. */
+/** The direct callers of each script: scripts and other files of `sources`. */
 export function callers(sources: Sources): Map<string, string[]> {
   const scripts = [...sources.keys()].filter((name) => name.startsWith("scripts/"));
   const calls = Array.from(sources, ([name, text]) => [name, named(name, text, scripts)] as const);
@@ -56,7 +56,7 @@ export function callers(sources: Sources): Map<string, string[]> {
   );
 }
 
-/** The scripts that nothing outside of scripts/ leads to. */
+/** The scripts that nothing outside of scripts/ reaches. */
 export function unreached(sources: Sources): string[] {
   const by = callers(sources);
   const reached = new Set<string>([...sources.keys()].filter((name) => !by.has(name)));

@@ -10,7 +10,7 @@ export type Values = Record<Name, Float32Array>;
 
 const defaultDevice = testDevice();
 
-/** One model, its parameters in any order, with gradients that depend on names and step alone. */
+/** One model, its parameters in any order, with gradients that depend only on names and step. */
 export class Trained {
   readonly parameters: Record<Name, DeviceBuffer<"float32">>;
   readonly optimizer: MTAdam;

@@ -4,7 +4,7 @@ import { DeviceBuffer, MTAdam, openDevice, type StateDict } from "../../lib";
 import { type HostileScene, inBuffers } from "./hostile";
 import type { Buffer32 } from "./scene";
 
-/** A public function, and arguments that are right. */
+/** A public function with valid arguments. */
 export interface Use {
   arguments: readonly ((scene: HostileScene) => unknown)[];
   call: (scene: HostileScene, given: never[]) => unknown;

@@ -1,4 +1,4 @@
-// What the types promise to users: scripts/test/package-test.js hands this to tsd, with the package installed.
+// The promises of the types to users. scripts/test/package-test.js runs tsd on this file, with the package installed.
 
 import { expectAssignable, expectNotAssignable, expectType } from "tsd";
 import {
@@ -30,7 +30,7 @@ optimizer.update();
 optimizer.discard();
 expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], style: async () => null }));
 
-// What can be asked.
+// Queries.
 expectType<number>(optimizer.iterations);
 expectType<OptimizerSummary>(optimizer.toJSON());
 expectType<Promise<Float32Array>>(optimizer.norms());
