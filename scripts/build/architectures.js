@@ -5,7 +5,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 
-/** @returns {string[]} as CMake has them, such as "90-real" for machine code and "120-virtual" for PTX; oldest first */
+/** @returns {string[]} in CMake's form, such as "90-real" for machine code and "120-virtual" for PTX; oldest first */
 function shippedArchitectures() {
   const file = path.join(__dirname, "..", "..", "CMakeLists.txt");
   const text = fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "";
@@ -14,7 +14,7 @@ function shippedArchitectures() {
   return list.split(/\s+/);
 }
 
-/** @returns {string} as the addon names it, such as "9.0" for "90", "90-real" and 90, and "12.0+PTX" for "120-virtual" */
+/** @returns {string} in the addon's form, such as "9.0" for "90", "90-real" and 90, and "12.0+PTX" for "120-virtual" */
 function capability(architecture) {
   const number = Number.parseInt(architecture, 10);
   const isPtx = String(architecture).endsWith("-virtual");

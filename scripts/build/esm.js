@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 "use strict";
 
-// Writes the ESM face of the CommonJS build: dist/index.mjs, which names every export, and its declarations.
+// Writes the ESM entry of the CommonJS build: dist/index.mjs, which names every export, and its declarations.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -9,8 +9,8 @@ const path = require("node:path");
 const dist = path.join(__dirname, "..", "..", "dist");
 const names = Object.keys(require(path.join(dist, "index.js"))).sort();
 
-// Where a CommonJS module throws that an ES module imports, Node 20 rejects twice, and nobody can catch the second. So
-// nothing is thrown from one to the other.
+// If an ES module imports a CommonJS module that throws, Node 20 rejects twice, and the second rejection cannot be
+// caught. So the CommonJS module exports its error, and the ES module throws it.
 const attempt = `"use strict";
 try {
   exports.loaded = require("./index.js");

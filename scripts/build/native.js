@@ -1,16 +1,16 @@
 #!/usr/bin/env node
 "use strict";
 
-// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. It is the checkout's
-// `npm run build:native`, an installed package's `npx mtadam build`, and what prebuildify calls in place of node-gyp, with
-// that tool's arguments (rebuild --target=… --arch=… --release): then it builds what is shipped, puts it below the current
-// folder, and its debug information in build/debug.
-//   --cuda on|off|auto      the CUDA device; auto: where there is a CUDA compiler
-//   --architecture NUMBER   the kernels for that one alone, such as 90; CUDA is then a must
+// Builds the addon with cmake-js and puts it where node-gyp-build looks: build/Release/mtadam.node. This script is the
+// checkout's `npm run build:native` and an installed package's `npx mtadam build`. prebuildify calls it in place of
+// node-gyp, with that tool's arguments (rebuild --target=… --arch=… --release); it then builds the shipped addon,
+// puts it below the current folder, and puts its debug information in build/debug.
+//   --cuda on|off|auto      the CUDA device; auto: if there is a CUDA compiler
+//   --architecture NUMBER   the kernels for this one only, such as 90; CUDA is then required
 //   --ptx        the kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
 //   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
 //   --verbose    with the output of the tools
-// Exits with 2 where an option is wrong, 1 where a tool is missing or fails.
+// Exits with 2 if an option is wrong, 1 if a tool is missing or fails.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -29,7 +29,7 @@ const OPTIONS = {
   executor: { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
 };
-// For node-gyp: the addon is the same for every version of Node, and CMake builds for the machine that it runs on.
+// node-gyp's options, ignored: the addon is the same for every version of Node, and CMake builds for its own machine.
 const PREBUILDIFY = {
   target: { type: "string" },
   devdir: { type: "string" },
@@ -37,7 +37,7 @@ const PREBUILDIFY = {
   release: { type: "boolean" },
 };
 
-/** @throws Error a sentence for whoever called */
+/** @throws Error a sentence for the caller */
 function readOptions(args) {
   const { values, tokens } = parseArgs({
     args,
@@ -66,7 +66,7 @@ function readOptions(args) {
   }
   const prebuild = tokens.some(({ kind }) => kind === "positional");
   if (!prebuild) return { ...values, cuda };
-  // What prebuildify has no argument for: scripts/release/build-prebuilds.js.
+  // Settings that prebuildify has no argument for, from scripts/release/build-prebuilds.js.
   const { MTADAM_ARCHITECTURE: only } = process.env;
   return { ...values, cuda: only === undefined ? cuda : "on", architecture: only, prebuild };
 }
@@ -87,7 +87,7 @@ function definitions(options) {
   };
 }
 
-/** The build tree: each kind has its own, so that none undoes another. */
+/** The build tree: each kind of build has its own, so that none overwrites another. */
 function treeOf({ executor, prebuild }) {
   if (executor) return path.join("build", "cmake-executor");
   return path.join("build", prebuild ? "cmake-prebuild" : "cmake");
@@ -102,7 +102,7 @@ function targetOf({ executor, prebuild }) {
 /** @returns whether it succeeded */
 function runCMakeJs(args, verbose) {
   const env = { ...process.env };
-  // Set by a make that npm may run under; it would take over cmake's own.
+  // A make that runs npm sets these; they would override CMake's own make.
   for (const name of ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"]) delete env[name];
   // Where cmake-js looks for node-addon-api, after the folders above the package.
   env.NODE_PATH = [path.join(process.cwd(), "node_modules"), env.NODE_PATH]
@@ -120,7 +120,7 @@ function runCMakeJs(args, verbose) {
   return false;
 }
 
-/** Says what is missing where the build has no CUDA, though it may have. */
+/** If the build has no CUDA although it could, says what is missing. */
 function tellOfCuda(tree) {
   const cache = fs.readFileSync(path.join(root, tree, "CMakeCache.txt"), "utf8");
   if (!/^CMAKE_CUDA_COMPILER:\w+=.*NOTFOUND$/m.test(cache)) return;
@@ -130,7 +130,7 @@ function tellOfCuda(tree) {
   );
 }
 
-/** Keeps what a debugger needs beside the addon; the build id, in both, tells which belongs to which. */
+/** Keeps the debug information in a separate file; both files have the same build id. */
 function keepDebugInformation(addon) {
   const { PREBUILD_PLATFORM, PREBUILD_ARCH, PREBUILD_LIBC } = process.env; // set by prebuildify
   const folder = path.join(root, "build", "debug", `${PREBUILD_PLATFORM}-${PREBUILD_ARCH}`);
@@ -149,7 +149,7 @@ function install(tree, options) {
   if (options.prebuild && process.platform === "linux") keepDebugInformation(built);
   const target = path.join(targetOf(options), "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
-  // Not over the old file: a process that has it mapped would crash.
+  // Do not write into the old file: a process that has it mapped would crash.
   fs.rmSync(target, { force: true });
   fs.copyFileSync(built, target);
 }

@@ -1,17 +1,17 @@
 "use strict";
 
-// npm, run by its script, so that it needs no PATH.
+// Runs npm by the path of its script, so that npm need not be on the PATH.
 
 const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 
-/** npm's script: where npm itself says, or where installers put it. */
+/** The path of npm's script: the one that npm itself sets, or the one that installers use. */
 function npmScript() {
   const { npm_execpath: told = "" } = process.env;
   const beside = path.dirname(process.execPath);
   const above = path.dirname(beside);
-  // Of Node's own installers on Windows and elsewhere, and of Debian's.
+  // The paths of Node's own installers on Windows and elsewhere, and of Debian's.
   const folders = [path.join(beside, "node_modules"), path.join(above, "lib", "node_modules")];
   const places = [...folders, path.join(above, "share", "nodejs")].map((folder) =>
     path.join(folder, "npm", "bin", "npm-cli.js"),
@@ -27,7 +27,7 @@ function npmScript() {
  * @param {string[]} args
  * @param {import("node:child_process").SpawnSyncOptions} options
  * @returns {string} what npm printed
- * @throws Error where it fails, with the end of what it said
+ * @throws Error if npm fails, with the end of its output
  */
 function npm(args, options = {}) {
   const { status, stdout, stderr, error } = spawnSync(process.execPath, [npmScript(), ...args], {

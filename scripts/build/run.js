@@ -21,7 +21,7 @@ setup.run(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", projec
 
 const main = path.join(setup.root, "build", folder, "main.mjs");
 const child = spawn(process.execPath, [main, ...args], { stdio: "inherit" });
-// Ctrl-C reaches the whole process group: the program ends by itself, and this waits for it.
+// Ctrl-C reaches the whole process group: the program ends by itself, and this script waits for it.
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => child.kill("SIGTERM"));
 child.on("exit", (code, signal) => {

@@ -1,7 +1,7 @@
 "use strict";
 
-// What `npm test` and `npm run demo` need on a fresh clone, each made only where it is missing or out of date: the
-// npm packages, the addon, the compiled TypeScript, and GoogleTest for the native tests. Uses Node alone.
+// Makes the files that `npm test` and `npm run demo` need, if they are missing or out of date: the npm packages, the
+// addon, the compiled TypeScript, and GoogleTest for the native tests. Needs only Node itself.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -11,7 +11,7 @@ const { npmScript } = require("./npm");
 
 const root = path.resolve(__dirname, "..", "..");
 
-/** Runs a command in the checkout; ends this process where it fails. */
+/** Runs a command in the checkout; ends this process if it fails. */
 function run(command, args, options = {}) {
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
   if (result.status === 0) return;
@@ -21,7 +21,7 @@ function run(command, args, options = {}) {
   process.exit(result.status ?? 1);
 }
 
-/** Runs npm in the checkout; ends this process where it fails. */
+/** Runs npm in the checkout; ends this process if it fails. */
 function npm(...args) {
   run(process.execPath, [npmScript(), ...args]);
 }
@@ -34,7 +34,7 @@ function modified(file) {
   return fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? -Infinity;
 }
 
-/** The latest change below a file or folder. */
+/** The time of the latest change of a file, or in a folder. */
 function newest(place) {
   const full = path.join(root, place);
   if (!fs.statSync(full).isDirectory()) return modified(full);
@@ -72,7 +72,7 @@ function build() {
   packages();
   if (isStale("build/Release/mtadam.node", ...NATIVE)) {
     console.log("Building the addon …");
-    // Where there is a CUDA compiler: PTX serves every device, and takes it a minute less than machine code for each.
+    // If there is a CUDA compiler, build PTX: it runs on every device, and compiles a minute faster than machine code.
     npm("run", "--silent", "build:native", "--", "--ptx");
   }
   typescript();
@@ -80,7 +80,7 @@ function build() {
 
 /**
  * The native programs that a folder's CMakeLists.txt describes, built into build/<folder>/native. `options` are CMake's, and
- * stay until others are given.
+ * persist until other options are given.
  */
 function program(folder, options = []) {
   const build = path.join("build", folder, "native");
@@ -113,7 +113,7 @@ function hasGoogleTest() {
   );
 }
 
-/** Installs GoogleTest where this user may; else names the command and ends. */
+/** Installs GoogleTest if this user may; otherwise prints the command and ends. */
 function googleTest() {
   if (hasGoogleTest()) return;
   const mayInstall =

@@ -1,7 +1,7 @@
 "use strict";
 
-// What building the addon takes: whether it is there, and how to get what is not. An installed package comes without
-// cmake-js and node-addon-api, which few ever need; who builds installs them beside it.
+// Finds the tools that build the addon, and says how to get a missing one. An installed package comes without cmake-js
+// and node-addon-api, which few users need; those who build install them beside it.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -14,7 +14,7 @@ const PACKAGES = ["cmake-js", "node-addon-api"];
 const CMAKE = [3, 22];
 const CUDA_TOOLKIT = "12.8";
 
-/** The folder of an npm package; undefined where there is none for this one or for the current folder. */
+/** The folder of an npm package; undefined if neither this package nor the current folder can resolve it. */
 function packageFolder(name) {
   try {
     return path.dirname(require.resolve(`${name}/package.json`, { paths: [root, process.cwd()] }));
@@ -56,14 +56,14 @@ function missingCMake() {
   return [`CMake ${CMAKE.join(".")} or newer is needed, and this is ${major}.${minor}: ${get}.`];
 }
 
-/** Where CMake looks for a compiler on Windows is beyond a few lines; there it says itself what it misses. */
+/** On Windows CMake's search for a compiler is too complex to repeat here; CMake itself reports a missing one. */
 function missingCompiler() {
   if (process.platform === "win32") return [];
   const get =
     process.platform === "darwin"
       ? "`xcode-select --install`"
       : "`apt-get install g++`, or the like of it elsewhere";
-  // As CMake reads it: with arguments, should there be any.
+  // CXX may contain arguments, as CMake allows.
   const names = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
   const run = (name, args, input) => {
     const [command, ...own] = name.trim().split(/\s+/);
@@ -75,7 +75,7 @@ function missingCompiler() {
       `A C++ compiler is missing (${names.join(", ")}): ${get}; the environment variable CXX names another.`,
     ];
   }
-  // Of C++20 itself and of its library.
+  // A test of the C++20 language and of its library.
   if (run(compiler, ["-std=c++20", "-fsyntax-only", "-x", "c++", "-"], "#include <span>\n") !== undefined)
     return [];
   return [`The C++ compiler ${compiler} does not know C++20 (GCC 11 and Clang 14 do): ${get}.`];
@@ -93,7 +93,7 @@ function missingCudaCompiler({ cuda }) {
   ];
 }
 
-/** A sentence for each thing that is missing: what, and how to get it. */
+/** A sentence per missing tool: its name, and how to get it. */
 function missingTools(options) {
   return [...missingPackages(), ...missingCMake(), ...missingCompiler(), ...missingCudaCompiler(options)];
 }

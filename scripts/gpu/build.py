@@ -1,4 +1,4 @@
-"""Builds what scripts/gpu-check runs. Needs CMake, a C++ compiler, nvcc and, for the tests, GoogleTest."""
+"""Builds the programs of scripts/gpu-check. Needs CMake, a C++ compiler, nvcc and, for the tests, GoogleTest."""
 
 import glob
 import io
@@ -10,15 +10,15 @@ import tarfile
 from .commit import head
 from .products import BENCHMARK_ROOF, BUILD, COMMIT, NODE_TRAVELS, PROGRAMS, ROOT, STEPS, TESTS, program
 
-# The commit of the first run on a GPU: its kernels are measured beside those of today.
+# The commit of the first run on a GPU; its kernels are compared with the current ones.
 BEFORE = "c77ae65"
 
-# What travels to another machine may not have more.
+# The limit for the files that are copied to another machine.
 MOST_BYTES = 60 * 1024 * 1024
 
 
 class Failure(Exception):
-    """A sentence for whoever called."""
+    """A sentence for the caller."""
 
 
 def run(*command):
@@ -47,7 +47,7 @@ def has_googletest():
 
 
 def options_for(architecture, tests):
-    # Without an architecture, an earlier choice is forgotten. PTX serves every device.
+    # Without an architecture, an earlier choice is removed from CMake's cache. PTX runs on every device.
     kernels, roof = ("-UMTADAM_CUDA_ARCHITECTURES", "-UMTADAM_ROOF_ARCHITECTURES")
     if architecture is not None:
         kernels = f"-DMTADAM_CUDA_ARCHITECTURES={architecture}-real"
@@ -62,7 +62,7 @@ def variants():
 
 
 def before(architecture):
-    """gpu_steps with the kernels of an earlier commit, where git has it."""
+    """Builds gpu_steps with the kernels of an earlier commit, if git has it."""
     try:
         archive = subprocess.run(
             ["git", "archive", BEFORE, "CMakeLists.txt", "native"], cwd=ROOT, capture_output=True, check=False
@@ -83,7 +83,7 @@ def before(architecture):
 
 
 def native(architecture):
-    """The native programs; returns whether the tests are among them."""
+    """Builds the native programs; returns whether they include the tests."""
     tests = has_googletest()
     if not tests:
         print(f"Not built: {TESTS}, since GoogleTest is not here.")
@@ -102,7 +102,7 @@ def native(architecture):
 
 
 def node(architecture):
-    """The addon, the package's TypeScript and the benchmark."""
+    """Builds the addon, the package's TypeScript and the benchmark."""
     print("Building the addon, the package and the benchmark …", flush=True)
     run("node", "-e", 'require("./scripts/build/setup").packages()')
     only = [] if architecture is None else [f"--architecture={architecture}"]

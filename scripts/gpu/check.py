@@ -1,4 +1,4 @@
-"""scripts/gpu-check: everything that only a GPU can show, in one command, and a report of it under docs/gpu."""
+"""scripts/gpu-check: runs all checks that need a GPU, and writes a report to docs/gpu."""
 
 import argparse
 import datetime
@@ -21,7 +21,7 @@ EPILOG = "Exits with 0 where all that ran passed, 1 where something failed, 2 wh
 
 
 class Failure(Exception):
-    """A sentence for whoever called."""
+    """A sentence for the caller."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +56,7 @@ def chosen_parts(options, report):
 
 
 def run_part(part):
-    """A part that breaks off has failed, and the others go on."""
+    """Runs one part. If it raises, it has failed, and the next part runs."""
     begin = time.monotonic()
     try:
         found = part.run(part.limit)
@@ -72,7 +72,7 @@ def outcome_line(part, found, seconds):
 
 
 def run_parts(parts, file, facts):
-    """Runs them and writes the report after each: a run that is cut off leaves what it found."""
+    """Runs the parts and writes the report after each one, so that an interrupted run leaves its results."""
     os.makedirs(os.path.dirname(file), exist_ok=True)
     cut_off = Found("not run", remark="the check was cut off before it had an outcome")
     results = [(part.name, cut_off, 0.0) for part in parts]
@@ -117,7 +117,7 @@ def check(options):
 
 
 def main(arguments):
-    # What runs below this process is ended on its way out.
+    # sys.exit runs the cleanup that ends this process's children.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     try:
         options = read_options(arguments)

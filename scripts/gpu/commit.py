@@ -1,4 +1,4 @@
-"""Which commit a checkout is at: by git, or by what the build wrote down where there is no git."""
+"""The commit of a checkout: from git or, without git, from the file that the build wrote."""
 
 import os
 import subprocess
@@ -17,13 +17,13 @@ def git(*arguments):
 def head():
     """The commit of the files as they are; None without git."""
     top = git("rev-parse", "--show-toplevel")
-    # The checkout may lie, without a history of its own, within another project's.
+    # The checkout may have no history and lie inside another project's repository.
     if top is None or os.path.realpath(top) != ROOT:
         return None
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return None
-    # A report that was just written changes nothing of what it reports on.
+    # A report that was just written is no change of the code that it reports on.
     changes = git("status", "--porcelain", "--", ".", ":!docs/gpu")
     return commit if changes == "" else f"{commit} and changes that are not committed"
 

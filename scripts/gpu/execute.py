@@ -1,4 +1,4 @@
-"""A command that is given so much time and no more."""
+"""Runs commands with a time limit."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from typing import Optional
 
 from .products import ROOT
 
-# Of what a command prints, the end is kept.
+# The number of bytes kept from the end of a command's output.
 KEPT_BYTES = 64 * 1024
 
-# Seconds after which a command that was killed is left to itself: a process that is stuck in the driver does not end.
+# Seconds to wait for a killed command: a process that is stuck in the driver does not end.
 PATIENCE = 5
 
 
@@ -31,7 +31,7 @@ class Execution:
 
 
 def kill(process):
-    """Ends a process and all that it started, being a process group of its own."""
+    """Ends a process and its children; it must lead its own process group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -39,7 +39,7 @@ def kill(process):
 
 
 def execute(command, limit, environment=None):
-    """Runs a command in the checkout, with all that it starts, and ends them when `limit` seconds are over."""
+    """Runs a command in the checkout, and ends it and its children after `limit` seconds."""
     try:
         process = subprocess.Popen(
             command,
@@ -77,6 +77,6 @@ def execute(command, limit, environment=None):
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         pass
-    # Something that left the group may hold the pipe open.
+    # A child that left the process group may hold the pipe open.
     reader.join(max(0, deadline - time.monotonic()))
     return Execution(process.returncode if not timed_out else None, timed_out, kept.decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""What GoogleTest says: in its JSON reports (--gtest_output=json:…), and on the way there."""
+"""Reads GoogleTest's results: its JSON reports (--gtest_output=json:…), and its output during a run."""
 
 import json
 import re
@@ -10,7 +10,7 @@ def tests(report):
 
 
 def counts(report):
-    """Passed, failed and skipped tests. A test that did not run to its end is no pass."""
+    """Passed, failed and skipped tests. A test that did not finish has not passed."""
     results = tests(report)
     skipped = sum(test["result"] in ("SKIPPED", "SUPPRESSED") for test in results)
     passed = sum(test["result"] == "COMPLETED" and "failures" not in test for test in results)
@@ -23,8 +23,8 @@ def recorded(report, name):
 
 
 def progress(output):
-    """Of a run that may not have come to its end: tests that passed, the one in which it is, and the output without the
-    tests that passed and had nothing to say."""
+    """The state of a run that may be unfinished: the number of passed tests, the running test, and the output without
+    passed tests that printed nothing."""
     passed = len(re.findall(r"^\[ {7}OK \] ", output, re.MULTILINE))
     rest = re.sub(r"^\[ RUN {6}\] (\S+)\n\[ {7}OK \] \1 .*\n", "", output, flags=re.MULTILINE)
     lines = re.findall(r"^\[( RUN | {7}OK| {2}FAILED| {2}SKIPPED) *\] (\S+)", output, re.MULTILINE)

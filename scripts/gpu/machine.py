@@ -20,14 +20,14 @@ def nvidia_smi(*arguments):
 
 
 def query(name):
-    """A property of the first GPU; None where nvidia-smi is not there or does not know."""
+    """A property of the first GPU; None if nvidia-smi is missing or does not know it."""
     value = nvidia_smi(f"--query-gpu={name}", "--format=csv,noheader", "--id=0").partition("\n")[0].strip()
     return None if value == "" or value.startswith("[") else value
 
 
 def has_gpu():
-    """Whether there is a GPU, as far as that shows before anything is built. One that CUDA cannot use counts: that is for
-    describe() to say."""
+    """Whether there is a GPU, as far as can be seen before the build. A GPU that CUDA cannot use
+    counts; describe() reports that."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     folder = "/proc/driver/nvidia/gpus"
@@ -36,7 +36,7 @@ def has_gpu():
 
 
 def architecture():
-    """The first GPU's compute capability as nvcc has it, such as "90"; None where nvidia-smi does not say."""
+    """The first GPU's compute capability in nvcc's form, such as "90"; None if nvidia-smi does not print it."""
     capability = query("compute_cap")
     return None if capability is None else capability.replace(".", "")
 

@@ -1,4 +1,4 @@
-"""Nsight Compute: what keeps the kernels of a step waiting."""
+"""Nsight Compute: measures the stalls of the kernels of a step."""
 
 import csv
 import re
@@ -10,7 +10,7 @@ SHOWN_STALLS = 3
 
 HEAD = ["shape", "kernel", "µs", "of the memory's peak", "warps that wait per instruction, and for what"]
 
-# A step is two launches: after two steps, the next one. A section has the stalls that this GPU knows.
+# A step is two launches: skip two steps, and profile the third. The section has all stalls that this GPU reports.
 OPTIONS = [
     "--csv",
     *["--page", "raw"],
@@ -25,7 +25,7 @@ OPTIONS = [
 
 
 def refusal(output):
-    """Why this machine lets nobody count; None where it does."""
+    """Why the GPU's counters cannot be read on this machine; None if they can."""
     if "ERR_NVGPUCTRPERM" in output:
         return "this user may not read the GPU's counters (ERR_NVGPUCTRPERM)"
     return None
@@ -57,6 +57,6 @@ def row_of(shape, launch):
 
 
 def rows(shape, log):
-    """Rows of the report's table, of a log: names, units, and then a line a launch."""
+    """The report's rows from a log, which has names, units, and one line per launch."""
     lines = [line for line in log.splitlines() if line.startswith('"')]
     return [row_of(shape, launch) for launch in csv.DictReader(lines) if launch["ID"] != ""]

@@ -1,4 +1,4 @@
-"""The TypeScript suite and `npm run bench`, where Node was carried."""
+"""The TypeScript suite and `npm run bench`, if the check was built with --node."""
 
 import json
 import os
@@ -7,13 +7,13 @@ import shutil
 from .execute import execute
 from .products import BENCHMARK, JEST, NODE, ROOT
 
-# Processes take turns on a GPU, and each has memory of its own there.
+# Processes take turns on a GPU, and each one takes memory there.
 JEST_WORKERS = 2
 
-# Of the benchmark's limit, what is left for the setting that is being measured when the time is up.
+# Seconds of the benchmark's limit that are kept for the setting that is being measured when the time is up.
 LAST_SETTING = 15
 
-# What matters most comes first: a run that is cut off has it.
+# The most important settings come first, in case the run is cut off.
 BENCHMARK_OPTIONS = [
     *["--device", "cuda"],
     *["--shapes", "large,resnet50,many,layers,mnist"],
@@ -25,7 +25,7 @@ BENCHMARK_OPTIONS = [
 
 
 def absence():
-    """Why nothing of Node can run; None where it can."""
+    """Why the parts that need Node cannot run; None if they can."""
     if shutil.which("node") is None:
         return "there is no Node here"
     absent = [file for file in NODE if not os.path.exists(os.path.join(ROOT, file))]
@@ -33,13 +33,13 @@ def absence():
 
 
 def suite(report, limit):
-    """Runs the TypeScript suite on the GPU, which writes what it found to `report`."""
+    """Runs the TypeScript suite on the GPU; jest writes its results to `report`."""
     options = ["--json", f"--outputFile={report}", "--selectProjects=cuda", f"--maxWorkers={JEST_WORKERS}"]
     return execute(["node", JEST, *options], limit)
 
 
 def suite_counts(report):
-    """Passed, failed and skipped tests. A file that does not even load counts as one failure."""
+    """Passed, failed and skipped tests. A file that does not load counts as one failure."""
     with open(report, encoding="utf-8") as file:
         result = json.load(file)
     failed = result["numFailedTests"] + result["numRuntimeErrorTestSuites"]
@@ -47,7 +47,8 @@ def suite_counts(report):
 
 
 def benchmark(folder, limit):
-    """The benchmark's run, how many settings it measured and left, and its tables. None of its figures decides anything."""
+    """Runs the benchmark; returns the run, the numbers of settings measured and left, and the tables. No figure is
+    a failure."""
     results = os.path.join(folder, "results.json")
     if os.path.exists(results):
         os.remove(results)  # an earlier run's

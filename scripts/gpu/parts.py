@@ -1,4 +1,4 @@
-"""What scripts/gpu-check runs, in this order, and how long each part may take."""
+"""The parts of scripts/gpu-check, in order, with their time limits."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from . import googletest, ncu, node, peers, sanitizer
 from .execute import execute
 from .products import PROGRAMS, STEPS, TESTS, program
 
-# Tests of what the executor assumes of CUDA's runtime: they make calls that fail.
+# Tests of the executor's assumptions about CUDA's runtime; they make calls that fail.
 SEMANTICS = "RuntimeSemantics.*"
-# Tests whose digests are the same on every machine: long, and under a checker no other.
+# Tests whose digests are the same on every machine. They are long, and under a checker they test nothing more.
 DIGESTS = "Digest*"
 
-# A checker that watches each access of a kernel needs up to so many times as long.
+# A checker that watches each access of a kernel takes up to this many times as long.
 SLOWER = 48
 
 PROFILED = ["one tensor of 50M", "3,000 tensors of 3,500"]
@@ -25,7 +25,7 @@ COMPARED = ["one tensor of 50M", "ResNet-50", "3,000 tensors of 3,500"]
 WITH_PEERS = ["one tensor of 50M", "ResNet-50", "MNIST CNN"]
 TERMS = 3
 
-# So often variants take turns, where there is time.
+# The number of turns of each variant, if there is time.
 TURNS = 5
 
 Table = Tuple[str, List[list]]
@@ -53,7 +53,7 @@ class Part:
 
 
 def outcome_of(execution, limit, report, counts_of):
-    """What came of a program that writes a report of its tests. Without the report it has failed, whatever it says."""
+    """The outcome of a program that writes a report of its tests. Without a report it has failed."""
     if execution.timed_out:
         return Found("failed", remark=execution.end(limit), log=execution.output)
     if not os.path.exists(report):
@@ -70,7 +70,7 @@ def rows_of(output):
 
 
 class Check:
-    """The parts, and what later ones take from earlier ones."""
+    """The parts, and the results that later parts take from earlier ones."""
 
     def __init__(self, report):
         self.figures = os.path.splitext(report)[0] + "-speed"
@@ -79,7 +79,7 @@ class Check:
     # ---- The tests ----
 
     def run_tests(self, filters, limit, before=(), options=()):
-        """The native tests, perhaps under a checker; what came of them, and all that they printed."""
+        """Runs the native tests, with `before` under a checker; returns the outcome and the output."""
         with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
             report = os.path.join(folder, "report.json")
             arguments = [f"--gtest_filter={filters}", f"--gtest_output=json:{report}", *options]
@@ -87,7 +87,7 @@ class Check:
             found = outcome_of(execution, limit, report, googletest.counts)
             passed, running, found.log = googletest.progress(execution.output)
             if execution.timed_out and running is not None:
-                # It reports nothing then; what it printed says how far it came.
+                # It has then written no report; its output says how far it came.
                 found = replace(found, passed=passed, failed=1, remark=f"{found.remark} in {running}")
             if found.outcome == "passed":
                 digest = googletest.recorded(report, "digest")
@@ -123,7 +123,7 @@ class Check:
         rows = rows_of(execution.output)
         self.step_times = {(row[0], row[1], row[2]): float(row[7]) for row in rows[1:]}
         remark = f"{max(0, len(rows) - 1)} settings measured"
-        # Cut off, it has measured what matters most.
+        # It measures the most important settings first, so a run that was cut off is still useful.
         good = len(rows) > 1 and (execution.status == 0 or execution.timed_out)
         if execution.status != 0:
             remark += f", {execution.end(limit)}"
@@ -161,8 +161,8 @@ class Check:
         return Found("passed", tables=[("What the kernels wait for", [ncu.HEAD, *rows])])
 
     def variants(self, limit):
-        """gpu_steps with each variant of the kernels in turn, several times: the medians of what each takes ÷ what the plain
-        kernels take in the same turn."""
+        """Runs gpu_steps with each variant of the kernels in turn, several times. Gives the median ratio of a variant's
+        time to the plain kernels' time in the same turn."""
         names = sorted(name[len(STEPS) + 1 :] for name in os.listdir(PROGRAMS) if name.startswith(f"{STEPS}_"))
         if not names:
             return Found("not run", remark="no variant was built")
@@ -249,7 +249,7 @@ class Check:
 
 
 def all_parts(report):
-    """`report`: its path, beside which the benchmark's results go."""
+    """`report`: the report's path; the benchmark's results go beside it."""
     check = Check(report)
     return [
         Part("device tests", 60, lambda limit: check.tests(f"-{SEMANTICS}", limit)),

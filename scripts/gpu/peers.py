@@ -1,4 +1,4 @@
-"""A peer's step (bench/peers), timed without Node: a line in, a line out."""
+"""Times a peer's step (bench/peers) without Node. A peer answers each line of input with a line of output."""
 
 import statistics
 import subprocess
@@ -7,7 +7,7 @@ import threading
 from .execute import PATIENCE, kill
 from .products import ROOT
 
-# Title by script.
+# The title of each script.
 PEERS = {
     "eager": "PyTorch op by op",
     "foreach": "`torch._foreach`",
@@ -23,11 +23,11 @@ STEPS = 5
 
 
 class Silence(Exception):
-    """A peer that answered with an error or not at all; the reason."""
+    """The reason why a peer answered with an error or not at all."""
 
 
 class Peer:
-    """Ends with all that it started when the limit is over."""
+    """A peer's process; it and its children are ended after the limit."""
 
     def __init__(self, python, name, limit):
         self.process = subprocess.Popen(
@@ -59,7 +59,7 @@ class Peer:
         kill(self.process)
 
     def ask(self, *words):
-        """The answer to a line; what PyTorch prints besides is passed over."""
+        """The answer to a line; other output of PyTorch is skipped."""
         last = ""
         try:
             print(*words, file=self.process.stdin, flush=True)

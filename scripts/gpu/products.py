@@ -1,4 +1,4 @@
-"""What is built for scripts/gpu-check, and where."""
+"""The files that are built for scripts/gpu-check."""
 
 import os
 
@@ -14,14 +14,14 @@ def program(name):
     return os.path.join(PROGRAMS, name)
 
 
-# What a run has to have, where GoogleTest was there and where it was not.
+# The programs that a run needs: without GoogleTest, and with it.
 TIMED = [STEPS]
 TESTED = [STEPS, TESTS]
 
 # The commit that was built, for machines without git.
 COMMIT = os.path.join(ROOT, "build", "commit")
 
-# What the TypeScript suite and the benchmark need beside Node.
+# The files that the TypeScript suite and the benchmark need besides Node.
 ADDON = "build/Release/mtadam.node"
 PACKAGE = "dist/index.js"
 BENCHMARK = "build/bench/speed/main.mjs"

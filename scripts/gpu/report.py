@@ -2,7 +2,7 @@
 
 import re
 
-# Of what a failed part printed, the last lines are shown.
+# The number of lines shown from the end of a failed part's output.
 SHOWN_LINES = 100
 
 
@@ -20,7 +20,7 @@ def table(head, rows):
 
 
 def block(text):
-    """A block that its own text cannot end."""
+    """A fenced block whose fence is longer than any in its text."""
     longest = max([2, *(len(run) for run in re.findall("`+", text))])
     fence = "`" * (longest + 1)
     return f"{fence}text\n{text}\n{fence}"
@@ -40,7 +40,7 @@ def part_row(name, found, seconds):
 
 
 def render(facts, results):
-    """`facts`: "date", "device" and what else is said of the run, by name; `results`: name, Found and seconds of each part."""
+    """`facts`: "date", "device" and other facts of the run, by name; `results`: name, Found and seconds of each part."""
     device, date = facts["device"], facts["date"]
     rows = [[name, value] for name, value in facts.items() if name != "date"]
     sections = [

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run build:prebuilds: the addon as it is shipped, for this machine's platform:
-// prebuilds/<platform>/mtadam[.<libc>].node, and its debug information in build/debug. Checks what was built.
-//   --architecture NUMBER  the CUDA device for that one alone, such as 90: quicker, not for shipping
-//   --glibc VERSION        the oldest glibc that it must load with; else 2.34
+// npm run build:prebuilds: builds and checks the addon that is shipped for this machine's platform:
+// prebuilds/<platform>/mtadam[.<libc>].node, with its debug information in build/debug.
+//   --architecture NUMBER  the CUDA device for this one only, such as 90: quicker, not for shipping
+//   --glibc VERSION        the oldest glibc that the addon must load with; by default 2.34
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -18,7 +18,7 @@ const OPTIONS = {
   glibc: { type: "string" },
 };
 
-/** prebuildify moves the addon away from where it is built; that of the checkout stays in build/Release. */
+/** prebuildify moves the addon out of its build folder; the checkout's own addon stays in build/Release. */
 const STAGE = path.join(root, "build", "prebuild");
 
 const script = path.join(root, "scripts", "build", "native.js");
@@ -35,7 +35,7 @@ async function main() {
     napi: true,
     strip: true,
     tagLibc: process.platform === "linux",
-    // On Windows through a shell, which knows no script by its first line.
+    // On Windows through a shell, since Windows ignores a script's first line.
     nodeGyp: process.platform === "win32" ? `node "${script}"` : script,
   });
   const failures = checkPrebuilds(values);

@@ -1,7 +1,7 @@
 "use strict";
 
-// Whether what lies in prebuilds/ may be shipped: size, the oldest system it loads on, what it exports, what it tells of
-// the machine that built it, and for which architectures it holds kernels.
+// Checks the addons in prebuilds/ before they are shipped: size, the oldest system that they load on, exports, traces of
+// the building machine, and the architectures of their kernels.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -12,7 +12,7 @@ const { architecturesIn } = require("./fat-binary");
 const { PLATFORMS, fileOf, here } = require("./platforms");
 const { readElf } = require(path.join(root, "dist", "addon", "elf.js"));
 
-/** One line: what a reader wants to know of an addon that is in order. */
+/** One line that describes an addon without problems. */
 function description(file) {
   const bytes = fs.readFileSync(file);
   const parts = [`${(bytes.length / 1e6).toFixed(2)} MB`];
@@ -25,10 +25,10 @@ function description(file) {
 
 /**
  * @param {object} [options]
- * @param {boolean} [options.all] every platform's addon must be there; else one of them
- * @param {string} [options.architecture] the CUDA device was built for that one alone, such as 90
- * @param {string} [options.glibc] the oldest glibc that it must load with; else 2.34
- * @returns {string[]} a sentence for all that does not hold
+ * @param {boolean} [options.all] every platform's addon must exist; by default one is enough
+ * @param {string} [options.architecture] the only architecture of the CUDA device, such as 90
+ * @param {string} [options.glibc] the oldest glibc that the addon must load with; by default 2.34
+ * @returns {string[]} a sentence per problem
  */
 function checkPrebuilds({ all = false, architecture, glibc } = {}) {
   const folder = path.join(root, "prebuilds");

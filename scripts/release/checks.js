@@ -1,6 +1,6 @@
 "use strict";
 
-// What must hold for an addon that is shipped. Each check gives sentences: one for all that does not hold.
+// The checks of an addon that is shipped. Each check returns a sentence per problem.
 
 const { Buffer } = require("node:buffer");
 const fs = require("node:fs");
@@ -15,24 +15,24 @@ const { aboveFloors, readElf } = require("./elf");
 const LARGEST = 8 * 1024 * 1024;
 
 /**
- * The oldest libraries that the addon must load with. libstdc++: of GCC 8, which is also the oldest that a Node of today
- * loads with. glibc: of RHEL 8 where the public workflow builds; a build on a newer system asks for that system's, so
- * the floor there is only that of the last change in glibc that concerns every program with threads.
+ * The oldest libraries that the addon must load with. libstdc++: that of GCC 8, which current versions of Node need as
+ * well. glibc: that of RHEL 8 in the public workflow. A build on a newer system needs a newer glibc, so the default is
+ * only 2.34, the last change in glibc that concerns every program with threads.
  */
 const FLOORS = { GLIBC: "2.34", GLIBCXX: "3.4.25", CXXABI: "1.3.11" };
 
 /** Libraries that every system with Node has. */
 const USUAL = /^(lib(stdc\+\+|gcc_s|m|c|pthread|dl|rt)\.so\.\d+|ld-linux.*\.so\.\d+|libc\.musl-\w+\.so\.1)$/;
 
-/** What Node looks up in an addon. */
+/** The functions that Node looks up in an addon. */
 const EXPORTS = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
 
 const size = (bytes) =>
   bytes.length < LARGEST ? [] : [`it must be smaller than ${LARGEST} bytes; it has ${bytes.length}`];
 
 /**
- * Places that only the machine that built it has: the checkout, the user's home, and the temporary folder (with a name
- * in it; the folder itself is one that the CUDA runtime looks into).
+ * Paths that exist only on the building machine: the checkout, the user's home, and files in the temporary folder (not
+ * the folder itself, since the CUDA runtime uses it).
  */
 function buildPlaces() {
   const places = [root, os.homedir(), `${os.tmpdir()}${path.sep}`, "/tmp/", "tmpxft_"];
@@ -80,12 +80,12 @@ function elf(file, floors) {
     ...loading(found),
     ...exported(found),
     ...debugInformation(found),
-    // Else its sleeping threads would lose their code when the last Node environment that loaded it ends.
+    // Otherwise the addon's sleeping threads would lose their code when the last Node environment that loaded it ends.
     ...(found.nodelete ? [] : ["it must be linked with -z nodelete"]),
   ];
 }
 
-/** The architectures that the addon tells of when it is asked; undefined where it cannot be loaded here. */
+/** The architectures that the addon reports; undefined if it cannot be loaded on this machine. */
 function toldArchitectures(file) {
   const program = `console.log(JSON.stringify(require(${JSON.stringify(file)}).describeCuda().architectures ?? []))`;
   const { status, stdout } = spawnSync(process.execPath, ["-e", program], { encoding: "utf8" });
@@ -110,12 +110,12 @@ function architectures(bytes, told, expected) {
 
 /**
  * @param {string} file an addon's absolute path
- * @param {import("./platforms").Platform} platform that it is for
+ * @param {import("./platforms").Platform} platform the addon's platform
  * @param {object} [options]
- * @param {{ [library: string]: string }} [options.floors] other ones
- * @param {string[]} [options.expected] architectures other than all
+ * @param {{ [library: string]: string }} [options.floors] in place of `FLOORS`
+ * @param {string[]} [options.expected] the architectures, if not all
  * @param {boolean} [options.loads] whether this machine can load it
- * @returns {string[]} a sentence for all that does not hold
+ * @returns {string[]} a sentence per problem
  */
 function check(
   file,

@@ -1,12 +1,12 @@
 "use strict";
 
-// The package as it is published: what is in it, and what must not be.
+// The contents of the published package: required and forbidden files.
 
 const path = require("node:path");
 const { root } = require("../build/setup");
 const { npm } = require("../build/npm");
 
-/** Of the packed file, with kernels for every architecture. */
+/** Bytes of the packed file, with kernels for every architecture. */
 const LARGEST = 3 * 1024 * 1024;
 
 const NEEDED = [
@@ -20,7 +20,7 @@ const NEEDED = [
   "dist/index.d.mts",
 ];
 
-/** Tests, what only the repository needs, and what would make npm build or download something at the user's. */
+/** Tests, files that only the repository needs, and files that would make npm build or download on installation. */
 const UNWANTED =
   /^build\/|(^|\/)(tests?|bench|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
 
@@ -48,7 +48,7 @@ function pack(folder) {
 /**
  * @param {string[]} names the packed files
  * @param {string[]} prebuilds names that must be among them, besides what every package needs
- * @returns {string[]} a sentence for all that does not hold
+ * @returns {string[]} a sentence per problem
  */
 function checkContents(names, prebuilds) {
   const missing = [...NEEDED, ...prebuilds].filter((name) => !names.includes(name));
@@ -59,7 +59,7 @@ function checkContents(names, prebuilds) {
   ];
 }
 
-/** @returns {string[]} a sentence for all that does not hold of a package.json */
+/** @returns {string[]} a sentence per problem of a package.json */
 function checkManifest({ scripts = {}, gypfile, dependencies = {}, ...rest }) {
   const failures = AT_INSTALL.filter((name) => name in scripts).map(
     (name) => `it must run nothing when it is installed; it has the script "${name}"`,

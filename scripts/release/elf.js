@@ -1,7 +1,6 @@
 "use strict";
 
-// What a shared object asks of the system that loads it, and what it shows to others: read with readelf, which knows
-// every architecture's files.
+// Reads a shared object's requirements and exports with readelf, which reads files of every architecture.
 
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
@@ -19,7 +18,7 @@ function readelf(...args) {
 }
 
 /**
- * The dynamic symbols, from what `readelf --wide --dyn-syms` prints.
+ * The dynamic symbols, from the output of `readelf --wide --dyn-syms`.
  *
  * @returns {{ name: string, undefined: boolean, library?: string, version?: string }[]} `library`: of the version, such
  *     as GLIBC
@@ -34,7 +33,7 @@ function parseSymbols(text) {
   });
 }
 
-/** The symbols that ask for more than `floors`, such as { GLIBC: "2.28" }, allow: one text each. */
+/** The symbols that need newer libraries than `floors` allows, such as { GLIBC: "2.28" }: one text each. */
 function aboveFloors(symbols, floors) {
   return symbols.flatMap(({ name, undefined: asked, library, version }) => {
     const floor = asked ? floors[library] : undefined;
@@ -44,7 +43,7 @@ function aboveFloors(symbols, floors) {
   });
 }
 
-/** From what `readelf --wide --dynamic` prints. */
+/** From the output of `readelf --wide --dynamic`. */
 function parseDynamic(text) {
   return {
     needed: Array.from(text.matchAll(/\(NEEDED\) +Shared library: \[(.*)\]/g), ([, name]) => name),

@@ -1,15 +1,15 @@
 "use strict";
 
-// Which architectures' code nvcc put into a binary, read from the headers of its "fat binaries". cuobjdump says the same
-// where there is one; few machines have it.
+// Reads the architectures in a binary's CUDA code from the headers of its "fat binaries". cuobjdump prints the same, but
+// few machines have it.
 
 const { capability } = require("../build/architectures");
 
-/** A fat binary begins with a magic number, a version, the length of this header, and the length of what follows. */
+/** A fat binary begins with a magic number, a version, the length of this header, and the length of the rest. */
 const MAGIC = [0x50, 0xed, 0x55, 0xba, 0x01, 0x00, 0x10, 0x00];
 const HEADER = 16;
 
-/** In it are entries, each with a header: what it holds, the header's own length, the entry's, and its architecture. */
+/** It contains entries, each with a header: its kind, the header's length, the entry's length, and the architecture. */
 const PTX = 1;
 const CODE = 2;
 const HEADER_LENGTH = 4;
@@ -17,7 +17,7 @@ const LENGTH = 8;
 const ARCHITECTURE = 28;
 
 /**
- * @param {import("node:buffer").Buffer} bytes of a file
+ * @param {import("node:buffer").Buffer} bytes the content of a file
  * @returns {string[]} each once, such as "9.0" for machine code and "12.0+PTX"
  */
 function architecturesIn(bytes) {

@@ -1,6 +1,6 @@
 "use strict";
 
-// Where the package brings its addon, and what is known of each place.
+// The platforms that the package has an addon for, and the results on each.
 
 /**
  * @typedef {object} Platform
@@ -21,12 +21,12 @@ const PLATFORMS = [
   { name: "win32-x64", os: "win32", arch: "x64", cuda: false },
 ];
 
-/** The addon's place in prebuilds/, as node-gyp-build looks for it. */
+/** The addon's path in prebuilds/, where node-gyp-build looks for it. */
 function fileOf({ os, arch, libc }) {
   return `${os}-${arch}/mtadam${libc === undefined ? "" : `.${libc}`}.node`;
 }
 
-/** glibc tells the report its version; musl does not. */
+/** Node's report has the version of glibc, and none of musl. */
 function isMusl() {
   return process.platform === "linux" && process.report.getReport().header.glibcVersionRuntime === undefined;
 }
@@ -43,7 +43,7 @@ function here() {
 const NOT_RUN = "not run";
 
 /**
- * What a run knows, as a table for a reader. A platform of which it knows nothing was not run.
+ * The results of a run as a readable table. A platform without results was not run.
  *
  * @param {{ [name: string]: { built?: string, tested?: string } }} facts by the platform's name
  */

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 "use strict";
 
-// Publishes the package with what is in prebuilds/, once all of it is there and in order:
-//   node scripts/release/publish.js v1.2.3      the tag, which must be of the version in package.json
-//   node scripts/release/publish.js --dry-run   everything but publishing
+// Publishes the package with the addons in prebuilds/, after all checks:
+//   node scripts/release/publish.js v1.2.3      the tag, which must match the version in package.json
+//   node scripts/release/publish.js --dry-run   all checks, without publishing
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -14,10 +14,10 @@ const { checkPrebuilds } = require("./check-prebuilds");
 const { LARGEST, checkContents, checkManifest, pack } = require("./contents");
 const { PLATFORMS, fileOf } = require("./platforms");
 
-/** Of the systems that the released addon must load on. */
+/** The oldest glibc that the released addon must load with. */
 const OLDEST_GLIBC = "2.28";
 
-/** @returns {string[]} a sentence for all that does not hold */
+/** @returns {string[]} a sentence per problem */
 function check(tag, folder) {
   const manifest = JSON.parse(fs.readFileSync(path.join(setup.root, "package.json"), "utf8"));
   const failures = [...checkManifest(manifest), ...checkPrebuilds({ all: true, glibc: OLDEST_GLIBC })];

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 "use strict";
 
-// Whether the addon that is shipped comes out the same, to the byte, in another folder: builds it here and in a copy of
-// the checkout, whose path has another length, and compares. Linux only.
-//   --architecture NUMBER  kernels for that one alone, such as 90: quicker
+// Tests that the addon that is shipped has the same bytes when it is built in another folder: builds it here and in a
+// copy of the checkout, whose path has another length, and compares. Linux only.
+//   --architecture NUMBER  kernels for this one only, such as 90: quicker
 
 const crypto = require("node:crypto");
 const fs = require("node:fs");
@@ -17,7 +17,7 @@ const { fileOf, here } = require("./platforms");
 const COPIED = ["CMakeLists.txt", "package.json", "dist", "native", "scripts", "node_modules"];
 
 function build(folder, args) {
-  // A compiler's cache would give back what the other folder's build put into it.
+  // A compiler cache would return the objects of the other folder's build.
   const env = { ...process.env, CCACHE_DISABLE: "1" };
   const script = path.join(folder, "scripts", "release", "build-prebuilds.js");
   const { status } = spawnSync(process.execPath, [script, ...args], { cwd: folder, env, stdio: "inherit" });

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm test: sets up what is missing, then runs the native tests, the static gates of the CUDA kernels where there is a
-// CUDA compiler, and the TypeScript suite once per kind of device, and prints what they did.
+// npm test: sets up what is missing, then runs the native tests, the static gates of the CUDA kernels if there is
+// a CUDA compiler, and the TypeScript suite once per kind of device, and prints the results.
 //   npm test -- test/api/golden-test.ts …   arguments go to jest, which then runs alone
 
 const fs = require("node:fs");

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 "use strict";
 
-// A checkout on a machine without CUDA: what is under version control is copied to an empty folder and built there with
-// `npm ci` and `npm run build`, with a PATH on which there is no nvcc. The build must say that it is for the CPU alone
-// and how to get CUDA, and the folder must load. The last line counts.
+// Tests a checkout on a machine without CUDA: copies the files under version control to an empty folder and builds there
+// with `npm ci` and `npm run build`, with no nvcc on the PATH. The build must say that it is for the CPU alone and how to
+// get CUDA, and the folder must load. The last line counts passes and failures.
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -12,7 +12,7 @@ const { spawnSync } = require("node:child_process");
 const { npm, npmScript } = require("../build/npm");
 const { root } = require("../build/setup");
 
-/** What a build needs besides Node. */
+/** The programs that a build needs besides Node. */
 const PROGRAMS = [
   "ar",
   "as",
@@ -50,7 +50,7 @@ function find(name) {
   return folders.map((folder) => path.join(folder, name)).find((file) => fs.existsSync(file));
 }
 
-/** A folder that has these programs and no others: a compiler finds its own parts where it is, beyond the link. */
+/** A folder with links to these programs only. A compiler finds its own parts beside the target of its link. */
 function pathOf(folder) {
   fs.mkdirSync(folder);
   for (const name of PROGRAMS) {

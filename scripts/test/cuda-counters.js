@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run cuda:counters: what a multiprocessor holds of each kernel, and whether that hides its memory: registers and shared memory, 16-byte loads
-// that a thread has on their way before it stores, resident blocks and warps, and bytes in flight against what Little's law
-// asks for. On paper: no GPU takes part. Needs nvcc; with cuobjdump on the PATH, loads are counted in machine code as well
-// and must be as many.
+// npm run cuda:counters: prints for each kernel whether its loads hide the memory's latency: registers and shared memory,
+// 16-byte loads that a thread has in flight before it stores, resident blocks and warps of a multiprocessor, and bytes in
+// flight against the requirement of Little's law. All are computed; no GPU is needed. Needs nvcc; with cuobjdump on the
+// PATH, loads are also counted in machine code, and their number must be the same.
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -13,8 +13,8 @@ const { spawnSync } = require("node:child_process");
 const { FILES, compile, hasNvcc, kernelsInPtx, nvcc } = require("./cuda-gates");
 
 /**
- * Limits per multiprocessor: the table of technical specifications in the CUDA programming guide. Bandwidth and
- * multiprocessors: the data sheets of the GPU named.
+ * Limits per multiprocessor are from the table of technical specifications in the CUDA programming guide, bandwidth and
+ * multiprocessors from the data sheet of the GPU.
  */
 const MACHINES = {
   80: { gpu: "A100 SXM 80 GB", bandwidth: 2039e9, multiprocessors: 108, warps: 64, blocks: 32, shared: 164 },
@@ -24,18 +24,18 @@ const MACHINES = {
 };
 
 /**
- * Of memory under load. An assumption: about twice the 300 to 400 ns that chains of dependent loads take on an idle GPU
- * (arXiv 2402.13499 and 2507.10789 measure such chains).
+ * Latency of memory under load, in seconds. An assumption: about twice the 300 to 400 ns that chains of dependent loads
+ * take on an idle GPU (arXiv 2402.13499 and 2507.10789 measure such chains).
  */
 const LATENCY = 800e-9;
 
 const REGISTERS = 65536;
 const RESERVED = 1024; // bytes of shared memory that the system takes of each block
 
-/** What Little's law asks of each multiprocessor. */
+/** The bytes in flight per multiprocessor that Little's law requires. */
 const needed = ({ bandwidth, multiprocessors }) => (bandwidth * LATENCY) / multiprocessors;
 
-/** Blocks that a multiprocessor holds: registers are given to a warp in units of 256, to a block in units of four warps. */
+/** Resident blocks per multiprocessor: a warp gets registers in units of 256, a block in units of four warps. */
 function residentBlocks({ registers, shared }, threads, machine) {
   const warps = threads / 32;
   const ofAWarp = Math.ceil((registers * 32) / 256) * 256;
@@ -44,7 +44,7 @@ function residentBlocks({ registers, shared }, threads, machine) {
   return Math.min(byRegisters, byShared, Math.floor(machine.warps / warps), machine.blocks);
 }
 
-/** A kernel's name as people say it, the threads of its blocks, and how many of those load elements. */
+/** A kernel's readable name, the threads of its blocks, and how many of those threads load elements. */
 function nameOf(kernel) {
   const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
   const flags = /moments_kernelILb(\d)ELb(\d)/.exec(kernel);
@@ -61,7 +61,7 @@ function nameOf(kernel) {
   };
 }
 
-/** Loads before the first store: all that an iteration waits for. */
+/** Loads before the first store: an iteration waits for all of these at once. */
 function loadsAhead(text, load, store) {
   const end = text.search(store);
   return (end < 0 ? text : text.slice(0, end)).match(load)?.length ?? 0;
@@ -70,7 +70,7 @@ function loadsAhead(text, load, store) {
 const inPtx = (text) => loadsAhead(text, /\bld\.global\S*\.v4\.f32/g, /\bst\.global\S*\.v4\.f32/);
 const inSass = (text) => loadsAhead(text, /\bLDG\.E(\.\w+)*\.128/g, /\bSTG\.E(\.\w+)*\.128/);
 
-/** Machine code by kernel, or null where nothing can print it. */
+/** Machine code by kernel, or null if no tool can print it. */
 function sass(name, architecture) {
   if (spawnSync("cuobjdump", ["--version"]).status !== 0) return null;
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-counters-"));

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 "use strict";
 
-// What can be known of the kernels without a GPU: that every architecture compiles them without a warning, a spill or
-// local memory, double precision only where it belongs, within a budget of registers, with 128-bit loads and stores.
-// Needs nvcc (12.8 or newer); without it nothing is checked, and that is said.
-// scripts/test/cuda-counters.js prints what a multiprocessor holds of each.
+// Checks the kernels without a GPU: for every architecture they must compile without a warning, a spill or local memory,
+// with double precision only where it is allowed, within a budget of registers, with 128-bit loads and stores.
+// Needs nvcc (12.8 or newer); without it nothing is checked, and a message says so.
+// scripts/test/cuda-counters.js prints how many blocks and loads of each kernel a multiprocessor holds.
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -13,14 +13,14 @@ const { spawnSync } = require("node:child_process");
 const { shippedArchitectures } = require("../build/architectures");
 const { root } = require("../build/setup");
 
-// Those that are shipped, and 8.6 and 8.9, for which some will compile.
+// The shipped architectures, and 8.6 and 8.9, for which some users will compile.
 const ARCHITECTURES = [
   ...new Set([...shippedArchitectures().map((name) => Number.parseInt(name, 10)), 86, 89]),
 ].sort((a, b) => a - b);
 
-// Registers per thread. update: 8 terms with every plane in flight; up to 255 leave one block of 256 threads per
-// multiprocessor, which at 98 KB in flight is enough to hide memory. norms: 8 loads of 16 bytes in flight per thread,
-// 72; its launch bounds hold it to that, and to 96 where the network is one unit.
+// Registers per thread. update: 8 terms with every plane in flight; up to 255 registers allow one block of 256 threads
+// per multiprocessor, whose 98 KB in flight hide the memory's latency. norms: 72 for 8 loads of 16 bytes in flight per
+// thread; its launch bounds enforce that, and 96 if the network is one unit.
 // cosines: scalar loads, a whole line per warp.
 const FILES = {
   cosines: { registers: 80, double: true, vector: {} },
@@ -47,7 +47,7 @@ function hasNvcc() {
   return spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status === 0;
 }
 
-/** Compiles for all architectures; what each kernel takes by architecture: registers a thread, bytes shared a block. */
+/** Compiles for all architectures; returns registers per thread and shared bytes per block, by kernel and architecture. */
 function compile(name, { double }, architectures = ARCHITECTURES) {
   const targets = architectures.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
   const warnings = [
@@ -79,7 +79,7 @@ function compile(name, { double }, architectures = ARCHITECTURES) {
   }));
 }
 
-/** The PTX of each kernel. Through a file: what Node gives a child to write to cannot be opened by name. */
+/** The PTX of each kernel. Through a file, since a child cannot open Node's pipe by name. */
 function kernelsInPtx(name) {
   const source = path.join("native", "cuda", `${name}.cu`);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-gates-"));

@@ -1,13 +1,13 @@
 "use strict";
 
-// The TypeScript suite on one kind of device: a project of jest.config.js. How to call jest, and what it says it did.
+// The TypeScript suite on one kind of device, a project of jest.config.js: jest's arguments, and the counts of its report.
 
 const fs = require("node:fs");
 const path = require("node:path");
 const { root } = require("../build/setup");
 
 /**
- * Arguments for Node. What jest prints for a reader goes to standard error, what it found to `report`.
+ * Arguments for Node. jest prints its messages to standard error, and writes its results to `report`.
  *
  * @param {"cpu" | "executor" | "cuda"} device
  * @param {string} report a file that does not exist yet
@@ -23,12 +23,12 @@ function jestArguments(device, report, args = []) {
   ];
 }
 
-/** What the report of a run counts. */
+/** The counts of a run's report. */
 function jestCounts(report) {
   const result = JSON.parse(fs.readFileSync(report, "utf8"));
   const tests = result.testResults.flatMap(({ assertionResults }) => assertionResults);
   return {
-    // The others ask for nothing that only one device has, and run on each.
+    // The other tests need no particular device, and run on each.
     bound: tests.filter(({ ancestorTitles }) =>
       ancestorTitles.some((title) => /^on (the CPU|CUDA): /.test(title)),
     ).length,

@@ -1,13 +1,13 @@
 "use strict";
 
 // Builds and runs the native tests with plain CMake, in a build folder per sanitizer:
-//   node scripts/test/native-tests.js                        what `npm test` runs of them
-//   node scripts/test/native-tests.js address,undefined      the engine's and the CPU device's under sanitizers
-//   node scripts/test/native-tests.js executor               what else runs on the host executor of CUDA kernels: the CUDA
+//   node scripts/test/native-tests.js                        those that `npm test` runs
+//   node scripts/test/native-tests.js address,undefined      the engine's and the CPU device's tests under sanitizers
+//   node scripts/test/native-tests.js executor               the other tests on the host executor of CUDA kernels: the CUDA
 //                                                       device under each checker, planted bugs, the executor's own
-//   node scripts/test/native-tests.js ptx                    the CUDA device's with the kernels as nvcc compiles them, for
+//   node scripts/test/native-tests.js ptx                    the CUDA device's tests with the kernels as nvcc compiles them, for
 //                                                       compute capability 9.0, executed on the CPU; needs nvcc
-//   node scripts/test/native-tests.js ptx 75,90,100          the same for these, with all rounds of each test
+//   node scripts/test/native-tests.js ptx 75,90,100          the same for these capabilities, with all rounds of each test
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -21,7 +21,7 @@ const jobs = String(os.availableParallelism());
 /** Tests that only MTADAM_SIMT_TESTS builds, by name: they take minutes. */
 const ON_EXECUTOR = "^(cuda\\.(asan|tsan|access)|planted|simt|toy)\\.";
 
-/** Tests in which nothing happens at the same time, and which the thread sanitizer makes take minutes. */
+/** Tests without concurrency, which take minutes under the thread sanitizer. */
 const ON_ONE_THREAD =
   "^(Oracle|Loops|Optimizer\\.(RollsBackAStepWithANormThatIsNotFinite|StepsAsAccumulatingAndUpdatingDoes)$)";
 
@@ -61,7 +61,7 @@ function counts(tests) {
 function nativeTests(sanitize = "") {
   const folder = sanitize === "" ? "native" : `native-${sanitize.replace(",", "-")}`;
   const options = [`-DMTADAM_SANITIZE=${sanitize}`, "-DMTADAM_SIMT_TESTS=OFF"];
-  // A sanitizer slows down more than the compiler speeds up; the loops are optimised all the same.
+  // A sanitizer costs more than the optimiser saves; the loops are optimised all the same.
   if (sanitize !== "") options.push("-DCMAKE_CXX_FLAGS_RELEASE=-O1");
   const tests = ctest(folder, options, sanitize === "thread" ? ["-E", ON_ONE_THREAD] : []);
   const onExecutor = ({ name }) => name.startsWith("cuda.");
@@ -83,7 +83,7 @@ function executorTests() {
 
 /**
  * The CUDA device's tests on PTX.
- * @param {string[]} [capabilities] for which compute capabilities, with all rounds; by default for one, with few
+ * @param {string[]} [capabilities] compute capabilities, with all rounds; by default one, with few rounds
  * @returns null where there is no nvcc
  */
 function ptxTests(capabilities) {
@@ -100,7 +100,7 @@ function ptxTests(capabilities) {
   return Object.fromEntries(compiled.map((each) => [`PTX for ${each}, executed`, suite(each)]));
 }
 
-/** Prints a line per suite and one for all; returns whether all is well. */
+/** Prints a line per suite and a total; returns whether all tests passed. */
 function summarise(suites) {
   const total = { passed: 0, failed: 0 };
   console.log();

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 "use strict";
 
-// The package as its users get it: builds what is shipped, packs it, installs it in an empty folder, where there is no
-// compiler, no script may run and nothing can be downloaded, and uses it from there. The last line counts.
-//   --architecture NUMBER  kernels for that one alone, such as 90, or "all"; else what prebuilds/ has, or all
-//   --keep                 leaves the folder, and says where it is
+// Tests the package as users get it: builds the addon that is shipped, packs the package, installs it in an empty folder
+// without a compiler, install scripts or downloads, and uses it there. The last line counts passes and failures.
+//   --architecture NUMBER  kernels for this one only, such as 90, or "all"; by default those in prebuilds/, or all
+//   --keep                 keeps the folder, and prints its path
 
 const fs = require("node:fs");
 const os = require("node:os");
@@ -24,7 +24,7 @@ const OPTIONS = {
 
 const COMPILERS = ["cc", "c++", "gcc", "g++", "clang", "clang++", "cmake", "make", "nvcc", "python3"];
 
-/** Runs a tool of the checkout's node_modules, or a program; what it printed. */
+/** Runs a tool of the checkout's node_modules, or a program; returns its output. */
 function node(args, options = {}) {
   const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
     encoding: "utf8",
@@ -43,7 +43,7 @@ new MTAdam([parameter], { terms: 1, lr: 0.5 }).step([[Float32Array.of(4)]]);
 if (parameter[0].toFixed(3) !== "-0.500") throw new Error(\`a step to \${parameter[0]}\`);
 `;
 
-/** Programs of a user's, by file name. */
+/** A user's programs, by file name. */
 const PROGRAMS = {
   "commonjs.cjs": `const { MTAdam } = require("mtadam");${STEP}`,
   "esm.mjs": `import { MTAdam } from "mtadam";${STEP}`,
@@ -65,7 +65,7 @@ new MTAdam([parameter], options).step([[Float32Array.of(4)]]);
 if (parameter[0]?.toFixed(3) !== "-0.500") throw new Error(String(parameter[0]));
 `;
 
-/** How TypeScript users find the package: a file, and options of its compiler. */
+/** The ways in which TypeScript users import the package: a file, and compiler options. */
 const RESOLUTIONS = {
   "NodeNext, ESM": ["typed-esm.mts", "--module", "nodenext"],
   "NodeNext, CommonJS": ["typed-cjs.cts", "--module", "nodenext"],
@@ -82,7 +82,7 @@ class PackageTest {
 
   constructor(folder) {
     this.#folder = folder;
-    // Node and nothing else.
+    // A PATH with Node only.
     const bin = path.join(folder, "bin");
     fs.mkdirSync(bin);
     const link = process.platform === "win32" ? fs.copyFileSync : fs.symlinkSync; // which Windows may forbid
@@ -90,7 +90,7 @@ class PackageTest {
     this.#environment = { ...process.env, PATH: bin, PREBUILDS_ONLY: "1", NODE_PATH: "" };
   }
 
-  /** One pass or one failure. `body` throws, or gives sentences of what does not hold. */
+  /** Counts one pass or one failure. `body` throws, or returns a sentence per problem. */
   check(name, body) {
     let failures;
     try {
@@ -170,7 +170,7 @@ class PackageTest {
       this.check(`it takes a step: ${name}`, () => void this.#run(name));
     }
     this.check("it runs the README's first example", () => {
-      // Which is JavaScript as well.
+      // The example is JavaScript as well.
       fs.copyFileSync(path.join(setup.root, EXAMPLE), path.join(this.#consumer, "example.mjs"));
       const output = this.#run("example.mjs").trim();
       return output.includes("MTAdam ends at 0.50, 0.50") ? [] : [`it printed: ${output}`];
@@ -215,7 +215,7 @@ class PackageTest {
   }
 }
 
-/** In a process of its own: it checks what it builds. */
+/** Builds the addon in a separate process, which also checks it. */
 function buildPrebuilds(architecture) {
   const only = architecture === "all" ? [] : ["--architecture", architecture];
   node([path.join(setup.root, "scripts", "release", "build-prebuilds.js"), ...only], {

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 "use strict";
 
-// Shows that `npx mtadam build` works where the package is installed, from the tarball alone: packs it, unpacks it in an
-// empty folder beside what a user installs, builds the CPU device there, and takes a step with it.
+// Tests that `npx mtadam build` works in an installed package with the files of the tarball only: packs the package,
+// unpacks it in an empty folder beside the packages that a user installs, builds the CPU device there, and takes a step.
 
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
@@ -10,7 +10,7 @@ const os = require("node:os");
 const path = require("node:path");
 const setup = require("../build/setup");
 
-/** What a user has beside the package: its dependency, and what `mtadam build` asks for. */
+/** The packages that a user has beside this one: its dependency, and those that `mtadam build` asks for. */
 const DEPENDENCIES = ["node-gyp-build"];
 const TOOLS = ["cmake-js", "node-addon-api"];
 
@@ -26,7 +26,7 @@ function unpack(folder) {
   const place = path.join(folder, "node_modules", "mtadam");
   fs.mkdirSync(place, { recursive: true });
   setup.run("tar", ["-xzf", path.join(folder, tarball), "-C", place, "--strip-components=1"]);
-  // What there is to build must not be there already.
+  // The addon to be built must not exist yet.
   fs.rmSync(path.join(place, "prebuilds"), { recursive: true, force: true });
   return place;
 }
@@ -41,7 +41,7 @@ function link(folder, names) {
   }
 }
 
-/** Runs Node in the folder, and holds it to its exit code. */
+/** Runs Node in the folder, and checks its exit code. */
 function expectCode(code, folder, ...args) {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8" });
   if (status === code) return;

@@ -1,15 +1,15 @@
 #!/usr/bin/env node
 "use strict";
 
-// Prints the rooms of lib/ and native/, their lines and what they import, top floor first. Fails on a circle of imports in
+// Prints the rooms of lib/ and native/, their lines and their imports, top floor first. Fails on a circle of imports in
 // lib/, on an include that goes up a floor of native/, and on a product source that includes a file of the tests.
-// A room of lib/ is a folder of it, or a file directly in it; a room of native/ is a folder of it.
+// A room of lib/ is a folder or a file directly in lib/; a room of native/ is a folder.
 
 const fs = require("node:fs");
 const path = require("node:path");
 const ts = require("typescript");
 
-/** Top to bottom; rooms on one floor do not know each other. */
+/** Top to bottom; rooms on one floor do not import each other. */
 const NATIVE_FLOORS = [["addon"], ["cpu", "cuda"], ["engine"], ["math"]];
 
 /** Every file below `folder` with one of the extensions, relative to it. */
@@ -64,7 +64,7 @@ function nativeFiles(root) {
 
 const roomOf = (file) => (file.includes("/") ? `${file.split("/")[0]}/` : file);
 
-/** The graph of files as one of rooms. */
+/** Turns the graph of files into a graph of rooms. */
 function rooms(graph) {
   const result = new Map();
   for (const [file, { lines, imports }] of graph) {
