@@ -20,8 +20,8 @@ export function readme(results: Results): string {
   const { machine, instructionSet, threads, node, commit, date, rounds } = results;
   return `# How fast a step is
 
-Written by \`npm run bench\`, which also prints it. A step does little arithmetic and touches much memory: what counts is the
-share that it gets of what the machine's memory gives.
+Written by \`npm run bench\`, which also prints it. A step does little arithmetic and moves much memory, so its speed is given
+relative to the memory bandwidth of the machine, measured alongside.
 
 \`\`\`sh
 npm run bench                                        # against the roof alone
@@ -32,28 +32,29 @@ npm run bench -- --help
 \`\`\`
 
 ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}; instruction set ${instructionSet},
-${threads} thread${threads === 1 ? "" : "s"} of everyone; Node ${node}; commit ${commit}, ${date}.${results.quick ? " A quick look, no result." : ""}
+${threads} thread${threads === 1 ? "" : "s"} for each contender; Node ${node}; commit ${commit}, ${date}.${results.quick ? " A quick look, no result." : ""}
 Every round's figures: [results.json](results.json).
 
 ## How it is measured
 
-Memory bandwidth may drift by a factor of two within seconds, on a shared machine above all. So contenders take short turns, in
+Memory bandwidth can change by a factor of two within seconds, above all on a shared machine. So contenders take short turns, in
 ${rounds} rounds, and the roof is measured right before and right after each turn. A figure is the median over the rounds of the
 ratio within a round, with its quartiles. All use the same number of threads.
 
 The roof is a native program (\`bench/speed/roof.cpp\`) of plain loops over whole arrays, compiled for the widest instruction set of
-the machine, with the same kind of memory as the optimizer's (huge pages where the system agrees):
+the machine, with the same kind of memory as the optimizer's (huge pages where the system provides them):
 
-- **of RMW**: of the bandwidth of \`a = s·a + b\`, the fastest way to move bytes here: (bytes of a step ÷ that bandwidth) ÷ time of the
-  step. A step also reads arrays that it does not write, which may be slower by the byte.
+- **of RMW**: relative to \`a = s·a + b\`, the loop with the highest bandwidth: (bytes of a step ÷ that bandwidth) ÷ time of the
+  step. A step also reads arrays that it does not write, which can take longer per byte.
 - **of same traffic**: time of plain loops that read and write as many arrays as the step, of the same length, ÷ time of the
-  step. They pass over each array by itself and know nothing of tensors or norms; a step that keeps its second read of a gradient
-  in the caches may exceed them. Above 16 million elements the loops run on 16 million, and the time is in proportion.
+  step. They read each array from start to end, without tensors or norms. A step can be faster than they are if it finds its
+  second read of a gradient in the caches. Above 16 million elements the loops run on 16 million, and the time is in proportion.
 
 **B** is the bytes per parameter that a step reads and writes in float32 with each gradient read twice: 24·I + 8 per-term, 16·I + 16
-summed; streamed (\`accumulate\` for each of I terms, then \`update\`) 32·I + 8 and 28·I + 12. **state** is what the optimizer holds,
-in bytes per parameter, besides parameters and gradients. Inputs are **warm** where every step uses the same buffers, **cold**
-where steps take turns on enough copies of everything, or where one alone is more than 256 MiB. For what is warm the roof is warm as well.
+summed; streamed (\`accumulate\` for each of I terms, then \`update\`) 32·I + 8 and 28·I + 12. **state** is the memory of the
+optimizer in bytes per parameter, without parameters and gradients. Inputs are **warm** if every step uses the same buffers,
+**cold** if steps take turns on enough copies of them, or if one copy is larger than 256 MiB. For warm inputs, the roof is
+measured warm, too.
 
 ${shapeList(results)}
 
@@ -75,19 +76,18 @@ ${markdown(manyTable(results))}
 
 ## Peers
 
-How many times as long as \`step(prepared)\` in the same round. Each is a process of its own (\`bench/peers\`) and was held to our
-parameters after three steps, to 1e-6, before it was timed: ${checked(results)} *Malloc keeps memory* tells glibc not to give
-temporaries back to the system after each step, whose page faults are otherwise a large part of the time (on a virtual machine
-whose host takes free memory back they may be most of it). A peer has at least three rounds and as many more as three seconds
-allow. The fused Adam has one
-term, the sum, which is given: less work, and a bound.
+Time of each peer ÷ time of \`step(prepared)\` in the same round. Each peer is a process of its own (\`bench/peers\`). Before it is
+timed, its parameters after three steps must agree with ours to 1e-6: ${checked(results)} *Malloc keeps memory* tells glibc to keep
+temporaries after each step. Otherwise their page faults take a large part of the time; on a virtual machine whose host takes
+free memory back, perhaps most of it. A peer runs for at least three rounds, and for as many more as fit in three seconds. The
+fused Adam has one term, the sum, which it is given: less work, and thus a bound.
 
 ${markdown(peerTable(results))}
 
 ## The host's part
 
-One call from JavaScript and back, with three terms and \`Float32Array\`s; the last rows are what each gradient of the many tensors
-(× 3 terms) adds to their step with prepared gradients.
+One call from JavaScript and back, with three terms and \`Float32Array\`s; the last rows are the time that each
+gradient of the many tensors (× 3 terms) adds to their step with prepared gradients.
 
 ${markdown(hostTable(results))}
 
