@@ -248,6 +248,24 @@ TEST(Ptx, MeetsAtABarrier) {
   EXPECT_EQ(any[3], 1u);
 }
 
+TEST(Ptx, MeetsAtTheBarrierOfAWarp) {
+  // Lane 0 writes late; every lane reads after the barrier.
+  const auto read = results(R"(.shared .align 8 .b8 words[8];
+    mov.u32 %r1, %tid.x;
+    mov.u32 %r2, words;
+    setp.ne.u32 %p0, %r1, 0;
+    @%p0 bra $met;
+    mov.u64 %rd1, 7;
+    st.shared.u64 [%r2], %rd1;
+    $met:
+    bar.warp.sync -1;
+    ld.shared.u64 %rd0, [%r2];)",
+                            32);
+  EXPECT_EQ(read[0], 7u);
+  EXPECT_EQ(read[31], 7u);
+  EXPECT_NE(failure("bar.warp.sync 1;\nret;", 2).find("without the lane itself"), std::string::npos);
+}
+
 TEST(Ptx, FindsThreadsThatDoNotMeet) {
   const std::string first = "mov.u32 %r1, %tid.x;\nsetp.eq.u32 %p0, %r1, 0;\n";
   EXPECT_NE(failure(first + "@%p0 bra $end;\nbar.sync 0;\n$end:\nret;", 32).find("not all threads come"),

@@ -134,11 +134,25 @@ bool decode_vote(Names& names, const Statement& statement, Instruction& instruct
   return true;
 }
 
+// ---- The barrier of a warp ----
+
+void no_answer(std::span<Thread* const>, Thread&) {}
+
+void arrive_in_warp(Thread& thread, const Instruction& self) { come(thread, self.operands[0], &no_answer); }
+
+bool decode_warp_barrier(Names& names, const Statement& statement, Instruction& instruction) {
+  if (statement.opcode != "bar.warp.sync") return false;
+  if (statement.operands.size() != 1) names.refuse(statement, "one operand is due");
+  instruction.run = &arrive_in_warp;
+  instruction.operands[0] = names.source(statement, statement.operands[0], kind_of<std::uint32_t>());
+  return true;
+}
+
 }  // namespace
 
 bool decode_meeting(Names& names, const Statement& statement, Instruction& instruction) {
   return decode_barrier(names, statement, instruction) || decode_shuffle(names, statement, instruction) ||
-         decode_vote(names, statement, instruction);
+         decode_vote(names, statement, instruction) || decode_warp_barrier(names, statement, instruction);
 }
 
 }  // namespace ptx
