@@ -35,7 +35,7 @@ describe("as in the list", () => {
   test("are those that docs/install.md names", () => {
     const [, said = ""] =
       /machine code for compute capabilities ([^]*?), and\s+PTX/.exec(read("docs/install.md")) ?? [];
-    const named = said.replace(/\s*\([^)]*\)/g, "").split(/, | and /);
+    const named = said.replace(/\s*\([^)]*\)/g, "").split(/,\s+|\s+and\s+/);
     expect(named).toEqual(capabilities.filter((name) => !name.endsWith("+PTX")));
   });
 
