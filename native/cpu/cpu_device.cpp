@@ -9,6 +9,7 @@
 #include "cpu/blocks.h"
 #include "cpu/step_plan.h"
 #include "engine/errors.h"
+#include "math/lane_sum.h"
 #include "math/network.h"
 #include "math/scalars.h"
 
@@ -60,22 +61,6 @@ void for_slots(const Tables& tables, const Layer& layer, std::uint64_t first, st
   }
 }
 
-/// The canonical sum of a layer's chunks, or of a unit's tensors: value k goes to lane k mod 128, in order, then the
-/// halving tree adds up the lanes.
-class LaneSum {
- public:
-  void add(std::uint64_t k, double value) { lanes_[k % kLayerLanes] += value; }
-  double total() {
-    for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
-      for (std::uint32_t lane = 0; lane < half; ++lane) lanes_[lane] += lanes_[lane + half];
-    }
-    return lanes_[0];
-  }
-
- private:
-  double lanes_[kLayerLanes] = {};
-};
-
 /// The sum over the chunks of a layer or a tensor.
 double sum_of_chunks(const double* partial, std::uint64_t slots) {
   if (slots == 0) return 0;
@@ -85,18 +70,21 @@ double sum_of_chunks(const double* partial, std::uint64_t slots) {
   return sum.total();
 }
 
-/// q of all tensors of a layer in which the term is present; then n, if the layer is a unit.
-void record_squares(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index) {
+/// q of all tensors of a layer in which the term is present; then n, if the layer has not joined the network's unit.
+/// `first_sum`: the sum of squares of a layer of one tensor.
+void record_squares(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
+                    double first_sum, bool joined) {
   const Term& state = tables.terms[term];
   const Layer& layer = tables.layers[layer_index];
-  const bool joined = is_joined(tables, layer_index);
   const bool resting = !joined && rests(tables, state.norms[layer_index].r);
   LaneSum q;
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     const std::uint32_t index = tables.members[layer.member + k];
     const Tensor& tensor = tables.tensors[index];
     if (gradient_of(tables, call, term, index) != nullptr) {
-      record_square(tables, term, index, sum_of_chunks(state.partial + tensor.slot, chunks_of(tensor.length)), resting);
+      const double squares =
+          layer.members == 1 ? first_sum : sum_of_chunks(state.partial + tensor.slot, chunks_of(tensor.length));
+      record_square(tables, term, index, squares, resting);
     }
     q.add(index, state.squares[index]);
   }
@@ -113,10 +101,11 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   // All norms before the first scale: the anchor may be any term.
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present_in_layer(tables, call, term, layer)) continue;
-    if (!take_norm(tables, term, layer_index, sum_of_chunks(tables.terms[term].partial + layer.slot, layer.slots))) {
+    const double sum = sum_of_chunks(tables.terms[term].partial + layer.slot, layer.slots);
+    if (!take_norm(tables, term, layer_index, sum)) {
       good &= !joined && tables.non_finite != NonFinite::kSkipStep;
     } else if (tables.network) {
-      record_squares(tables, call, term, layer_index);
+      record_squares(tables, call, term, layer_index, sum, joined);
     } else {
       record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
     }
@@ -139,45 +128,51 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   return good;
 }
 
-/// n and s of the network's unit, once all layers have begun. `good`: all norms in the unit are finite.
-void finish_network(const Tables& tables, const Call& call, bool good) {
-  const std::uint32_t end = call.first + call.count;
-  if (!good) {
-    for (std::uint32_t term = call.first; term < end; ++term) {
-      for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) {
-        if (!spoils_network(tables, call, term, layer)) continue;
-        tables.terms[term].network->withdrawn = *tables.shared.step;
-        break;
-      }
+/// Withdraws the terms that are not finite in the network's unit.
+void withdraw(const Tables& tables, const Call& call) {
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    bool found = false;
+    for (std::uint32_t layer = 0; layer < tables.layer_count && !found; ++layer) {
+      found = spoils_network(tables, call, term, layer);
     }
-    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) withdraw_from(tables, call, layer);
+    if (found) tables.terms[term].network->withdrawn = *tables.shared.step;
   }
-  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
-    LaneSum q, squares;
-    bool anywhere = false, here = false;
-    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
-      const NetworkPart part = network_part(tables, term, tensor);
-      q.add(tensor, part.q);
-      squares.add(tensor, part.square);
-      anywhere |= part.takes_part;
-      here |= part.takes_part && part.joined;
-    }
-    record_network(tables, term, q.total());
-    if (!anywhere || term < call.first || term >= end) continue;
-    reach_network(tables, term);
-    if (!here) continue;
-    const double sum = squares.total();
-    take_network(tables, term, sum);
-    if (!rests(tables, sum)) continue;
+  for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) withdraw_from(tables, call, layer);
+}
+
+/// n of one term in the network's unit.
+void finish_term(const Tables& tables, const Call& call, std::uint32_t term) {
+  LaneSum q, squares;
+  bool anywhere = false, here = false;
+  for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
+    const NetworkPart part = network_part(tables, term, tensor);
+    q.add(tensor, part.q);
+    squares.add(tensor, part.square);
+    anywhere |= part.takes_part;
+    here |= part.takes_part && part.joined;
+  }
+  double sum_of_q = q.total();
+  const double sum = squares.total();
+  const bool called = term - call.first < call.count;
+  if (called && here && rests(tables, sum)) {
     LaneSum rested;
     for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
       rest_square(tables, term, tensor);
       rested.add(tensor, network_part(tables, term, tensor).q);
     }
-    record_network(tables, term, rested.total());
+    sum_of_q = rested.total();
   }
+  record_network(tables, term, sum_of_q);
+  if (called && anywhere) reach_network(tables, term);
+  if (called && here) take_network(tables, term, sum);
+}
+
+/// n and s of the network's unit, once all layers have begun. `good`: all norms in the unit are finite.
+void finish_network(const Tables& tables, const Call& call, bool good) {
+  if (!good) withdraw(tables, call);
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) finish_term(tables, call, term);
   const double anchor = network_anchor(tables);
-  for (std::uint32_t term = call.first; term < end; ++term) scale_network(tables, term, anchor);
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) scale_network(tables, term, anchor);
 }
 
 /// Shows what the call's terms have in the network's unit in each of its layers.

@@ -6,6 +6,8 @@
 
 #include "engine/errors.h"
 #include "engine/float_environment.h"
+#include "math/lane_sum.h"
+#include "math/moments.h"
 
 namespace mtadam {
 namespace {
@@ -223,7 +225,6 @@ void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double g
     broken_ = true;
     device_->moments(tables_, one, stream);
   });
-  if (!accumulated_[term]) open_terms_ += 1;
   accumulated_[term] = true;
 }
 
@@ -250,7 +251,7 @@ void Optimizer::leave_step() {
   const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
   const bool was_broken = broken_;
   broken_ = true;
-  if (options_.form.summed && options_.form.amsgrad) raise_shared_x();
+  if (is_open() && options_.form.summed && options_.form.amsgrad) raise_shared_x();
   write(state_.shared().step, next);
   first_step_ += 1;
   broken_ = was_broken;
@@ -270,17 +271,14 @@ void Optimizer::raise_shared_x() {
       for (std::uint32_t term = 0; term < options_.terms; ++term) {
         if (!accumulated_[term]) continue;
         read_plane({Plane::v, term, tensor, first, count}, v.data());
-        for (std::uint64_t k = 0; k < count; ++k) x[k] = v[k] > x[k] ? v[k] : x[k];
+        for (std::uint64_t k = 0; k < count; ++k) x[k] = larger(v[k], x[k]);
       }
       write_plane({Plane::x, 0, tensor, first, count}, x.data());
     }
   }
 }
 
-void Optimizer::close_step() {
-  open_terms_ = 0;
-  accumulated_.assign(accumulated_.size(), false);
-}
+void Optimizer::close_step() { accumulated_.assign(accumulated_.size(), false); }
 
 void Optimizer::zero(AddressTable& gradients, Stream given) {
   enqueue(given, [&](Stream stream) {
@@ -434,28 +432,23 @@ void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& s
   write(state_.terms()[term].squares, saved);
   // A layer of one tensor may have the n of the network's unit. If tensors were added to the layer since, its own n
   // follows from q.
+  const std::vector<Layer>& layers = layout_.layers();
+  const auto is_shared = [](const Layer& layer) { return layer.members > 1; };
+  if (std::none_of(layers.begin(), layers.end(), is_shared)) return;
   std::vector<NormState> norms = norm_states(term);
   for (std::uint32_t index = 0; index < layout_.layer_count(); ++index) {
-    const Layer& layer = layout_.layers()[index];
-    if (layer.members == 1) continue;
-    const double sum = sum_of_members(layer, saved);
+    const Layer& layer = layers[index];
+    if (!is_shared(layer)) continue;
+    LaneSum q;
+    for (std::uint32_t k = 0; k < layer.members; ++k) {
+      const std::uint32_t tensor = layout_.members()[layer.member + k];
+      q.add(tensor, saved[tensor]);
+    }
+    const double sum = q.total();
     if (sum == 0 && norms[index].n != 0) norms[index].occurred = 0;
     norms[index].n = std::sqrt(sum);
   }
   write(state_.terms()[term].norms, norms);
-}
-
-// Adds up a value per tensor in the canonical order: docs/algorithm.md, "The network as one unit".
-double Optimizer::sum_of_members(const Layer& layer, const std::vector<double>& values) const {
-  double lanes[kLayerLanes] = {};
-  for (std::uint32_t k = 0; k < layer.members; ++k) {
-    const std::uint32_t tensor = layout_.members()[layer.member + k];
-    lanes[tensor % kLayerLanes] += values[tensor];
-  }
-  for (std::uint32_t half = kLayerLanes / 2; half > 0; half /= 2) {
-    for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  }
-  return lanes[0];
 }
 
 std::vector<Clock> Optimizer::clocks(std::uint32_t term) {

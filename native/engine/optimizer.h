@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -104,7 +105,7 @@ class Optimizer {
   /// came have moved.
   void discard();
   /// Whether a step is open, and whether it has the term.
-  bool is_open() const { return open_terms_ > 0; }
+  bool is_open() const { return std::find(accumulated_.begin(), accumulated_.end(), true) != accumulated_.end(); }
   bool is_accumulated(std::uint32_t term) const { return accumulated_[term]; }
   void add(const std::vector<Addition>& additions, Stream stream = nullptr);
 
@@ -181,7 +182,6 @@ class Optimizer {
   void check_whole() const;
   void leave_step();
   void raise_shared_x();
-  double sum_of_members(const Layer& layer, const std::vector<double>& values) const;
   void close_step();
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
@@ -212,7 +212,6 @@ class Optimizer {
   std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
   std::int64_t completed_ = 0;     // iterations
   std::vector<bool> accumulated_;  // per term: whether the open step has it
-  std::uint32_t open_terms_ = 0;   // how many it has
   std::shared_ptr<Event> left_;    // the end of the last call
 
   // The options of a step, as one block: σ, the weights, the groups.

@@ -49,9 +49,6 @@ T* at_if_any(const Memory& memory, std::size_t place) {
   return place == 0 ? nullptr : at<T>(memory, place);
 }
 
-// Whether a call may be rolled back, in whole or in part.
-bool keeps_former(StateForm form) { return form.non_finite == NonFinite::kSkipStep || form.network; }
-
 std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
 
 void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream stream) {
@@ -71,7 +68,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
   partial = places.take(slots_of(layout) * sizeof(double));
-  if (keeps_former(form)) {
+  if (keeps_former(form.non_finite, form.network)) {
     former_norms = places.take(layout.layer_count() * sizeof(NormState));
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
   }
@@ -101,7 +98,7 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
     opener = places.take(layout.tensor_count() * sizeof(std::uint32_t));
-    if (keeps_former(form)) former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+    if (keeps_former(form.non_finite, form.network)) former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
   }

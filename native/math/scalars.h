@@ -55,10 +55,7 @@ MTADAM_INLINE bool take_norm(const Tables& tables, std::uint32_t term, std::uint
   return false;
 }
 
-/// Whether a call may be rolled back, in whole or in part, once all of its norms are known.
-MTADAM_INLINE bool keeps_former(const Tables& tables) {
-  return tables.non_finite == NonFinite::kSkipStep || tables.network;
-}
+MTADAM_INLINE bool keeps_former(const Tables& tables) { return keeps_former(tables.non_finite, tables.network); }
 
 /// Step 2: n of a layer that is a unit, from its r.
 MTADAM_INLINE double next_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {

@@ -26,6 +26,12 @@ enum class NonFinite : std::uint32_t {
   kPropagate,  // as any other norm
 };
 
+/// Whether a call may be rolled back, in whole or in part, once all of its norms are known: the state then has room for
+/// the values before the call.
+constexpr bool keeps_former(NonFinite non_finite, bool network) {
+  return non_finite == NonFinite::kSkipStep || network;
+}
+
 /// The number of chunks that so many elements need.
 constexpr std::uint64_t chunks_of(std::uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 

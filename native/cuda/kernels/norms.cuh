@@ -330,4 +330,8 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
   }
 }
 
+inline auto norms_kernel_for(const Tables& tables) {
+  return tables.network ? &norms_kernel<true> : &norms_kernel<false>;
+}
+
 }  // namespace mtadam::kernels

@@ -18,6 +18,15 @@ __device__ __forceinline__ double halving_tree(double lane) {
   return lane;
 }
 
+/// A thread of a warp has so many of a layer's lanes: those that are its number modulo 32.
+constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
+static_assert(kQuarters == 4);
+
+/// Adds up the lanes of a layer; valid in the first thread. All threads of the warp take part.
+__device__ __forceinline__ double sum_of_quarters(const double (&lanes)[kQuarters]) {
+  return halving_tree((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]));
+}
+
 /// The canonical sum over the lanes of a layer or a unit, by one warp: a thread has the values k that are its number
 /// modulo 32, in order.
 class LaneSum {
@@ -30,11 +39,9 @@ class LaneSum {
     }
   }
   /// Valid in the first thread. All threads of the warp take part.
-  __device__ double total() const { return halving_tree((lanes_[0] + lanes_[2]) + (lanes_[1] + lanes_[3])); }
+  __device__ double total() const { return sum_of_quarters(lanes_); }
 
  private:
-  static constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
-  static_assert(kQuarters == 4);
   double lanes_[kQuarters] = {};
 };
 
@@ -43,8 +50,6 @@ class LaneSum {
 /// would take 100 µs. Other blocks wrote the chunks' sums: they are read past the first-level cache.
 template <std::uint32_t kAhead>
 __device__ inline double layer_sum(const double* chunks, std::uint64_t slots, std::uint32_t lane) {
-  constexpr std::uint32_t kQuarters = kLayerLanes / kChunkLanes;
-  static_assert(kQuarters == 4);
   double lanes[kQuarters] = {};
   for (std::uint64_t first = lane; first < slots; first += kAhead * kLayerLanes) {
     double ahead[kAhead * kQuarters];
@@ -58,7 +63,7 @@ __device__ inline double layer_sum(const double* chunks, std::uint64_t slots, st
       if (first + k * kChunkLanes < slots) lanes[k % kQuarters] += ahead[k];
     }
   }
-  return halving_tree((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]));
+  return sum_of_quarters(lanes);
 }
 
 /// Counts one more of a layer's `expected` parts as done. True, in every thread, for the block that counts the last of

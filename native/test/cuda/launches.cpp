@@ -38,10 +38,6 @@ UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   return gradients ? update_kernel<false, true>(terms) : update_kernel<false, false>(terms);
 }
 
-auto norms_kernel(const Tables& tables) {
-  return tables.network ? &kernels::norms_kernel<true> : &kernels::norms_kernel<false>;
-}
-
 UpdateKernel moments_kernel(const Tables& tables) {
   check_form(tables);
   return tables.summed ? &kernels::moments_kernel<true, false> : &kernels::moments_kernel<false, false>;
@@ -59,7 +55,7 @@ namespace cuda {
 
 void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
   const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * call.count, tables.empty_layer_count);
-  check(launch_kernel(norms_kernel(tables), grid_of(items), kernels::kNormThreads, stream, tables, call),
+  check(launch_kernel(kernels::norms_kernel_for(tables), grid_of(items), kernels::kNormThreads, stream, tables, call),
         "norms_kernel");
 }
 
