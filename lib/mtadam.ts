@@ -474,8 +474,7 @@ export class MTAdam {
     const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
       const { strict } = checkFileOptions(options, ["strict"]);
       const source = new DictSource(state);
-      const propagates = this.#options.nonFinite === "propagate";
-      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, { strict, propagates });
+      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, { strict });
       return { strict, source, restoration };
     });
     const finish = this.#beginRestoring(restoration, strict);

@@ -245,11 +245,11 @@ export function checkUnitBetas(
   groups: readonly GroupOptions[],
 ): void {
   if (groups.length === 1) return;
-  const members = new Uint32Array(layers.length);
-  for (const { layer } of parameters) members[layer]! += 1;
+  const members = new Uint32Array(unit === "network" ? layers.length : 0);
+  if (unit === "network") for (const { layer } of parameters) members[layer]! += 1;
   const betas: (number | undefined)[] = [];
   for (const { layer, group } of parameters) {
-    const inNetwork = unit === "network" && members[layer] === 1;
+    const inNetwork = members[layer] === 1;
     const place = inNetwork ? layers.length : layer;
     const beta3 = groups[group]?.betas[2];
     betas[place] ??= beta3;

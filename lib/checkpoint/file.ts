@@ -152,8 +152,7 @@ export class CheckpointFile implements StateSource {
 
   /** @throws MTAdamError as {@link checkState}; errors of the file system */
   check(owner: StateOwner, strict: boolean): Promise<Restoration> {
-    const propagates = owner.options.nonFinite === "propagate";
-    return this.#run(checkState(owner, this, { strict, propagates }));
+    return this.#run(checkState(owner, this, { strict }));
   }
 
   /**

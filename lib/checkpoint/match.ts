@@ -78,20 +78,20 @@ export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["opti
   );
 }
 
-/** The saved options of each of our groups whose parameters were all in one group. A schedule stays. */
+/** The saved options of our groups whose parameters were all in one group; none for the others. A schedule stays. */
 export function* matchGroups(
   owner: StateOwner,
   metadata: CheckpointMetadata,
   parameters: readonly Match[],
   strict: boolean,
-): Steps<{ ours: number; options: Partial<GroupOptions> }[]> {
+): Steps<Partial<GroupOptions>[]> {
   const theirs = owner.groups.map(() => new Set<number>());
   for (const match of parameters) {
     const group = metadata.parameters[match.theirs]?.group ?? -1;
     theirs[owner.parameters[match.ours]?.group ?? -1]?.add(group);
   }
   yield undefined;
-  const matched: { ours: number; options: Partial<GroupOptions> }[] = [];
+  const changes = owner.groups.map((): Partial<GroupOptions> => ({}));
   const groups: GroupOptions[] = [...owner.groups];
   for (const [ours, sources] of theirs.entries()) {
     const [source] = sources;
@@ -101,14 +101,14 @@ export function* matchGroups(
     if (sources.size !== 1 || source === undefined) continue;
     const options = savedOptions(metadata, source);
     if (typeof groups[ours]!.lr === "function") delete options.lr;
-    matched.push({ ours, options });
+    changes[ours] = options;
     groups[ours] = { ...groups[ours]!, ...options };
     yield undefined;
   }
   checkOptions(() => {
     checkUnitBetas({ ...owner, unit: owner.options.unit }, groups);
   });
-  return matched;
+  return changes;
 }
 
 /** The saved options of a group, without `lr` if it was a schedule. */

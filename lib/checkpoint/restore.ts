@@ -13,15 +13,16 @@ import {
 import {
   CHUNK_BYTES,
   chunks,
-  makeBalances,
-  makeClocks,
+  makeRecords,
   ownKey,
   planes,
   readSharedClocks,
+  readTerm,
   sharedKey,
   type Balances,
   type Clocks,
   type StateOwner,
+  type TermRecords,
 } from "./state";
 import { checkSum } from "./summed";
 
@@ -42,8 +43,8 @@ export interface Restoration {
 export interface RestoreOptions {
   /** Whether every term, parameter and layer must have a match. */
   readonly strict: boolean;
-  /** Whether norms and moments may be NaN or infinite. */
-  readonly propagates: boolean;
+  /** Whether norms and moments may be NaN or infinite. Default: as with the optimizer's `nonFinite`. */
+  readonly propagates?: boolean;
 }
 
 /**
@@ -54,7 +55,7 @@ export interface RestoreOptions {
 export function* checkState(
   owner: StateOwner,
   source: StateSource,
-  { strict, propagates }: RestoreOptions,
+  { strict, propagates = owner.options.nonFinite === "propagate" }: RestoreOptions,
 ): Reading<Restoration> {
   const metadata = checkMetadata(source.metadata);
   yield undefined;
@@ -90,7 +91,7 @@ export function* checkState(
     },
     iterations: metadata.iterations,
     weights,
-    groups: owner.groups.map((_, ours) => groups.find((group) => group.ours === ours)?.options ?? {}),
+    groups,
   };
 }
 
@@ -108,16 +109,18 @@ function* checkOwn(
   const balances = yield* reader.balances();
   const clocks = yield* reader.clocks();
   const isUnit = owner.options.unit === "network";
-  const squares = isUnit ? yield* reader.squares(clocks.t) : new Float64Array(clocks.t.length);
-  const records: (Records & { term: number })[] = [];
+  const squares = isUnit ? yield* reader.squares(clocks.t) : undefined;
+  const records: (TermRecords & { term: number })[] = [];
   const places = new Map<string, PlanePlace>();
   for (const { ours: term, theirs } of terms) {
     // Entries without a match keep their value.
-    const own = readRecords(owner, term);
+    const own = currentRecords(owner, term);
     copyBalances(balances, theirs * metadata.layers.length, own.balances, layers);
     const start = theirs * metadata.parameters.length;
     copyClocks(clocks, start, own.clocks, parameters);
-    for (const { ours, theirs } of parameters) own.squares[ours] = squares[start + theirs]!;
+    if (squares !== undefined) {
+      for (const { ours, theirs } of parameters) own.squares[ours] = squares[start + theirs]!;
+    }
     records.push({ term, ...own });
     for (const { ours: parameter, theirs: saved } of parameters) {
       for (const plane of planes(owner.options).own) {
@@ -185,24 +188,11 @@ function* copyPlanes(
   }
 }
 
-/** One term's norms, counts, clocks and, with the network as one unit, q. */
-interface Records {
-  balances: Balances;
-  clocks: Clocks;
-  squares: Float64Array;
-}
-
-/** Reads a term's current values. */
-function readRecords({ native, options, layers, parameters }: StateOwner, term: number): Records {
-  const balances = makeBalances(layers.length);
-  const clocks = makeClocks(parameters.length);
-  const squares = new Float64Array(parameters.length);
-  fromNative(() => {
-    native.readNorms(term, balances.n, balances.occurred, balances.skipped);
-    native.readClocks(term, clocks.t, clocks.P1, clocks.P2);
-    if (options.unit === "network") native.readSquares(term, squares);
-  });
-  return { balances, clocks, squares };
+/** A term's current values. */
+function currentRecords(owner: StateOwner, term: number): TermRecords {
+  const records = makeRecords(owner.layers.length, owner.parameters.length);
+  readTerm(owner, term, records);
+  return records;
 }
 
 /** @param start where the term's values start in `from` */

@@ -95,7 +95,7 @@ export interface Balances {
   skipped: BigInt64Array;
 }
 
-export function makeBalances(count: number): Balances {
+function makeBalances(count: number): Balances {
   return { n: new Float64Array(count), occurred: new Uint8Array(count), skipped: new BigInt64Array(count) };
 }
 
@@ -108,6 +108,27 @@ export interface Clocks {
 
 export function makeClocks(count: number): Clocks {
   return { t: new BigInt64Array(count), P1: new Float64Array(count), P2: new Float64Array(count) };
+}
+
+/** Everything except moments: of one term, or of all terms one after another. */
+export interface TermRecords {
+  balances: Balances;
+  clocks: Clocks;
+  /** q, a value per parameter; 0 unless the network is one unit. */
+  squares: Float64Array;
+}
+
+/** @param pairs of terms and layers; `places`: of terms and parameters */
+export function makeRecords(pairs: number, places: number): TermRecords {
+  return { balances: makeBalances(pairs), clocks: makeClocks(places), squares: new Float64Array(places) };
+}
+
+function sliceBalances({ n, occurred, skipped }: Balances, begin: number, end: number): Balances {
+  return {
+    n: n.subarray(begin, end),
+    occurred: occurred.subarray(begin, end),
+    skipped: skipped.subarray(begin, end),
+  };
 }
 
 function sliceClocks({ t, P1, P2 }: Clocks, begin: number, end: number): Clocks {
@@ -138,14 +159,15 @@ export interface SavedTensor {
  */
 export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
   const { options, terms, parameters } = owner;
-  const { norm_states, squares, clocks, summed } = readRecords(owner);
+  const { records, summed } = readRecords(owner);
+  const { balances, clocks, squares } = records;
   const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
   return {
     *[Symbol.iterator]() {
-      yield recordTensor("n", norm_states.n, perLayer);
-      yield recordTensor("skipped", norm_states.skipped, perLayer);
+      yield recordTensor("n", balances.n, perLayer);
+      yield recordTensor("skipped", balances.skipped, perLayer);
       if (options.unit === "network") yield recordTensor("q", squares, perParameter);
       for (const [key, values] of Object.entries(clocks)) {
         yield recordTensor(key, values as StateTensor, perParameter);
@@ -164,41 +186,42 @@ export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
           yield planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter });
         }
       }
-      yield recordTensor("occurred", norm_states.occurred, perLayer);
+      yield recordTensor("occurred", balances.occurred, perLayer);
     },
   };
 }
 
 /** Norms, counts and clocks: everything except moments. */
-function readRecords({ native, options, terms, parameters, layers }: StateOwner): {
-  norm_states: Balances;
-  squares: Float64Array;
-  clocks: Clocks;
+function readRecords(owner: StateOwner): {
+  records: TermRecords;
   summed: Record<string, StateTensor>;
 } {
-  const norm_states = makeBalances(terms.length * layers.length);
-  const clocks = makeClocks(terms.length * parameters.length);
-  const squares = new Float64Array(clocks.t.length);
-  return fromNative(() => {
-    for (const term of terms.keys()) {
-      const [first, end] = [term * layers.length, (term + 1) * layers.length];
-      const { n, occurred, skipped } = norm_states;
-      native.readNorms(
-        term,
-        n.subarray(first, end),
-        occurred.subarray(first, end),
-        skipped.subarray(first, end),
-      );
-      const [firstParameter, endParameter] = [term * parameters.length, (term + 1) * parameters.length];
-      const { t, P1, P2 } = sliceClocks(clocks, firstParameter, endParameter);
-      native.readClocks(term, t, P1, P2);
-      if (options.unit === "network")
-        native.readSquares(term, squares.subarray(firstParameter, endParameter));
-    }
-    if (options.firstMoment !== "summed") return { norm_states, squares, clocks, summed: {} };
-    const { t, P1, P2 } = makeClocks(parameters.length);
-    native.readClocks(null, t, P1, P2);
-    return { norm_states, squares, clocks, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+  const { terms, layers, parameters } = owner;
+  const records = makeRecords(terms.length * layers.length, terms.length * parameters.length);
+  const { balances, clocks, squares } = records;
+  for (const term of terms.keys()) {
+    const [first, end] = [term * parameters.length, (term + 1) * parameters.length];
+    readTerm(owner, term, {
+      balances: sliceBalances(balances, term * layers.length, (term + 1) * layers.length),
+      clocks: sliceClocks(clocks, first, end),
+      squares: squares.subarray(first, end),
+    });
+  }
+  if (owner.options.firstMoment !== "summed") return { records, summed: {} };
+  const { t, P1, P2 } = readSharedClocks(owner);
+  return { records, summed: { T: t, "T.P1": P1, "T.P2": P2 } };
+}
+
+/** Fills `to` with a term's norms, counts, clocks and, with the network as one unit, q. */
+export function readTerm(
+  { native, options }: StateOwner,
+  term: number,
+  { balances, clocks, squares }: TermRecords,
+): void {
+  fromNative(() => {
+    native.readNorms(term, balances.n, balances.occurred, balances.skipped);
+    native.readClocks(term, clocks.t, clocks.P1, clocks.P2);
+    if (options.unit === "network") native.readSquares(term, squares);
   });
 }
 

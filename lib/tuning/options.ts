@@ -74,10 +74,7 @@ function checkValues(value: unknown): readonly number[] {
   if (!isArray(value) || value.length === 0 || value.length > MOST_VALUES) {
     throw mustBe("OPTION", "values", `be a list of 1 to ${MOST_VALUES} weights`, value);
   }
-  return Array.from(value, (one) => {
-    if (isWeight(one)) return one;
-    throw mustBe("OPTION", "values", "be finite numbers above 0, also when rounded to float32", one);
-  });
+  return Array.from(value, (one) => checkWeight("values", one));
 }
 
 function checkDone(value: unknown, terms: Names): readonly DoneRow[] {
@@ -87,15 +84,9 @@ function checkDone(value: unknown, terms: Names): readonly DoneRow[] {
     if (!isPlainObject(row)) throw mustBe("OPTION", "resume", "be a list of the rows of a table", row);
     const { weights, steps, loss } = row;
     return {
-      weights: Array.from(terms.read("resume[…].weights", weights), (weight) => {
-        if (isWeight(weight)) return weight;
-        throw mustBe(
-          "OPTION",
-          "resume[…].weights",
-          "be finite numbers above 0, also when rounded to float32",
-          weight,
-        );
-      }),
+      weights: Array.from(terms.read("resume[…].weights", weights), (weight) =>
+        checkWeight("resume[…].weights", weight),
+      ),
       steps: wholeNumber("resume[…].steps", steps, 1),
       loss: checkLoss("resume[…].loss", "be", loss === null ? NaN : loss), // JSON has no NaN
     };
@@ -108,6 +99,7 @@ export function checkLoss(subject: string, verb: string, value: unknown): number
   throw mustBe("OPTION", subject, `${verb} a number`, value);
 }
 
-function isWeight(value: unknown): value is number {
-  return finite32(value) && value > 0;
+function checkWeight(subject: string, value: unknown): number {
+  if (finite32(value) && value > 0) return value;
+  throw mustBe("OPTION", subject, "be finite numbers above 0, also when rounded to float32", value);
 }
