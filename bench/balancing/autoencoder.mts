@@ -4,7 +4,7 @@ import { zeros, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
-import { VARIANTS, ratesAround, training, type Problem } from "./problem.mjs";
+import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
 import { SIDE, SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
@@ -145,10 +145,9 @@ export class AutoencoderProblem implements Problem {
 }
 
 export const autoencoder: Experiment = {
+  ...SEARCHED,
   key: "autoencoder",
   measure: "squared error relative to the clean picture",
-  better: "lower",
-  variants: VARIANTS,
   arms: ARMS_IN_RANDOM_UNITS,
   terms: ["reconstruction", "sparse code", "smooth result"],
   grid: {
@@ -156,10 +155,7 @@ export const autoencoder: Experiment = {
     describe: (exponent) => `1 for the reconstruction, ${10 ** exponent} for the penalties, in true units`,
   },
   rates: ratesAround(1e-3),
-  tuningSeeds: [101, 102],
   seeds: 5,
   steps: 2000,
-  logarithmic: true,
-  show: (value) => value.toPrecision(2),
   run: training(async (seed) => new AutoencoderProblem(await smallMnist(), seed)),
 };

@@ -3,7 +3,7 @@ import { CLASSES } from "../../examples/mnist/data.mjs";
 import { ARMS_IN_RANDOM_UNITS } from "./arms.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import { crossEntropy, squaredError, wrong } from "./losses.mjs";
-import { VARIANTS, ratesAround, training, type Problem } from "./problem.mjs";
+import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { SMALL, smallMnist, turn, type SmallDigits, type SmallMnist } from "./small-digits.mjs";
 
@@ -158,10 +158,9 @@ export class DigitsProblem implements Problem {
 }
 
 export const digits: Experiment = {
+  ...SEARCHED,
   key: "digits",
   measure: "geometric mean of three relative errors",
-  better: "lower",
-  variants: VARIANTS,
   arms: ARMS_IN_RANDOM_UNITS,
   terms: ["digit", "angle", "thumbnail"],
   grid: {
@@ -169,10 +168,7 @@ export const digits: Experiment = {
     describe: (exponent) => `1 for the digit, ${10 ** exponent} for angle and thumbnail, in true units`,
   },
   rates: ratesAround(1e-3),
-  tuningSeeds: [101, 102],
   seeds: 5,
   steps: 2000,
-  logarithmic: true,
-  show: (value) => value.toPrecision(2),
   run: training(async (seed) => new DigitsProblem(await smallMnist(), seed)),
 };

@@ -2,6 +2,9 @@ import { randomFor } from "../../examples/common/random.mjs";
 import { COMMON, type Experiment } from "./experiment.mjs";
 import { LAPLACIAN, Pinn } from "./pinn.mjs";
 import {
+  HIDDEN,
+  INSIDE,
+  ON_SIDE,
   PinnProblem,
   condition,
   equation,
@@ -11,11 +14,6 @@ import {
   type Term,
 } from "./pinn-terms.mjs";
 import { train } from "./problem.mjs";
-
-const HIDDEN = [32, 32];
-/** The points of a batch: inside the domain, and on each side. */
-const INSIDE = 128;
-const ON_SIDE = 32;
 
 const { PI, sin } = Math;
 

@@ -3,6 +3,12 @@ import type { Outcome } from "./experiment.mjs";
 import type { Pinn, Points, Second } from "./pinn.mjs";
 import type { Problem } from "./problem.mjs";
 
+/** The hidden layers of the network that solves an equation. */
+export const HIDDEN: readonly number[] = [32, 32];
+/** The points of a batch: inside the domain, and for each condition. */
+export const INSIDE = 128;
+export const ON_SIDE = 32;
+
 /** A loss term: the mean square of a residual in random points. Its gradient is in the points' buffers. */
 export interface Term {
   points: Points;

@@ -28,6 +28,15 @@ const SCHEDULES = new Map<string, (done: number) => number>([
 
 export const VARIANTS: readonly string[] = [...SCHEDULES.keys()];
 
+/** What the experiments whose learning rates are searched have in common. */
+export const SEARCHED = {
+  better: "lower",
+  variants: VARIANTS,
+  tuningSeeds: [101, 102],
+  logarithmic: true,
+  show: (value: number) => value.toPrecision(2),
+} as const;
+
 /** The three rates that every arm is tried with: a third of the given rate, the rate, and three times the rate. */
 export function ratesAround(rate: number): readonly number[] {
   return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));

@@ -6,7 +6,7 @@ import { normal } from "./draws.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
 import { crossEntropy, wrong } from "./losses.mjs";
-import { VARIANTS, ratesAround, training, type Problem } from "./problem.mjs";
+import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
 import { SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
@@ -230,10 +230,9 @@ function slopeOfLimited(logVariance: number): number {
 }
 
 export const vae: Experiment = {
+  ...SEARCHED,
   key: "vae",
   measure: "geometric mean of errors and relative bound",
-  better: "lower",
-  variants: VARIANTS,
   arms: ARMS_IN_RANDOM_UNITS,
   terms: ["reconstruction", "divergence", "classifier"],
   grid: {
@@ -242,10 +241,7 @@ export const vae: Experiment = {
       `1 for the autoencoder's terms, ${10 ** exponent} for the classifier, in true units`,
   },
   rates: ratesAround(1e-3),
-  tuningSeeds: [101, 102],
   seeds: 5,
   steps: 1500,
-  logarithmic: true,
-  show: (value) => value.toPrecision(2),
   run: training(async (seed) => new VaeProblem(await smallMnist(), seed)),
 };
