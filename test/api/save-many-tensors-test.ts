@@ -1,11 +1,11 @@
 /** Checkpoints of very many small tensors take few reads and writes and do not block the event loop. */
 
 import { readFileSync, writeFileSync } from "node:fs";
-import fsPromises from "node:fs/promises";
 import path from "node:path";
 import { performance } from "node:perf_hooks";
 import { MTAdam, type MTAdamOptions } from "../../lib";
 import { testDevice } from "../support/device";
+import { fileHandlePrototype } from "../support/file-handle";
 import { temporaryFolder } from "../support/folder";
 import { randomSource } from "../support/random";
 import { joinSafetensors, splitSafetensors } from "../support/safetensors";
@@ -36,9 +36,7 @@ function train(optimizer: MTAdam): MTAdam {
 
 /** Counts the reads and writes of all files. */
 async function countCalls(): Promise<{ read: number; write: number }> {
-  const handle = await fsPromises.open(__filename, "r");
-  const prototype = Object.getPrototypeOf(handle) as typeof handle;
-  await handle.close();
+  const prototype = await fileHandlePrototype();
   const count = { read: 0, write: 0 };
   for (const name of ["read", "write"] as const) {
     const real = prototype[name] as (...args: unknown[]) => unknown; // eslint-disable-line @typescript-eslint/unbound-method

@@ -22,16 +22,14 @@ import { pathToFileURL } from "node:url";
 import { MTAdam, type PathLike } from "../../lib";
 import { caught } from "../support/caught";
 import { testDevice } from "../support/device";
-import { temporaryFolder } from "../support/folder";
+import { fileHandlePrototype } from "../support/file-handle";
+import { emptiedFolder } from "../support/folder";
 
 const device = testDevice();
-const folder = temporaryFolder();
+const folder = emptiedFolder();
 const start = process.cwd();
 const inFolder = (...names: string[]): string => path.join(folder, ...names);
 
-beforeEach(() => {
-  for (const name of readdirSync(folder)) rmSync(inFolder(name), { recursive: true });
-});
 afterEach(() => {
   process.chdir(start);
   jest.restoreAllMocks();
@@ -322,12 +320,10 @@ describe("a file system that cannot do everything", () => {
   });
 
   test("a folder that cannot be synced", async () => {
-    const handle = await fsPromises.open(folder, "r");
-    const prototype = Object.getPrototypeOf(handle) as typeof handle;
-    await handle.close();
+    const prototype = await fileHandlePrototype();
     const real = prototype.sync; // eslint-disable-line @typescript-eslint/unbound-method
     let failed = 0;
-    jest.spyOn(prototype, "sync").mockImplementation(async function (this: typeof handle) {
+    jest.spyOn(prototype, "sync").mockImplementation(async function (this: typeof prototype) {
       if (!(await this.stat()).isDirectory()) return real.call(this);
       ++failed;
       throw Object.assign(new Error("EINVAL: fsync"), { code: "EINVAL" });
@@ -341,9 +337,7 @@ describe("a file system that cannot do everything", () => {
     const file = inFolder("file");
     await after(1).save(file);
     const before = readFileSync(file);
-    const handle = await fsPromises.open(file, "r");
-    const prototype = Object.getPrototypeOf(handle) as typeof handle;
-    await handle.close();
+    const prototype = await fileHandlePrototype();
     const fails = (): Promise<never> => Promise.reject(Object.assign(new Error("EIO"), { code: "EIO" }));
     for (const call of ["write", "sync"] as const) {
       const spy = jest.spyOn(prototype, call).mockImplementation(fails);

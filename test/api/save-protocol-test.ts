@@ -1,16 +1,16 @@
 /** `save` and `load` while they run and when they end early: progress, other calls, disposal and errors. */
 
-import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { MTAdam, type CheckpointProgress, type StateDict } from "../../lib";
 import { caught } from "../support/caught";
 import { testDevice } from "../support/device";
-import { temporaryFolder } from "../support/folder";
+import { emptiedFolder } from "../support/folder";
 import { NAMES, Trained } from "../support/trained";
 
 const TERMS = ["a", "b"];
 const device = testDevice();
-const folder = temporaryFolder();
+const folder = emptiedFolder();
 const file = path.join(folder, "state.safetensors");
 const make = (): Trained => new Trained(NAMES, { terms: TERMS });
 
@@ -25,7 +25,6 @@ const OPERATIONS = ["save", "load"] as const;
 /** The file of an optimizer after three steps; alone in its folder. */
 let saved: StateDict;
 beforeEach(async () => {
-  for (const name of readdirSync(folder)) rmSync(path.join(folder, name), { recursive: true });
   const optimizer = after(3);
   await optimizer.save(file);
   saved = await optimizer.stateDict();

@@ -4,21 +4,17 @@
  */
 
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { MTAdam } from "../../lib";
 import { onCpu } from "../support/device";
-import { temporaryFolder } from "../support/folder";
+import { emptiedFolder } from "../support/folder";
 import { runScript } from "../support/process";
 import { randomSource } from "../support/random";
 
 const root = path.join(__dirname, "../..");
-const folder = temporaryFolder();
+const folder = emptiedFolder();
 const file = path.join(folder, "state.safetensors");
-
-beforeEach(() => {
-  for (const name of readdirSync(folder)) rmSync(path.join(folder, name), { recursive: true });
-});
 
 const withPrelude = (program: string): string => `
   const { MTAdam } = require(${JSON.stringify(root)});

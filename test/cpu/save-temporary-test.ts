@@ -2,21 +2,17 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { MTAdam } from "../../lib";
 import { Place } from "../../lib/checkpoint/path";
 import { temporaryName } from "../../lib/checkpoint/temporary-file";
 import { onCpu } from "../support/device";
-import { temporaryFolder } from "../support/folder";
+import { emptiedFolder } from "../support/folder";
 
-const folder = temporaryFolder();
+const folder = emptiedFolder();
 const target = path.join(folder, "state.safetensors");
 const save = (file = target): Promise<void> => new MTAdam([new Float32Array(3)], { terms: 1 }).save(file);
-
-beforeEach(() => {
-  for (const name of readdirSync(folder)) rmSync(path.join(folder, name));
-});
 
 /** A temporary file of this process for `file`, or of one that differs from it in parts of the name. */
 async function leave(
