@@ -111,8 +111,7 @@ export class AutoencoderProblem implements Problem {
   }
 
   /** In true units: 1 for the reconstruction, 10 to the power of the exponent for the two penalties. */
-  weights(exponent?: number): readonly number[] {
-    if (exponent === undefined) return [1, 1, 1];
+  weights(exponent: number): readonly number[] {
     return this.#units.map((unit, term) => (term === 0 ? 1 : 10 ** exponent) / unit);
   }
 

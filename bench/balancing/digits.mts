@@ -6,6 +6,7 @@ import { crossEntropy, squaredError, wrong } from "./losses.mjs";
 import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { SMALL, smallMnist, turn, type SmallDigits, type SmallMnist } from "./small-digits.mjs";
+import { Spread } from "./statistics.mjs";
 
 const ROWS = 64;
 const HIDDEN = [64, 64];
@@ -45,31 +46,6 @@ class Batch {
       set.picture(picture, this.#upright, 0);
       turn(this.#upright, angle, this.pictures, row * SMALL);
     }
-  }
-}
-
-/** A sum of squares and a sum, for a variance. */
-class Spread {
-  readonly #sums: Float64Array;
-  #squares = 0;
-  #rows = 0;
-
-  constructor(columns: number) {
-    this.#sums = new Float64Array(columns);
-  }
-
-  add(values: Float64Array): void {
-    const columns = this.#sums.length;
-    for (let k = 0; k < values.length; ++k) {
-      this.#sums[k % columns]! += values[k]!;
-      this.#squares += values[k]! ** 2;
-    }
-    this.#rows += values.length / columns;
-  }
-
-  /** The sum of squares about each column's mean. */
-  get value(): number {
-    return this.#squares - this.#sums.reduce((sum, value) => sum + value ** 2, 0) / this.#rows;
   }
 }
 
@@ -128,8 +104,7 @@ export class DigitsProblem implements Problem {
   }
 
   /** In true units: 1 for the digit, 10 to the power of the exponent for the others. */
-  weights(exponent?: number): readonly number[] {
-    if (exponent === undefined) return UNITS.map(() => 1);
+  weights(exponent: number): readonly number[] {
     return UNITS.map((unit, task) => (task === 0 ? 1 : 10 ** exponent) / unit);
   }
 

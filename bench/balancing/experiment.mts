@@ -67,7 +67,7 @@ export interface Experiment {
   picture?: { caption: string; draw: (results: Results) => string };
 }
 
-/** An arm with its outcomes for one variant, in the order of the seeds; for the tuned arm, also the chosen setting. */
+/** An arm with its outcomes for one variant, in the order of the seeds. */
 export interface Row {
   arm: Arm;
   outcomes: readonly Outcome[];

@@ -157,7 +157,7 @@ export class PinnProblem implements Problem {
   }
 
   /** 1 for the equation, 10 to the power of the exponent for each condition. */
-  weights(exponent = 0): readonly number[] {
+  weights(exponent: number): readonly number[] {
     return this.#terms.map((_, term) => (term === 0 ? 1 : 10 ** exponent));
   }
 

@@ -14,8 +14,8 @@ export interface Problem {
   draw(): void;
   /** The terms' losses on the batch; writes their gradients. */
   backward(): number[];
-  /** Adam's fixed weights for an exponent in the experiment's family of weights; without an exponent, all are 1. */
-  weights(exponent: number | undefined): readonly number[];
+  /** Adam's fixed weights for an exponent in the experiment's family of weights. */
+  weights(exponent: number): readonly number[];
   /** How good the parameters are on test data. */
   outcome(): Outcome;
 }
@@ -59,7 +59,7 @@ export function training(make: (seed: number) => Problem | Promise<Problem>): Ex
 export function train(problem: Problem, arm: Arm, { seed, steps }: Task, lr: number | LearningRate): Outcome {
   const trainer = new Trainer(arm, problem.parameters, problem.gradients, {
     lr,
-    weights: problem.weights(arm.exponent),
+    weights: arm.exponent === undefined ? problem.gradients.map(() => 1) : problem.weights(arm.exponent),
     random: randomFor(1, seed, "rival"),
   });
   for (let step = 0; step < steps; ++step) {

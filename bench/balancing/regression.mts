@@ -103,7 +103,7 @@ class RegressionProblem implements Problem {
   }
 
   /** σ to the power of −2 times the exponent. */
-  weights(exponent = 0): readonly number[] {
+  weights(exponent: number): readonly number[] {
     return this.#tasks.scales.map((scale) => scale ** (-2 * exponent));
   }
 

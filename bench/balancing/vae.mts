@@ -10,6 +10,7 @@ import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
 import { SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
+import { Spread } from "./statistics.mjs";
 
 const ROWS = 64;
 const HIDDEN = 64;
@@ -117,8 +118,7 @@ export class VaeProblem implements Problem {
   }
 
   /** In true units: 1 for the two terms of the autoencoder, 10 to the power of the exponent for the classifier. */
-  weights(exponent?: number): readonly number[] {
-    if (exponent === undefined) return [1, 1, 1];
+  weights(exponent: number): readonly number[] {
     return this.#units.map((unit, term) => (term === 2 ? 10 ** exponent : 1) / unit);
   }
 
@@ -127,8 +127,8 @@ export class VaeProblem implements Problem {
    * reconstruction by the mean picture.
    */
   outcome(): Outcome {
-    let [errors, squares, divergence, square] = [0, 0, 0, 0];
-    const sums = new Float64Array(SMALL);
+    let [errors, squares, divergence] = [0, 0, 0];
+    const pictures = new Spread(SMALL);
     for (let test = 0; test < TESTS; ++test) {
       this.#fill(this.#data.test, (row) => test * this.#rows + row);
       const { mean, spread } = this.#encode();
@@ -137,13 +137,11 @@ export class VaeProblem implements Problem {
       const result = this.#parts.decoder.forward(mean);
       for (let k = 0; k < result.length; ++k) {
         squares += (result[k]! - this.#pictures[k]!) ** 2;
-        square += this.#pictures[k]! ** 2;
-        sums[k % SMALL]! += this.#pictures[k]!;
       }
+      pictures.add(this.#pictures);
     }
     const count = TESTS * this.#rows;
-    const spreadOfPictures = square - sums.reduce((sum, value) => sum + value ** 2, 0) / count;
-    const [share, bound] = [errors / count, (squares / 2 + divergence) / (spreadOfPictures / 2)];
+    const [share, bound] = [errors / count, (squares / 2 + divergence) / (pictures.value / 2)];
     const details = { wrong: share, reconstruction: squares / 2 / count, divergence: divergence / count };
     return { value: Math.sqrt(share * bound), details };
   }

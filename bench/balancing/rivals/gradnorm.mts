@@ -1,4 +1,5 @@
 import { addUp } from "../gradient.mjs";
+import { mean } from "../statistics.mjs";
 import { norms } from "./products.mjs";
 import type { Combiner, Start } from "./rival.mjs";
 import { ScalarAdam } from "./scalar-adam.mjs";
@@ -25,7 +26,6 @@ export function gradNorm(alpha: number): (start: Start) => Combiner {
         const raw = norms(gradients, shared);
         const scaled = raw.map((norm, term) => weights[term]! * norm);
         const left = losses.map((loss, term) => loss / first![term]!);
-        const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / terms;
         const targets = left.map((value) => mean(scaled) * (value / mean(left)) ** alpha);
         const slopes = raw.map((norm, term) => Math.sign(scaled[term]! - targets[term]!) * norm);
         adam.step(weights, slopes, LR);
