@@ -201,8 +201,8 @@ export class MTAdam {
    */
   step(gradients: Gradients | PreparedGradients, options?: StepOptions): void {
     this.#guard.idle("step");
-    const { table, ...given } = this.#guard.reading("step", () => ({
-      ...this.#readStep(options),
+    const { given, table } = this.#guard.reading("step", () => ({
+      given: this.#readStep(options),
       table: this.#assign(gradients),
     }));
     const native = this.#recheck(table);

@@ -57,8 +57,5 @@ export function resolveGroups(
 ): GroupValues[] {
   const checked = groups.map(recheckGroup);
   checkUnitBetas(flat, checked);
-  return checked.map((group) => ({
-    ...group,
-    lr: learningRate(group, iterations),
-  }));
+  return checked.map((group) => Object.assign(group, { lr: learningRate(group, iterations) }));
 }

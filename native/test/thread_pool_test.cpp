@@ -162,7 +162,7 @@ int tasks_under_another_environment(ThreadPool& pool, std::size_t count) {
   Meeting meeting(static_cast<int>(count));
   std::atomic<int> other{0};
   pool.run(count, [&](std::size_t) noexcept {
-    bool is_default = meeting.attend() && std::fegetround() == FE_TONEAREST;
+    bool is_default = meeting.attend();
     volatile float smallest_normal = std::numeric_limits<float>::min();
     is_default = is_default && smallest_normal / 2 != 0;  // results are not flushed
     volatile float smallest = std::numeric_limits<float>::denorm_min();
