@@ -117,14 +117,14 @@ def prepare(architecture, with_node):
     if not has_googletest():
         raise Failure("The tests need GoogleTest. On Debian and Ubuntu: apt-get install libgtest-dev")
     native(architecture)
-    print("What a machine with a GPU needs of this checkout besides its files:")
+    print("Files to carry to the machine with the GPU, besides those that git tracks:")
     total = 0
     for file in sorted(glob.glob(os.path.join(PROGRAMS, "*"))):
         total += os.path.getsize(file)
         print(f"  {os.path.relpath(file, ROOT)}  {os.path.getsize(file) / 2**20:.1f} MiB")
     print(f"  {os.path.relpath(COMMIT, ROOT)}\n{total / 2**20:.1f} MiB together")
     if total > MOST_BYTES:
-        raise Failure(f"What travels may have {MOST_BYTES // 2**20} MiB at most.")
+        raise Failure(f"The files to carry must not exceed {MOST_BYTES // 2**20} MiB.")
     if with_node:
         node(architecture)
         print("For the TypeScript suite and the benchmark:\n  " + "\n  ".join(NODE_TRAVELS))

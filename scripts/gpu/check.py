@@ -17,7 +17,7 @@ from .report import render, report_name
 FAILED = 1
 NO_GPU = 2
 
-EPILOG = "Exits with 0 where all that ran passed, 1 where something failed, 2 where there is no GPU."
+EPILOG = "Exits with 0 if every part that ran passed, 1 if one failed, 2 without a GPU."
 
 
 class Failure(Exception):
@@ -31,12 +31,12 @@ class Parser(argparse.ArgumentParser):
 
 def read_options(arguments):
     parser = Parser(prog="gpu-check", description=__doc__, epilog=EPILOG, allow_abbrev=False)
-    parser.add_argument("--built", action="store_true", help="runs what --prepare built, here or elsewhere")
+    parser.add_argument("--built", action="store_true", help="runs the programs that --prepare built, here or elsewhere")
     parser.add_argument("--prepare", action="store_true", help="only builds, which needs nvcc but no GPU")
-    parser.add_argument("--node", action="store_true", help="also builds what the TypeScript suite and benchmark need")
-    parser.add_argument("--architecture", help="what to build for, such as 90; else what this machine's GPU is")
+    parser.add_argument("--node", action="store_true", help="also builds for the TypeScript suite and the benchmark")
+    parser.add_argument("--architecture", help="the compute capability to build for, such as 90; default: that of this machine's GPU")
     parser.add_argument("--part", action="append", help="runs only parts whose name begins so; may be given several times")
-    parser.add_argument("--report", help="where the report goes")
+    parser.add_argument("--report", help="the file of the report")
     options = parser.parse_args(arguments)
     if options.built and options.prepare:
         raise Failure("`--built` and `--prepare` exclude each other.")
@@ -61,7 +61,7 @@ def run_part(part):
     try:
         found = part.run(part.limit)
     except Exception:
-        found = Found("failed", remark="broke off", log=traceback.format_exc())
+        found = Found("failed", remark="raised an exception", log=traceback.format_exc())
     return found, time.monotonic() - begin
 
 

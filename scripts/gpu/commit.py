@@ -36,7 +36,7 @@ def built_commit():
 
 
 def commit():
-    """In words, for a report."""
+    """The commit as a report states it."""
     now, built = head(), built_commit()
     if now is None:
         return built or "unknown: there is no git and no build/commit"

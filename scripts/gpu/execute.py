@@ -24,7 +24,7 @@ class Execution:
     output: str  # standard output and standard error as they came
 
     def end(self, limit):
-        """How it ended, in words."""
+        """The sentence that says how it ended."""
         if self.timed_out:
             return f"ended after {limit:.0f} s"
         return "it could not be started" if self.status is None else f"exit code {self.status}"

@@ -155,10 +155,10 @@ class Check:
             found = ncu.rows(shape, text)
             rows += found
             if not found or execution.status != 0:
-                tables = [("What the kernels wait for", [ncu.HEAD, *rows])] if rows else []
+                tables = [("Stalls of the kernels", [ncu.HEAD, *rows])] if rows else []
                 remark = f"{shape}: {len(found)} kernels, {execution.end(share)}"
                 return Found("failed", remark=remark, log=execution.output + text, tables=tables)
-        return Found("passed", tables=[("What the kernels wait for", [ncu.HEAD, *rows])])
+        return Found("passed", tables=[("Stalls of the kernels", [ncu.HEAD, *rows])])
 
     def variants(self, limit):
         """Runs gpu_steps with each variant of the kernels in turn, several times. Gives the median ratio of a variant's

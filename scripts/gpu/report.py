@@ -45,7 +45,7 @@ def render(facts, results):
     rows = [[name, value] for name, value in facts.items() if name != "date"]
     sections = [
         f"# {device}, {date}",
-        f"What `scripts/gpu-check` found. {summary(results)} Times are what the checks took, and decide nothing.",
+        f"Results of `scripts/gpu-check`. {summary(results)} The times are those of the checks, not benchmarks.",
         table(["what", "value"], rows),
         table(
             ["part", "outcome", "passed", "failed", "skipped", "seconds", "remark"],

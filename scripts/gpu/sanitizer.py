@@ -43,4 +43,4 @@ def findings(tool, output):
     if all(re.search(line, output, re.MULTILINE) for line in CLEAN[tool]):
         return None
     summaries = re.findall(r"^=+ (\w+ SUMMARY: .*)$", output, re.MULTILINE)
-    return "; ".join(summaries) or f"{tool} did not say what it found"
+    return "; ".join(summaries) or f"{tool} printed no summary"

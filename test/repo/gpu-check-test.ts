@@ -228,7 +228,9 @@ describe("gpu-check", () => {
     expect(outcomeOf("timings", report)[0]).toBe("passed");
     expect(outcomeOf("A/B builds", report)).toEqual(["failed", "5 turns; failed: broken"]);
     expect(report).toMatch(/^\| `quick` \| .*\| 0\.500 /m);
-    expect(report).toMatch(/found\. Failed: device tests, semantics of the runtime, A\/B builds, compute-/);
+    expect(report).toMatch(
+      /gpu-check`\. Failed: device tests, semantics of the runtime, A\/B builds, compute-/,
+    );
     expect(report).toMatch(/^## The end of device tests\n\n````text\n(line \d+\n)+```\n````$/m);
     expect(report).toMatch(/^line 500$/m);
     expect(report).not.toMatch(/^line 399$/m);
@@ -532,7 +534,7 @@ describe("what compute-sanitizer prints", () => {
     ["initcheck", `${NO_ERRORS}\n`, null],
     ["synccheck", `${NO_ERRORS}\n`, null],
     ["synccheck", "========= ERROR SUMMARY: 3 errors\n", "ERROR SUMMARY: 3 errors"],
-    ["initcheck", "[  PASSED  ] 20 tests.\n", "initcheck did not say what it found"],
+    ["initcheck", "[  PASSED  ] 20 tests.\n", "initcheck printed no summary"],
   ])("under %s is judged by its summary: %j", (tool, output, says) => {
     const found = evaluate(`sanitizer.findings('${tool}', ${json(output)})`, "sanitizer", root);
     if (says instanceof RegExp) expect(found).toMatch(says);
@@ -603,7 +605,7 @@ describe("the commit", () => {
 describe("the report", () => {
   const TEXT = `# NVIDIA H200, 2030-01-31
 
-What \`scripts/gpu-check\` found. Failed: TypeScript suite. 1 of 3 parts did not run. Times are what the checks took, and decide nothing.
+Results of \`scripts/gpu-check\`. Failed: TypeScript suite. 1 of 3 parts did not run. The times are those of the checks, not benchmarks.
 
 | what   | value            |
 | ------ | ---------------- |
@@ -661,7 +663,7 @@ Expected | received
     expect(evaluate(`report.render(${json(facts)}, ${results})`, "parts, report", root)).toBe(TEXT);
     const passed = `[("native tests", parts.Found("passed", 17, 0, 0, log="all well"), 12.34)]`;
     const short = evaluate(`report.render(${json(facts)}, ${passed})`, "parts, report", root);
-    expect(short).toMatch(/found\. All that ran passed\. Times/);
+    expect(short).toMatch(/gpu-check`\. All that ran passed\. The times/);
     expect(short).not.toMatch(/^##|all well/m);
   });
 
