@@ -59,8 +59,10 @@ function unreadableFinder(): string[] {
     const file = finderFile();
     return mayRead(file) ? [] : [path.join(path.dirname(file), "*")];
   } catch (error) {
-    // The path of a link, such as pnpm makes. Its target is known only once the link may be followed.
+    // The path of a link, such as pnpm makes, or from Node 22 on its package.json, through the link. The target is known
+    // only once the link may be followed.
     const { resource } = error as { resource?: unknown };
-    return typeof resource === "string" ? [resource] : [];
+    if (typeof resource !== "string") return [];
+    return [path.basename(resource) === "package.json" ? path.dirname(resource) : resource];
   }
 }
