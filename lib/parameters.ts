@@ -210,15 +210,15 @@ function checkShape(name: string, shape: unknown, length: number): readonly numb
 
 function checkNames(described: readonly Described[]): void {
   const names = new Set<string>();
-  for (const { name } of described) {
+  const untagged = new Set<string>();
+  for (const { name, tag } of described) {
     if (names.has(name)) throw mustBe("OPTION", "name", "be unique among the parameters", name);
     names.add(name);
+    if (tag === undefined) untagged.add(name);
   }
   for (const { tag } of described) {
-    if (tag === undefined || !names.has(tag)) continue;
-    if (described.some((other) => other.name === tag && other.tag === undefined)) {
-      throw mustBe("OPTION", "layer", "not be the name of a parameter that is a layer of its own", tag);
-    }
+    if (tag === undefined || !untagged.has(tag)) continue;
+    throw mustBe("OPTION", "layer", "not be the name of a parameter that is a layer of its own", tag);
   }
 }
 

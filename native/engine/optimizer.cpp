@@ -36,6 +36,16 @@ T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const
 
 }  // namespace
 
+/// The arrays with an entry per term: the table of terms and the values of a step.
+struct Optimizer::TermTables {
+  std::uint32_t terms;
+  Places places;
+  std::vector<std::byte> values;
+  std::vector<bool> accumulated;
+  std::unique_ptr<Memory> values_memory;
+  std::unique_ptr<Memory> terms_memory;
+};
+
 Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
                      std::unique_ptr<AddressTable> parameters)
     : device_(std::move(device)),
@@ -67,35 +77,35 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
-  place_terms(state_.terms());
+  adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
 }
 
-// Allocates the arrays with an entry per term: the table of terms and the values of a step. If an allocation fails,
-// nothing has changed.
-void Optimizer::place_terms(const std::vector<Term>& terms) {
+Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
+  TermTables made{static_cast<std::uint32_t>(terms.size()), {}, {}, std::vector<bool>(terms.size()), nullptr, nullptr};
   Tables tables = tables_;
-  tables.term_count = static_cast<std::uint32_t>(terms.size());
+  tables.term_count = made.terms;
   device_->load(tables);
-  decltype(places_) places{};
-  places.weights = sizeof(double);
-  places.groups = places.weights + terms.size() * sizeof(double);
-  places.group_elements = places.groups + options_.groups * sizeof(Group);
-  std::vector<std::byte> values(places.group_elements + options_.groups * sizeof(GroupElements));
+  made.places.weights = sizeof(double);
+  made.places.groups = made.places.weights + terms.size() * sizeof(double);
+  made.places.group_elements = made.places.groups + options_.groups * sizeof(Group);
+  made.values.resize(made.places.group_elements + options_.groups * sizeof(GroupElements));
   const std::vector<double> ones(terms.size(), 1.0);
-  std::memcpy(values.data() + places.weights, ones.data(), ones.size() * sizeof(double));
-  std::vector<bool> accumulated(terms.size());
-  std::unique_ptr<Memory> values_memory = device_->allocate(values.size());
-  std::unique_ptr<Memory> terms_memory = device_->allocate(terms.size() * sizeof(Term));
-  device_->write(terms_memory->data(), terms.data(), terms.size() * sizeof(Term), stream_);
+  std::memcpy(made.values.data() + made.places.weights, ones.data(), ones.size() * sizeof(double));
+  made.values_memory = device_->allocate(made.values.size());
+  made.terms_memory = device_->allocate(terms.size() * sizeof(Term));
+  device_->write(made.terms_memory->data(), terms.data(), terms.size() * sizeof(Term), stream);
+  return made;
+}
 
-  options_.terms = static_cast<std::uint32_t>(terms.size());
-  places_ = places;
-  values_ = std::move(values);
-  accumulated_ = std::move(accumulated);
+void Optimizer::adopt(TermTables made) noexcept {
+  options_.terms = made.terms;
+  places_ = made.places;
+  values_ = std::move(made.values);
+  accumulated_ = std::move(made.accumulated);
   sent_.clear();
-  values_memory_ = std::move(values_memory);
-  terms_memory_ = std::move(terms_memory);
+  values_memory_ = std::move(made.values_memory);
+  terms_memory_ = std::move(made.terms_memory);
   const std::byte* const start = values_memory_->data();
   tables_.gradient_scale = reinterpret_cast<const double*>(start);
   tables_.weights = reinterpret_cast<const double*>(start + places_.weights);
@@ -108,28 +118,32 @@ void Optimizer::place_terms(const std::vector<Term>& terms) {
   captured_cosines_ = false;
 }
 
+// Nothing changes before the last call that may fail, which is at the end of `enqueue`.
 void Optimizer::add_term() {
   check_whole();
-  enqueue(device_->default_stream(), [&](Stream stream) {
-    state_.add_term(*device_, layout_, options_.form, stream);
-    try {
-      place_terms(state_.terms());
-    } catch (...) {
-      state_.remove_term(state_.terms().size() - 1);
-      throw;
-    }
-  });
+  const std::size_t before = state_.terms().size();
+  TermTables made;
+  try {
+    enqueue(device_->default_stream(), [&](Stream stream) {
+      state_.add_term(*device_, layout_, options_.form, stream);
+      made = make_tables(state_.terms(), stream);
+    });
+  } catch (...) {
+    if (state_.terms().size() > before) state_.remove_term(before);
+    throw;
+  }
+  adopt(std::move(made));
 }
 
 void Optimizer::remove_term(std::uint32_t term) {
   check_whole();
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
-  enqueue(device_->default_stream(), [&](Stream) {
-    place_terms(left);
-    state_.remove_term(term);
-    if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
-  });
+  TermTables made;
+  enqueue(device_->default_stream(), [&](Stream stream) { made = make_tables(left, stream); });
+  adopt(std::move(made));
+  state_.remove_term(term);
+  if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
 }
 
 template <class T>

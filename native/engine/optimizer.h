@@ -189,7 +189,9 @@ class Optimizer {
   std::vector<T> read(const T* from, std::size_t count);
   template <class T>
   void write(T* to, const std::vector<T>& values);
-  void place_terms(const std::vector<Term>& terms);
+  struct TermTables;
+  TermTables make_tables(const std::vector<Term>& terms, Stream stream);
+  void adopt(TermTables made) noexcept;
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
   float* plane_address(const PlaneRange& range) const;
@@ -215,9 +217,9 @@ class Optimizer {
   std::shared_ptr<Event> left_;    // the end of the last call
 
   // The options of a step, as one block: σ, the weights, the groups.
-  struct {
+  struct Places {
     std::size_t weights, groups, group_elements;
-  } places_;
+  } places_{};
   std::vector<std::byte> values_;
   std::vector<std::byte> sent_;  // those on the device; none at first
   std::unique_ptr<Memory> values_memory_;

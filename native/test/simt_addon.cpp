@@ -2,6 +2,7 @@
 
 #include "addon/arguments.h"
 #include "addon/exports.h"
+#include "test/failing_new.h"
 #include "test/simt/control.h"
 #include "test/simt/cuda_runtime.h"
 
@@ -51,7 +52,16 @@ void fail_launch(const Napi::CallbackInfo& info) { simt::cuda::fail_launch(info[
 // (n): the n-th allocation from now is out of memory.
 void fail_allocation(const Napi::CallbackInfo& info) { simt::cuda::fail_allocation(info[0].ToNumber().Int32Value()); }
 
-// (function, n = 1): its n-th call from now fails with cudaErrorUnknown.
+// (n): the n-th allocation by operator new in this addon from now fails; 0: none does.
+void fail_new(const Napi::CallbackInfo& info) { test::allocations_left = info[0].ToNumber().Int64Value() - 1; }
+
+// () -> whether some call or allocation was still to fail; from now on none does.
+Napi::Value clear_faults(const Napi::CallbackInfo& info) {
+  const bool any = simt::cuda::clear_faults();
+  return Napi::Boolean::New(info.Env(), test::allocations_left.exchange(-1) >= 0 || any);
+}
+
+// (function, n = 1): its n-th call from now fails with cudaErrorUnknown; "": the n-th call of any function.
 void fail_call(const Napi::CallbackInfo& info) {
   const int n = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 1;
   simt::cuda::fail_call(info[0].ToString(), n, cudaErrorUnknown);
@@ -180,6 +190,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   simt.Set("failLaunch", Napi::Function::New(env, fail_launch));
   simt.Set("failAllocation", Napi::Function::New(env, fail_allocation));
   simt.Set("failCall", Napi::Function::New(env, fail_call));
+  simt.Set("failNew", Napi::Function::New(env, fail_new));
+  simt.Set("clearFaults", Napi::Function::New(env, clear_faults));
   simt.Set("counters", Napi::Function::New(env, counters));
   simt.Set("resetCounters", Napi::Function::New(env, reset_counters));
   simt.Set("live", Napi::Function::New(env, live));

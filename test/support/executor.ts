@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { NativeAddon } from "../../lib/addon/native";
-import type { Device } from "../../lib/memory/device";
+import { Device, deviceKey } from "../../lib/memory/device";
 import { openCuda } from "../../lib/memory/open-device";
 
 /** The additions of the tests' addon: the machine, and the calls of a user's own CUDA code. */
@@ -12,8 +12,12 @@ export interface Executor {
   failLaunch(n: number): void;
   /** The n-th allocation from now runs out of memory. */
   failAllocation(n: number): void;
-  /** The n-th call of a function from now (1, unless told otherwise: the next) fails with cudaErrorUnknown. */
+  /** The n-th call of a function ("": of any) from now (1, the default: the next) fails with cudaErrorUnknown. */
   failCall(name: string, n?: number): void;
+  /** The n-th allocation of the addon's own C++ code from now fails; 0: none. */
+  failNew(n: number): void;
+  /** Returns whether some call or allocation was still to fail; from now on none does. */
+  clearFaults(): boolean;
   counters(): {
     launches: number;
     calls: Record<string, number>;
@@ -69,4 +73,9 @@ export function executor(): Executor {
 /** A CUDA device of the host executor. */
 export function openExecutor(index = 0): Device {
   return openCuda(addon(), index);
+}
+
+/** The CPU device of the tests' addon, for `failNew`. */
+export function openExecutorCpu(): Device {
+  return new Device(deviceKey, "cpu", "CPU", 1, addon(), new (addon().Device)("cpu", 1, ""));
 }

@@ -1,5 +1,6 @@
 #include "test/simt/control.h"
 
+#include <algorithm>
 #include <signal.h>
 #include <unistd.h>
 
@@ -40,10 +41,13 @@ void fail_launch(int n, cudaError_t error) { inject("launch", n, error); }
 void fail_call(const std::string& function, int n, cudaError_t error) { inject(function, n, error); }
 void fail_allocation(int n) { inject("allocation", n, cudaErrorMemoryAllocation); }
 
-void clear_faults() {
+bool clear_faults() {
   Runtime& runtime = Runtime::get();
   const std::lock_guard lock(runtime.mutex);
+  const bool any = std::any_of(runtime.faults.begin(), runtime.faults.end(),
+                               [](const InjectedFault& fault) { return fault.remaining > 0; });
   runtime.faults.clear();
+  return any;
 }
 
 std::string failure() {

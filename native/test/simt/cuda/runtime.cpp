@@ -75,7 +75,8 @@ void Runtime::fail(cudaError_t error, int index, const std::string& text) {
 std::optional<cudaError_t> Runtime::injected(const std::string& call) {
   std::optional<cudaError_t> error;
   for (InjectedFault& fault : faults) {
-    if (fault.call != call || fault.remaining <= 0) continue;
+    const bool any = fault.call.empty() && call != "allocation" && call != "launch";
+    if ((fault.call != call && !any) || fault.remaining <= 0) continue;
     if (--fault.remaining == 0) error = fault.error;
   }
   return error;
