@@ -151,8 +151,11 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /**
-   * A buffer on `device` with the elements of `array`: float32 for a Float32Array, float64 for a Float64Array, and
-   * `dtype` for a Uint16Array.
+   * A buffer on `device` with a copy of the elements of `array`.
+   *
+   * @param array of the type that holds `dtype`: a Float32Array (float32), Float64Array (float64) or Uint16Array (float16
+   * and bfloat16)
+   * @throws MTAdamError as {@link Device.buffer}
    */
   static from<D extends DType = "float32">(array: HostArray<D>, device: Device, dtype?: D): DeviceBuffer<D> {
     if (!isDevice(device)) throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
