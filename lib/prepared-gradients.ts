@@ -36,6 +36,7 @@ export class PreparedGradients {
   set(term: number | string, parameter: number | string, gradient: Gradient): void {
     const table = this.#current();
     const { terms, parameters } = table.shape;
+    this.#guard.alive();
     this.#guard.reading("set", () => {
       table.set(terms.indexOf(term), parameters.indexOf(parameter), gradient);
     });

@@ -86,6 +86,15 @@ describe("use after dispose", () => {
     ),
   ]);
 
+  test("of the optimizer: refused by its prepared gradients", async () => {
+    const { optimizer } = onDevice();
+    const prepared = optimizer.prepare([null, null]);
+    optimizer.dispose();
+    for (const call of [() => prepared.set(0, 0, null), () => prepared.zero(), () => prepared.upload()]) {
+      checkError(await thrownBy(call), "ERR_MTADAM_DISPOSED");
+    }
+  });
+
   test("of a prepared gradient's buffer: refused by step and by zero", async () => {
     const subject = onDevice();
     const gradient = buffer(1, 1, 1);
