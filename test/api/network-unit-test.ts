@@ -58,6 +58,25 @@ describe("the network as one unit", () => {
     expect(a![1]).toBe(1); // b never occurred there
   });
 
+  test.each([
+    ["of some value", 3],
+    ["of zeros", 0],
+  ])("can be saved after a load of one of a layer's two tensors, with gradients %s", async (_, value) => {
+    const optimizer = new MTAdam([parameter("p", "head")], network);
+    const empty = await optimizer.stateDict();
+    optimizer.addParamGroup({ parameters: [parameter("p2", "head")] });
+    const gradients = [place(value, value), place(value, value)];
+    optimizer.step({ a: gradients, b: [gradients[0]!, null] });
+    await optimizer.loadStateDict(empty, { strict: false });
+    const state = await optimizer.stateDict();
+    // The norm is that of p2 alone, where only a has occurred.
+    expect(state["t"]).toEqual(BigInt64Array.of(0n, 1n, 0n, 0n));
+    expect(state["n"]).toEqual(Float64Array.of(Math.sqrt(2 * value ** 2), 0));
+    expect(state["occurred"]).toEqual(Uint8Array.of(1, 0));
+    await optimizer.loadStateDict(state);
+    expect(await optimizer.stateDict()).toEqual(state);
+  });
+
   test("refuses groups that are balanced together if their current β₃ differ", async () => {
     const optimizer = new MTAdam([parameter("p")], network);
     optimizer.paramGroups[0]!.betas[2] = 0.999;
