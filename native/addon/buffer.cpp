@@ -1,5 +1,9 @@
 #include "addon/buffer.h"
 
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "addon/arguments.h"
@@ -75,7 +79,8 @@ Napi::Value Buffer::download(const Napi::CallbackInfo& info) {
       if (array.ByteLength() < arrived->size()) {
         throw coded_error(array.Env(), "LENGTH", "`target` must keep its elements; got an array that was detached.");
       }
-      std::memcpy(addon::data(array), arrived->data(), arrived->size());
+      // Not memcpy: an empty array may have no address, and neither has an empty vector.
+      std::copy(arrived->begin(), arrived->end(), addon::data(array));
     };
     return promise_of(info.Env(), std::move(wait), std::move(finish));
   });
