@@ -174,6 +174,18 @@ export class Oracle {
     this.#checkBeta3();
   }
 
+  /**
+   * Continues with these averages, undefined where a pair never occurred: after the caller has set parameters, moments
+   * and clocks to those of a saved state.
+   *
+   * @param norms n, [term][layer]
+   * @param squares with `unit: "network"`: q, [term][tensor]
+   */
+  restoreAverages(norms: (number | undefined)[][], squares: (number | undefined)[][]): void {
+    for (const [term, values] of norms.entries()) this.#movingNorms[term] = values;
+    for (const [term, values] of squares.entries()) this.#squares[term] = values;
+  }
+
   /** θ of every tensor. */
   get parameters(): Float64Array[] {
     return this.tensors.map((tensor) => tensor.parameters);
