@@ -9,6 +9,8 @@
 //   --architecture NUMBER   the kernels for this one only, such as 90; CUDA is then required
 //   --ptx        the kernels as PTX alone, which a driver compiles for its device: quick to build, runs anywhere
 //   --executor   the tests' addon instead, whose CUDA device is the host executor: build/executor/mtadam.node
+//   --sanitized  that addon under AddressSanitizer and UndefinedBehaviorSanitizer: build/sanitized/build/Release/mtadam.node,
+//                and two with planted bugs; node-gyp-build finds it if MTADAM_PREBUILD is build/sanitized
 //   --verbose    with the output of the tools
 // Exits with 2 if an option is wrong, 1 if a tool is missing or fails.
 
@@ -27,6 +29,7 @@ const OPTIONS = {
   architecture: { type: "string" },
   ptx: { type: "boolean", default: false },
   executor: { type: "boolean", default: false },
+  sanitized: { type: "boolean", default: false },
   verbose: { type: "boolean", default: false },
 };
 // node-gyp's options, ignored: the addon is the same for every version of Node, and CMake builds for its own machine.
@@ -79,24 +82,36 @@ function architectures({ architecture, ptx }) {
 
 /** Options for CMake. */
 function definitions(options) {
+  const { executor, sanitized } = options;
   return {
     CMAKE_BUILD_TYPE: "Release",
-    MTADAM_CUDA: options.executor ? "EXECUTOR" : options.cuda.toUpperCase(),
+    MTADAM_CUDA: executor || sanitized ? "EXECUTOR" : options.cuda.toUpperCase(),
     MTADAM_CUDA_ARCHITECTURES: architectures(options),
     MTADAM_PREBUILD: options.prebuild ? "ON" : "OFF",
+    // A sanitizer costs more than the optimiser saves.
+    ...(sanitized ? { MTADAM_SANITIZE: "address,undefined", CMAKE_CXX_FLAGS_RELEASE: "-O1" } : {}),
   };
 }
 
 /** The build tree: each kind of build has its own, so that none overwrites another. */
-function treeOf({ executor, prebuild }) {
+function treeOf({ executor, sanitized, prebuild }) {
+  if (sanitized) return path.join("build", "cmake-sanitized");
   if (executor) return path.join("build", "cmake-executor");
   return path.join("build", prebuild ? "cmake-prebuild" : "cmake");
 }
 
-/** The folder that the addon is put in. */
-function targetOf({ executor, prebuild }) {
-  if (prebuild) return path.resolve("build", "Release");
-  return path.join(root, "build", executor ? "executor" : "Release");
+/** The addons that a build makes, and the folder of each. */
+function targetsOf({ executor, sanitized, prebuild }) {
+  if (prebuild) return { mtadam: path.resolve("build", "Release") };
+  const folder = (...names) => path.join(root, "build", ...names);
+  if (sanitized) {
+    return {
+      mtadam: folder("sanitized", "build", "Release"),
+      mtadam_planted_overrun: folder("planted-overrun", "build", "Release"),
+      mtadam_planted_leak: folder("planted-leak", "build", "Release"),
+    };
+  }
+  return { mtadam: folder(executor ? "executor" : "Release") };
 }
 
 /** @returns whether it succeeded */
@@ -140,14 +155,14 @@ function keepDebugInformation(addon) {
   if (status !== 0) throw new Error(`objcopy must keep the debug information of ${addon}.`);
 }
 
-function install(tree, options) {
+function install(tree, name, folder, options) {
   // Visual Studio writes to a folder per configuration.
-  const built = ["mtadam.node", path.join("Release", "mtadam.node")]
-    .map((name) => path.join(root, tree, name))
+  const built = [`${name}.node`, path.join("Release", `${name}.node`)]
+    .map((file) => path.join(root, tree, file))
     .find((file) => fs.existsSync(file));
-  if (built === undefined) throw new Error(`There is no mtadam.node below ${tree}.`);
+  if (built === undefined) throw new Error(`There is no ${name}.node below ${tree}.`);
   if (options.prebuild && process.platform === "linux") keepDebugInformation(built);
-  const target = path.join(targetOf(options), "mtadam.node");
+  const target = path.join(folder, "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
   // Do not write into the old file: a process that has it mapped would crash.
   fs.rmSync(target, { force: true });
@@ -175,9 +190,9 @@ function build(options) {
   const jobs = String(os.availableParallelism());
   // Two steps: `cmake-js compile` keeps the options of an earlier configuration.
   if (!runCMakeJs(["configure", ...cmake], options.verbose)) return 1;
-  if (options.cuda === "auto" && !options.executor) tellOfCuda(tree);
+  if (options.cuda === "auto" && !options.executor && !options.sanitized) tellOfCuda(tree);
   if (!runCMakeJs(["build", ...cmake, "-p", jobs], options.verbose)) return 1;
-  install(tree, options);
+  for (const [name, folder] of Object.entries(targetsOf(options))) install(tree, name, folder, options);
   return 0;
 }
 

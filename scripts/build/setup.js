@@ -100,6 +100,21 @@ function executor() {
   return true;
 }
 
+/** That addon and the one with a planted bug, under sanitizers. */
+function sanitized() {
+  packages();
+  const sources = [
+    ...NATIVE,
+    "native/test/simt",
+    "native/test/simt_addon.cpp",
+    "native/test/planted_addon.cmake",
+  ];
+  if (isStale("build/sanitized/build/Release/mtadam.node", ...sources)) {
+    console.log("Building the addon of the tests under sanitizers …");
+    npm("run", "--silent", "build:native", "--", "--sanitized");
+  }
+}
+
 const INSTALL_GTEST = ["apt-get", "install", "-y", "libgtest-dev"];
 
 /** Whether the compiler finds GoogleTest's header. */
@@ -132,4 +147,4 @@ function googleTest() {
   process.exit(1);
 }
 
-module.exports = { root, run, npm, packages, typescript, build, program, executor, googleTest };
+module.exports = { root, run, npm, packages, typescript, build, program, executor, sanitized, googleTest };

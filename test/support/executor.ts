@@ -55,12 +55,19 @@ export interface Executor {
 /** Two devices. Checks that need system calls at every operation are left to the native tests. */
 export const MACHINE = "devices=2 hide_device_memory=0";
 
+/** If MTADAM_PREBUILD names another build for the package (scripts/test/sanitized.js), it has the executor, too. */
+const { MTADAM_PREBUILD } = process.env;
+const file =
+  MTADAM_PREBUILD === undefined
+    ? path.join(__dirname, "../../build/executor/mtadam.node")
+    : path.join(MTADAM_PREBUILD, "build/Release/mtadam.node");
+
 let loaded: (NativeAddon & { simt: Executor }) | undefined;
 
 function addon(): NativeAddon & { simt: Executor } {
   if (loaded === undefined) {
     // eslint-disable-next-line @typescript-eslint/no-require-imports -- a native addon
-    loaded = require(path.join(__dirname, "../../build/executor/mtadam.node")) as typeof loaded;
+    loaded = require(file) as typeof loaded;
     loaded!.simt.reset(MACHINE);
   }
   return loaded!;
