@@ -11,9 +11,12 @@ interface Writer {
   /** Identifies the boot of the system and the numbering of processes, of which each container has its own. */
   readonly machine: string;
   readonly pid: number;
-  /** Its start time in clock ticks, if the system tells it: process numbers are reused. */
+  /** Its start time in clock ticks, or {@link UNKNOWN}: process numbers are reused. */
   readonly start: string;
 }
+
+/** In place of a start time, where the system does not tell it, or not at this moment: too many files may be open. */
+const UNKNOWN = "0";
 
 /**
  * If it is unknown whether a file's process lives, the file is abandoned after this long without a write, in
@@ -66,6 +69,7 @@ async function lifeOf({ pid, start }: Writer): Promise<"alive" | "dead" | "unkno
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return "dead";
   }
+  if (start === UNKNOWN) return "unknown";
   const found = await readProcess(pid);
   if (found === undefined) return "unknown";
   return found.start === start && !found.isZombie ? "alive" : "dead";
@@ -75,7 +79,7 @@ async function thisProcess(): Promise<Writer> {
   const { pid } = process;
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => hostname());
   const numbers = await readlink("/proc/self/ns/pid").catch(() => "");
-  return { machine: digest(`${boot} ${numbers}`), pid, start: (await readProcess(pid))?.start ?? "0" };
+  return { machine: digest(`${boot} ${numbers}`), pid, start: (await readProcess(pid))?.start ?? UNKNOWN };
 }
 
 /** Facts about a process from Linux; undefined if there are none. */

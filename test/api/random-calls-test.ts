@@ -21,7 +21,7 @@ const wanted = Number(process.env["MTADAM_RANDOM_CALLS"] ?? NaN);
 const isByHand = !Number.isNaN(wanted);
 const SECONDS = Number(process.env["MTADAM_RANDOM_SECONDS"] ?? 15);
 const BATCH = 10;
-/** Calls after which the current seed is printed. */
+/** Calls after which the counts and the current seed are printed. */
 const REPORT = 20_000;
 
 const folder = temporaryFolder();
@@ -49,7 +49,8 @@ test(
       // Also while it runs: a process that crashes prints no seed.
       if (total() >= reported + REPORT) {
         reported = total();
-        process.stdout.write(`random calls: seed ${seed + done}\n`);
+        const { accepted, refused } = counts;
+        process.stdout.write(`random calls: ${accepted} accepted, ${refused} refused; seed ${seed + done}\n`);
       }
       await fc.assert(property, { numRuns: BATCH, seed: seed + done });
     }

@@ -57,6 +57,15 @@ onCpu("the next save to that path", () => {
     expect(existsSync(left)).toBe(true);
   });
 
+  test("keeps that of a live process whose start could not be read when the file was named, for an hour", async () => {
+    const left = await leave({ start: "0" });
+    await save();
+    expect(existsSync(left)).toBe(true);
+    makeOld(left);
+    await save();
+    expect(existsSync(left)).toBe(false);
+  });
+
   test("keeps temporary files for other targets, and files with other names", async () => {
     const pid = await deadProcess();
     const other = await leave({ pid }, path.join(folder, "other"));
