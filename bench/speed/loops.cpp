@@ -122,7 +122,7 @@ void compare_step(const Loops& loops, std::size_t elements, const std::string& p
   for (std::uint32_t i = 0; i < terms; ++i) {
     parts.push_back({arrays.make(), summed ? nullptr : arrays.make(), arrays.make(), nullptr, {1, 1e-3f, 0.5f}});
   }
-  const FusedLoop loop = loops.fused(terms, true, {summed, false, false, false, false, one_b});
+  const FusedLoop loop = loops.fused(terms, true, {summed, false, false, false, false, one_b, false});
   const auto step = [&] {
     for (std::size_t e = 0; e < elements; e += kBlock) {
       TensorRun run = whole;

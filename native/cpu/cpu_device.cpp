@@ -254,11 +254,14 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
   run.group = tables.group_elements[tensor.group];
   run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[range.tensor].w;
+  run.v = offset(tables.shared.v, at);
+  run.gathered = offset(tables.shared.gathered, at);
   return run;
 }
 
 LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
-  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1, one_b};
+  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1,
+          one_b,         tables.one_v};
 }
 
 /// Runs a tile's loops over its terms, a few terms per pass.
@@ -349,9 +352,51 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
   }
 }
 
+/// Calls visit(term) for each term that takes part in a tensor's step.
+template <class Visit>
+void for_present(const Tables& tables, std::uint32_t tensor, const Visit& visit) {
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    if (takes_part(tables.terms[term].clocks[tensor], *tables.shared.step)) visit(term);
+  }
+}
+
+/// Steps 5 to 7 from the gradients of all terms, for a range of one tensor, where both moments are summed.
+void adam_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form) {
+  TermRun terms[kPassTerms];
+  std::uint32_t count = 0;
+  for_present(tables, range.tensor, [&](std::uint32_t term) {
+    if (count < kPassTerms) terms[count] = term_run(tables, &call, term, range);
+    count += 1;
+  });
+  if (count <= kPassTerms && !form.shortened) {
+    loops.adam(count, form)(tensor_run(tables, range), terms);
+    return;
+  }
+  alignas(64) float gathered[kTileElements];
+  for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
+    const std::uint64_t elements = std::min<std::uint64_t>(kTileElements, range.count - done);
+    const ChunkRange tile{range.tensor, range.first + done, elements};
+    TensorRun run = tensor_run(tables, tile);
+    run.gathered = gathered;
+    bool opens = true;
+    for_present(tables, range.tensor, [&](std::uint32_t term) {
+      loops.moments(form)(run, term_run(tables, &call, term, tile), opens);
+      opens = false;
+    });
+    loops.adam(0, form)(run, nullptr);
+  }
+}
+
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
 void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
   const std::uint64_t step = *tables.shared.step;
+  if (tables.one_v) {
+    if (!takes_part(tables.shared.clocks[range.tensor], step)) return;
+    const TensorRun run = tensor_run(tables, range);
+    const LoopForm form = loop_form(tables, run, true);
+    call == nullptr ? loops.adam(0, form)(run, nullptr) : adam_range(loops, tables, *call, range, form);
+    return;
+  }
   const Presence presence = presence_of(tables, range.tensor, step);
   if (presence.present == 0) return;
   const TensorRun run = tensor_run(tables, range);

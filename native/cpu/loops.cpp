@@ -163,6 +163,11 @@ struct Terms {
   }
 };
 
+template <>
+struct Terms<0> {
+  explicit Terms(const TermRun*) {}
+};
+
 // Steps 5 and 6 at one element, and the terms' parts of U and D. `first`: no other term was part of them before.
 template <class Form, std::uint32_t kTerms>
 MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at, bool first, const GroupElements& k) {
@@ -272,6 +277,55 @@ void move(const TensorRun& given, float b, const float* d, const float* u) {
   }
 }
 
+// ---- Both moments summed ------------------------------------------------------------------------------------
+
+template <bool kOpens>
+void gather_term(const TensorRun& run, const TermRun& term) {
+  const float f = term.k.f;
+  const float* const g = term.g;
+  float* const gathered = run.gathered;
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < run.count; ++e) {
+    gathered[e] = kOpens ? f * g[e] : added_to_gathered(gathered[e], g[e], f);
+  }
+}
+
+void gather(const TensorRun& run, const TermRun& term, bool opens) {
+  opens ? gather_term<true>(run, term) : gather_term<false>(run, term);
+}
+
+// G at one element: of the terms, or without any as it is in memory.
+template <std::uint32_t kTerms>
+MTADAM_INLINE float gather_element(const Terms<kTerms>& terms, const TensorRun& run, std::uint64_t e) {
+  if constexpr (kTerms == 0) {
+    return run.gathered[e];
+  } else {
+    float sum = terms.f[0] * terms.g[0][e];
+    MTADAM_UNROLL
+    for (std::uint32_t i = 1; i < kTerms; ++i) sum = added_to_gathered(sum, terms.g[i][e], terms.f[i]);
+    return sum;
+  }
+}
+
+template <std::uint32_t kTerms, bool kAmsgrad, bool kCoupled, bool kDecoupled, bool kDivided>
+void adam(const TensorRun& given, const TermRun* runs) {
+  const TensorRun run = given;
+  const GroupElements k = run.group;
+  const Terms<kTerms> terms(runs);
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < run.count; ++e) {
+    const float theta = run.theta[e];
+    const float gradient = decayed_gradient<kCoupled>(gather_element(terms, run, e), theta, k);
+    const float m = first_moment(run.sum[e], gradient, k);
+    float second = second_moment(run.v[e], gradient, k);
+    run.sum[e] = m;
+    run.v[e] = second;
+    if constexpr (kAmsgrad) run.sum_x[e] = second = larger(second, run.sum_x[e]);
+    const float q = adam_step<kDivided>(step_part(m, run.shared.c), denominator(second, run.shared.b, k), run.w);
+    run.theta[e] = moved<kDecoupled>(theta, q, k);
+  }
+}
+
 // ---- Addition -----------------------------------------------------------------------------------------------
 
 void add(float* target, const float* source, std::uint64_t count) {
@@ -331,7 +385,18 @@ struct Move {
   }
 };
 
+// W other than 1 only from G.
+template <std::uint32_t kTerms>
+struct Adam {
+  static constexpr std::uint32_t kFlags = kTerms == 0 ? 4 : 3;
+  template <bool kAmsgrad, bool kCoupled, bool kDecoupled, bool kDivided = false>
+  static AdamLoop loop() {
+    return adam<kTerms, kAmsgrad, kCoupled, kDecoupled, kDivided>;
+  }
+};
+
 MomentsLoop find_moments(LoopForm form) {
+  if (form.one_v) return gather;
   const bool flags[] = {form.summed, form.amsgrad, form.coupled};
   return pick<Moments>(flags);
 }
@@ -370,9 +435,29 @@ MoveLoop find_move(LoopForm form) {
   return pick<Move>(flags);
 }
 
+AdamLoop find_adam(std::uint32_t terms, LoopForm form) {
+  const bool flags[] = {form.amsgrad, form.coupled, form.decoupled, form.shortened};
+  static_assert(kPassTerms == 5);
+  switch (terms) {
+    case 0:
+      return pick<Adam<0>>(flags);
+    case 1:
+      return pick<Adam<1>>(flags);
+    case 2:
+      return pick<Adam<2>>(flags);
+    case 3:
+      return pick<Adam<3>>(flags);
+    case 4:
+      return pick<Adam<4>>(flags);
+    default:
+      return pick<Adam<kPassTerms>>(flags);
+  }
+}
+
 }  // namespace
 
 extern const Loops MTADAM_LOOPS;
-const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile, find_move, add};
+const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused,
+                            find_tile,      find_move,   find_adam,    add};
 
 }  // namespace mtadam

@@ -21,6 +21,7 @@ struct LoopForm {
   bool decoupled;  // d·θ in the step
   bool shortened;  // W other than 1
   bool one_b;      // all terms in D have the same b, so the largest v has the largest root
+  bool one_v;      // V in place of v; with `summed`
 };
 
 /// The most terms in one pass over a tile. A term has two arrays where first moments are summed, otherwise three. Rare
@@ -45,11 +46,14 @@ struct TensorRun {
   float* sum_x;         // the shared x; null unless summed with amsgrad
   Coefficients shared;  // c and b of T
   GroupElements group;
-  float w;  // W
+  float w;          // W
+  float* v;         // V; null unless both moments are summed
+  float* gathered;  // G, where they are and it is in memory
 };
 
 /// Steps 5 and 6 for one term, for accumulate. `opens`: the term is the first of the step, so M decays first. The
-/// shared x is updated in step 7, once instead of once per term.
+/// shared x is updated in step 7, once instead of once per term. Where both moments are summed, the term is added to G,
+/// which it starts if it opens the step.
 using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
 
 /// Steps 5 to 7 for up to `kFusedTerms` terms, all of which take part. W is 1: other values use tiles, which saves a
@@ -65,6 +69,9 @@ struct TilePass {
   bool first;  // the tile's first pass
 };
 using TileLoop = void (*)(const TensorRun& run, const TermRun* terms, const TilePass& pass);
+
+/// Steps 5 to 7 where both moments are summed: for up to kPassTerms terms with gradients, W being 1, or from G.
+using AdamLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
 struct TileChoice {
   TileLoop loop;
@@ -85,6 +92,8 @@ struct Loops {
   /// A loop for the first of `terms` terms: for all of them, if they fit in one pass (`most_terms_of_pass`).
   TileChoice (*tile)(std::uint32_t terms, bool with_gradients, LoopForm form);
   MoveLoop (*move)(LoopForm form);
+  /// `terms` is 0 for the loop that starts from G.
+  AdamLoop (*adam)(std::uint32_t terms, LoopForm form);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);
 };

@@ -15,13 +15,25 @@ struct UpdateKernel {
   std::uint32_t blocks;  // that a multiprocessor holds
 };
 
+// With V there is M, and G stands for any number of terms.
+template <std::uint32_t kTerms, bool kSummed, bool kAmsgrad, bool kGradients, bool kOneV>
+UpdateKernel update_kernel() {
+  using Form = UpdateForm<kOneV && !kGradients ? 1 : kTerms, kSummed || kOneV, kAmsgrad, kGradients, kOneV>;
+  return {&kernels::update_kernel<Form>, Form::kBlocks};
+}
+
+// All forms gather G alike.
+template <bool kSummed, bool kAmsgrad, bool kOneV>
+UpdateKernel moments_kernel() {
+  return {&kernels::moments_kernel < kSummed || kOneV, kAmsgrad && !kOneV, kOneV >, kernels::kMomentsBlocks};
+}
+
 // Each picker consumes one run-time choice and ends at the instantiation that all of them name.
 
 template <std::uint32_t kTerms, bool... kFlags>
 UpdateKernel pick_update(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 3) {
-    using Form = UpdateForm<kTerms, kFlags...>;
-    return {&kernels::update_kernel<Form>, Form::kBlocks};
+  if constexpr (sizeof...(kFlags) == 4) {
+    return update_kernel<kTerms, kFlags...>();
   } else {
     return *flags ? pick_update<kTerms, kFlags..., true>(flags + 1) : pick_update<kTerms, kFlags..., false>(flags + 1);
   }
@@ -39,20 +51,20 @@ UpdateKernel pick_update(std::uint32_t terms, const bool* flags) {
 
 template <bool... kFlags>
 UpdateKernel pick_moments(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 2) {
-    return {&kernels::moments_kernel<kFlags...>, kernels::kMomentsBlocks};
+  if constexpr (sizeof...(kFlags) == 3) {
+    return moments_kernel<kFlags...>();
   } else {
     return *flags ? pick_moments<kFlags..., true>(flags + 1) : pick_moments<kFlags..., false>(flags + 1);
   }
 }
 
 UpdateKernel moments_kernel(const Tables& tables) {
-  const bool flags[] = {tables.summed, tables.amsgrad};
+  const bool flags[] = {tables.summed, tables.amsgrad, tables.one_v};
   return pick_moments<>(flags);
 }
 
 UpdateKernel update_kernel(const Tables& tables, bool gradients) {
-  const bool flags[] = {tables.summed, tables.amsgrad, gradients};
+  const bool flags[] = {tables.summed, tables.amsgrad, gradients, tables.one_v};
   return pick_update<>(tables.term_count, flags);
 }
 

@@ -8,6 +8,7 @@
 #include "engine/float_environment.h"
 #include "math/lane_sum.h"
 #include "math/moments.h"
+#include "math/scalars.h"
 
 namespace mtadam {
 namespace {
@@ -68,6 +69,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.layer_count = layout_.layer_count();
   tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
   tables_.summed = options.form.summed;
+  tables_.one_v = options.form.one_v;
   tables_.amsgrad = options.form.amsgrad;
   tables_.cosines = options.form.cosines;
   tables_.network = options.form.network;
@@ -233,6 +235,10 @@ void Optimizer::follow_norms(const Call& all, Stream stream) {
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream given) {
+  if (options_.form.one_v) {
+    state_.make_gathered(*device_, layout_);
+    tables_.shared.gathered = state_.shared().gathered;
+  }
   advance(gradients, term, 1, gradient_scale, given, [&](const Call& one, Stream stream) {
     if (device_->accumulate_in_one_pass(tables_, one)) return;
     device_->norms(tables_, one, stream);
@@ -265,7 +271,11 @@ void Optimizer::leave_step() {
   const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
   const bool was_broken = broken_;
   broken_ = true;
-  if (is_open() && options_.form.summed && options_.form.amsgrad) raise_shared_x();
+  if (is_open() && options_.form.one_v) {
+    roll_back_shared_clocks();
+  } else if (is_open() && options_.form.summed && options_.form.amsgrad) {
+    raise_shared_x();
+  }
   write(state_.shared().step, next);
   first_step_ += 1;
   broken_ = was_broken;
@@ -290,6 +300,17 @@ void Optimizer::raise_shared_x() {
       write_plane({Plane::x, 0, tensor, first, count}, x.data());
     }
   }
+}
+
+// T has advanced with the first term, and M and V wait for the update.
+void Optimizer::roll_back_shared_clocks() {
+  const std::uint64_t step = read(state_.shared().step, 1)[0];
+  const std::vector<Clock> former = read(state_.shared().former_clocks, layout_.tensor_count());
+  std::vector<Clock> clocks = shared_clocks();
+  for (std::size_t tensor = 0; tensor < clocks.size(); ++tensor) {
+    if (takes_part(clocks[tensor], step)) clocks[tensor] = former[tensor];
+  }
+  write(state_.shared().clocks, clocks);
 }
 
 void Optimizer::close_step() { accumulated_.assign(accumulated_.size(), false); }
@@ -513,7 +534,7 @@ float* Optimizer::plane_address(const PlaneRange& range) const {
       start = summed ? shared.m : own.m;
       break;
     case Plane::v:
-      start = own.v;
+      start = options_.form.one_v ? shared.v : own.v;
       break;
     case Plane::x:
       start = summed ? shared.x : own.x;

@@ -102,11 +102,13 @@ class Optimizer {
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
   void update(Stream stream = nullptr);
   /// Ends the open step, if there is one, without moving a parameter. The moments, norms and clocks of the terms that
-  /// came have moved.
+  /// came have moved; where both moments are summed, they and T are as before the step.
   void discard();
   /// Whether a step is open, and whether it has the term.
   bool is_open() const { return std::find(accumulated_.begin(), accumulated_.end(), true) != accumulated_.end(); }
   bool is_accumulated(std::uint32_t term) const { return accumulated_[term]; }
+  /// Whether the state has the plane that accumulate() needs where both moments are summed.
+  bool gathers() const { return state_.shared().gathered != nullptr; }
   void add(const std::vector<Addition>& additions, Stream stream = nullptr);
 
   /// Adds a term that has not occurred yet after the others. Not while a step is open. Earlier tables of gradients and
@@ -153,7 +155,7 @@ class Optimizer {
   std::shared_ptr<Event> done() const { return left_; }
 
   // The state, a piece at a time, as it is after the last call. `Plane::m` and `Plane::x` are the terms' own or, with
-  // first moments summed, the shared ones, for which `term` is ignored.
+  // first moments summed, the shared ones, for which `term` is ignored; so is `Plane::v` with second moments summed.
   std::vector<NormState> norm_states(std::uint32_t term);
   /// The same of every term, as NormState[layers], without waiting for it.
   std::vector<std::unique_ptr<HostCopy>> norms_later();
@@ -182,6 +184,7 @@ class Optimizer {
   void check_whole() const;
   void leave_step();
   void raise_shared_x();
+  void roll_back_shared_clocks();
   void close_step();
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);

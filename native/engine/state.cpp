@@ -82,7 +82,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
     cosines = places.take((ordinal + 1) * layout.layer_count() * sizeof(float));
   }
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);
-  v = places.take_plane(layout.plane_elements(), first + 1);
+  if (!form.one_v) v = places.take_plane(layout.plane_elements(), first + 1);
   if (form.amsgrad && !form.summed) x = places.take_plane(layout.plane_elements(), first + 2);
   bytes = places.bytes();
 }
@@ -98,9 +98,13 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
     clocks = places.take(layout.tensor_count() * sizeof(Clock));
     coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
     opener = places.take(layout.tensor_count() * sizeof(std::uint32_t));
-    if (keeps_former(form.non_finite, form.network)) former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+    // discard() takes T back where the moments have not changed yet.
+    if (keeps_former(form.non_finite, form.network) || form.one_v) {
+      former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
+    }
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
+    if (form.one_v) v = places.take_plane(layout.plane_elements(), 2);
   }
   bytes = places.bytes();
 }
@@ -122,6 +126,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.former_divisors = at_if_any<StepDivisor>(memory, places.former_divisors);
   shared_.joined = at_if_any<std::uint64_t>(memory, places.joined);
   shared_.m = at_if_any<float>(memory, places.m);
+  shared_.v = at_if_any<float>(memory, places.v);
   shared_.x = at_if_any<float>(memory, places.x);
   if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count(), stream);
   for (std::size_t term = 0; term < terms; ++term) add_term(device, layout, form, stream);
@@ -158,6 +163,14 @@ void State::remove_term(std::size_t term) {
   const auto offset = static_cast<std::ptrdiff_t>(term);
   terms_.erase(terms_.begin() + offset);
   memory_.erase(memory_.begin() + 1 + offset);
+}
+
+void State::make_gathered(Device& device, const Layout& layout) {
+  if (gathered_ != nullptr) return;
+  Places places;
+  const std::size_t place = places.take_plane(layout.plane_elements(), 3);
+  gathered_ = device.allocate(places.bytes());
+  shared_.gathered = at<float>(*gathered_, place);
 }
 
 std::size_t State::bytes(const Layout& layout, StateForm form, std::size_t terms) {

@@ -17,6 +17,7 @@ struct StateForm {
   NonFinite non_finite = NonFinite::kSkipTerm;
   bool cosines = false;  // those between the terms' gradients are taken in each step
   bool network = false;  // the network is one unit
+  bool one_v = false;    // with `summed`: one second moment V for all terms, too
 };
 
 /// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
@@ -37,12 +38,13 @@ struct SharedPlaces {
   std::size_t step, tickets;
   std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, divisors = 0;
   std::size_t former_divisors = 0, joined = 0;
-  std::size_t m = 0, x = 0;
+  std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;
 };
 
 /// The optimizer's state on a device: one allocation per term and one shared, so that a term can come or go without
-/// a copy. Moments start at 0, clocks at t = 0 and P₁ = P₂ = 1.
+/// a copy. Where both moments are summed, terms have no planes, and the plane of G is an allocation of its own. Moments
+/// start at 0, clocks at t = 0 and P₁ = P₂ = 1.
 class State {
  public:
   /// Writes the initial values on the stream.
@@ -55,12 +57,15 @@ class State {
   void add_term(Device& device, const Layout& layout, StateForm form, Stream stream = nullptr);
   /// Later terms move up. The shared state does not change.
   void remove_term(std::size_t term);
+  /// Makes the plane of G, unless it exists.
+  void make_gathered(Device& device, const Layout& layout);
 
-  /// Bytes that a state of this form takes, tables and scratch included.
+  /// Bytes that a state of this form takes, tables and scratch included; without the plane of G.
   static std::size_t bytes(const Layout& layout, StateForm form, std::size_t terms);
 
  private:
   std::vector<std::unique_ptr<Memory>> memory_;  // shared, then a piece per term
+  std::unique_ptr<Memory> gathered_;
   std::vector<Term> terms_;
   Shared shared_{};
 };

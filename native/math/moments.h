@@ -25,6 +25,16 @@ MTADAM_INLINE float balanced_gradient(float g, float theta, float f, const Group
   return scaled;
 }
 
+/// G after one more term, where both moments are summed; the first term's share is f·g alone.
+MTADAM_INLINE float added_to_gathered(float sum, float g, float f) { return sum + f * g; }
+
+/// ĝ of all terms together, from G: coupled decay enters once.
+template <bool kCoupled>
+MTADAM_INLINE float decayed_gradient(float sum, float theta, const GroupElements& k) {
+  if constexpr (kCoupled) return sum + k.coupled * theta;
+  return sum;
+}
+
 /// m, step 6.
 MTADAM_INLINE float first_moment(float m, float gradient, const GroupElements& k) {
   return flushed(k.beta1 * m) + k.rest1 * gradient;

@@ -195,7 +195,7 @@ MTADAM_INLINE void begin_shared(const Tables& tables, const Call& call, std::uin
     if (!tables.summed) continue;
     Clock& clock = tables.shared.clocks[tensor_index];
     if (takes_part(clock, step)) continue;
-    if (keeps_former(tables)) tables.shared.former_clocks[tensor_index] = clock;
+    if (tables.shared.former_clocks != nullptr) tables.shared.former_clocks[tensor_index] = clock;
     advance_clock(clock, tables.shared.coefficients[tensor_index], tables.groups[tables.tensors[tensor_index].group],
                   step);
     tables.shared.opener[tensor_index] = term;

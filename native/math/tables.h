@@ -156,7 +156,9 @@ struct Term {
 /// The state that the terms share.
 struct Shared {
   float* m;                    // M, where first moments are summed
-  float* x;                    // x, where they are and amsgrad is on
+  float* v;                    // V, where both moments are
+  float* x;                    // x, where first moments are summed and amsgrad is on
+  float* gathered;             // G of an open step, where both moments are summed; null before the first accumulate
   Clock* clocks;               // T per tensor, where they are
   Coefficients* coefficients;  // of T (c and b)
   Clock* former_clocks;        // as in Term
@@ -191,6 +193,7 @@ struct Tables {
   std::uint32_t term_count;
   std::uint32_t empty_layer_count;
   bool summed;
+  bool one_v;  // second moments are summed, too
   bool amsgrad;
   bool cosines;  // whether terms have dots and cosines
   bool network;  // whether the network is one unit

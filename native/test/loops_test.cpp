@@ -27,8 +27,17 @@ constexpr std::uint32_t kMaxTerms = 2 * kPassTerms;
 std::vector<LoopForm> all_forms() {
   std::vector<LoopForm> forms;
   for (unsigned bits = 0; bits < 64; ++bits) {
-    forms.push_back(
-        {(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0, (bits & 32) != 0});
+    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0,
+                     (bits & 32) != 0, false});
+  }
+  return forms;
+}
+
+// Both moments summed.
+std::vector<LoopForm> forms_with_one_v() {
+  std::vector<LoopForm> forms;
+  for (unsigned bits = 0; bits < 16; ++bits) {
+    forms.push_back({true, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, true, true});
   }
   return forms;
 }
@@ -36,7 +45,7 @@ std::vector<LoopForm> all_forms() {
 std::string name_of(LoopForm form) {
   return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
          (form.coupled ? ", coupled decay" : "") + (form.decoupled ? ", decoupled decay" : "") +
-         (form.shortened ? ", shortened" : "") + (form.one_b ? ", one b" : "");
+         (form.shortened ? ", shortened" : "") + (form.one_b ? ", one b" : "") + (form.one_v ? ", one v" : "");
 }
 
 std::vector<std::size_t> lengths() {
@@ -55,7 +64,7 @@ struct TermValues {
 };
 
 struct Values {
-  std::vector<float> theta, sum, sum_x;
+  std::vector<float> theta, sum, sum_v, sum_x, gathered;
   Coefficients shared;
   GroupElements group;
   float w;
@@ -134,7 +143,9 @@ Values random_values(Random& random, std::size_t count, std::uint32_t terms, boo
   Values values;
   values.theta = fill(&Mixture::parameter);
   values.sum = fill(&Mixture::first_moment);
+  values.sum_v = fill_positive();
   values.sum_x = fill_positive();
+  values.gathered = fill(&Mixture::gradient);
   values.shared = coefficients();
   values.group = {kBeta1, 0.1f, kBeta2, 0.001f, 1e-8f, 0.01f, 1e-4f};
   values.w = static_cast<float>(random.between(1, 5));
@@ -202,6 +213,28 @@ void scalar_step(const LoopForm& form, Values& values) {
   }
 }
 
+// Both moments summed: G of all terms, then Adam's step with it. `gathered`: G is in memory.
+void scalar_adam(const LoopForm& form, Values& values, bool gathered) {
+  const GroupElements& k = values.group;
+  for (std::size_t e = 0; e < values.count(); ++e) {
+    float& theta = values.theta[e];
+    float sum = 0;
+    for (std::size_t i = 0; i < values.terms.size(); ++i) {
+      const float share = values.terms[i].k.f * values.terms[i].g[e];
+      sum = i == 0 ? share : sum + share;
+    }
+    if (gathered) values.gathered[e] = sum;
+    if (form.coupled) sum = sum + k.coupled * theta;
+    values.sum[e] = first_moment(values.sum[e], sum, k);
+    values.sum_v[e] = second_moment(values.sum_v[e], sum, k);
+    if (form.amsgrad) values.sum_x[e] = larger(values.sum_v[e], values.sum_x[e]);
+    const float second = form.amsgrad ? values.sum_x[e] : values.sum_v[e];
+    float q = step_part(values.sum[e], values.shared.c) / denominator(second, values.shared.b, k);
+    if (form.shortened) q = q / values.w;
+    theta = form.decoupled ? moved<true>(theta, q, k) : moved<false>(theta, q, k);
+  }
+}
+
 // ---- The same values, in memory ----
 
 class Placed {
@@ -209,14 +242,16 @@ class Placed {
   // Every array is misaligned by a number of elements of its own.
   Placed(const LoopForm& form, const Values& values, Random& random)
       : form_(form), values_(values), count_(values.count()) {
-    arrays_.reserve(3 + 4 * values.terms.size());
+    arrays_.reserve(5 + 4 * values.terms.size());
     const auto place = [&](const std::vector<float>& array) {
       arrays_.emplace_back(array, random.below(16));
       return arrays_.back().data();
     };
-    run_ = {count_, place(values.theta), nullptr, nullptr, values.shared, values.group, values.w};
+    run_ = {count_, place(values.theta), nullptr, nullptr, values.shared, values.group, values.w, nullptr, nullptr};
     run_.sum = place(values.sum);
+    run_.v = place(values.sum_v);
     run_.sum_x = place(values.sum_x);
+    run_.gathered = place(values.gathered);
     for (const TermValues& term : values.terms) {
       TermRun placed{};
       placed.g = place(term.g);
@@ -229,8 +264,10 @@ class Placed {
     // Arrays that the form does not need are null, as on the device.
     if (!form.summed) run_.sum = nullptr;
     if (!(form.summed && form.amsgrad)) run_.sum_x = nullptr;
+    if (!form.one_v) run_.v = run_.gathered = nullptr;
     for (TermRun& term : terms_) {
       if (form.summed) term.m = nullptr;
+      if (form.one_v) term.v = nullptr;
       if (form.summed || !form.amsgrad) term.x = nullptr;
     }
   }
@@ -253,6 +290,13 @@ class Placed {
     tiled(loops, false, kPassTerms);
   }
 
+  void adam(const Loops& loops) { loops.adam(static_cast<std::uint32_t>(terms_.size()), form_)(run_, terms_.data()); }
+
+  void gathered_adam(const Loops& loops) {
+    moments(loops);
+    loops.adam(0, form_)(run_, nullptr);
+  }
+
   void moments(const Loops& loops) {
     bool opens = true;
     for (std::size_t i = 0; i < terms_.size(); ++i) {
@@ -272,7 +316,9 @@ class Placed {
     };
     testing::AssertionResult result = compare("theta", expected.theta);
     if (result) result = compare("M", expected.sum);
+    if (result) result = compare("V", expected.sum_v);
     if (result) result = compare("x of all", expected.sum_x);
+    if (result) result = compare("G", expected.gathered);
     for (const TermValues& term : expected.terms) {
       if (result) result = compare("g", term.g);
       if (result) result = compare("m", term.m);
@@ -393,6 +439,30 @@ TEST(Loops, GiveTheBitsOfTheScalarStepForMomentsAlone) {
   }
 }
 
+TEST(Loops, GiveTheBitsOfTheScalarStepWhereBothMomentsAreSummed) {
+  Random random(16);
+  for (const LoopForm& form : forms_with_one_v()) {
+    for (const std::size_t count : lengths()) {
+      for (std::uint32_t terms = 1; terms <= kPassTerms; ++terms) {
+        const Values before = random_values(random, count, terms, false);
+        Values at_once = before, gathered = before;
+        scalar_adam(form, at_once, false);
+        scalar_adam(form, gathered, true);
+        for (const InstructionSet& set : instruction_sets()) {
+          SCOPED_TRACE(std::string(set.name) + ", " + name_of(form) + ", " + std::to_string(terms) + " terms of " +
+                       std::to_string(count));
+          Placed one_loop(form, before, random), loops_for_terms(form, before, random);
+          loops_for_terms.gathered_adam(*set.loops);
+          ASSERT_TRUE(loops_for_terms.holds(gathered));
+          if (form.shortened) continue;
+          one_loop.adam(*set.loops);
+          ASSERT_TRUE(one_loop.holds(at_once));
+        }
+      }
+    }
+  }
+}
+
 // With summed moments the maximum is over all terms that ever occurred: absent terms pass without a gradient.
 TEST(Loops, IncludeAbsentTermsInTheMaximum) {
   Random random(13);
@@ -444,7 +514,7 @@ TEST(Loops, AddElements) {
 TEST(Loops, AreTestedOnResultsThatAreMostlyFinite) {
   Random random(15);
   Values values = random_values(random, 4096, 3, false);
-  scalar_step({false, true, true, true, true, false}, values);
+  scalar_step({false, true, true, true, true, false, false}, values);
   std::size_t numbers = 0, flushed_or_subnormal = 0;
   for (std::size_t e = 0; e < values.count(); ++e) {
     numbers += std::isfinite(values.theta[e]) ? 1 : 0;

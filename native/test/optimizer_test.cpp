@@ -35,6 +35,7 @@ using test::same_saved_state;
 using test::same_state;
 using test::Snapshot;
 using test::Training;
+using test::with_one_v;
 using test::with_options_of_whole_steps;
 
 // Small enough for one thread.
@@ -62,7 +63,10 @@ Snapshot by_streaming(Training& training, const std::vector<Gradients>& steps) {
 
 std::string name_of(const Model& model, int round) {
   return "round " + std::to_string(round) + ", " + std::to_string(model.options.terms) + " terms" +
-         (model.options.form.summed ? ", summed" : "") + (model.options.form.amsgrad ? ", amsgrad" : "");
+         (model.options.form.one_v    ? ", both summed"
+          : model.options.form.summed ? ", summed"
+                                      : "") +
+         (model.options.form.amsgrad ? ", amsgrad" : "");
 }
 
 // ---- The same bits
@@ -70,7 +74,7 @@ std::string name_of(const Model& model, int round) {
 TEST(Optimizer, StepsAsAccumulatingAndUpdatingDoes) {
   Random random(21);
   for (int round = 0; round < 600; ++round) {
-    const Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12));
+    const Model model = with_one_v(random, random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12)));
     SCOPED_TRACE(name_of(model, round));
     Training stepping(model, 1);
     Training streaming(model, 1);
@@ -85,8 +89,8 @@ TEST(Optimizer, StepsAsAccumulatingAndUpdatingDoes) {
 TEST(Optimizer, GivesTheSameBitsInEveryInstructionSet) {
   Random random(22);
   for (int round = 0; round < 120; ++round) {
-    const Model model =
-        with_options_of_whole_steps(random, random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12)));
+    Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 12));
+    model = with_one_v(random, with_options_of_whole_steps(random, model));
     SCOPED_TRACE(name_of(model, round));
     const std::vector<Gradients> steps = random_steps(random, model, 5);
     Training baseline(model, 1, "baseline");
@@ -113,7 +117,9 @@ void expect_same_bits_on_threads(const Model& model, const std::vector<Gradients
 TEST(Optimizer, GivesTheSameBitsOnAnyNumberOfThreads) {
   Random random(23);
   for (const std::uint32_t terms : {1, 3, 5, 12}) {
-    const Model model = random_model(random, kLarge, terms);
+    Model model = random_model(random, kLarge, terms);
+    expect_same_bits_on_threads(model, random_steps(random, model, 3));
+    model.options.form.summed = model.options.form.one_v = true;
     expect_same_bits_on_threads(model, random_steps(random, model, 3));
   }
 }
@@ -272,11 +278,12 @@ TEST(Optimizer, RoundsValuesDerivedFromOptionsOnce) {
 
 // With decay, and with momentum from an earlier step: either would move a parameter.
 TEST(Optimizer, ChangesNothingWhereEveryTermIsAbsent) {
-  for (const bool summed : {false, true}) {
+  for (const int summed : {0, 1, 2}) {
     for (const bool decoupled : {false, true}) {
       Random random(28);
       Model model = random_model(random, kSmall, 5);
-      model.options.form.summed = summed;
+      model.options.form.summed = summed > 0;
+      model.options.form.one_v = summed > 1;
       for (GroupOptions& group : model.groups) {
         group.weight_decay = 0.1;
         group.decoupled = decoupled;
@@ -296,10 +303,11 @@ TEST(Optimizer, ChangesNothingWhereEveryTermIsAbsent) {
 }
 
 TEST(Optimizer, MovesOnlyTensorsWithAGradient) {
-  for (const bool summed : {false, true}) {
+  for (const int summed : {0, 1, 2}) {
     Random random(29);
     Model model = random_model(random, {40, 40, 40}, 2);
-    model.options.form.summed = summed;
+    model.options.form.summed = summed > 0;
+    model.options.form.one_v = summed > 1;
     for (GroupOptions& group : model.groups) group.weight_decay = 0.1;
     model.weights = {1, 1};
     Training training(model, 1);
@@ -321,7 +329,7 @@ TEST(Optimizer, MovesOnlyTensorsWithAGradient) {
     EXPECT_EQ(second[0].t, 2);
     EXPECT_EQ(second[1].t, 1);
     EXPECT_EQ(second[2].t, 1);
-    if (!summed) continue;
+    if (summed == 0) continue;
     const std::vector<Clock> shared = training.optimizer().shared_clocks();
     EXPECT_EQ(shared[0].t, 2) << "once a step, not once a term";
     EXPECT_EQ(shared[1].t, 1);
@@ -362,6 +370,52 @@ TEST(Optimizer, AcceptsNewWeightsForSomeTerms) {
   EXPECT_TRUE(same_state(made_so.snapshot(), changed.snapshot()));
 }
 
+// ---- Both moments summed
+
+Model model_with_one_v(Random& random, std::uint32_t terms) {
+  Model model = random_model(random, kSmall, terms);
+  model.options.form = {true, random.chance(0.5), random.chance(0.3)};
+  model.options.form.one_v = true;
+  return model;
+}
+
+// G is dropped with the step; norms and the terms' clocks keep what came.
+TEST(Optimizer, DiscardsAStepWithoutATraceInSharedMomentsAndClocks) {
+  Random random(37);
+  for (int round = 0; round < 60; ++round) {
+    const Model model = test::with_units(random, model_with_one_v(random, 1 + static_cast<std::uint32_t>(round % 5)));
+    SCOPED_TRACE(name_of(model, round));
+    Training training(model, 1);
+    for (const Gradients& gradients : random_steps(random, model, 3)) {
+      training.stream(gradients);
+      const Snapshot before = training.snapshot();
+      const std::vector<Clock> clocks = training.optimizer().shared_clocks();
+      training.accumulate(0, test::random_gradients(random, model, {0, 0.3, 0, 0}));
+      training.optimizer().discard();
+      const Snapshot after = training.snapshot();
+      ASSERT_EQ(before.planes, after.planes);
+      ASSERT_EQ(before.theta, after.theta);
+      const std::vector<Clock> left = training.optimizer().shared_clocks();
+      for (std::size_t tensor = 0; tensor < clocks.size(); ++tensor) {
+        ASSERT_EQ(left[tensor].t, clocks[tensor].t);
+        ASSERT_TRUE(same_bits(left[tensor].p1, clocks[tensor].p1));
+        ASSERT_TRUE(same_bits(left[tensor].p2, clocks[tensor].p2));
+      }
+    }
+  }
+}
+
+TEST(Optimizer, HasThePlaneOfTheSumFromTheFirstAccumulateOn) {
+  Random random(38);
+  const Model model = model_with_one_v(random, 3);
+  Training training(model, 1);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  training.step(gradients);
+  EXPECT_FALSE(training.optimizer().gathers());
+  training.stream(gradients);
+  EXPECT_TRUE(training.optimizer().gathers());
+}
+
 // ---- Norms that are not finite
 
 // The term counts as absent in the whole layer, and takes part in the others.
@@ -369,7 +423,7 @@ TEST(Optimizer, SkipsATermInTheLayersWhereItsNormIsNotFinite) {
   Random random(30);
   for (int round = 0; round < 60; ++round) {
     const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 5);
-    Model model = random_model(random, {50, 4097, 0, 9, 200}, terms);
+    Model model = with_one_v(random, random_model(random, {50, 4097, 0, 9, 200}, terms));
     const std::vector<std::uint32_t> layers{0, 1, 0, 0, 2};
     for (std::size_t tensor = 0; tensor < layers.size(); ++tensor) model.parameters[tensor].layer = layers[tensor];
     SCOPED_TRACE(name_of(model, round));
@@ -415,7 +469,7 @@ TEST(Optimizer, RollsBackAStepWithANormThatIsNotFinite) {
   for (int round = 0; round < 200; ++round) {
     const std::vector<std::uint64_t>& lengths = round % 20 == 0 ? kLarge : kSmall;
     Model model = random_model(random, lengths, 1 + static_cast<std::uint32_t>(round % 6));
-    model = with_options_of_whole_steps(random, model);
+    model = with_one_v(random, with_options_of_whole_steps(random, model));
     model.options.form.non_finite = NonFinite::kSkipStep;
     model.options.form.cosines = false;  // an update alone drops them
     SCOPED_TRACE(name_of(model, round));
@@ -482,7 +536,7 @@ TEST(Optimizer, LetsANormThatIsNotFinitePropagate) {
 TEST(Optimizer, PropagatesAlikeAtOnceAndTermByTerm) {
   Random random(35);
   for (int round = 0; round < 100; ++round) {
-    Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
+    Model model = with_one_v(random, random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6)));
     model.options.form.non_finite = NonFinite::kPropagate;
     SCOPED_TRACE(name_of(model, round));
     const std::vector<Gradients> steps = random_steps(random, model, 4);
@@ -591,7 +645,7 @@ void copy_state(Training& from, Training& to, const Model& model) {
 TEST(Optimizer, GoesOnFromARestoredStateWithTheSameBits) {
   Random random(31);
   for (int round = 0; round < 120; ++round) {
-    Model model = random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6));
+    Model model = with_one_v(random, random_model(random, kSmall, 1 + static_cast<std::uint32_t>(round % 6)));
     const bool whole_steps = round % 3 == 0;
     if (whole_steps) model = with_options_of_whole_steps(random, model);
     SCOPED_TRACE(name_of(model, round));
@@ -619,9 +673,10 @@ TEST(Optimizer, GoesOnFromARestoredStateWithTheSameBits) {
 // The optimizer that is restored into may have been used before.
 TEST(Optimizer, ReplacesItsStateByTheRestoredOne) {
   Random random(32);
-  for (const bool summed : {false, true}) {
+  for (const int summed : {0, 1, 2}) {
     Model model = random_model(random, kSmall, 3);
-    model.options.form = {summed, true};
+    model.options.form = {summed > 0, true};
+    model.options.form.one_v = summed > 1;
     Training training(model, 1);
     by_steps(training, random_steps(random, model, 2));
     Model moved = model;

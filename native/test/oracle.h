@@ -172,6 +172,10 @@ class Oracle {
     const double w = model_.options.form.mean && largest_weight > 0 ? weights / largest_weight : 1;
     clocks_[p].advance(group);
     for (std::size_t e = 0; e < theta_[p].size(); ++e) {
+      if (model_.options.form.one_v) {
+        move_by_sum(gradients, p, e, present, w);
+        continue;
+      }
       double& theta = theta_[p][e];
       double u = 0, d = 0;
       if (summed) shared_[p].m[e] *= group.beta1;
@@ -196,6 +200,26 @@ class Oracle {
       if (summed && amsgrad) d = std::sqrt(shared_[p].x[e]) / std::sqrt(1 - clocks_[p].p2) + group.eps;
       theta -= u / d / w + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
     }
+  }
+
+  // Steps 5 to 7 at one element where both moments are summed.
+  void move_by_sum(const Gradients& gradients, std::uint32_t p, std::size_t e,
+                   const std::vector<std::vector<bool>>& present, double w) {
+    const GroupOptions& group = groups_[model_.parameters[p].group];
+    double& theta = theta_[p][e];
+    double g = group.decoupled ? 0 : group.weight_decay * theta;
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (!present[i][p]) continue;
+      const double s = terms_[i].norms[model_.parameters[p].layer].s;
+      g += (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+    }
+    Moments& own = shared_[p];
+    own.m[e] = group.beta1 * own.m[e] + (1 - group.beta1) * g;
+    own.v[e] = group.beta2 * own.v[e] + (1 - group.beta2) * g * g;
+    own.x[e] = std::max(own.x[e], own.v[e]);
+    const double second = model_.options.form.amsgrad ? own.x[e] : own.v[e];
+    const double q = group.lr / (1 - clocks_[p].p1) * own.m[e] / (std::sqrt(second / (1 - clocks_[p].p2)) + group.eps);
+    theta -= q / w + (group.decoupled ? group.lr * group.weight_decay * theta : 0);
   }
 
   Model model_;

@@ -22,6 +22,7 @@ using test::Random;
 using test::random_gradients;
 using test::random_model;
 using test::Training;
+using test::with_one_v;
 using test::with_options_of_whole_steps;
 
 /// Takes a step with both and compares parameters, norms, scales and clocks.
@@ -50,9 +51,11 @@ TEST(Oracle, AgreesWithStepsOfEveryKind) {
   Random random(41);
   for (int round = 0; round < 480; ++round) {
     const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 6);
-    const Model model = with_options_of_whole_steps(random, random_model(random, {30, 0, 1, 200, 65}, terms));
+    Model model = with_options_of_whole_steps(random, random_model(random, {30, 0, 1, 200, 65}, terms));
+    model = with_one_v(random, model);
     SCOPED_TRACE("round " + std::to_string(round) + ", " + std::to_string(terms) + " terms" +
-                 (model.options.form.summed ? ", summed" : "") + (model.options.form.amsgrad ? ", amsgrad" : ""));
+                 (model.options.form.one_v ? ", both" : "") + (model.options.form.summed ? ", summed" : "") +
+                 (model.options.form.amsgrad ? ", amsgrad" : ""));
     Training training(model, 1);
     Oracle oracle(model);
     for (int step = 0; step < 6; ++step) {

@@ -39,6 +39,7 @@ struct Call {
 const std::vector<Call>& calls() {
   static const std::vector<Call> all{
       {"step", [](Training& training) { training.step_again(); }},
+      {"accumulate", [](Training& training) { training.accumulate_again(0); }},
       {"add_term", [](Training& training) { training.optimizer().add_term(); }},
       {"remove_term", [](Training& training) { training.optimizer().remove_term(1); }},
       {"set_groups",
@@ -51,12 +52,14 @@ const std::vector<Call>& calls() {
   return all;
 }
 
-class OutOfMemory : public testing::TestWithParam<bool> {
+/// How many moments are summed over terms, 0 to 2.
+class OutOfMemory : public testing::TestWithParam<int> {
  protected:
   Model model() const {
     Random random(7);
     Model model = test::random_model(random, {5000, 300, 7}, 3);
-    model.options.form = {GetParam(), true};
+    model.options.form = {GetParam() > 0, true};
+    model.options.form.one_v = GetParam() > 1;
     model.weights = {1, 2, 0.5};
     return model;
   }
@@ -94,7 +97,7 @@ TEST_P(OutOfMemory, ChangesNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(FirstMoments, OutOfMemory, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Moments, OutOfMemory, testing::Range(0, 3));
 
 }  // namespace
 }  // namespace mtadam

@@ -21,15 +21,20 @@ std::vector<StateForm> all_forms() {
   for (unsigned bits = 0; bits < 32; ++bits) {
     const NonFinite non_finite = (bits & 8) != 0 ? NonFinite::kSkipStep : NonFinite::kSkipTerm;
     forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite, (bits & 16) != 0});
+    if (!forms.back().summed) continue;
+    forms.push_back(forms.back());
+    forms.back().one_v = true;
   }
   return forms;
 }
 const std::vector<StateForm> kForms = all_forms();
 
 std::string name_of(StateForm form) {
-  return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
-         (form.mean ? ", mean" : "") + (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "") +
-         (form.cosines ? ", cosines" : "");
+  return std::string(form.one_v    ? "both summed"
+                     : form.summed ? "summed"
+                                   : "per term") +
+         (form.amsgrad ? ", amsgrad" : "") + (form.mean ? ", mean" : "") +
+         (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "") + (form.cosines ? ", cosines" : "");
 }
 
 Layout some_layout() { return Layout({{5000, 0, 0}, {0, 1, 0}, {33, 0, 0}, {4096, 2, 0}}); }
@@ -47,6 +52,8 @@ void collect(std::vector<Piece>& pieces, const T* start, std::size_t count) {
 std::vector<Piece> planes_of(const State& state, const Layout& layout) {
   std::vector<Piece> planes;
   collect(planes, state.shared().m, layout.plane_elements());
+  collect(planes, state.shared().v, layout.plane_elements());
+  collect(planes, state.shared().gathered, layout.plane_elements());
   collect(planes, state.shared().x, layout.plane_elements());
   for (const Term& term : state.terms()) {
     for (const float* plane : {term.m, term.v, term.x}) collect(planes, plane, layout.plane_elements());
@@ -87,7 +94,7 @@ TEST(State, HasThePiecesOfItsFormAndNoOthers) {
     ASSERT_EQ(state.terms().size(), 3u);
     for (const Term& term : state.terms()) {
       EXPECT_EQ(term.m != nullptr, !form.summed);
-      EXPECT_NE(term.v, nullptr);
+      EXPECT_EQ(term.v != nullptr, !form.one_v);
       EXPECT_EQ(term.x != nullptr, form.amsgrad && !form.summed);
       EXPECT_EQ(term.former_norms != nullptr, form.non_finite == NonFinite::kSkipStep);
       EXPECT_EQ(term.former_clocks != nullptr, form.non_finite == NonFinite::kSkipStep);
@@ -95,9 +102,12 @@ TEST(State, HasThePiecesOfItsFormAndNoOthers) {
       EXPECT_EQ(term.cosines != nullptr, form.cosines);
     }
     EXPECT_EQ(state.shared().m != nullptr, form.summed);
+    EXPECT_EQ(state.shared().v != nullptr, form.one_v);
+    EXPECT_EQ(state.shared().gathered, nullptr);
     EXPECT_EQ(state.shared().x != nullptr, form.amsgrad && form.summed);
     EXPECT_EQ(state.shared().clocks != nullptr, form.summed);
-    EXPECT_EQ(state.shared().former_clocks != nullptr, form.summed && form.non_finite == NonFinite::kSkipStep);
+    const bool skips = form.non_finite == NonFinite::kSkipStep;
+    EXPECT_EQ(state.shared().former_clocks != nullptr, form.one_v || (form.summed && skips));
     EXPECT_EQ(state.shared().divisors != nullptr, form.mean);
   }
 }
@@ -107,7 +117,8 @@ TEST(State, OverlapsNoPieces) {
   const Layout layout = some_layout();
   for (const StateForm form : kForms) {
     SCOPED_TRACE(name_of(form));
-    const State state(device, layout, form, 12);
+    State state(device, layout, form, 12);
+    if (form.one_v) state.make_gathered(device, layout);
     std::vector<Piece> pieces = records_of(state, layout);
     for (const Piece& plane : planes_of(state, layout)) {
       EXPECT_EQ(reinterpret_cast<std::uintptr_t>(plane.start) % 64, 0u);
@@ -129,7 +140,8 @@ TEST(State, StartsEachPlaneOnAnotherLineOfAPage) {
     const Layout layout({{length, 0, 0}});
     for (const StateForm form : kForms) {
       SCOPED_TRACE(name_of(form) + ", " + std::to_string(length));
-      const State state(device, layout, form, 12);
+      State state(device, layout, form, 12);
+      if (form.one_v) state.make_gathered(device, layout);
       const std::vector<Piece> planes = planes_of(state, layout);
       std::set<std::uintptr_t> lines;
       for (const Piece& plane : planes) lines.insert(reinterpret_cast<std::uintptr_t>(plane.start) % 4096 / 64);
@@ -155,6 +167,24 @@ TEST(State, TakesTheBytesItAnnouncesAndLittleMoreThanItsPlanes) {
       EXPECT_LE(bytes, needed + (pieces.size() + terms + 1) * 4096) << "a page of staggering per plane is enough";
     }
   }
+}
+
+TEST(State, MakesThePlaneOfTheSumOnce) {
+  const Layout layout({{1'000'000, 0, 0}, {3, 1, 0}});
+  StateForm form{true};
+  form.one_v = true;
+  CountingDevice device;
+  State state(device, layout, form, 3);
+  const std::size_t before = device.allocated();
+  state.make_gathered(device, layout);
+  const float* const gathered = state.shared().gathered;
+  ASSERT_NE(gathered, nullptr);
+  const std::size_t plane = layout.plane_elements() * sizeof(float), taken = device.allocated() - before;
+  EXPECT_GE(taken, plane);
+  EXPECT_LE(taken, plane + 2 * 4096);
+  state.make_gathered(device, layout);
+  EXPECT_EQ(state.shared().gathered, gathered);
+  EXPECT_EQ(device.allocated(), before + taken);
 }
 
 TEST(State, HasRoomForTheCosinesOfATermAddedAfterAnotherLeft) {

@@ -195,11 +195,17 @@ class Training {
       const Gradients& gradients, const std::function<void(std::uint32_t)>& before = [](std::uint32_t) {}) {
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
       before(term);
-      set_gradients(term, gradients);
-      optimizer_->accumulate(table_, term, model_.gradient_scale);
+      accumulate(term, gradients);
     }
     optimizer_->update();
   }
+
+  /// One term of a step.
+  void accumulate(std::uint32_t term, const Gradients& gradients) {
+    set_gradients(term, gradients);
+    accumulate_again(term);
+  }
+  void accumulate_again(std::uint32_t term) { optimizer_->accumulate(table_, term, model_.gradient_scale); }
 
   Snapshot snapshot() const {
     Snapshot result = state();
@@ -254,7 +260,7 @@ class Training {
     const bool summed = model_.options.form.summed, amsgrad = model_.options.form.amsgrad;
     std::vector<std::pair<Plane, std::uint32_t>> all;
     for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
-      all.emplace_back(Plane::v, term);
+      if (!model_.options.form.one_v || term == 0) all.emplace_back(Plane::v, term);
       if (!summed || term == 0) all.emplace_back(Plane::m, term);
       if (amsgrad && (!summed || term == 0)) all.emplace_back(Plane::x, term);
     }
@@ -339,6 +345,13 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
 inline Model with_units(Random& random, Model model) {
   model.options.form.network = random.chance(0.5);
   model.options.rest = random.chance(0.3);
+  return model;
+}
+
+/// Both moments summed for some of the models.
+inline Model with_one_v(Random& random, Model model) {
+  model.options.form.one_v = random.chance(0.4);
+  if (model.options.form.one_v) model.options.form.summed = true;
   return model;
 }
 

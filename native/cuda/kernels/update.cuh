@@ -33,20 +33,22 @@ constexpr std::uint32_t blocks_for(std::uint32_t registers) {
 }
 
 /// The choices of an update kernel that are made at compile time.
-template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients>
+template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients, bool kSharedV = false>
 struct UpdateForm {
   static constexpr std::uint32_t kTerms = kTermCount;  // at most; 0: any number
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
   static constexpr bool kAmsgrad = kAmsgradOn;         // x beside v
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
   static constexpr bool kOneX = kSummed && kAmsgrad;   // x is shared, and so is b
+  static constexpr bool kOneV = kSharedV;              // V in place of v; with kSummed
   /// Terms that are loaded side by side.
   static constexpr std::uint32_t kGroup = kTermCount != 0 ? kTermCount : kAmsgradOn && !kSummedMoments ? 3 : 4;
   /// Terms whose parts are fetched ahead; those beyond are read by every thread that needs them.
   static constexpr std::uint32_t kParts = kTermCount == 0 ? 32 : kTermCount;
   /// Vectors that a thread has in flight.
-  static constexpr std::uint32_t kLoads = kGroup * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
-                                                    (kAmsgradOn && !kSummedMoments && kWithGradients ? 1 : 0));
+  static constexpr std::uint32_t kLoads = kOneV ? (kWithGradients ? kGroup : 1) + 1 + (kAmsgradOn ? 1 : 0)
+                                                : kGroup * (1 + (kSummedMoments ? 0 : 1) + (kWithGradients ? 1 : 0) +
+                                                            (kAmsgradOn && !kSummedMoments && kWithGradients ? 1 : 0));
   static constexpr std::uint32_t kBlocks = blocks_for((kWithGradients ? 64 : 56) + kLoads * kVector);
 };
 
@@ -101,11 +103,13 @@ struct TensorRun {
   std::uint32_t head;   // scalars before the first 16-byte boundary
   bool aligned;         // all arrays meet their boundaries at the same elements
   float* theta;
-  float* sum;    // M
-  float* sum_x;  // the shared x
-  float w;       // W; 1 where the step is the sum of the terms' steps
-  bool one_b;    // b is the same in all terms that D is taken over: their largest v is found before its root is taken
-  float b;       // then, that b
+  float* sum;       // M
+  float* sum_v;     // V
+  float* sum_x;     // the shared x
+  float* gathered;  // G
+  float w;          // W; 1 where the step is the sum of the terms' steps
+  bool one_b;  // b is the same in all terms that D is taken over: their largest v is found before its root is taken
+  float b;     // then, that b
   Coefficients shared;
   GroupElements group;
 };
@@ -122,7 +126,9 @@ __device__ inline TensorRun tensor_run(const Tables& tables, const Chunk& chunk)
   run.count = elements_of_chunk(tensor.length, chunk.index);
   run.theta = tables.parameters[chunk.tensor] + first;
   run.sum = offset(tables.shared.m, tensor.plane + first);
+  run.sum_v = offset(tables.shared.v, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
+  run.gathered = offset(tables.shared.gathered, tensor.plane + first);
   run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[chunk.tensor].w;
   run.one_b = true;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
@@ -136,7 +142,7 @@ __device__ inline TensorRun tensor_run(const Tables& tables, const Chunk& chunk)
 /// Whether the term is part of D: it takes part, or first moments are summed and it did before.
 template <class Form>
 __device__ __forceinline__ bool counts(const Clock& clock, std::uint64_t step) {
-  return takes_part(clock, step) || (Form::kSummed && !Form::kAmsgrad && clock.t > 0);
+  return takes_part(clock, step) || (Form::kSummed && !Form::kAmsgrad && !Form::kOneV && clock.t > 0);
 }
 
 template <class Form>
@@ -309,6 +315,77 @@ __device__ __forceinline__ void update_elements(const TensorRun& run, std::uint3
   move<Form, kN>(step, theta, run, e);
 }
 
+/// Elements e .. e + kN where both moments are summed: G of the terms, or as it was gathered, then Adam's step.
+template <class Form, std::uint32_t kN, std::uint32_t kGroup, class PartOf>
+__device__ __forceinline__ void adam_elements(const TensorRun& run, std::uint32_t terms, const PartOf& part_of,
+                                              std::uint32_t e) {
+  const GroupElements& k = run.group;
+  Lanes<kN> sum{}, m, v, x{}, theta;
+  const auto load_shared = [&] {
+    m = load<kN>(run.sum + e);
+    v = load<kN>(run.sum_v + e);
+    if constexpr (Form::kAmsgrad) x = load<kN>(run.sum_x + e);
+    theta = load<kN>(run.theta + e);
+  };
+  bool started = false;
+  const auto group = [&](std::uint32_t first, bool with_shared) {
+    Lanes<kN> g[kGroup];
+#pragma unroll
+    for (std::uint32_t i = 0; i < kGroup; ++i) {
+      g[i] = {};
+      if (first + i < terms && part_of(first + i).present) g[i] = load<kN>(part_of(first + i).g + e);
+    }
+    if (with_shared) load_shared();
+#pragma unroll
+    for (std::uint32_t i = 0; i < kGroup; ++i) {
+      if (first + i >= terms || !part_of(first + i).present) continue;
+      const float f = part_of(first + i).k.f;
+#pragma unroll
+      for (std::uint32_t j = 0; j < kN; ++j) {
+        sum.e[j] = started ? added_to_gathered(sum.e[j], g[i].e[j], f) : f * g[i].e[j];
+      }
+      started = true;
+    }
+  };
+  if constexpr (!Form::kGradients) {
+    sum = load<kN>(run.gathered + e);
+    load_shared();
+  } else if constexpr (kGroup == Form::kTerms) {
+    group(0, true);
+  } else {
+    load_shared();
+#pragma unroll 1
+    for (std::uint32_t first = 0; first < terms; first += kGroup) group(first, false);
+  }
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    const float ghat = k.coupled != 0 ? decayed_gradient<true>(sum.e[j], theta.e[j], k)
+                                      : decayed_gradient<false>(sum.e[j], theta.e[j], k);
+    m.e[j] = first_moment(m.e[j], ghat, k);
+    v.e[j] = second_moment(v.e[j], ghat, k);
+    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+    const float u = step_part(m.e[j], run.shared.c);
+    const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);
+    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
+    theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
+  }
+  store<kN>(run.sum + e, m);
+  store<kN>(run.sum_v + e, v);
+  if constexpr (Form::kAmsgrad) store<kN>(run.sum_x + e, x);
+  store<kN>(run.theta + e, theta);
+}
+
+/// update_elements() or adam_elements(), by the form.
+template <class Form, std::uint32_t kN, std::uint32_t kGroup, class PartOf>
+__device__ __forceinline__ void elements(const TensorRun& run, std::uint32_t terms, const PartOf& part_of,
+                                         std::uint32_t e) {
+  if constexpr (Form::kOneV) {
+    adam_elements<Form, kN, kGroup>(run, terms, part_of, e);
+  } else {
+    update_elements<Form, kN, kGroup>(run, terms, part_of, e);
+  }
+}
+
 /// The addresses and scalars of a chunk, for the threads of a block.
 template <class Form>
 struct Work {
@@ -339,7 +416,7 @@ __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call&
     present |= part.present;
     misaligned |= Form::kGradients && part.present && short_of_boundary(part.g) != run.head;
   }
-  run.one_b = Form::kOneX || __any_sync(kWholeWarp, several) == 0;
+  run.one_b = Form::kOneX || Form::kOneV || __any_sync(kWholeWarp, several) == 0;
   run.aligned = __any_sync(kWholeWarp, misaligned) == 0;
   run.present = __any_sync(kWholeWarp, present) != 0;
   if (lane == 0) work.run = run;
@@ -373,13 +450,13 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
       return i < Form::kParts ? work.parts[i] : term_run<Form>(tables, call, i, run.chunk, open);
     };
     for_elements(
-        run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, tables.term_count, part_of, e); },
-        [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, tables.term_count, part_of, e); });
+        run, [&](std::uint32_t e) { elements<Form, 1, 1>(run, tables.term_count, part_of, e); },
+        [&](std::uint32_t e) { elements<Form, kVector, Form::kGroup>(run, tables.term_count, part_of, e); });
   } else {
     const auto part_of = [&](std::uint32_t i) -> const TermRun& { return work.parts[i]; };
     for_elements(
-        run, [&](std::uint32_t e) { update_elements<Form, 1, 1>(run, Form::kTerms, part_of, e); },
-        [&](std::uint32_t e) { update_elements<Form, kVector, Form::kGroup>(run, Form::kTerms, part_of, e); });
+        run, [&](std::uint32_t e) { elements<Form, 1, 1>(run, Form::kTerms, part_of, e); },
+        [&](std::uint32_t e) { elements<Form, kVector, Form::kGroup>(run, Form::kTerms, part_of, e); });
   }
 }
 
@@ -419,6 +496,28 @@ __device__ inline void moments_chunk(const TensorRun& shared_run, const TermRun&
   for_elements(
       run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, e); },
       [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, e); });
+}
+
+/// kN elements of G with one more term; the term that opens the step starts it.
+template <std::uint32_t kN>
+__device__ __forceinline__ void gather_elements(const TensorRun& run, const TermRun& part, std::uint32_t e) {
+  const Lanes<kN> g = load<kN>(part.g + e);
+  Lanes<kN> sum{};
+  if (!run.opens) sum = load<kN>(run.gathered + e);
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    sum.e[j] = run.opens ? part.k.f * g.e[j] : added_to_gathered(sum.e[j], g.e[j], part.k.f);
+  }
+  store<kN>(run.gathered + e, sum);
+}
+
+__device__ inline void gather_chunk(const TensorRun& shared_run, const TermRun& shared_part) {
+  const TensorRun run = shared_run;
+  const TermRun part = shared_part;
+  if (!part.present) return;
+  for_elements(
+      run, [&](std::uint32_t e) { gather_elements<1>(run, part, e); },
+      [&](std::uint32_t e) { gather_elements<kVector>(run, part, e); });
 }
 
 /// Shows the network's unit in its layers without elements, which have no chunk. The grid shares them out.
@@ -481,10 +580,10 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_ker
 
 constexpr std::uint32_t kMomentsBlocks = blocks_for(64);
 
-/// Steps 5 and 6 for one term (call.count is 1).
-template <bool kSummed, bool kAmsgrad>
+/// Steps 5 and 6 for one term (call.count is 1). With kOneV the term is added to G.
+template <bool kSummed, bool kAmsgrad, bool kOneV = false>
 __global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_kernel(Tables tables, Call call) {
-  using Form = UpdateForm<1, kSummed, kAmsgrad, true>;
+  using Form = UpdateForm<1, kSummed, kAmsgrad, true, kOneV>;
   using Work = update::Work<Form>;
   const std::uint64_t open = *tables.shared.step;
   update::for_chunks<Work>(
@@ -496,7 +595,13 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_k
           work.run.opens = tables.shared.opener[chunk.tensor] == call.first;
         }
       },
-      [&](const Work& work) { update::moments_chunk<kSummed, kAmsgrad>(work.run, work.parts[0]); });
+      [&](const Work& work) {
+        if constexpr (kOneV) {
+          update::gather_chunk(work.run, work.parts[0]);
+        } else {
+          update::moments_chunk<kSummed, kAmsgrad>(work.run, work.parts[0]);
+        }
+      });
   update::show_in_empty_layers(tables, call.first, 1);
 }
 

@@ -21,10 +21,10 @@ dim3 grid_of(std::uint64_t items) { return grid != 0 ? dim3(grid) : cuda::grid_f
 
 using UpdateKernel = void (*)(Tables, Call);
 
-template <bool kSummed, bool kGradients>
+template <bool kSummed, bool kGradients, bool kOneV = false>
 UpdateKernel update_kernel(std::uint32_t terms) {
-  return terms == 3 ? &kernels::update_kernel<kernels::UpdateForm<3, kSummed, false, kGradients>>
-                    : &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, kGradients>>;
+  return terms == 3 ? &kernels::update_kernel<kernels::UpdateForm<3, kSummed, false, kGradients, kOneV>>
+                    : &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, kGradients, kOneV>>;
 }
 
 void check_form(const Tables& tables) {
@@ -34,12 +34,14 @@ void check_form(const Tables& tables) {
 UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   check_form(tables);
   const std::uint32_t terms = tables.term_count;
+  if (tables.one_v) return gradients ? update_kernel<true, true, true>(terms) : update_kernel<true, false, true>(1);
   if (tables.summed) return gradients ? update_kernel<true, true>(terms) : update_kernel<true, false>(terms);
   return gradients ? update_kernel<false, true>(terms) : update_kernel<false, false>(terms);
 }
 
 UpdateKernel moments_kernel(const Tables& tables) {
   check_form(tables);
+  if (tables.one_v) return &kernels::moments_kernel<true, false, true>;
   return tables.summed ? &kernels::moments_kernel<true, false> : &kernels::moments_kernel<false, false>;
 }
 

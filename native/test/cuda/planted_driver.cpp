@@ -36,10 +36,11 @@ void require(const testing::AssertionResult& result) {
 /// Every form of state, present and absent terms, all alignments.
 void kernels() {
   Random random(95);
-  for (const bool summed : {false, true}) {
+  for (const int summed : {0, 1, 2}) {
     for (const Alignment alignment : {Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow}) {
       Model model = random_model(random, {5, 4099, 0, 302}, 3);
-      model.options.form = {summed, false};
+      model.options.form = {summed > 0, false};
+      model.options.form.one_v = summed > 1;
       model.options.form.cosines = true;
       const std::vector<Gradients> steps = random_steps(random, model, 2, {0, 0.2, 0, 0});
       Training on_cpu(model, 1), on_cuda(model, open(), alignment);

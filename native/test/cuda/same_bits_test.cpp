@@ -33,12 +33,13 @@ std::vector<std::uint64_t> random_lengths(Random& random) {
 
 /// Counts what the random models of a test covered, so that it fails if its generator no longer reaches an option.
 struct Reached {
-  int summed = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
+  int summed = 0, one_v = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
   int coupled = 0, decoupled = 0, maximize = 0, two_groups = 0, absent = 0, not_finite = 0, looped = 0;
   int one_clock = 0, several_clocks = 0;  // of the terms that take part in a tensor's step
 
   void add(const Model& model, const std::vector<Gradients>& steps) {
     summed += model.options.form.summed;
+    one_v += model.options.form.one_v;
     amsgrad += model.options.form.amsgrad;
     initial_norm += model.options.initial_norm != 0;
     gradient_scale += model.gradient_scale != 1;
@@ -78,6 +79,7 @@ struct Reached {
 
   void expect_all() const {
     EXPECT_GT(summed, 0);
+    EXPECT_GT(one_v, 0);
     EXPECT_GT(amsgrad, 0);
     EXPECT_GT(initial_norm, 0);
     EXPECT_GT(gradient_scale, 0);
@@ -120,7 +122,8 @@ TEST_F(SameBits, InRandomTrainings) {
   const int count = rounds(240);
   for (int round = 0; round < count; ++round) {
     const auto terms = static_cast<std::uint32_t>(1 + random.below(12));
-    const Model model = test::with_units(random, test::random_model(random, random_lengths(random), terms));
+    Model model = test::with_units(random, test::random_model(random, random_lengths(random), terms));
+    model = test::with_one_v(random, model);
     const std::vector<Gradients> steps = test::random_steps(random, model, 4);
     reached.add(model, steps);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
@@ -140,6 +143,7 @@ TEST_F(SameBits, WithMoreTermsThanAreFetchedAhead) {
         model.options.form.summed = summed;
         model.options.form.amsgrad = amsgrad;
         const std::vector<Gradients> steps = test::random_steps(random, model, 3, {0, 0.5, 0, 0});
+        model.options.form.one_v = summed && random.chance(0.5);
         Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
         ASSERT_TRUE(same_steps(on_cpu, on_cuda, steps, random)) << terms << " terms";
       }
@@ -155,7 +159,7 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
   for (int round = 0; round < count; ++round) {
     const auto terms = static_cast<std::uint32_t>(1 + random.below(10));
     Model model = test::with_options_of_whole_steps(random, test::random_model(random, random_lengths(random), terms));
-    model = test::with_units(random, model);
+    model = test::with_one_v(random, test::with_units(random, model));
     if (round % 8 == 0) model.options.form.non_finite = NonFinite::kPropagate;
     const bool at_once = model.options.form.non_finite == NonFinite::kSkipStep || random.chance(0.5);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
@@ -222,7 +226,7 @@ TEST_F(SameBits, WhenTermsFallSilentComeAndGo) {
   const int steps = count > 1 ? 300 : 50;
   for (int round = 0; round < count; ++round) {
     Model model = test::random_model(random, {5, 0, 33, 1, 70}, static_cast<std::uint32_t>(2 + random.below(3)));
-    model = test::with_units(random, model);
+    model = test::with_one_v(random, test::with_units(random, model));
     const bool at_once = round % 2 == 0;
     if (at_once) model = test::with_options_of_whole_steps(random, model);
     for (const ParameterShape& a : model.parameters) {
@@ -283,16 +287,17 @@ TEST_F(SameBits, WhereMomentsDecayToTheEdgeOfTheFlush) {
   const float edge = 0x1p-126f;
   int at_edge = 0;
   for (const std::uint32_t terms : {1, 2, 3, 4, 5, 8, 9}) {
-    for (unsigned form = 0; form < 8; ++form) {
+    for (unsigned form = 0; form < 12; ++form) {
       SCOPED_TRACE(std::to_string(terms) + " terms, form " + std::to_string(form));
       Model model = test::random_model(random, {70, 5}, terms);
-      model.options.form = {(form & 1) != 0, (form & 2) != 0};
+      model.options.form = {(form & 1) != 0 || form >= 8, (form & 2) != 0};
+      model.options.form.one_v = form >= 8;
       for (GroupOptions& group : model.groups) group.weight_decay = 0;
       Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
       test::bring_to_the_flush(random, model, {&on_cpu, &on_cuda});
       const Gradients silent = test::random_gradients(random, model, {0, 0, 1, 0});
       for (Training* const training : {&on_cpu, &on_cuda}) {
-        (form & 4) != 0 ? training->step(silent) : training->stream(silent);
+        (form & 4) != 0 || form == 9 || form == 11 ? training->step(silent) : training->stream(silent);
       }
       const test::Snapshot expected = on_cpu.snapshot();
       ASSERT_TRUE(same_state(expected, on_cuda.snapshot()));

@@ -119,7 +119,8 @@ class MeasuredDevice final : public Device {
     for (const Term& term : copy(tables.terms, tables.term_count)) {
       for (const float* plane : {term.m, term.v, term.x}) add_plane(plane);
     }
-    for (const float* plane : {tables.shared.m, tables.shared.x}) add_plane(plane);
+    const Shared& shared = tables.shared;
+    for (const float* plane : {shared.m, shared.v, shared.x, shared.gathered}) add_plane(plane);
     return ranges;
   }
 
@@ -162,7 +163,11 @@ struct Case {
 };
 
 std::string name(const Case& c) {
-  return std::to_string(c.terms) + " terms" + (c.form.summed ? ", summed" : "") + (c.form.amsgrad ? ", amsgrad" : "") +
+  return std::to_string(c.terms) + " terms" +
+         (c.form.one_v    ? ", both summed"
+          : c.form.summed ? ", summed"
+                          : "") +
+         (c.form.amsgrad ? ", amsgrad" : "") +
          (c.decay == Decay::kNone      ? ""
           : c.decay == Decay::kCoupled ? ", coupled"
                                        : ", decoupled") +
@@ -171,11 +176,13 @@ std::string name(const Case& c) {
 
 // The table of docs/algorithm.md.
 std::uint64_t resident_floor(const Case& c) {
+  if (c.form.one_v) return 8 * c.terms + 24 + (c.form.amsgrad ? 8 : 0);
   const std::uint64_t amsgrad = c.form.summed ? 8 : 8 * c.terms;
   return (c.form.summed ? 16 * c.terms + 16 : 24 * c.terms + 8) + (c.form.amsgrad ? amsgrad : 0);
 }
 
 std::uint64_t streamed_floor(const Case& c) {
+  if (c.form.one_v) return 16 * c.terms + 24 + (c.form.amsgrad ? 8 : 0);
   const std::uint64_t amsgrad = c.form.summed ? 8 : 8 * c.terms;
   return (c.form.summed ? 28 * c.terms + 12 : 32 * c.terms + 8) + (c.form.amsgrad ? amsgrad : 0) +
          (c.decay == Decay::kCoupled ? 4 * c.terms : 0);
@@ -207,6 +214,9 @@ std::vector<Case> cases() {
         for (const Decay decay : {Decay::kNone, Decay::kCoupled, Decay::kDecoupled}) {
           for (const Alignment alignment : {Alignment::kVectors, Alignment::kAnyhow}) {
             all.push_back({terms, {summed, amsgrad}, decay, alignment});
+            if (!summed) continue;
+            all.push_back(all.back());
+            all.back().form.one_v = true;
           }
         }
       }

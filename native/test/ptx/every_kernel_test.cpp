@@ -24,7 +24,8 @@ enum class Decay { kNone, kCoupled, kDecoupled };
 
 Model model_of(Random& random, std::uint32_t terms, unsigned form, Decay decay) {
   Model model = test::random_model(random, {4099, 3, 0, 302, 64}, terms);
-  model.options.form = {(form & 1) != 0, (form & 2) != 0};
+  model.options.form = {(form & 1) != 0 || form >= 4, (form & 2) != 0};
+  model.options.form.one_v = form >= 4;
   model.options.form.network = random.chance(0.5);
   for (GroupOptions& group : model.groups) {
     group.weight_decay = decay == Decay::kNone ? 0 : 1e-2;
@@ -74,7 +75,7 @@ void expect_filled() {
 TEST_F(EveryKernel, IsLaunchedAndRight) {
   Random random(61);
   for (const std::uint32_t terms : {1, 2, 3, 4, 5, 6, 8, 9}) {
-    for (unsigned form = 0; form < 4; ++form) {
+    for (const unsigned form : {0, 1, 2, 3, 4, 6}) {
       for (const Decay decay : {Decay::kNone, Decay::kCoupled, Decay::kDecoupled}) {
         Model model = model_of(random, terms, form, decay);
         model.options.form.cosines = random.chance(0.3);
