@@ -44,6 +44,7 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     groupCount: flat.groups.length,
     terms: options.terms.length,
     summed: options.firstMoment === "summed",
+    oneV: options.secondMoment === "summed",
     amsgrad: options.amsgrad,
     mean: options.stepScale === "mean",
     nonFinite: options.nonFinite,

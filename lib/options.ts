@@ -66,6 +66,12 @@ export interface OptimizerOptions {
    */
   firstMoment?: "perTerm" | "summed";
   /**
+   * "perTerm": a second moment for each term; "summed", only with `firstMoment: "summed"`: one for all terms, so that a
+   * step is Adam's with the sum of the balanced gradients, and the state has 2 values per parameter element for any
+   * number of terms. `accumulate` and `stepEach` need a third, which the first such call allocates.
+   */
+  secondMoment?: "perTerm" | "summed";
+  /**
    * The initial norm average n: "first", as in the reference implementation, starts at the first norm; a number (1 in the
    * paper) starts at that number.
    */
@@ -168,12 +174,13 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
 
 type Defaulted = Required<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream" | "preset">>;
 
-/** Every other option that does not depend on a second one: default, range and message. */
+/** Every other option: default, range and message. */
 export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[K]> } = {
   amsgrad: flag,
   unit: oneOf("tensor", "network"),
   silence: oneOf("decay", "rest"),
   firstMoment: oneOf("perTerm", "summed"),
+  secondMoment: oneOf("perTerm", "summed"),
   initialNorm: {
     default: "first",
     rule: 'be "first" or a finite number above 0',
@@ -222,6 +229,9 @@ export function checkOptions(value: unknown): CheckedOptions {
   const own = {} as Record<string, unknown>;
   for (const key of OPTIMIZER_KEYS)
     own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key], terms);
+  if (own["secondMoment"] === "summed" && own["firstMoment"] !== "summed") {
+    throw mustBe("OPTION", "secondMoment", 'be "perTerm" unless `firstMoment` is "summed"', "summed");
+  }
   const ones = terms.map(() => 1);
   return {
     ...(own as unknown as Defaulted),

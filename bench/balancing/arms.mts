@@ -9,16 +9,11 @@ const RECOMMENDED: Arm = {
 };
 
 /** Options that the optimizer may not have yet. Their arms take part once it has them. */
-type Coming = Partial<MTAdamOptions> & { scales?: "lagged"; secondMoment?: "summed" };
+type Coming = Partial<MTAdamOptions> & { scales?: "lagged" };
 
 /** Arms for options in development. */
 const COMING: readonly (Arm & { options: Coming })[] = [
   { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
-  {
-    key: "one-pair",
-    name: "… with one pair of moments",
-    options: { ...RECOMMENDED.options, firstMoment: "summed", secondMoment: "summed" },
-  },
 ];
 
 /** Whether the optimizer has the options of an arm. */
@@ -35,6 +30,11 @@ export function isThere({ options }: Arm): boolean {
 const BALANCED: readonly Arm[] = [
   { key: "default", name: "MTAdam", options: {} },
   RECOMMENDED,
+  {
+    key: "one-pair",
+    name: "… with one pair of moments",
+    options: { ...RECOMMENDED.options, firstMoment: "summed", secondMoment: "summed" },
+  },
   { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED },
   ...COMING.filter(isThere),
 ];

@@ -34,7 +34,10 @@ export interface NativeShape {
   groups: Uint32Array;
   groupCount: number;
   terms: number;
+  /** Whether first moments are summed. */
   summed: boolean;
+  /** Whether second moments are summed, too. */
+  oneV: boolean;
   amsgrad: boolean;
   /** Whether the step is the mean of the terms' steps. */
   mean: boolean;
@@ -57,7 +60,7 @@ export type NativePlane = "m" | "v" | "x";
 
 /**
  * An element of a parameter's moment. With first moments summed, planes m and x are shared, and `term` is ignored for
- * them.
+ * them; with second moments summed, v too.
  */
 export interface NativePlaneStart {
   plane: NativePlane;

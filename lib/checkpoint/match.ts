@@ -70,6 +70,13 @@ export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["opti
   if (unit !== ours.unit) {
     fail(`The state must be one with \`unit: "${ours.unit}"\`; got ${describeValue(unit)}.`);
   }
+  const secondMoment = theirs.secondMoment ?? "perTerm";
+  if (secondMoment !== ours.secondMoment) {
+    fail(
+      `The state must be one with \`secondMoment: "${ours.secondMoment}"\`; got ${describeValue(secondMoment)}, ` +
+        "which cannot be converted.",
+    );
+  }
   if (theirs.firstMoment === ours.firstMoment) return false;
   if (theirs.firstMoment === "perTerm" && ours.firstMoment === "summed") return true;
   fail(

@@ -17,6 +17,8 @@ export interface CheckpointMetadata {
   parameters: { name: string; length: number; shape: number[]; layer: string; group: number }[];
   options: {
     firstMoment: "perTerm" | "summed";
+    /** Without it: "perTerm". */
+    secondMoment?: "perTerm" | "summed";
     /** Without it: "tensor". */
     unit?: "tensor" | "network";
     silence?: "decay" | "rest";
@@ -54,6 +56,7 @@ export type TensorType = keyof TensorTypes;
  * | `t`, `P1`, `P2` | BigInt64Array, Float64Array × 2 | I × P | clocks, and the products of their betas |
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
  * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
+ * | `V.<p>` | | | in place of v, with second moments summed, too |
  */
 export interface StateDict {
   metadata: CheckpointMetadata;
@@ -73,18 +76,23 @@ export interface StateOwner {
 }
 
 /** The moments that a form keeps: their planes, and whether each belongs to a term or to all. */
-export function planes({ firstMoment, amsgrad }: Pick<CheckedOptions, "firstMoment" | "amsgrad">): {
+export function planes({
+  firstMoment,
+  secondMoment,
+  amsgrad,
+}: Pick<CheckedOptions, "firstMoment" | "secondMoment" | "amsgrad">): {
   own: NativePlane[];
   shared: NativePlane[];
 } {
   const summed = firstMoment === "summed";
   const x: NativePlane[] = amsgrad ? ["x"] : [];
+  if (secondMoment === "summed") return { own: [], shared: ["m", "v", ...x] };
   return summed ? { own: ["v"], shared: ["m", ...x] } : { own: ["m", "v", ...x], shared: [] };
 }
 
-/** The shared planes' keys: M, as the algorithm calls it, and x. */
+/** The shared planes' keys: M, V and x, as the algorithm calls them. */
 export const sharedKey = (plane: NativePlane, parameter: number): string =>
-  `${plane === "m" ? "M" : plane}.${parameter}`;
+  `${plane === "x" ? plane : plane.toUpperCase()}.${parameter}`;
 export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
   `${plane}.${term}.${parameter}`;
 
@@ -299,6 +307,7 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
     parameters,
     options: {
       firstMoment: options.firstMoment,
+      secondMoment: options.secondMoment,
       unit: options.unit,
       silence: options.silence,
       amsgrad: options.amsgrad,

@@ -120,7 +120,8 @@ void Optimizer::release() {
 // Tells the garbage collector how much memory the optimizer keeps.
 void Optimizer::account() {
   const OptimizerOptions& options = get().options();
-  const auto bytes = static_cast<std::int64_t>(State::bytes(get().layout(), options.form, options.terms));
+  const std::size_t gathered = get().gathers() ? get().layout().plane_elements() * sizeof(float) : 0;
+  const auto bytes = static_cast<std::int64_t>(State::bytes(get().layout(), options.form, options.terms) + gathered);
   Napi::MemoryManagement::AdjustExternalMemory(Env(), bytes - bytes_);
   bytes_ = bytes;
 }
@@ -199,7 +200,9 @@ void Optimizer::accumulate(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     if (!engine.is_open()) engine.set_groups(options.groups());
     engine.set_weights(term, {options.weight(term)});
+    const bool gathered = engine.gathers();
     engine.accumulate(gradients, term, options.gradient_scale(), stream);
+    if (engine.gathers() != gathered) account();
   });
 }
 

@@ -30,7 +30,8 @@ OptimizerOptions options_of(const Napi::Object& object) {
   options.terms = number(object.Get("terms"));
   options.form = {object.Get("summed").ToBoolean(),  object.Get("amsgrad").ToBoolean(),
                   object.Get("mean").ToBoolean(),    non_finite_of(object.Get("nonFinite")),
-                  object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean()};
+                  object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean(),
+                  object.Get("oneV").ToBoolean()};
   set_anchor(options, object.Get("anchor"));
   options.balance = object.Get("balance").ToNumber().DoubleValue();
   options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();

@@ -15,8 +15,8 @@ struct Shape {
   OptimizerOptions options;
 };
 
-/// Reads { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms, summed, amsgrad, mean,
-/// nonFinite, cosines, anchor, balance, initialNorm }. Throws (OPTION) where an index is out of range.
+/// Reads { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms, summed, oneV, amsgrad,
+/// mean, nonFinite, cosines, anchor, balance, initialNorm }. Throws (OPTION) where an index is out of range.
 Shape shape_of(const Napi::Value& value);
 
 /// stateBytes(shape): the bytes that an optimizer of this shape allocates on its device.

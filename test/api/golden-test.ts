@@ -1,31 +1,25 @@
 import { describeDevices } from "../../lib";
 import { onCpu, testDevice } from "../support/device";
-import {
-  assertWithinTolerance,
-  goldenCases,
-  readGolden,
-  termsComeAndGo,
-  type GoldenCase,
-} from "../support/golden";
+import type { Form } from "../support/forms";
+import { assertWithinTolerance, formsOf, goldenCases, readGolden, type GoldenCase } from "../support/golden";
 import { expectSameBits, libraryOptions, plainestLike, run, waysOf, type Experiment } from "../support/run";
 
-type Form = "perTerm" | "summed";
 const cases = goldenCases().map(readGolden);
-const inBothForms = cases.flatMap((golden) =>
-  forms(golden).map((form) => ({ name: golden.name, form, golden })),
+const inTheirForms = cases.flatMap((golden) =>
+  formsOf(golden).map((form) => ({
+    name: golden.name,
+    moments: `first moment ${form.firstMoment}, second ${form.secondMoment}`,
+    form,
+    golden,
+  })),
 );
 
-/** A case in which terms are absent in some steps holds only for the form that computed it. */
-function forms(golden: GoldenCase): Form[] {
-  return termsComeAndGo(golden) ? [golden.options.firstMoment] : ["perTerm", "summed"];
-}
-
-function experiment(golden: GoldenCase, firstMoment: Form): Experiment {
+function experiment(golden: GoldenCase, form: Form): Experiment {
   return {
     init: golden.init,
     tags: golden.tags,
     groups: golden.groups,
-    options: libraryOptions({ ...golden.options, firstMoment }),
+    options: libraryOptions({ ...golden.options, ...form }),
     gradientScale: golden.gradientScale,
     gradients: golden.gradients,
   };
@@ -33,11 +27,11 @@ function experiment(golden: GoldenCase, firstMoment: Form): Experiment {
 
 describe("cases of the reference and of the oracle", () => {
   test("are complete", () => {
-    expect(cases).toHaveLength(32);
+    expect(cases).toHaveLength(34);
   });
 
-  test.each(inBothForms)(
-    "$name, $form: within the tolerance after every kept step",
+  test.each(inTheirForms)(
+    "$name, $moments: within the tolerance after every kept step",
     async ({ golden, form }) => {
       const kept: number[] = [];
       await run(experiment(golden, form), {
@@ -67,7 +61,7 @@ describe("cases of the reference and of the oracle", () => {
     },
   );
 
-  describe.each(inBothForms)("$name, $form: the same bits", ({ golden, form }) => {
+  describe.each(inTheirForms)("$name, $moments: the same bits", ({ golden, form }) => {
     const what = experiment(golden, form);
     const device = testDevice();
     const expected = run(what, { device });

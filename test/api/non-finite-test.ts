@@ -57,7 +57,12 @@ describe("by default", () => {
 });
 
 describe('with nonFinite: "skipStep"', () => {
-  const options: Partial<MTAdamOptions>[] = [{}, { amsgrad: true }, { firstMoment: "summed" }];
+  const options: Partial<MTAdamOptions>[] = [
+    {},
+    { amsgrad: true },
+    { firstMoment: "summed" },
+    { firstMoment: "summed", secondMoment: "summed" },
+  ];
   const skipStep = { nonFinite: "skipStep" } as const;
 
   test.each(options)("nothing moves anywhere, with %j", async (others) => {
@@ -161,6 +166,7 @@ describe('a state of a training with nonFinite: "propagate"', () => {
     {},
     { amsgrad: true },
     { firstMoment: "summed" },
+    { firstMoment: "summed", secondMoment: "summed" },
     { anchor: "max" },
   ];
 

@@ -44,23 +44,35 @@ describe("discard", () => {
     expect(state["m.1.0"]).toEqual(before[1]["m.1.0"]);
   });
 
-  test.each([{}, { firstMoment: "summed" as const, amsgrad: true }, { stepScale: "mean" as const }])(
-    "leaves no term in the next step, with %p",
-    async (options) => {
-      const [one, other] = [new Model(options), new Model(options)];
-      one.optimizer.accumulate(0, one.g);
-      one.optimizer.discard();
-      // The same state, but never with an open step.
-      await other.optimizer.loadStateDict(await one.optimizer.stateDict());
-      for (const { optimizer, g } of [one, other]) {
-        optimizer.accumulate(1, g);
-        optimizer.update();
-        optimizer.step([g, g]);
-      }
-      expect(await one.values()).toEqual(await other.values());
-      expect(await one.optimizer.stateDict()).toEqual(await other.optimizer.stateDict());
-    },
-  );
+  test.each([
+    {},
+    { firstMoment: "summed" as const, amsgrad: true },
+    { firstMoment: "summed" as const, secondMoment: "summed" as const },
+    { stepScale: "mean" as const },
+  ])("leaves no term in the next step, with %p", async (options) => {
+    const [one, other] = [new Model(options), new Model(options)];
+    one.optimizer.accumulate(0, one.g);
+    one.optimizer.discard();
+    // The same state, but never with an open step.
+    await other.optimizer.loadStateDict(await one.optimizer.stateDict());
+    for (const { optimizer, g } of [one, other]) {
+      optimizer.accumulate(1, g);
+      optimizer.update();
+      optimizer.step([g, g]);
+    }
+    expect(await one.values()).toEqual(await other.values());
+    expect(await one.optimizer.stateDict()).toEqual(await other.optimizer.stateDict());
+  });
+
+  test("leaves both moments and their clock as they were where they are summed", async () => {
+    const { optimizer, g } = new Model({ firstMoment: "summed", secondMoment: "summed", amsgrad: true });
+    const before = await optimizer.stateDict();
+    optimizer.accumulate(0, g);
+    optimizer.discard();
+    const after = await optimizer.stateDict();
+    for (const key of ["M.0", "V.0", "x.0", "T", "T.P1", "T.P2"]) expect(after[key]).toEqual(before[key]);
+    expect(after["t"]).not.toEqual(before["t"]);
+  });
 
   test("leaves the next step its length where first moments are summed, with amsgrad", async () => {
     const device = testDevice();

@@ -3,6 +3,7 @@ import { isSlow, testDevice } from "../support/device";
 import { difference, euclidean } from "../support/golden";
 import { Oracle, type OracleOptions } from "../support/oracle";
 import { randomSource, randomTensor } from "../support/random";
+import { withForms } from "../support/forms";
 import {
   expectSameBits,
   libraryOptions,
@@ -31,7 +32,8 @@ interface Model {
   /** How often a gradient holds a value that is not finite. */
   spoiled: number;
   seed: number;
-  options: Pick<OracleOptions, "amsgrad" | "firstMoment" | "initialNorm" | "decoupledWeightDecay"> &
+  options: Pick<OracleOptions, "amsgrad" | "firstMoment" | "secondMoment"> &
+    Pick<OracleOptions, "initialNorm" | "decoupledWeightDecay"> &
     Pick<OracleOptions, "anchor" | "balance" | "stepScale" | "nonFinite" | "unit" | "silence"> & {
       betas: [number, number, number];
       weights: number[];
@@ -61,9 +63,8 @@ const model: fc.Arbitrary<Model> = fc
       silent: fc.constantFrom(0, 0.3),
       spoiled: fc.constantFrom(0, 0.02),
       seed: fc.integer({ min: 0, max: 2 ** 31 }),
-      options: fc.record({
+      options: withForms({
         amsgrad: fc.boolean(),
-        firstMoment: fc.constantFrom("perTerm" as const, "summed" as const),
         initialNorm: fc.constantFrom("first" as const, 1),
         decoupledWeightDecay: fc.boolean(),
         anchor: fc.oneof(

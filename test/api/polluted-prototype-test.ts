@@ -14,6 +14,7 @@ const pollution: [string, unknown][] = [
   ["maximize", true],
   ["amsgrad", true],
   ["firstMoment", "summed"],
+  ["secondMoment", "summed"],
   ["anchor", "max"],
   ["device", 3],
   ["stream", 5n],

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { MTAdam, type DeviceBuffer, type MTAdamOptions, type ParameterDescription } from "../../lib";
 import { isSlow, testDevice } from "../support/device";
+import { withForms } from "../support/forms";
 import { randomSource, randomTensor } from "../support/random";
 
 // Properties of every training, tested with random numbers.
@@ -27,8 +28,7 @@ async function train({ parameters, options, gradients }: Training): Promise<Floa
   return Promise.all(theta);
 }
 
-const options = fc.record({
-  firstMoment: fc.constantFrom("perTerm" as const, "summed" as const),
+const options = withForms({
   amsgrad: fc.boolean(),
   weightDecay: fc.constantFrom(0, 0.1),
   decoupledWeightDecay: fc.boolean(),

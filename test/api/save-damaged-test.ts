@@ -10,6 +10,7 @@ import { joinSafetensors, splitSafetensors, type Header } from "../support/safet
 import { NAMES, Trained } from "../support/trained";
 
 const TERMS = ["a", "b"];
+const BOTH_SUMMED = { firstMoment: "summed", secondMoment: "summed" } as const;
 const file = path.join(temporaryFolder(), "state.safetensors");
 const make = (options: Partial<MTAdamOptions> = {}, terms = TERMS): MTAdam =>
   new Trained(NAMES, { terms, ...options }).train(0, 3, terms).optimizer;
@@ -207,6 +208,8 @@ describe("metadata that does not match", () => {
     ["amsgrad", (m) => (m.options.amsgrad = true)],
     ["summed first moments", (m) => (m.options.firstMoment = "summed")],
     ["first moments of neither form", (m) => Object.assign(m.options, { firstMoment: "both" })],
+    ["both moments summed", (m) => Object.assign(m.options, BOTH_SUMMED)],
+    ["second moments of neither form", (m) => Object.assign(m.options, { secondMoment: "both" })],
     ["weights of null", (m) => Object.assign(m.options, { weights: null })],
     ["no groups", (m) => (m.groups = [])],
     ["a beta of 1", (m) => (m.groups[0]!.betas[0] = 1)],
@@ -358,10 +361,22 @@ describe("a file of another optimizer", () => {
     ["with amsgrad, where there is none", { amsgrad: true }, {}],
     ["without amsgrad, where there is", {}, { amsgrad: true }],
     ["per term without amsgrad, where it is summed with", {}, { amsgrad: true, firstMoment: "summed" }],
+    ["per term, where both moments are summed", {}, BOTH_SUMMED],
+    ["with first moments summed, where both are", { firstMoment: "summed" }, BOTH_SUMMED],
+    ["with both moments summed, where they are per term", BOTH_SUMMED, {}],
+    ["with both moments summed, where only first ones are", BOTH_SUMMED, { firstMoment: "summed" }],
   ];
   test.each(others)("%s", async (_, theirs, ours) => {
     await make(theirs).save(file);
     await expectRefused(make(ours));
+  });
+
+  test("with other second moments: the message names the option and says that nothing converts them", async () => {
+    await make().save(file);
+    const { message } = await expectRefused(make(BOTH_SUMMED));
+    expect(message).toBe(
+      'The state must be one with `secondMoment: "summed"`; got "perTerm", which cannot be converted.',
+    );
   });
 
   test("with other parameters", async () => {

@@ -20,6 +20,8 @@ const FORMS: [string, Partial<MTAdamOptions>][] = [
   ["first moments per term, with amsgrad", { amsgrad: true }],
   ["first moments summed", { firstMoment: "summed" }],
   ["first moments summed, with amsgrad", { firstMoment: "summed", amsgrad: true }],
+  ["both moments summed", { firstMoment: "summed", secondMoment: "summed" }],
+  ["both moments summed, with amsgrad", { firstMoment: "summed", secondMoment: "summed", amsgrad: true }],
 ];
 
 describe.each(FORMS)("%s", (_, form) => {

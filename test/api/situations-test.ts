@@ -112,6 +112,7 @@ describe("a term has no gradient for a tensor, or is left out of a step", () => 
   const options: Partial<OracleOptions>[] = [
     {},
     { firstMoment: "summed" },
+    { firstMoment: "summed", secondMoment: "summed" },
     { amsgrad: true, weightDecay: 0.01 },
     { anchor: "max", stepScale: "mean" },
   ];
@@ -160,6 +161,7 @@ describe("every gradient of a tensor is absent", () => {
     ["coupled decay", { weightDecay: 0.1 }],
     ["decoupled decay", { weightDecay: 0.1, decoupledWeightDecay: true }],
     ["first moments summed", { weightDecay: 0.1, firstMoment: "summed" }],
+    ["both moments summed", { weightDecay: 0.1, firstMoment: "summed", secondMoment: "summed" }],
   ] as const)("the tensor does not move, with %s", async (_, form) => {
     const LENGTHS = [33, 5];
     const draw = source(2, LENGTHS);
@@ -406,6 +408,7 @@ describe("resuming", () => {
   const forms: Partial<OracleOptions>[] = [
     {},
     { firstMoment: "summed", amsgrad: true },
+    { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.01 },
     { anchor: "max", balance: 0.5, stepScale: "mean", weights: [1, 2, 3] },
     { nonFinite: "skipStep", weightDecay: 0.01 },
   ];

@@ -34,13 +34,25 @@ describe("a saved state", () => {
         .concat(["M", "x"].flatMap((plane) => [0, 1, 2].map((p) => `${plane}.${p}`)))
         .sort(),
     );
+    const both = await new Trained(NAMES, {
+      terms: TERMS,
+      amsgrad: true,
+      firstMoment: "summed",
+      secondMoment: "summed",
+    }).optimizer.stateDict();
+    expect(Object.keys(both).sort()).toEqual(
+      ["metadata", "n", "occurred", "skipped", "t", "P1", "P2", "T", "T.P1", "T.P2"]
+        .concat(["M", "V", "x"].flatMap((plane) => [0, 1, 2].map((p) => `${plane}.${p}`)))
+        .sort(),
+    );
+    expect(both.metadata.options).toMatchObject({ firstMoment: "summed", secondMoment: "summed" });
     expect(perTerm.metadata).toMatchObject({
       version: 1,
       iterations: 2,
       terms: TERMS,
       layers: NAMES,
       parameters: [{ name: "weight", length: 6, shape: [6], layer: "weight", group: 0 }, {}, {}],
-      options: { firstMoment: "perTerm", amsgrad: true, weights: [1, 1] },
+      options: { firstMoment: "perTerm", secondMoment: "perTerm", amsgrad: true, weights: [1, 1] },
       groups: [{ lr: 1e-3, betas: [0.9, 0.999, 0.9] }],
     });
   });
@@ -117,6 +129,15 @@ describe("a saved state", () => {
     }
     const [xa, xb] = [state["x.0.0"] as Float32Array, state["x.1.0"] as Float32Array];
     expect(loaded["x.0"]).toEqual(xa.map((x, k) => Math.max(x, xb[k] ?? NaN)));
+  });
+
+  test("without `secondMoment`, of an older version, has second moments per term", async () => {
+    const first = new Trained(NAMES, { terms: TERMS }).train(0, 2, TERMS);
+    const state = await first.optimizer.stateDict();
+    delete state.metadata.options.secondMoment;
+    const resumed = new Trained(NAMES, { terms: TERMS });
+    await resumed.optimizer.loadStateDict(state);
+    expect((await resumed.optimizer.stateDict())["v.0.0"]).toEqual(state["v.0.0"]);
   });
 
   test("loads only matching entries with `strict: false`", async () => {
@@ -205,7 +226,7 @@ describe("a state that does not match throws an error with a code, and nothing i
   });
 });
 
-test("stateBytes is the size of the state: 2·I planes, or I + 1 if summed", () => {
+test("stateBytes is the size of the state: 2·I planes, I + 1 if m is summed, 2 if both are", () => {
   const parameters = [new Float32Array(1_000_000)];
   const plane = 4e6;
   const near = (planes: number, options: MTAdamOptions): void => {
@@ -217,4 +238,6 @@ test("stateBytes is the size of the state: 2·I planes, or I + 1 if summed", () 
   near(4, { terms: 3, firstMoment: "summed" });
   near(9, { terms: 3, amsgrad: true });
   near(5, { terms: 3, firstMoment: "summed", amsgrad: true });
+  for (const terms of [1, 3, 10]) near(2, { terms, firstMoment: "summed", secondMoment: "summed" });
+  near(3, { terms: 3, firstMoment: "summed", secondMoment: "summed", amsgrad: true });
 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
 import { caught } from "../support/caught";
 import { isSlow, onCuda, testDevice } from "../support/device";
+import { withForms } from "../support/forms";
 import { randomSource, randomTensor } from "../support/random";
 
 // Terms and parameter groups that are added and removed while an optimizer trains.
@@ -28,8 +29,7 @@ async function expectSame(
   expect(await a.stateDict()).toEqual(await b.stateDict());
 }
 
-const form = fc.record<Partial<MTAdamOptions>>({
-  firstMoment: fc.constantFrom("perTerm" as const, "summed" as const),
+const form = withForms<Partial<MTAdamOptions>>({
   amsgrad: fc.boolean(),
   weightDecay: fc.constantFrom(0, 0.1),
   anchor: fc.constantFrom("first", "max", "a"),

@@ -33,6 +33,7 @@ onCuda("a captured step", () => {
   const forms: [string, Partial<MTAdamOptions>][] = [
     ["first moments per term", {}],
     ["first moments summed", { firstMoment: "summed", amsgrad: true }],
+    ["both moments summed", { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.1 }],
     ["decoupled decay", { weightDecay: 0.1, decoupledWeightDecay: true }],
   ];
   test.each(forms)("replayed n times is n steps, with %s", async (_, options) => {

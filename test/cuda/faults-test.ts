@@ -201,29 +201,31 @@ onCuda("a machine", () => {
     expect(await theta.download()).toEqual(await right.theta.download());
   });
 
-  test.each([{}, { stepScale: "mean" as const }, { firstMoment: "summed" as const }])(
-    "that fails in the middle of an accumulate must reload the state, with %p",
-    async (options) => {
-      const train = async (fails: boolean): Promise<Float32Array> => {
-        const theta = testDevice().buffer(new Float32Array(500).fill(1));
-        const gradients = [1, -20].map((scale) => [testDevice().buffer(new Float32Array(500).fill(scale))]);
-        const optimizer = new MTAdam([theta], { terms: 2, weights: [1, 3], ...options });
-        optimizer.step(gradients);
-        const state = await optimizer.stateDict();
-        if (fails) {
-          optimizer.accumulate(1, gradients[1]);
-          machine.failCall("cudaLaunchKernel", 2);
-          expect((await caught(() => optimizer.accumulate(0, gradients[0]))).code).toBe("ERR_MTADAM_CUDA");
-          expect((await caught(() => optimizer.discard())).code).toBe("ERR_MTADAM_STATE");
-          await optimizer.loadStateDict(state);
-        }
-        for (let step = 0; step < 2; ++step) optimizer.step([gradients[0], null]);
-        expect(optimizer.iterations).toBe(3);
-        return theta.download();
-      };
-      expect(await train(true)).toEqual(await train(false));
-    },
-  );
+  test.each([
+    {},
+    { stepScale: "mean" as const },
+    { firstMoment: "summed" as const },
+    { firstMoment: "summed" as const, secondMoment: "summed" as const },
+  ])("that fails in the middle of an accumulate must reload the state, with %p", async (options) => {
+    const train = async (fails: boolean): Promise<Float32Array> => {
+      const theta = testDevice().buffer(new Float32Array(500).fill(1));
+      const gradients = [1, -20].map((scale) => [testDevice().buffer(new Float32Array(500).fill(scale))]);
+      const optimizer = new MTAdam([theta], { terms: 2, weights: [1, 3], ...options });
+      optimizer.step(gradients);
+      const state = await optimizer.stateDict();
+      if (fails) {
+        optimizer.accumulate(1, gradients[1]);
+        machine.failCall("cudaLaunchKernel", 2);
+        expect((await caught(() => optimizer.accumulate(0, gradients[0]))).code).toBe("ERR_MTADAM_CUDA");
+        expect((await caught(() => optimizer.discard())).code).toBe("ERR_MTADAM_STATE");
+        await optimizer.loadStateDict(state);
+      }
+      for (let step = 0; step < 2; ++step) optimizer.step([gradients[0], null]);
+      expect(optimizer.iterations).toBe(3);
+      return theta.download();
+    };
+    expect(await train(true)).toEqual(await train(false));
+  });
 
   test("that fails to describe a pointer reports the failure, not a bad pointer", async () => {
     const { theta } = scene();

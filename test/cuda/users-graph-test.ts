@@ -83,6 +83,7 @@ onCuda("a step in a graph of the user's", () => {
   const forms: [string, Partial<MTAdamOptions>][] = [
     ["first moments per term", {}],
     ["first moments summed", { firstMoment: "summed", amsgrad: true }],
+    ["both moments summed", { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.1 }],
     ["steps skipped as a whole", { nonFinite: "skipStep", cosines: true }],
     ["a schedule", { lr: (iterations) => 1e-2 / (1 + iterations), weightDecay: 0.1 }],
   ];

@@ -24,8 +24,9 @@ export function makeFor(metadata: CheckpointMetadata, device: Device): MTAdam {
         ...(layer === name ? {} : { layer }),
       })),
   }));
-  const { firstMoment, amsgrad, nonFinite } = metadata.options;
-  return new MTAdam(groups, { terms: metadata.terms, firstMoment, amsgrad, nonFinite } as MTAdamOptions);
+  const { firstMoment, secondMoment, amsgrad, nonFinite } = metadata.options;
+  const options = { terms: metadata.terms, firstMoment, secondMoment, amsgrad, nonFinite };
+  return new MTAdam(groups, options as MTAdamOptions);
 }
 
 /** Everything that a load may change. */

@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import type { Form } from "./forms";
 import { defaultOptions, type GroupOptions, type OracleOptions } from "./oracle";
 import { parseSafetensors } from "./safetensors";
 
@@ -135,6 +136,14 @@ export function termsComeAndGo(golden: GoldenCase): boolean {
   });
 }
 
+/** The forms of the moments in which a case holds: that of the case first. */
+export function formsOf(golden: GoldenCase): Form[] {
+  const { firstMoment, secondMoment } = golden.options;
+  const own = { firstMoment, secondMoment };
+  if (secondMoment === "summed" || termsComeAndGo(golden)) return [own];
+  return [own, { firstMoment: firstMoment === "summed" ? "perTerm" : "summed", secondMoment }];
+}
+
 /** [term][tensor]: whether the term takes part; with `skipTerm` it must be finite over the whole layer. */
 function presence(golden: GoldenCase, gradients: readonly (readonly (Float32Array | null)[])[]): boolean[][] {
   const tags = golden.tags ?? [...golden.shapes.keys()];
@@ -218,17 +227,14 @@ interface Hyperparameters {
 
 /** An unknown key is an error: a test that ignores an option would pass for the wrong reason. */
 function readHyperparameters(json: string): Hyperparameters {
-  const { steps, gradientScale, tags, groups, scales, secondMoment, ...given } = JSON.parse(json) as {
+  const { steps, gradientScale, tags, groups, scales, ...given } = JSON.parse(json) as {
     steps: number;
     scales?: string;
-    secondMoment?: string;
     gradientScale?: number;
     tags?: number[];
     groups?: Partial<GroupOptions>[];
   } & Partial<OracleOptions> & { terms: number };
-  if (![undefined, "current"].includes(scales) || ![undefined, "perTerm"].includes(secondMoment)) {
-    throw new Error(`unknown: scales ${String(scales)}, secondMoment ${String(secondMoment)}`);
-  }
+  if (![undefined, "current"].includes(scales)) throw new Error(`unknown: scales ${String(scales)}`);
   const defaults = defaultOptions(given.terms);
   for (const options of [given, ...(groups ?? [])]) {
     const unknown = Object.keys(options).filter((key) => !(key in defaults));

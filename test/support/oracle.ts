@@ -15,6 +15,7 @@
  *   m, v, x    first moment, second moment and (amsgrad) the largest second moment so far, of one term in one
  *              tensor
  *   M, T       with `firstMoment: "summed"`: the first moment of all terms together, and its clock
+ *   G, V       with `secondMoment: "summed"`, too: the sum of the terms' balanced gradients, and its second moment
  *   t, P₁, P₂  a clock: how many steps were taken, and the products β₁ᵗ and β₂ᵗ of the betas used in them
  *   W          by how much `stepScale: "mean"` shortens the step
  */
@@ -35,6 +36,7 @@ export interface OracleOptions extends GroupOptions {
   weights: readonly number[];
   amsgrad: boolean;
   firstMoment: "perTerm" | "summed";
+  secondMoment: "perTerm" | "summed";
   initialNorm: "first" | number;
   unit: "tensor" | "network";
   silence: "decay" | "rest";
@@ -57,6 +59,7 @@ export function defaultOptions(terms: number): OracleOptions {
     weights: Array.from({ length: terms }, () => 1),
     amsgrad: false,
     firstMoment: "perTerm",
+    secondMoment: "perTerm",
     initialNorm: "first",
     unit: "tensor",
     silence: "decay",
@@ -93,7 +96,7 @@ export interface Clock {
   beta2Product: number;
 }
 
-/** What is kept for one term in one tensor. With summed first moments m stays zero, and x too. */
+/** What is kept for one term in one tensor. With summed first moments m stays zero, and x too; v if both are summed. */
 export interface TermState {
   readonly m: Float64Array;
   readonly v: Float64Array;
@@ -111,8 +114,15 @@ export interface TensorState {
   /** θ */
   readonly parameters: Float64Array;
   readonly terms: readonly TermState[];
-  /** M, the x of all terms together and the clock T; untouched unless first moments are summed. */
-  readonly summed: { readonly M: Float64Array; readonly x: Float64Array; readonly clock: Clock };
+  /** M, the x of all terms together and the clock T; untouched unless first moments are summed. V if both are. */
+  readonly summed: {
+    readonly M: Float64Array;
+    readonly V: Float64Array;
+    readonly x: Float64Array;
+    readonly clock: Clock;
+  };
+  /** G of the open step, if both moments are summed. */
+  readonly gathered: Float64Array;
   /** The terms that took part in the open step, in the order they came, with the weights they came with. */
   readonly present: { readonly term: number; readonly weight: number }[];
 }
@@ -154,6 +164,7 @@ export class Oracle {
   constructor(tensors: readonly OracleTensor[], options: Partial<OracleOptions> & { terms: number }) {
     this.options = { ...defaultOptions(options.terms), ...options };
     requireLength("weights", this.options.weights, options.terms);
+    if (this.#isOnePair() && this.options.firstMoment !== "summed") throw new Error("M must be summed, too");
     const { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize } = this.options;
     const groupDefaults = { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize };
 
@@ -273,9 +284,15 @@ export class Oracle {
     this.iterations++;
   }
 
-  /** Ends a step in which no parameter moves; the changes of norms, moments and clocks stay. */
+  /**
+   * Ends a step in which no parameter moves; the changes of norms, clocks and the terms' own moments stay. If both
+   * moments are summed, they and T have not changed.
+   */
   discard(): void {
-    for (const tensor of this.tensors) tensor.present.length = 0;
+    for (const { present, gathered } of this.tensors) {
+      present.length = 0;
+      gathered.fill(0);
+    }
     this.#termsOfOpenStep.clear();
     this.#lastStep = [];
   }
@@ -449,9 +466,12 @@ export class Oracle {
       const scale = this.#scale(term, unit, weight);
       at(this.last.scales, term)[tensor.layer] = scale;
       if (gradient === null) continue;
-      const balanced = balancedGradient(gradient, scale, tensor);
-      if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
-      else this.#updateSummed(tensor, term, balanced);
+      if (this.#isOnePair()) this.#gather(tensor, term, scale, gradient);
+      else {
+        const balanced = balancedGradient(gradient, scale, tensor);
+        if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
+        else this.#updateSummed(tensor, term, balanced);
+      }
       tensor.present.push({ term, weight });
     }
   }
@@ -485,8 +505,35 @@ export class Oracle {
     if (this.options.amsgrad) raise(summed.x, v);
   }
 
+  #isOnePair(): boolean {
+    return this.options.secondMoment === "summed";
+  }
+
+  /** Step 5, both moments summed: G ← G + s·g, without decay. Of the term, only the clock advances. */
+  #gather(
+    { options, terms, gathered }: TensorState,
+    term: number,
+    scale: number,
+    gradient: Float64Array,
+  ): void {
+    addMultiple(gathered, scale, gradient);
+    advance(at(terms, term).clock, options.betas[0], options.betas[1]);
+  }
+
+  /** Steps 5 and 6, both moments summed: λ·θ enters once, and then Adam's moments are those of G. */
+  #updatePair(tensor: TensorState): void {
+    const { options, summed, gathered } = tensor;
+    const [beta1, beta2] = options.betas;
+    const balanced = balancedGradient(gathered, 1, tensor);
+    advance(summed.clock, beta1, beta2);
+    average(summed.M, beta1, balanced);
+    average(summed.V, beta2, squared(balanced));
+    if (this.options.amsgrad) raise(summed.x, summed.V);
+  }
+
   /** Step 7: θ ← θ − numerator / denominator, shortened by W, and less the decoupled decay lr·λ·θ. */
   #move(tensor: TensorState): void {
+    if (this.#isOnePair()) this.#updatePair(tensor);
     const { parameters } = tensor;
     const { lr, weightDecay, decoupledWeightDecay } = tensor.options;
     const numerator = this.#stepNumerator(tensor);
@@ -516,10 +563,11 @@ export class Oracle {
   /**
    * Step 7: maxᵢ(√vᵢ/√(1−β₂^tᵢ) + ε), with x in the place of v under amsgrad. Over the terms present; in the
    * summed form over every term that has occurred, since M still holds the momentum of those absent now.
-   * Summed amsgrad has one x for all terms, which is corrected with the clock T.
+   * Summed amsgrad has one x for all terms, which is corrected with the clock T, as is V.
    */
   #stepDenominator({ options, parameters, terms, summed, present }: TensorState): Float64Array {
     const { amsgrad, firstMoment } = this.options;
+    const shared = amsgrad ? summed.x : summed.V;
     const largest = new Float64Array(parameters.length);
     const include = (second: Float64Array, clock: Clock): void => {
       const correction = Math.sqrt(1 - clock.beta2Product);
@@ -527,7 +575,7 @@ export class Oracle {
         largest[k] = Math.max(value, Math.sqrt(at(second, k)) / correction + options.eps);
       });
     };
-    if (firstMoment === "summed" && amsgrad) include(summed.x, summed.clock);
+    if (this.#isOnePair() || (firstMoment === "summed" && amsgrad)) include(shared, summed.clock);
     else if (firstMoment === "summed") {
       for (const { v, clock } of terms) if (clock.steps > 0) include(v, clock);
     } else {
@@ -613,7 +661,8 @@ function newTensorState(
     options,
     parameters: Float64Array.from(init),
     terms: Array.from({ length: termCount }, newTermState),
-    summed: { M: zeros(), x: zeros(), clock: newClock() },
+    summed: { M: zeros(), V: zeros(), x: zeros(), clock: newClock() },
+    gathered: zeros(),
     present: [],
   };
 }

@@ -40,6 +40,7 @@ export const uses: Record<string, Use> = {
         weights: [1, 2],
         amsgrad: true,
         firstMoment: "summed",
+        secondMoment: "summed",
         initialNorm: 1,
         device: scene.device,
         stream: null,
