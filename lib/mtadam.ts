@@ -265,7 +265,8 @@ export class MTAdam {
 
   /**
    * Ends the open step, if any, without moving a parameter: for a backward pass that failed. The norms, moments and
-   * clocks of the accumulated terms stay changed; to undo that too, load an earlier state. No iteration is counted.
+   * clocks of the accumulated terms stay changed; to undo that too, load an earlier state. Where second moments are
+   * summed, both moments and their clock are as before the step. No iteration is counted.
    *
    * @throws MTAdamError STATE after a call that ended midway, BUSY, DISPOSED, CUDA
    */

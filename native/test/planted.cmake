@@ -68,6 +68,18 @@ planted_cpu_bug(
   REPLACEMENT ""
   FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
 
+# ---- Both moments summed ----
+
+planted_cpu_bug(
+  last_term_alone_in_the_sum
+  FILE cpu/cpu_device.cpp
+  PATTERN [=[      opens = false;
+    });
+    loops.adam]=]
+  REPLACEMENT [=[    });
+    loops.adam]=]
+  FOUND_BY Oracle.AgreesWithStepsOfEveryKind)
+
 # ---- Anchor ----
 
 planted_cpu_bug(

@@ -46,16 +46,17 @@ function residentBlocks({ registers, shared }, threads, machine) {
 
 /** A kernel's readable name, the threads of its blocks, and how many of those threads load elements. */
 function nameOf(kernel) {
-  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
-  const flags = /moments_kernelILb(\d)ELb(\d)/.exec(kernel);
-  const words = (summed, amsgrad) =>
-    `${summed === "1" ? ", summed" : ""}${amsgrad === "1" ? ", amsgrad" : ""}`;
-  if (flags !== null) return { name: `moments${words(flags[1], flags[2])}`, threads: 256, loading: 224 };
+  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
+  const flags = /moments_kernelILb(\d)ELb(\d)ELb(\d)/.exec(kernel);
+  const words = (summed, amsgrad, oneV) =>
+    (oneV === "1" ? ", both summed" : summed === "1" ? ", summed" : "") +
+    (amsgrad === "1" ? ", amsgrad" : "");
+  if (flags !== null) return { name: `moments${words(...flags.slice(1))}`, threads: 256, loading: 224 };
   if (form === null) return { name: "norms", threads: 128, loading: 128 };
-  const [, terms, summed, amsgrad, gradients] = form;
+  const [, terms, summed, amsgrad, gradients, oneV] = form;
   const what = gradients === "1" ? "update" : "update from moments";
   return {
-    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad)}`,
+    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad, oneV)}`,
     threads: 256,
     loading: 224,
   };

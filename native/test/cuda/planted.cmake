@@ -270,6 +270,23 @@ planted_bug(
   FOUND_BY plain "wrong: ")
 
 planted_bug(
+  sum_of_the_terms_before_left_out
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[  if (!run.opens) sum = load<kN>(run.gathered + e);]=]
+  REPLACEMENT ""
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  last_term_alone_in_the_sum
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[      started = true;
+    }
+  };]=]
+  REPLACEMENT [=[    }
+  };]=]
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
   step_ended_without_a_fence
   FILE cuda/kernels/update.cuh
   PATTERN [=[gridDim.x - 1) {
