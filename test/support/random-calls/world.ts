@@ -123,9 +123,11 @@ export class World {
       ? Array.from({ length: 1 + draw.below(5) }, (_, k) => String(k))
       : draw.shuffled(["content", "style", "a", "b", "tv"]).slice(0, 1 + draw.below(5));
     const beta3 = draw.one([0.9, 0.999, 0, 1]);
+    const firstMoment = draw.one(["perTerm", "summed"] as const);
     const fixed: Fixed = {
       amsgrad: draw.chance(0.4),
-      firstMoment: draw.one(["perTerm", "summed"]),
+      firstMoment,
+      secondMoment: firstMoment === "summed" ? draw.one(["perTerm", "summed"]) : "perTerm",
       initialNorm: draw.one(["first", "first", 1, 0.25]),
       unit: draw.one(["tensor", "network"]),
       silence: draw.one(["decay", "rest"]),
