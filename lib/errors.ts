@@ -16,7 +16,8 @@ export type MTAdamErrorCode =
   | "ERR_MTADAM_DISPOSED"
   | "ERR_MTADAM_OUT_OF_MEMORY"
   | "ERR_MTADAM_CUDA"
-  | "ERR_MTADAM_CHECKPOINT";
+  | "ERR_MTADAM_CHECKPOINT"
+  | "ERR_MTADAM_TORCH";
 
 type ShortCode = MTAdamErrorCode extends `ERR_MTADAM_${infer Short}` ? Short : never;
 
@@ -87,6 +88,7 @@ const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
   "OUT_OF_MEMORY",
   "CUDA",
   "CHECKPOINT",
+  "TORCH",
 ]);
 
 /** An error of the addon: an Error with some of these fields. */

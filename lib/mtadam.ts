@@ -100,7 +100,7 @@ export class MTAdam {
   static {
     const isOwn = (receiver: unknown): boolean =>
       typeof receiver === "object" && receiver !== null && #guard in receiver;
-    checkReceivers("MTAdam", this.prototype, isOwn);
+    checkReceivers("an MTAdam", this.prototype, isOwn);
   }
 
   /**

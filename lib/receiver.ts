@@ -9,7 +9,7 @@ type Method = (this: unknown, ...values: unknown[]) => unknown;
  * user knows.
  */
 export function checkReceivers(
-  className: string,
+  className: `${"a" | "an"} ${string}`,
   prototype: object,
   isOwn: (receiver: unknown) => boolean,
 ): void {
@@ -25,7 +25,7 @@ export function checkReceivers(
         const error = mustBe(
           "OPTION",
           "this",
-          `be an ${className} of this copy of the package, not a proxy of one`,
+          `be ${className} of this copy of the package, not a proxy of one`,
           this,
         );
         if (isAsync) return Promise.reject(error);

@@ -157,6 +157,17 @@ export interface NativeCapturedStep {
   dispose(): void;
 }
 
+/** A file without a name, which another process can map, too. */
+export interface NativeSharedMemory {
+  /** The file's, to be inherited by the other process; −1 once the file is mapped. */
+  readonly descriptor: number;
+  /**
+   * Sizes, seals and maps the file, once. Returns an array per offset (in bytes; lengths are in elements); together they
+   * keep the memory mapped.
+   */
+  map(byteLength: number, offsets: Float64Array, lengths: Float64Array): Float32Array[];
+}
+
 /** Strings are empty where they do not apply. */
 export interface NativeCudaDescription {
   driver: string;
@@ -185,6 +196,10 @@ export interface NativeAddon {
   ) => NativeOptimizer;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
   CallMark: new () => NativeCallMark;
+  /** Ends a child process with this thread, at the latest when the object is collected. Linux only. */
+  Child: new (pid: number) => object;
+  /** Throws a coded error on systems other than Linux. */
+  SharedMemory: new () => NativeSharedMemory;
   CapturedStep: new (
     optimizer: NativeOptimizer,
     gradients: NativeGradients,

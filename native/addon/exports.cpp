@@ -4,10 +4,12 @@
 #include "addon/buffer.h"
 #include "addon/call_mark.h"
 #include "addon/captured_step.h"
+#include "addon/child.h"
 #include "addon/device.h"
 #include "addon/gradients.h"
 #include "addon/optimizer.h"
 #include "addon/shape.h"
+#include "addon/shared_memory.h"
 
 namespace mtadam::addon {
 
@@ -16,9 +18,11 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("Device", Device::define(env));
   exports.Set("Buffer", Buffer::define(env));
   exports.Set("CallMark", CallMark::define(env));
+  exports.Set("Child", Child::define(env));
   exports.Set("Gradients", Gradients::define(env));
   exports.Set("Optimizer", Optimizer::define(env));
   exports.Set("CapturedStep", CapturedStep::define(env));
+  exports.Set("SharedMemory", SharedMemory::define(env));
   exports.Set("assign", Napi::Function::New(env, assign));
   exports.Set("describeCpu", Napi::Function::New(env, describe_cpu));
   exports.Set("describeCuda", Napi::Function::New(env, describe_cuda));

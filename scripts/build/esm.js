@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 "use strict";
 
-// Writes the ESM entry of the CommonJS build: dist/index.mjs, which names every export, and its declarations.
+// Writes the ESM entries of the CommonJS build, one per subpath of the package: a file beside index.js that names every
+// export, and its declarations.
 
 const fs = require("node:fs");
 const path = require("node:path");
+const { exports: subpaths } = require("../../package.json");
 
-const dist = path.join(__dirname, "..", "..", "dist");
-const names = Object.keys(require(path.join(dist, "index.js"))).sort();
+const root = path.join(__dirname, "..", "..");
 
 // If an ES module imports a CommonJS module that throws, Node 20 rejects twice, and the second rejection cannot be
 // caught. So the CommonJS module exports its error, and the ES module throws it.
@@ -18,10 +19,17 @@ try {
   exports.error = error;
 }
 `;
-const source = `import attempt from "./attempt.js";
+
+for (const { require: commonjs } of Object.values(subpaths)) {
+  if (commonjs === undefined) continue;
+  const entry = path.join(root, commonjs.default);
+  const names = Object.keys(require(entry)).sort();
+  const source = `import attempt from "./attempt.js";
 if (attempt.error !== undefined) throw attempt.error;
 export const { ${names.join(", ")} } = attempt.loaded;
 `;
-fs.writeFileSync(path.join(dist, "attempt.js"), attempt);
-fs.writeFileSync(path.join(dist, "index.mjs"), source);
-fs.writeFileSync(path.join(dist, "index.d.mts"), 'export * from "./index.js";\n');
+  const folder = path.dirname(entry);
+  fs.writeFileSync(path.join(folder, "attempt.js"), attempt);
+  fs.writeFileSync(path.join(folder, "index.mjs"), source);
+  fs.writeFileSync(path.join(folder, "index.d.mts"), 'export * from "./index.js";\n');
+}

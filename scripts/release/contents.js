@@ -18,6 +18,11 @@ const NEEDED = [
   "dist/index.mjs",
   "dist/index.d.ts",
   "dist/index.d.mts",
+  "dist/torch/index.js",
+  "dist/torch/index.mjs",
+  "dist/torch/index.d.ts",
+  "dist/torch/index.d.mts",
+  "lib/torch/host.py",
 ];
 
 /** Tests, files that only the repository needs, and files that would make npm build or download on installation. */

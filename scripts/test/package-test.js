@@ -50,6 +50,13 @@ const PROGRAMS = {
   "dynamic.cjs": `import("mtadam").then(({ MTAdam }) => {${STEP}});`,
   "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
     if (createRequire(import.meta.url)("mtadam").MTAdam !== MTAdam) throw new Error("two classes");`,
+  "torch.cjs": `const torch = require("mtadam/torch"); const { MTAdamError } = require("mtadam");
+    torch.openTorch("/nowhere.py").catch((error) => {
+      if (!(error instanceof MTAdamError)) throw error;
+    });`,
+  "torch.mjs": `import { openTorch } from "mtadam/torch"; import { MTAdamError } from "mtadam";
+    const error = await openTorch("/nowhere.py").catch((error) => error);
+    if (!(error instanceof MTAdamError)) throw error;`,
   "worker.mjs": `import { Worker } from "node:worker_threads";
     const worker = new Worker(new URL("esm.mjs", import.meta.url));
     worker.on("exit", (code) => (process.exitCode = code));`,
@@ -63,6 +70,13 @@ const options: MTAdamOptions = { terms: 1, lr: 0.5 };
 const parameter = new Float32Array(1);
 new MTAdam([parameter], options).step([[Float32Array.of(4)]]);
 if (parameter[0]?.toFixed(3) !== "-0.500") throw new Error(String(parameter[0]));
+import { openTorch, type TorchModel } from "mtadam/torch";
+export const train = async (model: TorchModel): Promise<number | null | undefined> => {
+  const optimizer = new MTAdam(model.parameters, { terms: model.terms });
+  optimizer.step(await model.gradients({ images: new Float32Array(4), labels: [1, 2] }));
+  return model.losses["digits"];
+};
+export const open: () => Promise<TorchModel> = () => openTorch("model.py", { args: { width: 3 } });
 `;
 
 /** The ways in which TypeScript users import the package: a file, and compiler options. */

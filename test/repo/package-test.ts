@@ -35,11 +35,13 @@ describe("a consumer of the checkout", () => {
       "name.cjs": `const { MTAdam } = require("mtadam");${program}`,
       "folder.cjs": `const { MTAdam } = require(${JSON.stringify(root)});${program}`,
       "names.cjs": `console.log(Object.keys(require("mtadam")).sort().join());`,
+      "torch.cjs": `console.log(Object.keys(require("mtadam/torch")).join());`,
     };
     consumer(files, (folder) => {
       expect(node(folder, "name.cjs")).toBe("-0.500\n");
       expect(node(folder, "folder.cjs")).toBe("-0.500\n");
       expect(node(folder, "names.cjs")).toBe(`${NAMES.join()}\n`);
+      expect(node(folder, "torch.cjs")).toBe("openTorch\n");
     });
   });
 
@@ -47,6 +49,8 @@ describe("a consumer of the checkout", () => {
     const files = {
       "name.mjs": `import { MTAdam } from "mtadam";${program}`,
       "names.mjs": `import * as mtadam from "mtadam"; console.log(Object.keys(mtadam).sort().join());`,
+      "torch.mjs": `import { openTorch } from "mtadam/torch"; import { createRequire } from "node:module";
+        console.log(createRequire(import.meta.url)("mtadam/torch").openTorch === openTorch);`,
       "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
         console.log(createRequire(import.meta.url)("mtadam").MTAdam === MTAdam);`,
     };
@@ -54,17 +58,28 @@ describe("a consumer of the checkout", () => {
       expect(node(folder, "name.mjs")).toBe("-0.500\n");
       expect(node(folder, "names.mjs")).toBe(`${NAMES.join()}\n`);
       expect(node(folder, "same.mjs")).toBe("true\n");
+      expect(node(folder, "torch.mjs")).toBe("true\n");
     });
   });
 
   test("finds the types, from CommonJS, ESM and a bundler", () => {
     const source = `
       import { MTAdam, openDevice, type DeviceBuffer, type MTAdamOptions, type StateDict } from "mtadam";
+      import { openTorch, type TorchModel } from "mtadam/torch";
       const options: MTAdamOptions = { terms: ["a", "b"], lr: (iterations) => 1 / (1 + iterations) };
       const buffer: DeviceBuffer<"float32"> = openDevice("cpu", { threads: 1 }).buffer(3);
       const optimizer = new MTAdam([{ name: "w", data: buffer, layer: "l" }, new Float32Array(2)], options);
       optimizer.step({ a: [null, new Float32Array(2)], b: { w: buffer } });
       export const state: Promise<StateDict> = optimizer.stateDict();
+      export const train = async (model: TorchModel): Promise<void> => {
+        const own = new MTAdam(model.parameters, { terms: model.terms });
+        own.step(await model.gradients({ images: { data: new Float32Array(4), shape: [2, 2] }, labels: [1, 2] }));
+        const { fit } = await model.gradients(new Float32Array(4), { signal: AbortSignal.timeout(100) });
+        own.accumulate("fit", fit ?? null);
+      };
+      export const opened: () => Promise<TorchModel> = () => openTorch("model.py", { args: { width: 3 } });
+      // @ts-expect-error -- no such option
+      void openTorch("model.py", { arguments: [] });
       // @ts-expect-error -- no such option
       new MTAdam([buffer], { terms: 1, learningRate: 1 });
     `;

@@ -210,8 +210,10 @@ describe("architectures", () => {
 
 describe("the package", () => {
   const { checkContents, checkManifest } = load("contents");
-  const dist = ["dist/index.js", "dist/index.mjs", "dist/index.d.ts", "dist/index.d.mts"];
-  const sources = ["native/addon/buffer.cpp", "scripts/build/native.js"];
+  const dist = ["dist", "dist/torch"].flatMap((folder) =>
+    ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
+  );
+  const sources = ["native/addon/buffer.cpp", "scripts/build/native.js", "lib/torch/host.py"];
   const names = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", ...dist, ...sources];
 
   test("that lacks a file is refused", () => {

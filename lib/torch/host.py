@@ -1,0 +1,382 @@
+"""Holds a PyTorch model for a Node process, which trains it. process.ts starts it and speaks with it.
+
+A message has a head of 12 bytes (the length of its JSON, uint32, and of its arrays, uint64, little-endian), the JSON,
+and the arrays. wire.ts says how values are written. Each request is answered by one message: {"value": …} or
+{"error": …}.
+
+  open       file, args           value: terms, and the parameters' names and shapes
+  map        size, parameters,    the offsets of the parameters, and of each term's gradients; the memory has been sized
+             gradients
+  gradients  batch, terms,        value: losses by term, and per term the indices of the parameters that it did not
+             parameters           reach; null if the term is absent
+  call       name, args           value: the result
+  close                           no answer: the process ends
+
+Through a pipe, Node sends the number of a request (uint64, little-endian) that it wants to interrupt.
+"""
+
+import ctypes
+import importlib.util
+import json
+import math
+import mmap
+import os
+import signal
+import struct
+import sys
+import threading
+import traceback
+
+CHANNEL, MEMORY, CONTROL = 3, 4, 5  # file descriptors
+PR_SET_PDEATHSIG = 1
+HEAD = struct.Struct("<IQ")
+ALIGNMENT = 64  # bytes
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+class Refusal(Exception):
+    """One sentence for the user, which needs no traceback."""
+
+
+def end():
+    """Ends this process at once, and those that the model has started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)  # where `python` is a script, which leads the group
+
+
+class Interruptible:
+    """While the user's code runs, SIGINT raises KeyboardInterrupt if Node wants to interrupt this very request."""
+
+    def __init__(self):
+        self.running = False
+        self.request = 0  # counts from 1, as in Node
+        self.wanted = 0  # the request to interrupt
+        signal.signal(signal.SIGINT, self.interrupt)
+
+    def interrupt(self, *_):
+        if self.running and self.request == self.wanted:
+            self.running = False
+            raise KeyboardInterrupt
+
+    def __enter__(self):
+        self.running = True
+        if self.request == self.wanted:  # it was interrupted before its code ran
+            signal.raise_signal(signal.SIGINT)
+
+    def __exit__(self, *_):
+        self.running = False
+
+
+def obey(interruptible):
+    """Ends this process when Node ends, however that ends, and interrupts requests."""
+    # For a thread of Node that ends, too: the one that started this process.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.set_inheritable(CONTROL, False)
+
+    def watch():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread
+        with open(CONTROL, "rb", buffering=0) as control:
+            while number := control.read(8):
+                interruptible.wanted = int.from_bytes(number, "little")
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        end()
+
+    # Also where `python` is a script that starts another process, or Node ended before prctl.
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Channel:
+    def __init__(self):
+        os.set_blocking(CHANNEL, True)
+        os.set_inheritable(CHANNEL, False)
+        self.file = open(CHANNEL, "r+b", buffering=0)
+
+    def read(self, length):
+        data = bytearray(length)
+        view, done = memoryview(data), 0
+        while done < length:
+            count = self.file.readinto(view[done:])
+            if not count:
+                end()  # Node has ended
+            done += count
+        return data
+
+    def receive(self):
+        text, arrays = HEAD.unpack(self.read(HEAD.size))
+        message = json.loads(self.read(text))
+        return decode(message, self.read(arrays))
+
+    def send(self, message):
+        arrays = []
+        text = json.dumps(encode(message, arrays), allow_nan=False).encode()
+        size = sum(padded(len(array)) for array in arrays)
+        self.write(HEAD.pack(len(text), size) + text)
+        for array in arrays:
+            self.write(array)
+            self.write(bytes(padded(len(array)) - len(array)))
+
+    def write(self, data):
+        view = memoryview(data)
+        while len(view) > 0:
+            view = view[self.file.write(view) :]
+
+
+def padded(size):
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def decode(value, arrays):
+    if isinstance(value, list):
+        return [decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$" not in value:
+        return {key: decode(item, arrays) for key, item in value.items()}
+    kind, *parts = value["$"]
+    if kind == "object":
+        return {key: decode(item, arrays) for key, item in parts[0]}
+    if kind == "number":
+        return float(parts[0])
+    if kind == "bigint":
+        return int(parts[0])
+    dtype, offset, length, shape = parts
+    if length == 0:
+        return torch.empty(shape or [0], dtype=getattr(torch, dtype))
+    # One frombuffer for each: autograd counts the changes of all views of one tensor together.
+    flat = torch.frombuffer(arrays, dtype=getattr(torch, dtype), count=length, offset=offset)
+    return flat if shape is None else flat.view(shape)
+
+
+def encode(value, arrays):
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_SAFE_INTEGER else {"$": ["bigint", str(value)]}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$": ["number", number_name(value)]}
+    if isinstance(value, (list, tuple)):
+        return [encode(item, arrays) for item in value]
+    if isinstance(value, dict):
+        entries = [[str(key), encode(item, arrays)] for key, item in value.items()]
+        return {"$": ["object", entries]} if "$" in value else dict(entries)
+    if isinstance(value, torch.Tensor):
+        return encode_tensor(value.detach(), arrays)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return encode(value.item(), arrays)  # a scalar of NumPy
+    raise Refusal(
+        "A result must consist of numbers, strings, booleans, None, tensors, lists and dicts; "
+        f"got one of type {type(value).__name__}."
+    )
+
+
+def number_name(value):
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def encode_tensor(tensor, arrays):
+    if tensor.dim() == 0:
+        return encode(tensor.item(), arrays)
+    dtype = str(tensor.dtype).split(".")[-1]
+    if dtype == "bool":
+        tensor, dtype = tensor.to(torch.uint8), "uint8"
+    elif dtype in ("float16", "bfloat16"):
+        tensor, dtype = tensor.to(torch.float32), "float32"
+    elif dtype.startswith("complex"):
+        raise Refusal("A result must have no complex numbers.")
+    tensor = tensor.cpu().to_dense() if tensor.layout != torch.strided else tensor.cpu()
+    offset = sum(padded(len(array)) for array in arrays)
+    # Through a buffer rather than NumPy, which need not be installed.
+    data = bytearray(tensor.numel() * tensor.element_size())
+    if data:
+        torch.frombuffer(data, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
+    arrays.append(data)
+    return {"$": ["tensor", dtype, offset, tensor.numel(), list(tensor.shape)]}
+
+
+def described(error, file):
+    """An exception of the user's code: its last place in the model's file, and the traceback below this file's frames."""
+    frames = traceback.extract_tb(error.__traceback__)
+    while frames and frames[0].filename == __file__:
+        frames.pop(0)
+    if isinstance(error, SyntaxError) and error.filename == file:
+        line = error.lineno
+    else:
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
+    text = "".join(["Traceback (most recent call last):\n"] if frames else []) + "".join(
+        traceback.format_list(frames) + traceback.format_exception_only(type(error), error)
+    )
+    message = str(error)
+    return {"type": type(error).__name__, "message": message, "line": line, "traceback": text.rstrip()}
+
+
+class Host:
+    def __init__(self, interruptible):
+        self.channel = Channel()
+        self.interruptible = interruptible
+        self.file = None
+        self.model = None
+        self.terms = []
+        self.names = []
+        self.parameters = []  # torch.nn.Parameter
+        self.places = []  # the parameters' addresses in the memory
+        self.memory = None
+        self.shared = []  # the gradients, a list per term
+        self.commands = {"open": self.open, "map": self.map, "gradients": self.gradients, "call": self.call}
+
+    def serve(self):
+        while True:
+            request = self.channel.receive()
+            self.interruptible.request += 1
+            command = request.pop("command")
+            if command == "close":
+                return
+            try:
+                self.channel.send({"value": self.commands[command](**request)})
+            except Refusal as refusal:
+                self.channel.send({"error": {"refusal": str(refusal)}})
+            except KeyboardInterrupt:
+                self.channel.send({"error": {"interrupted": True}})
+            except SystemExit:
+                raise
+            except BaseException as error:
+                self.channel.send({"error": described(error, self.file)})
+
+    def open(self, file, args):
+        if torch_error is not None:
+            raise Refusal(f"`python` must have PyTorch 1.10 or newer; got {sys.executable}: {torch_error}.")
+        self.file = file
+        sys.path[0] = os.path.dirname(file)  # as Python does for the file that it runs
+        sys.argv = [file]
+        name = os.path.splitext(os.path.basename(file))[0]
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None:
+            raise Refusal(f"`file` must be a Python file, whose name ends in .py; got {os.path.basename(file)}.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # for pickle, in the workers of a DataLoader
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "Model", None)):
+            raise Refusal(f"{os.path.basename(file)} must define a class `Model`.")
+        self.model = module.Model(**args) if isinstance(args, dict) else module.Model(*args)
+        self.check_model()
+        return {
+            "terms": self.terms,
+            "parameters": [
+                {"name": name, "shape": list(parameter.shape)}
+                for name, parameter in zip(self.names, self.parameters)
+            ],
+        }
+
+    def check_model(self):
+        if not isinstance(self.model, torch.nn.Module):
+            raise Refusal(f"`Model` must be a torch.nn.Module; got a {type(self.model).__name__}.")
+        if not callable(getattr(self.model, "losses", None)):
+            raise Refusal("`Model` must have a method `losses(batch)`, which returns a dict of one scalar per term.")
+        terms = getattr(self.model, "terms", None)
+        is_list = isinstance(terms, (list, tuple)) and all(isinstance(term, str) and term for term in terms)
+        if not is_list or len(terms) == 0 or len(set(terms)) != len(terms):
+            raise Refusal("`Model.terms` must be a list of the names of the loss terms, each once.")
+        self.terms = list(terms)
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        if not trained:
+            raise Refusal("`Model` must have a parameter that requires a gradient.")
+        for name, parameter in trained:
+            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+                raise Refusal(
+                    f"The parameter `{name}` must be float32 on the CPU; "
+                    f"got {str(parameter.dtype).split('.')[-1]} on {parameter.device}."
+                )
+        self.names = [name for name, _ in trained]
+        self.parameters = [parameter for _, parameter in trained]
+
+    def map(self, size, parameters, gradients):
+        self.memory = mmap.mmap(MEMORY, size)
+        os.close(MEMORY)
+        for parameter, offset in zip(self.parameters, parameters):
+            shared = self.tensor(parameter.shape, offset)
+            with torch.no_grad():
+                shared.copy_(parameter)
+            parameter.data = shared
+        self.places = [parameter.data_ptr() for parameter in self.parameters]
+        self.shared = [
+            [self.tensor(parameter.shape, offset) for parameter, offset in zip(self.parameters, offsets)]
+            for offsets in gradients
+        ]
+
+    def tensor(self, shape, offset):
+        count = math.prod(shape)
+        if count == 0:
+            return torch.empty(shape)
+        return torch.frombuffer(self.memory, dtype=torch.float32, count=count, offset=offset).view(shape)
+
+    def gradients(self, batch, terms, parameters):
+        self.check_places()
+        with self.interruptible:
+            losses = self.losses(batch, terms)
+            absent = [None if losses[term] is None else [] for term in terms]
+            present = [term for term in terms if losses[term] is not None]
+            wanted = [k for k in parameters if self.parameters[k].requires_grad]  # others are frozen just now
+            for term in present:
+                found = torch.autograd.grad(
+                    losses[term],
+                    [self.parameters[k] for k in wanted],
+                    retain_graph=term != present[-1],  # one forward pass serves all terms
+                    allow_unused=True,
+                )
+                gradients = dict(zip(wanted, found))
+                for k in parameters:
+                    gradient = gradients.get(k)
+                    if gradient is None:
+                        absent[terms.index(term)].append(k)
+                        continue
+                    dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+                    self.shared[term][k].copy_(dense)
+            values = {self.terms[k]: None if loss is None else loss.item() for k, loss in losses.items()}
+        return {"losses": values, "absent": absent}
+
+    def losses(self, batch, terms):
+        """The losses by the term's index, checked; None where the term is absent."""
+        losses = self.model.losses(batch)
+        if not isinstance(losses, dict):
+            raise Refusal(f"`losses` must return a dict of one scalar per term; got a {type(losses).__name__}.")
+        for name in losses:
+            if name not in self.terms:
+                raise Refusal(f"`losses` must return the terms of `Model.terms` only; got {name!r}.")
+        for term in terms:
+            loss = losses.get(self.terms[term])
+            if loss is None:
+                continue
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+                raise Refusal(f"The loss `{self.terms[term]}` must be a tensor of one element, or None; got {got}.")
+            if not loss.requires_grad:
+                raise Refusal(f"The loss `{self.terms[term]}` must depend on a parameter, or be None.")
+        return {term: losses.get(self.terms[term]) for term in terms}
+
+    def call(self, name, args):
+        method = getattr(self.model, name, None)
+        if name.startswith("_") or not callable(method):
+            raise Refusal(f"`Model` has no method `{name}`.")
+        with self.interruptible:
+            return method(**args) if isinstance(args, dict) else method(*args)
+
+    def check_places(self):
+        current = {id(parameter) for parameter in self.model.parameters()}
+        for name, parameter, place in zip(self.names, self.parameters, self.places):
+            if id(parameter) not in current or parameter.data_ptr() != place:
+                raise Refusal(
+                    f"The parameter `{name}` must keep its memory; it was moved, replaced or removed after the model "
+                    "was opened."
+                )
+
+
+if __name__ == "__main__":  # not in the processes that multiprocessing starts anew
+    interruptible = Interruptible()
+    obey(interruptible)
+    try:
+        import torch  # after the line above, since it takes seconds
+
+        torch_error = None if hasattr(torch, "frombuffer") else f"it has {torch.__version__}"
+    except ImportError as error:
+        torch_error = str(error)
+    Host(interruptible).serve()

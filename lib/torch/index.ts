@@ -1,0 +1,13 @@
+// For consumers whose own `lib` ends before Symbol.asyncDispose.
+/// <reference lib="esnext.disposable" preserve="true" />
+
+export { openTorch } from "./model";
+export type { TorchGradients, TorchModel, TorchParameter } from "./model";
+export type {
+  AbortSignalLike,
+  PythonArguments,
+  TorchCallOptions,
+  TorchGradientsOptions,
+  TorchOptions,
+} from "./options";
+export type { PythonValue, TensorArray, TensorValue } from "./wire";

@@ -1,0 +1,113 @@
+import { existsSync } from "node:fs";
+import { checkKeys } from "../arguments";
+import { Place } from "../checkpoint/path";
+import { MTAdamError, mustBe } from "../errors";
+import { isArray, isPlainObject } from "../inspect";
+import type { PythonValue } from "./wire";
+
+/** The part of an `AbortSignal` that is used, so that the types need neither Node's nor a browser's. */
+export interface AbortSignalLike {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  throwIfAborted(): void;
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
+/** Arguments of a call in Python: a list in order, or an object by keyword. */
+export type PythonArguments = readonly PythonValue[] | Readonly<Record<string, PythonValue>>;
+
+/** Options of {@link openTorch}. */
+export interface TorchOptions {
+  /** A Python with PyTorch 1.10 or newer: a program on the PATH, or its path. Default "python3". */
+  python?: string | undefined;
+  /** The arguments of `Model`. */
+  args?: PythonArguments | undefined;
+  /** The working directory of the process. Default: that of this process. */
+  cwd?: string | undefined;
+  /** Environment variables besides those of this process. */
+  env?: Readonly<Record<string, string>> | undefined;
+  /** Gets what the process writes to stderr. Default: it is written to this process' stderr. */
+  onStderr?: ((text: string) => void) | undefined;
+  /** Ends the opening. */
+  signal?: AbortSignalLike | undefined;
+}
+
+/** Options of a call of the model. */
+export interface TorchCallOptions {
+  /** Interrupts the call (KeyboardInterrupt in Python); the promise rejects with the signal's reason. */
+  signal?: AbortSignalLike | undefined;
+}
+
+/** Options of `model.gradients`. */
+export interface TorchGradientsOptions extends TorchCallOptions {
+  /** The terms whose gradients are computed. Default: all. */
+  terms?: readonly string[] | undefined;
+  /** The names of the parameters that gradients are computed for. Default: all. */
+  parameters?: readonly string[] | undefined;
+}
+
+export interface CheckedOptions {
+  file: string;
+  python: string;
+  args: PythonArguments;
+  cwd: string | undefined;
+  env: Readonly<Record<string, string>>;
+  onStderr: (text: string) => void;
+  signal: AbortSignalLike | undefined;
+}
+
+/** @throws MTAdamError OPTION */
+export function checkOptions(file: unknown, options: unknown): CheckedOptions {
+  const given = checkKeys<Record<keyof TorchOptions, unknown>>("options", options, [
+    "python",
+    "args",
+    "cwd",
+    "env",
+    "onStderr",
+    "signal",
+  ]);
+  const { python = "python3", args = [], cwd, env = {}, signal } = given;
+  const { onStderr = (text: string) => void process.stderr.write(text) } = given;
+  if (typeof python !== "string" || python === "" || python.includes("\0")) {
+    throw mustBe("OPTION", "python", "be the name or the path of a program", python);
+  }
+  if (cwd !== undefined && (typeof cwd !== "string" || !existsSync(cwd))) {
+    throw mustBe("OPTION", "cwd", "be the path of a folder that exists", cwd);
+  }
+  if (!isPlainObject(env) || !Object.values(env).every((value) => typeof value === "string")) {
+    throw mustBe("OPTION", "env", "be an object of strings", env);
+  }
+  if (typeof onStderr !== "function") throw mustBe("OPTION", "onStderr", "be a function", onStderr);
+  return {
+    file: checkFile(file),
+    python,
+    args: checkArguments("args", args),
+    cwd,
+    env: env as Readonly<Record<string, string>>,
+    onStderr: onStderr as (text: string) => void,
+    signal: checkSignal(signal),
+  };
+}
+
+function checkFile(file: unknown): string {
+  const { path } = Place.of(file);
+  if (typeof path !== "string") throw mustBe("OPTION", "file", "be a path in UTF-8", file);
+  if (!existsSync(path))
+    throw new MTAdamError("OPTION", `\`file\` must be a Python file; ${path} does not exist.`);
+  return path;
+}
+
+/** @throws MTAdamError OPTION */
+export function checkArguments(subject: string, args: unknown): PythonArguments {
+  if (isArray(args) || isPlainObject(args)) return args as PythonArguments;
+  throw mustBe("OPTION", subject, "be a list of arguments, or an object of them by keyword", args);
+}
+
+/** @throws MTAdamError OPTION */
+export function checkSignal(signal: unknown): AbortSignalLike | undefined {
+  if (signal === undefined) return undefined;
+  const { aborted } = (signal ?? {}) as Partial<AbortSignalLike>;
+  if (typeof aborted === "boolean") return signal as AbortSignalLike;
+  throw mustBe("OPTION", "signal", "be an AbortSignal", signal);
+}
