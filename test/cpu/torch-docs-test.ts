@@ -1,0 +1,67 @@
+import { spawnSync } from "node:child_process";
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { temporaryFolder } from "../support/folder";
+import { python, withTorch } from "../support/torch";
+
+const root = path.join(__dirname, "../..");
+const page = readFileSync(path.join(root, "docs/torch.md"), "utf8");
+
+/** The blocks of code by the name in their first line. */
+const blocks = new Map(
+  Array.from(page.matchAll(/^```(?:py|js)\n(?:#|\/\/) (\S+)\n[^]*?^```$/gm), ([block, name]) => [
+    name!,
+    block.split("\n").slice(1, -1).join("\n"),
+  ]),
+);
+
+test("every block of docs/torch.md has a name", () => {
+  expect(page.match(/^```\w/gm)).toHaveLength(blocks.size);
+});
+
+withTorch("docs/torch.md", () => {
+  const folder = temporaryFolder();
+
+  beforeAll(() => {
+    for (const [name, text] of blocks) writeFileSync(path.join(folder, name), text);
+    mkdirSync(path.join(folder, "node_modules"));
+    symlinkSync(root, path.join(folder, "node_modules", "mtadam"));
+    writeFileSync(path.join(folder, "python3"), `#!/bin/sh\nexec ${python} "$@"\n`);
+    chmodSync(path.join(folder, "python3"), 0o755);
+  });
+
+  /** The output of a program of the page. */
+  function run(name: string): string {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [name], {
+      cwd: folder,
+      encoding: "utf8",
+      env: { ...process.env, PATH: `${folder}${path.delimiter}${process.env["PATH"]}` },
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    return stdout;
+  }
+
+  const outputs: Record<string, (output: string) => void> = {
+    "train.mjs": (output) => {
+      const fits = Array.from(output.matchAll(/fit: ([\d.]+)/g), ([, fit]) => Number(fit));
+      expect(fits).toHaveLength(4);
+      expect(fits[3]).toBeLessThan(fits[0]!);
+      expect(output).toMatch(/\{ data: Float32Array\(1\) \[ [\d.]+ \], shape: \[ 1, 1 \] \}\n$/);
+    },
+    "layers.mjs": (output) => {
+      expect(output).toBe("[ 'layer inner', 'layer outer' ]\n");
+    },
+    "gan.mjs": (output) => {
+      expect(output).toMatch(/^\{ fool: [\d.]+, middle: [\d.]+ \}\n$/);
+    },
+    "time-limit.mjs": (output) => {
+      expect(output).toMatch(
+        /^ERR_MTADAM_TORCH `gradients` raised KeyError: 'y' \(model\.py, line 23\) Traceback/,
+      );
+    },
+  };
+
+  test.each([...blocks.keys()].filter((name) => name.endsWith(".mjs")))("%s runs", (name) => {
+    outputs[name]!(run(name));
+  });
+});
