@@ -112,11 +112,12 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   }
   const std::uint32_t end = call.first + call.count;
   if (!joined) {
-    const double anchor =
-        anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
+    bool withdrawn = false;
+    const double anchor = anchor_of_layer(tables, call, layer_index, withdrawn);
     for (std::uint32_t term = call.first; term < end; ++term) {
-      scale_term(tables, term, tables.terms[term].norms[layer_index], anchor);
+      withdrawn |= scale_in_layer(tables, call, term, layer_index, anchor);
     }
+    good &= !withdrawn || tables.non_finite != NonFinite::kSkipStep;
   }
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     const std::uint32_t tensor = tables.members[layer.member + k];
@@ -128,16 +129,15 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   return good;
 }
 
-/// Withdraws the terms that are not finite in the network's unit.
-void withdraw(const Tables& tables, const Call& call) {
+/// Marks the terms that are not finite somewhere in the network's unit.
+void mark_spoilers(const Tables& tables, const Call& call) {
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     bool found = false;
     for (std::uint32_t layer = 0; layer < tables.layer_count && !found; ++layer) {
       found = spoils_network(tables, call, term, layer);
     }
-    if (found) tables.terms[term].network->withdrawn = *tables.shared.step;
+    if (found) mark_withdrawn(tables, term);
   }
-  for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) withdraw_from(tables, call, layer);
 }
 
 /// n of one term in the network's unit.
@@ -167,12 +167,33 @@ void finish_term(const Tables& tables, const Call& call, std::uint32_t term) {
   if (called && here) take_network(tables, term, sum);
 }
 
-/// n and s of the network's unit, once all layers have begun. `good`: all norms in the unit are finite.
-void finish_network(const Tables& tables, const Call& call, bool good) {
-  if (!good) withdraw(tables, call);
-  for (std::uint32_t term = 0; term < tables.term_count; ++term) finish_term(tables, call, term);
-  const double anchor = network_anchor(tables);
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) scale_network(tables, term, anchor);
+/// n and s of the network's unit, once all layers have begun. `good`: all norms in the unit are finite. Returns whether
+/// no term left float32.
+bool finish_network(const Tables& tables, const Call& call, bool good) {
+  if (!good) mark_spoilers(tables, call);
+  bool scaled = false;
+  for (bool left = false;; left = true) {
+    for (std::uint32_t layer = 0; layer < tables.layer_count && (left || !good); ++layer) {
+      withdraw_from(tables, call, layer, left);
+    }
+    for (std::uint32_t term = 0; term < tables.term_count; ++term) finish_term(tables, call, term);
+    if (scaled) return false;
+    bool leaves = false;
+    const double anchor = network_anchor(tables, call, leaves);
+    if (leaves) continue;
+    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+      leaves |= scale_network(tables, term, anchor);
+    }
+    if (!leaves) return !left;
+    scaled = true;
+  }
+}
+
+/// Rolls the step back everywhere.
+void roll_back(const Tables& tables) {
+  for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) roll_back_layer(tables, layer);
+  for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) roll_back_tensor(tables, tensor);
+  for (std::uint32_t term = 0; term < tables.term_count && tables.network; ++term) leave_network(tables, term);
 }
 
 /// Shows what the call's terms have in the network's unit in each of its layers.
@@ -488,9 +509,9 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
              });
   if (good && !tables.network) return;
   pool_.run(1, [&](std::size_t) noexcept {
-    if (tables.non_finite != NonFinite::kSkipStep || good) return finish_network(tables, call, good);
-    for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) roll_back_layer(tables, layer);
-    for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) roll_back_tensor(tables, tensor);
+    const bool skips_step = tables.non_finite == NonFinite::kSkipStep;
+    if ((good || !skips_step) && (finish_network(tables, call, good) || !skips_step)) return;
+    roll_back(tables);
   });
 }
 

@@ -68,8 +68,8 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
   partial = places.take(slots_of(layout) * sizeof(double));
+  former_norms = places.take(layout.layer_count() * sizeof(NormState));
   if (keeps_former(form.non_finite, form.network)) {
-    former_norms = places.take(layout.layer_count() * sizeof(NormState));
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
   }
   if (form.network) {
@@ -144,7 +144,7 @@ void State::add_term(Device& device, const Layout& layout, StateForm form, Strea
   term.clocks = at<Clock>(memory, places.clocks);
   term.coefficients = at<Coefficients>(memory, places.coefficients);
   term.partial = at<double>(memory, places.partial);
-  term.former_norms = at_if_any<NormState>(memory, places.former_norms);
+  term.former_norms = at<NormState>(memory, places.former_norms);
   term.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   term.squares = at_if_any<double>(memory, places.squares);
   term.former_squares = at_if_any<double>(memory, places.former_squares);

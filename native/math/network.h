@@ -10,8 +10,8 @@
 
 // The network as one unit (docs/algorithm.md, "The network as one unit"): the layers of one tensor that several terms
 // reach share n and s. Once a layer's norms are known, q, clocks and the other values of its tensors are computed; once
-// all norms are known, n and s of the unit. If a term is not finite somewhere in the unit, which is rare, it has
-// already taken part in the unit's other layers and is withdrawn from them.
+// all norms are known, n and s of the unit. If a term is not finite somewhere in the unit or leaves float32, which is
+// rare, it has already taken part in layers of the unit and is withdrawn from them.
 
 namespace mtadam {
 
@@ -105,16 +105,36 @@ MTADAM_INLINE void reach_network(const Tables& tables, std::uint32_t term) {
   if (unit.reached == 0) unit.reached = *tables.shared.step;
 }
 
-/// n_a of the unit.
-MTADAM_INLINE double network_anchor(const Tables& tables) {
-  return anchor_norm(tables, [&](std::uint32_t term) { return tables.terms[term].network->norm.n; });
+/// Undoes the two functions above.
+MTADAM_INLINE void leave_network(const Tables& tables, std::uint32_t term) {
+  NetworkUnit& unit = *tables.terms[term].network;
+  unit.norm.step = 0;
+  if (unit.reached == *tables.shared.step) unit.reached = 0;
 }
 
-/// Computes s and f of a term, if it takes part in the unit.
-MTADAM_INLINE void scale_network(const Tables& tables, std::uint32_t term, double anchor) {
+/// Marks a term of the call that must be withdrawn from the unit.
+MTADAM_INLINE void mark_withdrawn(const Tables& tables, std::uint32_t term) {
+  tables.terms[term].network->withdrawn = *tables.shared.step;
+  leave_network(tables, term);
+}
+
+/// n_a of the unit. If the anchor's own term leaves float32, with its weight as the scale, marks that term instead and
+/// sets `leaves`. Terms of earlier calls have moved, and stay.
+MTADAM_INLINE double network_anchor(const Tables& tables, const Call& call, bool& leaves) {
+  const AnchorNorm anchor = anchor_norm(tables, [&](std::uint32_t term) { return tables.terms[term].network->norm.n; });
+  if (anchor.term - call.first >= call.count) return anchor.n;
+  leaves = leaves_float32(tables, tables.terms[anchor.term].network->norm, tables.weights[anchor.term]);
+  if (leaves) mark_withdrawn(tables, anchor.term);
+  return anchor.n;
+}
+
+/// Computes s and f of a term, if it takes part in the unit. Marks a term that leaves float32; returns whether it does.
+MTADAM_INLINE bool scale_network(const Tables& tables, std::uint32_t term, double anchor) {
   NetworkUnit& unit = *tables.terms[term].network;
-  scale_term(tables, term, unit.norm, anchor);
+  const bool leaves = !scale_term(tables, term, unit.norm, anchor);
   unit.f = static_cast<float>(unit.norm.s / *tables.gradient_scale);
+  if (leaves) mark_withdrawn(tables, term);
+  return leaves;
 }
 
 /// Whether a term of the call is not finite in a layer of the unit.
@@ -124,8 +144,9 @@ MTADAM_INLINE bool spoils_network(const Tables& tables, const Call& call, std::u
          !std::isfinite(tables.terms[term].norms[layer_index].r);
 }
 
-/// Takes the withdrawn terms of the call out of a layer of the unit, as if they had been absent.
-MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+/// Takes the marked terms of the call out of a layer of the unit, as if they had been absent. `counts`: whether the
+/// layer counts that. It already has where the term is not finite in the layer itself.
+MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::uint32_t layer_index, bool counts) {
   if (!is_joined(tables, layer_index)) return;
   const std::uint64_t step = *tables.shared.step;
   const std::uint32_t tensor = tables.members[tables.layers[layer_index].member];
@@ -137,8 +158,10 @@ MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::ui
     if (tables.terms[term].network->withdrawn != step || !reaches(tables, call, term, tensor, layer_index)) continue;
     roll_back_norm(tables, term, layer_index);
     roll_back_term(tables, term, tensor);
+    NormState& norm = tables.terms[term].norms[layer_index];
     // As in the layer that spoiled the unit, r = NaN marks that the term had no share.
-    tables.terms[term].norms[layer_index].r = NAN;
+    norm.r = NAN;
+    norm.skipped += counts ? 1 : 0;
   }
   begin_shared(tables, call, tensor, layer_index);
 }

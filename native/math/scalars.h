@@ -68,7 +68,7 @@ MTADAM_INLINE double next_norm(const Tables& tables, std::uint32_t term, std::ui
 MTADAM_INLINE void record_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index, double n) {
   const Term& state = tables.terms[term];
   NormState& norm = state.norms[layer_index];
-  if (keeps_former(tables)) state.former_norms[layer_index] = norm;
+  state.former_norms[layer_index] = norm;
   norm.n = n;
   norm.step = *tables.shared.step;
   norm.occurred = 1;
@@ -88,26 +88,33 @@ MTADAM_INLINE double norm_of_layer(const Tables& tables, std::uint32_t term, std
 /// Whether n may anchor a unit. The term may be absent now: n is then that of its last step.
 MTADAM_INLINE bool can_anchor(double n) { return n > kNormFloor; }
 
-/// n_a, step 3; 0 where no term can anchor the unit (then none is above the floor, and step 4 needs no anchor).
-/// `norm_of(term)` is n, 0 where the term never occurred.
+/// The norm that a unit's terms are scaled to.
+struct AnchorNorm {
+  double n;  // n_a; 0 where no term can anchor the unit (then none is above the floor; step 4 needs no anchor)
+  std::uint32_t term;  // whose n it is; kNoTerm where it is nobody's
+};
+constexpr std::uint32_t kNoTerm = ~std::uint32_t{0};
+
+/// Step 3. `norm_of(term)` is n, 0 where the term never occurred.
 template <class NormOf>
-MTADAM_INLINE double anchor_norm(const Tables& tables, const NormOf& norm_of) {
+MTADAM_INLINE AnchorNorm anchor_norm(const Tables& tables, const NormOf& norm_of) {
   if (tables.anchor == Anchor::kTerm) {
     const double named = norm_of(tables.anchor_term);
-    if (can_anchor(named)) return named;
+    if (can_anchor(named)) return {named, tables.anchor_term};
   }
-  double largest = 0, logarithms = 0;
+  AnchorNorm largest{0, kNoTerm};
+  double logarithms = 0;
   std::uint32_t count = 0;
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const double n = norm_of(term);
     if (!can_anchor(n)) continue;
-    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return n;
-    if (n > largest) largest = n;
+    if (tables.anchor == Anchor::kFirst || tables.anchor == Anchor::kTerm) return {n, term};
+    if (n > largest.n) largest = {n, term};
     if (tables.anchor == Anchor::kMean) logarithms += portable_log2(n);
     count += 1;
   }
   if (tables.anchor == Anchor::kMax || count == 0) return largest;
-  return portable_exp2(logarithms / count);
+  return {portable_exp2(logarithms / count), kNoTerm};
 }
 
 /// qᵖ of step 4.
@@ -146,10 +153,18 @@ MTADAM_INLINE void add_weight(StepDivisor& divisor, double weight, std::uint64_t
   divisor.w = divisor.max == 0 ? 1.0f : static_cast<float>(divisor.sum / divisor.max);
 }
 
-/// Step 4 for a term, if it takes part in the unit of `norm`, whose anchor is known.
-MTADAM_INLINE void scale_term(const Tables& tables, std::uint32_t term, NormState& norm, double anchor) {
-  if (norm.step != *tables.shared.step) return;
+/// Whether a term takes part in the unit of `norm`, and its gradient would leave float32 when scaled by s. It then
+/// counts as not finite.
+MTADAM_INLINE bool leaves_float32(const Tables& tables, const NormState& norm, double s) {
+  if (tables.non_finite == NonFinite::kPropagate || norm.step != *tables.shared.step) return false;
+  return !(s * norm.r <= kLargestScaledNorm) || !std::isfinite(static_cast<float>(s / *tables.gradient_scale));
+}
+
+/// Step 4 for a term, if it takes part in the unit of `norm`, whose anchor is known. False where it leaves float32.
+MTADAM_INLINE bool scale_term(const Tables& tables, std::uint32_t term, NormState& norm, double anchor) {
+  if (norm.step != *tables.shared.step) return true;
   norm.s = balancing_scale(tables.weights[term], anchor, norm.n, tables.balance);
+  return !leaves_float32(tables, norm, norm.s);
 }
 
 /// Whether the call has a gradient of a term for a tensor in whose layer the term takes part.
@@ -234,8 +249,9 @@ MTADAM_INLINE float& cosine_of(const Tables& tables, std::uint32_t earlier, std:
   return tables.terms[later].cosines[static_cast<std::uint64_t>(earlier) * tables.layer_count + layer_index];
 }
 
-// ---- Rolling a step back (NonFinite::kSkipStep): norms, scales and clocks return to their values before the open
-// step, so that no term takes part in it. r and the counts of skipped norms stay.
+// ---- Rolling a step back (NonFinite::kSkipStep), or a term's part in a unit: norms, scales and clocks return to their
+// values before the open step, so that no term, or not that term, takes part in it. r and the counts of skipped norms
+// stay.
 
 MTADAM_INLINE void roll_back_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
   NormState& norm = tables.terms[term].norms[layer_index];
@@ -279,6 +295,47 @@ MTADAM_INLINE void roll_back_tensor(const Tables& tables, std::uint32_t tensor_i
     roll_back_term(tables, term, tensor_index);
   }
   roll_back_shared(tables, tensor_index);
+}
+
+// ---- Withdrawing terms that leave float32 from a layer that is a unit, before any clock has advanced.
+
+/// Takes a term of the call out of the layer, as if it had been absent, and counts it.
+MTADAM_INLINE void withdraw_from_layer(const Tables& tables, const Call& call, std::uint32_t term,
+                                       std::uint32_t layer_index) {
+  const Term& state = tables.terms[term];
+  roll_back_norm(tables, term, layer_index);
+  state.norms[layer_index].r = NAN;  // the term had no share
+  state.norms[layer_index].skipped += 1;
+  if (!tables.network) return;
+  const Layer& layer = tables.layers[layer_index];
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t tensor = tables.members[layer.member + k];
+    if (gradient_of(tables, call, term, tensor) != nullptr) state.squares[tensor] = state.former_squares[tensor];
+  }
+}
+
+/// n_a of the layer. As long as the anchor's own term leaves float32, with its weight as the scale, the term is
+/// withdrawn, and `withdrawn` becomes true. Terms of earlier calls have moved, and stay.
+MTADAM_INLINE double anchor_of_layer(const Tables& tables, const Call& call, std::uint32_t layer_index,
+                                     bool& withdrawn) {
+  for (;;) {
+    const AnchorNorm anchor =
+        anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
+    if (anchor.term - call.first >= call.count) return anchor.n;
+    if (!leaves_float32(tables, tables.terms[anchor.term].norms[layer_index], tables.weights[anchor.term])) {
+      return anchor.n;
+    }
+    withdraw_from_layer(tables, call, anchor.term, layer_index);
+    withdrawn = true;
+  }
+}
+
+/// Step 4 for a term of the call in the layer. A term that leaves float32 is withdrawn; returns whether it was.
+MTADAM_INLINE bool scale_in_layer(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
+                                  double anchor) {
+  if (scale_term(tables, term, tables.terms[term].norms[layer_index], anchor)) return false;
+  withdraw_from_layer(tables, call, term, layer_index);
+  return true;
 }
 
 }  // namespace mtadam

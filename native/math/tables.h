@@ -16,10 +16,14 @@ constexpr std::uint32_t kLayerLanes = 128;
 /// Norms at or below this neither anchor nor are scaled (docs/algorithm.md, steps 3 and 4).
 constexpr double kNormFloor = 1e-10;
 
+/// A gradient with a larger norm, once scaled, counts as not finite: float32 may not hold its square
+/// (docs/algorithm.md, "Finite in, finite out").
+constexpr double kLargestScaledNorm = 1e18;
+
 /// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
 enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
 
-/// How a norm that is not finite is handled.
+/// How a norm is handled that is not finite or too large.
 enum class NonFinite : std::uint32_t {
   kSkipTerm,   // the term counts as absent in that layer for this step
   kSkipStep,   // nothing moves in this step; only where all terms come in one call
@@ -111,7 +115,7 @@ struct NormState {
   double r;                // the norm in the last step that had a gradient
   double s;                // the scale of the last step it took part in
   std::uint64_t step;      // the step in which it last took part, as in Clock
-  std::uint64_t skipped;   // how often it counted as absent because r was not finite
+  std::uint64_t skipped;   // how often it counted as absent because r was not finite or too large
   std::uint64_t occurred;  // 0 until the pair first occurs
 };
 
@@ -120,7 +124,7 @@ struct NormState {
 struct NetworkUnit {
   NormState norm;           // skipped is not used: layers count
   std::uint64_t reached;    // the step in which the term first took part in any layer; 0 until then
-  std::uint64_t withdrawn;  // the last step in which the term was not finite in the unit
+  std::uint64_t withdrawn;  // the last step in which the term was not finite or too large in the unit
   float f;                  // s/σ
 };
 
@@ -147,7 +151,8 @@ struct Term {
   // With the network as one unit.
   double* squares;       // q per tensor: the moving average of the squared gradient norm
   NetworkUnit* network;  // one
-  // The values before the call, for rolling it back (NonFinite::kSkipStep), or this term's part in the network's unit.
+  // The values before the call: of the norms, for withdrawing the term from a layer; the others, for rolling the call
+  // back (NonFinite::kSkipStep), or this term's part in the network's unit.
   NormState* former_norms;
   Clock* former_clocks;
   double* former_squares;

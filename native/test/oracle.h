@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "training.h"
@@ -41,9 +42,18 @@ class Oracle {
   void set_groups(const std::vector<GroupOptions>& groups) { groups_ = groups; }
 
   void step(const Gradients& gradients) {
-    if (model_.options.form.non_finite == NonFinite::kSkipStep && count_not_finite(gradients)) return;
     std::vector<std::vector<bool>> present(terms_.size(), std::vector<bool>(theta_.size(), false));
-    for (std::uint32_t layer = 0; layer < layers_; ++layer) take_norms(gradients, layer, present);
+    const std::vector<TermState> former = terms_;
+    bool skips = false;
+    for (std::uint32_t layer = 0; layer < layers_; ++layer) skips |= take_norms(gradients, layer, present);
+    if (skips && model_.options.form.non_finite == NonFinite::kSkipStep) {
+      for (std::size_t i = 0; i < terms_.size(); ++i) {
+        for (std::uint32_t layer = 0; layer < layers_; ++layer) {
+          terms_[i].norms[layer].restore(former[i].norms[layer]);
+        }
+      }
+      return;
+    }
     for (std::uint32_t tensor = 0; tensor < theta_.size(); ++tensor) move(gradients, tensor, present);
   }
 
@@ -63,6 +73,11 @@ class Oracle {
   struct Norm {
     double n = 0, s = 0, skipped = 0;
     bool occurred = false;
+    void restore(const Norm& former) {
+      n = former.n;
+      s = former.s;
+      occurred = former.occurred;
+    }
   };
   struct Moments {
     explicit Moments(std::size_t size) : m(size), v(size), x(size) {}
@@ -74,52 +89,50 @@ class Oracle {
     std::vector<Moments> tensors;
   };
 
-  // Whether any gradient has an element that is not finite; counts these per term and layer.
-  bool count_not_finite(const Gradients& gradients) {
-    bool found = false;
-    for (std::size_t i = 0; i < terms_.size(); ++i) {
-      std::vector<bool> in_layer(layers_, false);
-      for (std::size_t p = 0; p < theta_.size(); ++p) {
-        if (!gradients[i][p]) continue;
-        for (const float g : *gradients[i][p]) {
-          if (!std::isfinite(g)) in_layer[model_.parameters[p].layer] = true;
-        }
-      }
-      for (std::uint32_t layer = 0; layer < layers_; ++layer) {
-        if (in_layer[layer]) terms_[i].norms[layer].skipped += 1;
-        found = found || in_layer[layer];
-      }
-    }
-    return found;
-  }
+  struct AnchorNorm {
+    double n;
+    std::optional<std::size_t> term;  // whose n it is, unless it is the mean
+  };
 
-  // Step 3.
-  double anchor_of(std::uint32_t layer) const {
-    std::vector<double> qualified;
-    for (const TermState& term : terms_) {
-      if (term.norms[layer].occurred && term.norms[layer].n > 1e-10) qualified.push_back(term.norms[layer].n);
+  // Step 3; nullopt where no term qualifies.
+  std::optional<AnchorNorm> anchor_of(std::uint32_t layer) const {
+    const auto norm = [&](std::size_t i) { return terms_[i].norms[layer].n; };
+    std::vector<std::size_t> qualified;
+    for (std::size_t i = 0; i < terms_.size(); ++i) {
+      if (terms_[i].norms[layer].occurred && norm(i) > 1e-10) qualified.push_back(i);
     }
-    if (qualified.empty()) return 0;
-    const Norm& named = terms_[model_.options.anchor_term].norms[layer];
+    if (qualified.empty()) return std::nullopt;
+    const std::size_t named = model_.options.anchor_term;
+    std::size_t anchor = qualified[0];
     switch (model_.options.anchor) {
       case Anchor::kFirst:
         break;
       case Anchor::kMax:
-        return *std::max_element(qualified.begin(), qualified.end());
+        for (const std::size_t i : qualified) anchor = norm(i) > norm(anchor) ? i : anchor;
+        break;
       case Anchor::kMean: {
         double product = 1;
-        for (const double n : qualified) product *= std::pow(n, 1.0 / static_cast<double>(qualified.size()));
-        return product;
+        for (const std::size_t i : qualified) product *= std::pow(norm(i), 1.0 / static_cast<double>(qualified.size()));
+        return AnchorNorm{product, std::nullopt};
       }
       case Anchor::kTerm:
-        if (named.occurred && named.n > 1e-10) return named.n;
+        if (std::count(qualified.begin(), qualified.end(), named) == 1) anchor = named;
     }
-    return qualified[0];
+    return AnchorNorm{norm(anchor), anchor};
   }
 
-  // Steps 1 to 4.
-  void take_norms(const Gradients& gradients, std::uint32_t layer, std::vector<std::vector<bool>>& present) {
+  // "Finite in, finite out": whether a gradient of norm r leaves float32 when it is scaled by s.
+  bool leaves_float32(double r, double s) const {
+    if (model_.options.form.non_finite == NonFinite::kPropagate) return false;
+    return !(s * r <= 1e18) || std::isinf(static_cast<float>(s / model_.gradient_scale));
+  }
+
+  // Steps 1 to 4. Whether a norm counts as not finite.
+  bool take_norms(const Gradients& gradients, std::uint32_t layer, std::vector<std::vector<bool>>& present) {
+    std::vector<double> r(terms_.size());
     std::vector<bool> in_layer(terms_.size(), false);
+    std::vector<Norm> former;
+    bool skips = false;
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       double squares = 0, beta3 = 0;
       bool any = false;
@@ -130,29 +143,47 @@ class Oracle {
         any = true;
         for (const double g : *gradients[i][p]) squares += g * g;
       }
-      if (!any) continue;
-      const double r = std::sqrt(squares) / model_.gradient_scale;
       Norm& norm = terms_[i].norms[layer];
-      if (!std::isfinite(r)) {
+      former.push_back(norm);
+      if (!any) continue;
+      r[i] = std::sqrt(squares) / model_.gradient_scale;
+      if (!std::isfinite(r[i])) {
         norm.skipped += 1;
+        skips = true;
         continue;
       }
       in_layer[i] = true;
       const double initial = model_.options.initial_norm;
-      if (!norm.occurred) norm.n = initial == 0 ? r : initial;
-      if (norm.occurred || initial != 0) norm.n = beta3 * norm.n + (1 - beta3) * r;
+      if (!norm.occurred) norm.n = initial == 0 ? r[i] : initial;
+      if (norm.occurred || initial != 0) norm.n = beta3 * norm.n + (1 - beta3) * r[i];
       norm.occurred = true;
     }
-    const double anchor = anchor_of(layer);
+    const auto withdraw = [&](std::size_t i) {
+      terms_[i].norms[layer].restore(former[i]);
+      terms_[i].norms[layer].skipped += 1;
+      in_layer[i] = false;
+      skips = true;
+    };
+    std::optional<AnchorNorm> anchor = anchor_of(layer);
+    while (anchor && anchor->term && in_layer[*anchor->term] &&
+           leaves_float32(r[*anchor->term], model_.weights[*anchor->term])) {
+      withdraw(*anchor->term);
+      anchor = anchor_of(layer);
+    }
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (!in_layer[i]) continue;
       Norm& norm = terms_[i].norms[layer];
-      norm.s = norm.n > 1e-10 ? model_.weights[i] * std::pow(anchor / norm.n, model_.options.balance) : 1;
+      norm.s = norm.n > 1e-10 ? model_.weights[i] * std::pow(anchor->n / norm.n, model_.options.balance) : 1;
       if (model_.weights[i] == 0) norm.s = 0;
+      if (leaves_float32(r[i], norm.s)) {
+        withdraw(i);
+        continue;
+      }
       for (std::size_t p = 0; p < theta_.size(); ++p) {
         present[i][p] = present[i][p] || (model_.parameters[p].layer == layer && gradients[i][p].has_value());
       }
     }
+    return skips;
   }
 
   // Steps 5 to 7.

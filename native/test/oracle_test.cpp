@@ -67,7 +67,7 @@ TEST(Oracle, AgreesWithStepsOfEveryKind) {
         training.set_groups(groups);
         oracle.set_groups(groups);
       }
-      const Gradients gradients = random_gradients(random, model, {0.15, 0.2, 0.1, 0.03});
+      const Gradients gradients = random_gradients(random, model, {0.15, 0.2, 0.1, 0.03, 0.03});
       ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients)) << "step " << step;
     }
   }
@@ -112,6 +112,45 @@ TEST(Oracle, AgreesAfterAStepIsRolledBack) {
     ASSERT_NO_FATAL_FAILURE(step({}, false));
     ASSERT_NO_FATAL_FAILURE(step({}, true));
   }
+}
+
+/// Gradients that are too large for an anchor, too large once scaled, or so large that they are only scaled down; and
+/// with a tiny gradient scale, factors that float32 cannot hold.
+TEST(Oracle, AgreesWhereGradientsLeaveFloat32) {
+  Random random(45);
+  int skipped = 0, taken = 0;
+  for (int round = 0; round < 200; ++round) {
+    Model model = plain_model(random.chance(0.5));
+    model.options.anchor = random.pick<Anchor>({Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm});
+    model.options.anchor_term = static_cast<std::uint32_t>(random.below(3));
+    model.options.form.non_finite = random.pick<NonFinite>({NonFinite::kSkipTerm, NonFinite::kSkipStep});
+    model.options.initial_norm = random.pick<double>({0, 1});
+    model.gradient_scale = random.pick<double>({1, 0x1p-122});
+    model.groups[0].lr = 0.01;  // rounding adds up over the steps
+    Training training(model, 1);
+    Oracle oracle(model);
+    for (int step = 0; step < 8; ++step) {
+      SCOPED_TRACE("round " + std::to_string(round) + ", step " + std::to_string(step));
+      Gradients gradients(3);
+      for (auto& term : gradients) {
+        // Norms up to 1e30, of these a third above 1e18; no factor is subnormal.
+        const double size = random.chance(0.6) ? 1 : std::pow(10, random.between(0, 28));
+        for (const std::size_t length : {33u, 20u}) {
+          std::vector<float>& values = term.emplace_back().emplace(length);
+          for (float& value : values) {
+            value = static_cast<float>(size * random.between(0.5, 1) * model.gradient_scale);
+          }
+        }
+      }
+      ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+    }
+    for (std::uint32_t term = 0; term < 3; ++term) {
+      skipped += static_cast<int>(oracle.skipped(term, 0));
+      taken += oracle.clocks(term)[0].t;
+    }
+  }
+  EXPECT_GT(skipped, 100);
+  EXPECT_GT(taken, 1000);
 }
 
 TEST(Oracle, AgreesForEveryAnchor) {

@@ -107,6 +107,46 @@ planted_cpu_bug(
   REPLACEMENT [=[norm_of((tables.anchor_term + 1) % tables.term_count);]=]
   FOUND_BY Oracle.AgreesForEveryAnchor)
 
+# ---- Gradients that leave float32 ----
+
+planted_cpu_bug(
+  anchor_not_searched_again
+  FILE math/scalars.h
+  PATTERN [=[    withdrawn = true;
+  }]=]
+  REPLACEMENT [=[    withdrawn = true;
+    return anchor.n;
+  }]=]
+  FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
+
+planted_cpu_bug(
+  anchor_kept_though_it_is_too_large
+  FILE math/scalars.h
+  PATTERN [=[    if (anchor.term - call.first >= call.count) return anchor.n;]=]
+  REPLACEMENT [=[    if (anchor.term - call.first >= 0) return anchor.n;]=]
+  FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
+
+planted_cpu_bug(
+  only_anchors_are_too_large
+  FILE math/scalars.h
+  PATTERN [=[  return !leaves_float32(tables, norm, norm.s);]=]
+  REPLACEMENT [=[  return true;]=]
+  FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
+
+planted_cpu_bug(
+  factor_that_float32_cannot_hold
+  FILE math/scalars.h
+  PATTERN [=[ || !std::isfinite(static_cast<float>(s / *tables.gradient_scale));]=]
+  REPLACEMENT [=[;]=]
+  FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
+
+planted_cpu_bug(
+  too_large_gradient_not_counted
+  FILE math/scalars.h
+  PATTERN [=[  state.norms[layer_index].skipped += 1;]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
+
 # ---- Element offsets beyond 32 bits ----
 
 planted_cpu_bug(

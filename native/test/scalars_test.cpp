@@ -72,7 +72,7 @@ class AnchoredLayer {
     tables_.anchor_term = anchor_term;
   }
   double anchor() const {
-    return anchor_norm(tables_, [&](std::uint32_t term) { return norm_of_layer(tables_, term, 0); });
+    return anchor_norm(tables_, [&](std::uint32_t term) { return norm_of_layer(tables_, term, 0); }).n;
   }
 
   std::vector<NormState> norms{

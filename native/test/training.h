@@ -383,12 +383,14 @@ inline Model with_options_of_whole_steps(Random& random, Model model) {
   return model;
 }
 
-/// How often a term is absent, absent for one tensor, silent (zeros), or has a NaN or an infinity.
+/// How often a term is absent, absent for one tensor, silent (zeros), has a NaN or an infinity, or has a gradient so
+/// large that it may leave float32 when it is scaled.
 struct Mishaps {
   double term = 0.1;
   double tensor = 0.15;
   double zeros = 0.05;
   double not_finite = 0.05;
+  double huge = 0;
 };
 
 inline Gradients random_gradients(Random& random, const Model& model, const Mishaps& mishaps) {
@@ -405,6 +407,11 @@ inline Gradients random_gradients(Random& random, const Model& model, const Mish
       // Elements that get little or nothing: subnormal moments, and denominators of epsilon alone.
       for (std::size_t k = 0; k < values.size() / 8; ++k) {
         values[random.below(values.size())] = random.chance(0.5) ? 0.0f : random.of_magnitude(-149, -60);
+      }
+      // Without a draw where the chance is 0, so that the digests' trainings stay as they are.
+      if (mishaps.huge > 0 && random.chance(mishaps.huge)) {
+        const float factor = std::fabs(random.of_magnitude(30, 100));
+        for (float& value : values) value *= factor;
       }
       if (!values.empty() && random.chance(mishaps.not_finite)) {
         values[random.below(values.size())] = random.chance(0.5) ? std::nanf("") : -HUGE_VALF;

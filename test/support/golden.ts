@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Form } from "./forms";
-import { defaultOptions, type GroupOptions, type OracleOptions } from "./oracle";
+import { defaultOptions, Oracle, type GroupOptions, type OracleOptions, type OracleTensor } from "./oracle";
 import { parseSafetensors } from "./safetensors";
 
 const directory = join(__dirname, "..", "golden");
@@ -123,16 +123,39 @@ export function readGolden(name: string): GoldenCase {
   };
 }
 
+/** Options of a case to change in its oracle. */
+export interface GoldenChanges {
+  options?: Partial<OracleOptions>;
+  gradientScale?: number;
+  tags?: undefined;
+  groups?: readonly Partial<GroupOptions>[] | undefined;
+}
+
+/** The oracle of a case, with options changed where asked. */
+export function oracleOf(golden: GoldenCase, changes: GoldenChanges = {}): Oracle {
+  const { tags, groups } = { ...golden, ...changes };
+  const tensors = golden.init.map((init, tensor): OracleTensor => {
+    const tag = tags?.[tensor];
+    return { init, options: groups?.[tensor] ?? {}, ...(tag === undefined ? {} : { layer: tag }) };
+  });
+  return new Oracle(tensors, { ...golden.options, ...changes.options });
+}
+
 /**
- * Whether a term occurs in a tensor but is absent in one of the tensor's steps. Exactly then, the two forms of
+ * Whether a term occurs in a tensor but takes no part in one of the tensor's steps. Exactly then, the two forms of
  * `firstMoment` are different rules, and a case holds only for the form that computed it.
  */
 export function termsComeAndGo(golden: GoldenCase): boolean {
-  const steps = golden.gradients.map((gradients) => presence(golden, gradients));
+  const oracle = oracleOf(golden);
+  const clocks = (): number[][] => oracle.tensors.map(({ terms }) => terms.map(({ clock }) => clock.steps));
+  const steps = golden.gradients.map((gradients) => {
+    const before = clocks();
+    oracle.step(gradients, { gradientScale: golden.gradientScale });
+    return clocks().map((ofTensor, tensor) => ofTensor.map((t, term) => t > before[tensor]![term]!));
+  });
   return [...golden.shapes.keys()].some((tensor) => {
-    const ofTensor = steps.map((step) => step.map((ofTerm) => ofTerm[tensor] === true));
-    const withSomeTerm = ofTensor.filter((terms) => terms.includes(true)).map((terms) => terms.join());
-    return new Set(withSomeTerm).size > 1;
+    const withSomeTerm = steps.map((step) => step[tensor]!).filter((terms) => terms.includes(true));
+    return new Set(withSomeTerm.map((terms) => terms.join())).size > 1;
   });
 }
 
@@ -142,17 +165,6 @@ export function formsOf(golden: GoldenCase): Form[] {
   const own = { firstMoment, secondMoment };
   if (secondMoment === "summed" || termsComeAndGo(golden)) return [own];
   return [own, { firstMoment: firstMoment === "summed" ? "perTerm" : "summed", secondMoment }];
-}
-
-/** [term][tensor]: whether the term takes part; with `skipTerm` it must be finite over the whole layer. */
-function presence(golden: GoldenCase, gradients: readonly (readonly (Float32Array | null)[])[]): boolean[][] {
-  const tags = golden.tags ?? [...golden.shapes.keys()];
-  return gradients.map((ofTerm) => {
-    const nonFinite = ofTerm.map((gradient) => gradient !== null && !gradient.every(Number.isFinite));
-    const skipTerm = golden.options.nonFinite === "skipTerm";
-    const skipped = new Set(tags.filter((_, tensor) => skipTerm && nonFinite[tensor]));
-    return tags.map((tag, tensor) => ofTerm[tensor] !== null && !skipped.has(tag));
-  });
 }
 
 /**

@@ -135,17 +135,30 @@ interface Contribution {
   readonly gradients: readonly (Float64Array | null)[];
   /** r² per tensor; null where the term is absent. */
   readonly squares: readonly (number | null)[];
+  /** σ */
+  readonly gradientScale: number;
+}
+
+/** What a term's norm changes in a unit. */
+interface FormerNorms {
+  /** n, r and s of the unit's layers. */
+  readonly layers: readonly { layer: number; n: number | undefined; r: number; s: number }[];
+  /** q of the unit's tensors. */
+  readonly tensors: readonly { tensor: number; q: number | undefined }[];
 }
 
 /** A norm up to here counts as zero: it neither anchors a layer nor is its gradient scaled. */
 const NORM_FLOOR = 1e-10;
+
+/** The largest norm of a scaled gradient. The square of a larger one may leave float32. */
+const LARGEST_SCALED_NORM = 1e18;
 
 export class Oracle {
   readonly options: OracleOptions;
   readonly tensors: readonly TensorState[];
   /** Completed steps, including those in which nothing moved. */
   iterations = 0;
-  /** In how many steps a term's gradient for a layer was not finite, [term][layer]; 0 with "propagate". */
+  /** In how many steps a term's gradient for a layer counted as not finite, [term][layer]; 0 with "propagate". */
   readonly skipped: number[][];
   /** r and s of the unit in the pair's last step, [term][layer]; NaN where it never occurred. */
   readonly last: { readonly norms: number[][]; readonly scales: number[][] };
@@ -157,6 +170,8 @@ export class Oracle {
   readonly #squares: (number | undefined)[][];
   /** The unit of every tensor in the open step. */
   #units: readonly number[] = [];
+  /** n of the anchor of every unit in the open step, as the terms that came last were scaled. */
+  #anchorNorms: readonly (number | undefined)[] = [];
   readonly #termsOfOpenStep = new Set<number>();
   /** The terms' parts in the last step, if all terms came at once. */
   #lastStep: readonly Contribution[] = [];
@@ -212,7 +227,9 @@ export class Oracle {
    */
   scales(weights = this.options.weights): number[][] {
     return this.#movingNorms.map((norms, term) =>
-      norms.map((norm, layer) => (norm === undefined ? NaN : this.#scale(term, layer, at(weights, term)))),
+      norms.map((norm, layer) =>
+        norm === undefined ? NaN : this.#scale(term, layer, at(weights, term), this.#anchor(layer).norm),
+      ),
     );
   }
 
@@ -248,14 +265,14 @@ export class Oracle {
 
     this.#units = this.#unitsNow();
     const contributions = gradients.map((ofTerm, term) => this.#contribution(term, ofTerm, call));
-    const nonFinite = contributions.flatMap((contribution) => this.#countNonFinite(contribution));
-    if (this.options.nonFinite === "skipStep" && nonFinite.length > 0) {
+    const former = this.#formerOfAll();
+    const { admitted, skips } = this.#admit(contributions);
+    if (this.options.nonFinite === "skipStep" && skips) {
+      this.#restore(former);
       this.iterations++;
       this.#lastStep = [];
       return;
     }
-    const admitted = contributions.map((contribution) => this.#withoutNonFinite(contribution));
-    for (const contribution of admitted) this.#updateNorms(contribution);
     for (const contribution of admitted) this.#updateMoments(contribution);
     this.update();
     this.#lastStep = admitted;
@@ -269,10 +286,7 @@ export class Oracle {
     if (this.#termsOfOpenStep.size === 0) this.#units = this.#unitsNow();
     const contribution = this.#contribution(term, gradients, call);
     this.#termsOfOpenStep.add(term);
-    this.#countNonFinite(contribution);
-    const admitted = this.#withoutNonFinite(contribution);
-    this.#updateNorms(admitted);
-    this.#updateMoments(admitted);
+    for (const admitted of this.#admit([contribution]).admitted) this.#updateMoments(admitted);
   }
 
   /** Ends a step: the tensors in which some term was present move. */
@@ -315,7 +329,111 @@ export class Oracle {
       weight: at(weights, term),
       gradients: trueGradients,
       squares: trueGradients.map((gradient) => (gradient === null ? null : sumOfSquares(gradient))),
+      gradientScale,
     };
+  }
+
+  /**
+   * Steps 1 to 3 for terms that come together, and which of them count as not finite in which units. `skips`: whether
+   * any of them does.
+   */
+  #admit(contributions: readonly Contribution[]): { admitted: Contribution[]; skips: boolean } {
+    let skips = contributions.flatMap((contribution) => this.#countNonFinite(contribution)).length > 0;
+    const admitted = contributions.map((contribution) => this.#withoutNonFinite(contribution));
+    const former = this.#formerOfAll();
+    for (const contribution of admitted) this.#updateNorms(contribution);
+    const anchorNorms: (number | undefined)[] = [];
+    for (const unit of [...new Set(this.#units)].sort((a, b) => a - b)) {
+      // The network's unit comes last. "skipStep" does not look at it if it has another reason to skip the step.
+      if (this.options.nonFinite === "skipStep" && skips && unit === this.#layerCount) continue;
+      const withdraw = (index: number): void => {
+        skips = true;
+        admitted[index] = this.#withdraw(at(admitted, index), unit, former);
+      };
+      anchorNorms[unit] = this.#finiteAnchor(unit, admitted, withdraw);
+      const tooLarge = [...admitted.keys()].filter((index) => {
+        const contribution = at(admitted, index);
+        const scale = this.#scale(contribution.term, unit, contribution.weight, anchorNorms[unit]);
+        return this.#leavesFloat32(contribution, unit, scale);
+      });
+      for (const index of tooLarge) withdraw(index);
+    }
+    this.#anchorNorms = anchorNorms;
+    return { admitted, skips };
+  }
+
+  /** Step 3, "Finite in, finite out": withdraws each anchor that leaves float32. The scale of an anchor is its weight. */
+  #finiteAnchor(
+    unit: number,
+    contributions: readonly Contribution[],
+    withdraw: (index: number) => void,
+  ): number | undefined {
+    for (;;) {
+      const anchor = this.#anchor(unit);
+      const index = contributions.findIndex(({ term }) => term === anchor.term);
+      const contribution = contributions[index];
+      if (contribution === undefined || !this.#leavesFloat32(contribution, unit, contribution.weight))
+        return anchor.norm;
+      withdraw(index);
+    }
+  }
+
+  /**
+   * "Finite in, finite out": whether a term, scaled by s, would leave float32 in a unit. False where it is absent, and
+   * with "propagate".
+   */
+  #leavesFloat32({ squares, gradientScale }: Contribution, unit: number, scale: number): boolean {
+    const norm = this.#gradientNorms(squares, this.#units)[unit] ?? null;
+    if (norm === null || this.options.nonFinite === "propagate") return false;
+    return !(scale * norm <= LARGEST_SCALED_NORM) || !Number.isFinite(Math.fround(scale / gradientScale));
+  }
+
+  /** Takes a term out of a unit, as if it had been absent, and counts this in the unit's layers where it was present. */
+  #withdraw(contribution: Contribution, unit: number, former: readonly FormerNorms[]): Contribution {
+    const { term, gradients, squares } = contribution;
+    const inUnit = this.#units.map((other) => other === unit);
+    const tensors = [...this.#units.keys()].filter((tensor) => at(inUnit, tensor));
+    const layers = new Set(tensors.map((tensor) => at(this.tensors, tensor).layer));
+    const present = tensors.filter((tensor) => at(squares, tensor) !== null);
+    const counts = at(this.skipped, term);
+    for (const layer of new Set(present.map((tensor) => at(this.tensors, tensor).layer)))
+      counts[layer] = at(counts, layer) + 1;
+    const all = at(former, term);
+    this.#restoreTerm(term, {
+      layers: all.layers.filter(({ layer }) => layers.has(layer)),
+      tensors: all.tensors.filter(({ tensor }) => at(inUnit, tensor)),
+    });
+    return {
+      ...contribution,
+      gradients: gradients.map((gradient, tensor) => (at(inUnit, tensor) ? null : gradient)),
+      squares: squares.map((square, tensor) => (at(inUnit, tensor) ? null : square)),
+    };
+  }
+
+  /** The norms of every term. */
+  #formerOfAll(): FormerNorms[] {
+    return Array.from({ length: this.options.terms }, (_, term) => ({
+      layers: at(this.#movingNorms, term).map((n, layer) => ({
+        layer,
+        n,
+        r: at(at(this.last.norms, term), layer),
+        s: at(at(this.last.scales, term), layer),
+      })),
+      tensors: at(this.#squares, term).map((q, tensor) => ({ tensor, q })),
+    }));
+  }
+
+  #restore(former: readonly FormerNorms[]): void {
+    for (const [term, norms] of former.entries()) this.#restoreTerm(term, norms);
+  }
+
+  #restoreTerm(term: number, { layers, tensors }: FormerNorms): void {
+    for (const { layer, n, r, s } of layers) {
+      at(this.#movingNorms, term)[layer] = n;
+      at(this.last.norms, term)[layer] = r;
+      at(this.last.scales, term)[layer] = s;
+    }
+    for (const { tensor, q } of tensors) at(this.#squares, term)[tensor] = q;
   }
 
   /** The layer of every tensor. */
@@ -434,24 +552,26 @@ export class Oracle {
     return beta3 * start + (1 - beta3) * sample;
   }
 
-  /** Step 3: n of the anchor; undefined where no term that occurred in the unit is above the floor. */
-  #anchorNorm(unit: number): number | undefined {
+  /**
+   * Step 3: n of the anchor, and its term unless it is the mean; undefined where no term that occurred in the unit is
+   * above the floor.
+   */
+  #anchor(unit: number): { norm: number | undefined; term?: number } {
     const norms = Array.from({ length: this.options.terms }, (_, term) => this.#norm(term, unit));
     const qualified = norms.filter(isAboveFloor);
-    const first = qualified[0];
     const { anchor } = this.options;
-    if (first === undefined || anchor === "first") return first;
-    if (anchor === "max") return Math.max(...qualified);
-    if (anchor === "mean") return geometricMean(qualified);
-    const named = norms[anchor];
-    return isAboveFloor(named) ? named : first;
+    if (qualified.length === 0) return { norm: undefined };
+    if (anchor === "mean") return { norm: geometricMean(qualified) };
+    let norm = anchor === "max" ? Math.max(...qualified) : qualified[0];
+    if (typeof anchor === "number" && isAboveFloor(norms[anchor])) norm = norms[anchor];
+    const term = typeof anchor === "number" && norm === norms[anchor] ? anchor : norms.indexOf(norm);
+    return { norm, term };
   }
 
   /** Step 4: s = w·(n_a/n_i)ᵖ; 1 without any weight below the floor; always 0 for a weight of 0. */
-  #scale(term: number, unit: number, weight: number): number {
+  #scale(term: number, unit: number, weight: number, anchorNorm: number | undefined): number {
     if (weight === 0) return 0;
     const norm = this.#norm(term, unit);
-    const anchorNorm = this.#anchorNorm(unit);
     if (!isAboveFloor(norm) || anchorNorm === undefined) return 1;
     return weight * (anchorNorm / norm) ** this.options.balance;
   }
@@ -463,7 +583,7 @@ export class Oracle {
       const unit = at(this.#units, index);
       if (!present.has(unit)) continue;
       const tensor = at(this.tensors, index);
-      const scale = this.#scale(term, unit, weight);
+      const scale = this.#scale(term, unit, weight, this.#anchorNorms[unit]);
       at(this.last.scales, term)[tensor.layer] = scale;
       if (gradient === null) continue;
       if (this.#isOnePair()) this.#gather(tensor, term, scale, gradient);

@@ -148,7 +148,7 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
 /// by side: a warp or a thread each.
 template <bool kNetwork>
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const Layer layer = tables.layers[layer_index];
+  const Layer& layer = tables.layers[layer_index];  // a copy would take the registers that make the kernel spill
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
   if constexpr (kNetwork) {
     if (threadIdx.x == 0) join_network(tables, layer_index);
@@ -174,16 +174,16 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
       if (lane == 0) record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
     }
   }
-  const bool good = __syncthreads_or(bad) == 0;  // all norms before the anchor: it may be any term
+  __syncthreads();  // all norms before the anchor: it may be any term
   MTADAM_SHARED(double, anchor, 1);
-  if (threadIdx.x == 0 && !joined) {
-    anchor[0] = anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
-  }
+  bool withdrawn = false;
+  if (threadIdx.x == 0 && !joined) anchor[0] = anchor_of_layer(tables, call, layer_index, withdrawn);
   __syncthreads();
   for (std::uint32_t k = threadIdx.x; k < call.count && !joined; k += kNormThreads) {
-    scale_term(tables, call.first + k, tables.terms[call.first + k].norms[layer_index], anchor[0]);
+    withdrawn |= scale_in_layer(tables, call, call.first + k, layer_index, anchor[0]);
   }
-  __syncthreads();  // all scales before the first clock
+  bad |= withdrawn && tables.non_finite == NonFinite::kSkipStep;
+  const bool good = __syncthreads_or(bad) == 0;  // all scales before the first clock
   const std::uint64_t pairs = std::uint64_t{layer.members} * call.count;
   for (std::uint64_t pair = threadIdx.x; pair < pairs; pair += kNormThreads) {
     const std::uint32_t tensor = tables.members[layer.member + pair / call.count];
@@ -196,8 +196,8 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
   return good;
 }
 
-/// Takes terms that are not finite in the network's unit out of it, by one block.
-__device__ inline void withdraw(const Tables& tables, const Call& call) {
+/// Marks the terms that are not finite somewhere in the network's unit, by one block.
+__device__ inline void mark_spoilers(const Tables& tables, const Call& call) {
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
   for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
     bool found = false;
@@ -205,10 +205,8 @@ __device__ inline void withdraw(const Tables& tables, const Call& call) {
       found |= spoils_network(tables, call, call.first + k, layer);
     }
     found = __any_sync(kWholeWarp, found) != 0;
-    if (found && lane == 0) tables.terms[call.first + k].network->withdrawn = *tables.shared.step;
+    if (found && lane == 0) mark_withdrawn(tables, call.first + k);
   }
-  __syncthreads();
-  for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) withdraw_from(tables, call, k);
   __syncthreads();
 }
 
@@ -244,35 +242,56 @@ __device__ inline void finish_term(const Tables& tables, const Call& call, std::
 }
 
 /// n and s of the network's unit, once all layers have begun, by one block. `good`: all norms in the unit are finite.
-__device__ inline void finish_network(const Tables& tables, const Call& call, bool good) {
-  if (!good) withdraw(tables, call);
-  const std::uint32_t lane = threadIdx.x % kChunkLanes;
-  for (std::uint32_t term = threadIdx.x / kChunkLanes; term < tables.term_count; term += kNormThreads / kChunkLanes) {
-    finish_term(tables, call, term, lane);
-  }
-  __syncthreads();
+/// Returns whether no term left float32, in every thread.
+__device__ inline bool finish_network(const Tables& tables, const Call& call, bool good) {
+  if (!good) mark_spoilers(tables, call);
   MTADAM_SHARED(double, anchor, 1);
-  if (threadIdx.x == 0) anchor[0] = network_anchor(tables);
-  __syncthreads();
-  for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
-    scale_network(tables, call.first + k, anchor[0]);
+  const std::uint32_t lane = threadIdx.x % kChunkLanes;
+  bool scaled = false;
+  for (bool left = false;; left = true) {
+    if (left || !good) {
+      for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) {
+        withdraw_from(tables, call, k, left);
+      }
+      __syncthreads();
+    }
+    for (std::uint32_t term = threadIdx.x / kChunkLanes; term < tables.term_count; term += kNormThreads / kChunkLanes) {
+      finish_term(tables, call, term, lane);
+    }
+    __syncthreads();
+    if (scaled) return false;
+    bool leaves = false;
+    if (threadIdx.x == 0) anchor[0] = network_anchor(tables, call, leaves);
+    if (__syncthreads_or(leaves) != 0) continue;
+    for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
+      leaves |= scale_network(tables, call.first + k, anchor[0]);
+    }
+    if (__syncthreads_or(leaves) == 0) return !left;
+    scaled = true;
   }
 }
 
-/// Rolls the step back in all layers, by one block.
+/// Rolls the step back everywhere, by one block.
+template <bool kNetwork>
 __device__ inline void roll_back(const Tables& tables) {
   for (std::uint32_t k = threadIdx.x; k < tables.layer_count; k += kNormThreads) roll_back_layer(tables, k);
   for (std::uint32_t k = threadIdx.x; k < tables.tensor_count; k += kNormThreads) roll_back_tensor(tables, k);
+  for (std::uint32_t k = threadIdx.x; k < tables.term_count && kNetwork; k += kNormThreads) leave_network(tables, k);
 }
 
-/// begin_layer; the block that ends the last layer then rolls the step back if some norm is a reason to, or finishes
-/// the network's unit.
+/// What a block knows of the launch after it has finished a layer.
+enum class Layers : int {
+  kSomeLeft,  // or another block finishes the last one
+  kAllGood,   // no norm is a reason to go back on other layers
+  kSomeBad,
+};
+
+/// begin_layer, and whether it was the last one: the block then has to call end_norms().
 template <bool kNetwork>
-__device__ inline void finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+__device__ inline Layers finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const bool good = begin_layer<kNetwork>(tables, call, layer_index);
-  if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return;
-  enum State : int { kNotLast, kGood, kBadNorm };
-  MTADAM_SHARED(int, state, 1);
+  if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return Layers::kSomeLeft;
+  MTADAM_SHARED(Layers, state, 1);
   __syncthreads();  // all threads' clocks are written
   if (threadIdx.x == 0) {
     // One counter for both: how many layers are done, and above these 32 bits, how many of them are no good.
@@ -286,15 +305,21 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
       fence_acq_rel();
       *ticket = 0;
     }
-    state[0] = !last ? kNotLast : done > kBad ? kBadNorm : kGood;
+    state[0] = !last ? Layers::kSomeLeft : done > kBad ? Layers::kSomeBad : Layers::kAllGood;
   }
   __syncthreads();
-  if (state[0] == kNotLast) return;
-  if (tables.non_finite == NonFinite::kSkipStep && state[0] == kBadNorm) {
-    roll_back(tables);
-  } else if constexpr (kNetwork) {
-    finish_network(tables, call, state[0] == kGood);
+  return state[0];
+}
+
+/// Finishes the network's unit, and rolls the step back if some norm is a reason to, by one block.
+template <bool kNetwork>
+__device__ inline void end_norms(const Tables& tables, const Call& call, bool good) {
+  const bool skips_step = tables.non_finite == NonFinite::kSkipStep;
+  if (good || !skips_step) {
+    if constexpr (!kNetwork) return;
+    if (finish_network(tables, call, good) || !skips_step) return;
   }
+  roll_back<kNetwork>(tables);
 }
 
 }  // namespace norms
@@ -304,6 +329,7 @@ __device__ inline void finish_layer(const Tables& tables, const Call& call, std:
 template <bool kNetwork>
 __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNormBlocks)
     norms_kernel(Tables tables, Call call) {
+  norms::Layers layers = norms::Layers::kSomeLeft;
   const std::uint64_t items = tables.chunk_count * call.count;
   for (std::uint64_t item = blockIdx.x; item < items; item += gridDim.x) {
     // The terms of a chunk come one after another, so that layers end in the order in which they begin. All that the
@@ -319,14 +345,18 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
     // An absent tensor's chunks add nothing to a layer in which others are present.
     const double sum = g == nullptr ? 0 : norms::chunk_sum(g + first_of_chunk(chunk.index), count);
     if (threadIdx.x == 0) *partial = sum;
-    if (is_last(tables.shared.tickets + layer, expected)) norms::finish_layer<kNetwork>(tables, call, layer);
+    if (is_last(tables.shared.tickets + layer, expected)) layers = norms::finish_layer<kNetwork>(tables, call, layer);
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();
   }
   // Layers without elements have no chunk that could be their last.
   for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
-    norms::finish_layer<kNetwork>(tables, call, tables.empty_layers[k]);
+    layers = norms::finish_layer<kNetwork>(tables, call, tables.empty_layers[k]);
     __syncthreads();
+  }
+  // After the loops, whose registers are then free. The block that finished the last layer has had no layer since.
+  if (layers != norms::Layers::kSomeLeft) {
+    norms::end_norms<kNetwork>(tables, call, layers == norms::Layers::kAllGood);
   }
 }
 

@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network small_grid far_elements many_writes two_streams default_then_own replay_on_another
+  foreach(scenario kernels network skipped_steps small_grid far_elements many_writes two_streams default_then_own replay_on_another
                    capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
@@ -81,8 +81,9 @@ planted_bug(
 planted_bug(
   barrier_of_half_the_block
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[  __syncthreads();  // all scales before the first clock]=]
-  REPLACEMENT [=[  if (threadIdx.x < kNormThreads / 2) __syncthreads();]=]
+  PATTERN [=[  const bool good = __syncthreads_or(bad) == 0;  // all scales before the first clock]=]
+  REPLACEMENT [=[  const bool good = !bad;
+  if (threadIdx.x < kNormThreads / 2) __syncthreads();]=]
   FOUND_BY plain "threads of one block wait at different barriers.*norms.cuh.*norms.cuh")
 
 planted_bug(
@@ -120,39 +121,64 @@ planted_bug(
 planted_bug(
   anchor_read_before_the_barrier
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[norm_of_layer(tables, term, layer_index); });
-  }
+  PATTERN [=[anchor_of_layer(tables, call, layer_index, withdrawn);
   __syncthreads();]=]
-  REPLACEMENT [=[norm_of_layer(tables, term, layer_index); });
-  }]=]
+  REPLACEMENT [=[anchor_of_layer(tables, call, layer_index, withdrawn);]=]
   FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(
   anchor_found_before_all_norms
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[const bool good = __syncthreads_or(bad) == 0;]=]
-  REPLACEMENT [=[const bool good = !bad;]=]
+  PATTERN [=[  __syncthreads();  // all norms before the anchor: it may be any term]=]
+  REPLACEMENT ""
   FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(
   network_finished_before_all_have_withdrawn
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[withdraw_from(tables, call, k);
-  __syncthreads();]=]
-  REPLACEMENT [=[withdraw_from(tables, call, k);]=]
+  PATTERN [=[        withdraw_from(tables, call, k, left);
+      }
+      __syncthreads();]=]
+  REPLACEMENT [=[        withdraw_from(tables, call, k, left);
+      }]=]
   SCENARIO network
   FOUND_BY tsan "data race.*finish_term")
 
 planted_bug(
   network_anchor_before_all_norms
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[    finish_term(tables, call, term, lane);
-  }
-  __syncthreads();]=]
-  REPLACEMENT [=[    finish_term(tables, call, term, lane);
-  }]=]
+  PATTERN [=[      finish_term(tables, call, term, lane);
+    }
+    __syncthreads();]=]
+  REPLACEMENT [=[      finish_term(tables, call, term, lane);
+    }]=]
   SCENARIO network
   FOUND_BY tsan "data race.*finish_network")
+
+planted_bug(
+  network_anchor_not_searched_again
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[    if (__syncthreads_or(leaves) != 0) continue;]=]
+  REPLACEMENT [=[    __syncthreads();]=]
+  SCENARIO network
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  step_taken_though_a_gradient_is_too_large
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[  bad |= withdrawn && tables.non_finite == NonFinite::kSkipStep;]=]
+  REPLACEMENT ""
+  SCENARIO skipped_steps
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  step_taken_though_a_term_left_the_network
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[    if (finish_network(tables, call, good) || !skips_step) return;]=]
+  REPLACEMENT [=[    finish_network(tables, call, good);
+    return;]=]
+  SCENARIO skipped_steps
+  FOUND_BY plain "wrong: ")
 
 planted_bug(
   network_norm_of_a_silent_term_decays

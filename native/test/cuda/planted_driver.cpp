@@ -56,7 +56,7 @@ void kernels() {
   }
 }
 
-/// The network as one unit, with terms that are not finite or silent somewhere in it.
+/// The network as one unit, with terms that are silent, not finite or too large somewhere in it.
 void network() {
   Random random(98);
   for (int round = 0; round < 3; ++round) {
@@ -64,7 +64,7 @@ void network() {
     model.options.form = {random.chance(0.5), false, random.chance(0.5)};
     model.options.form.network = true;
     model.options.rest = true;
-    const std::vector<Gradients> steps = random_steps(random, model, 3, {0.1, 0.1, 0.3, 0.05});
+    const std::vector<Gradients> steps = random_steps(random, model, 3, {0.1, 0.1, 0.3, 0.05, 0.1});
     Training on_cpu(model, 1), on_cuda(model, open());
     for (Gradients gradients : steps) {
       for (Training* const training : {&on_cpu, &on_cuda}) {
@@ -77,6 +77,22 @@ void network() {
         if (values) values->assign(values->size(), 0);
       }
       for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
+/// Steps that are left out because of gradients that are finite, but too large.
+void skipped_steps() {
+  Random random(100);
+  for (const bool network : {false, true}) {
+    Model model = small_model(random);
+    model.options.form.non_finite = NonFinite::kSkipStep;
+    model.options.form.network = network;
+    Training on_cpu(model, 1), on_cuda(model, open());
+    for (const Gradients& gradients : random_steps(random, model, 6, {0, 0.2, 0, 0, 0.3})) {
+      on_cpu.step(gradients);
+      on_cuda.step(gradients);
       require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
     }
   }
@@ -315,6 +331,7 @@ void run(const std::string& scenario) {
   if (scenario == "captured") return captured();
   if (scenario == "dropped") return dropped();
   if (scenario == "network") return network();
+  if (scenario == "skipped_steps") return skipped_steps();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();
 }

@@ -23,6 +23,8 @@ using test::Training;
 
 using SameBits = test::OnDevice;
 
+constexpr test::Mishaps kWithHuge{0.1, 0.15, 0.05, 0.05, 0.1};
+
 std::vector<std::uint64_t> random_lengths(Random& random) {
   std::vector<std::uint64_t> lengths(1 + random.below(7));
   for (std::uint64_t& length : lengths) {
@@ -36,6 +38,7 @@ struct Reached {
   int summed = 0, one_v = 0, amsgrad = 0, initial_norm = 0, gradient_scale = 0, shared_layer = 0, weight_0 = 0;
   int coupled = 0, decoupled = 0, maximize = 0, two_groups = 0, absent = 0, not_finite = 0, looped = 0;
   int one_clock = 0, several_clocks = 0;  // of the terms that take part in a tensor's step
+  int too_large = 0;                      // norms that are finite, but leave float32
 
   void add(const Model& model, const std::vector<Gradients>& steps) {
     summed += model.options.form.summed;
@@ -77,6 +80,18 @@ struct Reached {
     }
   }
 
+  /// After the last step.
+  void add_skipped(Optimizer& optimizer, const Model& model, const std::vector<Gradients>& steps) {
+    for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+      const std::vector<NormState> norms = optimizer.norm_states(term);
+      for (std::uint32_t layer = 0; layer < norms.size(); ++layer) {
+        std::uint64_t spoiled = 0;
+        for (const Gradients& gradients : steps) spoiled += is_not_finite(gradients[term], model, layer);
+        too_large += norms[layer].skipped > spoiled;
+      }
+    }
+  }
+
   void expect_all() const {
     EXPECT_GT(summed, 0);
     EXPECT_GT(one_v, 0);
@@ -94,9 +109,21 @@ struct Reached {
     EXPECT_GT(looped, 0);
     EXPECT_GT(one_clock, 0);
     EXPECT_GT(several_clocks, 0);
+    EXPECT_GT(too_large, 0);
   }
 
  private:
+  static bool is_not_finite(const std::vector<std::optional<std::vector<float>>>& gradients, const Model& model,
+                            std::uint32_t layer) {
+    for (std::size_t tensor = 0; tensor < gradients.size(); ++tensor) {
+      if (model.parameters[tensor].layer != layer || !gradients[tensor]) continue;
+      for (const float value : *gradients[tensor]) {
+        if (!std::isfinite(value)) return true;
+      }
+    }
+    return false;
+  }
+
   void add(const std::optional<std::vector<float>>& gradient) {
     absent += !gradient;
     if (!gradient) return;
@@ -124,11 +151,12 @@ TEST_F(SameBits, InRandomTrainings) {
     const auto terms = static_cast<std::uint32_t>(1 + random.below(12));
     Model model = test::with_units(random, test::random_model(random, random_lengths(random), terms));
     model = test::with_one_v(random, model);
-    const std::vector<Gradients> steps = test::random_steps(random, model, 4);
+    const std::vector<Gradients> steps = test::random_steps(random, model, 4, kWithHuge);
     reached.add(model, steps);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
     ASSERT_TRUE(same_steps(on_cpu, on_cuda, steps, random)) << terms << " terms, round " << round;
     reached.add_clocks(on_cpu.optimizer(), model);
+    reached.add_skipped(on_cpu.optimizer(), model, steps);
   }
   if (count > 50) reached.expect_all();
 }
@@ -163,7 +191,7 @@ TEST_F(SameBits, WithTheOptionsOfWholeSteps) {
     if (round % 8 == 0) model.options.form.non_finite = NonFinite::kPropagate;
     const bool at_once = model.options.form.non_finite == NonFinite::kSkipStep || random.chance(0.5);
     Training on_cpu(model, 1), on_cuda(model, open(), random.pick(kAlignments));
-    for (const Gradients& gradients : test::random_steps(random, model, 5, {0.1, 0.15, 0.05, 0.02})) {
+    for (const Gradients& gradients : test::random_steps(random, model, 5, {0.1, 0.15, 0.05, 0.02, 0.05})) {
       for (Training* const training : {&on_cpu, &on_cuda}) {
         at_once ? training->step(gradients) : training->stream(gradients);
       }
