@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { MTAdam, type DeviceBuffer, type MTAdamOptions, type ParameterDescription } from "../../lib";
 import { isSlow, testDevice } from "../support/device";
-import { withForms } from "../support/forms";
+import { FORMS, withForms, type Form } from "../support/forms";
 import { randomSource, randomTensor } from "../support/random";
 
 // Properties of every training, tested with random numbers.
@@ -166,6 +166,50 @@ describe("a training", () => {
           gradients: gradients.map((ofStep) => ofStep.map(([values]) => halves(values!))),
         });
         expectAlike([Float32Array.from(parts.flatMap((values) => [...values]))], [whole], [init]);
+      }),
+      runs,
+    );
+  });
+
+  test("of one term has the same bits in every form of the moments", async () => {
+    await fc.assert(
+      fc.asyncProperty(lengths, options, fc.nat(1e6), async (counts, given, seed) => {
+        const run = (form: Form): Promise<Float32Array[]> =>
+          train({
+            parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
+            options: { ...given, ...form, terms: 1 },
+            gradients: gradientsOf(seed, counts, [3]),
+          });
+        const [expected, ...others] = await Promise.all(FORMS.map(run));
+        for (const other of others) expect(other).toEqual(expected);
+      }),
+      runs,
+    );
+  });
+
+  test("with both moments summed and no balancing has the bits of one term with the sum", async () => {
+    await fc.assert(
+      fc.asyncProperty(lengths, options, fc.nat(1e6), async (counts, given, seed) => {
+        const gradients = gradientsOf(seed, counts, [1, 100, 0.01]);
+        const run = (terms: number, steps: Training["gradients"]): Promise<Float32Array[]> =>
+          train({
+            parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
+            options: {
+              ...given,
+              firstMoment: "summed",
+              secondMoment: "summed",
+              balance: 0,
+              stepScale: "sum",
+              terms,
+            },
+            gradients: steps,
+          });
+        const sums = gradients.map(([first, ...rest]) => [
+          first!.map((values, k) =>
+            values.map((value, e) => rest.reduce((sum, ofTerm) => Math.fround(sum + ofTerm[k]![e]!), value)),
+          ),
+        ]);
+        expect(await run(TERMS, gradients)).toEqual(await run(1, sums));
       }),
       runs,
     );

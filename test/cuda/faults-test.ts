@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import path from "node:path";
-import { MTAdam, type DeviceBuffer } from "../../lib";
+import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
 import { caught } from "../support/caught";
 import { onCuda, testDevice } from "../support/device";
 import { executor, MACHINE, openExecutor } from "../support/executor";
@@ -25,11 +25,11 @@ onCuda("a machine", () => {
     gradients: DeviceBuffer[][];
   }
 
-  function scene(): Scene {
+  function scene(options: Partial<MTAdamOptions> = {}): Scene {
     const device = testDevice();
     const theta = device.buffer(new Float32Array(500).fill(1));
     const gradients = [1, -20].map((scale) => [device.buffer(new Float32Array(500).fill(scale))]);
-    return { theta, gradients, optimizer: new MTAdam([theta], { terms: 2, device }) };
+    return { theta, gradients, optimizer: new MTAdam([theta], { terms: 2, device, ...options }) };
   }
 
   test.each([
@@ -110,6 +110,21 @@ onCuda("a machine", () => {
       optimizer.step(optimizer.terms.map(() => optimizer.paramGroups.map(() => null)));
     }
     expect(failed).toBeGreaterThan(1);
+  });
+
+  test("without memory for the sum of the terms changes nothing, and `step` still works", async () => {
+    const { optimizer, theta, gradients } = scene({ firstMoment: "summed", secondMoment: "summed" });
+    optimizer.step(gradients);
+    const before = [await theta.download(), await optimizer.stateDict()];
+    machine.failAllocation(1);
+    expect(await caught(() => optimizer.accumulate(0, gradients[0]))).toMatchObject({
+      code: "ERR_MTADAM_OUT_OF_MEMORY",
+    });
+    expect([await theta.download(), await optimizer.stateDict()]).toEqual(before);
+    optimizer.step(gradients);
+    for (const term of [0, 1]) optimizer.accumulate(term, gradients[term]);
+    optimizer.update();
+    expect(optimizer.iterations).toBe(3);
   });
 
   test("that refuses a call changes nothing, and the next one works", async () => {

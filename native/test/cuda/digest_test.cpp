@@ -111,6 +111,20 @@ TEST_F(Digests, AreTheSameOnEveryMachine) {
   RecordProperty("digest", all.text());  // one line for a report
 }
 
+/// Of trainings with both moments summed.
+constexpr std::array<const char*, 4> kDigestsOfOneV{"4f9d3b4f0c38d437", "963b571d3ccf997b", "0b68849fe38735b5",
+                                                    "8969546586630bc7"};
+
+TEST_F(Digests, AreTheSameOnEveryMachineWhereBothMomentsAreSummed) {
+  for (std::uint32_t number = 0; number < kDigestsOfOneV.size(); ++number) {
+    Seeded seeded = seeded_training(3 * number);
+    seeded.model.options.form.summed = seeded.model.options.form.one_v = true;
+    const std::string on_cpu = digest_after(seeded, Training(seeded.model, 1));
+    EXPECT_EQ(on_cpu, digest_after(seeded, Training(seeded.model, open(), seeded.alignment))) << "training " << number;
+    EXPECT_EQ(on_cpu, kDigestsOfOneV[number]) << "training " << number;
+  }
+}
+
 TEST(Digest, ChangesWithEveryBit) {
   const Snapshot state{{{1, -0.0f}, {}}, {{3}}, {4}, {5}, {std::nan("")}};
   const std::vector<Snapshot> others{
