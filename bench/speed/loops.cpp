@@ -152,6 +152,35 @@ void compare_step(const Loops& loops, std::size_t elements, const std::string& p
       elements, bytes, step, plain);
 }
 
+void compare_adam(const Loops& loops, std::size_t elements, const std::string& place, std::uint32_t terms) {
+  Arrays arrays(elements);
+  TensorRun whole{};
+  for (float** const plane : {&whole.theta, &whole.sum, &whole.v}) *plane = arrays.make();
+  whole.w = 1;
+  whole.group = {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0, 0};
+  whole.shared = {1, 1e-3f, 0.5f};
+  std::vector<TermRun> parts;
+  for (std::uint32_t i = 0; i < terms; ++i) parts.push_back({arrays.make(), nullptr, nullptr, nullptr, {1, 0, 0}});
+  const AdamLoop loop = loops.adam(terms, {true, false, false, false, false, true, true});
+  const auto step = [&] {
+    for (std::size_t e = 0; e < elements; e += kBlock) {
+      TensorRun run = whole;
+      run.count = std::min<std::uint64_t>(kBlock, elements - e);
+      for (float** const plane : {&run.theta, &run.sum, &run.v}) *plane += e;
+      std::vector<TermRun> moved = parts;
+      for (TermRun& part : moved) part.g += e;
+      loop(run, moved.data());
+    }
+  };
+  const auto plain = [&] {
+    for (float* const plane : {whole.sum, whole.v}) update(plane, elements);
+    update(whole.theta, parts[0].g, elements);
+    for (std::uint32_t i = 1; i < terms; ++i) read(parts[i].g, elements);
+  };
+  compare("step of " + std::to_string(terms) + ", both summed, " + place, elements, sizeof(float) * (terms + 6.0), step,
+          plain);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -160,6 +189,7 @@ int main(int argc, char** argv) {
   for (const auto& [elements, place] : {std::pair<std::size_t, const char*>{kNear, "cache"}, {kFar, "memory"}}) {
     compare_norms(*set.loops, elements, place);
     for (std::uint32_t terms = 1; terms <= kFusedTerms; ++terms) {
+      compare_adam(*set.loops, elements, place, terms);
       for (const bool summed : {false, true}) {
         for (const bool one_b : {false, true}) {
           if (one_b || terms > 1) compare_step(*set.loops, elements, place, terms, summed, one_b);
