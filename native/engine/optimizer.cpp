@@ -235,6 +235,7 @@ void Optimizer::follow_norms(const Call& all, Stream stream) {
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream given) {
+  check_whole();
   if (options_.form.one_v) {
     state_.make_gathered(*device_, layout_);
     tables_.shared.gathered = state_.shared().gathered;

@@ -25,6 +25,7 @@ onCuda("each failure of the machine", () => {
   const LENGTH = 300;
   const OPTIONS: MTAdamOptions = { terms: ["a", "b"], cosines: true, nonFinite: "skipStep" };
   const STREAMED: MTAdamOptions = { terms: ["a", "b"], firstMoment: "summed", amsgrad: true };
+  const BOTH_SUMMED: MTAdamOptions = { ...STREAMED, secondMoment: "summed" };
 
   interface Scene {
     device: Device;
@@ -91,6 +92,15 @@ onCuda("each failure of the machine", () => {
       undefined,
       { options: STREAMED },
     ),
+    // The first one allocates the plane of the sum.
+    "stepEach, both moments summed": call(
+      ({ optimizer, gradients }) => optimizer.stepEach([() => gradients[0]!, () => gradients[1]!]),
+      undefined,
+      { options: BOTH_SUMMED },
+    ),
+    "discard, both moments summed": call(({ optimizer }) => optimizer.discard(), open, {
+      options: BOTH_SUMMED,
+    }),
     norms: call(({ optimizer }) => optimizer.norms()),
     diagnostics: call(({ optimizer }) => optimizer.diagnostics()),
     stateDict: call(({ optimizer }) => optimizer.stateDict()),
