@@ -5,14 +5,17 @@
 
 import path from "node:path";
 import { onCpu } from "../support/device";
+import { temporaryFolder } from "../support/folder";
 import { runScript, type Ended } from "../support/process";
 
 const root = path.join(__dirname, "../..");
+const folder = temporaryFolder();
 
 // The prelude of every process and every worker: two threads, and gradients large enough for both.
 const prelude = `
   const root = ${JSON.stringify(root)};
   const mtadam = require(root);
+  const file = ${JSON.stringify(path.join(folder, "state"))};
   const { MTAdam, MTAdamError, openDevice } = mtadam;
   const { Worker, parentPort, isMainThread } = require("node:worker_threads");
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -213,6 +216,29 @@ onCpu("worker threads", () => {
     [
       "preparing",
       `const { optimizer, gradient } = train(); ready(); for (;;) optimizer.prepare([[gradient], null]);`,
+    ],
+    [
+      "saving and loading",
+      `const { optimizer } = train(); ready();
+       for (;;) { await optimizer.save(file); await optimizer.load(file); }`,
+    ],
+    [
+      "taking terms one at a time",
+      `const { optimizer, gradient } = train(); ready();
+       for (;;) {
+         optimizer.accumulate(0, [gradient]);
+         optimizer.update();
+         await optimizer.stepEach([() => [gradient], async () => [gradient]]);
+       }`,
+    ],
+    [
+      "adding terms and parameters",
+      `const { optimizer, device } = train(); ready();
+       for (let k = 0; ; ++k) {
+         optimizer.addTerm("more");
+         optimizer.removeTerm("more");
+         optimizer.addParamGroup({ parameters: [{ name: "p" + k, data: device.buffer(1) }] });
+       }`,
     ],
     ["opening devices", `ready(); for (;;) openDevice("cpu", { threads: 2 });`],
     ["loading the addon", `ready(); for (;;) { train(); await pause(0); }`],
