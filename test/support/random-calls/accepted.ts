@@ -15,6 +15,7 @@ import {
   type StepOptions,
 } from "../../../lib";
 import type { Draw } from "./draw";
+import { checkKept } from "./kept";
 import { Disagreement } from "./shadow";
 import { codeOf, drawGroup, drawLength, sameBits, sameState, type Table, type World } from "./world";
 
@@ -318,6 +319,7 @@ const setGroupOption: Call = ({ world, draw }) => {
 const addTerm: Call = async ({ world }) => {
   if (isOpen(world) || world.shadow.terms.length >= 7) return SKIPPED;
   await world.verify();
+  const before = await world.optimizer.stateDict();
   world.changed();
   const name = `term${++world.names}`;
   const { shadow } = world;
@@ -327,6 +329,7 @@ const addTerm: Call = async ({ world }) => {
   shadow.terms = [...shadow.terms, name];
   shadow.weights = [...shadow.weights, 1];
   await world.adopt();
+  checkKept(before, await world.optimizer.stateDict());
 };
 
 const removeTerm: Call = async ({ world, draw }) => {
@@ -336,6 +339,7 @@ const removeTerm: Call = async ({ world, draw }) => {
   const name = shadow.terms[term]!;
   if (name === world.fixed.anchor) return SKIPPED;
   await world.verify();
+  const before = await world.optimizer.stateDict();
   const { weights } = shadow;
   world.changed();
   world.optimizer.removeTerm(draw.chance(0.5) ? term : name);
@@ -345,12 +349,14 @@ const removeTerm: Call = async ({ world, draw }) => {
   shadow.terms = others(shadow.terms);
   shadow.weights = others(weights);
   await world.adopt();
+  checkKept(before, await world.optimizer.stateDict());
 };
 
 const addParamGroup: Call = async ({ world, draw }) => {
   const { shadow } = world;
   if (isOpen(world) || shadow.tensors.length >= 7) return SKIPPED;
   await world.verify();
+  const before = await world.optimizer.stateDict();
   const group = drawGroup(draw, world.beta3);
   const places = Array.from({ length: 1 + draw.below(2) }, () => ({
     name: `q${++world.names}`,
@@ -389,6 +395,7 @@ const addParamGroup: Call = async ({ world, draw }) => {
   shadow.tensors = [...shadow.tensors, ...places];
   shadow.groups = [...shadow.groups, group];
   await world.adopt();
+  checkKept(before, await world.optimizer.stateDict());
 };
 
 // ---- State ----
