@@ -75,8 +75,8 @@ void set_current_context(void* context);
 /// The n-th launch from now (1: the next), counting those of graphs, fails when it would run. Every later call on the
 /// device returns the error until cudaDeviceReset.
 void fail_launch(int n, cudaError_t error = cudaErrorIllegalAddress);
-/// The n-th call of this function from now, or of any function if it is empty, returns `error` and does nothing. Launches
-/// are "cudaLaunchKernel".
+/// The n-th call of this function from now, or of any function if it is empty, returns `error` and does nothing.
+/// Launches are "cudaLaunchKernel".
 void fail_call(const std::string& function, int n, cudaError_t error);
 /// The n-th allocation from now, of device or pinned memory, fails.
 void fail_allocation(int n);

@@ -1,8 +1,8 @@
 #include "test/simt/control.h"
 
-#include <algorithm>
 #include <signal.h>
 #include <unistd.h>
+#include <algorithm>
 
 #include "test/simt/cuda/runtime.h"
 #include "test/simt/symbols.h"
