@@ -6,6 +6,7 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
@@ -17,20 +18,28 @@ import { onCpu } from "../support/device";
 const isLinux = process.platform === "linux";
 const collect = (v8.setFlagsFromString("--expose-gc"), vm.runInNewContext("gc")) as () => void;
 
-/** The mappings of shared memory in this process. */
-const mappings = (): string[] =>
+/** The mappings of shared memory in this process, in which earlier test files may have left some. */
+const allMappings = (): string[] =>
   readFileSync("/proc/self/maps", "utf8")
     .split("\n")
     .filter((line) => line.includes("/memfd:mtadam"));
 
-const descriptors = (): string[] =>
-  readdirSync("/proc/self/fd").filter((name) => {
+/** With the numbers of the files, since descriptors are reused. */
+const allDescriptors = (): string[] =>
+  readdirSync("/proc/self/fd").flatMap((name) => {
     try {
-      return readlinkSync(`/proc/self/fd/${name}`).startsWith("/memfd:mtadam");
+      const file = `/proc/self/fd/${name}`;
+      return readlinkSync(file).startsWith("/memfd:mtadam") ? [`${name} ${statSync(file).ino}`] : [];
     } catch {
-      return false; // that of the folder itself
+      return []; // that of the folder itself
     }
   });
+
+/** Those that were made later. */
+function newOnes(all: () => string[]): () => string[] {
+  const before = new Set(all());
+  return () => all().filter((one) => !before.has(one));
+}
 
 /** Another way to the same file, as another process has it. */
 function share(
@@ -78,7 +87,7 @@ if (isLinux) {
     });
 
     test("stays while one array over it is left, and is given back then", async () => {
-      await collected(() => mappings().length === 0);
+      const mappings = newOnes(allMappings);
       const kept = [two()[1]!];
       kept[0]![5] = 5;
       await collected(() => false, 3);
@@ -90,6 +99,7 @@ if (isLinux) {
     });
 
     test("leaves no descriptor behind, mapped or not", async () => {
+      const descriptors = newOnes(allDescriptors);
       expect(new native.SharedMemory().descriptor).toBeGreaterThan(2);
       expect(descriptors()).toHaveLength(1);
       await collected(() => descriptors().length === 0);

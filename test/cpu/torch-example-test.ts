@@ -22,7 +22,8 @@ function isPlain({ options, tags, groups, gradientScale, gradients }: GoldenCase
     tags === undefined &&
     groups === undefined &&
     gradientScale === 1 &&
-    gradients.flat(2).every((gradient) => gradient?.every(Number.isFinite) ?? true)
+    // No term is skipped.
+    gradients.flat(2).every((gradient) => gradient?.every((value) => Math.abs(value) < 1e15) ?? true)
   );
 }
 
