@@ -1,6 +1,7 @@
 import type { NativeOptimizer } from "./addon/native";
 import { checkKeys } from "./arguments";
 import { fromNative, fromNativePromise, mustBe } from "./errors";
+import type { NonFiniteWarning } from "./non-finite-warning";
 
 /** Norms and scales of the terms in each layer. Arrays are terms × layers, row by row. */
 export interface Diagnostics {
@@ -17,7 +18,10 @@ export interface Diagnostics {
    * movement.
    */
   shares: Float32Array;
-  /** How many times a norm was not finite, so that the term counted as absent or the step was skipped. */
+  /**
+   * How many times a gradient was not finite or too large to be scaled, so that the term counted as absent or the step
+   * was skipped.
+   */
   skipped: Float32Array;
   /**
    * With the option `cosines`, terms × terms × layers: the cosine between the gradients of terms i and j in layer l, in
@@ -32,6 +36,11 @@ export type StatsListener = (diagnostics: Diagnostics) => void;
 export class DiagnosticsReader {
   /** Never rejects. */
   #last: Promise<unknown> = Promise.resolve();
+  readonly #warning: NonFiniteWarning;
+
+  constructor(warning: NonFiniteWarning) {
+    this.#warning = warning;
+  }
 
   /**
    * Starts a reading at once. It does not include work that is enqueued later, and no work waits for it.
@@ -39,7 +48,10 @@ export class DiagnosticsReader {
    * @throws MTAdamError OUT_OF_MEMORY, CUDA (the promise rejects)
    */
   read(native: NativeOptimizer, names: DiagnosticsNames, withCosines: boolean): Promise<Diagnostics> {
-    const reading = readDiagnostics(native, names, withCosines, this.#last);
+    const reading = readDiagnostics(native, names, withCosines, {
+      before: this.#last,
+      warning: this.#warning,
+    });
     const done = (): void => undefined;
     this.#last = reading.then(done, done);
     return reading;
@@ -48,12 +60,12 @@ export class DiagnosticsReader {
 
 type DiagnosticsNames = Pick<Diagnostics, "iteration" | "terms" | "layers">;
 
-/** @param before the previous reading; it settles first, although each reading waits on its own thread */
+/** `before`: the previous reading; it settles first, although each reading waits on its own thread. */
 async function readDiagnostics(
   native: NativeOptimizer,
   { iteration, terms, layers }: DiagnosticsNames,
   withCosines: boolean,
-  before: Promise<unknown>,
+  { before, warning }: { before: Promise<unknown>; warning: NonFiniteWarning },
 ): Promise<Diagnostics> {
   const count = terms.length * layers.length;
   const values = new Float64Array(4 * count);
@@ -64,6 +76,7 @@ async function readDiagnostics(
     await before;
   }
   const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
+  warning.check({ terms, layers, skipped: Float32Array.from(skipped!) }, r!);
   return {
     iteration,
     terms,

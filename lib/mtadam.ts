@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import type { NativeOptimizer, NativeStream } from "./addon/native";
+import { StepOutcome, type NativeOptimizer, type NativeStream } from "./addon/native";
 import { addGradientPairs, readGradientPairs } from "./add-gradients";
 import { checkKeys } from "./arguments";
 import {
@@ -20,7 +20,7 @@ import {
 } from "./checkpoint/options";
 import { Place } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
-import type { StateDict, StateOwner } from "./checkpoint/state";
+import { countSkipped, type StateDict, type StateOwner } from "./checkpoint/state";
 import { DiagnosticsReader, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
@@ -50,6 +50,7 @@ import {
   setGroupOptions,
   type ParamGroup,
 } from "./param-groups";
+import { NonFiniteWarning } from "./non-finite-warning";
 import { flattenParameters, withGroup, type ParameterGroup, type Parameters } from "./parameters";
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
 import { checkReceivers } from "./receiver";
@@ -88,7 +89,8 @@ export class MTAdam {
   readonly #guard: Guard;
   readonly #calls: CallOptions;
   readonly #listeners = new StatsListeners();
-  readonly #diagnostics = new DiagnosticsReader();
+  readonly #nonFiniteWarning: NonFiniteWarning;
+  readonly #diagnostics: DiagnosticsReader;
   /** The options as given; the terms may have changed since. */
   readonly #options: CheckedOptions;
   #current: Generation;
@@ -110,7 +112,9 @@ export class MTAdam {
   constructor(parameters: Parameters, options: MTAdamOptions) {
     makeUncloneable(this);
     this.#options = checkOptions(options);
-    const { stream, terms, weights } = this.#options;
+    const { stream, terms, weights, choosesNonFinite } = this.#options;
+    this.#nonFiniteWarning = new NonFiniteWarning(!choosesNonFinite);
+    this.#diagnostics = new DiagnosticsReader(this.#nonFiniteWarning);
     const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);
     const groups = makeParamGroups(flat);
@@ -208,8 +212,10 @@ export class MTAdam {
     const native = this.#recheck(table);
     const values = this.#pack(given);
     const isPrepared = table !== this.#table;
-    const taken = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
-    if (taken) this.#stepped(native);
+    const outcome = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
+    if (outcome === StepOutcome.captured) return;
+    this.#stepped(native);
+    if (outcome === StepOutcome.skippedATerm) this.#lookForSkipped(native);
   }
 
   /**
@@ -456,6 +462,7 @@ export class MTAdam {
    */
   async stateDict(): Promise<StateDict> {
     const native = this.#guard.idle("stateDict");
+    this.#lookForSkipped(native);
     this.#readIterations();
     return this.#guard.reading("stateDict", () => stateDict(this.#stateOwner(native)));
   }
@@ -505,6 +512,7 @@ export class MTAdam {
     await this.#guard.during("save", async () => {
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
+      this.#lookForSkipped(this.#guard.alive());
       await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), async (progress) => {
         await onProgress?.(progress);
         this.#guard.alive();
@@ -687,9 +695,8 @@ export class MTAdam {
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
     if (!native.isOpen) this.#openWeights = this.weights;
-    fromNative(() => {
-      native.accumulate(table.native, values, given.call.stream, term);
-    });
+    const skipped = fromNative(() => native.accumulate(table.native, values, given.call.stream, term));
+    if (skipped) this.#lookForSkipped(native);
   }
 
   #update(stream: NativeStream): void {
@@ -710,6 +717,11 @@ export class MTAdam {
   #stepped(native: NativeOptimizer): void {
     if (this.#listeners.isEmpty) return;
     this.#listeners.stepped(native.iterations, () => this.#readDiagnostics(native));
+  }
+
+  /** Starts a reading, which warns if it shows a skipped term. */
+  #lookForSkipped(native: NativeOptimizer): void {
+    if (this.#nonFiniteWarning.isDue) this.#readDiagnostics(native).catch(() => undefined);
   }
 
   #readDiagnostics(native: NativeOptimizer): Promise<Diagnostics> {
@@ -745,9 +757,12 @@ export class MTAdam {
     setGroupOptions(this.paramGroups, groups);
     this.#generation.weights = Object.freeze(weights);
     return () => {
+      const native = this.#guard.alive();
       fromNative(() => {
-        this.#guard.alive().endRestore(iterations, isComplete);
+        native.endRestore(iterations, isComplete);
       });
+      // Whoever saved the state has been warned of the terms that were skipped by then.
+      if (this.#nonFiniteWarning.isDue) this.#nonFiniteWarning.know(countSkipped(this.#stateOwner(native)));
     };
   }
 }

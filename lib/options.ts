@@ -94,10 +94,12 @@ export interface OptimizerOptions {
    */
   stepScale?: "sum" | "mean";
   /**
-   * What to do with a NaN or an infinity in a gradient:
+   * What to do with a NaN or an infinity in a gradient, or with a gradient whose norm is above 1e18 after scaling:
    * - "skipTerm": treat the term as absent in that layer for this step
    * - "skipStep": change no parameter in this step; needs all terms at once, in `step`
    * - "propagate": compute with it
+   *
+   * The first skipped term of an optimizer emits a process warning, MTADAM_NON_FINITE, unless this option is given.
    */
   nonFinite?: "skipTerm" | "skipStep" | "propagate";
   /**
@@ -215,6 +217,8 @@ export interface CheckedOptions extends Defaulted {
   device: Device | undefined;
   stream: unknown;
   group: GroupOptions;
+  /** Whether `nonFinite` was given. */
+  choosesNonFinite: boolean;
 }
 
 /** @throws MTAdamError OPTION, TERM (in `weights`), naming the option */
@@ -241,6 +245,7 @@ export function checkOptions(value: unknown): CheckedOptions {
     device: given["device"] as Device | undefined,
     stream: given["stream"],
     group: checkGroup(given, undefined),
+    choosesNonFinite: given["nonFinite"] !== undefined,
   };
 }
 

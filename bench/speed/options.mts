@@ -32,6 +32,8 @@ export interface Options {
   add: boolean;
   /** A file of earlier results. */
   compare: string | undefined;
+  /** Only the comparison of steps with subnormal and other gradients. */
+  subnormal: boolean;
   quick: boolean;
   help: boolean;
 }
@@ -57,6 +59,8 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --figures            results.json alone, which asks for no package
   --draw               table and plot of the results that are in --out; measures nothing
   --tables             prints the tables of these as JSON; measures nothing
+  --subnormal          prints how much longer steps take on the CPU if all gradients are
+                       subnormal; measures nothing else
   --quick              a few seconds that show that all of it works; needs --out
   --help               this text
 `;
@@ -84,6 +88,7 @@ export function parseOptions(args: string[]): Options {
     figures: { type: "boolean" },
     draw: { type: "boolean" },
     tables: { type: "boolean" },
+    subnormal: { type: "boolean" },
     quick: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
@@ -117,6 +122,7 @@ export function parseOptions(args: string[]): Options {
     tables: values.tables ?? false,
     add: values.add ?? false,
     compare: values.compare === undefined ? undefined : resolve(values.compare),
+    subnormal: values.subnormal ?? false,
     quick,
     help: values.help ?? false,
   };

@@ -69,6 +69,9 @@ export interface NativePlaneStart {
   first: number;
 }
 
+/** Of a step: part of a graph that is being captured, and not taken; taken; taken, with a term that was skipped. */
+export const StepOutcome = { captured: 0, taken: 1, skippedATerm: 2 } as const;
+
 export interface NativeOptimizer {
   /** Completed steps. Launches of graphs are counted by `readIterations`. */
   readonly iterations: number;
@@ -84,11 +87,19 @@ export interface NativeOptimizer {
   isAccumulated(term: number): boolean;
   /**
    * `values`: {@link packValues}. `stays`: the table is never filled with other gradients, so that a graph that is
-   * being captured may read it. Returns false if the step became part of that graph and was not taken.
+   * being captured may read it. Where work may run after the call, no skipped term is known yet.
    */
-  step(gradients: NativeGradients, values: Float64Array, stream: NativeStream, stays: boolean): boolean;
-  /** `values`: the groups' part is read only if this call opens a step. */
-  accumulate(gradients: NativeGradients, values: Float64Array, stream: NativeStream, term: number): void;
+  step(
+    gradients: NativeGradients,
+    values: Float64Array,
+    stream: NativeStream,
+    stays: boolean,
+  ): (typeof StepOutcome)[keyof typeof StepOutcome];
+  /**
+   * `values`: the groups' part is read only if this call opens a step. Returns whether the term was skipped somewhere, as
+   * far as that is known yet.
+   */
+  accumulate(gradients: NativeGradients, values: Float64Array, stream: NativeStream, term: number): boolean;
   update(stream: NativeStream): void;
   /** Ends the open step, if there is one, without moving a parameter. */
   discard(): void;

@@ -51,7 +51,7 @@ export type TensorType = keyof TensorTypes;
  * | key | type | shape | |
  * | --- | --- | --- | --- |
  * | `n`, `occurred` | Float64Array, Uint8Array | I × L | norms, and whether the pair ever occurred |
- * | `skipped` | BigInt64Array | I × L | how often a norm that was not finite was skipped; without it: never |
+ * | `skipped` | BigInt64Array | I × L | how often a gradient that counted as not finite was skipped; without it: never |
  * | `q` | Float64Array | I × P | squared norms, with the network as one unit |
  * | `t`, `P1`, `P2` | BigInt64Array, Float64Array × 2 | I × P | clocks, and the products of their betas |
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
@@ -231,6 +231,15 @@ export function readTerm(
     native.readClocks(term, clocks.t, clocks.P1, clocks.P2);
     if (options.unit === "network") native.readSquares(term, squares);
   });
+}
+
+/** How often any term has been skipped in any layer. */
+export function countSkipped({ native, terms, layers }: StateOwner): number {
+  const { n, occurred, skipped } = makeBalances(layers.length);
+  return terms.reduce((sum, _, term) => {
+    fromNative(() => native.readNorms(term, n, occurred, skipped));
+    return sum + skipped.reduce((counts, count) => counts + Number(count), 0);
+  }, 0);
 }
 
 export function readSharedClocks({ native, parameters }: StateOwner): Clocks {

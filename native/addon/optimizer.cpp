@@ -173,7 +173,7 @@ void set_options(mtadam::Optimizer& engine, const CallOptions& options) {
 }  // namespace
 
 // (gradients, values, stream, stays): `stays` where the table of gradients outlives the call and keeps its addresses,
-// so that a graph may read it. Returns whether a step was taken; otherwise it became part of the caller's graph.
+// so that a graph may read it. Returns a StepOutcome of lib/addon/native.ts.
 Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   AddressTable& gradients = table(info[0]);
@@ -186,23 +186,26 @@ Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
     set_options(engine, options);
     captured ? engine.step_in_graph(gradients, options.gradient_scale(), stream)
              : engine.step(gradients, options.gradient_scale(), stream);
-    return Napi::Boolean::New(info.Env(), !captured);
+    enum { kCaptured, kTaken, kSkippedATerm };
+    return Napi::Number::New(info.Env(), captured ? kCaptured : engine.skipped() ? kSkippedATerm : kTaken);
   });
 }
 
-// (gradients, values, stream, term): the first call of a step sets the groups' options for all of it.
-void Optimizer::accumulate(const Napi::CallbackInfo& info) {
+// (gradients, values, stream, term): the first call of a step sets the groups' options for all of it. Returns whether
+// the term was skipped somewhere, as far as that is known yet.
+Napi::Value Optimizer::accumulate(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   AddressTable& gradients = table(info[0]);
   const CallOptions options(info[1], engine);
   const Stream stream = stream_of(info[2], *device_);
   const std::uint32_t term = index(info[3], engine.options().terms);
-  guarded(info.Env(), [&] {
+  return guarded(info.Env(), [&]() -> Napi::Value {
     if (!engine.is_open()) engine.set_groups(options.groups());
     engine.set_weights(term, {options.weight(term)});
     const bool gathered = engine.gathers();
     engine.accumulate(gradients, term, options.gradient_scale(), stream);
     if (engine.gathers() != gathered) account();
+    return Napi::Boolean::New(info.Env(), engine.skipped());
   });
 }
 

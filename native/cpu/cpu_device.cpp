@@ -93,7 +93,8 @@ void record_squares(const Tables& tables, const Call& call, std::uint32_t term, 
 
 /// Steps 1 to 4 and the clocks, for one layer and all terms of the call; n and s are left to finish_network() where the
 /// layer is part of the network's unit. False where a norm that is not finite is a reason to go back on other layers.
-bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+/// `skipped` becomes true where a term is skipped.
+bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index, std::atomic<bool>& skipped) {
   const Layer& layer = tables.layers[layer_index];
   if (tables.network) join_network(tables, layer_index);
   const bool joined = is_joined(tables, layer_index);
@@ -103,6 +104,7 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
     if (!present_in_layer(tables, call, term, layer)) continue;
     const double sum = sum_of_chunks(tables.terms[term].partial + layer.slot, layer.slots);
     if (!take_norm(tables, term, layer_index, sum)) {
+      skipped = true;
       good &= !joined && tables.non_finite != NonFinite::kSkipStep;
     } else if (tables.network) {
       record_squares(tables, call, term, layer_index, sum, joined);
@@ -117,6 +119,7 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
     for (std::uint32_t term = call.first; term < end; ++term) {
       withdrawn |= scale_in_layer(tables, call, term, layer_index, anchor);
     }
+    if (withdrawn) skipped = true;
     good &= !withdrawn || tables.non_finite != NonFinite::kSkipStep;
   }
   for (std::uint32_t k = 0; k < layer.members; ++k) {
@@ -504,13 +507,17 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
   for_blocks(tables.layer_count, std::uint64_t{1024} * tables.layer_count * call.count,
              [&](std::uint64_t first, std::uint64_t last) {
                for (std::uint64_t layer = first; layer < last; ++layer) {
-                 if (!begin_layer(tables, call, static_cast<std::uint32_t>(layer))) good = false;
+                 if (!begin_layer(tables, call, static_cast<std::uint32_t>(layer), skipped_)) good = false;
                }
              });
   if (good && !tables.network) return;
   pool_.run(1, [&](std::size_t) noexcept {
     const bool skips_step = tables.non_finite == NonFinite::kSkipStep;
-    if ((good || !skips_step) && (finish_network(tables, call, good) || !skips_step)) return;
+    if (good || !skips_step) {
+      if (finish_network(tables, call, good)) return;
+      skipped_ = true;
+      if (!skips_step) return;
+    }
     roll_back(tables);
   });
 }
@@ -584,7 +591,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     for_sums(loops, tables, call, [&](const auto& sum) {
       for (std::uint32_t k = first; k < end; ++k) for_slots(tables, tables.layers[k], 0, tables.layers[k].slots, sum);
     });
-    for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k);
+    for (std::uint32_t k = first; k < end; ++k) begin_layer(tables, call, k, skipped_);
     // Layers forwards, as the prefetchers expect. In a layer that does not fit in a cache, tiles backwards: the tile
     // read last is the most likely to be cached.
     for (std::uint32_t k = first; k < end; ++k) {
@@ -624,7 +631,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, const Rest& 
     if (stage % 2 == 0) {
       for_sums(loops, tables, call, [&](const auto& sum) { for_slots(tables, layer, first, last, sum); });
       if (gate.fetch_add(1) + 1 < cut.blocks) return;
-      begin_layer(tables, call, cut.layer);
+      begin_layer(tables, call, cut.layer, skipped_);
       gate.store(cut.blocks + 1);
     } else {
       wait_until([&] { return gate.load() > cut.blocks; });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "cpu/host_memory.h"
@@ -40,6 +41,7 @@ class CpuDevice final : public Device {
   void update(const Tables& tables, const Call& call, Stream stream) override;
   bool step_in_one_pass(const Tables& tables, const Call& call) override;
   bool accumulate_in_one_pass(const Tables& tables, const Call& call) override;
+  bool take_skipped() override { return skipped_.exchange(false); }
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
@@ -53,6 +55,7 @@ class CpuDevice final : public Device {
   InstructionSet set_;
   HostHeap heap_;
   ThreadPool pool_;
+  std::atomic<bool> skipped_ = false;
 };
 
 }  // namespace mtadam

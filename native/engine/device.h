@@ -145,6 +145,10 @@ class Device {
   virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
   virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
 
+  /// Whether these or norms() have skipped a term since the last call of this. Always false where calls may run after
+  /// they have returned; the counts in the state then tell.
+  virtual bool take_skipped() { return false; }
+
   /// Sets the gradients of the call to 0.
   virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;
   /// target[k] += source[k], in float32.

@@ -215,6 +215,7 @@ void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint3
     body(call, stream);
   });
   broken_ = false;
+  skipped_ = device_->take_skipped();
 }
 
 void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream given) {

@@ -100,6 +100,8 @@ class Optimizer {
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: the moments of earlier terms cannot be
   /// rolled back.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
+  /// Whether the last of these two skipped a term; always false on a device that may run them later.
+  bool skipped() const { return skipped_; }
   void update(Stream stream = nullptr);
   /// Ends the open step, if there is one, without moving a parameter. The moments, norms and clocks of the terms that
   /// came have moved; where both moments are summed, they and T are as before the step.
@@ -210,6 +212,7 @@ class Optimizer {
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
   std::uint64_t tables_made_ = 0;  // how often
+  bool skipped_ = false;           // the last part of a step skipped a term
   bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end
   bool restoring_ = false;         // a restore has begun and not ended
   bool has_cosines_ = false;       // those on the device are of the last step
