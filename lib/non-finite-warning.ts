@@ -1,4 +1,4 @@
-export const NON_FINITE_CODE = "MTADAM_NON_FINITE";
+const NON_FINITE_CODE = "MTADAM_NON_FINITE";
 
 interface SkippedCounts {
   readonly terms: readonly string[];

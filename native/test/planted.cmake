@@ -123,7 +123,7 @@ planted_cpu_bug(
   anchor_kept_though_it_is_too_large
   FILE math/scalars.h
   PATTERN [=[    if (anchor.term - call.first >= call.count) return anchor.n;]=]
-  REPLACEMENT [=[    if (anchor.term - call.first >= 0) return anchor.n;]=]
+  REPLACEMENT [=[    if (call.count > 0) return anchor.n;]=]
   FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
 
 planted_cpu_bug(

@@ -63,8 +63,9 @@ void network() {
     Model model = random_model(random, {5, 4099, 0, 302, 40, 1}, 3);
     model.options.form = {random.chance(0.5), false, random.chance(0.5)};
     model.options.form.network = true;
+    model.options.anchor = Anchor::kMax;  // reads the n of all terms
     model.options.rest = true;
-    const std::vector<Gradients> steps = random_steps(random, model, 3, {0.1, 0.1, 0.3, 0.05, 0.1});
+    const std::vector<Gradients> steps = random_steps(random, model, 6, {0.1, 0.1, 0.1, 0.05, 0.2});
     Training on_cpu(model, 1), on_cuda(model, open());
     for (Gradients gradients : steps) {
       for (Training* const training : {&on_cpu, &on_cuda}) {

@@ -327,14 +327,15 @@ TEST_F(Traffic, OfAChunkWithCosinesIsASumPerPairBesides) {
   }
 }
 
-// A tensor of one chunk in a layer of its own: the cost that does not depend on its size.
+// A tensor of one chunk in a layer of its own: the cost that does not depend on its size. A term's norm of before,
+// which a term that is withdrawn gets back, is 48 bytes of it.
 TEST_F(Traffic, OfATensorIsAFewHundredBytesATerm) {
   for (const std::uint64_t terms : {1, 3, 9}) {
     for (const bool summed : {false, true}) {
       const Records one = records_of({1}, terms, summed);
       const Records many = records_of(std::vector<std::uint64_t>(11, 1), terms, summed);
-      EXPECT_LE(many.resident - one.resident, 10 * (200 * terms + 200)) << terms << " terms";
-      EXPECT_LE(many.streamed - one.streamed, 10 * (372 * terms + 100)) << terms << " terms";
+      EXPECT_LE(many.resident - one.resident, 10 * (260 * terms + 200)) << terms << " terms";
+      EXPECT_LE(many.streamed - one.streamed, 10 * (432 * terms + 100)) << terms << " terms";
     }
   }
 }
