@@ -591,7 +591,9 @@ const stateBytes: Call = ({ world, draw }) => {
     { ...world.fixed, terms, device: world.device },
   );
   const length = world.shadow.tensors.reduce((sum, each) => sum + each.length, 0);
-  const planes = world.fixed.firstMoment === "summed" ? terms.length + 1 : 2 * terms.length;
+  const { firstMoment, secondMoment } = world.fixed;
+  const ofTerms = firstMoment === "summed" ? terms.length + 1 : 2 * terms.length;
+  const planes = secondMoment === "summed" ? 2 : ofTerms;
   if (bytes < 4 * planes * length) throw new Disagreement(`stateBytes: ${bytes}`);
   if (draw.chance(0.1)) openDevice("cpu", { threads: 1 + draw.below(3) }).dispose();
 };

@@ -109,8 +109,11 @@ class MeasuredOracle extends Oracle {
         const rootSize = root + root2 * decay * Math.abs(parameters[k]!);
         const gradient = (one1 * rootSize) / root2;
         const size = Math.abs(m[k]!) + gradient;
-        sizeM[k] = Math.max(sizeM[k]!, size);
-        sizeV[k] = Math.max(sizeV[k]!, rootSize * rootSize);
+        // Coupled decay carries the error of θ into the moments, which matters where θ is near 0.
+        const error = decay * sizes.parameters[k]!;
+        const square = (root + root2 * error) ** 2 - root * root;
+        sizeM[k] = Math.max(sizeM[k]!, size + (one1 * error) / (ROUNDINGS * ROUNDING));
+        sizeV[k] = Math.max(sizeV[k]!, rootSize * rootSize + square / (ROUNDINGS * ROUNDING));
         const own = Math.sqrt(second[k]!) / correction + eps;
         denominator[k] = Math.max(denominator[k]!, own);
         if (root > 0) spread[k] = Math.max(spread[k]!, (rootSize * rootSize) / root / correction / own);
