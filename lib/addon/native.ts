@@ -69,7 +69,7 @@ export interface NativePlaneStart {
   first: number;
 }
 
-/** Of a step: part of a graph that is being captured, and not taken; taken; taken, with a term that was skipped. */
+/** How a step ended: captured in a graph, and not taken; taken; or taken without a term that was skipped. */
 export const StepOutcome = { captured: 0, taken: 1, skippedATerm: 2 } as const;
 
 export interface NativeOptimizer {

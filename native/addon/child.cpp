@@ -16,8 +16,8 @@ namespace mtadam::addon {
 
 namespace {
 
-// Newer than the C libraries that the addon runs on.
-constexpr auto kPidDescriptor = static_cast<idtype_t>(3);  // P_PIDFD
+// P_PIDFD: the oldest C libraries that the addon runs on do not declare it.
+constexpr auto kPidDescriptor = static_cast<idtype_t>(3);
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Child::Child(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Child>(info) {
 
 Child::~Child() {
   if (descriptor_ < 0) return;
-  // Both fail where libuv has waited for it.
+  // If libuv has already waited for the child, the signal fails, and nothing is left to reap.
   if (syscall(SYS_pidfd_send_signal, descriptor_, SIGKILL, nullptr, 0) == 0) {
     siginfo_t ended;
     waitid(kPidDescriptor, static_cast<id_t>(descriptor_), &ended, WEXITED);

@@ -16,7 +16,7 @@ class Child final : public Napi::ObjectWrap<Child> {
   ~Child() override;
 
  private:
-  /// Refers to this process alone, even after its number is given to another. −1: none.
+  /// A pidfd, which refers to the child even after its pid belongs to another process. −1: none.
   [[maybe_unused]] int descriptor_ = -1;
 };
 

@@ -43,7 +43,6 @@ class Mapping {
   ~Mapping() { munmap(begin_, size_); }
 
   std::byte* begin() const { return begin_; }
-  std::size_t size() const { return size_; }
 
  private:
   std::byte* begin_ = nullptr;

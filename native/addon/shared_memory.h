@@ -5,8 +5,8 @@
 namespace mtadam::addon {
 
 /// Memory that one other process maps as well: a file without a name (memfd), which exists as long as a process has it
-/// open or mapped. Its size is sealed before it is mapped, so that no process can cut it short under another's feet,
-/// where reading would end the process (SIGBUS). Linux only.
+/// open or mapped. Its size is sealed before it is mapped: if one process could shrink the file, another that reads it
+/// would end (SIGBUS). Linux only.
 class SharedMemory final : public Napi::ObjectWrap<SharedMemory> {
  public:
   static Napi::Function define(Napi::Env env);

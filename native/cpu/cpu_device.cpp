@@ -119,8 +119,10 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
     for (std::uint32_t term = call.first; term < end; ++term) {
       withdrawn |= scale_in_layer(tables, call, term, layer_index, anchor);
     }
-    if (withdrawn) skipped = true;
-    good &= !withdrawn || tables.non_finite != NonFinite::kSkipStep;
+    if (withdrawn) {
+      skipped = true;
+      good &= tables.non_finite != NonFinite::kSkipStep;
+    }
   }
   for (std::uint32_t k = 0; k < layer.members; ++k) {
     const std::uint32_t tensor = tables.members[layer.member + k];
@@ -176,8 +178,8 @@ bool finish_network(const Tables& tables, const Call& call, bool good) {
   if (!good) mark_spoilers(tables, call);
   bool scaled = false;
   for (bool left = false;; left = true) {
-    for (std::uint32_t layer = 0; layer < tables.layer_count && (left || !good); ++layer) {
-      withdraw_from(tables, call, layer, left);
+    if (left || !good) {
+      for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) withdraw_from(tables, call, layer, left);
     }
     for (std::uint32_t term = 0; term < tables.term_count; ++term) finish_term(tables, call, term);
     if (scaled) return false;
@@ -196,7 +198,8 @@ bool finish_network(const Tables& tables, const Call& call, bool good) {
 void roll_back(const Tables& tables) {
   for (std::uint32_t layer = 0; layer < tables.layer_count; ++layer) roll_back_layer(tables, layer);
   for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) roll_back_tensor(tables, tensor);
-  for (std::uint32_t term = 0; term < tables.term_count && tables.network; ++term) leave_network(tables, term);
+  if (!tables.network) return;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) leave_network(tables, term);
 }
 
 /// Shows what the call's terms have in the network's unit in each of its layers.

@@ -413,21 +413,27 @@ FusedLoop find_fused(std::uint32_t terms, bool with_gradients, LoopForm form) {
   }
 }
 
-TileChoice find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
-  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
+// The choice for `terms` terms; for more than a pass takes, that for a whole pass.
+template <template <std::uint32_t> class Choice>
+auto pick_for_pass(std::uint32_t terms, const bool* flags) {
   static_assert(kPassTerms == 5);
   switch (terms) {
     case 1:
-      return pick<Tile<1>>(flags);
+      return pick<Choice<1>>(flags);
     case 2:
-      return pick<Tile<2>>(flags);
+      return pick<Choice<2>>(flags);
     case 3:
-      return pick<Tile<3>>(flags);
+      return pick<Choice<3>>(flags);
     case 4:
-      return pick<Tile<4>>(flags);
+      return pick<Choice<4>>(flags);
     default:
-      return pick<Tile<kPassTerms>>(flags);
+      return pick<Choice<kPassTerms>>(flags);
   }
+}
+
+TileChoice find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
+  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
+  return pick_for_pass<Tile>(terms, flags);
 }
 
 MoveLoop find_move(LoopForm form) {
@@ -437,21 +443,7 @@ MoveLoop find_move(LoopForm form) {
 
 AdamLoop find_adam(std::uint32_t terms, LoopForm form) {
   const bool flags[] = {form.amsgrad, form.coupled, form.decoupled, form.shortened};
-  static_assert(kPassTerms == 5);
-  switch (terms) {
-    case 0:
-      return pick<Adam<0>>(flags);
-    case 1:
-      return pick<Adam<1>>(flags);
-    case 2:
-      return pick<Adam<2>>(flags);
-    case 3:
-      return pick<Adam<3>>(flags);
-    case 4:
-      return pick<Adam<4>>(flags);
-    default:
-      return pick<Adam<kPassTerms>>(flags);
-  }
+  return terms == 0 ? pick<Adam<0>>(flags) : pick_for_pass<Adam>(terms, flags);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ struct TensorRun {
   GroupElements group;
   float w;          // W
   float* v;         // V; null unless both moments are summed
-  float* gathered;  // G, where they are and it is in memory
+  float* gathered;  // G in memory; null before the first accumulate, and unless both moments are summed
 };
 
 /// Steps 5 and 6 for one term, for accumulate. `opens`: the term is the first of the step, so M decays first. The

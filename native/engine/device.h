@@ -145,8 +145,8 @@ class Device {
   virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
   virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
 
-  /// Whether these or norms() have skipped a term since the last call of this. Always false where calls may run after
-  /// they have returned; the counts in the state then tell.
+  /// Whether norms() or a call in one pass has skipped a term since the last take_skipped(). Always false on a device
+  /// that runs calls after they have returned: there, the counts in the state tell.
   virtual bool take_skipped() { return false; }
 
   /// Sets the gradients of the call to 0.

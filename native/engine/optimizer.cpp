@@ -39,8 +39,7 @@ T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const
 
 /// The arrays with an entry per term: the table of terms and the values of a step.
 struct Optimizer::TermTables {
-  std::uint32_t terms;
-  Places places;
+  Places places{};
   std::vector<std::byte> values;
   std::vector<bool> accumulated;
   std::unique_ptr<Memory> values_memory;
@@ -84,9 +83,10 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
 }
 
 Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
-  TermTables made{static_cast<std::uint32_t>(terms.size()), {}, {}, std::vector<bool>(terms.size()), nullptr, nullptr};
+  TermTables made;
+  made.accumulated.resize(terms.size());
   Tables tables = tables_;
-  tables.term_count = made.terms;
+  tables.term_count = static_cast<std::uint32_t>(terms.size());
   device_->load(tables);
   made.places.weights = sizeof(double);
   made.places.groups = made.places.weights + terms.size() * sizeof(double);
@@ -101,7 +101,7 @@ Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Str
 }
 
 void Optimizer::adopt(TermTables made) noexcept {
-  options_.terms = made.terms;
+  options_.terms = static_cast<std::uint32_t>(made.accumulated.size());
   places_ = made.places;
   values_ = std::move(made.values);
   accumulated_ = std::move(made.accumulated);
@@ -120,7 +120,7 @@ void Optimizer::adopt(TermTables made) noexcept {
   captured_cosines_ = false;
 }
 
-// Nothing changes before the last call that may fail, which is at the end of `enqueue`.
+// If any call fails, even the last one in enqueue(), the optimizer is as before.
 void Optimizer::add_term() {
   check_whole();
   const std::size_t before = state_.terms().size();
@@ -236,12 +236,11 @@ void Optimizer::follow_norms(const Call& all, Stream stream) {
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream given) {
-  check_whole();
-  if (options_.form.one_v) {
-    state_.make_gathered(*device_, layout_);
-    tables_.shared.gathered = state_.shared().gathered;
-  }
   advance(gradients, term, 1, gradient_scale, given, [&](const Call& one, Stream stream) {
+    if (options_.form.one_v) {
+      state_.make_gathered(*device_, layout_);
+      tables_.shared.gathered = state_.shared().gathered;
+    }
     if (device_->accumulate_in_one_pass(tables_, one)) return;
     device_->norms(tables_, one, stream);
     broken_ = true;
@@ -270,15 +269,15 @@ void Optimizer::discard() {
 // The records of the accumulated terms hold the number of the open step. Once the device has the next number, these
 // records belong to no step.
 void Optimizer::leave_step() {
-  const std::vector<std::uint64_t> next{read(state_.shared().step, 1)[0] + 1};
+  const std::uint64_t step = read(state_.shared().step, 1)[0];
   const bool was_broken = broken_;
   broken_ = true;
   if (is_open() && options_.form.one_v) {
-    roll_back_shared_clocks();
+    roll_back_shared_clocks(step);
   } else if (is_open() && options_.form.summed && options_.form.amsgrad) {
     raise_shared_x();
   }
-  write(state_.shared().step, next);
+  write(state_.shared().step, std::vector<std::uint64_t>{step + 1});
   first_step_ += 1;
   broken_ = was_broken;
   has_cosines_ = false;
@@ -305,8 +304,7 @@ void Optimizer::raise_shared_x() {
 }
 
 // T has advanced with the first term, and M and V wait for the update.
-void Optimizer::roll_back_shared_clocks() {
-  const std::uint64_t step = read(state_.shared().step, 1)[0];
+void Optimizer::roll_back_shared_clocks(std::uint64_t step) {
   const std::vector<Clock> former = read(state_.shared().former_clocks, layout_.tensor_count());
   std::vector<Clock> clocks = shared_clocks();
   for (std::size_t tensor = 0; tensor < clocks.size(); ++tensor) {

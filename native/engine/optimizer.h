@@ -100,7 +100,7 @@ class Optimizer {
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: the moments of earlier terms cannot be
   /// rolled back.
   void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
-  /// Whether the last of these two skipped a term; always false on a device that may run them later.
+  /// Whether the last step() or accumulate() skipped a term. Always false on a device that may run calls later.
   bool skipped() const { return skipped_; }
   void update(Stream stream = nullptr);
   /// Ends the open step, if there is one, without moving a parameter. The moments, norms and clocks of the terms that
@@ -186,7 +186,7 @@ class Optimizer {
   void check_whole() const;
   void leave_step();
   void raise_shared_x();
-  void roll_back_shared_clocks();
+  void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
   void follow_norms(const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);

@@ -91,7 +91,7 @@ MTADAM_INLINE bool can_anchor(double n) { return n > kNormFloor; }
 /// The norm that a unit's terms are scaled to.
 struct AnchorNorm {
   double n;  // n_a; 0 where no term can anchor the unit (then none is above the floor; step 4 needs no anchor)
-  std::uint32_t term;  // whose n it is; kNoTerm where it is nobody's
+  std::uint32_t term;  // the term whose norm n is; kNoTerm for a mean or no anchor
 };
 constexpr std::uint32_t kNoTerm = ~std::uint32_t{0};
 

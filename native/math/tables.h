@@ -23,7 +23,7 @@ constexpr double kLargestScaledNorm = 1e18;
 /// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
 enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
 
-/// How a norm is handled that is not finite or too large.
+/// How a norm that is not finite or too large is handled.
 enum class NonFinite : std::uint32_t {
   kSkipTerm,   // the term counts as absent in that layer for this step
   kSkipStep,   // nothing moves in this step; only where all terms come in one call

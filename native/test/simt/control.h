@@ -80,7 +80,7 @@ void fail_launch(int n, cudaError_t error = cudaErrorIllegalAddress);
 void fail_call(const std::string& function, int n, cudaError_t error);
 /// The n-th allocation from now, of device or pinned memory, fails.
 void fail_allocation(int n);
-/// Returns whether some fault had not happened yet.
+/// Removes all faults. Returns whether one of them had not happened yet.
 bool clear_faults();
 
 /// The first failure since the last reset or cudaDeviceReset, in words; empty if there was none.
