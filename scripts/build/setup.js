@@ -90,26 +90,30 @@ function program(folder, options = []) {
   run("cmake", ["--build", build, "--config", "Release"], { stdio: ["ignore", "ignore", "inherit"] });
 }
 
+/** The sources of the tests' addon. */
+const TEST_ADDON = [
+  ...NATIVE,
+  "native/test/simt",
+  "native/test/simt_addon.cpp",
+  "native/test/failing_new.cpp",
+  "native/test/failing_new.h",
+];
+
 /** The tests' addon, whose CUDA device is the host executor. Linux only. */
 function executor() {
   if (process.platform !== "linux") return false;
-  if (isStale("build/executor/mtadam.node", ...NATIVE, "native/test/simt", "native/test/simt_addon.cpp")) {
+  if (isStale("build/executor/mtadam.node", ...TEST_ADDON)) {
     console.log("Building the addon of the tests …");
     npm("run", "--silent", "build:native", "--", "--executor");
   }
   return true;
 }
 
-/** That addon and the one with a planted bug, under sanitizers. */
+/** The tests' addon under sanitizers, and two more with a planted bug each. */
 function sanitized() {
   packages();
-  const sources = [
-    ...NATIVE,
-    "native/test/simt",
-    "native/test/simt_addon.cpp",
-    "native/test/planted_addon.cmake",
-  ];
-  if (isStale("build/sanitized/build/Release/mtadam.node", ...sources)) {
+  const addon = "build/sanitized/build/Release/mtadam.node";
+  if (isStale(addon, ...TEST_ADDON, "native/test/planted_addon.cmake")) {
     console.log("Building the addon of the tests under sanitizers …");
     npm("run", "--silent", "build:native", "--", "--sanitized");
   }

@@ -34,7 +34,7 @@ def read_options(arguments):
     parser.add_argument("--built", action="store_true", help="runs the programs that --prepare built, here or elsewhere")
     parser.add_argument("--prepare", action="store_true", help="only builds, which needs nvcc but no GPU")
     parser.add_argument("--node", action="store_true", help="also builds for the TypeScript suite and the benchmark")
-    parser.add_argument("--architecture", help="the compute capability to build for, such as 90; default: that of this machine's GPU")
+    parser.add_argument("--architecture", help="the compute capability to build for, such as 90; default: this machine's")
     parser.add_argument("--part", action="append", help="runs only parts whose name begins so; may be given several times")
     parser.add_argument("--report", help="the file of the report")
     options = parser.parse_args(arguments)

@@ -5,24 +5,16 @@
 // a CUDA compiler, and the TypeScript suite once per kind of device, and prints the results.
 //   npm test -- test/api/golden-test.ts …   arguments go to jest, which then runs alone
 
-const fs = require("node:fs");
 const path = require("node:path");
-const { spawnSync } = require("node:child_process");
 const setup = require("../build/setup");
 const { cudaGates } = require("./cuda-gates");
-const { jestArguments, jestCounts } = require("./jest");
+const { jestCounts, runJest } = require("./jest");
 const { nativeTests, summarise } = require("./native-tests");
 
 /** Runs the TypeScript suite on one kind of device. */
 function jest(device, files) {
   const report = path.join(setup.root, "build", "jest.json");
-  fs.mkdirSync(path.dirname(report), { recursive: true });
-  fs.rmSync(report, { force: true });
-  const args = files.length === 0 ? [] : ["--passWithNoTests", "--", ...files];
-  spawnSync(process.execPath, jestArguments(device, report, args), {
-    cwd: setup.root,
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  runJest(device, report, { args: files.length === 0 ? [] : ["--passWithNoTests", "--", ...files] });
   return jestCounts(report);
 }
 

@@ -4,6 +4,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
+const { spawnSync } = require("node:child_process");
 const { root } = require("../build/setup");
 
 /**
@@ -23,6 +24,24 @@ function jestArguments(device, report, args = []) {
   ];
 }
 
+/**
+ * Runs the suite on one kind of device in a process of its own.
+ *
+ * @param {"cpu" | "executor" | "cuda"} device
+ * @param {string} report
+ * @param {import("node:child_process").SpawnSyncOptions & { node?: string, args?: string[] }} options
+ * @returns the result of the process
+ */
+function runJest(device, report, { node = process.execPath, args = [], ...options } = {}) {
+  fs.mkdirSync(path.dirname(report), { recursive: true });
+  fs.rmSync(report, { force: true });
+  return spawnSync(node, jestArguments(device, report, args), {
+    cwd: root,
+    stdio: ["ignore", "ignore", "inherit"],
+    ...options,
+  });
+}
+
 /** The counts of a run's report. */
 function jestCounts(report) {
   const result = JSON.parse(fs.readFileSync(report, "utf8"));
@@ -39,4 +58,4 @@ function jestCounts(report) {
   };
 }
 
-module.exports = { jestArguments, jestCounts };
+module.exports = { jestArguments, jestCounts, runJest };

@@ -11,7 +11,7 @@ const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("../build/setup");
 const { npm, npmScript } = require("../build/npm");
-const { jestArguments, jestCounts } = require("./jest");
+const { jestCounts, runJest } = require("./jest");
 const { summarise } = require("./native-tests");
 
 const RUNTIMES = [
@@ -66,12 +66,7 @@ function training() {
 /** The TypeScript suite on the CPU in a Node that has no npm beside it. */
 function suite({ command: [file] }) {
   const report = path.join(folder, "jest.json");
-  fs.rmSync(report, { force: true });
-  spawnSync(executable(file), jestArguments("cpu", report), {
-    cwd: setup.root,
-    env: { ...process.env, npm_execpath: npmScript() },
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  runJest("cpu", report, { node: executable(file), env: { ...process.env, npm_execpath: npmScript() } });
   return jestCounts(report);
 }
 

@@ -10,7 +10,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
 const setup = require("../build/setup");
-const { jestArguments, jestCounts } = require("./jest");
+const { jestCounts, runJest } = require("./jest");
 const { summarise } = require("./native-tests");
 
 const RANDOM_CALLS = "test/api/random-calls-test.ts";
@@ -42,18 +42,12 @@ function environment(folder) {
   };
 }
 
-/** Runs tests in this one process, whose end is the sanitizers'. */
-function jest(folder, device, files, { variables = {}, stdio = ["ignore", "inherit", "inherit"] } = {}) {
-  const report = path.join(setup.root, "build", `jest-${folder}.json`);
-  fs.rmSync(report, { force: true });
-  const args = jestArguments(device, report, ["--runInBand", "--", ...files]);
-  const env = { ...environment(folder), ...variables };
-  const result = spawnSync(process.execPath, args, { cwd: setup.root, stdio, env, encoding: "utf8" });
-  if (stdio[1] === "pipe") return result;
-  const counts = fs.existsSync(report) ? jestCounts(report) : { passed: 0, failed: 0, skipped: 0 };
-  // Leaks, and the sanitizers' other reports, are failures of their own.
-  if (result.status !== 0 && counts.failed === 0) counts.failed = 1;
-  return counts;
+const reportOf = (folder) => path.join(setup.root, "build", `jest-${folder}.json`);
+
+/** Runs tests in one process, which ends as the sanitizers decide. */
+function jest(folder, device, files, options) {
+  const args = ["--runInBand", "--", ...files];
+  return runJest(device, reportOf(folder), { args, env: environment(folder), ...options });
 }
 
 /** What a run must print with each planted bug: native/test/planted_addon.cmake. */
@@ -68,6 +62,7 @@ function plantedBugs() {
   for (const [bug, texts] of Object.entries(PLANTED)) {
     const { status, stdout, stderr } = jest(`planted-${bug}`, "cpu", ["test/api/one-term-test.ts"], {
       stdio: ["ignore", "pipe", "pipe"],
+      encoding: "utf8",
     });
     const found = status !== 0 && texts.every((text) => text.test(stderr));
     if (!found) console.error(`The planted bug "${bug}" was not found:\n${stdout}${stderr}`);
@@ -76,14 +71,24 @@ function plantedBugs() {
   return counts;
 }
 
+/** The counts of tests on one kind of device. */
+function sanitized(device, files) {
+  const env = { MTADAM_RANDOM_SECONDS: SECONDS, ...environment("sanitized") };
+  const { status } = jest("sanitized", device, files, { env, stdio: ["ignore", "inherit", "inherit"] });
+  const report = reportOf("sanitized");
+  const counts = fs.existsSync(report) ? jestCounts(report) : { passed: 0, failed: 0, skipped: 0 };
+  // Leaks, and the sanitizers' other reports, are failures of their own.
+  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
 function main() {
   const args = process.argv.slice(2);
   const files = args.length === 0 ? [RANDOM_CALLS] : args;
   setup.typescript();
   setup.sanitized();
-  const variables = { MTADAM_RANDOM_SECONDS: process.env.MTADAM_RANDOM_SECONDS ?? SECONDS };
   const suites = { "planted bugs": plantedBugs() };
-  for (const device of ["cpu", "executor"]) suites[device] = jest("sanitized", device, files, { variables });
+  for (const device of ["cpu", "executor"]) suites[device] = sanitized(device, files);
   process.exitCode = summarise(suites) ? 0 : 1;
 }
 

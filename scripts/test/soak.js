@@ -72,7 +72,11 @@ async function sample(cycles, deviceBytes) {
   const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
   return {
     cycles,
-    ...{ rss, heapUsed, external, arrayBuffers, deviceBytes: deviceBytes() },
+    rss,
+    heapUsed,
+    external,
+    arrayBuffers,
+    deviceBytes: deviceBytes(),
     files: count("/proc/self/fd"),
     threads: count("/proc/self/task"),
     resources: process.getActiveResourcesInfo().length,
