@@ -4,7 +4,7 @@ import { zeros, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
-import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
+import { USUAL, ratesAround, training, type Problem } from "./problem.mjs";
 import { SIDE, SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
@@ -144,7 +144,7 @@ export class AutoencoderProblem implements Problem {
 }
 
 export const autoencoder: Experiment = {
-  ...SEARCHED,
+  ...USUAL,
   key: "autoencoder",
   measure: "squared error relative to the clean picture",
   arms: ARMS_IN_RANDOM_UNITS,

@@ -3,7 +3,7 @@ import { CLASSES } from "../../examples/mnist/data.mjs";
 import { ARMS_IN_RANDOM_UNITS } from "./arms.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import { crossEntropy, squaredError, wrong } from "./losses.mjs";
-import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
+import { USUAL, ratesAround, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { SMALL, smallMnist, turn, type SmallDigits, type SmallMnist } from "./small-digits.mjs";
 import { Spread } from "./statistics.mjs";
@@ -133,7 +133,7 @@ export class DigitsProblem implements Problem {
 }
 
 export const digits: Experiment = {
-  ...SEARCHED,
+  ...USUAL,
   key: "digits",
   measure: "geometric mean of three relative errors",
   arms: ARMS_IN_RANDOM_UNITS,

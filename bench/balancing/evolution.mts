@@ -14,11 +14,11 @@ import {
   type Residual,
   type Term,
 } from "./pinn-terms.mjs";
-import { SEARCHED, ratesAround, training } from "./problem.mjs";
+import { USUAL, ratesAround, training } from "./problem.mjs";
 
 /** An equation for u(x, t), x from −1 to 1 and t from 0 to 1; t takes the place of y. */
 export interface Evolution {
-  /** What random numbers and results are kept under. */
+  /** The name of the results, and the prefix of the random streams' names. */
   key: string;
   residual: (at: Local) => Residual;
   solution: (x: number, t: number) => number;
@@ -44,7 +44,7 @@ export function termsOf({ residual, solution, ends }: Evolution, network: Pinn):
 
 export function evolution(own: Evolution): Experiment {
   return {
-    ...SEARCHED,
+    ...USUAL,
     key: own.key,
     measure: "relative L2 error of the solution",
     arms: ARMS_OF_PINNS,

@@ -13,7 +13,7 @@ import {
   type Residual,
   type Term,
 } from "./pinn-terms.mjs";
-import { train } from "./problem.mjs";
+import { USUAL, train } from "./problem.mjs";
 
 const { PI, sin } = Math;
 
@@ -64,19 +64,16 @@ function problem(seed: number): PinnProblem {
 }
 
 export const helmholtz: Experiment = {
+  ...USUAL,
   key: "helmholtz",
   measure: "relative L2 error of the solution",
-  better: "lower",
   variants: ["five terms"],
   arms: COMMON,
   grid: {
     exponents: [0, 1, 2, 3],
     describe: (exponent) => `1 for the equation, ${10 ** exponent} for each side`,
   },
-  tuningSeeds: [101, 102],
   seeds: 3,
   steps: 3000,
-  logarithmic: true,
-  show: (value) => value.toPrecision(2),
   run: async (arm, task) => train(problem(task.seed), arm, task, 3e-3),
 };

@@ -26,12 +26,10 @@ const SCHEDULES = new Map<string, (done: number) => number>([
   ["cosine decay", (done) => (1 + Math.cos(Math.PI * done)) / 2],
 ]);
 
-export const VARIANTS: readonly string[] = [...SCHEDULES.keys()];
-
-/** What the experiments whose learning rates are searched have in common. */
-export const SEARCHED = {
+/** The fields that most experiments share. */
+export const USUAL = {
   better: "lower",
-  variants: VARIANTS,
+  variants: [...SCHEDULES.keys()],
   tuningSeeds: [101, 102],
   logarithmic: true,
   show: (value: number) => value.toPrecision(2),
@@ -42,7 +40,7 @@ export function ratesAround(rate: number): readonly number[] {
   return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
 }
 
-/** `run` of an experiment whose variants are {@link VARIANTS}. */
+/** `run` of an experiment with the variants of {@link USUAL}. */
 export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
   return async (arm, task) => {
     const factor = SCHEDULES.get(task.variant)!;

@@ -5,7 +5,7 @@ import { normal } from "./draws.mjs";
 import { COMMON, type Experiment, type Outcome } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
 import { squaredError } from "./losses.mjs";
-import { VARIANTS, ratesAround, train, training, type Problem } from "./problem.mjs";
+import { USUAL, ratesAround, train, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { mean } from "./statistics.mjs";
 
@@ -124,16 +124,13 @@ class RegressionProblem implements Problem {
 }
 
 const COMPARED = {
+  ...USUAL,
   measure: "test loss over σ², mean over tasks",
-  better: "lower",
   grid: {
     exponents: [0, 0.25, 0.5, 0.75, 1],
     describe: (exponent: number) => (exponent === 0 ? "1 each" : `σ to the power of ${-2 * exponent}`),
   },
-  tuningSeeds: [101, 102],
   steps: 1000,
-  logarithmic: true,
-  show: (value: number) => value.toPrecision(2),
 } as const;
 
 export const regression: Experiment = {
@@ -152,7 +149,6 @@ export const regression: Experiment = {
 export const twoTasks: Experiment = {
   ...COMPARED,
   key: "two-tasks",
-  variants: VARIANTS,
   arms: ARMS,
   terms: ["task of σ = 1", "task of σ = 100"],
   rates: ratesAround(0.01),

@@ -6,7 +6,7 @@ import { normal } from "./draws.mjs";
 import type { Experiment, Outcome } from "./experiment.mjs";
 import type { Gradient } from "./gradient.mjs";
 import { crossEntropy, wrong } from "./losses.mjs";
-import { SEARCHED, ratesAround, training, type Problem } from "./problem.mjs";
+import { USUAL, ratesAround, training, type Problem } from "./problem.mjs";
 import { SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
@@ -228,7 +228,7 @@ function slopeOfLimited(logVariance: number): number {
 }
 
 export const vae: Experiment = {
-  ...SEARCHED,
+  ...USUAL,
   key: "vae",
   measure: "geometric mean of errors and relative bound",
   arms: ARMS_IN_RANDOM_UNITS,
