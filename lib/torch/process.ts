@@ -29,7 +29,7 @@ interface Answer {
 }
 
 interface Request {
-  /** What it is, as the user wrote it. */
+  /** The name of the call in the user's code, for messages. */
   subject: string;
   /** Held until it has settled, so that it is not collected. */
   owner: object | undefined;
@@ -42,8 +42,8 @@ interface Request {
 const guards = new WeakMap<ChildProcess, object>();
 
 /**
- * The Python process of a model (host.py). It ends with this process and with this thread, however they end: its kernel
- * kills it, and it watches a pipe. It leads a process group of its own, so that Ctrl-C in a terminal
+ * The Python process of a model (host.py). It ends with this process and with this thread, however they end: the kernel
+ * kills it, and it also watches a pipe. It leads a process group of its own, so that Ctrl-C in a terminal
  * does not reach it, and so that it can be killed with the processes that the model has started.
  */
 export class TorchProcess {
@@ -103,7 +103,7 @@ export class TorchProcess {
   }
 
   /** @throws MTAdamError DISPOSED, BUSY, and TORCH if the process has ended */
-  check(): void {
+  #check(): void {
     if (this.#isClosed) throw new MTAdamError("DISPOSED", "The model has been closed.");
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#request === undefined) return;
@@ -124,32 +124,27 @@ export class TorchProcess {
     message: Readonly<Record<string, unknown>>,
     { signal, owner }: { signal?: AbortSignalLike | undefined; owner?: object } = {},
   ): Promise<unknown> {
-    this.check();
+    this.#check();
     signal?.throwIfAborted();
     const pieces = encode(message);
-    this.check(); // reading the values may have run the user's code
-    return new Promise((resolve, reject) => {
-      const interrupt = (): void => this.#interrupt();
-      const settled = (): void => signal?.removeEventListener("abort", interrupt);
-      this.#request = {
-        subject,
-        owner,
-        signal,
-        resolve: (value) => {
-          settled();
-          resolve(value);
-        },
-        reject: (error) => {
-          settled();
-          // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- a signal's reason is anyone's
-          reject(error);
-        },
-      };
-      signal?.addEventListener("abort", interrupt);
-      this.#count += 1;
-      this.#hold(true);
-      this.#channel?.send(pieces);
+    this.#check(); // reading the values may have run the user's code
+    const answer = new Promise<unknown>((resolve, reject) => {
+      this.#request = { subject, owner, signal, resolve, reject };
     });
+    const request = this.#request;
+    // The listener outlives the answer by a turn, in which the next request may begin.
+    const interrupt = (): void => {
+      if (this.#request === request) this.#interrupt();
+    };
+    signal?.addEventListener("abort", interrupt);
+    this.#count += 1;
+    this.#hold(true);
+    this.#channel?.send(pieces);
+    try {
+      return await answer;
+    } finally {
+      signal?.removeEventListener("abort", interrupt);
+    }
   }
 
   /** Lets the process end by itself, or kills it if a request is unanswered. */
