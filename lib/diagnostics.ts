@@ -76,7 +76,7 @@ async function readDiagnostics(
     await before;
   }
   const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
-  warning.check({ terms, layers, skipped: Float32Array.from(skipped!) }, r!);
+  warning.check({ terms, layers, skipped: skipped! }, r!);
   return {
     iteration,
     terms,

@@ -4,12 +4,12 @@ interface SkippedCounts {
   readonly terms: readonly string[];
   readonly layers: readonly string[];
   /** Terms × layers. */
-  readonly skipped: Float32Array;
+  readonly skipped: Float64Array;
 }
 
 /** One process warning per optimizer, for its first skipped term. */
 export class NonFiniteWarning {
-  /** Whether there was no warning yet, and there can be one. */
+  /** Whether the warning is wanted and has not been emitted. */
   #isDue: boolean;
   /** How often terms had been skipped when the state was loaded. */
   #known = 0;
