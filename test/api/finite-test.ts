@@ -6,7 +6,7 @@
 import fc from "fast-check";
 import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
 import { isSlow, testDevice } from "../support/device";
-import { Oracle, type OracleOptions } from "../support/oracle";
+import { oracleOf, trainOracle, type OracleOptions } from "../support/oracle";
 import { randomSource } from "../support/random";
 import { expectSameBits, libraryOptions, run, type Experiment, type Outcome } from "../support/run";
 
@@ -88,13 +88,6 @@ function experiment({ lengths, tags, steps, wild, seed, options, gradientScale }
   };
 }
 
-function oracleOf({ tags, options }: Model, init: readonly Float32Array[]): Oracle {
-  const tensors = init.map((values, k) => {
-    return { init: values, ...(tags[k] === undefined ? {} : { layer: `tag ${tags[k]}` }) };
-  });
-  return new Oracle(tensors, options);
-}
-
 /** The parameters and state tensors that hold a NaN or an infinity. */
 function notFinite({ parameters, state }: Outcome): string[] {
   const tensors: [string, unknown][] = [...parameters.entries()].map(([k, values]) => [`θ ${k}`, values]);
@@ -112,15 +105,10 @@ describe("gradients of any size", () => {
     await fc.assert(
       fc.asyncProperty(model, fc.boolean(), async (drawn, streamed) => {
         const what = experiment(drawn);
-        const oracle = oracleOf(drawn, what.init);
+        const oracle = oracleOf({ ...drawn, init: what.init });
         const streams = streamed && drawn.options.nonFinite !== "skipStep";
         const call = { gradientScale: drawn.gradientScale };
-        for (const gradients of what.gradients) {
-          if (streams) {
-            for (const [term, ofTerm] of gradients.entries()) oracle.accumulate(term, ofTerm, call);
-            oracle.update();
-          } else oracle.step(gradients, call);
-        }
+        trainOracle(oracle, what.gradients, call, streams);
         const outcome = await run(what, { device, way: streams ? "accumulate" : "step" });
         expect(notFinite(outcome)).toEqual([]);
         const skipped = skippedOf(outcome);

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { isSlow, testDevice } from "../support/device";
 import { difference, euclidean } from "../support/golden";
-import { Oracle, type OracleOptions } from "../support/oracle";
+import { oracleOf, trainOracle, type Oracle, type OracleOptions } from "../support/oracle";
 import { randomSource, randomTensor } from "../support/random";
 import { withForms } from "../support/forms";
 import {
@@ -124,30 +124,18 @@ function experiment({
   };
 }
 
-function oracleOf({ lengths, tags, groups, terms, options }: Model, init: readonly Float32Array[]): Oracle {
-  const tensors = lengths.map((_, k) => {
-    const layer = tags[k] === undefined ? {} : { layer: `tag ${tags[k]}` };
-    return { init: init[k] ?? [], options: groups[k] ?? {}, ...layer };
-  });
-  return new Oracle(tensors, { ...options, terms });
-}
+const oracleOfModel = ({ tags, groups, terms, options }: Model, init: readonly Float32Array[]): Oracle =>
+  oracleOf({ init, tags, groups, options: { ...options, terms } });
 
 describe("random models", () => {
   test("are within 1e-6 of the oracle, relative to the distance moved", async () => {
     await fc.assert(
       fc.asyncProperty(model, fc.boolean(), async (drawn, streamed) => {
         const what = experiment(drawn);
-        const oracle = oracleOf(drawn, what.init);
+        const oracle = oracleOfModel(drawn, what.init);
         const call = { gradientScale: drawn.gradientScale };
         const streams = streamed && drawn.options.nonFinite !== "skipStep";
-        for (const gradients of what.gradients) {
-          if (!streams) {
-            oracle.step(gradients, call);
-            continue;
-          }
-          for (const [term, ofTerm] of gradients.entries()) oracle.accumulate(term, ofTerm, call);
-          oracle.update();
-        }
+        trainOracle(oracle, what.gradients, call, streams);
         const way = streams ? "accumulate" : "step";
         const { parameters } = await run(what, { device: testDevice(), way });
         const error = euclidean(difference(parameters, oracle.parameters));
@@ -165,7 +153,7 @@ describe("random models", () => {
       fc.asyncProperty(model, fc.nat(), async (given, choice) => {
         const drawn = { ...given, options: { ...given.options, nonFinite: "skipTerm" as const } };
         const what = experiment(drawn);
-        const oracle = oracleOf(drawn, what.init);
+        const oracle = oracleOfModel(drawn, what.init);
         const device = testDevice();
         const { optimizer, buffers } = makeOptimizer(what, what.init, device);
         const call = { gradientScale: drawn.gradientScale };
@@ -206,7 +194,7 @@ describe("random models", () => {
         const options = { ...given.options, nonFinite: "propagate" as const };
         const drawn = { ...given, spoiled: 0.1, options };
         const what = experiment(drawn);
-        const oracle = oracleOf(drawn, what.init);
+        const oracle = oracleOfModel(drawn, what.init);
         for (const gradients of what.gradients)
           oracle.step(gradients, { gradientScale: drawn.gradientScale });
         const { parameters } = await run(what, { device: testDevice() });

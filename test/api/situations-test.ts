@@ -10,7 +10,7 @@ import { openDevice, type DeviceBuffer, type MTAdam } from "../../lib";
 import { testDevice } from "../support/device";
 import { temporaryFolder } from "../support/folder";
 import { difference, euclidean, maxAbs } from "../support/golden";
-import { Oracle, type GroupOptions, type OracleOptions } from "../support/oracle";
+import { oracleOf, type GroupOptions, type Oracle, type OracleOptions } from "../support/oracle";
 import { randomSource, randomTensor } from "../support/random";
 import { expectSameBits, libraryOptions, makeOptimizer, run, type Experiment } from "../support/run";
 
@@ -36,14 +36,6 @@ const experimentOf = (situation: Situation): Experiment => ({
   ...situation,
   options: libraryOptions(situation.options),
 });
-
-function oracleOf({ init, tags, groups, options }: Situation): Oracle {
-  const tensors = init.map((values, tensor) => {
-    const tag = tags?.[tensor];
-    return { init: values, options: groups?.[tensor] ?? {}, ...(tag === undefined ? {} : { layer: tag }) };
-  });
-  return new Oracle(tensors, options);
-}
 
 async function train(
   situation: Situation,
@@ -511,7 +503,7 @@ describe("micro-batches", () => {
     /** [step][micro-batch][term][tensor] */
     const parts = times(STEPS, () => times(MICRO, () => [draw(1), draw(30)]));
     const options = { terms: 2, lr: 0.01 };
-    const oracle = oracleOf({ init, options, gradients: [] });
+    const oracle = oracleOf({ init, options });
     const experiment: Experiment = { init, options, gradients: [] };
     const trainings = [device, other].map((where) => ({ where, ...makeOptimizer(experiment, init, where) }));
     for (const [step, batches] of parts.entries()) {

@@ -9,7 +9,7 @@ import {
   formsOf,
   goldenCases,
   maxAbs,
-  oracleOf,
+  oracleOfCase,
   readGolden,
   termsComeAndGo,
   type GoldenCase,
@@ -30,7 +30,7 @@ function run(
   changes: GoldenChanges,
   afterStep: (oracle: Oracle, step: number) => void,
 ): Oracle {
-  const oracle = oracleOf(golden, changes);
+  const oracle = oracleOfCase(golden, changes);
   for (const [step, gradients] of golden.gradients.entries()) {
     oracle.step(gradients, { gradientScale: changes.gradientScale ?? golden.gradientScale });
     afterStep(oracle, step);
@@ -152,7 +152,7 @@ describe("the golden cases", () => {
     "%s: terms streamed in order give the same as all at once",
     (name) => {
       const golden = readGolden(name);
-      const streamed = oracleOf(golden);
+      const streamed = oracleOfCase(golden);
       const whole = run(golden, {}, () => undefined);
       for (const gradients of golden.gradients) {
         for (const [term, ofTerm] of gradients.entries()) {

@@ -2,7 +2,13 @@ import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import path from "node:path";
 import { serialize } from "node:v8";
-import { MTAdam, type DeviceBuffer, type MTAdamOptions, type PreparedGradients } from "../../lib";
+import {
+  MTAdam,
+  type DeviceBuffer,
+  type MTAdamOptions,
+  type PreparedGradients,
+  type StateDict,
+} from "../../lib";
 import type { CapturedStep } from "../../lib/captured-step";
 import type { Device } from "../../lib/memory/device";
 import { codeOf } from "../support/caught";
@@ -70,12 +76,15 @@ onCuda("each failure of the machine", () => {
 
   const call = <T>(
     run: (scene: Scene, made: T) => unknown,
-    before?: (scene: Scene) => T,
+    before?: (scene: Scene) => T | Promise<T>,
     more: Pick<Call, "options" | "cpu"> = {},
   ): Call => ({ run, ...(before && { before }), ...more });
   const prepare = ({ optimizer, gradients }: Scene): PreparedGradients => optimizer.prepare(gradients);
   const capture = (given: Scene): CapturedStep => given.optimizer.captureStep(prepare(given));
   const open = ({ optimizer, gradients }: Scene): void => optimizer.accumulate("b", gradients[1]);
+  const save = ({ optimizer }: Scene): Promise<void> => optimizer.save(file);
+  const stepEach = ({ optimizer, gradients }: Scene): Promise<void> =>
+    optimizer.stepEach([() => gradients[0]!, () => gradients[1]!]);
 
   const CALLS: Record<string, Call> = {
     constructor: call(({ theta, device }) => new MTAdam([theta], { terms: 3, device }).dispose()),
@@ -87,17 +96,9 @@ onCuda("each failure of the machine", () => {
     }),
     update: call(({ optimizer }) => optimizer.update(), open, { options: STREAMED }),
     discard: call(({ optimizer }) => optimizer.discard(), open, { options: STREAMED }),
-    stepEach: call(
-      ({ optimizer, gradients }) => optimizer.stepEach([() => gradients[0]!, () => gradients[1]!]),
-      undefined,
-      { options: STREAMED },
-    ),
+    stepEach: call(stepEach, undefined, { options: STREAMED }),
     // The first one allocates the plane of the sum.
-    "stepEach, both moments summed": call(
-      ({ optimizer, gradients }) => optimizer.stepEach([() => gradients[0]!, () => gradients[1]!]),
-      undefined,
-      { options: BOTH_SUMMED },
-    ),
+    "stepEach, both moments summed": call(stepEach, undefined, { options: BOTH_SUMMED }),
     "discard, both moments summed": call(({ optimizer }) => optimizer.discard(), open, {
       options: BOTH_SUMMED,
     }),
@@ -105,25 +106,18 @@ onCuda("each failure of the machine", () => {
     diagnostics: call(({ optimizer }) => optimizer.diagnostics()),
     stateDict: call(({ optimizer }) => optimizer.stateDict()),
     loadStateDict: call(
-      async ({ optimizer }, state: Promise<Awaited<ReturnType<MTAdam["stateDict"]>>>) =>
-        optimizer.loadStateDict(await state),
+      ({ optimizer }, state: StateDict) => optimizer.loadStateDict(state),
       ({ optimizer }) => optimizer.stateDict(),
     ),
-    save: call(({ optimizer }) => optimizer.save(file)),
-    load: call(
-      async ({ optimizer }, saved: Promise<void>) => {
-        await saved;
-        await optimizer.load(file);
-      },
-      ({ optimizer }) => optimizer.save(file),
-    ),
+    save: call(save),
+    load: call(({ optimizer }) => optimizer.load(file), save),
     addTerm: call(({ optimizer }) => optimizer.addTerm("c")),
     removeTerm: call(({ optimizer }) => optimizer.removeTerm("a")),
     addParamGroup: call(
       ({ optimizer }, data: DeviceBuffer) => optimizer.addParamGroup({ parameters: [{ name: "new", data }] }),
       ({ device }) => device.buffer(5),
     ),
-    prepare: call(({ optimizer, gradients }) => optimizer.prepare(gradients)),
+    prepare: call(prepare),
     "prepared.set": call(
       ({ gradients }, prepared: PreparedGradients) => prepared.set(0, 0, gradients[1]![0]),
       prepare,
@@ -174,15 +168,14 @@ onCuda("each failure of the machine", () => {
       return snapshot(at);
     };
     const expected = scene(device(), options);
-    await run(expected, given.before?.(expected));
+    await run(expected, await given.before?.(expected));
     const right = await finish(expected);
     for (let n = 1; ; ++n) {
       const at = scene(device(), options);
       const start = await at.optimizer.stateDict();
       const values = (await at.theta.download()) as Float32Array<ArrayBuffer>;
       const before = await snapshot(at);
-      const made = given.before?.(at);
-      await made;
+      const made = await given.before?.(at);
       fail(n);
       const code = await codeOf(() => run(at, made));
       if (machine.clearFaults()) break;
@@ -195,7 +188,7 @@ onCuda("each failure of the machine", () => {
         }
         const isOpen = (await messageOf(at.optimizer.stateDict())).endsWith("a step is open.");
         if (!isOpen) expect(await snapshot(at)).toEqual(before);
-        await run(at, isBroken ? given.before?.(at) : made);
+        await run(at, isBroken ? await given.before?.(at) : made);
       }
       expect(await finish(at)).toEqual(right);
     }

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Form } from "./forms";
-import { defaultOptions, Oracle, type GroupOptions, type OracleOptions, type OracleTensor } from "./oracle";
+import { defaultOptions, oracleOf, type GroupOptions, type Oracle, type OracleOptions } from "./oracle";
 import { parseSafetensors } from "./safetensors";
 
 const directory = join(__dirname, "..", "golden");
@@ -132,13 +132,8 @@ export interface GoldenChanges {
 }
 
 /** The oracle of a case, with options changed where asked. */
-export function oracleOf(golden: GoldenCase, changes: GoldenChanges = {}): Oracle {
-  const { tags, groups } = { ...golden, ...changes };
-  const tensors = golden.init.map((init, tensor): OracleTensor => {
-    const tag = tags?.[tensor];
-    return { init, options: groups?.[tensor] ?? {}, ...(tag === undefined ? {} : { layer: tag }) };
-  });
-  return new Oracle(tensors, { ...golden.options, ...changes.options });
+export function oracleOfCase(golden: GoldenCase, changes: GoldenChanges = {}): Oracle {
+  return oracleOf({ ...golden, ...changes, options: { ...golden.options, ...changes.options } });
 }
 
 /**
@@ -146,7 +141,7 @@ export function oracleOf(golden: GoldenCase, changes: GoldenChanges = {}): Oracl
  * `firstMoment` are different rules, and a case holds only for the form that computed it.
  */
 export function termsComeAndGo(golden: GoldenCase): boolean {
-  const oracle = oracleOf(golden);
+  const oracle = oracleOfCase(golden);
   const clocks = (): number[][] => oracle.tensors.map(({ terms }) => terms.map(({ clock }) => clock.steps));
   const steps = golden.gradients.map((gradients) => {
     const before = clocks();

@@ -147,6 +147,39 @@ interface FormerNorms {
   readonly tensors: readonly { tensor: number; q: number | undefined }[];
 }
 
+/** A model as data. Tensors without a tag are layers of their own. */
+export interface OracleModel {
+  readonly init: readonly ArrayLike<number>[];
+  readonly tags?: readonly (string | number | undefined)[] | undefined;
+  readonly groups?: readonly Partial<GroupOptions>[] | undefined;
+  readonly options: Partial<OracleOptions> & { terms: number };
+}
+
+export function oracleOf({ init, tags, groups, options }: OracleModel): Oracle {
+  const tensors = init.map((values, k): OracleTensor => {
+    const tag = tags?.[k];
+    return { init: values, options: groups?.[k] ?? {}, ...(tag === undefined ? {} : { layer: tag }) };
+  });
+  return new Oracle(tensors, options);
+}
+
+/** Trains with the gradients of each step, all terms at once or one at a time. */
+export function trainOracle(
+  oracle: Oracle,
+  steps: readonly (readonly TermGradients[])[],
+  call: CallOptions,
+  streams: boolean,
+): void {
+  for (const gradients of steps) {
+    if (!streams) {
+      oracle.step(gradients, call);
+      continue;
+    }
+    for (const [term, ofTerm] of gradients.entries()) oracle.accumulate(term, ofTerm, call);
+    oracle.update();
+  }
+}
+
 /** A norm up to here counts as zero: it neither anchors a layer nor is its gradient scaled. */
 const NORM_FLOOR = 1e-10;
 

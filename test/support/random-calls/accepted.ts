@@ -12,12 +12,25 @@ import {
   type HostArray,
   type LearningRate,
   type ParameterGroup,
+  type StateDict,
   type StepOptions,
+  type Weights,
 } from "../../../lib";
+import type { CallOptions } from "../oracle";
 import type { Draw } from "./draw";
 import { checkKept } from "./kept";
 import { Disagreement } from "./shadow";
-import { codeOf, drawGroup, drawLength, sameBits, sameState, type Table, type World } from "./world";
+import {
+  codeOf,
+  drawGroup,
+  drawLength,
+  outcomeOf,
+  sameBits,
+  sameState,
+  withData,
+  type Table,
+  type World,
+} from "./world";
 
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as (options?: { type: "minor" | "major" }) => void;
@@ -42,26 +55,36 @@ export const SKIPPED = Symbol("skipped");
 export const isOpen = ({ shadow }: World): boolean => shadow.open !== undefined;
 export const takesTerms = ({ fixed }: World): boolean => fixed.nonFinite !== "skipStep" && !fixed.cosines;
 
+/** Weights as they are given, in order or some of them by name, and completed by the current ones. */
+function drawWeights(
+  { world, draw }: Turn,
+  choices: readonly number[],
+  current: readonly number[],
+): { given: Weights; all: number[] } {
+  const { terms } = world.shadow;
+  const values = terms.map(() => draw.one(choices));
+  if (draw.chance(0.5)) return { given: values, all: values };
+  const some = terms.map(() => draw.chance(0.5));
+  return {
+    given: Object.fromEntries(terms.flatMap((term, k) => (some[k]! ? [[term, values[k]!] as const] : []))),
+    all: values.map((value, k) => (some[k]! ? value : current[k]!)),
+  };
+}
+
 /** Options of a step, and their values for the twin and the shadow. */
 function stepOptions(
   { world, draw }: Turn,
   withStream = true,
 ): {
   given: StepOptions | undefined;
-  call: { weights?: number[]; gradientScale?: number };
+  call: CallOptions;
 } {
-  const { terms } = world.shadow;
-  const current = world.shadow.defaultWeights;
-  const call: { weights?: number[]; gradientScale?: number } = {};
+  const call: CallOptions = {};
   const given: StepOptions = withStream && draw.chance(0.2) ? { stream: null } : {};
   if (draw.chance(0.3)) {
-    const weights = terms.map(() => draw.one([1, 2, 0.25, 0]));
-    const some = terms.map(() => draw.chance(0.5));
-    const byName = draw.chance(0.5);
-    given.weights = byName
-      ? Object.fromEntries(terms.flatMap((term, k) => (some[k]! ? [[term, weights[k]!] as const] : [])))
-      : weights;
-    call.weights = weights.map((weight, k) => (byName && !some[k]! ? current[k]! : weight));
+    const weights = drawWeights({ world, draw }, [1, 2, 0.25, 0], world.shadow.defaultWeights);
+    given.weights = weights.given;
+    call.weights = weights.all;
   }
   if (draw.chance(0.3)) call.gradientScale = given.gradientScale = draw.one([1024, 3, 0.5]);
   return { given: Object.keys(given).length === 0 && draw.chance(0.5) ? undefined : given, call };
@@ -221,7 +244,7 @@ const prepare: Call = ({ world, draw }) => {
 };
 
 const setPrepared: Call = ({ world, draw }) => {
-  const current = world.prepared.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.prepared);
   if (current.length === 0) return SKIPPED;
   const { object, table } = draw.one(current);
   const { terms, tensors } = world.shadow;
@@ -236,7 +259,7 @@ const setPrepared: Call = ({ world, draw }) => {
 };
 
 const zeroPrepared: Call = ({ world, draw }) => {
-  const current = world.prepared.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.prepared);
   if (current.length === 0) return SKIPPED;
   const { object, table } = draw.one(current);
   object.zero();
@@ -245,7 +268,7 @@ const zeroPrepared: Call = ({ world, draw }) => {
 
 const stepPrepared: Call = (turn) => {
   const { world, draw } = turn;
-  const current = world.prepared.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.prepared);
   if (current.length === 0 || isOpen(world)) return SKIPPED;
   const { object, table } = draw.one(current);
   const { given, call } = stepOptions(turn);
@@ -254,7 +277,7 @@ const stepPrepared: Call = (turn) => {
 };
 
 const captureStep: Call = ({ world, draw }) => {
-  const current = world.prepared.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.prepared);
   if (current.length === 0 || isOpen(world) || world.device.kind === "cpu") return SKIPPED;
   const { object: prepared, table } = draw.one(current);
   const object = world.optimizer.captureStep(prepared);
@@ -264,7 +287,7 @@ const captureStep: Call = ({ world, draw }) => {
 
 const replay: Call = (turn) => {
   const { world, draw } = turn;
-  const current = world.captured.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.captured);
   if (current.length === 0 || isOpen(world)) return SKIPPED;
   const { object, table } = draw.one(current);
   const { given, call } = stepOptions(turn, false);
@@ -282,16 +305,10 @@ const refresh: Call = (turn) => {
 
 const setWeights: Call = ({ world, draw }) => {
   world.changed();
-  const { terms, weights } = world.shadow;
-  const values = terms.map(() => draw.one([1, 0.5, 4, 0, 1e-3]));
-  const byName = draw.chance(0.5);
-  const some = terms.map(() => draw.chance(0.5));
-  const given = byName
-    ? Object.fromEntries(terms.flatMap((term, k) => (some[k]! ? [[term, values[k]!] as const] : [])))
-    : values;
+  const { given, all } = drawWeights({ world, draw }, [1, 0.5, 4, 0, 1e-3], world.shadow.weights);
   world.optimizer.weights = given;
-  world.shadow.weights = values.map((value, k) => (byName && !some[k]! ? weights[k]! : value));
-  world.twin.weights = world.shadow.weights;
+  world.shadow.weights = all;
+  world.twin.weights = all;
 };
 
 const setLearningRate: Call = ({ world, draw }) => {
@@ -316,20 +333,27 @@ const setGroupOption: Call = ({ world, draw }) => {
 
 // ---- Terms and parameters ----
 
-const addTerm: Call = async ({ world }) => {
-  if (isOpen(world) || world.shadow.terms.length >= 7) return SKIPPED;
+/** Adds or removes a term or parameters; the others must keep their state. */
+async function reshape(world: World, change: () => void): Promise<void> {
   await world.verify();
   const before = await world.optimizer.stateDict();
   world.changed();
-  const name = `term${++world.names}`;
-  const { shadow } = world;
-  world.optimizer.addTerm(name);
-  world.twin.addTerm(name);
+  change();
   world.generation += 1;
-  shadow.terms = [...shadow.terms, name];
-  shadow.weights = [...shadow.weights, 1];
   await world.adopt();
   checkKept(before, await world.optimizer.stateDict());
+}
+
+const addTerm: Call = async ({ world }) => {
+  const { shadow } = world;
+  if (isOpen(world) || shadow.terms.length >= 7) return SKIPPED;
+  const name = `term${++world.names}`;
+  await reshape(world, () => {
+    world.optimizer.addTerm(name);
+    world.twin.addTerm(name);
+    shadow.terms = [...shadow.terms, name];
+    shadow.weights = [...shadow.weights, 1];
+  });
 };
 
 const removeTerm: Call = async ({ world, draw }) => {
@@ -338,25 +362,18 @@ const removeTerm: Call = async ({ world, draw }) => {
   const term = draw.below(shadow.terms.length);
   const name = shadow.terms[term]!;
   if (name === world.fixed.anchor) return SKIPPED;
-  await world.verify();
-  const before = await world.optimizer.stateDict();
-  const { weights } = shadow;
-  world.changed();
-  world.optimizer.removeTerm(draw.chance(0.5) ? term : name);
-  world.twin.removeTerm(name);
-  world.generation += 1;
   const others = <T>(list: readonly T[]): T[] => list.filter((_, other) => other !== term);
-  shadow.terms = others(shadow.terms);
-  shadow.weights = others(weights);
-  await world.adopt();
-  checkKept(before, await world.optimizer.stateDict());
+  await reshape(world, () => {
+    world.optimizer.removeTerm(draw.chance(0.5) ? term : name);
+    world.twin.removeTerm(name);
+    shadow.terms = others(shadow.terms);
+    shadow.weights = others(shadow.weights);
+  });
 };
 
 const addParamGroup: Call = async ({ world, draw }) => {
   const { shadow } = world;
   if (isOpen(world) || shadow.tensors.length >= 7) return SKIPPED;
-  await world.verify();
-  const before = await world.optimizer.stateDict();
   const group = drawGroup(draw, world.beta3);
   const places = Array.from({ length: 1 + draw.below(2) }, () => ({
     name: `q${++world.names}`,
@@ -369,33 +386,20 @@ const addParamGroup: Call = async ({ world, draw }) => {
     ...group,
     betas: [...group.betas] as [number, number, number],
   });
-  world.changed();
   const given = { ...options(), parameters: parameters.map((parameter) => parameter.given) };
-  world.optimizer.addParamGroup(
-    draw.chance(0.3) ? withGetter(given, "eps", () => busyCall({ world, draw })) : given,
-  );
-  world.twin.addParamGroup({
-    ...options(),
-    parameters: parameters.map(({ twin }, k) => {
-      const { name, layer } = places[k]!;
-      return {
-        name,
-        data: twin,
-        ...(parameters[k]!.given.shape && { shape: parameters[k]!.given.shape }),
-        ...(layer === undefined ? {} : { layer }),
-      };
-    }),
+  await reshape(world, () => {
+    world.optimizer.addParamGroup(
+      draw.chance(0.3) ? withGetter(given, "eps", () => busyCall({ world, draw })) : given,
+    );
+    world.twin.addParamGroup({
+      ...options(),
+      parameters: parameters.map(({ given, twin }) => withData(given, twin)),
+    });
+    world.parameters = [...world.parameters, ...parameters];
+    world.pool = [...world.pool, ...places.map(({ length }) => world.makeHandles(length, draw))];
+    shadow.tensors = [...shadow.tensors, ...places];
+    shadow.groups = [...shadow.groups, group];
   });
-  world.generation += 1;
-  world.parameters = [...world.parameters, ...parameters];
-  world.pool = [
-    ...world.pool,
-    ...places.map(({ length }) => Array.from({ length: 3 }, () => world.makeHandle(length, draw))),
-  ];
-  shadow.tensors = [...shadow.tensors, ...places];
-  shadow.groups = [...shadow.groups, group];
-  await world.adopt();
-  checkKept(before, await world.optimizer.stateDict());
 };
 
 // ---- State ----
@@ -408,6 +412,15 @@ const stateDict: Call = async ({ world }) => {
   if (world.saved.length > 3) world.saved.shift();
 };
 
+/** A state that was loaded. Without the groups' options: a schedule stays where the state has a number. */
+async function expectLoaded({ optimizer }: World, state: StateDict): Promise<void> {
+  const withoutGroups = (one: StateDict): StateDict => ({
+    ...one,
+    metadata: { ...one.metadata, groups: [] },
+  });
+  sameState(withoutGroups(await optimizer.stateDict()), withoutGroups(state));
+}
+
 const loadStateDict: Call = async ({ world, draw }) => {
   if (world.saved.length === 0) return SKIPPED;
   const { state, generation } = draw.one(world.saved);
@@ -418,14 +431,7 @@ const loadStateDict: Call = async ({ world, draw }) => {
   await world.twin.loadStateDict(state, options);
   world.shadow.discard();
   await world.adopt();
-  if (!isWhole) return;
-  // A schedule stays where the state has a number.
-  const { metadata, ...tensors } = await world.optimizer.stateDict();
-  const { metadata: expected, ...others } = state;
-  sameState(
-    { ...tensors, metadata: { ...metadata, groups: [] } },
-    { ...others, metadata: { ...expected, groups: [] } },
-  );
+  if (isWhole) await expectLoaded(world, state);
 };
 
 const saveAndLoad: Call = async (turn) => {
@@ -449,12 +455,7 @@ const saveAndLoad: Call = async (turn) => {
   await world.twin.loadStateDict(state);
   world.shadow.discard();
   await world.adopt();
-  const { metadata, ...tensors } = await world.optimizer.stateDict();
-  const { metadata: expected, ...others } = state;
-  sameState(
-    { ...tensors, metadata: { ...metadata, groups: [] } },
-    { ...others, metadata: { ...expected, groups: [] } },
-  );
+  await expectLoaded(world, state);
 };
 
 const diagnostics: Call = ({ world, draw }) => {
@@ -618,24 +619,17 @@ const renew: Call = async ({ world, draw }) => {
     ...world.captured.map(({ object }) => () => {
       object.replay();
     }),
-    ...world.prepared
-      .filter(({ generation }) => generation === world.generation)
-      .flatMap(({ object }) => [
-        () => {
-          object.zero();
-        },
-        () => {
-          object.set(0, 0, null);
-        },
-      ]),
+    ...world.current(world.prepared).flatMap(({ object }) => [
+      () => {
+        object.zero();
+      },
+      () => {
+        object.set(0, 0, null);
+      },
+    ]),
   ];
   for (const call of calls) {
-    let code = "accepted";
-    try {
-      await call();
-    } catch (error) {
-      code = codeOf(error);
-    }
+    const code = await outcomeOf(call);
     if (code !== "DISPOSED") throw new Disagreement(`${String(call)} after dispose: ${code}`);
   }
   if (draw.chance(0.5)) optimizer.dispose();

@@ -8,11 +8,6 @@ export class Draw {
     this.#random = randomSource(seed);
   }
 
-  /** In [0, 1). */
-  number(): number {
-    return this.#random();
-  }
-
   /** From 0 to `count` − 1. */
   below(count: number): number {
     return Math.floor(this.#random() * count);

@@ -5,8 +5,13 @@ import path from "node:path";
 import { MTAdam, openDevice, type StateDict } from "../../../lib";
 import { isOpen, takesTerms, withGetter, type Turn } from "./accepted";
 
-/** A call, and the codes that are right for it; undefined where it does not apply. */
-type Refusal = (turn: Turn) => { codes: string[]; call: () => unknown } | undefined;
+/** A call, and the codes that it may be refused with. */
+interface Refused {
+  codes: string[];
+  call: () => unknown;
+}
+/** Undefined where it does not apply. */
+type Refusal = (turn: Turn) => Refused | undefined;
 
 const other = openDevice("cpu", { threads: 1 });
 const foreign = other.buffer(3);
@@ -127,7 +132,7 @@ const options: Refusal = ({ world, draw }) => {
 
 const setters: Refusal = ({ world, draw }) => {
   const { optimizer, shadow } = world;
-  return draw.one<() => { codes: string[]; call: () => unknown }>([
+  return draw.one<() => Refused>([
     () => ({ codes: ["LENGTH"], call: () => (optimizer.weights = shadow.terms.map(() => 1).concat(1)) }),
     () => ({
       codes: ["OPTION"],
@@ -185,7 +190,7 @@ const groupOptions: Refusal = ({ world, draw }) => {
 const terms: Refusal = ({ world, draw }) => {
   const { optimizer, shadow, fixed } = world;
   const { terms } = shadow;
-  return draw.one<() => { codes: string[]; call: () => unknown } | undefined>([
+  return draw.one<() => Refused | undefined>([
     () => ({
       codes: ["OPTION"],
       call: () => optimizer.addTerm(draw.one(["", "first", "max", "mean", terms[0]!, 5, null, {}]) as string),
@@ -249,7 +254,7 @@ const newGroup: Refusal = ({ world, draw }) => {
 /** A state that does not fit, is incomplete or impossible. */
 const state: Refusal = ({ world, draw }) => {
   const { optimizer } = world;
-  const current = world.saved.filter(({ generation }) => generation === world.generation);
+  const current = world.current(world.saved);
   const fits = current[0]?.state;
   const nonsense = {
     codes: ["CHECKPOINT", "OPTION", "Mischief", "TypeError"],
@@ -291,7 +296,7 @@ const state: Refusal = ({ world, draw }) => {
 const files: Refusal = ({ world, draw }) => {
   const { optimizer, folder } = world;
   const file = path.join(folder, "refused.safetensors");
-  return draw.one<() => { codes: string[]; call: () => unknown }>([
+  return draw.one<() => Refused>([
     () => ({ codes: ["ENOENT"], call: () => optimizer.load(path.join(folder, "absent")) }),
     () => ({ codes: ["OPTION"], call: () => optimizer.load(folder) }),
     () => ({ codes: ["OPTION"], call: () => optimizer.save(folder) }),
@@ -329,7 +334,7 @@ const memory: Refusal = ({ world, draw }) => {
   const buffer = device.buffer(3);
   const disposed = device.buffer(3);
   disposed.dispose();
-  return draw.one<() => { codes: string[]; call: () => unknown }>([
+  return draw.one<() => Refused>([
     () => ({ codes: ["LENGTH"], call: () => buffer.upload(new Float32Array(4)) }),
     () => ({
       codes: ["DTYPE", "Mischief"],
@@ -372,7 +377,7 @@ const construction: Refusal = ({ world, draw }) => {
   const { device } = world;
   const given = { terms: 2, device };
   const data = device.buffer(3);
-  return draw.one<() => { codes: string[]; call: () => unknown }>([
+  return draw.one<() => Refused>([
     () => ({
       codes: ANY_OPTION,
       call: () => new MTAdam([data], draw.one([null, undefined, ...NONSENSE]) as never),
@@ -438,7 +443,7 @@ const stale: Refusal = ({ world, draw }) => {
   const graphs = world.captured.filter(({ generation }) => generation !== world.generation);
   const { optimizer } = world;
   const codes = ["STATE", "OPTION", "DISPOSED"];
-  return draw.one<() => { codes: string[]; call: () => unknown } | undefined>([
+  return draw.one<() => Refused | undefined>([
     () => (old.length === 0 ? undefined : { codes, call: () => optimizer.step(draw.one(old).object) }),
     () => (old.length === 0 ? undefined : { codes, call: () => draw.one(old).object.set(0, 0, null) }),
     () => (old.length === 0 ? undefined : { codes, call: () => draw.one(old).object.zero() }),

@@ -11,7 +11,7 @@ export interface Counts {
   refused: number;
 }
 
-/** A step is taken with the shadow for this long before both are compared. */
+/** The most steps between two comparisons with the shadow. */
 const MOST_STEPS = 4;
 
 /** One call of a sequence. Its choices depend on its seed and on the calls before it. */

@@ -279,11 +279,6 @@ export class Shadow {
     for (const [index, tensor] of oracle.tensors.entries()) this.#compareTensor(state, index, tensor);
   }
 
-  /** The names of the layers, in order. */
-  get layers(): string[] {
-    return [...new Set(this.tensors.map(({ layer, name }) => layer ?? name))];
-  }
-
   #compareTensor(state: StateDict, index: number, tensor: TensorState): void {
     const { sizes, steps } = this.#oracle;
     const size = sizes[index]!;

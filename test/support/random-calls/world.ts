@@ -13,6 +13,7 @@ import {
   type StateDict,
 } from "../../../lib";
 import type { Device } from "../../../lib/memory/device";
+import type { CallOptions } from "../oracle";
 import type { Draw } from "./draw";
 import { Disagreement, Shadow, type Fixed, type Group, type TensorPlace } from "./shadow";
 
@@ -56,9 +57,6 @@ interface Parameter {
 
 const twinDevice = openDevice("cpu", { threads: 1, instructionSet: "baseline" });
 
-/** What is compared before and after a refused call. */
-type Fingerprint = string;
-
 /**
  * An optimizer under test; a twin on the plainest device, which gets only the calls that are accepted and must keep the
  * same bits; and the shadow in float64.
@@ -87,7 +85,7 @@ export class World {
   /** Ends of listeners. */
   listeners: (() => void)[] = [];
   /** The state of the optimizer after the last call that changed it, if it has been read. */
-  #known: Fingerprint | undefined;
+  #known: string | undefined;
 
   private constructor(
     device: Device,
@@ -102,18 +100,11 @@ export class World {
     this.fixed = options.fixed;
     this.beta3 = options.beta3;
     this.parameters = places.tensors.map((place) => this.makeParameter(place));
-    this.pool = places.tensors.map(({ length }) => this.#handles(length));
+    this.pool = places.tensors.map(({ length }) => this.makeHandles(length));
     const { terms, weights } = options;
     const init = this.parameters.map(({ twin }) => Float32Array.from(twin));
     this.shadow = new Shadow(options.fixed, { terms: [...terms], weights: [...weights] }, places, init);
-    this.optimizer = this.#make(
-      this.parameters.map(({ given }) => given),
-      { device },
-    );
-    this.twin = this.#make(
-      this.parameters.map(({ given, twin }) => withData(given, twin)),
-      { device: twinDevice },
-    );
+    [this.optimizer, this.twin] = this.#makeBoth();
   }
 
   static make(device: Device, draw: Draw, folder: string): World {
@@ -153,7 +144,14 @@ export class World {
 
   // ---- Making things ----
 
-  #make(given: readonly ParameterDescription[], { device }: { device: Device }): MTAdam {
+  /** An optimizer of the parameters, and its twin. */
+  #makeBoth(): [optimizer: MTAdam, twin: MTAdam] {
+    const own = this.parameters.map(({ given }) => given);
+    const twins = this.parameters.map(({ given, twin }) => withData(given, twin));
+    return [this.#make(own, this.device), this.#make(twins, twinDevice)];
+  }
+
+  #make(given: readonly ParameterDescription[], device: Device): MTAdam {
     const { terms, weights, groups, tensors } = this.shadow;
     const inGroups = groups.map((group, index) => ({
       ...group,
@@ -185,8 +183,9 @@ export class World {
     return { data, given, twin };
   }
 
-  #handles(length: number): Handle[] {
-    return Array.from({ length: 3 }, () => this.makeHandle(length));
+  /** Memory that may serve as gradients of one parameter. */
+  makeHandles(length: number, draw = this.draw): Handle[] {
+    return Array.from({ length: 3 }, () => this.makeHandle(length, draw));
   }
 
   makeHandle(length: number, draw = this.draw): Handle {
@@ -215,14 +214,7 @@ export class World {
     this.twin.dispose();
     this.shadow = fresh;
     this.listeners = [];
-    this.optimizer = this.#make(
-      this.parameters.map(({ given }) => given),
-      this,
-    );
-    this.twin = this.#make(
-      this.parameters.map(({ given, twin }) => withData(given, twin)),
-      { device: twinDevice },
-    );
+    [this.optimizer, this.twin] = this.#makeBoth();
   }
 
   // ---- Gradients ----
@@ -252,61 +244,48 @@ export class World {
     return Object.fromEntries(named.filter(([, value]) => value !== null || draw.chance(0.5)));
   }
 
-  /** The same gradients for the twin and the shadow. */
-  static values(table: Table): (Float32Array | null)[][] {
-    return table.map((row) => row.map((handle) => handle?.values ?? null));
+  /** Those that were made for the present terms and parameters. */
+  current<T extends { readonly generation: number }>(list: readonly T[]): T[] {
+    return list.filter(({ generation }) => generation === this.generation);
   }
 
   // ---- Calls ----
 
-  /** Marks the last fingerprint as outdated. */
+  /** Marks the state that was last read as outdated. */
   changed(): void {
     this.#known = undefined;
   }
 
   /** A call with these gradients on the twin and the shadow. */
-  stepAll(table: Table, call: { weights?: number[]; gradientScale?: number }): void {
+  stepAll(table: Table, call: CallOptions): void {
     this.changed();
-    const values = World.values(table);
+    const values = table.map(valuesOf);
     this.twin.step(values, call);
     this.shadow.step(values, call);
   }
 
-  accumulateAll(
-    term: number,
-    row: readonly (Handle | null)[],
-    call: { weights?: number[]; gradientScale?: number },
-  ): void {
+  accumulateAll(term: number, row: readonly (Handle | null)[], call: CallOptions): void {
     this.changed();
-    const [values] = World.values([[...row]]);
+    const values = valuesOf(row);
     this.twin.accumulate(term, values, call);
-    this.shadow.accumulate(term, values!, call);
+    this.shadow.accumulate(term, values, call);
   }
 
   /**
-   * A call that must be refused with one of these codes, and change nothing. "own": an error of the value's own.
+   * A call that must be refused with one of these codes, and change nothing.
    *
    * @throws Disagreement
    */
   async refuse(what: string, codes: readonly string[], call: () => unknown): Promise<void> {
-    const before = await this.fingerprint();
-    let outcome = "accepted";
-    try {
-      await call();
-    } catch (error) {
-      outcome = codeOf(error);
-    }
+    const before = (this.#known ??= await this.#read());
+    const outcome = await outcomeOf(call);
     const after = await this.#read();
     if (before !== after) throw new Disagreement(`${what}, ${outcome}, changed\n${before}\nto\n${after}`);
     if (!codes.includes(outcome)) throw new Disagreement(`${what}: ${outcome}, not ${codes.join(" or ")}`);
   }
 
   /** Everything that a refused call must leave unchanged. */
-  async fingerprint(): Promise<Fingerprint> {
-    return (this.#known ??= await this.#read());
-  }
-
-  async #read(): Promise<Fingerprint> {
+  async #read(): Promise<string> {
     const { optimizer } = this;
     const parameters = await Promise.all(this.parameters.map(({ data }) => contents(data)));
     const { iterations, terms, weights, layers, paramGroups, lr } = optimizer;
@@ -392,7 +371,8 @@ export class World {
   }
 }
 
-const withData = (given: ParameterDescription, data: Float32Array): ParameterDescription => {
+/** The same parameter with other memory. */
+export const withData = (given: ParameterDescription, data: Float32Array): ParameterDescription => {
   const { name, layer, shape } = given;
   return {
     name: name!,
@@ -401,6 +381,9 @@ const withData = (given: ParameterDescription, data: Float32Array): ParameterDes
     ...(shape === undefined ? {} : { shape }),
   };
 };
+
+const valuesOf = (row: readonly (Handle | null)[]): (Float32Array | null)[] =>
+  row.map((handle) => handle?.values ?? null);
 
 export function drawLength(draw: Draw): number {
   if (draw.chance(0.002)) return draw.one([4095, 4096, 4097, 8200]);
@@ -426,6 +409,16 @@ export function codeOf(error: unknown): string {
   if (error instanceof MTAdamError) return error.code.replace("ERR_MTADAM_", "");
   const { code, name } = error as NodeJS.ErrnoException;
   return code ?? name;
+}
+
+/** The code of the error that a call throws or rejects with; "accepted" if it succeeds. */
+export async function outcomeOf(call: () => unknown): Promise<string> {
+  try {
+    await call();
+  } catch (error) {
+    return codeOf(error);
+  }
+  return "accepted";
 }
 
 const bytes = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer =>
