@@ -112,8 +112,8 @@ export class MTAdam {
   constructor(parameters: Parameters, options: MTAdamOptions) {
     makeUncloneable(this);
     this.#options = checkOptions(options);
-    const { stream, terms, weights, choosesNonFinite } = this.#options;
-    this.#nonFiniteWarning = new NonFiniteWarning(!choosesNonFinite);
+    const { stream, terms, weights, scales, choosesNonFinite } = this.#options;
+    this.#nonFiniteWarning = new NonFiniteWarning(!choosesNonFinite, scales);
     this.#diagnostics = new DiagnosticsReader(this.#nonFiniteWarning);
     const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);

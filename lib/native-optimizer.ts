@@ -53,6 +53,7 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     balance: options.balance,
     initialNorm: options.initialNorm === "first" ? 0 : options.initialNorm,
     network: options.unit === "network",
+    lagged: options.scales === "lagged",
     rest: options.silence === "rest",
   };
 }

@@ -14,8 +14,14 @@ export class NonFiniteWarning {
   /** How often terms had been skipped when the state was loaded. */
   #known = 0;
 
-  constructor(isWanted: boolean) {
+  readonly #effect: string;
+
+  constructor(isWanted: boolean, scales: "current" | "lagged" = "current") {
     this.#isDue = isWanted;
+    this.#effect =
+      scales === "lagged"
+        ? "not finite; its elements that cannot be used were skipped there"
+        : "not finite, or too large after scaling; the term counted as absent there";
   }
 
   get isDue(): boolean {
@@ -41,9 +47,8 @@ export class NonFiniteWarning {
     const term = JSON.stringify(terms[Math.floor(at / layers.length)]);
     const layer = JSON.stringify(layers[at % layers.length]);
     process.emitWarning(
-      `The gradient of the term ${term} for the layer ${layer} was not finite, or too large after scaling; the term counted ` +
-        "as absent there. `diagnostics()` counts such gradients in `skipped`. This optimizer warns once; it does " +
-        "not if the option `nonFinite` is given.",
+      `The gradient of the term ${term} for the layer ${layer} was ${this.#effect}. \`diagnostics()\` counts such ` +
+        "gradients in `skipped`. This optimizer warns once; it does not if the option `nonFinite` is given.",
       { code: NON_FINITE_CODE },
     );
   }

@@ -61,6 +61,13 @@ export interface OptimizerOptions {
    */
   silence?: "decay" | "rest";
   /**
+   * The norm averages that scale a step (step 4): "current", as in the reference implementation: with the norms of this
+   * step; "lagged": as they were after the step before, if they existed then. "lagged" needs β₃ of at least 0.99, since a
+   * term whose norm jumps keeps its old scale for one step; it changes the defaults of `silence` to "rest" and of
+   * `nonFinite` to "skipElement".
+   */
+  scales?: "current" | "lagged";
+  /**
    * "perTerm", as in the paper: a first moment for each of the I terms, 2·I values of state per parameter element;
    * "summed": one first moment for all terms, I + 1 values.
    */
@@ -97,11 +104,16 @@ export interface OptimizerOptions {
    * What to do with a NaN or an infinity in a gradient, or with a gradient whose norm is above 1e18 after scaling:
    * - "skipTerm": treat the term as absent in that layer for this step
    * - "skipStep": change no parameter in this step; needs all terms at once, in `step`
+   * - "skipElement", with `scales: "lagged"` only, where it is the default: leave the moments of that element as they are
+   * in this step, and the term's norm average
    * - "propagate": compute with it
    *
-   * The first skipped term of an optimizer emits a process warning, MTADAM_NON_FINITE, unless this option is given.
+   * With `scales: "lagged"`, nothing is known of a gradient before it is used: there are neither "skipTerm" nor "skipStep".
+   *
+   * The first gradient of an optimizer that counts as not finite emits a process warning, MTADAM_NON_FINITE, unless this
+   * option is given.
    */
-  nonFinite?: "skipTerm" | "skipStep" | "propagate";
+  nonFinite?: "skipTerm" | "skipStep" | "skipElement" | "propagate";
   /**
    * Whether `diagnostics()` and `onStats` also report the cosines between the terms' gradients. Each step then reads the
    * gradients once more. Needs all terms at once, in `step`.
@@ -181,6 +193,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   amsgrad: flag,
   unit: oneOf("tensor", "network"),
   silence: oneOf("decay", "rest"),
+  scales: oneOf("current", "lagged"),
   firstMoment: oneOf("perTerm", "summed"),
   secondMoment: oneOf("perTerm", "summed"),
   initialNorm: {
@@ -195,7 +208,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   },
   balance: { default: 1, rule: "be a number in [0, 1]", accepts: (value) => isIn(value, 0, 1) },
   stepScale: oneOf("sum", "mean"),
-  nonFinite: oneOf("skipTerm", "skipStep", "propagate"),
+  nonFinite: oneOf("skipTerm", "skipStep", "skipElement", "propagate"),
   cosines: flag,
 };
 
@@ -208,6 +221,15 @@ const PRESET_RULE = oneOf("paper", "recommended");
 const PRESETS: Readonly<Record<"paper" | "recommended", Partial<Defaulted & GroupOptions>>> = {
   paper: {},
   recommended: { unit: "network", anchor: "max", silence: "rest", betas: [0.9, 0.999, 0.999] },
+};
+
+/** The defaults that differ with `scales: "lagged"`. */
+const LAGGED_DEFAULTS: Partial<Defaulted> = { silence: "rest", nonFinite: "skipElement" };
+
+/** What `nonFinite` may be. */
+const NON_FINITE: Readonly<Record<Defaulted["scales"], readonly Defaulted["nonFinite"][]>> = {
+  current: ["skipTerm", "skipStep", "propagate"],
+  lagged: ["skipElement", "propagate"],
 };
 
 /** The options of the constructor, checked and with defaults. */
@@ -227,6 +249,7 @@ export function checkOptions(value: unknown): CheckedOptions {
   const named = checkKeys<Record<string, unknown>>("options", value, keys);
   // Without a prototype, like `named`, so that only own options count.
   const given = Object.create(null) as Record<string, unknown>;
+  if (named["scales"] === "lagged") Object.assign(given, LAGGED_DEFAULTS);
   Object.assign(given, PRESETS[checkOne("preset", PRESET_RULE, named["preset"])]);
   for (const [key, option] of Object.entries(named)) if (option !== undefined) given[key] = option;
   const terms = checkTerms(given["terms"]);
@@ -236,6 +259,7 @@ export function checkOptions(value: unknown): CheckedOptions {
   if (own["secondMoment"] === "summed" && own["firstMoment"] !== "summed") {
     throw mustBe("OPTION", "secondMoment", 'be "perTerm" unless `firstMoment` is "summed"', "summed");
   }
+  checkNonFinite(own as unknown as Defaulted);
   const ones = terms.map(() => 1);
   return {
     ...(own as unknown as Defaulted),
@@ -245,8 +269,16 @@ export function checkOptions(value: unknown): CheckedOptions {
     device: given["device"] as Device | undefined,
     stream: given["stream"],
     group: checkGroup(given, undefined),
-    choosesNonFinite: given["nonFinite"] !== undefined,
+    choosesNonFinite: named["nonFinite"] !== undefined,
   };
+}
+
+/** @throws MTAdamError OPTION */
+function checkNonFinite({ scales, nonFinite }: Defaulted): void {
+  const allowed = NON_FINITE[scales];
+  if (allowed.includes(nonFinite)) return;
+  const names = allowed.map((name) => `"${name}"`).join(" or ");
+  throw mustBe("OPTION", "nonFinite", `be ${names} with \`scales: "${scales}"\``, nonFinite);
 }
 
 /**

@@ -2,7 +2,7 @@ import { native } from "./addon/native";
 import type { GroupValues } from "./call-options";
 import { MTAdamError } from "./errors";
 import { learningRate, recheckGroup, type GroupOptions } from "./options";
-import { checkUnitBetas, type FlatParameters } from "./parameters";
+import { checkBeta3, type FlatParameters } from "./parameters";
 
 /** The current options of a group; a change is checked and takes effect at the next step. */
 export interface ParamGroup extends GroupOptions {
@@ -56,6 +56,6 @@ export function resolveGroups(
   iterations: () => number,
 ): GroupValues[] {
   const checked = groups.map(recheckGroup);
-  checkUnitBetas(flat, checked);
+  checkBeta3(flat, checked);
   return checked.map((group) => Object.assign(group, { lr: learningRate(group, iterations) }));
 }

@@ -56,7 +56,8 @@ export interface FlatParameters {
   /** Names, in order of first appearance. */
   readonly layers: readonly string[];
   readonly groups: readonly GroupOptions[];
-  readonly unit: "tensor" | "network";
+  readonly unit: CheckedOptions["unit"];
+  readonly scales: CheckedOptions["scales"];
 }
 
 type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
@@ -64,10 +65,10 @@ type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 /** @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED */
 export function flattenParameters(
   value: unknown,
-  { group: defaults, device, unit }: Pick<CheckedOptions, "group" | "device" | "unit">,
+  { group: defaults, device, unit, scales }: Pick<CheckedOptions, "group" | "device" | "unit" | "scales">,
 ): FlatParameters {
   const { described, groups } = readGroups(value, defaults);
-  return flatten(described, { groups, unit }, device);
+  return flatten(described, { groups, unit, scales }, device);
 }
 
 /** The same parameters and one more group of them. @throws MTAdamError as {@link flattenParameters} */
@@ -78,13 +79,13 @@ export function withGroup(flat: FlatParameters, group: unknown, defaults: GroupO
     ...parameter,
     data: source,
   }));
-  const together = { groups: [...flat.groups, ...groups], unit: flat.unit };
+  const together = { ...flat, groups: [...flat.groups, ...groups] };
   return flatten([...before, ...described], together, flat.device);
 }
 
 function flatten(
   described: readonly Described[],
-  { groups, unit }: Pick<FlatParameters, "groups" | "unit">,
+  { groups, unit, scales }: Pick<FlatParameters, "groups" | "unit" | "scales">,
   device: Device | undefined,
 ): FlatParameters {
   checkNames(described);
@@ -98,8 +99,8 @@ function flatten(
     return { ...parameter, source, layer };
   });
   const layers = [...numbers.keys()];
-  checkUnitBetas({ parameters, layers, unit }, groups);
-  return { device: where, parameters, layers, groups, unit };
+  checkBeta3({ parameters, layers, unit, scales }, groups);
+  return { device: where, parameters, layers, groups, unit, scales };
 }
 
 function readGroups(
@@ -239,11 +240,23 @@ function checkDevice(device: unknown): Device {
   throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
 }
 
-/** @throws MTAdamError OPTION where β₃ differs among tensors that may be balanced together */
-export function checkUnitBetas(
-  { parameters, layers, unit }: Pick<FlatParameters, "parameters" | "layers" | "unit">,
+/** With lagged scales and a smaller β₃, a term whose norm jumps would get far too large a scale in that step. */
+const LEAST_LAGGED_BETA3 = 0.99;
+
+/** @throws MTAdamError OPTION where β₃ differs among tensors that may be balanced together, or is too small */
+export function checkBeta3(
+  { parameters, layers, unit, scales }: Pick<FlatParameters, "parameters" | "layers" | "unit" | "scales">,
   groups: readonly GroupOptions[],
 ): void {
+  for (const { betas } of scales === "lagged" ? groups : []) {
+    if (betas[2] >= LEAST_LAGGED_BETA3) continue;
+    throw mustBe(
+      "OPTION",
+      "betas[2]",
+      `be at least ${LEAST_LAGGED_BETA3} with \`scales: "lagged"\``,
+      betas[2],
+    );
+  }
   if (groups.length === 1) return;
   const members = new Uint32Array(unit === "network" ? layers.length : 0);
   if (unit === "network") for (const { layer } of parameters) members[layer]! += 1;

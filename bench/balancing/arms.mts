@@ -1,4 +1,3 @@
-import { MTAdam, MTAdamError, type MTAdamOptions } from "mtadam";
 import { TUNED, type Arm } from "./experiment.mjs";
 import { RIVALS, RIVALS_OF_PINNS } from "./rivals/arms.mjs";
 
@@ -8,25 +7,6 @@ const RECOMMENDED: Arm = {
   options: { preset: "recommended" },
 };
 
-/** Options that the optimizer may not have yet. Their arms take part once it has them. */
-type Coming = Partial<MTAdamOptions> & { scales?: "lagged" };
-
-/** Arms for options in development. */
-const COMING: readonly (Arm & { options: Coming })[] = [
-  { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
-];
-
-/** Whether the optimizer has the options of an arm. */
-export function isThere({ options }: Arm): boolean {
-  try {
-    new MTAdam([new Float32Array(1)], { ...options, terms: 2 }).dispose();
-    return true;
-  } catch (error) {
-    if (error instanceof MTAdamError && error.message.includes("has no option")) return false;
-    throw error;
-  }
-}
-
 const BALANCED: readonly Arm[] = [
   { key: "default", name: "MTAdam", options: {} },
   RECOMMENDED,
@@ -35,8 +15,8 @@ const BALANCED: readonly Arm[] = [
     name: "… with one pair of moments",
     options: { ...RECOMMENDED.options, firstMoment: "summed", secondMoment: "summed" },
   },
+  { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
   { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED },
-  ...COMING.filter(isThere),
 ];
 
 const EQUAL: Arm = { key: "adam", name: "Adam, equal weights" };

@@ -122,7 +122,7 @@ void compare_step(const Loops& loops, std::size_t elements, const std::string& p
   for (std::uint32_t i = 0; i < terms; ++i) {
     parts.push_back({arrays.make(), summed ? nullptr : arrays.make(), arrays.make(), nullptr, {1, 1e-3f, 0.5f}});
   }
-  const FusedLoop loop = loops.fused(terms, true, {summed, false, false, false, false, one_b, false});
+  const FusedLoop loop = loops.fused(terms, true, {summed, false, false, false, false, one_b, false, false});
   const auto step = [&] {
     for (std::size_t e = 0; e < elements; e += kBlock) {
       TensorRun run = whole;
@@ -161,7 +161,7 @@ void compare_adam(const Loops& loops, std::size_t elements, const std::string& p
   whole.shared = {1, 1e-3f, 0.5f};
   std::vector<TermRun> parts;
   for (std::uint32_t i = 0; i < terms; ++i) parts.push_back({arrays.make(), nullptr, nullptr, nullptr, {1, 0, 0}});
-  const AdamLoop loop = loops.adam(terms, {true, false, false, false, false, true, true});
+  const AdamLoop loop = loops.adam(terms, {true, false, false, false, false, true, true, false});
   const auto step = [&] {
     for (std::size_t e = 0; e < elements; e += kBlock) {
       TensorRun run = whole;

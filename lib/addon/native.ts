@@ -41,7 +41,7 @@ export interface NativeShape {
   amsgrad: boolean;
   /** Whether the step is the mean of the terms' steps. */
   mean: boolean;
-  nonFinite: "skipTerm" | "skipStep" | "propagate";
+  nonFinite: "skipTerm" | "skipStep" | "skipElement" | "propagate";
   /** Whether each step takes the cosines between the terms' gradients. */
   cosines: boolean;
   /** A number is the index of a term. */
@@ -52,6 +52,8 @@ export interface NativeShape {
   initialNorm: number;
   /** Whether the network is one unit. */
   network: boolean;
+  /** Whether scales are computed from the norms before the step. */
+  lagged: boolean;
   /** Whether the norm of a silent term rests. */
   rest: boolean;
 }

@@ -1,6 +1,6 @@
 import { describeValue } from "../inspect";
 import { checkGroup, type CheckedOptions, type GroupOptions } from "../options";
-import { checkUnitBetas } from "../parameters";
+import { checkBeta3 } from "../parameters";
 import type { Steps } from "./pace";
 import { fail } from "./reader";
 import type { CheckpointMetadata, StateOwner } from "./state";
@@ -113,7 +113,8 @@ export function* matchGroups(
     yield undefined;
   }
   checkOptions(() => {
-    checkUnitBetas({ ...owner, unit: owner.options.unit }, groups);
+    const { unit, scales } = owner.options;
+    checkBeta3({ ...owner, unit, scales }, groups);
   });
   return changes;
 }

@@ -22,6 +22,8 @@ export interface CheckpointMetadata {
     /** Without it: "tensor". */
     unit?: "tensor" | "network";
     silence?: "decay" | "rest";
+    /** Without it: "current". */
+    scales?: "current" | "lagged";
     amsgrad: boolean;
     initialNorm: "first" | number;
     anchor: string;
@@ -319,6 +321,7 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
       secondMoment: options.secondMoment,
       unit: options.unit,
       silence: options.silence,
+      scales: options.scales,
       amsgrad: options.amsgrad,
       initialNorm: options.initialNorm,
       anchor: options.anchor,

@@ -10,6 +10,7 @@ namespace {
 NonFinite non_finite_of(const Napi::Value& value) {
   const std::string name = value.ToString();
   if (name == "skipStep") return NonFinite::kSkipStep;
+  if (name == "skipElement") return NonFinite::kSkipElement;
   return name == "propagate" ? NonFinite::kPropagate : NonFinite::kSkipTerm;
 }
 
@@ -31,7 +32,7 @@ OptimizerOptions options_of(const Napi::Object& object) {
   options.form = {object.Get("summed").ToBoolean(),  object.Get("amsgrad").ToBoolean(),
                   object.Get("mean").ToBoolean(),    non_finite_of(object.Get("nonFinite")),
                   object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean(),
-                  object.Get("oneV").ToBoolean()};
+                  object.Get("oneV").ToBoolean(),    object.Get("lagged").ToBoolean()};
   set_anchor(options, object.Get("anchor"));
   options.balance = object.Get("balance").ToNumber().DoubleValue();
   options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();

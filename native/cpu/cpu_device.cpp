@@ -9,6 +9,7 @@
 #include "cpu/blocks.h"
 #include "cpu/step_plan.h"
 #include "engine/errors.h"
+#include "math/lagged.h"
 #include "math/lane_sum.h"
 #include "math/network.h"
 #include "math/scalars.h"
@@ -70,6 +71,20 @@ double sum_of_chunks(const double* partial, std::uint64_t slots) {
   return sum.total();
 }
 
+/// The norm before the open step from the q of that time, in a layer whose clocks have not advanced; `n` where the term
+/// had no q.
+double former_norm(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer, double n) {
+  LaneSum q;
+  bool existed = false;
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t index = tables.members[layer.member + k];
+    const FormerSquare former = former_square(tables, term, index, gradient_of(tables, call, term, index) != nullptr);
+    q.add(index, former.q);
+    existed |= former.exists;
+  }
+  return existed ? std::sqrt(q.total()) : n;
+}
+
 /// q of all tensors of a layer in which the term is present; then n, if the layer has not joined the network's unit.
 /// `first_sum`: the sum of squares of a layer of one tensor.
 void record_squares(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index,
@@ -84,11 +99,13 @@ void record_squares(const Tables& tables, const Call& call, std::uint32_t term, 
     if (gradient_of(tables, call, term, index) != nullptr) {
       const double squares =
           layer.members == 1 ? first_sum : sum_of_chunks(state.partial + tensor.slot, chunks_of(tensor.length));
-      record_square(tables, term, index, squares, resting);
+      record_square(tables, term, index, squares, resting || keeps_average(tables, squares));
     }
     q.add(index, state.squares[index]);
   }
-  record_norm(tables, term, layer_index, joined ? state.norms[layer_index].n : std::sqrt(q.total()));
+  const double n = joined ? state.norms[layer_index].n : std::sqrt(q.total());
+  if (tables.lagged) state.lagged_norms[layer_index] = former_norm(tables, call, term, layer, n);
+  record_norm(tables, term, layer_index, n);
 }
 
 /// Steps 1 to 4 and the clocks, for one layer and all terms of the call; n and s are left to finish_network() where the
@@ -103,11 +120,14 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (!present_in_layer(tables, call, term, layer)) continue;
     const double sum = sum_of_chunks(tables.terms[term].partial + layer.slot, layer.slots);
-    if (!take_norm(tables, term, layer_index, sum)) {
-      skipped = true;
-      good &= !joined && tables.non_finite != NonFinite::kSkipStep;
+    const bool finite = take_norm(tables, term, layer_index, sum);
+    if (!finite) skipped = true;
+    if (!finite && !skips_elements(tables, call, term, layer_index)) {
+      good &= tables.lagged || (!joined && tables.non_finite != NonFinite::kSkipStep);
     } else if (tables.network) {
       record_squares(tables, call, term, layer_index, sum, joined);
+    } else if (tables.lagged) {
+      record_lagged_norm(tables, term, layer_index);
     } else {
       record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
     }
@@ -115,9 +135,14 @@ bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_ind
   const std::uint32_t end = call.first + call.count;
   if (!joined) {
     bool withdrawn = false;
-    const double anchor = anchor_of_layer(tables, call, layer_index, withdrawn);
+    const double anchor = tables.lagged ? lagged_anchor_of_layer(tables, layer_index)
+                                        : anchor_of_layer(tables, call, layer_index, withdrawn);
     for (std::uint32_t term = call.first; term < end; ++term) {
-      withdrawn |= scale_in_layer(tables, call, term, layer_index, anchor);
+      if (tables.lagged) {
+        scale_lagged_in_layer(tables, term, layer_index, anchor);
+      } else {
+        withdrawn |= scale_in_layer(tables, call, term, layer_index, anchor);
+      }
     }
     if (withdrawn) {
       skipped = true;
@@ -145,6 +170,20 @@ void mark_spoilers(const Tables& tables, const Call& call) {
   }
 }
 
+/// The norm of one term in the network's unit before the open step, once clocks have advanced.
+void record_former_norm(const Tables& tables, std::uint32_t term) {
+  LaneSum q;
+  bool existed = false;
+  for (std::uint32_t tensor = 0; tensor < tables.tensor_count; ++tensor) {
+    if (!is_joined(tables, tables.tensors[tensor].layer)) continue;
+    const bool moved = takes_part(tables.terms[term].clocks[tensor], *tables.shared.step);
+    const FormerSquare former = former_square(tables, term, tensor, moved);
+    q.add(tensor, former.q);
+    existed |= former.exists;
+  }
+  record_lagged_network(tables, term, existed, q.total());
+}
+
 /// n of one term in the network's unit.
 void finish_term(const Tables& tables, const Call& call, std::uint32_t term) {
   LaneSum q, squares;
@@ -168,6 +207,7 @@ void finish_term(const Tables& tables, const Call& call, std::uint32_t term) {
     sum_of_q = rested.total();
   }
   record_network(tables, term, sum_of_q);
+  if (tables.lagged) record_former_norm(tables, term);
   if (called && anywhere) reach_network(tables, term);
   if (called && here) take_network(tables, term, sum);
 }
@@ -184,10 +224,14 @@ bool finish_network(const Tables& tables, const Call& call, bool good) {
     for (std::uint32_t term = 0; term < tables.term_count; ++term) finish_term(tables, call, term);
     if (scaled) return false;
     bool leaves = false;
-    const double anchor = network_anchor(tables, call, leaves);
+    const double anchor = tables.lagged ? lagged_network_anchor(tables) : network_anchor(tables, call, leaves);
     if (leaves) continue;
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      leaves |= scale_network(tables, term, anchor);
+      if (tables.lagged) {
+        scale_lagged_network(tables, term, anchor);
+      } else {
+        leaves |= scale_network(tables, term, anchor);
+      }
     }
     if (!leaves) return !left;
     scaled = true;
@@ -287,8 +331,8 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
 }
 
 LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b) {
-  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0, run.w != 1,
-          one_b,         tables.one_v};
+  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0,
+          run.w != 1,    one_b,          tables.one_v,           tables.non_finite == NonFinite::kSkipElement};
 }
 
 /// Runs a tile's loops over its terms, a few terms per pass.
@@ -298,7 +342,7 @@ class TilePasses {
   TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, std::uint32_t terms, float* d, float* u)
       : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {
     // A pass of one term costs about as much as a pass of two.
-    const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad);
+    const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad, form.skips);
     const std::uint32_t passes = (terms + most - 1) / most;
     together_ = (terms + passes - 1) / passes;
   }
@@ -395,7 +439,7 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
     if (count < kPassTerms) terms[count] = term_run(tables, &call, term, range);
     count += 1;
   });
-  if (count <= kPassTerms && !form.shortened) {
+  if (count <= kPassTerms && !form.shortened && !form.skips) {
     loops.adam(count, form)(tensor_run(tables, range), terms);
     return;
   }
@@ -428,7 +472,8 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
   if (presence.present == 0) return;
   const TensorRun run = tensor_run(tables, range);
   const LoopForm form = loop_form(tables, run, presence.one_b);
-  if (presence.count == presence.present && presence.count <= kFusedTerms && !form.shortened) {
+  const bool skips = form.skips && call != nullptr;
+  if (presence.count == presence.present && presence.count <= kFusedTerms && !form.shortened && !skips) {
     TermRun terms[kFusedTerms];
     for (std::uint32_t k = 0; k < presence.count; ++k) terms[k] = term_run(tables, call, presence.first[k], range);
     loops.fused(presence.count, call != nullptr, form)(run, terms);

@@ -82,7 +82,7 @@ double dot_product(const float* a, const float* b, std::uint32_t count) { return
 
 // ---- One term alone -----------------------------------------------------------------------------------------
 
-template <bool kSummed, bool kAmsgrad, bool kCoupled, bool kOpens>
+template <bool kSummed, bool kAmsgrad, bool kCoupled, bool kSkips, bool kOpens>
 void term_moments(const TensorRun& run, const TermRun& term) {
   const GroupElements k = run.group;
   const float f = term.k.f;
@@ -95,31 +95,33 @@ void term_moments(const TensorRun& run, const TermRun& term) {
   MTADAM_INDEPENDENT
   for (std::uint64_t e = 0; e < run.count; ++e) {
     const float gradient = balanced_gradient<kCoupled>(g[e], kCoupled ? theta[e] : 0.0f, f, k);
-    const float second = second_moment(v[e], gradient, k);
+    const bool rests = kSkips && element_rests(g[e], f);
+    const float second = unless_resting(rests, v[e], second_moment(v[e], gradient, k));
     v[e] = second;
     // The shared x is updated in step 7.
     if constexpr (kAmsgrad && !kSummed) x[e] = larger(second, x[e]);
     if constexpr (kSummed) {
-      sum[e] = added_to_sum(kOpens ? decayed_sum(sum[e], k) : sum[e], gradient, k);
+      const float before = kOpens ? decayed_sum(sum[e], k) : sum[e];
+      sum[e] = unless_resting(rests, before, added_to_sum(before, gradient, k));
     } else {
-      m[e] = first_moment(m[e], gradient, k);
+      m[e] = unless_resting(rests, m[e], first_moment(m[e], gradient, k));
     }
   }
 }
 
-template <bool kSummed, bool kAmsgrad, bool kCoupled>
+template <bool kSummed, bool kAmsgrad, bool kCoupled, bool kSkips>
 void moments(const TensorRun& run, const TermRun& term, bool opens) {
   if (kSummed && opens) {
-    term_moments<kSummed, kAmsgrad, kCoupled, true>(run, term);
+    term_moments<kSummed, kAmsgrad, kCoupled, kSkips, true>(run, term);
   } else {
-    term_moments<kSummed, kAmsgrad, kCoupled, false>(run, term);
+    term_moments<kSummed, kAmsgrad, kCoupled, kSkips, false>(run, term);
   }
 }
 
 // ---- A few terms in one loop --------------------------------------------------------------------------------
 
 // The flags of a loop.
-template <bool kWithGradients, bool kSumOfMoments, bool kMaximum, bool kCoupledDecay, bool kSharedB>
+template <bool kWithGradients, bool kSumOfMoments, bool kMaximum, bool kCoupledDecay, bool kSharedB, bool kElementsRest>
 struct Flags {
   static constexpr bool kGradients = kWithGradients;
   static constexpr bool kSummed = kSumOfMoments;
@@ -127,11 +129,13 @@ struct Flags {
   static constexpr bool kCoupled = kCoupledDecay;
   static constexpr bool kOneX = kSummed && kAmsgrad;  // x is shared
   static constexpr bool kOneB = kSharedB;             // b is shared: only the largest v needs its root
+  static constexpr bool kSkips = kElementsRest;       // elements whose gradients cannot be used keep their moments
 };
 
 // The flags without those that have no effect beside the others.
-template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
-using FormOf = Flags<kGradients, kSummed, kAmsgrad, kGradients && kCoupled, kOneB && !(kSummed && kAmsgrad)>;
+template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kSkips>
+using FormOf =
+    Flags<kGradients, kSummed, kAmsgrad, kGradients && kCoupled, kOneB && !(kSummed && kAmsgrad), kGradients && kSkips>;
 
 // The values of one element during a pass.
 struct Element {
@@ -177,11 +181,13 @@ MTADAM_INLINE void pass(const Terms<kTerms>& terms, std::uint64_t e, Element& at
     float second = terms.v[i][e];
     if constexpr (Form::kGradients) {
       const float gradient = balanced_gradient<Form::kCoupled>(terms.g[i][e], at.theta, terms.f[i], k);
-      terms.v[i][e] = second = second_moment(second, gradient, k);
+      const bool rests = Form::kSkips && element_rests(terms.g[i][e], terms.f[i]);
+      terms.v[i][e] = second = unless_resting(rests, second, second_moment(second, gradient, k));
       if constexpr (Form::kSummed) {
-        at.sum = added_to_sum(at.sum, gradient, k);
+        at.sum = unless_resting(rests, at.sum, added_to_sum(at.sum, gradient, k));
       } else {
-        terms.m[i][e] = first_moment(terms.m[i][e], gradient, k);
+        const float m = terms.m[i][e];
+        terms.m[i][e] = unless_resting(rests, m, first_moment(m, gradient, k));
       }
     }
     if constexpr (Form::kOneX) {
@@ -279,19 +285,20 @@ void move(const TensorRun& given, float b, const float* d, const float* u) {
 
 // ---- Both moments summed ------------------------------------------------------------------------------------
 
-template <bool kOpens>
+template <bool kSkips, bool kOpens>
 void gather_term(const TensorRun& run, const TermRun& term) {
   const float f = term.k.f;
   const float* const g = term.g;
   float* const gathered = run.gathered;
   MTADAM_INDEPENDENT
   for (std::uint64_t e = 0; e < run.count; ++e) {
-    gathered[e] = kOpens ? f * g[e] : added_to_gathered(gathered[e], g[e], f);
+    gathered[e] = kOpens ? gathered_share<kSkips>(g[e], f) : added_to_gathered<kSkips>(gathered[e], g[e], f);
   }
 }
 
+template <bool kSkips>
 void gather(const TensorRun& run, const TermRun& term, bool opens) {
-  opens ? gather_term<true>(run, term) : gather_term<false>(run, term);
+  opens ? gather_term<kSkips, true>(run, term) : gather_term<kSkips, false>(run, term);
 }
 
 // G at one element: of the terms, or without any as it is in memory.
@@ -302,7 +309,7 @@ MTADAM_INLINE float gather_element(const Terms<kTerms>& terms, const TensorRun& 
   } else {
     float sum = terms.f[0] * terms.g[0][e];
     MTADAM_UNROLL
-    for (std::uint32_t i = 1; i < kTerms; ++i) sum = added_to_gathered(sum, terms.g[i][e], terms.f[i]);
+    for (std::uint32_t i = 1; i < kTerms; ++i) sum = added_to_gathered<false>(sum, terms.g[i][e], terms.f[i]);
     return sum;
   }
 }
@@ -346,10 +353,10 @@ auto pick(const bool* flags) {
 }
 
 struct Moments {
-  static constexpr std::uint32_t kFlags = 3;
-  template <bool kSummed, bool kAmsgrad, bool kCoupled>
+  static constexpr std::uint32_t kFlags = 4;
+  template <bool kSummed, bool kAmsgrad, bool kCoupled, bool kSkips>
   static MomentsLoop loop() {
-    return moments<kSummed, kAmsgrad, kCoupled>;
+    return moments<kSummed, kAmsgrad, kCoupled, kSkips>;
   }
 };
 
@@ -359,20 +366,20 @@ struct Fused {
   template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kDecoupled>
   static FusedLoop loop() {
     // With one term, kOneB would change nothing.
-    using Form = FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB && kTerms != 1>;
+    using Form = FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB && kTerms != 1, false>;
     return fused<Form, kTerms, kDecoupled>;
   }
 };
 
 template <std::uint32_t kTerms>
 struct Tile {
-  static constexpr std::uint32_t kFlags = 5;
-  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB>
+  static constexpr std::uint32_t kFlags = 6;
+  template <bool kGradients, bool kSummed, bool kAmsgrad, bool kCoupled, bool kOneB, bool kSkips>
   static TileChoice loop() {
-    if constexpr (kTerms > most_terms_of_pass(kSummed, kAmsgrad)) {
-      return Tile<kTerms - 1>::template loop<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>();
+    if constexpr (kTerms > most_terms_of_pass(kSummed, kAmsgrad, kSkips && kGradients)) {
+      return Tile<kTerms - 1>::template loop<kGradients, kSummed, kAmsgrad, kCoupled, kOneB, kSkips>();
     } else {
-      return {tile<FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB>, kTerms>, kTerms};
+      return {tile<FormOf<kGradients, kSummed, kAmsgrad, kCoupled, kOneB, kSkips>, kTerms>, kTerms};
     }
   }
 };
@@ -381,7 +388,7 @@ struct Move {
   static constexpr std::uint32_t kFlags = 5;
   template <bool kSummed, bool kAmsgrad, bool kOneB, bool kDecoupled, bool kDivided>
   static MoveLoop loop() {
-    return move<FormOf<false, kSummed, kAmsgrad, false, kOneB>, kDecoupled, kDivided>;
+    return move<FormOf<false, kSummed, kAmsgrad, false, kOneB, false>, kDecoupled, kDivided>;
   }
 };
 
@@ -396,8 +403,8 @@ struct Adam {
 };
 
 MomentsLoop find_moments(LoopForm form) {
-  if (form.one_v) return gather;
-  const bool flags[] = {form.summed, form.amsgrad, form.coupled};
+  if (form.one_v) return form.skips ? gather<true> : gather<false>;
+  const bool flags[] = {form.summed, form.amsgrad, form.coupled, form.skips};
   return pick<Moments>(flags);
 }
 
@@ -432,7 +439,7 @@ auto pick_for_pass(std::uint32_t terms, const bool* flags) {
 }
 
 TileChoice find_tile(std::uint32_t terms, bool with_gradients, LoopForm form) {
-  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b};
+  const bool flags[] = {with_gradients, form.summed, form.amsgrad, form.coupled, form.one_b, form.skips};
   return pick_for_pass<Tile>(terms, flags);
 }
 

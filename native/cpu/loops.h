@@ -22,12 +22,15 @@ struct LoopForm {
   bool shortened;  // W other than 1
   bool one_b;      // all terms in D have the same b, so the largest v has the largest root
   bool one_v;      // V in place of v; with `summed`
+  bool skips;      // the moments of an element that is not finite or too large stay as they are
 };
 
 /// The most terms in one pass over a tile. A term has two arrays where first moments are summed, otherwise three. Rare
 /// forms have loops for fewer terms only.
 constexpr std::uint32_t kPassTerms = 5;
-constexpr std::uint32_t most_terms_of_pass(bool summed, bool amsgrad) { return amsgrad ? 3 : summed ? kPassTerms : 4; }
+constexpr std::uint32_t most_terms_of_pass(bool summed, bool amsgrad, bool skips) {
+  return skips ? 2 : amsgrad ? 3 : summed ? kPassTerms : 4;
+}
 
 /// One term's part of a run of elements of one tensor.
 struct TermRun {
@@ -56,8 +59,8 @@ struct TensorRun {
 /// which it starts if it opens the step.
 using MomentsLoop = void (*)(const TensorRun& run, const TermRun& term, bool opens);
 
-/// Steps 5 to 7 for up to `kFusedTerms` terms, all of which take part. W is 1: other values use tiles, which saves a
-/// copy of each of these loops.
+/// Steps 5 to 7 for up to `kFusedTerms` terms, all of which take part. W is 1, and with gradients no element is
+/// skipped: the other forms use tiles, which saves copies of these loops.
 using FusedLoop = void (*)(const TensorRun& run, const TermRun* terms);
 
 /// A pass of a few terms over a tile: steps 5 and 6 if the terms have gradients (all of them or none), then their parts

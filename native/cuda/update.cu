@@ -15,17 +15,19 @@ struct UpdateKernel {
   std::uint32_t blocks;  // that a multiprocessor holds
 };
 
+bool skips_elements(const Tables& tables) { return tables.non_finite == NonFinite::kSkipElement; }
+
 // With V there is M, and G stands for any number of terms.
-template <std::uint32_t kTerms, bool kSummed, bool kAmsgrad, bool kGradients, bool kOneV>
+template <std::uint32_t kTerms, bool kSummed, bool kAmsgrad, bool kGradients, bool kOneV, bool kSkips = false>
 UpdateKernel update_kernel() {
-  using Form = UpdateForm<kOneV && !kGradients ? 1 : kTerms, kSummed || kOneV, kAmsgrad, kGradients, kOneV>;
+  using Form = UpdateForm<kOneV && !kGradients ? 1 : kTerms, kSummed || kOneV, kAmsgrad, kGradients, kOneV, kSkips>;
   return {&kernels::update_kernel<Form>, Form::kBlocks};
 }
 
 // All forms gather G alike.
-template <bool kSummed, bool kAmsgrad, bool kOneV>
+template <bool kSummed, bool kAmsgrad, bool kOneV, bool kSkips>
 UpdateKernel moments_kernel() {
-  return {&kernels::moments_kernel < kSummed || kOneV, kAmsgrad && !kOneV, kOneV >, kernels::kMomentsBlocks};
+  return {&kernels::moments_kernel < kSummed || kOneV, kAmsgrad && !kOneV, kOneV, kSkips >, kernels::kMomentsBlocks};
 }
 
 // Each picker consumes one run-time choice and ends at the instantiation that all of them name.
@@ -51,7 +53,7 @@ UpdateKernel pick_update(std::uint32_t terms, const bool* flags) {
 
 template <bool... kFlags>
 UpdateKernel pick_moments(const bool* flags) {
-  if constexpr (sizeof...(kFlags) == 3) {
+  if constexpr (sizeof...(kFlags) == 4) {
     return moments_kernel<kFlags...>();
   } else {
     return *flags ? pick_moments<kFlags..., true>(flags + 1) : pick_moments<kFlags..., false>(flags + 1);
@@ -59,12 +61,27 @@ UpdateKernel pick_moments(const bool* flags) {
 }
 
 UpdateKernel moments_kernel(const Tables& tables) {
-  const bool flags[] = {tables.summed, tables.amsgrad, tables.one_v};
+  const bool flags[] = {tables.summed, tables.amsgrad, tables.one_v, skips_elements(tables)};
   return pick_moments<>(flags);
+}
+
+// Only the loop over any number of terms exists in this form: unrolled, it would be a third of all code, for launches
+// that read the gradients after a launch of norms.
+template <bool... kFlags>
+UpdateKernel pick_skipping_update(const bool* flags) {
+  if constexpr (sizeof...(kFlags) == 4) {
+    return update_kernel<0, kFlags..., true>();
+  } else if constexpr (sizeof...(kFlags) == 2) {
+    return pick_skipping_update<kFlags..., true>(flags + 1);
+  } else {
+    return *flags ? pick_skipping_update<kFlags..., true>(flags + 1)
+                  : pick_skipping_update<kFlags..., false>(flags + 1);
+  }
 }
 
 UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   const bool flags[] = {tables.summed, tables.amsgrad, gradients, tables.one_v};
+  if (gradients && skips_elements(tables)) return pick_skipping_update<>(flags);
   return pick_update<>(tables.term_count, flags);
 }
 

@@ -72,6 +72,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.amsgrad = options.form.amsgrad;
   tables_.cosines = options.form.cosines;
   tables_.network = options.form.network;
+  tables_.lagged = options.form.lagged;
   tables_.rest = options.rest;
   tables_.non_finite = options.form.non_finite;
   tables_.anchor = options.anchor;

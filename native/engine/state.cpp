@@ -77,6 +77,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
     former_squares = places.take(layout.tensor_count() * sizeof(double));
     network = places.take(sizeof(NetworkUnit));
   }
+  if (form.lagged) lagged_norms = places.take(layout.layer_count() * sizeof(double));
   if (form.cosines) {
     dots = places.take(ordinal * slots_of(layout) * sizeof(double));
     cosines = places.take((ordinal + 1) * layout.layer_count() * sizeof(float));
@@ -149,6 +150,7 @@ void State::add_term(Device& device, const Layout& layout, StateForm form, Strea
   term.squares = at_if_any<double>(memory, places.squares);
   term.former_squares = at_if_any<double>(memory, places.former_squares);
   term.network = at_if_any<NetworkUnit>(memory, places.network);
+  term.lagged_norms = at_if_any<double>(memory, places.lagged_norms);
   term.dots = at_if_any<double>(memory, places.dots);
   term.cosines = at_if_any<float>(memory, places.cosines);
   term.m = at_if_any<float>(memory, places.m);

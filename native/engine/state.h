@@ -18,6 +18,7 @@ struct StateForm {
   bool cosines = false;  // those between the terms' gradients are taken in each step
   bool network = false;  // the network is one unit
   bool one_v = false;    // with `summed`: one second moment V for all terms, too
+  bool lagged = false;   // scales are computed from the norms before the step
 };
 
 /// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
@@ -26,7 +27,7 @@ struct TermPlaces {
   TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal);
   std::size_t norms, clocks, coefficients, partial;
   std::size_t former_norms = 0, former_clocks = 0;
-  std::size_t squares = 0, former_squares = 0, network = 0;
+  std::size_t squares = 0, former_squares = 0, network = 0, lagged_norms = 0;
   std::size_t dots = 0, cosines = 0;  // with as many earlier terms as `ordinal` says
   std::size_t m = 0, v = 0, x = 0;
   std::size_t bytes;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <math.h>  // not <cmath>: its std::sqrt is a function with external linkage, see portable.h
+#include <string.h>
 
 #include "math/portable.h"
 #include "math/tables.h"
@@ -25,8 +26,38 @@ MTADAM_INLINE float balanced_gradient(float g, float theta, float f, const Group
   return scaled;
 }
 
-/// G after one more term, where both moments are summed; the first term's share is f·g alone.
-MTADAM_INLINE float added_to_gathered(float sum, float g, float f) { return sum + f * g; }
+MTADAM_INLINE std::uint32_t bits_of(float x) {
+  std::uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+/// NonFinite::kSkipElement: whether the moments of an element stay as they are, since f·g is not finite or too large.
+/// Compares bits, among which infinity and NaN are the largest: compilers vectorise no branch around arithmetic that
+/// may trap.
+MTADAM_INLINE bool element_rests(float g, float f) { return (bits_of(f * g) & 0x7fffffffu) > bits_of(kLargestElement); }
+
+/// `before` if the element rests, otherwise `after`. Selects bits, for the same reason.
+MTADAM_INLINE float unless_resting(bool rests, float before, float after) {
+  const std::uint32_t mask = 0u - static_cast<std::uint32_t>(rests);
+  const std::uint32_t bits = (bits_of(before) & mask) | (bits_of(after) & ~mask);
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/// One term's share of G, where both moments are summed. With kSkips it is 0 where the element rests.
+template <bool kSkips>
+MTADAM_INLINE float gathered_share(float g, float f) {
+  if constexpr (kSkips) return unless_resting(element_rests(g, f), 0.0f, f * g);
+  return f * g;
+}
+
+/// G after one more term; the first term's share starts it.
+template <bool kSkips>
+MTADAM_INLINE float added_to_gathered(float sum, float g, float f) {
+  return sum + gathered_share<kSkips>(g, f);
+}
 
 /// ĝ of all terms together, from G: coupled decay enters once.
 template <bool kCoupled>

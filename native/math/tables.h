@@ -20,14 +20,19 @@ constexpr double kNormFloor = 1e-10;
 /// (docs/algorithm.md, "Finite in, finite out").
 constexpr double kLargestScaledNorm = 1e18;
 
+/// With NonFinite::kSkipElement, the moments of an element rest where |f·g| is larger. Its square, summed over terms,
+/// is well below the largest float32.
+constexpr float kLargestElement = 1e18f;
+
 /// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
 enum class Anchor : std::uint32_t { kFirst, kMax, kMean, kTerm };
 
 /// How a norm that is not finite or too large is handled.
 enum class NonFinite : std::uint32_t {
-  kSkipTerm,   // the term counts as absent in that layer for this step
-  kSkipStep,   // nothing moves in this step; only where all terms come in one call
-  kPropagate,  // as any other norm
+  kSkipTerm,     // the term counts as absent in that layer for this step
+  kSkipStep,     // nothing moves in this step; only where all terms come in one call
+  kSkipElement,  // the norm and single elements of the moments stay as they are; only with lagged scales
+  kPropagate,    // as any other norm
 };
 
 /// Whether a call may be rolled back, in whole or in part, once all of its norms are known: the state then has room for
@@ -126,6 +131,7 @@ struct NetworkUnit {
   std::uint64_t reached;    // the step in which the term first took part in any layer; 0 until then
   std::uint64_t withdrawn;  // the last step in which the term was not finite or too large in the unit
   float f;                  // s/σ
+  double lagged_norm;       // as Term::lagged_norms
 };
 
 /// W of `stepScale: "mean"` in one tensor, as terms are processed.
@@ -151,6 +157,9 @@ struct Term {
   // With the network as one unit.
   double* squares;       // q per tensor: the moving average of the squared gradient norm
   NetworkUnit* network;  // one
+  // With lagged scales, per layer in which the term takes part: n before the open step, or n of the open step where
+  // there was none.
+  double* lagged_norms;
   // The values before the call: of the norms, for withdrawing the term from a layer; the others, for rolling the call
   // back (NonFinite::kSkipStep), or this term's part in the network's unit.
   NormState* former_norms;
@@ -203,6 +212,7 @@ struct Tables {
   bool cosines;  // whether terms have dots and cosines
   bool network;  // whether the network is one unit
   bool rest;     // whether the n of a silent term rests
+  bool lagged;   // whether scales are computed from the norms before the open step
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm

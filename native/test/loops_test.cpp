@@ -26,9 +26,9 @@ constexpr std::uint32_t kMaxTerms = 2 * kPassTerms;
 
 std::vector<LoopForm> all_forms() {
   std::vector<LoopForm> forms;
-  for (unsigned bits = 0; bits < 64; ++bits) {
+  for (unsigned bits = 0; bits < 128; ++bits) {
     forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0,
-                     (bits & 32) != 0, false});
+                     (bits & 32) != 0, false, (bits & 64) != 0});
   }
   return forms;
 }
@@ -36,8 +36,9 @@ std::vector<LoopForm> all_forms() {
 // Both moments summed.
 std::vector<LoopForm> forms_with_one_v() {
   std::vector<LoopForm> forms;
-  for (unsigned bits = 0; bits < 16; ++bits) {
-    forms.push_back({true, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, true, true});
+  for (unsigned bits = 0; bits < 32; ++bits) {
+    forms.push_back(
+        {true, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, true, true, (bits & 16) != 0});
   }
   return forms;
 }
@@ -45,7 +46,8 @@ std::vector<LoopForm> forms_with_one_v() {
 std::string name_of(LoopForm form) {
   return std::string(form.summed ? "summed" : "per term") + (form.amsgrad ? ", amsgrad" : "") +
          (form.coupled ? ", coupled decay" : "") + (form.decoupled ? ", decoupled decay" : "") +
-         (form.shortened ? ", shortened" : "") + (form.one_b ? ", one b" : "") + (form.one_v ? ", one v" : "");
+         (form.shortened ? ", shortened" : "") + (form.one_b ? ", one b" : "") + (form.one_v ? ", one v" : "") +
+         (form.skips ? ", skips elements" : "");
 }
 
 std::vector<std::size_t> lengths() {
@@ -167,13 +169,11 @@ float balanced(const LoopForm& form, float g, float theta, float f, const GroupE
 void scalar_moments(const LoopForm& form, Values& values, TermValues& term, std::size_t e, bool opens) {
   const GroupElements& k = values.group;
   const float gradient = balanced(form, term.g[e], values.theta[e], term.k.f, k);
-  if (form.summed) {
-    if (opens) values.sum[e] = decayed_sum(values.sum[e], k);
-    values.sum[e] = added_to_sum(values.sum[e], gradient, k);
-  } else {
-    term.m[e] = first_moment(term.m[e], gradient, k);
-  }
-  term.v[e] = second_moment(term.v[e], gradient, k);
+  if (form.summed && opens) values.sum[e] = decayed_sum(values.sum[e], k);
+  const bool rests = form.skips && !(std::fabs(term.k.f * term.g[e]) <= 1e18f);
+  if (form.summed && !rests) values.sum[e] = added_to_sum(values.sum[e], gradient, k);
+  if (!form.summed && !rests) term.m[e] = first_moment(term.m[e], gradient, k);
+  if (!rests) term.v[e] = second_moment(term.v[e], gradient, k);
   if (form.amsgrad && !form.summed) term.x[e] = larger(term.v[e], term.x[e]);
 }
 
@@ -220,7 +220,8 @@ void scalar_adam(const LoopForm& form, Values& values, bool gathered) {
     float& theta = values.theta[e];
     float sum = 0;
     for (std::size_t i = 0; i < values.terms.size(); ++i) {
-      const float share = values.terms[i].k.f * values.terms[i].g[e];
+      float share = values.terms[i].k.f * values.terms[i].g[e];
+      if (form.skips && !(std::fabs(share) <= 1e18f)) share = 0;
       sum = i == 0 ? share : sum + share;
     }
     if (gathered) values.gathered[e] = sum;
@@ -381,17 +382,18 @@ struct Way {
   void (Placed::*run)(const Loops&);
   std::uint32_t most_terms;
   bool shortened;  // whether to run with W other than 1, too
+  bool skips;      // whether to run with skipped elements, too
 
   bool serves(const LoopForm& form, std::uint32_t terms) const {
-    return terms <= most_terms && (shortened || !form.shortened);
+    return terms <= most_terms && (shortened || !form.shortened) && (skips || !form.skips);
   }
 };
 
-const std::vector<Way> kWays{{"fused", &Placed::fused, kFusedTerms, false},
-                             {"moments, then fused", &Placed::streamed_fused, kFusedTerms, false},
-                             {"tiled", &Placed::tiled, kMaxTerms, true},
-                             {"tiled, one term at a time", &Placed::tiled_one_by_one, kMaxTerms, true},
-                             {"moments, then tiled", &Placed::streamed_tiled, kMaxTerms, true}};
+const std::vector<Way> kWays{{"fused", &Placed::fused, kFusedTerms, false, false},
+                             {"moments, then fused", &Placed::streamed_fused, kFusedTerms, false, true},
+                             {"tiled", &Placed::tiled, kMaxTerms, true, true},
+                             {"tiled, one term at a time", &Placed::tiled_one_by_one, kMaxTerms, true, true},
+                             {"moments, then tiled", &Placed::streamed_tiled, kMaxTerms, true, true}};
 
 TEST(Loops, GiveTheBitsOfTheScalarStepInEveryCombination) {
   Random random(11);
@@ -454,7 +456,7 @@ TEST(Loops, GiveTheBitsOfTheScalarStepWhereBothMomentsAreSummed) {
           Placed one_loop(form, before, random), loops_for_terms(form, before, random);
           loops_for_terms.gathered_adam(*set.loops);
           ASSERT_TRUE(loops_for_terms.holds(gathered));
-          if (form.shortened) continue;
+          if (form.shortened || form.skips) continue;  // these steps gather
           one_loop.adam(*set.loops);
           ASSERT_TRUE(one_loop.holds(at_once));
         }
@@ -514,7 +516,7 @@ TEST(Loops, AddElements) {
 TEST(Loops, AreTestedOnResultsThatAreMostlyFinite) {
   Random random(15);
   Values values = random_values(random, 4096, 3, false);
-  scalar_step({false, true, true, true, true, false, false}, values);
+  scalar_step({false, true, true, true, true, false, false, false}, values);
   std::size_t numbers = 0, flushed_or_subnormal = 0;
   for (std::size_t e = 0; e < values.count(); ++e) {
     numbers += std::isfinite(values.theta[e]) ? 1 : 0;

@@ -42,6 +42,9 @@ class Oracle {
   void set_groups(const std::vector<GroupOptions>& groups) { groups_ = groups; }
 
   void step(const Gradients& gradients) {
+    for (TermState& term : terms_) {
+      for (Norm& norm : term.norms) norm.former = norm.occurred ? std::optional(norm.n) : std::nullopt;
+    }
     std::vector<std::vector<bool>> present(terms_.size(), std::vector<bool>(theta_.size(), false));
     const std::vector<TermState> former = terms_;
     bool skips = false;
@@ -73,11 +76,12 @@ class Oracle {
   struct Norm {
     double n = 0, s = 0, skipped = 0;
     bool occurred = false;
-    void restore(const Norm& former) {
-      n = former.n;
-      s = former.s;
-      occurred = former.occurred;
+    void restore(const Norm& before) {
+      n = before.n;
+      s = before.s;
+      occurred = before.occurred;
     }
+    std::optional<double> former;  // n before the step
   };
   struct Moments {
     explicit Moments(std::size_t size) : m(size), v(size), x(size) {}
@@ -94,9 +98,23 @@ class Oracle {
     std::optional<std::size_t> term;  // whose n it is, unless it is the mean
   };
 
+  // The norm that scales are computed from.
+  double scaling(const Norm& norm) const { return model_.options.form.lagged ? norm.former.value_or(norm.n) : norm.n; }
+
+  bool skips_elements() const { return model_.options.form.non_finite == NonFinite::kSkipElement; }
+
+  // Whether the term has reached all tensors of the layer for which it has a gradient.
+  bool has_reached(const Gradients& gradients, std::size_t term, std::uint32_t layer) const {
+    for (std::size_t p = 0; p < theta_.size(); ++p) {
+      if (model_.parameters[p].layer != layer || !gradients[term][p]) continue;
+      if (terms_[term].tensors[p].clock.t == 0) return false;
+    }
+    return true;
+  }
+
   // Step 3; nullopt where no term qualifies.
   std::optional<AnchorNorm> anchor_of(std::uint32_t layer) const {
-    const auto norm = [&](std::size_t i) { return terms_[i].norms[layer].n; };
+    const auto norm = [&](std::size_t i) { return scaling(terms_[i].norms[layer]); };
     std::vector<std::size_t> qualified;
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (terms_[i].norms[layer].occurred && norm(i) > 1e-10) qualified.push_back(i);
@@ -123,7 +141,7 @@ class Oracle {
 
   // "Finite in, finite out": whether a gradient of norm r leaves float32 when it is scaled by s.
   bool leaves_float32(double r, double s) const {
-    if (model_.options.form.non_finite == NonFinite::kPropagate) return false;
+    if (model_.options.form.non_finite == NonFinite::kPropagate || model_.options.form.lagged) return false;
     return !(s * r <= 1e18) || std::isinf(static_cast<float>(s / model_.gradient_scale));
   }
 
@@ -150,6 +168,7 @@ class Oracle {
       if (!std::isfinite(r[i])) {
         norm.skipped += 1;
         skips = true;
+        in_layer[i] = skips_elements() && has_reached(gradients, i, layer);
         continue;
       }
       in_layer[i] = true;
@@ -173,7 +192,8 @@ class Oracle {
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (!in_layer[i]) continue;
       Norm& norm = terms_[i].norms[layer];
-      norm.s = norm.n > 1e-10 ? model_.weights[i] * std::pow(anchor->n / norm.n, model_.options.balance) : 1;
+      const double n = scaling(norm);
+      norm.s = n > 1e-10 ? model_.weights[i] * std::pow(anchor->n / n, model_.options.balance) : 1;
       if (model_.weights[i] == 0) norm.s = 0;
       if (leaves_float32(r[i], norm.s)) {
         withdraw(i);
@@ -215,10 +235,12 @@ class Oracle {
         if (present[i][p]) {
           const double s = terms_[i].norms[model_.parameters[p].layer].s;
           double g = (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+          const bool rests = skips_elements() && !(std::fabs(g) <= 1e18);
           if (!group.decoupled) g += group.weight_decay * theta;
-          own.m[e] = group.beta1 * own.m[e] + (1 - group.beta1) * g;
+          if (rests) g = 0;
+          own.m[e] = rests ? own.m[e] : group.beta1 * own.m[e] + (1 - group.beta1) * g;
           shared_[p].m[e] += summed ? (1 - group.beta1) * g : 0;
-          own.v[e] = group.beta2 * own.v[e] + (1 - group.beta2) * g * g;
+          own.v[e] = rests ? own.v[e] : group.beta2 * own.v[e] + (1 - group.beta2) * g * g;
           own.x[e] = std::max(own.x[e], own.v[e]);
           shared_[p].x[e] = std::max(shared_[p].x[e], own.v[e]);
         }
@@ -242,7 +264,8 @@ class Oracle {
     for (std::size_t i = 0; i < terms_.size(); ++i) {
       if (!present[i][p]) continue;
       const double s = terms_[i].norms[model_.parameters[p].layer].s;
-      g += (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+      const double share = (group.maximize ? -1 : 1) * s * double{(*gradients[i][p])[e]} / model_.gradient_scale;
+      if (!skips_elements() || std::fabs(share) <= 1e18) g += share;
     }
     Moments& own = shared_[p];
     own.m[e] = group.beta1 * own.m[e] + (1 - group.beta1) * g;

@@ -22,6 +22,7 @@ using test::Random;
 using test::random_gradients;
 using test::random_model;
 using test::Training;
+using test::with_lagged_scales;
 using test::with_one_v;
 using test::with_options_of_whole_steps;
 
@@ -52,10 +53,12 @@ TEST(Oracle, AgreesWithStepsOfEveryKind) {
   for (int round = 0; round < 480; ++round) {
     const std::uint32_t terms = 1 + static_cast<std::uint32_t>(round % 6);
     Model model = with_options_of_whole_steps(random, random_model(random, {30, 0, 1, 200, 65}, terms));
+    if (random.chance(0.4)) model = with_lagged_scales(random, model);
     model = with_one_v(random, model);
+    if (model.options.form.non_finite == NonFinite::kPropagate) continue;  // NaNs are compared elsewhere
     SCOPED_TRACE("round " + std::to_string(round) + ", " + std::to_string(terms) + " terms" +
                  (model.options.form.one_v ? ", both" : "") + (model.options.form.summed ? ", summed" : "") +
-                 (model.options.form.amsgrad ? ", amsgrad" : ""));
+                 (model.options.form.amsgrad ? ", amsgrad" : "") + (model.options.form.lagged ? ", lagged" : ""));
     Training training(model, 1);
     Oracle oracle(model);
     for (int step = 0; step < 6; ++step) {
@@ -171,6 +174,43 @@ TEST(Oracle, AgreesForEveryAnchor) {
             << "anchor " << static_cast<int>(anchor) << ", term " << anchor_term << ", step " << step;
       }
     }
+  }
+}
+
+/// Lagged scales in three steps: norms before the step, a gradient that is not finite, one that is too large.
+TEST(Oracle, AgreesWithLaggedScales) {
+  for (const int summed : {0, 1, 2}) {
+    SCOPED_TRACE(std::to_string(summed) + " moments summed");
+    Random random(45);
+    Model model = with_lagged_scales(random, plain_model(summed > 0));
+    model.options.form.one_v = summed == 2;
+    model.options.form.non_finite = NonFinite::kSkipElement;
+    Training training(model, 1);
+    Oracle oracle(model);
+    Gradients gradients = random_gradients(random, model, kNoMishaps);
+    ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+    for (float& value : *gradients[1][0]) value *= 50;
+    ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+    (*gradients[0][0])[3] = std::nanf("");
+    (*gradients[0][1])[4] = -HUGE_VALF;
+    ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+    gradients[0] = random_gradients(random, model, kNoMishaps)[0];
+    (*gradients[2][1])[5] = 3e38f;
+    ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+  }
+}
+
+/// A term whose first gradient for a tensor is not finite is absent there.
+TEST(Oracle, AgreesWhereAFirstGradientIsNotFinite) {
+  Random random(46);
+  Model model = with_lagged_scales(random, plain_model(false));
+  model.options.form.non_finite = NonFinite::kSkipElement;
+  Training training(model, 1);
+  Oracle oracle(model);
+  for (int step = 0; step < 3; ++step) {
+    Gradients gradients = random_gradients(random, model, kNoMishaps);
+    if (step == 0) (*gradients[1][0])[2] = std::nanf("");
+    ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients)) << "step " << step;
   }
 }
 

@@ -147,6 +147,30 @@ planted_cpu_bug(
   REPLACEMENT ""
   FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
 
+# ---- Lagged scales ----
+
+planted_cpu_bug(
+  lagged_norm_of_this_step
+  FILE math/lagged.h
+  PATTERN [=[state.lagged_norms[layer_index] = norm.occurred != 0 ? norm.n : n;]=]
+  REPLACEMENT [=[state.lagged_norms[layer_index] = n;]=]
+  FOUND_BY Oracle.AgreesWithLaggedScales)
+
+planted_cpu_bug(
+  norm_that_is_not_finite_averaged
+  FILE math/lagged.h
+  PATTERN [=[const double n = keeps_average(tables, norm.r) ? norm.n : next_norm(tables, term, layer_index);]=]
+  REPLACEMENT [=[const double n = next_norm(tables, term, layer_index);]=]
+  FOUND_BY Oracle.AgreesWithLaggedScales)
+
+planted_cpu_bug(
+  first_gradient_that_is_not_finite_taken
+  FILE math/lagged.h
+  PATTERN [=[  return tables.non_finite == NonFinite::kSkipElement && !reaches_first(tables, call, term, layer_index);]=]
+  REPLACEMENT [=[  static_cast<void>(call), static_cast<void>(term), static_cast<void>(layer_index);
+  return tables.non_finite == NonFinite::kSkipElement;]=]
+  FOUND_BY Oracle.AgreesWhereAFirstGradientIsNotFinite)
+
 # ---- Element offsets beyond 32 bits ----
 
 planted_cpu_bug(

@@ -18,9 +18,10 @@ using test::CountingDevice;
 
 std::vector<StateForm> all_forms() {
   std::vector<StateForm> forms;
-  for (unsigned bits = 0; bits < 32; ++bits) {
+  for (unsigned bits = 0; bits < 128; ++bits) {
     const NonFinite non_finite = (bits & 8) != 0 ? NonFinite::kSkipStep : NonFinite::kSkipTerm;
-    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite, (bits & 16) != 0});
+    forms.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, non_finite, (bits & 16) != 0, (bits & 32) != 0,
+                     false, (bits & 64) != 0});
     if (!forms.back().summed) continue;
     forms.push_back(forms.back());
     forms.back().one_v = true;
@@ -34,7 +35,8 @@ std::string name_of(StateForm form) {
                      : form.summed ? "summed"
                                    : "per term") +
          (form.amsgrad ? ", amsgrad" : "") + (form.mean ? ", mean" : "") +
-         (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "") + (form.cosines ? ", cosines" : "");
+         (form.non_finite == NonFinite::kSkipStep ? ", skips steps" : "") + (form.cosines ? ", cosines" : "") +
+         (form.network ? ", network" : "") + (form.lagged ? ", lagged" : "");
 }
 
 Layout some_layout() { return Layout({{5000, 0, 0}, {0, 1, 0}, {33, 0, 0}, {4096, 2, 0}}); }
@@ -71,6 +73,8 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
   collect(records, shared.former_clocks, layout.tensor_count());
   collect(records, shared.coefficients, layout.tensor_count());
   collect(records, shared.opener, layout.tensor_count());
+  collect(records, shared.joined, layout.layer_count());
+  collect(records, shared.former_divisors, layout.tensor_count());
   for (std::size_t earlier = 0; earlier < state.terms().size(); ++earlier) {
     const Term& term = state.terms()[earlier];
     collect(records, term.dots, earlier * layout.chunks().size());
@@ -81,6 +85,10 @@ std::vector<Piece> records_of(const State& state, const Layout& layout) {
     collect(records, term.partial, layout.chunks().size());
     collect(records, term.former_norms, layout.layer_count());
     collect(records, term.former_clocks, layout.tensor_count());
+    collect(records, term.squares, layout.tensor_count());
+    collect(records, term.former_squares, layout.tensor_count());
+    collect(records, term.network, 1);
+    collect(records, term.lagged_norms, layout.layer_count());
   }
   return records;
 }
@@ -92,12 +100,17 @@ TEST(State, HasThePiecesOfItsFormAndNoOthers) {
     SCOPED_TRACE(name_of(form));
     const State state(device, layout, form, 3);
     ASSERT_EQ(state.terms().size(), 3u);
+    const bool rolls_back = form.network || form.non_finite == NonFinite::kSkipStep;
     for (const Term& term : state.terms()) {
       EXPECT_EQ(term.m != nullptr, !form.summed);
       EXPECT_EQ(term.v != nullptr, !form.one_v);
       EXPECT_EQ(term.x != nullptr, form.amsgrad && !form.summed);
       EXPECT_NE(term.former_norms, nullptr);
-      EXPECT_EQ(term.former_clocks != nullptr, form.non_finite == NonFinite::kSkipStep);
+      EXPECT_EQ(term.former_clocks != nullptr, rolls_back);
+      EXPECT_EQ(term.squares != nullptr, form.network);
+      EXPECT_EQ(term.former_squares != nullptr, form.network);
+      EXPECT_EQ(term.network != nullptr, form.network);
+      EXPECT_EQ(term.lagged_norms != nullptr, form.lagged);
       EXPECT_EQ(term.dots != nullptr, form.cosines);
       EXPECT_EQ(term.cosines != nullptr, form.cosines);
     }
@@ -106,8 +119,8 @@ TEST(State, HasThePiecesOfItsFormAndNoOthers) {
     EXPECT_EQ(state.shared().gathered, nullptr);
     EXPECT_EQ(state.shared().x != nullptr, form.amsgrad && form.summed);
     EXPECT_EQ(state.shared().clocks != nullptr, form.summed);
-    const bool skips = form.non_finite == NonFinite::kSkipStep;
-    EXPECT_EQ(state.shared().former_clocks != nullptr, form.one_v || (form.summed && skips));
+    EXPECT_EQ(state.shared().former_clocks != nullptr, form.one_v || (form.summed && rolls_back));
+    EXPECT_EQ(state.shared().joined != nullptr, form.network);
     EXPECT_EQ(state.shared().divisors != nullptr, form.mean);
   }
 }
@@ -162,7 +175,7 @@ TEST(State, TakesTheBytesItAnnouncesAndLittleMoreThanItsPlanes) {
       const std::vector<Piece> pieces = planes_of(state, layout);
       std::size_t needed = 0;
       for (const Piece& piece : pieces) needed += piece.bytes;
-      for (const Piece& piece : records_of(state, layout)) needed += piece.bytes;
+      for (const Piece& piece : records_of(state, layout)) needed += (piece.bytes + 63) / 64 * 64;  // whole cache lines
       EXPECT_GE(bytes, needed);
       EXPECT_LE(bytes, needed + (pieces.size() + terms + 1) * 4096) << "a page of staggering per plane is enough";
     }

@@ -341,11 +341,22 @@ inline Model random_model(Random& random, const std::vector<std::uint64_t>& leng
   return model;
 }
 
-/// The network as one unit for some of the models, rest for silent terms for some.
+/// Lagged scales, with the options that they allow.
+inline Model with_lagged_scales(Random& random, Model model) {
+  model.options.form.lagged = true;
+  model.options.form.non_finite = random.chance(0.9) ? NonFinite::kSkipElement : NonFinite::kPropagate;
+  const double beta3 = random.pick<double>({0.99, 0.999});
+  for (GroupOptions& group : model.groups) group.beta3 = beta3;
+  return model;
+}
+
+/// The network as one unit for some of the models, rest for silent terms for some, lagged scales for some of those that
+/// skip no steps.
 inline Model with_units(Random& random, Model model) {
   model.options.form.network = random.chance(0.5);
   model.options.rest = random.chance(0.3);
-  return model;
+  const bool lagged = random.chance(0.4) && model.options.form.non_finite != NonFinite::kSkipStep;
+  return lagged ? with_lagged_scales(random, model) : model;
 }
 
 /// Both moments summed for some of the models.

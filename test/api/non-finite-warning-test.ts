@@ -53,6 +53,18 @@ describe("the first skipped term", () => {
     );
   });
 
+  test("is warned of with lagged scales, which skip single elements", async () => {
+    const optimizer = make({ scales: "lagged", betas: [0.9, 0.999, 0.99] });
+    for (const value of [1, NaN, NaN]) {
+      step(optimizer, value);
+      await optimizer.diagnostics();
+    }
+    expect(codes).toEqual(["MTADAM_NON_FINITE"]);
+    expect(emitted[0]).toMatch(
+      /^The gradient of the term "style" for the layer "b" was not finite; its elements that cannot be used were/,
+    );
+  });
+
   test("is warned of if its gradient is too large", async () => {
     for (const unit of ["tensor", "network"] as const) {
       const optimizer = make({ unit, anchor: "style" });

@@ -35,6 +35,8 @@ const options = withForms({
   stepScale: fc.constantFrom("sum" as const, "mean" as const),
   unit: fc.constantFrom("tensor" as const, "network" as const),
   silence: fc.constantFrom("decay" as const, "rest" as const),
+  scales: fc.constantFrom("current" as const, "lagged" as const),
+  betas: fc.constantFrom([0.9, 0.999, 0.99] as const, [0.9, 0.999, 0.999] as const),
 });
 
 const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(256, 4096, 4099)), {

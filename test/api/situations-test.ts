@@ -95,6 +95,8 @@ function source(seed: number, lengths: readonly number[]): (scale: number) => Fl
   return (scale) => lengths.map((length) => randomTensor(random, length, scale));
 }
 
+const LAGGED_BETAS = [0.9, 0.999, 0.99] as const;
+
 const ones = (length: number, value = 1): Float32Array => new Float32Array(length).fill(value);
 
 describe("a term has no gradient for a tensor, or is left out of a step", () => {
@@ -107,6 +109,7 @@ describe("a term has no gradient for a tensor, or is left out of a step", () => 
     { firstMoment: "summed", secondMoment: "summed" },
     { amsgrad: true, weightDecay: 0.01 },
     { anchor: "max", stepScale: "mean" },
+    { scales: "lagged", betas: LAGGED_BETAS },
   ];
   test.each(options)(
     "it is absent there: norm, moments and clock rest, later tensors go on, with %j",
@@ -219,6 +222,16 @@ describe("the anchor falls silent", () => {
     expect(Math.min(...lengths.slice(LIVELY))).toBeGreaterThan(0.9);
     expect(new Set(scales.slice(LIVELY))).toEqual(new Set([1]));
   });
+
+  test.each<Partial<OracleOptions>>([
+    { silence: "rest" },
+    { scales: "lagged", betas: LAGGED_BETAS },
+    { scales: "lagged", betas: LAGGED_BETAS, unit: "network" },
+  ])("with %j its norm rests, and the layer goes on", async (options) => {
+    const { lengths, scales } = await stepsOf(options);
+    expect(Math.min(...lengths.slice(LIVELY))).toBeGreaterThan(0.9);
+    expect(Math.max(...scales) - Math.min(...scales)).toBeLessThan(1e-12);
+  });
 });
 
 describe("a term returns after zeros", () => {
@@ -228,13 +241,14 @@ describe("a term returns after zeros", () => {
   async function scalesAround(
     zeros: number,
     pause: Float32Array | null,
+    options: Partial<OracleOptions> = {},
   ): Promise<[before: number, after: number]> {
     const gradients = times(LIVELY + zeros + AFTER, (step) => {
       const pauses = step >= LIVELY && step < LIVELY + zeros;
       return [[ones(4, 0.5)], [pauses ? pause : ones(4, 3)]];
     });
     const scales: number[] = [];
-    await train({ init: [ones(4)], options: { terms: 2 }, gradients }, async ({ optimizer }) => {
+    await train({ init: [ones(4)], options: { terms: 2, ...options }, gradients }, async ({ optimizer }) => {
       scales.push((await optimizer.diagnostics()).scales[1]!);
     });
     return [scales[LIVELY - 1]!, scales[LIVELY + zeros]!];
@@ -246,6 +260,20 @@ describe("a term returns after zeros", () => {
     expect(after / before / (1 / (0.9 ** (zeros + 1) + 0.1))).toBeCloseTo(1, 5);
     if (zeros >= 100) expect(after / before).toBeCloseTo(10, 2);
   });
+
+  test("with lagged scales its norm rests, so that its scale is as before", async () => {
+    const [before, after] = await scalesAround(100, ones(4, 0), { scales: "lagged", betas: LAGGED_BETAS });
+    expect(after / before).toBeCloseTo(1, 6);
+  });
+
+  test.each([10, 300])(
+    "with lagged scales and silence: decay it is amplified 1/β₃^%d times",
+    async (zeros) => {
+      const options = { scales: "lagged", silence: "decay", betas: LAGGED_BETAS } as const;
+      const [before, after] = await scalesAround(zeros, ones(4, 0), options);
+      expect((after / before) * 0.99 ** zeros).toBeCloseTo(1, 5);
+    },
+  );
 
   test("absent instead of zero avoids it", async () => {
     const [before, after] = await scalesAround(100, null);
@@ -310,6 +338,24 @@ describe("one NaN or infinity in a gradient", () => {
         },
       );
       expect(still).toHaveLength(8);
+    },
+  );
+
+  test.each([NaN, Infinity, -Infinity])(
+    "skipElement, with lagged scales: %d leaves the moments of its element and the norm alone, and is counted",
+    async (value) => {
+      const lagged = { scales: "lagged", betas: LAGGED_BETAS } as const;
+      let before: number | undefined;
+      await train(situation(value, lagged, everyFifth), async ({ step, optimizer, parameters }) => {
+        expect(parameters.every((values) => values.every(Number.isFinite))).toBe(true);
+        const state = await optimizer.stateDict();
+        const moment = (state["m.1.0"] as Float32Array)[17]!;
+        expect(moment === before).toBe(everyFifth(step));
+        before = moment;
+        if (step !== STEPS - 1) return;
+        expect([...(await optimizer.diagnostics()).skipped]).toEqual([0, 0, 8, 0]);
+        expect(state["t"]).toEqual(BigInt64Array.of(40n, 40n, 40n, 40n, 40n, 40n));
+      });
     },
   );
 
@@ -403,6 +449,8 @@ describe("resuming", () => {
     { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.01 },
     { anchor: "max", balance: 0.5, stepScale: "mean", weights: [1, 2, 3] },
     { nonFinite: "skipStep", weightDecay: 0.01 },
+    { scales: "lagged", betas: LAGGED_BETAS, anchor: "max" },
+    { scales: "lagged", betas: LAGGED_BETAS, unit: "network", firstMoment: "summed" },
   ];
 
   /** One optimizer takes the first steps, another the rest; `pass` transfers the state. */
@@ -464,6 +512,19 @@ describe("large or tiny gradients", () => {
     const gradients = times(61, (k) => [draw(10 ** (k - 30))]);
     const options = { terms: 1, betas: [0, 0, 0] as const };
     await train({ init: draw(1), options, gradients }, () => undefined, expectBalance);
+  });
+
+  test("with lagged scales, elements above 1e18 rest, and the norm follows", async () => {
+    const draw = source(12, [50]);
+    const gradients = times(20, (step) => [draw(1), draw(step === 7 ? 1e30 : 3)]);
+    const options = { terms: 2, scales: "lagged", betas: LAGGED_BETAS } as const;
+    const seen: Float32Array[] = [];
+    await train({ init: draw(1), options, gradients }, async ({ optimizer }) => {
+      seen.push((await optimizer.stateDict())["m.1.0"] as Float32Array);
+    });
+    expect(seen[7]).toEqual(seen[6]);
+    expect(seen[8]).not.toEqual(seen[7]);
+    expect(seen.every((moments) => moments.every(Number.isFinite))).toBe(true);
   });
 
   test("the moments are correct for ĝ between 1e-16 and 1e18", async () => {

@@ -78,7 +78,7 @@ const onePair = every.filter((name) => readGolden(name).options.secondMoment ===
 
 describe("the golden cases", () => {
   test("are all read, and most hold for both forms of the first moment", () => {
-    expect(every).toHaveLength(35);
+    expect(every).toHaveLength(37);
     expect(ofReference).toHaveLength(11);
     expect(comingAndGoing).toEqual([
       "above-1e18",
@@ -190,6 +190,8 @@ describe("a case notices an option that is ignored:", () => {
     ["initialNorm", "initial-norm-one", { options: { initialNorm: "first" } }],
     ["initialNorm: first", "two-terms", { options: { initialNorm: 1 } }],
     ["stepScale", "step-scale-mean", { options: { stepScale: "sum" } }],
+    ["scales: lagged", "lagged", { options: { scales: "current" } }],
+    ["scales: lagged, with one unit", "lagged-network", { options: { scales: "current" } }],
     ["nonFinite: propagate", "non-finite-skip-term", { options: { nonFinite: "propagate" } }],
     ["nonFinite: skipStep", "non-finite-skip-term", { options: { nonFinite: "skipStep" } }],
     ["gradientScale", "gradient-scale", { gradientScale: 1 }],
@@ -527,6 +529,114 @@ describe("a step by hand:", () => {
     expect(oracle.tensors[0]?.summed.x[0]).toBeCloseTo(x, 12);
     const denominator = Math.sqrt(x) / Math.sqrt(1 - beta2 ** 2);
     expectParameters(oracle, [-lr - ((lr / (1 - beta1 ** 2)) * M) / denominator]);
+  });
+});
+
+describe("lagged scales by hand:", () => {
+  const options = { lr: 0.5, eps: 1e-12, betas: [0.9, 0.999, 0.99], scales: "lagged" } as const;
+  const firstMoments = (oracle: Oracle, term: number): readonly number[] => [
+    ...oracle.tensors.flatMap(({ terms }) => [...terms[term]!.m]),
+  ];
+
+  test("a scale comes from the norms before the step, and from this step's where there were none", () => {
+    const oracle = new Oracle([{ init: [0] }], { terms: 3, ...options });
+    oracle.step([[[2]], [[8]], [null]]);
+    expect(oracle.last.scales).toEqual([[1], [0.25], [NaN]]);
+    oracle.step([[[2]], [[800]], [[0.5]]]);
+    expect(oracle.last.scales).toEqual([[1], [0.25], [4]]);
+    const n = 0.99 * 8 + 0.01 * 800;
+    expect(oracle.norms()[1]?.[0]).toBeCloseTo(n, 12);
+    oracle.step([[[2]], [[800]], [[0.5]]]);
+    expect(oracle.last.scales[1]?.[0]).toBeCloseTo(2 / n, 12);
+    expect(firstMoments(oracle, 1)[0]).toBeCloseTo(
+      0.81 * 0.1 * 2 + 0.9 * 0.1 * 200 + (0.1 * 800 * 2) / n,
+      12,
+    );
+  });
+
+  test("terms that come one at a time see the norms before the step, whatever came earlier in it", () => {
+    const oracle = new Oracle([{ init: [0] }], { terms: 2, ...options });
+    oracle.step([[[2]], [[8]]]);
+    oracle.accumulate(0, [[200]]);
+    oracle.accumulate(1, [[8]]);
+    oracle.update();
+    expect(oracle.last.scales).toEqual([[1], [0.25]]);
+    oracle.accumulate(0, [[200]]);
+    oracle.discard();
+    oracle.accumulate(1, [[8]]);
+    // The norms that a discarded step has changed are those before the next step.
+    expect(oracle.last.scales[1]?.[0]).toBeCloseTo(oracle.norms()[0]![0]! / 8, 12);
+  });
+
+  test("a network's unit uses the squares before the step, of the tensors that are in it now", () => {
+    const oracle = new Oracle([{ init: [0] }, { init: [0] }, { init: [0] }], {
+      terms: 2,
+      ...options,
+      unit: "network",
+    });
+    oracle.step([
+      [[3], [5], null],
+      [[6], null, [7]],
+    ]);
+    // In the first step all tensors are one unit.
+    expect(oracle.last.scales[1]?.[0]).toBeCloseTo(Math.hypot(3, 5) / Math.hypot(6, 7), 12);
+    oracle.step([
+      [[3], [5], null],
+      [[6], [1], [7]],
+    ]);
+    // Then the first tensor is alone in the unit, and the second term is new in the second tensor.
+    expect(oracle.last.scales[1]).toEqual([0.5, 5, 1]);
+    oracle.step([
+      [[300], [5], null],
+      [[6], [100], [7]],
+    ]);
+    expect(oracle.last.scales[1]?.[0]).toBeCloseTo(Math.hypot(3, 5) / Math.hypot(6, 1), 12);
+  });
+
+  test("skipElement: the element's moments and the norm stay, and the parameter moves by the moments", () => {
+    const oracle = new Oracle([{ init: [0, 0] }], { terms: 1, ...options });
+    oracle.step([[[3, 4]]]);
+    oracle.step([[[NaN, 4]]]);
+    expect(oracle.norms()).toEqual([[5]]);
+    expect(oracle.skipped).toEqual([[1]]);
+    expect(firstMoments(oracle, 0)[0]).toBeCloseTo(0.3, 12);
+    expect(firstMoments(oracle, 0)[1]).toBeCloseTo(0.4 * 0.9 + 0.4, 12);
+    const resting = 0.3 / (1 - 0.81) / Math.sqrt((0.001 * 9) / (1 - 0.999 ** 2));
+    expect(oracle.parameters[0]?.[0]).toBeCloseTo(-0.5 - 0.5 * resting, 9);
+    expect(oracle.parameters[0]?.[1]).toBeCloseTo(-1, 9);
+  });
+
+  test("skipElement: an element rests where s·g is above 1e18, but its norm is averaged", () => {
+    const oracle = new Oracle([{ init: [0, 0] }], { terms: 1, ...options });
+    oracle.step([[[3, 4]]]);
+    oracle.step([[[1.1e18, 0.9e18]]]);
+    expect(oracle.skipped).toEqual([[0]]);
+    expect(oracle.norms()[0]![0]! / (0.01 * Math.hypot(1.1e18, 0.9e18))).toBeCloseTo(1, 9);
+    expect(firstMoments(oracle, 0)[0]).toBeCloseTo(0.3, 12);
+    expect(firstMoments(oracle, 0)[1]! / 0.9e17).toBeCloseTo(1, 9);
+  });
+
+  test("skipElement: a first gradient that is not finite is absent in its layer", () => {
+    const tensors = [{ init: [0], layer: "unit" }, { init: [0], layer: "unit" }, { init: [0] }];
+    const oracle = new Oracle(tensors, { terms: 1, ...options });
+    oracle.step([[[1], null, [1]]]);
+    // New in the second tensor of the layer.
+    oracle.step([[[1], [Infinity], [1]]]);
+    expect(oracle.skipped).toEqual([[1, 0]]);
+    expect(oracle.tensors.map(({ terms }) => terms[0]?.clock.steps)).toEqual([1, 0, 2]);
+    oracle.step([[[1], [1], [1]]]);
+    oracle.step([[[1], [Infinity], [1]]]);
+    expect(oracle.skipped).toEqual([[2, 0]]);
+    expect(oracle.tensors.map(({ terms }) => terms[0]?.clock.steps)).toEqual([3, 2, 4]);
+  });
+
+  test("skipElement: summed, the term adds nothing to M at that element", () => {
+    const oracle = new Oracle([{ init: [0, 0] }], { terms: 2, ...options, firstMoment: "summed" });
+    oracle.step([[[1, 1]], [[1, 1]]]);
+    oracle.step([[[1, 1]], [[NaN, 1]]]);
+    const M = oracle.tensors[0]!.summed.M;
+    expect(M[0]).toBeCloseTo(0.9 * 0.2 + 0.1, 12);
+    expect(M[1]).toBeCloseTo(0.9 * 0.2 + 0.2, 12);
   });
 });
 

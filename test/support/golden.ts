@@ -234,14 +234,12 @@ interface Hyperparameters {
 
 /** An unknown key is an error: a test that ignores an option would pass for the wrong reason. */
 function readHyperparameters(json: string): Hyperparameters {
-  const { steps, gradientScale, tags, groups, scales, ...given } = JSON.parse(json) as {
+  const { steps, gradientScale, tags, groups, ...given } = JSON.parse(json) as {
     steps: number;
-    scales?: string;
     gradientScale?: number;
     tags?: number[];
     groups?: Partial<GroupOptions>[];
   } & Partial<OracleOptions> & { terms: number };
-  if (![undefined, "current"].includes(scales)) throw new Error(`unknown: scales ${String(scales)}`);
   const defaults = defaultOptions(given.terms);
   for (const options of [given, ...(groups ?? [])]) {
     const unknown = Object.keys(options).filter((key) => !(key in defaults));

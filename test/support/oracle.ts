@@ -40,11 +40,12 @@ export interface OracleOptions extends GroupOptions {
   initialNorm: "first" | number;
   unit: "tensor" | "network";
   silence: "decay" | "rest";
+  scales: "current" | "lagged";
   /** A number is the index of a term. */
   anchor: "first" | "max" | "mean" | number;
   balance: number;
   stepScale: "sum" | "mean";
-  nonFinite: "skipTerm" | "skipStep" | "propagate";
+  nonFinite: "skipTerm" | "skipStep" | "skipElement" | "propagate";
 }
 
 export function defaultOptions(terms: number): OracleOptions {
@@ -63,12 +64,16 @@ export function defaultOptions(terms: number): OracleOptions {
     initialNorm: "first",
     unit: "tensor",
     silence: "decay",
+    scales: "current",
     anchor: "first",
     balance: 1,
     stepScale: "sum",
     nonFinite: "skipTerm",
   };
 }
+
+/** The defaults that differ with `scales: "lagged"`. */
+const LAGGED_DEFAULTS: Partial<OracleOptions> = { silence: "rest", nonFinite: "skipElement" };
 
 export interface OracleTensor {
   init: ArrayLike<number>;
@@ -186,6 +191,9 @@ const NORM_FLOOR = 1e-10;
 /** The largest norm of a scaled gradient. The square of a larger one may leave float32. */
 const LARGEST_SCALED_NORM = 1e18;
 
+/** With "skipElement", the largest magnitude of s·g; beyond it, the moments of an element rest. */
+const LARGEST_ELEMENT = 1e18;
+
 export class Oracle {
   readonly options: OracleOptions;
   readonly tensors: readonly TensorState[];
@@ -201,6 +209,8 @@ export class Oracle {
   readonly #movingNorms: (number | undefined)[][];
   /** With `unit: "network"`: q, [term][tensor]; undefined where the pair never occurred. */
   readonly #squares: (number | undefined)[][];
+  /** n and q as they were before the open step. */
+  #before: { readonly norms: (number | undefined)[][]; readonly squares: (number | undefined)[][] };
   /** The unit of every tensor in the open step. */
   #units: readonly number[] = [];
   /** n of the anchor of every unit in the open step, as the terms that came last were scaled. */
@@ -210,7 +220,8 @@ export class Oracle {
   #lastStep: readonly Contribution[] = [];
 
   constructor(tensors: readonly OracleTensor[], options: Partial<OracleOptions> & { terms: number }) {
-    this.options = { ...defaultOptions(options.terms), ...options };
+    const lagged = options.scales === "lagged" ? LAGGED_DEFAULTS : {};
+    this.options = { ...defaultOptions(options.terms), ...lagged, ...options };
     requireLength("weights", this.options.weights, options.terms);
     if (this.#isOnePair() && this.options.firstMoment !== "summed") throw new Error("M must be summed, too");
     const { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize } = this.options;
@@ -225,6 +236,7 @@ export class Oracle {
     });
     this.#movingNorms = table(options.terms, this.#layerCount, undefined);
     this.#squares = table(options.terms, tensors.length, undefined);
+    this.#before = { norms: this.#movingNorms, squares: this.#squares };
     this.skipped = table(options.terms, this.#layerCount, 0);
     this.last = {
       norms: table(options.terms, this.#layerCount, NaN),
@@ -296,7 +308,7 @@ export class Oracle {
     requireLength("gradients", gradients, this.options.terms);
     if (this.#termsOfOpenStep.size > 0) throw new Error("a step is open");
 
-    this.#units = this.#unitsNow();
+    this.#begin();
     const contributions = gradients.map((ofTerm, term) => this.#contribution(term, ofTerm, call));
     const former = this.#formerOfAll();
     const { admitted, skips } = this.#admit(contributions);
@@ -316,7 +328,7 @@ export class Oracle {
     if (this.options.nonFinite === "skipStep") throw new Error("skipStep needs all terms at once");
     if (this.#termsOfOpenStep.has(term)) throw new Error(`term ${term} came twice in one step`);
 
-    if (this.#termsOfOpenStep.size === 0) this.#units = this.#unitsNow();
+    if (this.#termsOfOpenStep.size === 0) this.#begin();
     const contribution = this.#contribution(term, gradients, call);
     this.#termsOfOpenStep.add(term);
     for (const admitted of this.#admit([contribution]).admitted) this.#updateMoments(admitted);
@@ -342,6 +354,13 @@ export class Oracle {
     }
     this.#termsOfOpenStep.clear();
     this.#lastStep = [];
+  }
+
+  /** What a step takes from the step before: the units and, for lagged scales, the norms. */
+  #begin(): void {
+    this.#units = this.#unitsNow();
+    const copy = <T>(rows: readonly T[][]): T[][] => rows.map((row) => [...row]);
+    this.#before = { norms: copy(this.#movingNorms), squares: copy(this.#squares) };
   }
 
   /** Step 1: the term's gradients and their norms r. */
@@ -412,12 +431,13 @@ export class Oracle {
   }
 
   /**
-   * "Finite in, finite out": whether a term, scaled by s, would leave float32 in a unit. False where it is absent, and
-   * with "propagate".
+   * "Finite in, finite out": whether a term, scaled by s, would leave float32 in a unit. False where it is absent, with
+   * "propagate", and with lagged scales.
    */
   #leavesFloat32({ squares, gradientScale }: Contribution, unit: number, scale: number): boolean {
     const norm = this.#gradientNorms(squares, this.#units)[unit] ?? null;
-    if (norm === null || this.options.nonFinite === "propagate") return false;
+    const { nonFinite, scales } = this.options;
+    if (norm === null || nonFinite === "propagate" || scales === "lagged") return false;
     return !(scale * norm <= LARGEST_SCALED_NORM) || !Number.isFinite(Math.fround(scale / gradientScale));
   }
 
@@ -512,12 +532,22 @@ export class Oracle {
     return layers;
   }
 
-  /** With "skipTerm": the term counts as absent in the units where its gradient is not finite. */
+  /**
+   * With "skipTerm": the term counts as absent in the units where its gradient is not finite. With "skipElement": in the
+   * layers where its gradient is not finite, if it is the term's first for one of the layer's tensors.
+   */
   #withoutNonFinite(contribution: Contribution): Contribution {
-    if (this.options.nonFinite === "propagate") return contribution;
-    const { gradients, squares } = contribution;
-    const norms = this.#gradientNorms(squares, this.#units);
-    const absent = this.#units.map((unit) => isNonFinite(at(norms, unit)));
+    const { nonFinite } = this.options;
+    if (nonFinite === "propagate") return contribution;
+    const { term, gradients, squares } = contribution;
+    const groups = nonFinite === "skipElement" ? this.#layers() : this.#units;
+    const isFirst = groups.map(
+      (_, tensor) =>
+        at(squares, tensor) !== null && at(at(this.tensors, tensor).terms, term).clock.steps === 0,
+    );
+    const firsts = new Set(groups.filter((_, tensor) => nonFinite !== "skipElement" || at(isFirst, tensor)));
+    const norms = this.#gradientNorms(squares, groups);
+    const absent = groups.map((group) => isNonFinite(at(norms, group)) && firsts.has(group));
     return {
       ...contribution,
       gradients: gradients.map((gradient, tensor) => (at(absent, tensor) ? null : gradient)),
@@ -541,7 +571,10 @@ export class Oracle {
     }
   }
 
-  /** Step 2 in one unit: n from r or, with `unit: "network"`, from the q of the unit's tensors. */
+  /**
+   * Step 2 in one unit: n from r or, with `unit: "network"`, from the q of the unit's tensors. With "skipElement", an n
+   * or q stays if its r is not finite.
+   */
   #movedNorm(
     term: number,
     unit: number,
@@ -550,26 +583,37 @@ export class Oracle {
     squares: Contribution["squares"],
   ): number {
     const rests = norm === 0 && this.options.silence === "rest";
+    const skips = (square: number): boolean =>
+      this.options.nonFinite === "skipElement" && isNonFinite(square);
     const beta3 = at(this.tensors, at(tensors, 0)).options.betas[2];
     if (this.options.unit === "tensor") {
       const previous = at(this.#movingNorms, term)[unit];
-      return rests && previous !== undefined ? previous : this.#movingAverage(previous, norm, beta3, 1);
+      return (rests || skips(norm)) && previous !== undefined
+        ? previous
+        : this.#movingAverage(previous, norm, beta3, 1);
     }
     const ofTerm = at(this.#squares, term);
     for (const tensor of tensors) {
       const square = at(squares, tensor);
-      if (square === null || (rests && ofTerm[tensor] !== undefined)) continue;
+      if (square === null || ((rests || skips(square)) && ofTerm[tensor] !== undefined)) continue;
       ofTerm[tensor] = this.#movingAverage(ofTerm[tensor], square, beta3, 2);
     }
     return this.#norm(term, unit) ?? 0;
   }
 
   /** n of a unit as it is now; undefined where the term never occurred in it. */
-  #norm(term: number, unit: number): number | undefined {
-    if (this.options.unit === "tensor") return at(this.#movingNorms, term)[unit];
-    const squares = at(this.#squares, term).filter((_, tensor) => at(this.#units, tensor) === unit);
-    const occurred = squares.filter((square) => square !== undefined);
+  #norm(term: number, unit: number, norms = this.#movingNorms, squares = this.#squares): number | undefined {
+    if (this.options.unit === "tensor") return at(norms, term)[unit];
+    const ofUnit = at(squares, term).filter((_, tensor) => at(this.#units, tensor) === unit);
+    const occurred = ofUnit.filter((square) => square !== undefined);
     return occurred.length === 0 ? undefined : Math.sqrt(occurred.reduce((sum, square) => sum + square, 0));
+  }
+
+  /** The n that scales are computed from: if lagged, as it was before the open step, if it existed then. */
+  #scalingNorm(term: number, unit: number): number | undefined {
+    const now = this.#norm(term, unit);
+    if (this.options.scales === "current") return now;
+    return this.#norm(term, unit, this.#before.norms, this.#before.squares) ?? now;
   }
 
   /**
@@ -590,7 +634,7 @@ export class Oracle {
    * above the floor.
    */
   #anchor(unit: number): { norm: number | undefined; term?: number } {
-    const norms = Array.from({ length: this.options.terms }, (_, term) => this.#norm(term, unit));
+    const norms = Array.from({ length: this.options.terms }, (_, term) => this.#scalingNorm(term, unit));
     const qualified = norms.filter(isAboveFloor);
     const { anchor } = this.options;
     if (qualified.length === 0) return { norm: undefined };
@@ -604,7 +648,7 @@ export class Oracle {
   /** Step 4: s = w·(n_a/n_i)ᵖ; 1 without any weight below the floor; always 0 for a weight of 0. */
   #scale(term: number, unit: number, weight: number, anchorNorm: number | undefined): number {
     if (weight === 0) return 0;
-    const norm = this.#norm(term, unit);
+    const norm = this.#scalingNorm(term, unit);
     if (!isAboveFloor(norm) || anchorNorm === undefined) return 1;
     return weight * (anchorNorm / norm) ** this.options.balance;
   }
@@ -619,23 +663,43 @@ export class Oracle {
       const scale = this.#scale(term, unit, weight, this.#anchorNorms[unit]);
       at(this.last.scales, term)[tensor.layer] = scale;
       if (gradient === null) continue;
-      if (this.#isOnePair()) this.#gather(tensor, term, scale, gradient);
-      else {
+      const rests = new Set(this.#restingElements(gradient, scale));
+      if (this.#isOnePair()) {
+        this.#gather(
+          tensor,
+          term,
+          scale,
+          gradient.map((value, k) => (rests.has(k) ? 0 : value)),
+        );
+      } else {
         const balanced = balancedGradient(gradient, scale, tensor);
-        if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced);
-        else this.#updateSummed(tensor, term, balanced);
+        for (const k of rests) balanced[k] = 0;
+        if (this.options.firstMoment === "perTerm") this.#updatePerTerm(tensor, term, balanced, rests);
+        else this.#updateSummed(tensor, term, balanced, rests);
       }
       tensor.present.push({ term, weight });
     }
   }
 
+  /** With "skipElement": the elements whose m and v stay as they are, since s·g is not finite or too large. */
+  #restingElements(gradient: Float64Array, scale: number): number[] {
+    if (this.options.nonFinite !== "skipElement") return [];
+    // The comparison is written so that NaN rests.
+    return [...gradient.keys()].filter((k) => !(Math.abs(scale * at(gradient, k)) <= LARGEST_ELEMENT));
+  }
+
   /** Step 6. */
-  #updatePerTerm({ options, terms }: TensorState, term: number, balanced: Float64Array): void {
+  #updatePerTerm(
+    { options, terms }: TensorState,
+    term: number,
+    balanced: Float64Array,
+    rests: ReadonlySet<number>,
+  ): void {
     const [beta1, beta2] = options.betas;
     const { m, v, x, clock } = at(terms, term);
     advance(clock, beta1, beta2);
-    average(m, beta1, balanced);
-    average(v, beta2, squared(balanced));
+    average(m, beta1, balanced, rests);
+    average(v, beta2, squared(balanced), rests);
     if (this.options.amsgrad) raise(x, v);
   }
 
@@ -644,6 +708,7 @@ export class Oracle {
     { options, terms, summed, present }: TensorState,
     term: number,
     balanced: Float64Array,
+    rests: ReadonlySet<number>,
   ): void {
     const [beta1, beta2] = options.betas;
     if (present.length === 0) {
@@ -654,7 +719,7 @@ export class Oracle {
 
     const { v, clock } = at(terms, term);
     advance(clock, beta1, beta2);
-    average(v, beta2, squared(balanced));
+    average(v, beta2, squared(balanced), rests);
     if (this.options.amsgrad) raise(summed.x, v);
   }
 
@@ -839,10 +904,16 @@ function squared(values: Float64Array): Float64Array {
   return values.map((value) => value * value);
 }
 
-/** target ← β·target + (1−β)·sample */
-function average(target: Float64Array, beta: number, sample: Float64Array): void {
-  multiply(target, beta);
-  addMultiple(target, 1 - beta, sample);
+/** target ← β·target + (1−β)·sample, except for the elements that rest */
+function average(
+  target: Float64Array,
+  beta: number,
+  sample: Float64Array,
+  rests: ReadonlySet<number> = new Set(),
+): void {
+  target.forEach((value, k) => {
+    if (!rests.has(k)) target[k] = beta * value + (1 - beta) * at(sample, k);
+  });
 }
 
 function multiply(target: Float64Array, factor: number): void {

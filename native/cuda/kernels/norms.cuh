@@ -5,6 +5,7 @@
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/sums.cuh"
 #include "cuda/kernels/vector_io.cuh"
+#include "math/lagged.h"
 #include "math/network.h"
 #include "math/scalars.h"
 #include "math/tables.h"
@@ -123,6 +124,7 @@ constexpr std::uint32_t kTensorSumsAhead = 2;
 
 /// q of all tensors of a layer in which the term is present, and the sum of q over the layer, by one warp; valid in its
 /// first thread. `first_sum`: the sum of squares of a layer of one tensor.
+template <bool kLagged>
 __device__ inline double record_squares(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer,
                                         double first_sum, bool resting, std::uint32_t lane) {
   const Term& state = tables.terms[term];
@@ -134,7 +136,9 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
       const double squares =
           layer.members == 1 ? first_sum
                              : layer_sum<kTensorSumsAhead>(state.partial + tensor.slot, chunks_of(tensor.length), lane);
-      if (lane == 0) record_square(tables, term, index, squares, resting);
+      if (lane == 0) {
+        record_square(tables, term, index, squares, resting || (kLagged && keeps_average(tables, squares)));
+      }
     }
     __syncwarp();
     if (index % kChunkLanes == lane) sum.add(index, state.squares[index]);
@@ -142,11 +146,30 @@ __device__ inline double record_squares(const Tables& tables, const Call& call, 
   return sum.total();
 }
 
+/// The norm before the open step from the q of that time, in a layer whose clocks have not advanced, by one warp; valid
+/// in its first thread. Where the term had no q: `n`. A loop of its own: in the one above, the kernel spills on compute
+/// capability 12.0.
+__device__ inline double former_norm(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer,
+                                     double n, std::uint32_t lane) {
+  LaneSum sum;
+  bool existed = false;
+  for (std::uint32_t k = 0; k < layer.members; ++k) {
+    const std::uint32_t index = tables.members[layer.member + k];
+    if (index % kChunkLanes != lane) continue;
+    const FormerSquare former = former_square(tables, term, index, gradient_of(tables, call, term, index) != nullptr);
+    sum.add(index, former.q);
+    existed |= former.exists;
+  }
+  existed = __any_sync(kWholeWarp, existed) != 0;
+  const double total = sum.total();
+  return existed ? sqrt(total) : n;
+}
+
 /// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block; n and s are left to
 /// finish_network() where the layer is part of the network's unit. False, in every thread, where a norm that is not
 /// finite is a reason to go back on other layers. Each stage is a chain of dependent reads, so terms go through it side
 /// by side: a warp or a thread each.
-template <bool kNetwork>
+template <bool kNetwork, bool kLagged>
 __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];  // a copy would take the registers that make the kernel spill
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
@@ -160,16 +183,25 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
     const std::uint32_t term = call.first + k;
     if (!present(tables, call, term, layer, lane)) continue;
     const double sum = layer_sum<2>(tables.terms[term].partial + layer.slot, layer.slots, lane);
-    const bool taken = __any_sync(kWholeWarp, lane == 0 && take_norm(tables, term, layer_index, sum)) != 0;
+    const auto takes_part = [&] {
+      return take_norm(tables, term, layer_index, sum) || (kLagged && skips_elements(tables, call, term, layer_index));
+    };
+    const bool taken = __any_sync(kWholeWarp, lane == 0 && takes_part()) != 0;
     if (!taken) {
-      bad |= joined || tables.non_finite == NonFinite::kSkipStep;
+      bad |= !kLagged && (joined || tables.non_finite == NonFinite::kSkipStep);
       continue;
     }
     if constexpr (kNetwork) {
       __syncwarp();  // the first thread's r
       const NormState& norm = tables.terms[term].norms[layer_index];
-      const double q = record_squares(tables, call, term, layer, sum, !joined && rests(tables, norm.r), lane);
+      const double q = record_squares<kLagged>(tables, call, term, layer, sum, !joined && rests(tables, norm.r), lane);
+      if constexpr (kLagged) {
+        const double lagged = former_norm(tables, call, term, layer, sqrt(q), lane);
+        if (lane == 0) tables.terms[term].lagged_norms[layer_index] = lagged;
+      }
       if (lane == 0) record_norm(tables, term, layer_index, joined ? norm.n : sqrt(q));
+    } else if constexpr (kLagged) {
+      if (lane == 0) record_lagged_norm(tables, term, layer_index);
     } else {
       if (lane == 0) record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
     }
@@ -177,10 +209,20 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
   __syncthreads();  // all norms before the anchor: it may be any term
   MTADAM_SHARED(double, anchor, 1);
   bool withdrawn = false;
-  if (threadIdx.x == 0 && !joined) anchor[0] = anchor_of_layer(tables, call, layer_index, withdrawn);
+  if (threadIdx.x == 0 && !joined) {
+    if constexpr (kLagged) {
+      anchor[0] = lagged_anchor_of_layer(tables, layer_index);
+    } else {
+      anchor[0] = anchor_of_layer(tables, call, layer_index, withdrawn);
+    }
+  }
   __syncthreads();
   for (std::uint32_t k = threadIdx.x; k < call.count && !joined; k += kNormThreads) {
-    withdrawn |= scale_in_layer(tables, call, call.first + k, layer_index, anchor[0]);
+    if constexpr (kLagged) {
+      scale_lagged_in_layer(tables, call.first + k, layer_index, anchor[0]);
+    } else {
+      withdrawn |= scale_in_layer(tables, call, call.first + k, layer_index, anchor[0]);
+    }
   }
   bad |= withdrawn && tables.non_finite == NonFinite::kSkipStep;
   const bool good = __syncthreads_or(bad) == 0;  // all scales before the first clock
@@ -210,7 +252,24 @@ __device__ inline void mark_spoilers(const Tables& tables, const Call& call) {
   __syncthreads();
 }
 
+/// The same for the network's unit, once clocks have advanced.
+__device__ inline void record_former_norm(const Tables& tables, std::uint32_t term, std::uint32_t lane) {
+  LaneSum sum;
+  bool existed = false;
+  for (std::uint32_t tensor = lane; tensor < tables.tensor_count; tensor += kChunkLanes) {
+    if (!is_joined(tables, tables.tensors[tensor].layer)) continue;
+    const bool moved = takes_part(tables.terms[term].clocks[tensor], *tables.shared.step);
+    const FormerSquare former = former_square(tables, term, tensor, moved);
+    sum.add(tensor, former.q);
+    existed |= former.exists;
+  }
+  existed = __any_sync(kWholeWarp, existed) != 0;
+  const double total = sum.total();
+  if (lane == 0) record_lagged_network(tables, term, existed, total);
+}
+
 /// n of one term in the network's unit, by one warp.
+template <bool kLagged>
 __device__ inline void finish_term(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t lane) {
   LaneSum q, squares;
   bool anywhere = false, here = false;
@@ -235,14 +294,16 @@ __device__ inline void finish_term(const Tables& tables, const Call& call, std::
     }
     sum_of_q = rested.total();
   }
+  if (lane == 0) record_network(tables, term, sum_of_q);
+  if constexpr (kLagged) record_former_norm(tables, term, lane);
   if (lane != 0) return;
-  record_network(tables, term, sum_of_q);
   if (called && anywhere) reach_network(tables, term);
   if (called && here) take_network(tables, term, sum);
 }
 
 /// n and s of the network's unit, once all layers have begun, by one block. `good`: all norms in the unit are finite.
 /// Returns whether no term left float32, in every thread.
+template <bool kLagged>
 __device__ inline bool finish_network(const Tables& tables, const Call& call, bool good) {
   if (!good) mark_spoilers(tables, call);
   MTADAM_SHARED(double, anchor, 1);
@@ -256,9 +317,17 @@ __device__ inline bool finish_network(const Tables& tables, const Call& call, bo
       __syncthreads();
     }
     for (std::uint32_t term = threadIdx.x / kChunkLanes; term < tables.term_count; term += kNormThreads / kChunkLanes) {
-      finish_term(tables, call, term, lane);
+      finish_term<kLagged>(tables, call, term, lane);
     }
     __syncthreads();
+    if constexpr (kLagged) {  // no term is withdrawn
+      if (threadIdx.x == 0) anchor[0] = lagged_network_anchor(tables);
+      __syncthreads();
+      for (std::uint32_t k = threadIdx.x; k < call.count; k += kNormThreads) {
+        scale_lagged_network(tables, call.first + k, anchor[0]);
+      }
+      return true;
+    }
     if (scaled) return false;
     bool leaves = false;
     if (threadIdx.x == 0) anchor[0] = network_anchor(tables, call, leaves);
@@ -287,9 +356,9 @@ enum class Layers : int {
 };
 
 /// begin_layer, and whether it was the last one: the block then has to call end_norms().
-template <bool kNetwork>
+template <bool kNetwork, bool kLagged>
 __device__ inline Layers finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const bool good = begin_layer<kNetwork>(tables, call, layer_index);
+  const bool good = begin_layer<kNetwork, kLagged>(tables, call, layer_index);
   if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return Layers::kSomeLeft;
   MTADAM_SHARED(Layers, state, 1);
   __syncthreads();  // all threads' clocks are written
@@ -312,12 +381,12 @@ __device__ inline Layers finish_layer(const Tables& tables, const Call& call, st
 }
 
 /// Finishes the network's unit, and rolls the step back if some norm is a reason to, by one block.
-template <bool kNetwork>
+template <bool kNetwork, bool kLagged>
 __device__ inline void end_norms(const Tables& tables, const Call& call, bool good) {
   const bool skips_step = tables.non_finite == NonFinite::kSkipStep;
   if (good || !skips_step) {
     if constexpr (!kNetwork) return;
-    if (finish_network(tables, call, good) || !skips_step) return;
+    if (finish_network<kLagged>(tables, call, good) || !skips_step) return;
   }
   roll_back<kNetwork>(tables);
 }
@@ -325,8 +394,8 @@ __device__ inline void end_norms(const Tables& tables, const Call& call, bool go
 }  // namespace norms
 
 /// Any grid of blocks of kNormThreads; best a block per item, since a block that waits for the count of a layer is then
-/// replaced by others. `kNetwork`: whether the network is one unit.
-template <bool kNetwork>
+/// replaced by others. `kNetwork`: whether the network is one unit. `kLagged`: whether scales are lagged.
+template <bool kNetwork, bool kLagged>
 __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNormBlocks)
     norms_kernel(Tables tables, Call call) {
   norms::Layers layers = norms::Layers::kSomeLeft;
@@ -345,23 +414,26 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
     // An absent tensor's chunks add nothing to a layer in which others are present.
     const double sum = g == nullptr ? 0 : norms::chunk_sum(g + first_of_chunk(chunk.index), count);
     if (threadIdx.x == 0) *partial = sum;
-    if (is_last(tables.shared.tickets + layer, expected)) layers = norms::finish_layer<kNetwork>(tables, call, layer);
+    if (is_last(tables.shared.tickets + layer, expected)) {
+      layers = norms::finish_layer<kNetwork, kLagged>(tables, call, layer);
+    }
     // The next round writes to the shared arrays that some threads may still be reading.
     __syncthreads();
   }
   // Layers without elements have no chunk that could be their last.
   for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
-    layers = norms::finish_layer<kNetwork>(tables, call, tables.empty_layers[k]);
+    layers = norms::finish_layer<kNetwork, kLagged>(tables, call, tables.empty_layers[k]);
     __syncthreads();
   }
   // After the loops, whose registers are then free. The block that finished the last layer has had no layer since.
   if (layers != norms::Layers::kSomeLeft) {
-    norms::end_norms<kNetwork>(tables, call, layers == norms::Layers::kAllGood);
+    norms::end_norms<kNetwork, kLagged>(tables, call, layers == norms::Layers::kAllGood);
   }
 }
 
 inline auto norms_kernel_for(const Tables& tables) {
-  return tables.network ? &norms_kernel<true> : &norms_kernel<false>;
+  if (tables.lagged) return tables.network ? &norms_kernel<true, true> : &norms_kernel<false, true>;
+  return tables.network ? &norms_kernel<true, false> : &norms_kernel<false, false>;
 }
 
 }  // namespace mtadam::kernels

@@ -33,7 +33,8 @@ constexpr std::uint32_t blocks_for(std::uint32_t registers) {
 }
 
 /// The choices of an update kernel that are made at compile time.
-template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients, bool kSharedV = false>
+template <std::uint32_t kTermCount, bool kSummedMoments, bool kAmsgradOn, bool kWithGradients, bool kSharedV = false,
+          bool kElementsRest = false>
 struct UpdateForm {
   static constexpr std::uint32_t kTerms = kTermCount;  // at most; 0: any number
   static constexpr bool kSummed = kSummedMoments;      // M in place of m
@@ -41,6 +42,7 @@ struct UpdateForm {
   static constexpr bool kGradients = kWithGradients;   // resident: the moments have yet to see the gradients
   static constexpr bool kOneX = kSummed && kAmsgrad;   // x is shared, and so is b
   static constexpr bool kOneV = kSharedV;              // V in place of v; with kSummed
+  static constexpr bool kSkips = kElementsRest;        // elements whose gradients cannot be used keep their moments
   /// Terms that are loaded side by side.
   static constexpr std::uint32_t kGroup = kTermCount != 0 ? kTermCount : kAmsgradOn && !kSummedMoments ? 3 : 4;
   /// Terms whose parts are fetched ahead; those beyond are read by every thread that needs them.
@@ -227,12 +229,13 @@ __device__ __forceinline__ void add_term(Step<kN>& step, Loads<kN>& in, const La
   for (std::uint32_t j = 0; j < kN; ++j) {
     if (Form::kGradients && part.present) {
       const float ghat = gradient(in.g.e[j], theta.e[j], part.k.f, k);
-      in.v.e[j] = second_moment(in.v.e[j], ghat, k);
+      const bool rests = Form::kSkips && element_rests(in.g.e[j], part.k.f);
+      in.v.e[j] = unless_resting(rests, in.v.e[j], second_moment(in.v.e[j], ghat, k));
       if constexpr (Form::kSummed) {
         const float sum = step.opened ? step.sum.e[j] : decayed_sum(step.sum.e[j], k);
-        step.sum.e[j] = added_to_sum(sum, ghat, k);
+        step.sum.e[j] = unless_resting(rests, sum, added_to_sum(sum, ghat, k));
       } else {
-        in.m.e[j] = first_moment(in.m.e[j], ghat, k);
+        in.m.e[j] = unless_resting(rests, in.m.e[j], first_moment(in.m.e[j], ghat, k));
         if constexpr (Form::kAmsgrad) in.x.e[j] = larger(in.v.e[j], in.x.e[j]);
       }
     }
@@ -342,7 +345,8 @@ __device__ __forceinline__ void adam_elements(const TensorRun& run, std::uint32_
       const float f = part_of(first + i).k.f;
 #pragma unroll
       for (std::uint32_t j = 0; j < kN; ++j) {
-        sum.e[j] = started ? added_to_gathered(sum.e[j], g[i].e[j], f) : f * g[i].e[j];
+        sum.e[j] = started ? added_to_gathered<Form::kSkips>(sum.e[j], g[i].e[j], f)
+                           : gathered_share<Form::kSkips>(g[i].e[j], f);
       }
       started = true;
     }
@@ -461,7 +465,7 @@ __device__ inline void update_chunk(const Tables& tables, const Call& call, cons
 }
 
 /// Step 6 for kN elements of one term that brings a gradient.
-template <bool kSummed, bool kAmsgrad, std::uint32_t kN>
+template <bool kSummed, bool kAmsgrad, bool kSkips, std::uint32_t kN>
 __device__ __forceinline__ void moments_elements(const TensorRun& run, const TermRun& part, std::uint32_t e) {
   const GroupElements& k = run.group;
   const Lanes<kN> g = load<kN>(part.g + e);
@@ -475,11 +479,13 @@ __device__ __forceinline__ void moments_elements(const TensorRun& run, const Ter
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
     const float ghat = gradient(g.e[j], theta.e[j], part.k.f, k);
-    v.e[j] = second_moment(v.e[j], ghat, k);
+    const bool rests = kSkips && element_rests(g.e[j], part.k.f);
+    v.e[j] = unless_resting(rests, v.e[j], second_moment(v.e[j], ghat, k));
     if constexpr (kSummed) {
-      m.e[j] = added_to_sum(run.opens ? decayed_sum(m.e[j], k) : m.e[j], ghat, k);
+      const float sum = run.opens ? decayed_sum(m.e[j], k) : m.e[j];
+      m.e[j] = unless_resting(rests, sum, added_to_sum(sum, ghat, k));
     } else {
-      m.e[j] = first_moment(m.e[j], ghat, k);
+      m.e[j] = unless_resting(rests, m.e[j], first_moment(m.e[j], ghat, k));
       if constexpr (kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
     }
   }
@@ -488,36 +494,38 @@ __device__ __forceinline__ void moments_elements(const TensorRun& run, const Ter
   if constexpr (kAmsgrad && !kSummed) store<kN>(part.x + e, x);
 }
 
-template <bool kSummed, bool kAmsgrad>
+template <bool kSummed, bool kAmsgrad, bool kSkips>
 __device__ inline void moments_chunk(const TensorRun& shared_run, const TermRun& shared_part) {
   const TensorRun run = shared_run;
   const TermRun part = shared_part;
   if (!part.present) return;
   for_elements(
-      run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, 1>(run, part, e); },
-      [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kVector>(run, part, e); });
+      run, [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kSkips, 1>(run, part, e); },
+      [&](std::uint32_t e) { moments_elements<kSummed, kAmsgrad, kSkips, kVector>(run, part, e); });
 }
 
 /// kN elements of G with one more term; the term that opens the step starts it.
-template <std::uint32_t kN>
+template <bool kSkips, std::uint32_t kN>
 __device__ __forceinline__ void gather_elements(const TensorRun& run, const TermRun& part, std::uint32_t e) {
   const Lanes<kN> g = load<kN>(part.g + e);
   Lanes<kN> sum{};
   if (!run.opens) sum = load<kN>(run.gathered + e);
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
-    sum.e[j] = run.opens ? part.k.f * g.e[j] : added_to_gathered(sum.e[j], g.e[j], part.k.f);
+    sum.e[j] =
+        run.opens ? gathered_share<kSkips>(g.e[j], part.k.f) : added_to_gathered<kSkips>(sum.e[j], g.e[j], part.k.f);
   }
   store<kN>(run.gathered + e, sum);
 }
 
+template <bool kSkips>
 __device__ inline void gather_chunk(const TensorRun& shared_run, const TermRun& shared_part) {
   const TensorRun run = shared_run;
   const TermRun part = shared_part;
   if (!part.present) return;
   for_elements(
-      run, [&](std::uint32_t e) { gather_elements<1>(run, part, e); },
-      [&](std::uint32_t e) { gather_elements<kVector>(run, part, e); });
+      run, [&](std::uint32_t e) { gather_elements<kSkips, 1>(run, part, e); },
+      [&](std::uint32_t e) { gather_elements<kSkips, kVector>(run, part, e); });
 }
 
 /// Shows the network's unit in its layers without elements, which have no chunk. The grid shares them out.
@@ -581,7 +589,7 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_ker
 constexpr std::uint32_t kMomentsBlocks = blocks_for(64);
 
 /// Steps 5 and 6 for one term (call.count is 1). With kOneV the term is added to G.
-template <bool kSummed, bool kAmsgrad, bool kOneV = false>
+template <bool kSummed, bool kAmsgrad, bool kOneV = false, bool kSkips = false>
 __global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_kernel(Tables tables, Call call) {
   using Form = UpdateForm<1, kSummed, kAmsgrad, true, kOneV>;
   using Work = update::Work<Form>;
@@ -597,9 +605,9 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, kMomentsBlocks) moments_k
       },
       [&](const Work& work) {
         if constexpr (kOneV) {
-          update::gather_chunk(work.run, work.parts[0]);
+          update::gather_chunk<kSkips>(work.run, work.parts[0]);
         } else {
-          update::moments_chunk<kSummed, kAmsgrad>(work.run, work.parts[0]);
+          update::moments_chunk<kSummed, kAmsgrad, kSkips>(work.run, work.parts[0]);
         }
       });
   update::show_in_empty_layers(tables, call.first, 1);

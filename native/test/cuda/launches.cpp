@@ -10,7 +10,8 @@
 #include "cuda/kernels/update.cuh"
 
 // In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
-// that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers.
+// that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers, which also
+// skips elements.
 
 namespace mtadam {
 namespace {
@@ -31,8 +32,25 @@ void check_form(const Tables& tables) {
   if (tables.amsgrad) throw std::logic_error("launches.cpp has no kernels for amsgrad");
 }
 
+bool skips_elements(const Tables& tables) { return tables.non_finite == NonFinite::kSkipElement; }
+
+template <bool kSummed, bool kOneV = false>
+UpdateKernel skipping_update() {
+  return &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, true, kOneV, true>>;
+}
+
+template <bool kSummed, bool kOneV = false>
+UpdateKernel moments_kernel(bool skips) {
+  return skips ? &kernels::moments_kernel<kSummed, false, kOneV, true>
+               : &kernels::moments_kernel<kSummed, false, kOneV>;
+}
+
 UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   check_form(tables);
+  if (gradients && skips_elements(tables)) {
+    if (tables.one_v) return skipping_update<true, true>();
+    return tables.summed ? skipping_update<true>() : skipping_update<false>();
+  }
   const std::uint32_t terms = tables.term_count;
   if (tables.one_v) return gradients ? update_kernel<true, true, true>(terms) : update_kernel<true, false, true>(1);
   if (tables.summed) return gradients ? update_kernel<true, true>(terms) : update_kernel<true, false>(terms);
@@ -41,8 +59,9 @@ UpdateKernel update_kernel(const Tables& tables, bool gradients) {
 
 UpdateKernel moments_kernel(const Tables& tables) {
   check_form(tables);
-  if (tables.one_v) return &kernels::moments_kernel<true, false, true>;
-  return tables.summed ? &kernels::moments_kernel<true, false> : &kernels::moments_kernel<false, false>;
+  const bool skips = skips_elements(tables);
+  if (tables.one_v) return moments_kernel<true, true>(skips);
+  return tables.summed ? moments_kernel<true>(skips) : moments_kernel<false>(skips);
 }
 
 }  // namespace

@@ -122,8 +122,12 @@ planted_bug(
   anchor_read_before_the_barrier
   FILE cuda/kernels/norms.cuh
   PATTERN [=[anchor_of_layer(tables, call, layer_index, withdrawn);
+    }
+  }
   __syncthreads();]=]
-  REPLACEMENT [=[anchor_of_layer(tables, call, layer_index, withdrawn);]=]
+  REPLACEMENT [=[anchor_of_layer(tables, call, layer_index, withdrawn);
+    }
+  }]=]
   FOUND_BY tsan "data race.*begin_layer")
 
 planted_bug(
@@ -147,10 +151,10 @@ planted_bug(
 planted_bug(
   network_anchor_before_all_norms
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[      finish_term(tables, call, term, lane);
+  PATTERN [=[      finish_term<kLagged>(tables, call, term, lane);
     }
     __syncthreads();]=]
-  REPLACEMENT [=[      finish_term(tables, call, term, lane);
+  REPLACEMENT [=[      finish_term<kLagged>(tables, call, term, lane);
     }]=]
   SCENARIO network
   FOUND_BY tsan "data race.*finish_network")
@@ -174,8 +178,8 @@ planted_bug(
 planted_bug(
   step_taken_though_a_term_left_the_network
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[    if (finish_network(tables, call, good) || !skips_step) return;]=]
-  REPLACEMENT [=[    finish_network(tables, call, good);
+  PATTERN [=[    if (finish_network<kLagged>(tables, call, good) || !skips_step) return;]=]
+  REPLACEMENT [=[    finish_network<kLagged>(tables, call, good);
     return;]=]
   SCENARIO skipped_steps
   FOUND_BY plain "wrong: ")
@@ -185,6 +189,22 @@ planted_bug(
   FILE cuda/kernels/norms.cuh
   PATTERN [=[    sum_of_q = rested.total();]=]
   REPLACEMENT ""
+  SCENARIO network
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  lagged_scales_from_the_squares_of_the_step
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[const FormerSquare former = former_square(tables, term, tensor, moved);]=]
+  REPLACEMENT [=[const FormerSquare former = former_square(tables, term, tensor, false && moved);]=]
+  SCENARIO network
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  elements_that_are_not_finite_do_not_rest
+  FILE cuda/kernels/update.cuh
+  PATTERN [=[const bool rests = Form::kSkips && element_rests(in.g.e[j], part.k.f);]=]
+  REPLACEMENT [=[const bool rests = false;]=]
   SCENARIO network
   FOUND_BY plain "wrong: ")
 

@@ -56,16 +56,19 @@ void kernels() {
   }
 }
 
-/// The network as one unit, with terms that are silent, not finite or too large somewhere in it.
+/// The network as one unit, with terms that are silent, not finite or too large somewhere in it; with lagged scales,
+/// too.
 void network() {
   Random random(98);
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 4; ++round) {
     Model model = random_model(random, {5, 4099, 0, 302, 40, 1}, 3);
     model.options.form = {random.chance(0.5), false, random.chance(0.5)};
     model.options.form.network = true;
     model.options.anchor = Anchor::kMax;  // reads the n of all terms
     model.options.rest = true;
-    const std::vector<Gradients> steps = random_steps(random, model, 6, {0.1, 0.1, 0.1, 0.05, 0.2});
+    if (round == 3) model = with_lagged_scales(random, model);
+    const std::vector<Gradients> steps =
+        random_steps(random, model, 6, {0.1, 0.1, 0.1, round == 3 ? 0.2 : 0.05, round == 3 ? 0.0 : 0.2});
     Training on_cpu(model, 1), on_cuda(model, open());
     for (Gradients gradients : steps) {
       for (Training* const training : {&on_cpu, &on_cuda}) {

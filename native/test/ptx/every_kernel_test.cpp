@@ -85,6 +85,15 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
       }
     }
   }
+  for (const unsigned form : {0, 1, 2, 3, 4, 6}) {
+    for (const bool network : {false, true}) {
+      Model model = test::with_lagged_scales(random, model_of(random, 3, form, Decay::kCoupled));
+      model.options.form.non_finite = NonFinite::kSkipElement;
+      model.options.form.network = network;
+      SCOPED_TRACE("lagged, form " + std::to_string(form) + (network ? ", network" : ""));
+      ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
+    }
+  }
   expect_zeros();
   expect_filled();
   const std::vector<std::string> names = test::kernels_as_ptx().names();

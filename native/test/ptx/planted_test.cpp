@@ -136,11 +136,11 @@ constexpr const char* kThreeTerms = "update_kernelINS0_10UpdateFormILj3E";
 constexpr const char* kUnordered = "no thread has written to this shared memory|no barrier since another warp's access";
 
 const std::vector<Fault> kFaults{
-    {"NormsWithoutBarrier0", "norms_kernelILb0E", remove("bar\\.sync", 0), kUnordered},
-    {"NormsWithoutBarrier1", "norms_kernelILb0E", remove("bar\\.sync", 1), kUnordered},
-    {"NormsWithoutBarrier2", "norms_kernelILb0E", remove("bar\\.sync", 2),
+    {"NormsWithoutBarrier0", "norms_kernelILb0ELb0E", remove("bar\\.sync", 0), kUnordered},
+    {"NormsWithoutBarrier1", "norms_kernelILb0ELb0E", remove("bar\\.sync", 1), kUnordered},
+    {"NormsWithoutBarrier2", "norms_kernelILb0ELb0E", remove("bar\\.sync", 2),
      "wrong: "},  // the norms are in global memory
-    {"NormsWithoutBarrier3", "norms_kernelILb0E", remove("bar\\.sync", 3), kUnordered},
+    {"NormsWithoutBarrier3", "norms_kernelILb0ELb0E", remove("bar\\.sync", 3), kUnordered},
     {"CosinesWithoutBarrier0", "cosines_kernel", remove("bar\\.sync", 0), kUnordered},
     {"CosinesWithoutBarrier1", "cosines_kernel", remove("bar\\.sync", 1), kUnordered},
     {"UpdateWithoutBarrier0", kThreeTerms, remove("bar\\.sync", 0), kUnordered},
@@ -154,14 +154,16 @@ const std::vector<Fault> kFaults{
      "wrong: |outside the allocation"},
     {"SmallestNormalFlushed", kThreeTerms, replace(R"(setp\.lt\.f32(.*0f00800000))", "setp.le.f32$1"), "wrong: "},
     {"LargerOfTwoTurned", kThreeTerms, replace(R"(setp\.gt\.f32)", "setp.lt.f32"), "wrong: "},
-    {"OneElementTooMany", "norms_kernelILb0E", replace(R"(setp\.ge\.u32)", "setp.gt.u32"), "outside the allocation"},
-    {"SegmentsAddedInAnotherOrder", "norms_kernelILb0E", exchange("+256]", "+512]"), "wrong: "},
+    {"OneElementTooMany", "norms_kernelILb0ELb0E", replace(R"(setp\.ge\.u32)", "setp.gt.u32"),
+     "outside the allocation"},
+    {"SegmentsAddedInAnotherOrder", "norms_kernelILb0ELb0E", exchange("+256]", "+512]"), "wrong: "},
     {"LaneOfAProductReadsFromTheLaneBelow", "cosines_kernel", replace(R"(shfl\.sync\.down)", "shfl.sync.up"),
      "wrong: "},
     {"StoreLeftOut", kThreeTerms, remove(R"(st\.global\.wb\.v4\.f32)", 0), "wrong: "},
     {"OneChunkTooMany", kThreeTerms, replace(R"(setp\.lt\.u64)", "setp.le.u64"), "wrong: |no thread has written"},
     {"BlocksCountedTwice", kThreeTerms, replace(R"((atom\.global\.add\.u64.*), 1;)", "$1, 2;"), "wrong: |neither"},
-    {"LaneReadsFromTheLaneBelow", "norms_kernelILb0E", replace(R"(shfl\.sync\.down)", "shfl.sync.up", 0), "wrong: "},
+    {"LaneReadsFromTheLaneBelow", "norms_kernelILb0ELb0E", replace(R"(shfl\.sync\.down)", "shfl.sync.up", 0),
+     "wrong: "},
     {"VoteOfEachLaneAlone", kThreeTerms, replace(R"(vote\.sync\.any\.pred\s+(\S+), (\S+), \S+;)", "mov.pred $1, $2;"),
      "misaligned|wrong: "},
 };

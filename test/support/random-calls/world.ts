@@ -122,6 +122,7 @@ export class World {
       initialNorm: draw.one(["first", "first", 1, 0.25]),
       unit: draw.one(["tensor", "network"]),
       silence: draw.one(["decay", "rest"]),
+      scales: "current",
       anchor: draw.one(["first", "first", "max", "mean", draw.one(terms)]),
       balance: draw.one([1, 1, 0.5, 0, 0.3]),
       stepScale: draw.one(["sum", "mean"]),
