@@ -3,6 +3,7 @@
 #include <atomic>
 #include <string>
 
+#include "cpu/chunk_range.h"
 #include "cpu/host_memory.h"
 #include "cpu/instruction_set.h"
 #include "cpu/thread_pool.h"
@@ -46,11 +47,17 @@ class CpuDevice final : public Device {
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
 
  private:
+  /// What a call does with the elements of a range.
+  using RangeStep = void (*)(const Loops&, const Tables&, const Call&, const ChunkRange&);
+
   template <class Body>
   void for_blocks(std::uint64_t count, std::uint64_t elements, const Body& body);
-  void update_from(const Tables& tables, const Call* call);
-  template <class Rest>
-  bool in_one_pass(const Tables& tables, const Call& call, const Rest& rest);
+  template <class Body>
+  void for_ranges(const Tables& tables, std::uint64_t terms, const Body& body);
+  template <class Body>
+  void for_layers(const Tables& tables, std::uint64_t cost, const Body& body);
+  void in_one_read(const Tables& tables, const Call& call, RangeStep step);
+  bool in_one_pass(const Tables& tables, const Call& call, RangeStep step);
 
   InstructionSet set_;
   HostHeap heap_;

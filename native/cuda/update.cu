@@ -15,8 +15,6 @@ struct UpdateKernel {
   std::uint32_t blocks;  // that a multiprocessor holds
 };
 
-bool skips_elements(const Tables& tables) { return tables.non_finite == NonFinite::kSkipElement; }
-
 // With V there is M, and G stands for any number of terms.
 template <std::uint32_t kTerms, bool kSummed, bool kAmsgrad, bool kGradients, bool kOneV, bool kSkips = false>
 UpdateKernel update_kernel() {
@@ -61,7 +59,7 @@ UpdateKernel pick_moments(const bool* flags) {
 }
 
 UpdateKernel moments_kernel(const Tables& tables) {
-  const bool flags[] = {tables.summed, tables.amsgrad, tables.one_v, skips_elements(tables)};
+  const bool flags[] = {tables.summed, tables.amsgrad, tables.one_v, skips_elements(tables.non_finite)};
   return pick_moments<>(flags);
 }
 
@@ -81,7 +79,7 @@ UpdateKernel pick_skipping_update(const bool* flags) {
 
 UpdateKernel update_kernel(const Tables& tables, bool gradients) {
   const bool flags[] = {tables.summed, tables.amsgrad, gradients, tables.one_v};
-  if (gradients && skips_elements(tables)) return pick_skipping_update<>(flags);
+  if (gradients && skips_elements(tables.non_finite)) return pick_skipping_update<>(flags);
   return pick_update<>(tables.term_count, flags);
 }
 

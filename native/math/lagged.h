@@ -25,15 +25,21 @@ MTADAM_INLINE bool reaches_first(const Tables& tables, const Call& call, std::ui
   return false;
 }
 
+/// Whether the scales of a call in a layer wait for the norm of a term, since there is none before the step.
+MTADAM_INLINE bool needs_norm(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index) {
+  if (!tables.network && tables.terms[term].norms[layer_index].occurred == 0) return true;
+  return reaches_first(tables, call, term, layer_index);
+}
+
 /// Whether a term takes part in a layer in which its r is not finite.
 MTADAM_INLINE bool skips_elements(const Tables& tables, const Call& call, std::uint32_t term,
                                   std::uint32_t layer_index) {
-  return tables.non_finite == NonFinite::kSkipElement && !reaches_first(tables, call, term, layer_index);
+  return skips_elements(tables.non_finite) && !reaches_first(tables, call, term, layer_index);
 }
 
 /// Whether q or n stays as it is because r is not finite.
 MTADAM_INLINE bool keeps_average(const Tables& tables, double r) {
-  return tables.non_finite == NonFinite::kSkipElement && !std::isfinite(r);
+  return skips_elements(tables.non_finite) && !std::isfinite(r);
 }
 
 /// record_norm() of a layer that is a unit, from its r.

@@ -41,6 +41,9 @@ constexpr bool keeps_former(NonFinite non_finite, bool network) {
   return non_finite == NonFinite::kSkipStep || network;
 }
 
+/// Whether single elements of moments may stay as they are.
+constexpr bool skips_elements(NonFinite non_finite) { return non_finite == NonFinite::kSkipElement; }
+
 /// The number of chunks that so many elements need.
 constexpr std::uint64_t chunks_of(std::uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 

@@ -11,10 +11,9 @@ function(planted_cpu_bug name)
   set(native ${CMAKE_SOURCE_DIR}/native)
   set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/cpu_${name})
   simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
-  set(device ${native}/cpu/cpu_device.cpp)
-  if(arg_FILE STREQUAL "cpu/cpu_device.cpp")
-    set(device ${planted}/${arg_FILE})
-  endif()
+  set(device cpu/cpu_device.cpp cpu/elements.cpp cpu/layers.cpp)
+  list(TRANSFORM device PREPEND ${native}/)
+  list(TRANSFORM device REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
   # Linked before mtadam_core, so that its own CPU device is left out.
   add_executable(planted_cpu_${name} ${device})
   target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
@@ -72,7 +71,7 @@ planted_cpu_bug(
 
 planted_cpu_bug(
   last_term_alone_in_the_sum
-  FILE cpu/cpu_device.cpp
+  FILE cpu/elements.cpp
   PATTERN [=[      opens = false;
     });
     loops.adam]=]
@@ -166,10 +165,31 @@ planted_cpu_bug(
 planted_cpu_bug(
   first_gradient_that_is_not_finite_taken
   FILE math/lagged.h
-  PATTERN [=[  return tables.non_finite == NonFinite::kSkipElement && !reaches_first(tables, call, term, layer_index);]=]
+  PATTERN [=[  return skips_elements(tables.non_finite) && !reaches_first(tables, call, term, layer_index);]=]
   REPLACEMENT [=[  static_cast<void>(call), static_cast<void>(term), static_cast<void>(layer_index);
-  return tables.non_finite == NonFinite::kSkipElement;]=]
+  return skips_elements(tables.non_finite);]=]
   FOUND_BY Oracle.AgreesWhereAFirstGradientIsNotFinite)
+
+# ---- Lagged scales, where gradients are read once ----
+
+planted_cpu_bug(
+  norm_of_the_step_lost
+  FILE cpu/layers.cpp
+  PATTERN [=[    take_sum(tables, call, term, layer_index, joined, skipped);
+  }
+}]=]
+  REPLACEMENT [=[    static_cast<void>(joined), static_cast<void>(skipped);
+  }
+}]=]
+  FOUND_BY Oracle.AgreesWithLaggedScales)
+
+planted_cpu_bug(
+  term_scaled_before_its_first_norm
+  FILE math/lagged.h
+  PATTERN [=[  return reaches_first(tables, call, term, layer_index);]=]
+  REPLACEMENT [=[  static_cast<void>(call);
+  return tables.terms[term].norms[layer_index].occurred == 0;]=]
+  FOUND_BY Oracle.Agrees*)
 
 # ---- Element offsets beyond 32 bits ----
 
@@ -183,7 +203,7 @@ planted_cpu_bug(
 
 planted_cpu_bug(
   first_slot_in_32_bits
-  FILE cpu/cpu_device.cpp
+  FILE cpu/chunk_range.h
   PATTERN [=[from = (std::max(first, tensor.slot) - tensor.slot) * kChunkElements;]=]
   REPLACEMENT [=[from = static_cast<std::uint32_t>((std::max(first, tensor.slot) - tensor.slot) * kChunkElements);]=]
   FOUND_BY FarElements.StepAsNearOnes

@@ -197,7 +197,7 @@ planted_bug(
   FILE cuda/kernels/norms.cuh
   PATTERN [=[const FormerSquare former = former_square(tables, term, tensor, moved);]=]
   REPLACEMENT [=[const FormerSquare former = former_square(tables, term, tensor, false && moved);]=]
-  SCENARIO network
+  SCENARIO lagged
   FOUND_BY plain "wrong: ")
 
 planted_bug(
@@ -205,7 +205,15 @@ planted_bug(
   FILE cuda/kernels/update.cuh
   PATTERN [=[const bool rests = Form::kSkips && element_rests(in.g.e[j], part.k.f);]=]
   REPLACEMENT [=[const bool rests = false;]=]
-  SCENARIO network
+  SCENARIO lagged
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  resting_element_gathered
+  FILE math/moments.h
+  PATTERN [=[  if constexpr (kSkips) return unless_resting(element_rests(g, f), 0.0f, f * g);]=]
+  REPLACEMENT ""
+  SCENARIO lagged
   FOUND_BY plain "wrong: ")
 
 planted_bug(

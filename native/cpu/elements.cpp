@@ -1,0 +1,253 @@
+#include "cpu/elements.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "math/network.h"
+#include "math/scalars.h"
+
+namespace mtadam {
+namespace {
+
+/// How a tensor's terms take part in a step.
+struct Presence {
+  std::uint32_t count = 0;                // terms in D
+  std::uint32_t present = 0;              // terms that take part
+  std::uint32_t first[kFusedTerms] = {};  // of the terms in D, as many as one loop processes
+  float b = 0;                            // of the first term in D
+  bool one_b = true;                      // all terms in D have this b
+};
+
+/// Whether the term is part of D: it takes part, or first moments are summed and it did before.
+bool counts(const Tables& tables, const Clock& clock, std::uint64_t step) {
+  return takes_part(clock, step) || (tables.summed && !tables.amsgrad && clock.t > 0);
+}
+
+Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t step) {
+  Presence presence;
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Clock& clock = tables.terms[term].clocks[tensor];
+    if (!counts(tables, clock, step)) continue;
+    const float b = tables.terms[term].coefficients[tensor].b;
+    if (presence.count == 0) presence.b = b;
+    presence.one_b &= b == presence.b;
+    if (presence.count < kFusedTerms) presence.first[presence.count] = term;
+    presence.count += 1;
+    if (takes_part(clock, step)) presence.present += 1;
+  }
+  return presence;
+}
+
+float* offset(float* plane, std::uint64_t elements) { return plane == nullptr ? nullptr : plane + elements; }
+
+/// `call` is null where the moments include the gradient already.
+TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, const ChunkRange& range) {
+  const Term& state = tables.terms[term];
+  const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
+  const float* const g = call == nullptr ? nullptr : gradient_of(tables, *call, term, range.tensor);
+  Coefficients coefficients = state.coefficients[range.tensor];
+  coefficients.f = factor_of(tables, state, coefficients, tables.tensors[range.tensor].layer);
+  return {g == nullptr ? nullptr : g + range.first, offset(state.m, at), offset(state.v, at), offset(state.x, at),
+          coefficients};
+}
+
+TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const std::uint64_t at = tensor.plane + range.first;
+  TensorRun run{};
+  run.count = range.count;
+  run.theta = tables.parameters[range.tensor] + range.first;
+  run.sum = offset(tables.shared.m, at);
+  run.sum_x = offset(tables.shared.x, at);
+  if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
+  run.group = tables.group_elements[tensor.group];
+  run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[range.tensor].w;
+  run.v = offset(tables.shared.v, at);
+  run.gathered = offset(tables.shared.gathered, at);
+  return run;
+}
+
+/// Calls visit(term) for each term that takes part in a tensor's step.
+template <class Visit>
+void for_present(const Tables& tables, std::uint32_t tensor, const Visit& visit) {
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    if (takes_part(tables.terms[term].clocks[tensor], *tables.shared.step)) visit(term);
+  }
+}
+
+/// Whether one loop takes the step of a range: few terms, none of which is absent, W is 1, and no element rests.
+bool is_one_loop(LoopForm form, const Presence& presence) {
+  if (form.shortened || form.skips) return false;
+  return form.one_v ? presence.present <= kPassTerms
+                    : presence.count <= kFusedTerms && presence.count == presence.present;
+}
+
+/// Whether an element of a term's gradient may rest, by the sums of squares of its chunks: they bound every element,
+/// and are known before any element moves.
+bool may_rest(const Tables& tables, std::uint32_t term, const ChunkRange& range) {
+  constexpr double kBound = 0.9 * double{kLargestElement};  // below it even after rounding
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const Term& state = tables.terms[term];
+  const double f = std::abs(factor_of(tables, state, state.coefficients[range.tensor], tensor.layer));
+  const double* const sums = state.partial + tensor.slot + range.first / kChunkElements;
+  return !std::all_of(sums, sums + chunks_of(range.count), [&](double sum) { return f * std::sqrt(sum) <= kBound; });
+}
+
+/// The same for all terms that take part in a tensor's step.
+bool may_rest(const Tables& tables, const ChunkRange& range) {
+  bool found = false;
+  for_present(tables, range.tensor, [&](std::uint32_t term) { found |= may_rest(tables, term, range); });
+  return found;
+}
+
+/// Loops that skip elements are slow and rarely needed.
+LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b, bool skips) {
+  return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0,
+          run.w != 1,    one_b,          tables.one_v,           skips};
+}
+
+/// Runs a tile's loops over its terms, a few terms per pass.
+class TilePasses {
+ public:
+  /// `terms`: how many will be added, at least one. The passes share them evenly.
+  TilePasses(const Loops& loops, const TensorRun& run, LoopForm form, std::uint32_t terms, float* d, float* u)
+      : loops_(loops), run_(run), form_(form), pass_{d, u, true, true} {
+    // A pass of one term costs about as much as a pass of two.
+    const std::uint32_t most = most_terms_of_pass(form.summed, form.amsgrad, form.skips);
+    const std::uint32_t passes = (terms + most - 1) / most;
+    together_ = (terms + passes - 1) / passes;
+  }
+
+  void add(const TermRun& term) {
+    if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) flush();
+    terms_[count_++] = term;
+    if (count_ == together_) flush();
+  }
+
+  void flush() {
+    for (std::uint32_t done = 0; done < count_;) {
+      const bool with_gradients = terms_[0].g != nullptr;
+      const TileChoice choice = loops_.tile(count_ - done, with_gradients, form_);
+      choice.loop(run_, terms_ + done, pass_);
+      done += choice.terms;
+      if (with_gradients) pass_.opens = false;
+      pass_.first = false;
+    }
+    count_ = 0;
+  }
+
+ private:
+  const Loops& loops_;
+  const TensorRun& run_;
+  LoopForm form_;
+  TilePass pass_;
+  std::uint32_t together_;
+  TermRun terms_[kPassTerms];
+  std::uint32_t count_ = 0;
+};
+
+/// The same as update_range() for one tile and any number of terms, with those that are absent but count in D.
+void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile, LoopForm form,
+                 const Presence& presence, std::uint64_t step) {
+  alignas(64) float d[kTileElements];
+  alignas(64) float u[kTileElements];
+  const TensorRun run = tensor_run(tables, tile);
+  TilePasses passes(loops, run, form, presence.count, d, u);
+  for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+    const Clock& clock = tables.terms[term].clocks[tile.tensor];
+    if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));
+  }
+  passes.flush();
+  loops.move(form)(run, presence.b, d, u);
+}
+
+/// Calls visit(tile) for the tiles of a range.
+template <class Visit>
+void for_tiles(const ChunkRange& range, const Visit& visit) {
+  for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
+    const std::uint64_t count = std::min<std::uint64_t>(kTileElements, range.count - done);
+    visit(ChunkRange{range.tensor, range.first + done, count});
+  }
+}
+
+/// Steps 5 to 7 from the gradients of all terms, for a range of one tensor, where both moments are summed.
+void adam_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
+                const Presence& presence) {
+  if (is_one_loop(form, presence)) {
+    TermRun terms[kPassTerms];
+    std::uint32_t count = 0;
+    for_present(tables, range.tensor,
+                [&](std::uint32_t term) { terms[count++] = term_run(tables, &call, term, range); });
+    loops.adam(count, form)(tensor_run(tables, range), terms);
+    return;
+  }
+  alignas(64) float gathered[kTileElements];
+  for_tiles(range, [&](const ChunkRange& tile) {
+    TensorRun run = tensor_run(tables, tile);
+    run.gathered = gathered;
+    bool opens = true;
+    for_present(tables, range.tensor, [&](std::uint32_t term) {
+      loops.moments(form)(run, term_run(tables, &call, term, tile), opens);
+      opens = false;
+    });
+    loops.adam(0, form)(run, nullptr);
+  });
+}
+
+/// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
+void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
+  const std::uint64_t step = *tables.shared.step;
+  const Presence presence = presence_of(tables, range.tensor, step);
+  if (presence.present == 0) return;
+  const TensorRun run = tensor_run(tables, range);
+  const bool skips = call != nullptr && skips_elements(tables.non_finite) && may_rest(tables, range);
+  const LoopForm form = loop_form(tables, run, presence.one_b, skips);
+  if (form.one_v) {
+    call == nullptr ? loops.adam(0, form)(run, nullptr) : adam_range(loops, tables, *call, range, form, presence);
+  } else if (is_one_loop(form, presence)) {
+    TermRun terms[kFusedTerms];
+    for (std::uint32_t k = 0; k < presence.count; ++k) terms[k] = term_run(tables, call, presence.first[k], range);
+    loops.fused(presence.count, call != nullptr, form)(run, terms);
+  } else {
+    for_tiles(range, [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step); });
+  }
+}
+
+}  // namespace
+
+void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term,
+               const ChunkRange& range) {
+  const float* const g = gradient_of(tables, call, term, range.tensor);
+  double* partial = tables.terms[term].partial + tables.tensors[range.tensor].slot + range.first / kChunkElements;
+  for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
+    const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
+    // An absent tensor's chunks add nothing to a layer in which others are present.
+    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
+  }
+}
+
+void sum_all(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    sum_range(loops, tables, call, term, range);
+  }
+}
+
+void moments_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  const TensorRun run = tensor_run(tables, range);
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
+    const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
+    const bool skips = skips_elements(tables.non_finite) && may_rest(tables, term, range);
+    loops.moments(loop_form(tables, run, false, skips))(run, term_run(tables, &call, term, range), opens);
+  }
+}
+
+void update_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  update_range(loops, tables, &call, range);
+}
+
+void update_range(const Loops& loops, const Tables& tables, const ChunkRange& range) {
+  update_range(loops, tables, nullptr, range);
+}
+
+}  // namespace mtadam

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "cpu/chunk_range.h"
+#include "cpu/loops.h"
+#include "math/tables.h"
+
+// The loops over the elements of a range of one tensor.
+
+namespace mtadam {
+
+/// Step 1: the sums of squares of a term's gradient, per chunk. Those of an absent gradient are 0, since other tensors
+/// of the layer may be present.
+void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term, const ChunkRange& range);
+
+/// The same for all terms of the call.
+void sum_all(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
+
+/// Steps 5 and 6, term after term. The sums of step 1 tell whether an element may rest.
+void moments_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
+
+/// Steps 5 to 7.
+void update_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
+
+/// Step 7 alone, after moments_range() of each term.
+void update_range(const Loops& loops, const Tables& tables, const ChunkRange& range);
+
+}  // namespace mtadam
