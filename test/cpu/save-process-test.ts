@@ -121,6 +121,25 @@ onCpu("a disk that takes no more", () => {
     expect(readdirSync(folder)).toEqual([path.basename(file)]);
     expect(readFileSync(file).equals(before)).toBe(true);
   });
+
+  // A file system of its own, which only the child sees; some containers forbid it.
+  const unshare = ["-rm", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', folder];
+  const mayMount = spawnSync("unshare", [...unshare, "true"]).status === 0;
+
+  (mayMount ? test : test.skip)("because it is full, is ENOSPC; the old file stays, and loads", () => {
+    const program = withPrelude(`
+      const { readdirSync } = require("node:fs");
+      const small = train(10).optimizer;
+      await small.save(file);
+      await train(${COUNT}).optimizer.save(file).catch((error) => console.log(error.code, error.syscall));
+      console.log(readdirSync(${JSON.stringify(folder)}).join());
+      await small.load(file);
+      await small.save(file); // there is room again
+      console.log("saved");`);
+    const child = spawnSync("unshare", [...unshare, process.execPath, "-e", program], { encoding: "utf8" });
+    expect(child).toMatchObject({ status: 0, stderr: "" });
+    expect(child.stdout).toBe(`ENOSPC write\n${path.basename(file)}\nsaved\n`);
+  });
 });
 
 onCpu("a folder that can be written to and not read", () => {
