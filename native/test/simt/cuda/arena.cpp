@@ -66,14 +66,18 @@ Allocation* Arena::allocate(std::size_t bytes, int device) {
   poison(begin, range.bytes);
   unpoison(data, bytes);
 
-  allocations_.push_back(std::make_unique<Allocation>(Allocation{data, bytes, device}));
-  const auto owner = static_cast<std::uint32_t>(allocations_.size());
-  for (std::size_t granule = 0; granule < range.bytes / kGranule; ++granule) {
-    owners_[range.begin / kGranule + granule] = owner;
+  if (unused_.empty()) {
+    allocations_.push_back(std::make_unique<Allocation>());
+    unused_.push_back(static_cast<std::uint32_t>(allocations_.size()));
   }
+  const std::uint32_t owner = unused_.back();
+  unused_.pop_back();
+  own(range, owner);
+  Allocation& allocation = *allocations_[owner - 1];
+  allocation = {data, bytes, device};
   live_bytes_ += bytes;
-  live_.push_back(allocations_.back().get());
-  return live_.back();
+  live_.push_back(&allocation);
+  return &allocation;
 }
 
 void Arena::free(Allocation& allocation) {
@@ -151,8 +155,14 @@ void Arena::drop_pages(Range range) {
   if (last_page > first_page) madvise(base_ + first_page, last_page - first_page, MADV_DONTNEED);
 }
 
+void Arena::own(Range range, std::uint32_t owner) {
+  std::fill_n(owners_ + range.begin / kGranule, range.bytes / kGranule, owner);
+}
+
 void Arena::give_back(Range range) {
   drop_pages(range);
+  unused_.push_back(owners_[range.begin / kGranule]);
+  own(range, 0);
   auto after = free_.lower_bound(range.begin);
   if (after != free_.end() && range.begin + range.bytes == after->first) {
     range.bytes += after->second;

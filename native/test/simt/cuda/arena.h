@@ -55,7 +55,8 @@ class Arena {
   bool contains(const void* address) const {
     return reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(base_) < kAddresses;
   }
-  /// The allocation that the address lies in or, in its red zones and after it was freed, lay in. Null if none.
+  /// The allocation that the address lies in or, in its red zones and until its addresses may be reused, lay in. Null if
+  /// none.
   Allocation* find(const void* address) const {
     const std::size_t granule = static_cast<std::size_t>(static_cast<const char*>(address) - base_) / kGranule;
     const std::uint32_t owner = owners_[granule];
@@ -84,6 +85,7 @@ class Arena {
   Range end(Allocation& allocation);
   void recycle();
   void drop_pages(Range range);
+  void own(Range range, std::uint32_t owner);
   void give_back(Range range);
 
   char* base_;
@@ -91,7 +93,8 @@ class Arena {
   std::size_t used_ = 0;   ///< addresses ever handed out
   int shown_ = 0;
   std::size_t live_bytes_ = 0;
-  std::vector<std::unique_ptr<Allocation>> allocations_;  ///< all that ever were
+  std::vector<std::unique_ptr<Allocation>> allocations_;
+  std::vector<std::uint32_t> unused_;  ///< owners whose addresses may be reused
   std::vector<Allocation*> live_;
   std::deque<Range> quarantine_;
   std::size_t quarantined_ = 0;
