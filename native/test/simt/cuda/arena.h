@@ -55,8 +55,8 @@ class Arena {
   bool contains(const void* address) const {
     return reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(base_) < kAddresses;
   }
-  /// The allocation that the address lies in or, in its red zones and until its addresses may be reused, lay in. Null if
-  /// none.
+  /// The allocation that the address lies in or, in its red zones and until its addresses may be reused, lay in. Null
+  /// if none.
   Allocation* find(const void* address) const {
     const std::size_t granule = static_cast<std::size_t>(static_cast<const char*>(address) - base_) / kGranule;
     const std::uint32_t owner = owners_[granule];
