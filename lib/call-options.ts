@@ -5,20 +5,20 @@ import { checkGradientScale, checkWeights, type Weights } from "./options";
 import type { Names } from "./per-name";
 
 /** Options of one call. They apply to that call alone. */
-export interface StepOptions {
+export interface StepOptions<Term extends string = string> {
   /** Replaces the optimizer's weights; `accumulate` uses the entry of its term. */
-  weights?: Weights;
+  weights?: Weights<Term> | undefined;
   /** The factor by which the losses were multiplied; gradients are divided by it. Default 1. */
-  gradientScale?: number;
+  gradientScale?: number | undefined;
   /**
    * The stream to enqueue the call on; null: the device's default stream. Calls of one optimizer run in order, also on
    * different streams. The caller must order the call after the work that writes its gradients. The CPU has no streams.
    */
-  stream?: StreamLike | null;
+  stream?: StreamLike | null | undefined;
 }
 
 /** Options of one replay of a captured step. */
-export type ReplayOptions = Omit<StepOptions, "stream">;
+export type ReplayOptions<Term extends string = string> = Omit<StepOptions<Term>, "stream">;
 
 /** The options of one call, checked. */
 export interface CallValues {

@@ -9,7 +9,7 @@ export const capturedKey = Symbol("CapturedStep");
  * A step as a CUDA graph, made by `optimizer.captureStep()`. Every replay reads the same gradient addresses and has the
  * same terms present. A replay is one launch, however large the model is.
  */
-export class CapturedStep {
+export class CapturedStep<Term extends string = string> {
   #native: NativeCapturedStep | undefined;
   readonly #replay: (step: NativeCapturedStep, options: ReplayOptions | undefined) => void;
 
@@ -32,7 +32,7 @@ export class CapturedStep {
    * @throws MTAdamError STATE while a step is open, BUSY, OPTION, CUDA; DISPOSED where this, the optimizer, a parameter
    * or a gradient has been disposed of
    */
-  replay(options?: ReplayOptions): void {
+  replay(options?: ReplayOptions<Term>): void {
     if (this.#native === undefined) {
       throw new MTAdamError("DISPOSED", "The captured step has been disposed of.");
     }

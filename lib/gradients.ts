@@ -4,17 +4,19 @@ import { describeValue } from "./inspect";
 import { DevicePointer } from "./memory/device-pointer";
 import { checkSource, nativeSource, type Source } from "./memory/source";
 import { SourceList } from "./memory/source-list";
-import type { FlatParameters, TensorData } from "./parameters";
-import type { Names } from "./per-name";
+import type { FlatParameters, ParameterName, TensorData } from "./parameters";
+import type { ByName, Names } from "./per-name";
 
 /** One term's gradient for one parameter; null or undefined: the term is absent there. */
 export type Gradient = TensorData | null | undefined;
 
 /** One term's gradients: one per parameter in order (across groups), or by name; a parameter left out is absent. */
-export type TermGradients = readonly Gradient[] | Readonly<Record<string, Gradient>> | null | undefined;
+export type TermGradients<Parameter extends string = string> =
+  readonly Gradient[] | ByName<ParameterName<Parameter>, Gradient> | null | undefined;
 
 /** All terms' gradients, in the order of the terms or by name. */
-export type Gradients = readonly TermGradients[] | Readonly<Record<string, TermGradients>>;
+export type Gradients<Term extends string = string, Parameter extends string = string> =
+  readonly TermGradients<Parameter>[] | ByName<Term, TermGradients<Parameter>>;
 
 /** The terms and parameters of a table, which has one gradient per pair. */
 export interface GradientShape {

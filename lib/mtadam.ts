@@ -28,7 +28,6 @@ import type { Gradients, GradientTable, TermGradients } from "./gradients";
 import { Guard } from "./guard";
 import { customInspect } from "./inspect";
 import { addonOf, type Device, type DeviceKind } from "./memory/device";
-import type { StreamLike } from "./memory/stream";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
 import {
   checkNewTerm,
@@ -85,7 +84,7 @@ interface StepValues {
  * const optimizer = new MTAdam([weight, bias], { terms: ["content", "style"], lr: 1e-3 });
  * optimizer.step({ content: [weightGrad0, biasGrad0], style: [weightGrad1, biasGrad1] });
  */
-export class MTAdam {
+export class MTAdam<Term extends string = string, Parameter extends string = string> {
   readonly #guard: Guard;
   readonly #calls: CallOptions;
   readonly #listeners = new StatsListeners();
@@ -109,7 +108,7 @@ export class MTAdam {
    * @param parameters parameters, or groups of them; every step updates them in place
    * @throws MTAdamError OPTION, TERM, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA
    */
-  constructor(parameters: Parameters, options: MTAdamOptions) {
+  constructor(parameters: Parameters<Parameter>, options: MTAdamOptions<Term>) {
     makeUncloneable(this);
     this.#options = checkOptions(options);
     const { stream, terms, weights, scales, choosesNonFinite } = this.#options;
@@ -145,8 +144,8 @@ export class MTAdam {
   }
 
   /** The names of the terms, in order. */
-  get terms(): readonly string[] {
-    return this.#generation.terms.list;
+  get terms(): readonly Term[] {
+    return this.#generation.terms.list as readonly Term[];
   }
 
   /** The names of the layers in order of first appearance: the columns of {@link norms}. */
@@ -169,7 +168,7 @@ export class MTAdam {
   }
 
   /** In order, or by name; a term that is left out keeps its weight. */
-  set weights(weights: Weights) {
+  set weights(weights: Weights<Term>) {
     const generation = this.#generation;
     generation.weights = Object.freeze(
       this.#guard.reading("weights", () => checkWeights(weights, generation.terms, generation.weights)),
@@ -203,7 +202,10 @@ export class MTAdam {
    * prepared or addresses, options or weights would have to be sent to the device; TERM, LENGTH, DTYPE, INVALID_POINTER,
    * OPTION, BUSY, DISPOSED
    */
-  step(gradients: Gradients | PreparedGradients, options?: StepOptions): void {
+  step(
+    gradients: Gradients<Term, Parameter> | PreparedGradients<Term, Parameter>,
+    options?: StepOptions<Term>,
+  ): void {
     this.#guard.idle("step");
     const { given, table } = this.#guard.reading("step", () => ({
       given: this.#readStep(options),
@@ -227,7 +229,7 @@ export class MTAdam {
    * @throws MTAdamError OPTION (also on the CPU), STATE while a step is open or the stream is being captured, LENGTH, TERM,
    * BUSY, DISPOSED, CUDA
    */
-  refresh(options?: StepOptions): void {
+  refresh(options?: StepOptions<Term>): void {
     this.#guard.idle("refresh");
     const call = this.#guard.reading("refresh", () => this.#readCall(options, this.weights));
     if (this.paramGroups.some(({ lr }) => typeof lr === "function")) this.#readIterations(call.stream);
@@ -248,7 +250,7 @@ export class MTAdam {
    * @throws MTAdamError STATE if the step has the term already, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
    * with `nonFinite: "skipStep"` or `cosines`), BUSY, DISPOSED
    */
-  accumulate(term: string | number, gradients: TermGradients, options?: StepOptions): void {
+  accumulate(term: Term | number, gradients: TermGradients<Parameter>, options?: StepOptions<Term>): void {
     this.#guard.usable();
     checkOneTermAtATime("accumulate", this.#options);
     const index = this.#generation.terms.indexOf(term);
@@ -291,7 +293,7 @@ export class MTAdam {
    *
    * @throws MTAdamError as {@link accumulate}; until the promise settles, other calls are BUSY
    */
-  async stepEach(callbacks: TermCallbacks, options?: StepOptions): Promise<void> {
+  async stepEach(callbacks: TermCallbacks<Term, Parameter>, options?: StepOptions<Term>): Promise<void> {
     const native = this.#guard.usable();
     checkOneTermAtATime("stepEach", this.#options);
     const { inOrder, call } = this.#guard.reading("stepEach", () => ({
@@ -313,7 +315,7 @@ export class MTAdam {
    *
    * @throws MTAdamError as {@link step}
    */
-  prepare(gradients: Gradients): PreparedGradients {
+  prepare(gradients: Gradients<Term, Parameter>): PreparedGradients<Term, Parameter> {
     const table = this.#generation.makeTable(this.#guard.usable());
     this.#guard.reading("prepare", () => {
       table.assign(gradients);
@@ -329,7 +331,10 @@ export class MTAdam {
    * Default: a stream of its own, ordered with the default stream
    * @throws MTAdamError OPTION on the CPU, STATE while a step is open, DISPOSED, BUSY, CUDA
    */
-  captureStep(prepared: PreparedGradients, options?: { stream?: StreamLike | null }): CapturedStep {
+  captureStep(
+    prepared: PreparedGradients<Term, Parameter>,
+    options?: Pick<StepOptions, "stream">,
+  ): CapturedStep<Term> {
     this.#guard.idle("captureStep");
     const stream = this.#guard.reading("captureStep", () => this.#calls.readStream(options));
     const native = this.#guard.alive();
@@ -367,7 +372,7 @@ export class MTAdam {
    * @param target it must have a gradient wherever `source` has one
    * @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, BUSY, DISPOSED
    */
-  addGradients(target: TermGradients, source: TermGradients): void {
+  addGradients(target: TermGradients<Parameter>, source: TermGradients<Parameter>): void {
     this.#guard.usable();
     const { parameters, flat } = this.#generation;
     const pairs = this.#guard.reading("addGradients", () =>
@@ -380,15 +385,18 @@ export class MTAdam {
    * Adds a term after the others, with the weight 1 and no norm yet. Gradients prepared and steps captured before
    * become invalid.
    *
+   * @returns this optimizer, with a type that has the new name, too
    * @throws MTAdamError OPTION, STATE while a step is open, BUSY, DISPOSED, OUT_OF_MEMORY
    */
-  addTerm(name: string): void {
+  // eslint-disable-next-line @typescript-eslint/prefer-return-this-type -- the type has more names
+  addTerm<Name extends string>(name: Name): MTAdam<Term | Name, Parameter> {
     const native = this.#guard.idle("addTerm");
     const { flat, groups } = this.#generation;
     const terms = [...this.terms, checkNewTerm(name, this.terms)];
     this.#change(new Generation(flat, terms, [...this.weights, 1], groups), () => {
       native.addTerm();
     });
+    return this;
   }
 
   /**
@@ -398,7 +406,7 @@ export class MTAdam {
    * @param term its name or index; not the anchor, and not the only one
    * @throws MTAdamError TERM, OPTION, STATE while a step is open, BUSY, DISPOSED
    */
-  removeTerm(term: string | number): void {
+  removeTerm(term: Term | number): void {
     const native = this.#guard.idle("removeTerm");
     const index = this.#generation.terms.indexOf(term);
     const name = this.terms[index]!;
@@ -417,14 +425,17 @@ export class MTAdam {
    * this every step. Gradients prepared and steps captured before become invalid.
    *
    * @param group options that are left out are those given to the constructor
+   * @returns this optimizer, with a type that has the names of the new parameters, too
    * @throws MTAdamError as the constructor; STATE while a step is open, BUSY. Nothing changes then
    */
-  addParamGroup(group: ParameterGroup): void {
+  // eslint-disable-next-line @typescript-eslint/prefer-return-this-type -- the type has more names
+  addParamGroup<Name extends string>(group: ParameterGroup<Name>): MTAdam<Term, Parameter | Name> {
     this.#guard.idle("addParamGroup");
     const { native, generation } = this.#guard.reading("addParamGroup", () => this.#withGroup(group));
     this.#change(generation, () => {
       this.#guard.replace(native);
     });
+    return this;
   }
 
   /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
@@ -477,7 +488,7 @@ export class MTAdam {
    * @throws MTAdamError CHECKPOINT if the state does not match, OPTION if an option in `paramGroups` is read-only, BUSY,
    * DISPOSED; then nothing is loaded
    */
-  async loadStateDict(state: StateDict, options?: { strict?: boolean }): Promise<void> {
+  async loadStateDict(state: StateDict, options?: Pick<LoadOptions, "strict">): Promise<void> {
     this.#guard.free();
     const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
       const { strict } = checkFileOptions(options, ["strict"]);
@@ -643,7 +654,7 @@ export class MTAdam {
     return { call, groups };
   }
 
-  #assign(gradients: Gradients | PreparedGradients): GradientTable {
+  #assign(gradients: unknown): GradientTable {
     const prepared = PreparedGradients.table(gradients, this.#guard);
     if (prepared !== undefined) return prepared;
     this.#table.assign(gradients);

@@ -2,7 +2,7 @@ import { checkKeys } from "./arguments";
 import { mustBe, MTAdamError } from "./errors";
 import { isArray } from "./inspect";
 import type { Device } from "./memory/device";
-import { Names } from "./per-name";
+import { Names, type ByName } from "./per-name";
 import type { StreamLike } from "./memory/stream";
 
 /** A learning-rate schedule: called once per step with the number of completed steps. */
@@ -28,25 +28,28 @@ export interface GroupOptions {
 }
 
 /** A weight per term, in order or by name; finite and at least 0. */
-export type Weights = readonly number[] | Readonly<Record<string, number>>;
+export type Weights<Term extends string = string> = readonly number[] | ByName<Term, number>;
 
 /** The norm that a layer's terms are scaled to: "first", "max", "mean" or the name of a term. */
-export type Anchor = "first" | "max" | "mean" | (string & Record<never, never>);
+export type Anchor<Term extends string = string> = "first" | "max" | "mean" | Term;
+
+/** Names that are checked against those inferred elsewhere, and not inferred here. */
+type Given<Name extends string> = [Name][Name extends unknown ? 0 : never];
 
 /** Options of the optimizer as a whole. */
-export interface OptimizerOptions {
+export interface OptimizerOptions<Term extends string = string> {
   /** The names of the loss terms, or their number; they are then named "0", "1", … */
-  terms: number | readonly string[];
+  terms: number | readonly Term[];
   /** Weights w of the terms (step 4), 1 by default. A term of weight 0 moves no parameter; its norms are averaged. */
-  weights?: Weights;
+  weights?: Weights<Given<Term>> | undefined;
   /** Divide by the largest second moment so far, as the AMSGrad variant of Adam. */
-  amsgrad?: boolean;
+  amsgrad?: boolean | undefined;
   /**
    * Named settings. An option that is also given by itself takes precedence. "paper" (default): the defaults described
    * here. "recommended": `unit: "network"`, `anchor: "max"`, `silence: "rest"` and `betas: [0.9, 0.999, 0.999]`, which
    * balanced better in our experiments (docs/balancing).
    */
-  preset?: "paper" | "recommended";
+  preset?: "paper" | "recommended" | undefined;
   /**
    * The tensors that are balanced together:
    * - "tensor", as in the reference implementation: each tensor by itself
@@ -54,35 +57,35 @@ export interface OptimizerOptions {
    *
    * Tensors that share a `layer` tag are balanced together in both.
    */
-  unit?: "tensor" | "network";
+  unit?: "tensor" | "network" | undefined;
   /**
    * The norm average of a term whose gradient is exactly 0 in a whole layer (unit): "decay", as in the reference
    * implementation, averages the 0; "rest" keeps the average, so that the term returns with its old scale.
    */
-  silence?: "decay" | "rest";
+  silence?: "decay" | "rest" | undefined;
   /**
    * The norm averages that scale a step (step 4): "current", as in the reference implementation: with the norms of this
    * step; "lagged": as they were after the step before, if they existed then. "lagged" needs β₃ of at least 0.99, since a
    * term whose norm jumps keeps its old scale for one step; it changes the defaults of `silence` to "rest" and of
    * `nonFinite` to "skipElement".
    */
-  scales?: "current" | "lagged";
+  scales?: "current" | "lagged" | undefined;
   /**
    * "perTerm", as in the paper: a first moment for each of the I terms, 2·I values of state per parameter element;
    * "summed": one first moment for all terms, I + 1 values.
    */
-  firstMoment?: "perTerm" | "summed";
+  firstMoment?: "perTerm" | "summed" | undefined;
   /**
    * "perTerm": a second moment for each term; "summed", only with `firstMoment: "summed"`: one for all terms, so that a
    * step is Adam's with the sum of the balanced gradients, and the state has 2 values per parameter element for any
    * number of terms. `accumulate` and `stepEach` need a third, which the first such call allocates.
    */
-  secondMoment?: "perTerm" | "summed";
+  secondMoment?: "perTerm" | "summed" | undefined;
   /**
    * The initial norm average n: "first", as in the reference implementation, starts at the first norm; a number (1 in the
    * paper) starts at that number.
    */
-  initialNorm?: "first" | number;
+  initialNorm?: "first" | number | undefined;
   /**
    * The norm that the terms of a layer are scaled to (step 3), among the norms above 1e-10:
    * - "first", as in the reference implementation: the norm of the first term
@@ -92,14 +95,14 @@ export interface OptimizerOptions {
    *
    * `accumulate` and `stepEach` get one term at a time: with any anchor but "first", they use the norms known so far.
    */
-  anchor?: Anchor;
+  anchor?: Anchor<Given<Term>> | undefined;
   /** p of step 4, in [0, 1]: 0 does not balance the norms; 1 makes them equal, as in the reference implementation. */
-  balance?: number;
+  balance?: number | undefined;
   /**
    * "sum", as in the reference implementation: the step is the sum of the terms' steps. "mean": it is divided by
    * Σw / max w of the terms present, so that aligned terms move a parameter by lr in total.
    */
-  stepScale?: "sum" | "mean";
+  stepScale?: "sum" | "mean" | undefined;
   /**
    * What to do with a NaN or an infinity in a gradient, or with a gradient whose norm is above 1e18 after scaling:
    * - "skipTerm": treat the term as absent in that layer for this step
@@ -113,20 +116,23 @@ export interface OptimizerOptions {
    * The first gradient of an optimizer that counts as not finite emits a process warning, MTADAM_NON_FINITE, unless this
    * option is given.
    */
-  nonFinite?: "skipTerm" | "skipStep" | "skipElement" | "propagate";
+  nonFinite?: "skipTerm" | "skipStep" | "skipElement" | "propagate" | undefined;
   /**
    * Whether `diagnostics()` and `onStats` also report the cosines between the terms' gradients. Each step then reads the
    * gradients once more. Needs all terms at once, in `step`.
    */
-  cosines?: boolean;
+  cosines?: boolean | undefined;
   /** The device that computes the steps. Default: the device of the parameters. */
-  device?: Device;
+  device?: Device | undefined;
   /** The stream of calls without one. Default: the device's default stream. The CPU has no streams. */
-  stream?: StreamLike | null;
+  stream?: StreamLike | null | undefined;
 }
 
 /** The options of the constructor. */
-export type MTAdamOptions = OptimizerOptions & Partial<GroupOptions>;
+export type MTAdamOptions<Term extends string = string> = OptimizerOptions<Term> & Optional<GroupOptions>;
+
+/** All properties may be left out, or be undefined. */
+export type Optional<T> = { [K in keyof T]?: T[K] | undefined };
 
 interface Rule<T> {
   default: T;
@@ -186,7 +192,9 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
   maximize: flag,
 };
 
-type Defaulted = Required<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream" | "preset">>;
+type Defaulted = Defined<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream" | "preset">>;
+
+type Defined<T> = { [K in keyof T]-?: Exclude<T[K], undefined> };
 
 /** Every other option: default, range and message. */
 export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[K]> } = {

@@ -11,32 +11,38 @@ import {
 } from "./memory/device-pointer";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
 import { checkSource, codeOfNoSource, type Source } from "./memory/source";
-import { checkGroup, GROUP_KEYS, type CheckedOptions, type GroupOptions } from "./options";
+import { checkGroup, GROUP_KEYS, type CheckedOptions, type GroupOptions, type Optional } from "./options";
 
 /** The memory of a parameter's or a gradient's elements. */
 export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
 
 /** One parameter tensor. */
-export interface ParameterDescription {
+export interface ParameterDescription<Name extends string = string> {
   /** Unique; by default the index among all parameters. */
-  name?: string;
+  name?: Name | undefined;
   /** A Float32Array or a buffer, updated in place, or a device pointer. */
   data: TensorData;
   /** Elements; required for a bare pointer. */
-  length?: number;
+  length?: number | undefined;
   /** For checkpoints and messages; its product is the length. */
-  shape?: readonly number[];
-  dtype?: "float32";
+  shape?: readonly number[] | undefined;
+  dtype?: "float32" | undefined;
   /** Parameters with the same tag are balanced as one layer. Default: each is a layer of its own. */
-  layer?: string;
+  layer?: string | undefined;
 }
 
-export type ParameterLike = TensorData | ParameterDescription;
+export type ParameterLike<Name extends string = string> = TensorData | ParameterDescription<Name>;
 
 /** Parameters that share options. Options that are left out are the optimizer's. */
-export type ParameterGroup = { parameters: readonly ParameterLike[] } & Partial<GroupOptions>;
+export type ParameterGroup<Name extends string = string> = {
+  parameters: readonly ParameterLike<Name>[];
+} & Optional<GroupOptions>;
 
-export type Parameters = readonly ParameterLike[] | readonly ParameterGroup[];
+export type Parameters<Name extends string = string> =
+  readonly ParameterLike<Name>[] | readonly ParameterGroup<Name>[];
+
+/** A name that was given, or the index of a parameter without one. */
+export type ParameterName<Name extends string> = Name | `${number}`;
 
 /** One parameter, checked. */
 export interface Parameter {

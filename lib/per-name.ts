@@ -1,6 +1,9 @@
 import { mustBe, type MTAdamError } from "./errors";
 import { isArray, isPlainObject } from "./inspect";
 
+/** A value per name; a name may be left out. */
+export type ByName<Name extends string, Value> = Readonly<Partial<Record<Name, Value | undefined>>>;
+
 /** The names of an optimizer's terms, or of its parameters, in order. */
 export class Names {
   readonly list: readonly string[];

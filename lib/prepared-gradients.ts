@@ -2,6 +2,7 @@ import type { NativeStream } from "./addon/native";
 import { fromNative, MTAdamError } from "./errors";
 import type { Gradient, GradientTable } from "./gradients";
 import type { Guard } from "./guard";
+import type { ParameterName } from "./parameters";
 
 /** Private to the package, so that no other code can construct the class below. */
 export const preparedKey = Symbol("PreparedGradients");
@@ -10,7 +11,7 @@ export const preparedKey = Symbol("PreparedGradients");
  * Gradients at fixed addresses, made once by `optimizer.prepare()`. `optimizer.step()` takes them in place of gradients
  * and does not check them one by one. They are valid until terms or parameters are added or removed.
  */
-export class PreparedGradients {
+export class PreparedGradients<Term extends string = string, Parameter extends string = string> {
   readonly #table: GradientTable;
   /** The guard of the optimizer that made them. */
   readonly #guard: Guard;
@@ -33,7 +34,7 @@ export class PreparedGradients {
    * @param parameter its index or name
    * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH, HOST_POINTER, INVALID_POINTER, STATE, DISPOSED
    */
-  set(term: number | string, parameter: number | string, gradient: Gradient): void {
+  set(term: number | Term, parameter: number | ParameterName<Parameter>, gradient: Gradient): void {
     const table = this.#current();
     const { terms, parameters } = table.shape;
     this.#guard.alive();

@@ -1,13 +1,13 @@
 import { mustBe } from "./errors";
 import type { TermGradients } from "./gradients";
-import type { Names } from "./per-name";
+import type { ByName, Names } from "./per-name";
 
 type MaybePromise<T> = T | PromiseLike<T>;
 /** Runs one term's backward pass and returns its gradients; null: the term is absent in this step. */
-export type TermCallback = () => MaybePromise<TermGradients>;
+export type TermCallback<Parameter extends string = string> = () => MaybePromise<TermGradients<Parameter>>;
 /** A callback per term, in order or by name. */
-export type TermCallbacks =
-  readonly (TermCallback | null | undefined)[] | Readonly<Record<string, TermCallback | null | undefined>>;
+export type TermCallbacks<Term extends string = string, Parameter extends string = string> =
+  readonly (TermCallback<Parameter> | null | undefined)[] | ByName<Term, TermCallback<Parameter> | null>;
 
 /** The callbacks in the order of the terms. @throws MTAdamError LENGTH, TERM, OPTION */
 export function readCallbacks(callbacks: unknown, terms: Names): (TermCallback | undefined)[] {

@@ -8,7 +8,7 @@ const STEPS = 550;
 /** Options, and whether the silent term's gradient is left out instead of being zero. */
 interface Remedy {
   name: string;
-  options?: Partial<MTAdamOptions>;
+  options?: Partial<MTAdamOptions<"a" | "b">>;
   absent?: boolean;
 }
 

@@ -23,12 +23,12 @@ export type ProgressListener = (progress: CheckpointProgress) => unknown;
 
 export interface SaveOptions {
   /** Called as the file grows, the last time with `bytes === total`. */
-  onProgress?: ProgressListener;
+  onProgress?: ProgressListener | undefined;
 }
 
 export interface LoadOptions extends SaveOptions {
   /** False: load matching entries only and leave the rest unchanged. Default true. */
-  strict?: boolean;
+  strict?: boolean | undefined;
 }
 
 /** Options of a save or a load, checked. @throws MTAdamError OPTION */

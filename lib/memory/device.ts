@@ -191,7 +191,7 @@ export class DeviceBuffer<D extends DType = DType> {
    * @param options `stream`: on a CUDA device, the stream that the copy is ordered on; default: the default stream
    * @throws MTAdamError LENGTH, DTYPE, OPTION, DISPOSED, OUT_OF_MEMORY, CUDA
    */
-  upload(array: HostArray<D>, options: { stream?: StreamLike | null } = {}): void {
+  upload(array: HostArray<D>, options: { stream?: StreamLike | null | undefined } = {}): void {
     const stream = checkStream(checkKeys<{ stream: unknown }>("options", options, ["stream"]).stream);
     const source = this.#sameLength("array", array);
     fromNative(() => {

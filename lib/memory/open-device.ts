@@ -10,12 +10,12 @@ export interface CpuDeviceOptions {
    * Threads that compute, the calling one included. Default: as many as the system lets this process use, at most its
    * quota of CPU time, such as a container's.
    */
-  threads?: number;
+  threads?: number | undefined;
   /**
    * One of `describeDevices().cpu.instructionSets`; default: the widest. Every result has the same bits with each, so
    * this serves measurements and tests.
    */
-  instructionSet?: string;
+  instructionSet?: string | undefined;
 }
 
 const MAX_THREADS = 1024;

@@ -54,20 +54,20 @@ export interface TuneOptions<T extends number | readonly string[] = number | rea
   /** The names of the loss terms, or their number. */
   terms: T;
   /** The weights that a term may have: 1 to 32 of them, finite and above 0; default [0.1, 1, 10]. */
-  values?: readonly number[];
+  values?: readonly number[] | undefined;
   /**
    * The most optimizer steps that all trainings take together, counted as if each started anew; at least `steps`. Default:
    * 12 full trainings.
    */
-  budget?: number;
+  budget?: number | undefined;
   /** Steps of a full training. Default: a twelfth of the budget; 1000 without one. */
-  steps?: number;
+  steps?: number | undefined;
   /** Decides which combinations are tried if not all can be; a whole number of at least 0, default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** Called after every training; the search waits for a promise. If it throws or rejects, so does the search. */
-  onProgress?: (progress: TuningProgress<T>) => unknown;
+  onProgress?: ((progress: TuningProgress<T>) => unknown) | undefined;
   /** The table of a search that was interrupted, also from JSON. Its trainings are not repeated. */
-  resume?: readonly { weights: WeightsOf<T>; steps: number; loss: number | null }[];
+  resume?: readonly { weights: WeightsOf<T>; steps: number; loss: number | null }[] | undefined;
 }
 
 export interface TuningResult<T extends number | readonly string[] = number | readonly string[]> {

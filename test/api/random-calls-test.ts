@@ -90,7 +90,7 @@ describe("the driver finds", () => {
     const { addTerm } = MTAdam.prototype;
     jest.spyOn(MTAdam.prototype, "addTerm").mockImplementation(function (this: MTAdam, name) {
       try {
-        addTerm.call(this, name);
+        return addTerm.call(this, name);
       } catch (error) {
         this.lr = 0.5;
         throw error;

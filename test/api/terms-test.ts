@@ -29,7 +29,7 @@ async function expectSame(
   expect(await a.stateDict()).toEqual(await b.stateDict());
 }
 
-const form = withForms<Partial<MTAdamOptions>>({
+const form = withForms<Partial<MTAdamOptions<"a">>>({
   amsgrad: fc.boolean(),
   weightDecay: fc.constantFrom(0, 0.1),
   anchor: fc.constantFrom("first", "max", "a"),
@@ -73,7 +73,7 @@ describe("a term that is added", () => {
 });
 
 describe("a term that is removed", () => {
-  test.each(["a", "b", "c"])("(%s) is like one that stays absent", async (gone) => {
+  test.each(["a", "b", "c"] as const)("(%s) is like one that stays absent", async (gone) => {
     const gradients: Record<string, Tensors> = { a: tensors(1), b: tensors(2, 50), c: tensors(3, 1e-3) };
     const [shrunk, whole] = [tensors(9), tensors(9)];
     const options = { terms: ["a", "b", "c"], weights: { a: 1, b: 2, c: 3 }, anchor: "max" } as const;
@@ -128,7 +128,7 @@ describe("a term that is removed", () => {
     expect((await caught(() => optimizer.removeTerm("b"))).message).toBe(
       '`term` must not be the anchor; got "b".',
     );
-    expect(await caught(() => optimizer.removeTerm("d"))).toMatchObject({ code: "ERR_MTADAM_TERM" });
+    expect(await caught(() => optimizer.removeTerm("d" as "a"))).toMatchObject({ code: "ERR_MTADAM_TERM" });
     expect(await caught(() => optimizer.removeTerm(2))).toMatchObject({ code: "ERR_MTADAM_TERM" });
     optimizer.removeTerm(0);
     const single = new MTAdam(tensors(9), { terms: 1 });
