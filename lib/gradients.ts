@@ -47,17 +47,22 @@ export class GradientTable {
     this.#sources = new SourceList(shape.terms.list.length * shape.parameters.list.length);
   }
 
-  /** Sets all gradients. @throws MTAdamError LENGTH, TERM, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
-  assign(gradients: unknown): void {
+  /**
+   * Sets all gradients.
+   *
+   * @param least how many terms an object must name
+   * @throws MTAdamError LENGTH, TERM, OPTION, DTYPE, INVALID_POINTER, DISPOSED
+   */
+  assign(gradients: unknown, least = 0): void {
     const { terms } = this.shape;
-    const inOrder = terms.read("gradients", gradients);
+    const inOrder = terms.read("gradients", gradients, least);
     for (let term = 0; term < terms.list.length; ++term) this.assignTerm(term, inOrder[term]);
   }
 
   /** Sets one term's gradients. @throws MTAdamError LENGTH, OPTION, DTYPE, INVALID_POINTER, DISPOSED */
   assignTerm(term: number, gradients: unknown): void {
     const { parameters } = this.shape;
-    const inOrder = parameters.read("gradients", gradients ?? {});
+    const inOrder = parameters.read(() => this.#nameOf(term), gradients ?? {});
     // Each entry is read once, since it may be a getter.
     const { length } = parameters.list;
     for (let parameter = 0; parameter < length; ++parameter) {
@@ -128,12 +133,14 @@ export class GradientTable {
     return { recheck: () => sources.recheck(this.#nameAt) };
   }
 
+  #nameOf(term: number): string {
+    return `gradients[${JSON.stringify(this.shape.terms.list[term])}]`;
+  }
+
   /** A gradient's name in messages. */
   readonly #nameAt = (at: number): string => {
-    const { terms, parameters } = this.shape;
-    const { length } = parameters.list;
-    const [term, parameter] = [terms.list[Math.floor(at / length)], parameters.list[at % length]];
-    return `gradients[${JSON.stringify(term)}][${JSON.stringify(parameter)}]`;
+    const { list } = this.shape.parameters;
+    return `${this.#nameOf(Math.floor(at / list.length))}[${JSON.stringify(list[at % list.length])}]`;
   };
 }
 

@@ -197,7 +197,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * optimizer, the prepared gradients and all memory as long as you launch the graph, and order its launches and the
    * optimizer's other calls. After `addTerm`, `removeTerm` and `addParamGroup`, the graph must not be launched again.
    *
-   * @param gradients by term, then by parameter, each in order or by name; or the result of {@link prepare}
+   * @param gradients by term, then by parameter, each in order or by name; or the result of {@link prepare}. An object
+   * must name a term; to take a step in which all terms are absent, give null for one
    * @throws MTAdamError STATE while a step is open, and on a stream that is being captured where the gradients are not
    * prepared or addresses, options or weights would have to be sent to the device; TERM, LENGTH, DTYPE, INVALID_POINTER,
    * OPTION, BUSY, DISPOSED
@@ -657,7 +658,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   #assign(gradients: unknown): GradientTable {
     const prepared = PreparedGradients.table(gradients, this.#guard);
     if (prepared !== undefined) return prepared;
-    this.#table.assign(gradients);
+    this.#table.assign(gradients, 1);
     return this.#table;
   }
 

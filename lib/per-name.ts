@@ -1,4 +1,4 @@
-import { mustBe, type MTAdamError } from "./errors";
+import { mustBe, MTAdamError, nameOf, type Named } from "./errors";
 import { isArray, isPlainObject } from "./inspect";
 
 /** A value per name; a name may be left out. */
@@ -33,10 +33,11 @@ export class Names {
    * Values given as an array with one entry per name or as an object by name, each read once.
    *
    * @param subject what they are, for messages
+   * @param least how many names an object must have
    * @returns a value per name; undefined where an object leaves it out
    * @throws MTAdamError LENGTH, OPTION, TERM
    */
-  read(subject: string, values: unknown): readonly unknown[] {
+  read(subject: Named, values: unknown, least = 0): readonly unknown[] {
     const { length } = this.list;
     if (isArray(values)) {
       if (values.length === length) return values;
@@ -46,7 +47,12 @@ export class Names {
       throw mustBe("OPTION", subject, `be an array or an object by name of the ${this.#kind}`, values);
     }
     const inOrder = new Array<unknown>(length);
-    for (const name of Object.keys(values)) {
+    const names = Object.keys(values);
+    if (names.length < least) {
+      const rule = `must name at least ${least} of the ${this.#kind}s (${this.#shown})`;
+      throw new MTAdamError("TERM", `\`${nameOf(subject)}\` ${rule}; got ${names.length}.`);
+    }
+    for (const name of names) {
       const index = this.#indices.get(name);
       if (index === undefined) throw this.#unknown(name);
       inOrder[index] = values[name];
@@ -58,7 +64,10 @@ export class Names {
     if (this.#kind === "parameter") {
       return mustBe("OPTION", "parameter", "be the name of a parameter or its index", given);
     }
-    const shown = this.list.length > 8 ? [...this.list.slice(0, 8), "…"] : this.list;
-    return mustBe("TERM", "term", `be one of the terms (${shown.join(", ")}) or its index`, given);
+    return mustBe("TERM", "term", `be one of the terms (${this.#shown}) or its index`, given);
+  }
+
+  get #shown(): string {
+    return (this.list.length > 8 ? [...this.list.slice(0, 8), "…"] : this.list).join(", ");
   }
 }

@@ -11,7 +11,7 @@ export type TermCallbacks<Term extends string = string, Parameter extends string
 
 /** The callbacks in the order of the terms. @throws MTAdamError LENGTH, TERM, OPTION */
 export function readCallbacks(callbacks: unknown, terms: Names): (TermCallback | undefined)[] {
-  const given = terms.read("callbacks", callbacks);
+  const given = terms.read("callbacks", callbacks, 1);
   return terms.list.map((_, term) => {
     const callback = given[term];
     if (callback === undefined || callback === null) return undefined;

@@ -254,7 +254,7 @@ onCpu("an array whose memory may be detached", () => {
       ({ optimizer, g }) => optimizer.accumulate(0, g),
     ],
     ["stepEach", ({ optimizer }) => optimizer.stepEach([() => [array(1, 1, 1), null], null])],
-    ["stepEach of nothing", ({ optimizer }) => optimizer.stepEach({})],
+    ["stepEach of nothing", ({ optimizer }) => optimizer.stepEach([null, null])],
   ];
   refuses("ERR_MTADAM_LENGTH", inArrays, [
     ...calls.map(([what, call, given]) =>

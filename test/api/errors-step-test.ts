@@ -127,6 +127,32 @@ describe("the weights, set", () => {
   refuses("ERR_MTADAM_TERM", onDevice, [refusal("of no term", /"nobody"/, set({ nobody: 1 }))]);
 });
 
+describe("a step that names no term", () => {
+  const says = (what: string): RegExp =>
+    new RegExp(`^\`${what}\` must name at least 1 of the terms \\(content, style\\); got 0\\.$`);
+  refuses("ERR_MTADAM_TERM", onDevice, [
+    refusal("step", says("gradients"), ({ optimizer }) => optimizer.step({})),
+    refusal("stepEach", says("callbacks"), ({ optimizer }) => optimizer.stepEach({})),
+  ]);
+
+  test.each([null, undefined])("one term that is %p: a step in which all are absent", async (content) => {
+    const { optimizer, w } = onDevice();
+    const before = await w.download();
+    optimizer.step({ content });
+    await optimizer.stepEach({ content });
+    expect(optimizer.iterations).toBe(3);
+    expect(await w.download()).toEqual(before);
+  });
+
+  test("prepare, whose gradients may be set later", () => {
+    const { optimizer, g } = onDevice();
+    const prepared = optimizer.prepare({});
+    prepared.set("content", "w", g[0]);
+    optimizer.step(prepared);
+    expect(optimizer.iterations).toBe(2);
+  });
+});
+
 describe("a wrong length", () => {
   refuses("ERR_MTADAM_LENGTH", onDevice, [
     refusal("of a parameter's data", /`w\.length` must .*3.*; got 4/, () =>
@@ -148,7 +174,7 @@ describe("a wrong length", () => {
       ),
       refusal(
         `of step's list of parameters: ${list.length}`,
-        /^`gradients` must have 2 entries, one per parameter/,
+        /^`gradients\["style"\]` must have 2 entries, one per parameter/,
         ({ optimizer }: Subject) => optimizer.step([null, list]),
       ),
       refusal(
@@ -158,7 +184,7 @@ describe("a wrong length", () => {
       ),
       refusal(
         `of accumulate's list: ${list.length}`,
-        /^`gradients` must have 2 entries, one per parameter/,
+        /^`gradients\["content"\]` must have 2 entries, one per parameter/,
         ({ optimizer }: Subject) => optimizer.accumulate(0, list),
       ),
       refusal(
@@ -287,7 +313,7 @@ describe("gradients that are neither an array nor an object", () => {
         .map((value) =>
           refusal(
             `${what}: ${value instanceof DeviceBuffer ? "a buffer" : write(value).slice(0, 40)}`,
-            /^`(gradients|target|source)` must .*; got /,
+            /^`(gradients(\["\w+"\])?|target|source)` must .*; got /,
             (subject) => call(value as never, subject),
           ),
         ),

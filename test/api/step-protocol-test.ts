@@ -187,13 +187,13 @@ describe("an open step", () => {
 describe("a step without gradients", () => {
   const ways: [string, (optimizer: MTAdam) => unknown][] = [
     ["update with nothing accumulated", (optimizer) => optimizer.update()],
-    ["step with nothing in it", (optimizer) => optimizer.step({})],
+    ["step with nothing in it", (optimizer) => optimizer.step({ content: null })],
     ["step with terms that are absent", (optimizer) => optimizer.step([null, undefined, {}])],
     [
       "step with gradients that are absent",
       (optimizer) => optimizer.step([[null, undefined], { w: null }, null]),
     ],
-    ["stepEach without callbacks", (optimizer) => optimizer.stepEach({})],
+    ["stepEach without callbacks", (optimizer) => optimizer.stepEach({ content: null })],
     [
       "stepEach whose callbacks give nothing",
       (optimizer) => optimizer.stepEach([() => null, () => undefined, null]),

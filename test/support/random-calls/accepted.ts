@@ -214,9 +214,12 @@ const stepEach: Call = async (turn) => {
   const defaults = call.weights ?? [...shadow.defaultWeights];
   const before = new Set(shadow.open);
   const promise = optimizer.stepEach(
-    Object.fromEntries(
-      callbacks.flatMap((callback, k) => (callback === undefined ? [] : [[shadow.terms[k]!, callback]])),
-    ) as never,
+    // An object must name a term.
+    callbacks.every((callback) => callback === undefined)
+      ? callbacks
+      : (Object.fromEntries(
+          callbacks.flatMap((callback, k) => (callback === undefined ? [] : [[shadow.terms[k]!, callback]])),
+        ) as never),
     given,
   );
   if (draw.chance(0.3)) busyCall(turn);

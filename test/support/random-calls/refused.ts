@@ -214,7 +214,7 @@ const terms: Refusal = ({ world, draw }) => {
             { codes: ["TERM"], call: () => optimizer.stepEach({ absent: () => null }) },
             { codes: ["OPTION"], call: () => optimizer.stepEach(terms.map(() => 1) as never) },
           ])
-        : { codes: ["OPTION"], call: () => optimizer.stepEach({}) },
+        : { codes: ["OPTION"], call: () => optimizer.stepEach(optimizer.terms.map(() => null)) },
     () => {
       const done = [...(shadow.open ?? [])];
       return done.length === 0
