@@ -19,6 +19,8 @@ export type {
   TensorData,
 } from "./parameters";
 export type { PreparedGradients } from "./prepared-gradients";
+export { cosine, exponential, warmup } from "./schedules";
+export type { ScheduleOptions } from "./schedules";
 export type { TermCallback, TermCallbacks } from "./term-callbacks";
 export type {
   CheckpointProgress,

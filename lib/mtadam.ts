@@ -35,6 +35,7 @@ import {
   checkOptions,
   checkLearningRate,
   checkWeights,
+  learningRate,
   recheckGroup,
   type CheckedOptions,
   type GroupOptions,
@@ -186,6 +187,18 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     setGroupOptions(
       this.paramGroups,
       this.paramGroups.map(() => ({ lr: checked })),
+    );
+  }
+
+  /**
+   * The learning rate of the next step, of the first group: the number, or what its schedule returns.
+   *
+   * @throws MTAdamError OPTION if the options of the group are invalid, BUSY where the schedule itself reads it
+   */
+  get currentLr(): number {
+    this.#guard.usable();
+    return this.#guard.reading("currentLr", () =>
+      learningRate(recheckGroup(this.paramGroups[0]!), () => this.iterations),
     );
   }
 

@@ -5,7 +5,10 @@ import path from "node:path";
 import ts from "typescript-5.2/typescript/lib/typescript";
 
 const root = path.join(__dirname, "../..");
-const NAMES = ["DeviceBuffer", "MTAdam", "MTAdamError", "describeDevices", "openDevice", "tuneWeights"];
+const NAMES = [
+  ...["DeviceBuffer", "MTAdam", "MTAdamError", "cosine", "describeDevices", "exponential", "openDevice"],
+  ...["tuneWeights", "warmup"],
+];
 
 /** A consumer's folder, with this checkout as its only dependency. */
 function consumer(files: Record<string, string>, use: (folder: string) => void): void {
