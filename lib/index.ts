@@ -29,6 +29,8 @@ export type {
   ProgressListener,
   SaveOptions,
 } from "./checkpoint/options";
+export { loadTensors, saveTensors } from "./checkpoint/tensors";
+export type { LoadedTensor, LoadedTensors, SaveTensorsOptions, TensorToSave } from "./checkpoint/tensors";
 export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/state";
 export { DeviceBuffer } from "./memory/device";
 export type { Device, DeviceKind } from "./memory/device";

@@ -107,9 +107,9 @@ export class CheckpointFile implements StateSource {
   #read = 0;
 
   private constructor(
-    file: FileHandle,
+    { file, header, start, size }: OpenedFile,
+    metadata: unknown,
     pace: Pace,
-    { header, metadata, start, size }: OpenedFile,
     onProgress: (progress: CheckpointProgress) => Promise<void>,
   ) {
     this.#file = file;
@@ -133,19 +133,13 @@ export class CheckpointFile implements StateSource {
     maxHeaderBytes: number,
     onProgress: (progress: CheckpointProgress) => Promise<void>,
   ): Promise<CheckpointFile> {
-    const file = await open(place.path, READ_ONLY);
+    const pace = new Pace();
+    const opened = await openSafetensors(place, pace, maxHeaderBytes);
     try {
-      const pace = new Pace();
-      const stats = await file.stat();
-      checkRegular(stats);
-      return new CheckpointFile(
-        file,
-        pace,
-        await readHeader(file, pace, stats.size, maxHeaderBytes),
-        onProgress,
-      );
+      const metadata = await pace.run(parseMetadata(opened.header));
+      return new CheckpointFile(opened, metadata, pace, onProgress);
     } catch (error) {
-      await file.close();
+      await opened.file.close();
       throw error;
     }
   }
@@ -207,28 +201,38 @@ export class CheckpointFile implements StateSource {
   }
 }
 
-/** The parts of a file before its tensors. */
-interface OpenedFile {
+/** An open file and its header, checked. */
+export interface OpenedFile {
+  readonly file: FileHandle;
   readonly header: SafetensorsHeader;
-  readonly metadata: unknown;
   /** Where the tensors begin. */
   readonly start: number;
   readonly size: number;
 }
 
-async function readHeader(
-  file: FileHandle,
-  pace: Pace,
-  size: number,
-  maxHeaderBytes: number,
-): Promise<OpenedFile> {
-  const prefix = new Uint8Array(PREFIX_BYTES);
-  const length = parsePrefix(prefix.subarray(0, await readUpTo(file, prefix, 0)), size, maxHeaderBytes);
-  const bytes = Buffer.alloc(length);
-  const start = PREFIX_BYTES + length;
-  await readWhole(file, bytes, PREFIX_BYTES);
-  const header = await pace.run(parseHeader(bytes, size - start));
-  return { header, metadata: await pace.run(parseMetadata(header)), start, size };
+/**
+ * Opens a safetensors file for reading.
+ *
+ * @param maxHeaderBytes a longer header is refused
+ * @throws MTAdamError CHECKPOINT if it is not a file of the format, OPTION if it is not a regular file; errors of the
+ * file system
+ */
+export async function openSafetensors(place: Place, pace: Pace, maxHeaderBytes: number): Promise<OpenedFile> {
+  const file = await open(place.path, READ_ONLY);
+  try {
+    const stats = await file.stat();
+    checkRegular(stats);
+    const { size } = stats;
+    const prefix = new Uint8Array(PREFIX_BYTES);
+    const length = parsePrefix(prefix.subarray(0, await readUpTo(file, prefix, 0)), size, maxHeaderBytes);
+    const bytes = Buffer.alloc(length);
+    const start = PREFIX_BYTES + length;
+    await readWhole(file, bytes, PREFIX_BYTES);
+    return { file, header: await pace.run(parseHeader(bytes, size - start)), start, size };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /**

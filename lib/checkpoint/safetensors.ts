@@ -114,7 +114,8 @@ export function* renderHeader(
   }
 
   function* headerParts(): Generator<string, void, void> {
-    let before = `{"__metadata__":{`;
+    yield `{"__metadata__":{`;
+    let before = "";
     for (const [name, value] of Object.entries(metadata)) {
       yield `${before}${JSON.stringify(name)}:"`;
       before = ",";
