@@ -228,5 +228,8 @@ export function advice(): string {
     );
   }
   if (compareVersions(process.versions.node, facts.node) < 0) return `Node ${facts.node} or newer is needed.`;
-  return "`npx mtadam build` compiles it for this machine, with CMake 3.22 or newer and a C++20 compiler.";
+  return (
+    "`npx mtadam build` compiles it for this machine, with CMake 3.22 or newer, a C++20 compiler and the npm packages " +
+    "cmake-js and node-addon-api."
+  );
 }
