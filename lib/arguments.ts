@@ -18,11 +18,25 @@ export function checkKeys<T extends object>(
   Object.assign(entries, value);
   for (const key of Object.keys(entries)) {
     if (keys.includes(key)) continue;
-    const meant = keys.find((known) => isNear(key, known));
+    const meant = nearest(key, keys);
     const hint = meant === undefined ? `it knows ${keys.join(", ") || "none"}` : `did you mean \`${meant}\`?`;
     throw new MTAdamError("OPTION", `\`${subject}\` has no option ${describeValue(key)} (${hint}).`);
   }
   return entries as Partial<T>;
+}
+
+/** Names that other libraries use, in lower case and without underscores. */
+const SYNONYMS: Readonly<Record<string, string>> = {
+  learningrate: "lr",
+  epsilon: "eps",
+  params: "parameters",
+};
+
+/** The name that a misspelled one was most likely meant to be. */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const plain = name.toLowerCase().replaceAll("_", "");
+  const synonym = Object.hasOwn(SYNONYMS, plain) ? SYNONYMS[plain] : undefined;
+  return known.find((one) => one === synonym) ?? known.find((one) => isNear(name, one));
 }
 
 /** Whether two names differ in case or by a few letters added, dropped or changed (Levenshtein's distance). */

@@ -92,6 +92,18 @@ export function isOfAnotherCopy(value: unknown): boolean {
   return typeof value === "object" && value !== null && namedPrototype(value)?.isOwn === false;
 }
 
+/** For names of classes: "U" is spoken as in "you". */
+const articleOf = (name: string): string => (/^[AEIO]/.test(name) ? "an" : "a");
+
+/** Whether a class of the object has a method `dataSync`, as tensors of TensorFlow.js. */
+function isTensor(value: object): boolean {
+  for (let at: unknown = value; typeof at === "object" && at !== null; at = Object.getPrototypeOf(at)) {
+    if (types.isProxy(at)) return false;
+    if (typeof Object.getOwnPropertyDescriptor(at, "dataSync")?.value === "function") return true;
+  }
+  return false;
+}
+
 /** A short description of a value for messages. Contains no address. */
 export function describeValue(value: unknown): string {
   switch (typeof value) {
@@ -108,12 +120,15 @@ export function describeValue(value: unknown): string {
     case "object": {
       if (value === null) return "null";
       const name = typedArrayName(value);
-      if (name !== undefined) return `a ${name} of ${typedArrayLength(value as ArrayBufferView)}`;
+      if (name !== undefined) {
+        return `${articleOf(name)} ${name} of ${typedArrayLength(value as ArrayBufferView)}`;
+      }
       if (types.isProxy(value)) return "a proxy";
+      if (types.isPromise(value)) return "a Promise (await it)";
       if (isArray(value)) return `an array of ${value.length}`;
       const named = namedPrototype(value);
-      if (named === undefined) return "an object";
-      return `a ${named.name}${named.isOwn ? "" : " of another copy of mtadam"}`;
+      if (named === undefined) return isTensor(value) ? "a Tensor (pass its `dataSync()`)" : "an object";
+      return `${articleOf(named.name)} ${named.name}${named.isOwn ? "" : " of another copy of mtadam"}`;
     }
     default:
       return String(value);

@@ -127,10 +127,11 @@ function readGroups(
       throw mustBe("OPTION", "parameters", "be either all groups or all parameters", item);
     }
     if (!inGroups) {
+      if (isNearlyGroup(item)) checkKeys("group", item, GROUP_PROPERTIES);
       described.push(describe(item, described.length, 0));
       continue;
     }
-    const given = checkKeys<ParameterGroup>("group", item, ["parameters", ...GROUP_KEYS]);
+    const given = checkKeys<ParameterGroup>("group", item, GROUP_PROPERTIES);
     const { parameters } = given;
     if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
     for (const parameter of parameters) {
@@ -148,6 +149,12 @@ function readGroups(
 function isGroup(item: unknown): item is ParameterGroup {
   return typeof item === "object" && item !== null && Object.hasOwn(item, "parameters");
 }
+
+const GROUP_PROPERTIES = ["parameters", ...GROUP_KEYS];
+
+/** Groups of PyTorch have `params`. */
+const isNearlyGroup = (item: unknown): boolean =>
+  typeof item === "object" && item !== null && Object.hasOwn(item, "params") && !hasData(item);
 
 const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
 

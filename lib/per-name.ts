@@ -1,5 +1,9 @@
+import { nearest } from "./arguments";
 import { mustBe, MTAdamError, nameOf, type Named } from "./errors";
-import { isArray, isPlainObject } from "./inspect";
+import { describeValue, isArray, isPlainObject } from "./inspect";
+
+/** Comparing a name with these takes about a millisecond. */
+const MOST_COMPARED = 1000;
 
 /** A value per name; a name may be left out. */
 export type ByName<Name extends string, Value> = Readonly<Partial<Record<Name, Value | undefined>>>;
@@ -61,10 +65,15 @@ export class Names {
   }
 
   #unknown(given: unknown): MTAdamError {
-    if (this.#kind === "parameter") {
-      return mustBe("OPTION", "parameter", "be the name of a parameter or its index", given);
-    }
-    return mustBe("TERM", "term", `be one of the terms (${this.#shown}) or its index`, given);
+    const meant = typeof given === "string" ? nearest(given, this.list.slice(0, MOST_COMPARED)) : undefined;
+    const hint = meant === undefined ? "" : ` (did you mean ${describeValue(meant)}?)`;
+    const got = `got ${describeValue(given)}${hint}`;
+    return this.#kind === "parameter"
+      ? new MTAdamError(
+          "OPTION",
+          `\`parameter\` must be the name of a parameter (${this.#shown}) or its index; ${got}.`,
+        )
+      : new MTAdamError("TERM", `\`term\` must be one of the terms (${this.#shown}) or its index; ${got}.`);
   }
 
   get #shown(): string {

@@ -281,7 +281,7 @@ describe("a term or a parameter that does not exist", () => {
     ...["nobody", "", "0", 2, -1, 0.5, "constructor", null, undefined, 0n, Symbol("w")].map((parameter) =>
       refusal(
         `prepared.set ${write(parameter)}`,
-        /^`parameter` must be the name of a parameter or its index; got /,
+        /^`parameter` must be the name of a parameter \(w, b\) or its index; got /,
         ({ optimizer, g }: Subject) => optimizer.prepare([g, g]).set(0, parameter as string, null),
       ),
     ),
