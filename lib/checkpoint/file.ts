@@ -10,6 +10,7 @@ import { checkRegular, type Place } from "./path";
 import { describeShape, type Reading, type StateSource } from "./reader";
 import { checkState, type Restoration } from "./restore";
 import {
+  ForeignFile,
   MAX_HEADER_BYTES,
   parseHeader,
   parsePrefix,
@@ -231,7 +232,9 @@ export async function openSafetensors(place: Place, pace: Pace, maxHeaderBytes: 
     return { file, header: await pace.run(parseHeader(bytes, size - start)), start, size };
   } catch (error) {
     await file.close();
-    throw error;
+    if (!(error instanceof ForeignFile)) throw error;
+    const path = JSON.stringify(String(place.path));
+    throw new MTAdamError("CHECKPOINT", `${path} is not a safetensors file${error.message}.`);
   }
 }
 

@@ -72,6 +72,9 @@ function fail(message: string, cause?: unknown): never {
   throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
 }
 
+/** A file that most likely has another format. The message completes "… is not a safetensors file". */
+export class ForeignFile extends Error {}
+
 /** The approximate length of a rendered piece. */
 const PIECE_LENGTH = 2 ** 16;
 
@@ -135,18 +138,16 @@ export function* renderHeader(
 /**
  * The header's length, from the first {@link PREFIX_BYTES} of a file (fewer if the file is shorter).
  *
- * @throws MTAdamError CHECKPOINT unless it fits the file and is at most `maxBytes`
+ * @throws MTAdamError CHECKPOINT unless it is at most `maxBytes`; ForeignFile
  */
 export function parsePrefix(prefix: Uint8Array, fileBytes: number, maxBytes: number): number {
-  if (prefix.length < PREFIX_BYTES)
-    fail("The file must begin with the length of its header; it ends before.");
+  if (prefix.length < PREFIX_BYTES) throw new ForeignFile("; it ends in the first 8 bytes");
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
+  if (length > fileBytes - PREFIX_BYTES)
+    throw new ForeignFile(", or is cut short; its header would end after it");
   if (length > maxBytes) {
     fail(`The file must have a header of at most ${maxBytes} bytes; it says ${String(length)}.`);
   }
-  const rest = fileBytes - PREFIX_BYTES;
-  if (length > rest)
-    fail(`The file must have a header of ${String(length)} bytes, as it says; it ends after ${rest}.`);
   return Number(length);
 }
 
@@ -155,12 +156,12 @@ export function parsePrefix(prefix: Uint8Array, fileBytes: number, maxBytes: num
  * without gap or overlap.
  *
  * @param dataBytes how many bytes follow it in the file
- * @throws MTAdamError CHECKPOINT
+ * @throws MTAdamError CHECKPOINT; ForeignFile
  */
 export function* parseHeader(header: Buffer, dataBytes: number): Steps<SafetensorsHeader> {
   // The format wants the brace first; only at the end may there be spaces.
   if (header[0] !== "{".charCodeAt(0) || !isUtf8(header))
-    fail("The file must have a JSON object as its header.");
+    throw new ForeignFile("; its header is not a JSON object");
   const metadata = new Map<string, string>();
   const tensors = new Map<string, TensorPlace>();
   try {

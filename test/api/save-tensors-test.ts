@@ -93,6 +93,25 @@ test("a file of another program: tensors in another order than the header, space
   expect(metadata).toEqual({});
 });
 
+test.each([
+  ["an empty file", "", "; it ends in the first 8 bytes"],
+  [
+    "a zip, as PyTorch writes it",
+    "PK\x03\x04 and so on and on",
+    ", or is cut short; its header would end after it",
+  ],
+  ["a header that is no JSON", joinSafetensors("text", Buffer.alloc(1)), "; its header is not a JSON object"],
+])("%s is no safetensors file, for loadTensors and load", async (_, bytes, reason) => {
+  writeFileSync(file, bytes);
+  const optimizer = new MTAdam([new Float32Array(1)], { terms: 1 });
+  for (const load of [() => loadTensors(file), () => optimizer.load(file)]) {
+    expect(await caught(load)).toMatchObject({
+      code: "ERR_MTADAM_CHECKPOINT",
+      message: `${JSON.stringify(file)} is not a safetensors file${reason}.`,
+    });
+  }
+});
+
 describe("refused, and an old file stays", () => {
   const one = new Float32Array(1);
   const disposed = device.buffer(1);
@@ -191,7 +210,7 @@ describe("refused, and an old file stays", () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  test("a file of integers, a damaged file, a folder", async () => {
+  test("a file of integers, a folder, no file", async () => {
     writeFileSync(
       file,
       joinSafetensors({ ids: { dtype: "I64", shape: [1], data_offsets: [0, 8] } }, Buffer.alloc(8)),
@@ -200,8 +219,6 @@ describe("refused, and an old file stays", () => {
       code: "ERR_MTADAM_CHECKPOINT",
       message: 'The file must have tensors of F32, F64, F16, BF16 alone; "ids" is of I64.',
     });
-    writeFileSync(file, "no such file");
-    expect(await caught(() => loadTensors(file))).toMatchObject({ code: "ERR_MTADAM_CHECKPOINT" });
     expect(await caught(() => loadTensors(folder))).toMatchObject({ code: "ERR_MTADAM_OPTION" });
     await expect(loadTensors(path.join(folder, "none"))).rejects.toMatchObject({ code: "ENOENT" });
   });
