@@ -76,6 +76,9 @@ interface StepValues {
   groups: readonly GroupValues[] | undefined;
 }
 
+/** {@link MTAdam.loadStateDict}, done when it returns: for the clients. */
+export let loadNow: (optimizer: MTAdam, state: StateDict) => void;
+
 /**
  * MTAdam (Malkiel and Wolf 2020, arXiv:2006.14683): Adam for a loss of several terms. Takes the gradient of each term
  * separately, rescales the terms to the same norm in every layer, keeps Adam's moments per term, and divides the sum
@@ -103,6 +106,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const isOwn = (receiver: unknown): boolean =>
       typeof receiver === "object" && receiver !== null && #guard in receiver;
     checkReceivers("an MTAdam", this.prototype, isOwn);
+    loadNow = (optimizer, state) => optimizer.#loadStateDict(state);
   }
 
   /**
@@ -503,6 +507,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * DISPOSED; then nothing is loaded
    */
   async loadStateDict(state: StateDict, options?: Pick<LoadOptions, "strict">): Promise<void> {
+    this.#loadStateDict(state, options);
+  }
+
+  #loadStateDict(state: StateDict, options?: Pick<LoadOptions, "strict">): void {
     this.#guard.free();
     const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
       const { strict } = checkFileOptions(options, ["strict"]);

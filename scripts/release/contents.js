@@ -10,19 +10,10 @@ const { npm } = require("../build/npm");
 const LARGEST = 3 * 1024 * 1024;
 
 const NEEDED = [
-  "package.json",
-  "README.md",
-  "LICENSE",
-  "CHANGELOG.md",
-  "dist/index.js",
-  "dist/index.mjs",
-  "dist/index.d.ts",
-  "dist/index.d.mts",
-  "dist/torch/index.js",
-  "dist/torch/index.mjs",
-  "dist/torch/index.d.ts",
-  "dist/torch/index.d.mts",
-  "lib/torch/host.py",
+  ...["package.json", "README.md", "LICENSE", "CHANGELOG.md", "lib/torch/host.py"],
+  ...["dist", "dist/torch", "dist/tfjs"].flatMap((folder) =>
+    ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
+  ),
 ];
 
 /** Tests, files that only the repository needs, and files that would make npm build or download on installation. */
@@ -65,7 +56,14 @@ function checkContents(names, prebuilds) {
 }
 
 /** @returns {string[]} a sentence per problem of a package.json */
-function checkManifest({ scripts = {}, gypfile, dependencies = {}, ...rest }) {
+function checkManifest(manifest) {
+  const {
+    scripts = {},
+    gypfile,
+    dependencies = {},
+    peerDependencies = {},
+    peerDependenciesMeta = {},
+  } = manifest;
   const failures = AT_INSTALL.filter((name) => name in scripts).map(
     (name) => `it must run nothing when it is installed; it has the script "${name}"`,
   );
@@ -73,8 +71,11 @@ function checkManifest({ scripts = {}, gypfile, dependencies = {}, ...rest }) {
   for (const [name, version] of Object.entries(dependencies)) {
     if (!/^\d+\.\d+\.\d+$/.test(version)) failures.push(`${name} must have one version; got "${version}"`);
   }
-  for (const kind of ["optionalDependencies", "peerDependencies", "bundleDependencies"]) {
-    if (kind in rest) failures.push(`it must be without ${kind}`);
+  for (const name of Object.keys(peerDependencies)) {
+    if (peerDependenciesMeta[name]?.optional !== true) failures.push(`the peer ${name} must be optional`);
+  }
+  for (const kind of ["optionalDependencies", "bundleDependencies"]) {
+    if (kind in manifest) failures.push(`it must be without ${kind}`);
   }
   return failures;
 }

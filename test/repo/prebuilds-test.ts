@@ -210,7 +210,7 @@ describe("architectures", () => {
 
 describe("the package", () => {
   const { checkContents, checkManifest } = load("contents");
-  const dist = ["dist", "dist/torch"].flatMap((folder) =>
+  const dist = ["dist", "dist/torch", "dist/tfjs"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   );
   const sources = ["native/addon/buffer.cpp", "scripts/build/native.js", "lib/torch/host.py"];
@@ -244,6 +244,10 @@ describe("the package", () => {
     expect(checkManifest({ ...good, gypfile: true })).toHaveLength(1);
     expect(checkManifest({ ...good, dependencies: { "node-gyp-build": "^4.8.4" } })).toHaveLength(1);
     expect(checkManifest({ ...good, optionalDependencies: {} })).toHaveLength(1);
+    const peer = { peerDependencies: { tf: "^4.0.0" } };
+    expect(checkManifest({ ...good, ...peer })).toEqual(["the peer tf must be optional"]);
+    const optional = { ...peer, peerDependenciesMeta: { tf: { optional: true } } };
+    expect(checkManifest({ ...good, ...optional })).toEqual([]);
     const ours = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as object;
     expect(checkManifest(ours)).toEqual([]);
   });

@@ -1,0 +1,2 @@
+export { MTAdamOptimizer } from "./optimizer";
+export type { MTAdamOptimizerOptions, TermLosses, VariableGradients } from "./optimizer";

@@ -1,0 +1,339 @@
+import type { NamedTensorMap, Scalar, serialization, Tensor, Variable } from "@tensorflow/tfjs-core";
+import type { StateDict } from "../checkpoint/state";
+import { MTAdamError, mustBe } from "../errors";
+import { loadNow, MTAdam } from "../mtadam";
+import {
+  checkLearningRate,
+  checkOptions,
+  type CheckedOptions,
+  type LearningRate,
+  type MTAdamOptions,
+} from "../options";
+import type { ParameterDescription } from "../parameters";
+import { Names } from "../per-name";
+import { tf } from "./core";
+import { registered, TrainedVariable } from "./trained-variable";
+import { decodeState, encodeState, rename, type NamedTensor } from "./weights";
+
+/** Options of {@link MTAdamOptimizer}: those of `MTAdam`, and two more. */
+export interface MTAdamOptimizerOptions<Term extends string = string> extends Omit<MTAdamOptions, "terms"> {
+  /** The names of the loss terms, or their number. Default: one, "loss". */
+  terms?: number | readonly Term[];
+  /** The layer tag of a variable: variables with the same tag are balanced together. Default: none has a tag. */
+  layer?: (variable: Variable) => string | undefined;
+}
+
+/** A loss per term. A term that is left out is absent in this step. */
+export type TermLosses<Term extends string = string> = Readonly<Partial<Record<Term, () => Scalar>>>;
+
+/** A gradient per variable, as `applyGradients` takes it; null: the term does not reach the variable. */
+export type VariableGradients = Readonly<Record<string, Tensor | null>> | readonly NamedTensor[];
+
+/**
+ * MTAdam as an optimizer of TensorFlow.js. {@link minimizeTerms} is `minimize` for a loss of several terms; with one term,
+ * `minimize` and `model.fit` work too.
+ *
+ * The variables that get a gradient are its parameters; one that comes later joins then.
+ *
+ * @example
+ * const optimizer = new MTAdamOptimizer({ terms: ["content", "style"], lr: 1e-3 });
+ * optimizer.minimizeTerms({ content: () => contentLoss(), style: () => styleLoss() });
+ */
+export class MTAdamOptimizer<const Term extends string = string> extends tf.Optimizer {
+  /** The name in saved models. */
+  static readonly className = "MTAdam";
+
+  readonly #options: MTAdamOptions;
+  readonly #checked: CheckedOptions;
+  readonly #layer: (variable: Variable) => string | undefined;
+  /** The parameters, by name. */
+  readonly #variables = new Map<string, TrainedVariable>();
+  #inner: MTAdam | undefined;
+  /** A state that waits for the variables. */
+  #pending: StateDict | undefined;
+  /** The last result of {@link getWeights}, which nobody else disposes of. */
+  #weights: NamedTensor[] = [];
+
+  /** @throws MTAdamError OPTION, TERM */
+  constructor(options: MTAdamOptimizerOptions<Term> = {}) {
+    super();
+    const { layer = () => undefined, ...others } = options;
+    if (typeof layer !== "function") throw mustBe("OPTION", "layer", "be a function of a variable", layer);
+    this.#layer = layer;
+    this.#options = { terms: ["loss"], ...others };
+    this.#checked = checkOptions(this.#options);
+  }
+
+  /** The optimizer with the state: diagnostics, norms, weights, options. Undefined before the first step or {@link build}. */
+  get inner(): MTAdam | undefined {
+    return this.#inner;
+  }
+
+  get terms(): readonly string[] {
+    return this.#inner?.terms ?? this.#checked.terms;
+  }
+
+  /** Completed steps. */
+  override get iterations(): number {
+    return this.#inner?.iterations ?? this.#pending?.metadata.iterations ?? 0;
+  }
+
+  /** The learning rate: a number, or a function of {@link iterations}. */
+  get lr(): number | LearningRate {
+    return this.#inner?.lr ?? this.#options.lr ?? this.#checked.group.lr;
+  }
+
+  set lr(lr: number | LearningRate) {
+    this.#options.lr = checkLearningRate(lr);
+    if (this.#inner !== undefined) this.#inner.lr = lr;
+  }
+
+  /**
+   * Makes the optimizer's state for these variables now, rather than in the first step that has a gradient for them. Those
+   * that it has already stay as they are.
+   *
+   * @returns {@link inner}
+   * @throws MTAdamError OPTION, DTYPE, OUT_OF_MEMORY, CHECKPOINT
+   */
+  build(variables: readonly Variable[]): MTAdam {
+    const fresh = variables
+      .filter(({ name }) => !this.#variables.has(name))
+      .map((variable) => new TrainedVariable(variable));
+    if (this.#inner === undefined) this.#inner = this.#open(fresh);
+    else if (fresh.length > 0) {
+      this.#inner.addParamGroup({ ...this.#inner.paramGroups[0]!, parameters: fresh.map(this.#describe) });
+    }
+    for (const variable of fresh) this.#variables.set(variable.name, variable);
+    return this.#inner;
+  }
+
+  /**
+   * Computes each loss and its gradient, takes a step with all of them, and disposes of the gradients.
+   *
+   * @param losses a function per term, as that of `minimize`
+   * @param returnCost whether to return the losses
+   * @param varList the variables to train. Default: all trainable ones
+   * @returns the losses by term, which the caller disposes of, or null
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; what a loss throws. Nothing has changed then
+   */
+  minimizeTerms(
+    losses: TermLosses<Term>,
+    returnCost = false,
+    varList?: Variable[],
+  ): Record<string, Scalar> | null {
+    const value = tf.tidy(() => {
+      const { value, grads } = this.computeTermGradients(losses, varList);
+      this.applyTermGradients(grads as Record<Term, NamedTensorMap>);
+      return returnCost ? value : {};
+    });
+    return returnCost ? value : null;
+  }
+
+  /**
+   * The losses and their gradients, by term and by name of the variable. A variable that a term does not reach is absent
+   * from its gradients. The caller disposes of all.
+   *
+   * @throws MTAdamError TERM; what a loss throws
+   */
+  computeTermGradients(
+    losses: TermLosses<Term>,
+    varList?: Variable[],
+  ): { value: Record<string, Scalar>; grads: Record<string, NamedTensorMap> } {
+    const inOrder = new Names("term", this.terms).read("losses", losses);
+    return tf.tidy(() => {
+      const value: Record<string, Scalar> = {};
+      const grads: Record<string, NamedTensorMap> = {};
+      for (const [k, term] of this.terms.entries()) {
+        const loss = inOrder[k];
+        if (loss === undefined) continue;
+        if (typeof loss !== "function") throw mustBe("OPTION", `losses.${term}`, "be a function", loss);
+        const computed = tf.variableGrads(loss as () => Scalar, varList);
+        value[term] = computed.value;
+        grads[term] = computed.grads;
+      }
+      return { value, grads };
+    });
+  }
+
+  /**
+   * Takes a step with the gradients of {@link computeTermGradients}, which stay the caller's. Absent are: a term that is left
+   * out, a variable that a term's gradients leave out.
+   *
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; nothing has changed then
+   */
+  applyTermGradients(gradients: Readonly<Partial<Record<Term, VariableGradients>>>): void {
+    const names = new Set<string>();
+    const byTerm = new Map<string, Map<string, Float32Array>>();
+    const inOrder = new Names("term", this.terms).read("gradients", gradients);
+    for (const [k, term] of this.terms.entries()) {
+      const given = inOrder[k] as VariableGradients | undefined;
+      if (given === undefined) continue;
+      const ofTerm = new Map<string, Float32Array>();
+      for (const [name, gradient] of entriesOf(given)) {
+        // Only reads: the array may be the tensor's own memory.
+        ofTerm.set(name, gradient.dataSync<"float32">());
+        names.add(name);
+      }
+      byTerm.set(term, ofTerm);
+    }
+    const moving = [...names];
+    const inner = this.build(
+      moving.map((name) => {
+        const variable = registered(name);
+        if (variable === undefined) throw mustBe("OPTION", "gradients", "be of variables", name);
+        return variable;
+      }),
+    );
+    for (const name of moving) this.#variables.get(name)!.refresh();
+    inner.step(
+      Object.fromEntries(Array.from(byTerm, ([term, ofTerm]) => [term, Object.fromEntries(ofTerm)])),
+    );
+    for (const name of moving) this.#variables.get(name)!.publish();
+    this.#disposeWeights();
+  }
+
+  /**
+   * {@link minimizeTerms} for an optimizer with one term; `model.fit` calls it.
+   *
+   * @returns the loss, or null
+   * @throws MTAdamError TERM if the optimizer has several terms; as {@link minimizeTerms}
+   */
+  override minimize(f: () => Scalar, returnCost = false, varList?: Variable[]): Scalar | null {
+    const term = this.#onlyTerm();
+    const losses = { [term]: f } as TermLosses<Term>;
+    return this.minimizeTerms(losses, returnCost, varList)?.[term] ?? null;
+  }
+
+  /** {@link applyTermGradients} for an optimizer with one term. @throws MTAdamError TERM if it has several */
+  override applyGradients(gradients: NamedTensorMap | NamedTensor[]): void {
+    this.applyTermGradients({ [this.#onlyTerm()]: gradients } as Record<Term, VariableGradients>);
+  }
+
+  #onlyTerm(): string {
+    const { terms } = this;
+    if (terms.length === 1) return terms[0]!;
+    throw new MTAdamError(
+      "TERM",
+      "`minimize`, `model.fit` and `applyGradients` have one loss; this optimizer has the terms " +
+        `${terms.join(", ")}: call \`minimizeTerms\` or \`applyTermGradients\`.`,
+    );
+  }
+
+  /** The options, for `model.save`. Of a schedule, the current learning rate; `device`, `stream` and `layer` are left out. */
+  override getConfig(): serialization.ConfigDict {
+    const { lr } = this;
+    const { anchor } = this.#options;
+    const options = Object.entries(this.#options).filter(([key]) => key !== "device" && key !== "stream");
+    return {
+      ...Object.fromEntries<serialization.ConfigDictValue>(
+        options as [string, serialization.ConfigDictValue][],
+      ),
+      lr: typeof lr === "function" ? lr(this.iterations) : lr,
+      weights: [...(this.#inner?.weights ?? this.#checked.weights)],
+      // TensorFlow.js changes strings to snake case and back, except under the key "name".
+      terms: this.terms.map((name) => ({ name })),
+      ...(anchor === undefined ? {} : { anchor: { name: anchor } }),
+    };
+  }
+
+  static override fromConfig<T extends serialization.Serializable>(
+    cls: serialization.SerializableConstructor<T>,
+    config: serialization.ConfigDict,
+  ): T {
+    const { terms, anchor, ...options } = config as unknown as SavedConfig;
+    delete options.customObjects;
+    return new cls({
+      ...options,
+      terms: terms.map(({ name }) => name),
+      ...(anchor === undefined ? {} : { anchor: anchor.name }),
+    });
+  }
+
+  /**
+   * The number of steps and the whole state as tensors, for `model.save` with `includeOptimizer`. The next step and the next
+   * call dispose of them.
+   */
+  override async getWeights(): Promise<NamedTensor[]> {
+    const state = (await this.#inner?.stateDict()) ?? this.#pending;
+    this.#disposeWeights();
+    const iter = { name: "iter", tensor: tf.scalar(this.iterations, "int32") };
+    this.#weights = [iter, ...(state === undefined ? [] : encodeState(state))];
+    return this.#weights;
+  }
+
+  /**
+   * Restores what {@link getWeights} gave. Before the first step, the state waits for the variables: they match it by name,
+   * or in order if the names differ.
+   *
+   * @throws MTAdamError CHECKPOINT
+   */
+  override async setWeights(weights: NamedTensor[]): Promise<void> {
+    const tensors = weights.filter(({ name }) => name !== "iter");
+    if (tensors.length === 0 && weights.length === 1 && this.#inner === undefined) return;
+    const state = await decodeState(tensors);
+    if (this.#inner === undefined) this.#pending = state;
+    else loadNow(this.#inner, rename(state, [...this.#variables.values()]));
+  }
+
+  /** Frees the state. The variables stay. */
+  override dispose(): void {
+    this.#disposeWeights();
+    this.#inner?.dispose();
+  }
+
+  #disposeWeights(): void {
+    for (const { tensor } of this.#weights.splice(0)) tensor.dispose();
+  }
+
+  readonly #describe = ({ name, shape, data }: TrainedVariable): ParameterDescription => {
+    const layer = this.#layer(registered(name)!);
+    return { name, shape, data, ...(layer === undefined ? {} : { layer }) };
+  };
+
+  #open(fresh: readonly TrainedVariable[]): MTAdam {
+    if (this.#pending === undefined) return new MTAdam(fresh.map(this.#describe), this.#options);
+    const state = rename(this.#pending, fresh);
+    const { parameters, groups } = state.metadata;
+    const known = new Map(fresh.map((variable) => [variable.name, variable]));
+    for (const { name } of parameters) {
+      const variable = known.get(name) ?? registered(name);
+      if (variable === undefined) {
+        throw new MTAdamError(
+          "CHECKPOINT",
+          `The state's ${JSON.stringify(name)} must be a variable; there is none.`,
+        );
+      }
+      known.set(name, variable instanceof TrainedVariable ? variable : new TrainedVariable(variable));
+    }
+    const inner = new MTAdam(
+      groups.map((_, k) => ({
+        parameters: parameters
+          .filter(({ group }) => group === k)
+          .map(({ name }) => this.#describe(known.get(name)!)),
+      })),
+      this.#options,
+    );
+    loadNow(inner, state);
+    for (const [name, variable] of known) this.#variables.set(name, variable);
+    this.#pending = undefined;
+    return inner;
+  }
+}
+
+/** What {@link MTAdamOptimizer.getConfig} gave. */
+interface SavedConfig extends Omit<MTAdamOptions, "terms" | "anchor"> {
+  terms: { name: string }[];
+  anchor?: { name: string };
+  /** Added by `loadLayersModel`. */
+  customObjects?: unknown;
+}
+
+function entriesOf(gradients: VariableGradients): [string, Tensor][] {
+  const entries = Array.isArray(gradients)
+    ? (gradients as readonly NamedTensor[]).map(({ name, tensor }): [string, Tensor | null] => [name, tensor])
+    : Object.entries(gradients);
+  // `minimize` leaves the tensor undefined where there is no gradient.
+  return entries.filter((entry): entry is [string, Tensor] => (entry[1] ?? null) !== null);
+}
+
+tf.serialization.registerClass(MTAdamOptimizer);
