@@ -11,7 +11,7 @@ const LARGEST = 3 * 1024 * 1024;
 
 const NEEDED = [
   ...["package.json", "README.md", "LICENSE", "CHANGELOG.md", "lib/torch/host.py"],
-  ...["dist", "dist/torch", "dist/tfjs"].flatMap((folder) =>
+  ...["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   ),
 ];

@@ -39,13 +39,13 @@ describe("a consumer of the checkout", () => {
       "name.cjs": `const { MTAdam } = require("mtadam");${program}`,
       "folder.cjs": `const { MTAdam } = require(${JSON.stringify(root)});${program}`,
       "names.cjs": `console.log(Object.keys(require("mtadam")).sort().join());`,
-      "clients.cjs": `for (const name of ["torch", "tfjs"]) console.log(...Object.keys(require("mtadam/" + name)));`,
+      "clients.cjs": `for (const name of ["jax", "tfjs", "torch"]) console.log(...Object.keys(require("mtadam/" + name)));`,
     };
     consumer(files, (folder) => {
       expect(node(folder, "name.cjs")).toBe("-0.500\n");
       expect(node(folder, "folder.cjs")).toBe("-0.500\n");
       expect(node(folder, "names.cjs")).toBe(`${NAMES.join()}\n`);
-      expect(node(folder, "clients.cjs")).toBe("openTorch\nMTAdamOptimizer\n");
+      expect(node(folder, "clients.cjs")).toBe("openJax\nMTAdamOptimizer\nopenTorch\n");
     });
   });
 
@@ -54,9 +54,10 @@ describe("a consumer of the checkout", () => {
       "name.mjs": `import { MTAdam } from "mtadam";${program}`,
       "names.mjs": `import * as mtadam from "mtadam"; console.log(Object.keys(mtadam).sort().join());`,
       "clients.mjs": `import { openTorch } from "mtadam/torch"; import { createRequire } from "node:module";
-        import { MTAdamOptimizer } from "mtadam/tfjs"; const require = createRequire(import.meta.url);
+        import { MTAdamOptimizer } from "mtadam/tfjs"; import { openJax } from "mtadam/jax"; const require = createRequire(import.meta.url);
         console.log(require("mtadam/torch").openTorch === openTorch);
-        console.log(require("mtadam/tfjs").MTAdamOptimizer === MTAdamOptimizer);`,
+        console.log(require("mtadam/tfjs").MTAdamOptimizer === MTAdamOptimizer);
+        console.log(require("mtadam/jax").openJax === openJax);`,
       "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
         console.log(createRequire(import.meta.url)("mtadam").MTAdam === MTAdam);`,
     };
@@ -64,7 +65,7 @@ describe("a consumer of the checkout", () => {
       expect(node(folder, "name.mjs")).toBe("-0.500\n");
       expect(node(folder, "names.mjs")).toBe(`${NAMES.join()}\n`);
       expect(node(folder, "same.mjs")).toBe("true\n");
-      expect(node(folder, "clients.mjs")).toBe("true\ntrue\n");
+      expect(node(folder, "clients.mjs")).toBe("true\ntrue\ntrue\n");
     });
   });
 

@@ -210,7 +210,7 @@ describe("architectures", () => {
 
 describe("the package", () => {
   const { checkContents, checkManifest } = load("contents");
-  const dist = ["dist", "dist/torch", "dist/tfjs"].flatMap((folder) =>
+  const dist = ["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   );
   const sources = ["native/addon/buffer.cpp", "scripts/build/native.js", "lib/torch/host.py"];
