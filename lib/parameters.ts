@@ -22,9 +22,9 @@ export interface ParameterDescription<Name extends string = string> {
   name?: Name | undefined;
   /** A Float32Array or a buffer, updated in place, or a device pointer. */
   data: TensorData;
-  /** Elements; required for a bare pointer. */
+  /** Elements; a bare pointer needs this or `shape`. */
   length?: number | undefined;
-  /** For checkpoints and messages; its product is the length. */
+  /** Its product is the length. Checkpoints and messages have it. */
   shape?: readonly number[] | undefined;
   dtype?: "float32" | undefined;
   /** Parameters with the same tag are balanced as one layer. Default: each is a layer of its own. */
@@ -175,7 +175,7 @@ function describe(item: unknown, index: number, group: number): Described {
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }
   const source = isBuffer(data) || !isPointerLike(data) ? data : readPointer(name, data);
-  const elements = lengthOf(name, source, length);
+  const elements = lengthOf(name, source, length, shape);
   return {
     name,
     data: source,
@@ -190,9 +190,12 @@ function hasData(item: unknown): boolean {
   return typeof item === "object" && item !== null && Object.hasOwn(item, "data");
 }
 
-function lengthOf(name: string, data: unknown, length: unknown): number {
+function lengthOf(name: string, data: unknown, length: unknown, shape: unknown): number {
   const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
+  if (length === undefined && shape !== undefined && data instanceof DevicePointer) {
+    return elementsOf(checkDimensions(`${name}.shape`, shape));
+  }
   if (own === undefined && !(data instanceof DevicePointer)) {
     throw mustBe(codeOfNoSource(data), name, "be a Float32Array, a float32 buffer or a device pointer", data);
   }
@@ -210,10 +213,14 @@ function ownLength(data: unknown): number | undefined {
   return typedArrayName(data) === undefined ? undefined : typedArrayLength(data as ArrayBufferView);
 }
 
+function elementsOf(dimensions: readonly number[]): number {
+  return dimensions.reduce((product, dimension) => product * dimension, 1);
+}
+
 function checkShape(name: string, shape: unknown, length: number): readonly number[] {
   if (shape === undefined) return [length];
   const dimensions = checkDimensions(`${name}.shape`, shape);
-  if (dimensions.reduce((product, dimension) => product * dimension, 1) !== length) {
+  if (elementsOf(dimensions) !== length) {
     throw new MTAdamError(
       "LENGTH",
       `\`${name}.shape\` must have the ${length} elements of its data; got [${dimensions.join(", ")}].`,
@@ -242,8 +249,7 @@ function deviceOf(described: readonly Described[]): Device {
   }
   for (const { name, data } of described) {
     if (!(data instanceof DevicePointer) || data.length === 0) continue;
-    const owner = deviceOfAddress(name, data.address);
-    if (owner !== undefined) return owner;
+    return deviceOfAddress(name, data.address);
   }
   return defaultCpu();
 }

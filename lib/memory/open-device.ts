@@ -84,11 +84,17 @@ export function defaultCpu(): Device {
 }
 
 /**
- * @internal The device that owns an address; undefined where there is no CUDA device that could.
- * @throws MTAdamError HOST_POINTER where none does
+ * @internal The device that owns an address.
+ * @throws MTAdamError HOST_POINTER where none does, INVALID_POINTER where there is none
  */
-export function deviceOfAddress(subject: string, address: bigint): Device | undefined {
-  if (!describeCuda().usable) return undefined;
+export function deviceOfAddress(subject: string, address: bigint): Device {
+  const { usable, reason } = describeCuda();
+  if (!usable) {
+    throw new MTAdamError(
+      "INVALID_POINTER",
+      `\`${subject}\` is a device pointer, which needs a CUDA device; none can be used: ${reason}`,
+    );
+  }
   const index = native.cudaOwner(address);
   if (index < 0) {
     throw new MTAdamError(

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run demo, example:gan, example:torch, example:weights, bench, bench:balancing: sets up what is missing, compiles a
-// program and runs it with the arguments given.
+// npm run demo, example:*, bench, bench:balancing: sets up what is missing, compiles a program and runs it with the arguments
+// given.
 //   node scripts/build/run.js examples/mnist …
 
 const fs = require("node:fs");

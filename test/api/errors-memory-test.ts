@@ -1,5 +1,6 @@
 /** Errors for memory that cannot be a parameter or a gradient: types, overlaps, pointers, detached arrays. */
 
+import { describeDevices } from "../../lib";
 import { onCpu } from "../support/device";
 import {
   array,
@@ -193,11 +194,17 @@ onCpu("a bare pointer", () => {
       }),
     ],
   ];
+  // Such as "No NVIDIA driver is installed."
+  const { reason = "a CUDA device is usable here" } = describeDevices().cuda;
+  const saysWhy = new RegExp(`^\`w\` is a device pointer, .*: ${reason}$`);
   refuses(
     "ERR_MTADAM_INVALID_POINTER",
     onDevice,
     pointers.flatMap(([what, value]) => [
-      refusal(`${what} as a parameter`, /^`w` must .*CPU/, ({ w }) =>
+      refusal(`${what} as a parameter on this device`, /^`w` must .*CPU/, ({ w }) =>
+        withParameters([{ name: "w", data: value(w), length: 3 }], device),
+      ),
+      refusal(`${what} as a parameter`, saysWhy, ({ w }) =>
         withParameters([{ name: "w", data: value(w), length: 3 }]),
       ),
       refusal(`${what} as a gradient`, /^`gradients\["content"\]\["w"\]` must .*CPU/, ({ optimizer, w }) =>
@@ -208,6 +215,9 @@ onCpu("a bare pointer", () => {
   refuses("ERR_MTADAM_LENGTH", onDevice, [
     refusal("without its length", /^`w\.length` must .*; got undefined/, () =>
       withParameters([{ name: "w", data: 4096n }]),
+    ),
+    refusal("with a shape of another length", /^`w\.shape` must have the 3 elements/, () =>
+      withParameters([{ name: "w", data: 4096n, length: 3, shape: [2, 2] }]),
     ),
   ]);
 });

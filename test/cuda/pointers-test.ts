@@ -82,6 +82,18 @@ onCuda("a pointer", () => {
     expect(await moved()).toEqual(expected);
   });
 
+  test("with a shape needs no length", async () => {
+    const theta = device.buffer(6);
+    const optimizer = new MTAdam([{ data: theta.ptr, shape: [2, 3] }], { terms: 1, lr: 0.5, device });
+    optimizer.step([[device.buffer(new Float32Array(6).fill(1))]]);
+    expect([...(await theta.download())].map((value) => value.toFixed(3))).toEqual(Array(6).fill("-0.500"));
+    const parameter = { name: "w", data: theta.ptr, shape: [2, -3] };
+    expect(await caught(() => new MTAdam([parameter], { terms: 1, device }))).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: "`w.shape` must be a list of whole numbers; got an array of 2.",
+    });
+  });
+
   test("of a view gives access to the viewed memory", async () => {
     const buffer = device.buffer(8);
     const parameters = [0, 1].map((k) => ({ buffer, byteOffset: 16 * k, byteLength: 16 }));

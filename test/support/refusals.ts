@@ -4,6 +4,7 @@
 
 import { inspect } from "node:util";
 import { MTAdam, MTAdamError, type MTAdamErrorCode } from "../../lib";
+import type { Device } from "../../lib/memory/device";
 import { contents, inArray, inBuffer, Scene, type Buffer32, type Make, type Tensor } from "./scene";
 
 export const buffer = inBuffer;
@@ -98,7 +99,7 @@ export const write = (value: unknown): string => inspect(value, { breakLength: I
 export const withOptions = (options: object): MTAdam =>
   new MTAdam([buffer(1)], { terms: ["a", "b"], ...options });
 
-export const withParameters = (parameters: unknown): MTAdam =>
-  new MTAdam(parameters as Buffer32[], { terms: 1 });
+export const withParameters = (parameters: unknown, device?: Device): MTAdam =>
+  new MTAdam(parameters as Buffer32[], { terms: 1, ...(device && { device }) });
 
 export const notNumbers = [NaN, Infinity, -Infinity, "1", 1n, null, true, [], {}, Symbol("one")];
