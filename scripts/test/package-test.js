@@ -57,9 +57,44 @@ const PROGRAMS = {
   "torch.mjs": `import { openTorch } from "mtadam/torch"; import { MTAdamError } from "mtadam";
     const error = await openTorch("/nowhere.py").catch((error) => error);
     if (!(error instanceof MTAdamError)) throw error;`,
+  "no-tfjs.cjs": `const { MTAdamError } = require("mtadam"); let caught;
+    try { require("mtadam/tfjs"); } catch (error) { caught = error; }
+    if (!(caught instanceof MTAdamError)) throw caught;`,
+  "no-tfjs.mjs": `import { MTAdamError } from "mtadam";
+    const error = await import("mtadam/tfjs").catch((error) => error);
+    if (!(error instanceof MTAdamError)) throw error;`,
   "worker.mjs": `import { Worker } from "node:worker_threads";
     const worker = new Worker(new URL("esm.mjs", import.meta.url));
     worker.on("exit", (code) => (process.exitCode = code));`,
+};
+
+const TFJS_STEP = `
+const w = tf.tidy(() => tf.variable(tf.tensor1d([0])));
+const optimizer = new MTAdamOptimizer({ terms: ["one"], lr: 0.5 });
+optimizer.minimizeTerms({ one: () => tf.sum(w) });
+if (w.dataSync()[0].toFixed(3) !== "-0.500") throw new Error(\`a step to \${w.dataSync()[0]}\`);
+`;
+
+const JAX_STEP = `
+(async () => {
+  const model = await openJax(jax, jax.numpy.zeros([1]), { one: (w) => jax.numpy.sum(w) });
+  const [{ data }] = model.parameters;
+  new MTAdam(model.parameters, { terms: model.terms, lr: 0.5 }).step(await model.gradients());
+  if (data[0].toFixed(3) !== "-0.500") throw new Error(\`a step to \${data[0]}\`);
+})();
+`;
+
+/** The packages that the clients need, and programs with them. */
+const PEERS = ["@jax-js", "@tensorflow"];
+const CLIENTS = {
+  "tfjs.cjs": `const tf = require("@tensorflow/tfjs-core"); require("@tensorflow/tfjs-layers");
+    require("@tensorflow/tfjs-backend-cpu"); const { MTAdamOptimizer } = require("mtadam/tfjs");${TFJS_STEP}`,
+  "tfjs.mjs": `import * as tf from "@tensorflow/tfjs-core"; import "@tensorflow/tfjs-layers";
+    import "@tensorflow/tfjs-backend-cpu"; import { MTAdamOptimizer } from "mtadam/tfjs";${TFJS_STEP}`,
+  "jax.cjs": `const jax = require("@jax-js/jax"); const { MTAdam } = require("mtadam");
+    const { openJax } = require("mtadam/jax");${JAX_STEP}`,
+  "jax.mjs": `import * as jax from "@jax-js/jax"; import { MTAdam } from "mtadam";
+    import { openJax } from "mtadam/jax";${JAX_STEP}`,
 };
 
 /** The README's first example (test/repo/hello-test.ts). */
@@ -77,6 +112,29 @@ export const train = async (model: TorchModel): Promise<number | null | undefine
   return model.losses["digits"];
 };
 export const open: () => Promise<TorchModel> = () => openTorch("model.py", { args: { width: 3 } });
+`;
+
+/** Checked without the declarations of the packages, of which some are not valid. */
+const TYPED_CLIENTS = `import type * as jax from "@jax-js/jax";
+import type { Scalar } from "@tensorflow/tfjs-core";
+import { openJax } from "mtadam/jax";
+import { MTAdamOptimizer } from "mtadam/tfjs";
+export const open = async (module: typeof jax): Promise<number | undefined> => {
+  const { zeros, sum } = module.numpy;
+  const model = await openJax(module, { w: zeros([2]) }, { one: ({ w }, x: jax.Array) => sum(w.mul(x)) });
+  const { one } = await model.gradients(zeros([2]));
+  // @ts-expect-error -- a batch of another form
+  await model.gradients(3);
+  return one["w"]?.[0] ?? model.losses.one;
+};
+export const minimize = (loss: () => Scalar): number => {
+  const optimizer = new MTAdamOptimizer({ terms: ["a", "b"] });
+  optimizer.minimizeTerms({ a: loss });
+  // @ts-expect-error -- a misspelled term
+  optimizer.minimizeTerms({ c: loss });
+  new MTAdamOptimizer({ terms: 2 }).minimizeTerms({ 0: loss });
+  return optimizer.minimize(loss, true)?.dataSync()[0] ?? 0;
+};
 `;
 
 /** The ways in which TypeScript users import the package: a file, and compiler options. */
@@ -183,6 +241,13 @@ class PackageTest {
       this.#write(name, text);
       this.check(`it takes a step: ${name}`, () => void this.#run(name));
     }
+    for (const name of PEERS) {
+      fs.symlinkSync(tool(name), path.join(this.#consumer, "node_modules", name), "junction");
+    }
+    for (const [name, text] of Object.entries(CLIENTS)) {
+      this.#write(name, text);
+      this.check(`it takes a step of another package's model: ${name}`, () => void this.#run(name));
+    }
     this.check("it runs the README's first example", () => {
       // The example is JavaScript as well.
       fs.copyFileSync(path.join(setup.root, EXAMPLE), path.join(this.#consumer, "example.mjs"));
@@ -199,6 +264,16 @@ class PackageTest {
         const common = ["--target", "es2022", "--ignoreConfig", ...STRICT, ...(runs ? [] : ["--noEmit"])];
         this.#run(tool("typescript", "bin", "tsc"), file, ...common, ...options);
         if (runs) this.#run(file.replace("ts", "js"));
+        const clients = `clients-${file}`;
+        this.#write(clients, TYPED_CLIENTS);
+        this.#run(
+          tool("typescript", "bin", "tsc"),
+          clients,
+          ...common,
+          "--noEmit",
+          "--skipLibCheck",
+          ...options,
+        );
       });
     }
     this.check("tsd: the types promise what they should", () => {
