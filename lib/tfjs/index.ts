@@ -1,2 +1,2 @@
 export { MTAdamOptimizer } from "./optimizer";
-export type { MTAdamOptimizerOptions, TermLosses, VariableGradients } from "./optimizer";
+export type { MTAdamOptimizerOptions, TermComputation, TermLosses, VariableGradients } from "./optimizer";

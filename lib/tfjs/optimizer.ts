@@ -29,6 +29,12 @@ export type TermLosses<Term extends string = string> = Readonly<Partial<Record<T
 /** A gradient per variable, as `applyGradients` takes it; null: the term does not reach the variable. */
 export type VariableGradients = Readonly<Record<string, Tensor | null>> | readonly NamedTensor[];
 
+/** The losses and the gradients of the terms that were computed. */
+export interface TermComputation<Term extends string = string> {
+  value: Partial<Record<Term, Scalar>>;
+  grads: Partial<Record<Term, NamedTensorMap>>;
+}
+
 /**
  * MTAdam as an optimizer of TensorFlow.js. {@link minimizeTerms} is `minimize` for a loss of several terms; with one term,
  * `minimize` and `model.fit` work too.
@@ -114,16 +120,16 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
    * @param returnCost whether to return the losses
    * @param varList the variables to train. Default: all trainable ones
    * @returns the losses by term, which the caller disposes of, or null
-   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; what a loss throws. Nothing has changed then
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; what a loss throws. The variables have not changed then
    */
   minimizeTerms(
     losses: TermLosses<Term>,
     returnCost = false,
     varList?: Variable[],
-  ): Record<string, Scalar> | null {
+  ): Partial<Record<Term, Scalar>> | null {
     const value = tf.tidy(() => {
       const { value, grads } = this.computeTermGradients(losses, varList);
-      this.applyTermGradients(grads as Record<Term, NamedTensorMap>);
+      this.applyTermGradients(grads);
       return returnCost ? value : {};
     });
     return returnCost ? value : null;
@@ -135,10 +141,7 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
    *
    * @throws MTAdamError TERM; what a loss throws
    */
-  computeTermGradients(
-    losses: TermLosses<Term>,
-    varList?: Variable[],
-  ): { value: Record<string, Scalar>; grads: Record<string, NamedTensorMap> } {
+  computeTermGradients(losses: TermLosses<Term>, varList?: Variable[]): TermComputation<Term> {
     const inOrder = new Names("term", this.terms).read("losses", losses);
     return tf.tidy(() => {
       const value: Record<string, Scalar> = {};
@@ -152,21 +155,21 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
         grads[term] = computed.grads;
       }
       return { value, grads };
-    });
+    }) as TermComputation<Term>;
   }
 
   /**
    * Takes a step with the gradients of {@link computeTermGradients}, which stay the caller's. Absent are: a term that is left
    * out, a variable that a term's gradients leave out.
    *
-   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; nothing has changed then
+   * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; the variables have not changed then
    */
-  applyTermGradients(gradients: Readonly<Partial<Record<Term, VariableGradients>>>): void {
+  applyTermGradients(gradients: Readonly<Partial<Record<Term, VariableGradients | null>>>): void {
     const names = new Set<string>();
     const byTerm = new Map<string, Map<string, Float32Array>>();
     const inOrder = new Names("term", this.terms).read("gradients", gradients);
     for (const [k, term] of this.terms.entries()) {
-      const given = inOrder[k] as VariableGradients | undefined;
+      const given = (inOrder[k] ?? undefined) as VariableGradients | undefined;
       if (given === undefined) continue;
       const ofTerm = new Map<string, Float32Array>();
       for (const [name, gradient] of entriesOf(given)) {
@@ -209,9 +212,9 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     this.applyTermGradients({ [this.#onlyTerm()]: gradients } as Record<Term, VariableGradients>);
   }
 
-  #onlyTerm(): string {
+  #onlyTerm(): Term {
     const { terms } = this;
-    if (terms.length === 1) return terms[0]!;
+    if (terms.length === 1) return terms[0] as Term;
     throw new MTAdamError(
       "TERM",
       "`minimize`, `model.fit` and `applyGradients` have one loss; this optimizer has the terms " +
