@@ -1,97 +1,130 @@
-import type { NativeOptimizer } from "./addon/native";
-import { checkKeys } from "./arguments";
-import { fromNative, fromNativePromise, mustBe } from "./errors";
-import type { NonFiniteWarning } from "./non-finite-warning";
+import { mustBe } from "./errors";
 
-/** Norms and scales of the terms in each layer. Arrays are terms × layers, row by row. */
-export interface Diagnostics {
+/** The values of one term in one layer. */
+export interface PairDiagnostics {
+  norm: number;
+  scale: number;
+  share: number;
+  shareBefore: number;
+  skipped: number;
+}
+
+/** A row of {@link Diagnostics.table}. */
+export interface DiagnosticsRow extends PairDiagnostics {
+  layer: string;
+  term: string;
+  /** Whether the term's norm is the layer's anchor. */
+  anchor: boolean;
+}
+
+export interface DiagnosticsNames {
+  readonly iteration: number;
+  readonly terms: readonly string[];
+  readonly layers: readonly string[];
+}
+
+/** Norms and scales of the terms in each layer. Arrays are terms × layers, row by row, where nothing else is said. */
+export class Diagnostics implements DiagnosticsNames {
   /** Completed steps at the time of the call. */
-  iteration: number;
-  terms: readonly string[];
-  layers: readonly string[];
+  readonly iteration: number;
+  readonly terms: readonly string[];
+  readonly layers: readonly string[];
   /** n: the moving averages of the gradient norms; NaN where a pair never occurred. */
-  norms: Float32Array;
+  readonly norms: Float32Array;
   /** s, step 4: the factor of the gradients in the pair's last step; NaN if the pair never occurred. */
-  scales: Float32Array;
+  readonly scales: Float32Array;
   /**
    * s·r divided by the sum of s·r in the layer, where r is the norm of the last gradient: the term's share of the
    * movement.
    */
-  shares: Float32Array;
+  readonly shares: Float32Array;
+  /** r divided by the sum of r in the layer: the term's share of the gradients as they were given. */
+  readonly sharesBefore: Float32Array;
+  /**
+   * A value per term: the norm of its scaled gradients over that of its gradients, all layers together, which is the
+   * weight that would have had the same effect. NaN where the term never occurred or its gradients are 0. With the
+   * network as one unit, each layer counts with the norm of its unit.
+   */
+  readonly effectiveWeights: Float32Array;
+  /**
+   * A value per layer: the index of the term whose norm is the anchor, step 3 with these norms; −1 with `anchor: "mean"`
+   * and where no norm is above 1e-10.
+   */
+  readonly anchors: Int32Array;
   /**
    * How many times a gradient was not finite or too large to be scaled, so that the term counted as absent or the step
    * was skipped.
    */
-  skipped: Float32Array;
+  readonly skipped: Float32Array;
   /**
    * With the option `cosines`, terms × terms × layers: the cosine between the gradients of terms i and j in layer l, in
    * the last step, at (i·I + j)·L + l. NaN where one of the two took no part, or its norm is 0 or not finite.
    */
-  cosines?: Float32Array;
-}
+  declare readonly cosines?: Float32Array;
 
-export type StatsListener = (diagnostics: Diagnostics) => void;
-
-/** Reads diagnostics off the thread. Readings settle in the order in which they were started. */
-export class DiagnosticsReader {
-  /** Never rejects. */
-  #last: Promise<unknown> = Promise.resolve();
-  readonly #warning: NonFiniteWarning;
-
-  constructor(warning: NonFiniteWarning) {
-    this.#warning = warning;
+  /**
+   * @internal
+   * @param values as NativeDiagnostics.read() writes them
+   */
+  constructor(
+    { iteration, terms, layers }: DiagnosticsNames,
+    values: Float64Array,
+    cosines: Float32Array | null,
+  ) {
+    const count = terms.length * layers.length;
+    const block = (k: number): Float64Array => values.subarray(k * count, (k + 1) * count);
+    const [n, r, s] = [block(0), block(1), block(2)];
+    // The norm of a skipped gradient is not finite and is not used.
+    const before = s.map((scale, at) => (Number.isNaN(scale) ? NaN : Number.isFinite(r[at]) ? r[at]! : 0));
+    const after = s.map((scale, at) => scale * before[at]!);
+    this.iteration = iteration;
+    this.terms = terms;
+    this.layers = layers;
+    this.norms = Float32Array.from(n);
+    this.scales = Float32Array.from(s);
+    this.shares = sharesOf(after, layers.length);
+    this.sharesBefore = sharesOf(before, layers.length);
+    this.effectiveWeights = Float32Array.from(terms, (_, term) => {
+      const ofTerm = (parts: Float64Array): number[] => {
+        return [...parts.subarray(term * layers.length, (term + 1) * layers.length)].filter(
+          (part) => !Number.isNaN(part),
+        );
+      };
+      return Math.hypot(...ofTerm(after)) / Math.hypot(...ofTerm(before));
+    });
+    this.anchors = Int32Array.from(values.subarray(4 * count));
+    this.skipped = Float32Array.from(block(3));
+    if (cosines !== null) this.cosines = cosines;
   }
 
   /**
-   * Starts a reading at once. It does not include work that is enqueued later, and no work waits for it.
+   * The values of one term in one layer.
    *
-   * @throws MTAdamError OUT_OF_MEMORY, CUDA (the promise rejects)
+   * @param term its name or index
+   * @param layer its name or index
+   * @throws MTAdamError TERM, OPTION for a layer
    */
-  read(native: NativeOptimizer, names: DiagnosticsNames, withCosines: boolean): Promise<Diagnostics> {
-    const reading = readDiagnostics(native, names, withCosines, {
-      before: this.#last,
-      warning: this.#warning,
-    });
-    const done = (): void => undefined;
-    this.#last = reading.then(done, done);
-    return reading;
+  at(term: string | number, layer: string | number): PairDiagnostics {
+    const row = indexIn(this.terms, term, "TERM", "term");
+    const at = row * this.layers.length + indexIn(this.layers, layer, "OPTION", "layer");
+    return {
+      norm: this.norms[at]!,
+      scale: this.scales[at]!,
+      share: this.shares[at]!,
+      shareBefore: this.sharesBefore[at]!,
+      skipped: this.skipped[at]!,
+    };
+  }
+
+  /** A row per layer and term, layer by layer, for `console.table`. */
+  table(): DiagnosticsRow[] {
+    return this.layers.flatMap((layer, l) =>
+      this.terms.map((term, i) => ({ layer, term, ...this.at(i, l), anchor: this.anchors[l] === i })),
+    );
   }
 }
 
-type DiagnosticsNames = Pick<Diagnostics, "iteration" | "terms" | "layers">;
-
-/** `before`: the previous reading; it settles first, although each reading waits on its own thread. */
-async function readDiagnostics(
-  native: NativeOptimizer,
-  { iteration, terms, layers }: DiagnosticsNames,
-  withCosines: boolean,
-  { before, warning }: { before: Promise<unknown>; warning: NonFiniteWarning },
-): Promise<Diagnostics> {
-  const count = terms.length * layers.length;
-  const values = new Float64Array(4 * count);
-  const cosines = withCosines ? new Float32Array(terms.length * count) : null;
-  try {
-    await fromNativePromise(fromNative(() => native.watchNorms(values, cosines)));
-  } finally {
-    await before;
-  }
-  const [n, r, s, skipped] = [0, 1, 2, 3].map((k) => values.subarray(k * count, (k + 1) * count));
-  warning.check({ terms, layers, skipped: skipped! }, r!);
-  return {
-    iteration,
-    terms,
-    layers,
-    norms: Float32Array.from(n!),
-    scales: Float32Array.from(s!),
-    shares: sharesOf(r!, s!, layers.length),
-    skipped: Float32Array.from(skipped!),
-    ...(cosines === null ? {} : { cosines }),
-  };
-}
-
-function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Array {
-  // The norm of a skipped gradient is not finite and is not used.
-  const parts = Float64Array.from(s, (scale, at) => (Number.isFinite(r[at]) ? scale * r[at]! : scale * 0));
+function sharesOf(parts: Float64Array, layers: number): Float32Array {
   const sums = new Float64Array(layers);
   for (const [at, part] of parts.entries()) {
     if (!Number.isNaN(part)) sums[at % layers]! += part;
@@ -102,48 +135,10 @@ function sharesOf(r: Float64Array, s: Float64Array, layers: number): Float32Arra
   });
 }
 
-/** Calls each listener every `every` steps. */
-export class StatsListeners {
-  readonly #listeners = new Set<{ listener: StatsListener; every: number; pending: boolean }>();
-
-  /**
-   * @returns a function that removes the listener
-   * @throws MTAdamError OPTION
-   */
-  add(listener: unknown, options: unknown): () => void {
-    if (typeof listener !== "function") throw mustBe("OPTION", "listener", "be a function", listener);
-    const { every = 100 } = checkKeys<{ every: number }>("options", options, ["every"]);
-    if (!Number.isSafeInteger(every) || every < 1) {
-      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
-    }
-    const entry = { listener: listener as StatsListener, every, pending: false };
-    this.#listeners.add(entry);
-    return () => {
-      this.#listeners.delete(entry);
-    };
+function indexIn(names: readonly string[], given: unknown, code: "TERM" | "OPTION", kind: string): number {
+  const index = typeof given === "string" ? names.indexOf(given) : given;
+  if (Number.isInteger(index) && (index as number) >= 0 && (index as number) < names.length) {
+    return index as number;
   }
-
-  get isEmpty(): boolean {
-    return this.#listeners.size === 0;
-  }
-
-  /** Called after every step. Calls `read` at most once. */
-  stepped(iteration: number, read: () => Promise<Diagnostics>): void {
-    let shared: Promise<Diagnostics> | undefined;
-    for (const entry of this.#listeners) {
-      // One report at a time: a slow device must not build up a queue of reports.
-      if (iteration % entry.every !== 0 || entry.pending) continue;
-      shared ??= read();
-      void shared.then(
-        (diagnostics) => {
-          entry.pending = false;
-          if (this.#listeners.has(entry)) entry.listener(diagnostics);
-        },
-        () => {
-          entry.pending = false; // the next call of the optimizer throws the device's error
-        },
-      );
-      entry.pending = true;
-    }
-  }
+  throw mustBe(code, kind, `be the name of a ${kind} or its index`, given);
 }

@@ -5,10 +5,11 @@ export { MTAdam } from "./mtadam";
 export type { OptimizerSummary } from "./mtadam";
 export type { StepOptions } from "./call-options";
 export type { CapturedStep } from "./captured-step";
-export type { Diagnostics, StatsListener } from "./diagnostics";
+export type { Diagnostics, DiagnosticsRow, PairDiagnostics } from "./diagnostics";
 export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, TermGradients } from "./gradients";
+export type { StatsListener, StepListener } from "./listeners";
 export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
 export type { ParamGroup } from "./param-groups";
 export type {

@@ -21,12 +21,13 @@ import {
 import { Place } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
 import { countSkipped, type StateDict, type StateOwner } from "./checkpoint/state";
-import { DiagnosticsReader, StatsListeners, type Diagnostics, type StatsListener } from "./diagnostics";
+import type { Diagnostics } from "./diagnostics";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
 import type { Gradients, GradientTable, TermGradients } from "./gradients";
 import { Guard } from "./guard";
 import { customInspect } from "./inspect";
+import { Listeners, type StatsListener, type StepListener } from "./listeners";
 import { addonOf, type Device, type DeviceKind } from "./memory/device";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
 import {
@@ -53,6 +54,7 @@ import {
 import { NonFiniteWarning } from "./non-finite-warning";
 import { flattenParameters, withGroup, type ParameterGroup, type Parameters } from "./parameters";
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
+import { Reading, ReadingQueue } from "./readings";
 import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
 import { makeUncloneable } from "./uncloneable";
@@ -91,9 +93,9 @@ export let loadNow: (optimizer: MTAdam, state: StateDict) => void;
 export class MTAdam<Term extends string = string, Parameter extends string = string> {
   readonly #guard: Guard;
   readonly #calls: CallOptions;
-  readonly #listeners = new StatsListeners();
+  readonly #readings = new ReadingQueue();
+  readonly #listeners = new Listeners(this.#readings);
   readonly #nonFiniteWarning: NonFiniteWarning;
-  readonly #diagnostics: DiagnosticsReader;
   /** The options as given; the terms may have changed since. */
   readonly #options: CheckedOptions;
   #current: Generation;
@@ -118,7 +120,6 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     this.#options = checkOptions(options);
     const { stream, terms, weights, scales, choosesNonFinite } = this.#options;
     this.#nonFiniteWarning = new NonFiniteWarning(!choosesNonFinite, scales);
-    this.#diagnostics = new DiagnosticsReader(this.#nonFiniteWarning);
     const flat = flattenParameters(parameters, this.#options);
     this.#calls = new CallOptions(stream);
     const groups = makeParamGroups(flat);
@@ -234,8 +235,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const isPrepared = table !== this.#table;
     const outcome = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
     if (outcome === StepOutcome.captured) return;
-    this.#stepped(native);
     if (outcome === StepOutcome.skippedATerm) this.#lookForSkipped(native);
+    this.#stepped(native);
+    this.#tell(native);
   }
 
   /**
@@ -285,8 +287,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * @throws MTAdamError LENGTH, BUSY, DISPOSED
    */
   update(options?: Pick<StepOptions, "stream">): void {
-    this.#guard.usable();
+    const native = this.#guard.usable();
     this.#update(this.#guard.reading("update", () => this.#calls.readStream(options)));
+    this.#tell(native);
   }
 
   /**
@@ -326,6 +329,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       }
       this.#update(call.stream);
     });
+    this.#tell(native);
   }
 
   /**
@@ -381,6 +385,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
         own.replay(values);
       });
       this.#stepped(native);
+      this.#tell(native);
     });
   }
 
@@ -472,16 +477,34 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /**
-   * Calls `listener` with {@link diagnostics} after every `every` steps. Steps do not wait for it, so further steps may
-   * have been taken by then. A report that is due while the last one is pending is left out. An error thrown by the
-   * listener is an unhandled rejection.
+   * Calls `listener` with {@link diagnostics} after every `every` steps, in order, none left out.
+   *
+   * On the CPU, the listener is called at the end of the step, before the call returns (with `stepEach`, before its
+   * promise settles). On CUDA, it is called when the values have arrived, so further steps may have been taken by then;
+   * with 64 readings under way, the next step that starts one waits until the oldest has arrived, and calls its listener.
+   * The listener may call the optimizer. If it takes steps, their diagnostics are delivered after it has returned. An
+   * error that it throws is an unhandled rejection. If a device fails to deliver diagnostics, there is a process warning,
+   * MTADAM_STATS_LOST.
    *
    * @param options `every`: steps, 100 by default
    * @returns a function that removes the listener
    * @throws MTAdamError OPTION
    */
   onStats(listener: StatsListener, options?: { every?: number }): () => void {
-    return this.#listeners.add(listener, options);
+    return this.#listeners.onStats(listener, options);
+  }
+
+  /**
+   * Calls `listener` with {@link iterations} at the end of every step, before the call returns (with `stepEach`, before
+   * its promise settles); on CUDA, the device may still be computing. Launches of your own graphs do not call it. The
+   * listener may call the optimizer; a step that it takes calls it again. An error that it throws is an unhandled
+   * rejection.
+   *
+   * @returns a function that removes the listener
+   * @throws MTAdamError OPTION
+   */
+  onStep(listener: StepListener): () => void {
+    return this.#listeners.onStep(listener);
   }
 
   /**
@@ -747,9 +770,15 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     fromNative(() => native.readIterations(stream));
   }
 
+  /** Starts the readings that are due. */
   #stepped(native: NativeOptimizer): void {
     if (this.#listeners.isEmpty) return;
-    this.#listeners.stepped(native.iterations, () => this.#readDiagnostics(native));
+    this.#listeners.read(native.iterations, () => this.#startReading(native));
+  }
+
+  /** Calls the listeners, once the step's call allows others. */
+  #tell(native: NativeOptimizer): void {
+    if (!this.#listeners.isEmpty) this.#listeners.tell(native.iterations);
   }
 
   /** Starts a reading, which warns if it shows a skipped term. */
@@ -758,8 +787,24 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   #readDiagnostics(native: NativeOptimizer): Promise<Diagnostics> {
+    const reading = this.#startReading(native);
+    return new Promise((resolve, reject) => {
+      this.#readings.add(reading, (outcome) => {
+        if ("error" in outcome) reject(outcome.error);
+        else resolve(outcome.diagnostics);
+      });
+      this.#readings.flush();
+    });
+  }
+
+  #startReading(native: NativeOptimizer): Reading {
     const { iterations: iteration, terms, layers } = this;
-    return this.#diagnostics.read(native, { iteration, terms, layers }, this.#options.cosines);
+    return new Reading({
+      native: () => new (addonOf(this.device).Diagnostics)(native),
+      names: { iteration, terms, layers },
+      cosines: this.#options.cosines,
+      warning: this.#nonFiniteWarning,
+    });
   }
 
   #stateOwner(native: NativeOptimizer): StateOwner {

@@ -133,12 +133,6 @@ export interface NativeOptimizer {
   /** Undefined where there is nothing to wait for. */
   synchronize(): Promise<void> | undefined;
   synchronizeNow(): void;
-  /**
-   * Four blocks of terms × layers: n, r, s, and how often a norm was skipped; n and s NaN where a pair has not occurred.
-   * `cosines`: terms × terms × layers of the last step, NaN where there are none. Undefined where they are complete when
-   * the call returns.
-   */
-  watchNorms(values: Float64Array, cosines: Float32Array | null): Promise<void> | undefined;
   /** A value per layer. */
   readNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
   restoreNorms(term: number, n: Float64Array, occurred: Uint8Array, skipped: BigInt64Array): void;
@@ -152,6 +146,22 @@ export interface NativeOptimizer {
   readPlane(start: NativePlaneStart, to: Float32Array): void;
   writePlane(start: NativePlaneStart, from: Float32Array): void;
   dispose(): void;
+}
+
+/** Norms after the calls so far, on their way to the host. */
+export interface NativeDiagnostics {
+  /** Whether {@link read} never waits on this device. */
+  readonly isComplete: boolean;
+  /** Settles when {@link read} has nothing to wait for. */
+  arrive(): Promise<void>;
+  /**
+   * Waits for the values, and frees their copies: to be called once.
+   *
+   * @param values four blocks of terms × layers: n, r, s, and how often a norm was skipped, n and s NaN where a pair has
+   * not occurred; and the index of the anchor's term per layer, −1 where it is no term's
+   * @param cosines terms × terms × layers of the last step, NaN where there are none
+   */
+  read(values: Float64Array, cosines: Float32Array | null): void;
 }
 
 export interface NativeGradients {
@@ -208,6 +218,7 @@ export interface NativeAddon {
     stream: NativeStream,
   ) => NativeOptimizer;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
+  Diagnostics: new (optimizer: NativeOptimizer) => NativeDiagnostics;
   CallMark: new () => NativeCallMark;
   /** Ends a child process with this thread, at the latest when the object is collected. Linux only. */
   Child: new (pid: number) => object;

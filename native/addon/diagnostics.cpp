@@ -6,37 +6,49 @@
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/optimizer.h"
 #include "addon/promise.h"
+#include "math/scalars.h"
 
 namespace mtadam::addon {
 namespace {
 
 using HostCopies = std::vector<std::unique_ptr<HostCopy>>;
 
-/// Where the values of the norms go: blocks of terms × layers, row by row.
-struct Blocks {
-  Blocks(double* start, std::size_t terms, std::size_t layer_count)
-      : n(start),
-        r(n + terms * layer_count),
-        s(r + terms * layer_count),
-        skipped(s + terms * layer_count),
-        layers(layer_count) {}
+const NormState* norms_of(const HostCopies& copies, std::size_t term) {
+  return reinterpret_cast<const NormState*>(copies[term]->data());
+}
 
-  double *n, *r, *s, *skipped;
-  std::size_t layers;
-
-  void put(std::size_t term, const NormState* norms) const {
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      const NormState& norm = norms[layer];
-      const std::size_t at = term * layers + layer;
-      const bool occurred = norm.occurred != 0;
-      n[at] = occurred ? norm.n : std::numeric_limits<double>::quiet_NaN();
-      r[at] = norm.r;
-      s[at] = occurred ? norm.s : std::numeric_limits<double>::quiet_NaN();
-      skipped[at] = static_cast<double>(norm.skipped);
-    }
+/// n, r, s and the count of skipped norms, each terms × layers, row by row.
+void put_norms(double* values, const HostCopies& copies, std::size_t layers) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  const std::size_t pairs = copies.size() * layers;
+  double *const n = values, *const r = n + pairs, *const s = r + pairs, *const skipped = s + pairs;
+  for (std::size_t at = 0; at < pairs; ++at) {
+    const NormState& norm = norms_of(copies, at / layers)[at % layers];
+    const bool occurred = norm.occurred != 0;
+    n[at] = occurred ? norm.n : kNone;
+    r[at] = norm.r;
+    s[at] = occurred ? norm.s : kNone;
+    skipped[at] = static_cast<double>(norm.skipped);
   }
-};
+}
+
+/// Step 3 with the norms of each layer: the index of the term whose norm is the anchor; −1 where it is no term's.
+void put_anchors(double* values, const HostCopies& copies, std::size_t layers, Anchor anchor,
+                 std::uint32_t anchor_term) {
+  Tables tables{};
+  tables.term_count = static_cast<std::uint32_t>(copies.size());
+  tables.anchor = anchor;
+  tables.anchor_term = anchor_term;
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    const std::uint32_t term = anchor_norm(tables, [&](std::uint32_t candidate) {
+                                 const NormState& norm = norms_of(copies, candidate)[layer];
+                                 return norm.occurred == 0 ? 0 : norm.n;
+                               }).term;
+    values[layer] = term == kNoTerm ? -1 : term;
+  }
+}
 
 /// Each pair of terms twice, from the row of the later one; NaN where there are no rows.
 void put_cosines(float* values, const HostCopies& rows, std::size_t terms, std::size_t layers) {
@@ -52,37 +64,58 @@ void put_cosines(float* values, const HostCopies& rows, std::size_t terms, std::
 
 }  // namespace
 
-Napi::Value watch_norms(mtadam::Optimizer& engine, std::shared_ptr<mtadam::Device> device,
-                        const Napi::CallbackInfo& info) {
-  const std::size_t layers = engine.layout().layer_count();
-  const std::size_t terms = engine.options().terms;
-  const bool with_cosines = !info[1].IsNull();
-  elements<double>(info[0], 4 * terms * layers);
-  if (with_cosines) elements<float>(info[1], terms * terms * layers);
-  struct Copies {
-    HostCopies norms, cosines;
-  };
-  const auto copies = std::make_shared<Copies>(Copies{engine.norms_later(), engine.cosines_later()});
-  Napi::ObjectReference cosines_array;
-  if (with_cosines) cosines_array = Napi::Persistent(info[1].As<Napi::Object>());
-  auto finish = [copies, terms, layers, with_cosines, values = Napi::Persistent(info[0].As<Napi::Object>()),
-                 cosines = std::move(cosines_array)] {
-    const Blocks blocks(elements<double>(values.Value(), 4 * terms * layers), terms, layers);
-    for (std::size_t term = 0; term < terms; ++term) {
-      blocks.put(term, reinterpret_cast<const NormState*>(copies->norms[term]->data()));
-    }
-    if (!with_cosines) return;
-    put_cosines(elements<float>(cosines.Value(), terms * terms * layers), copies->cosines, terms, layers);
-  };
-  if (device->immediate()) {
-    finish();
-    return info.Env().Undefined();
+struct Diagnostics::Copies {
+  HostCopies norms, cosines;
+
+  void wait() const {
+    for (const auto& copy : norms) copy->wait();
+    for (const auto& copy : cosines) copy->wait();
   }
-  auto wait = [copies, device = std::move(device)] {
-    for (const auto& copy : copies->norms) copy->wait();
-    for (const auto& copy : copies->cosines) copy->wait();
-  };
-  return promise_of(info.Env(), std::move(wait), std::move(finish));
+};
+
+Napi::Function Diagnostics::define(Napi::Env env) {
+  return DefineClass(env, "Diagnostics",
+                     {InstanceAccessor<&Diagnostics::is_complete>("isComplete"),
+                      InstanceMethod<&Diagnostics::arrive>("arrive"), InstanceMethod<&Diagnostics::read>("read")});
+}
+
+Diagnostics::Diagnostics(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Diagnostics>(info) {
+  const Optimizer& optimizer = unwrap<Optimizer>(info[0]);
+  mtadam::Optimizer& engine = optimizer.get();
+  terms_ = engine.options().terms;
+  layers_ = engine.layout().layer_count();
+  anchor_ = engine.options().anchor;
+  anchor_term_ = engine.options().anchor_term;
+  device_ = optimizer.device();
+  guarded(info.Env(), [&] {
+    copies_ = std::make_shared<Copies>(Copies{engine.norms_later(), engine.cosines_later()});
+  });
+}
+
+Napi::Value Diagnostics::is_complete(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), device_->immediate());
+}
+
+// A promise, which rejects as read() throws.
+Napi::Value Diagnostics::arrive(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto wait = [copies = copies_, device = device_] {
+      if (copies != nullptr) copies->wait();
+    };
+    return promise_of(info.Env(), std::move(wait), [] {});
+  });
+}
+
+// (values, cosines | null). Waits, and frees the copies.
+void Diagnostics::read(const Napi::CallbackInfo& info) {
+  if (copies_ == nullptr) throw coded_error(info.Env(), "STATE", "The diagnostics have been read.");
+  double* const values = elements<double>(info[0], (4 * terms_ + 1) * layers_);
+  float* const cosines = info[1].IsNull() ? nullptr : elements<float>(info[1], terms_ * terms_ * layers_);
+  const std::shared_ptr<Copies> copies = std::move(copies_);
+  guarded(info.Env(), [&] { copies->wait(); });
+  put_norms(values, copies->norms, layers_);
+  put_anchors(values + 4 * terms_ * layers_, copies->norms, layers_, anchor_, anchor_term_);
+  if (cosines != nullptr) put_cosines(cosines, copies->cosines, terms_, layers_);
 }
 
 }  // namespace mtadam::addon

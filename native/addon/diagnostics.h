@@ -8,10 +8,26 @@
 
 namespace mtadam::addon {
 
-/// (values: Float64Array, cosines: Float32Array | null): fills `values` with n, r, s and the counts of skipped norms,
-/// each terms × layers, and `cosines`, terms × terms × layers. n and s are NaN where a pair has not occurred; cosines
-/// are NaN where there are none. Returns a promise, or undefined where the arrays are complete already.
-Napi::Value watch_norms(mtadam::Optimizer& engine, std::shared_ptr<mtadam::Device> device,
-                        const Napi::CallbackInfo& info);
+/// Norms and cosines of an optimizer as they are after its calls so far, on their way to the host.
+class Diagnostics final : public Napi::ObjectWrap<Diagnostics> {
+ public:
+  static Napi::Function define(Napi::Env env);
+
+  /// (optimizer: Optimizer). Starts the copies; nothing waits for them. Throws (DISPOSED, STATE, CUDA, OUT_OF_MEMORY).
+  explicit Diagnostics(const Napi::CallbackInfo& info);
+
+ private:
+  struct Copies;
+
+  Napi::Value is_complete(const Napi::CallbackInfo& info);
+  Napi::Value arrive(const Napi::CallbackInfo& info);
+  void read(const Napi::CallbackInfo& info);
+
+  std::size_t terms_, layers_;
+  Anchor anchor_;
+  std::uint32_t anchor_term_;
+  std::shared_ptr<mtadam::Device> device_;
+  std::shared_ptr<Copies> copies_;  // null once they have been read
+};
 
 }  // namespace mtadam::addon

@@ -6,6 +6,7 @@
 #include "addon/captured_step.h"
 #include "addon/child.h"
 #include "addon/device.h"
+#include "addon/diagnostics.h"
 #include "addon/gradients.h"
 #include "addon/optimizer.h"
 #include "addon/shape.h"
@@ -16,6 +17,7 @@ namespace mtadam::addon {
 void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("version", MTADAM_VERSION);
   exports.Set("Device", Device::define(env));
+  exports.Set("Diagnostics", Diagnostics::define(env));
   exports.Set("Buffer", Buffer::define(env));
   exports.Set("CallMark", CallMark::define(env));
   exports.Set("Child", Child::define(env));

@@ -6,7 +6,6 @@
 #include "addon/add_gradients.h"
 #include "addon/arguments.h"
 #include "addon/device.h"
-#include "addon/diagnostics.h"
 #include "addon/gradients.h"
 #include "addon/promise.h"
 #include "addon/state.h"
@@ -34,7 +33,6 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::refresh>("refresh"),
                       InstanceMethod<&Optimizer::synchronize>("synchronize"),
                       InstanceMethod<&Optimizer::synchronize_now>("synchronizeNow"),
-                      InstanceMethod<&Optimizer::watch_norms>("watchNorms"),
                       InstanceMethod<&Optimizer::read_iterations>("readIterations"),
                       InstanceMethod<&Optimizer::begin_restore>("beginRestore"),
                       InstanceMethod<&Optimizer::end_restore>("endRestore"),
@@ -322,10 +320,6 @@ Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
 
 void Optimizer::synchronize_now(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { get().done()->wait(); });
-}
-
-Napi::Value Optimizer::watch_norms(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return addon::watch_norms(get(), device_, info); });
 }
 
 }  // namespace mtadam::addon

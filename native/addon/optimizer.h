@@ -59,7 +59,6 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   void end_restore(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_now(const Napi::CallbackInfo& info);
-  Napi::Value watch_norms(const Napi::CallbackInfo& info);
   /// A method that needs nothing but the engine.
   template <void (*call)(mtadam::Optimizer&, const Napi::CallbackInfo&)>
   void on_engine(const Napi::CallbackInfo& info);

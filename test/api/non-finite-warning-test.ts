@@ -1,7 +1,7 @@
 /** The process warning about the first skipped term of an optimizer. */
 
 import { MTAdam, type DeviceBuffer, type MTAdamOptions } from "../../lib";
-import { DiagnosticsReader } from "../../lib/diagnostics";
+import { ReadingQueue } from "../../lib/readings";
 import { onCpu, onCuda, testDevice } from "../support/device";
 
 const device = testDevice();
@@ -133,7 +133,7 @@ onCpu("nothing needs to be read", () => {
   });
 
   test("as long as nothing is skipped, nor after the warning", async () => {
-    const read = jest.spyOn(DiagnosticsReader.prototype, "read");
+    const read = jest.spyOn(ReadingQueue.prototype, "add");
     const optimizer = make();
     for (let k = 0; k < 100; ++k) step(optimizer, k);
     await settled(optimizer);

@@ -113,6 +113,20 @@ onCpu("a process", () => {
     expect(rejected.stderr).toMatch(/ERR_MTADAM_CHECKPOINT/);
   });
 
+  test.concurrent("rejects with the error of a listener, after the step", async () => {
+    const shown = await succeeds(`
+      const { step, optimizer } = train();
+      const errors = [];
+      process.on("unhandledRejection", ({ message }) => errors.push(message));
+      optimizer.onStep(() => { throw new Error("of a step"); });
+      optimizer.onStats(() => { throw new Error("of a report"); }, { every: 1 });
+      const before = optimizer.iterations;
+      step();
+      setImmediate(() => console.log(errors, optimizer.iterations - before, "done"));
+    `);
+    expect(shown).toBe("[ 'of a step', 'of a report' ] 1 done\n");
+  });
+
   test.concurrent("goes on after an uncaught error that is handled", async () => {
     await succeeds(`
       const { step, optimizer } = train();

@@ -90,6 +90,13 @@ onCuda("each failure of the machine", () => {
     constructor: call(({ theta, device }) => new MTAdam([theta], { terms: 3, device }).dispose()),
     step: call(({ optimizer, gradients }) => optimizer.step(gradients)),
     "step with weights": call(({ optimizer, gradients }) => optimizer.step(gradients, { weights: [2, 3] })),
+    "step with onStats": call(
+      async ({ optimizer, gradients }) => {
+        optimizer.step(gradients);
+        await optimizer.diagnostics().catch(() => undefined); // what cannot be read does not fail the step
+      },
+      ({ optimizer }) => optimizer.onStats(() => undefined, { every: 1 }),
+    ),
     "step(prepared)": call(({ optimizer }, prepared: PreparedGradients) => optimizer.step(prepared), prepare),
     accumulate: call(({ optimizer, gradients }) => optimizer.accumulate("a", gradients[0]), open, {
       options: STREAMED,
@@ -147,6 +154,7 @@ onCuda("each failure of the machine", () => {
   };
 
   beforeEach(() => {
+    jest.spyOn(process, "emitWarning").mockImplementation(() => undefined); // MTADAM_STATS_LOST
     machine.reset(MACHINE);
   });
   afterEach(() => {

@@ -172,6 +172,26 @@ onCuda("a machine", () => {
     }
   });
 
+  test("that fails a report of onStats is warned of; the step is taken, and the other reports arrive", async () => {
+    const warn = jest.spyOn(process, "emitWarning").mockImplementation(() => undefined);
+    const { optimizer, gradients } = scene();
+    const told: number[] = [];
+    optimizer.onStats(({ iteration }) => told.push(iteration), { every: 1 });
+    optimizer.step(gradients);
+    machine.failCall("cudaMemcpyAsync");
+    optimizer.step(gradients);
+    optimizer.step(gradients);
+    await optimizer.diagnostics();
+    expect(told).toEqual([1, 3]);
+    expect(warn.mock.calls).toEqual([
+      [
+        expect.stringMatching(/^The diagnostics of iteration 2 could not be read for `onStats`: ./),
+        { code: "MTADAM_STATS_LOST" },
+      ],
+    ]);
+    warn.mockRestore();
+  });
+
   test("that fails in the middle of a step must reload the state, and then continues from it", async () => {
     const { optimizer, theta, gradients } = scene();
     optimizer.step(gradients);

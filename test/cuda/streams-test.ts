@@ -215,6 +215,24 @@ onCuda("streams", () => {
     expect(await theta.download()).toEqual(await right.theta.download());
   });
 
+  test("are not waited for by onStats, whose readings take bounded memory", async () => {
+    const { optimizer, gradients } = scene();
+    const told: number[] = [];
+    optimizer.onStats(({ iteration }) => told.push(iteration), { every: 1 });
+    optimizer.step(gradients);
+    await optimizer.synchronize();
+    executor().setExecution("lazy");
+    const { pinnedBytes } = executor().live();
+    executor().resetCounters();
+    for (let step = 0; step < 200; ++step) optimizer.step(gradients);
+    const { calls } = executor().counters();
+    expect([calls["cudaDeviceSynchronize"], calls["cudaStreamSynchronize"]]).toEqual([undefined, undefined]);
+    // A page per reading and term.
+    expect(executor().live().pinnedBytes - pinnedBytes).toBeLessThanOrEqual(65 * 2 * 4096);
+    await optimizer.diagnostics();
+    expect(told).toEqual(Array.from({ length: 201 }, (_, k) => k + 1));
+  });
+
   test("copy nothing from pageable memory", async () => {
     const { optimizer, gradients } = scene();
     await optimizer.synchronize();

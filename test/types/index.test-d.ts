@@ -154,6 +154,12 @@ openDevice("cpu", { threads: undefined });
 expectType<number>(optimizer.iterations);
 expectType<OptimizerSummary>(optimizer.toJSON());
 expectType<Promise<Float32Array>>(optimizer.norms());
+expectType<() => void>(optimizer.onStats(({ anchors }) => expectType<Int32Array>(anchors), { every: 10 }));
+expectType<() => void>(optimizer.onStep((iteration) => expectType<number>(iteration)));
+optimizer.onStats((diagnostics) => {
+  expectType<number>(diagnostics.at("style", 0).shareBefore);
+  expectType<boolean>(diagnostics.table()[0]!.anchor);
+});
 expectAssignable<Promise<StateDict>>(optimizer.stateDict());
 expectType<string[]>(describeDevices().cuda.architectures);
 

@@ -472,15 +472,25 @@ const onStats: Call = ({ world, draw }) => {
     return;
   }
   const every = 1 + draw.below(3);
-  const stop = world.optimizer.onStats(
+  const due: number[] = [];
+  const endSteps = world.optimizer.onStep((iteration) => {
+    if (iteration % every === 0) due.push(iteration);
+  });
+  const endStats = world.optimizer.onStats(
     ({ iteration, terms, layers, norms }) => {
-      if (iteration % every !== 0 || norms.length !== terms.length * layers.length) {
-        throw new Disagreement(`onStats: ${norms.length} norms in iteration ${iteration}`);
+      const expected = due.shift();
+      if (iteration !== expected || norms.length !== terms.length * layers.length) {
+        throw new Disagreement(
+          `onStats: ${norms.length} norms in iteration ${iteration}; due was ${String(expected)}`,
+        );
       }
     },
     { every },
   );
-  world.listeners.push(stop);
+  world.listeners.push(() => {
+    endSteps();
+    endStats();
+  });
 };
 
 // ---- Memory ----
