@@ -28,6 +28,16 @@ module.exports = tseslint.config(
     },
   },
   {
+    // Scripts that share what they declare.
+    files: ["lib/monitor/page/*.ts"],
+    languageOptions: { sourceType: "script" },
+    rules: {
+      "@typescript-eslint/no-unused-vars": ["error", { vars: "local" }],
+      // An import statement would make a module of a script.
+      "@typescript-eslint/consistent-type-imports": ["error", { disallowTypeAnnotations: false }],
+    },
+  },
+  {
     files: ["**/*.js"],
     languageOptions: {
       sourceType: "commonjs",

@@ -40,6 +40,8 @@ export type { DType, HostArray } from "./memory/dtype";
 export { openDevice, describeDevices } from "./memory/open-device";
 export type { CpuDeviceOptions, CudaDeviceDescription, DevicesDescription } from "./memory/open-device";
 export type { StreamLike } from "./memory/stream";
+export { BalanceMonitor, type MonitorOptions } from "./monitor/balance-monitor";
+export { writeReport, type ReportOptions } from "./monitor/report";
 export { tuneWeights } from "./tuning/tune-weights";
 export type {
   Resume,

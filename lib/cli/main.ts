@@ -3,8 +3,9 @@ import { packageFacts } from "../addon/system";
 import { build } from "./build";
 import { CommandError } from "./command-error";
 import { inspect } from "./inspect";
+import { report } from "./report";
 
-// The command `mtadam`. Exit codes: 0 for success, 1 if the addon cannot be used or built, 2 for an invalid command line.
+// The command `mtadam`. Exit codes: 0 for success, 1 if the command fails, 2 for an invalid command line.
 
 const HELP = `Usage: npx mtadam <command> [options]
 
@@ -16,6 +17,12 @@ const HELP = `Usage: npx mtadam <command> [options]
     --architecture <number> Compile the kernels for one compute capability, for example 90 for 9.0
     --verbose               Show the output of the tools
 
+  report <file>…    Makes a page of the files that BalanceMonitors have written
+    -o, --output <file>     The page; default: the name of the first file, with .html
+    --title <text>          The title of the page
+    --watch                 Serve the page on this machine while the training goes on
+    --port <number>         The port of --watch; default: any free one
+
   --help            Shows this text
   --version         Shows the version of the package
 `;
@@ -23,6 +30,7 @@ const HELP = `Usage: npx mtadam <command> [options]
 const COMMANDS = new Map([
   ["inspect", inspect],
   ["build", build],
+  ["report", report],
 ]);
 
 async function main([command, ...args]: string[]): Promise<number> {

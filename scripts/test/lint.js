@@ -30,6 +30,7 @@ function sources(folder) {
 tool("rooms and imports", path.join(__dirname, "rooms.js"));
 const tsc = "typescript/bin/tsc";
 tool("types of lib", tsc, "--noEmit", "-p", ".");
+tool("types of the report's page", tsc, "--noEmit", "-p", "lib/monitor/page");
 tool("types of test", tsc, "--noEmit", "-p", "test");
 tool("types of examples", tsc, "--noEmit", "-p", "examples");
 tool("types of bench", tsc, "--noEmit", "-p", "bench");

@@ -6,8 +6,8 @@ import ts from "typescript-5.2/typescript/lib/typescript";
 
 const root = path.join(__dirname, "../..");
 const NAMES = [
-  ...["DeviceBuffer", "MTAdam", "MTAdamError", "cosine", "describeDevices", "exponential", "loadTensors"],
-  ...["openDevice", "saveTensors", "tuneWeights", "warmup"],
+  ...["BalanceMonitor", "DeviceBuffer", "MTAdam", "MTAdamError", "cosine", "describeDevices", "exponential"],
+  ...["loadTensors", "openDevice", "saveTensors", "tuneWeights", "warmup", "writeReport"],
 ];
 
 /** A consumer's folder, with this checkout as its only dependency. */

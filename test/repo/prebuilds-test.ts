@@ -213,7 +213,12 @@ describe("the package", () => {
   const dist = ["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   );
-  const sources = ["native/addon/buffer.cpp", "scripts/build/native.js", "lib/torch/host.py"];
+  const sources = [
+    "native/addon/buffer.cpp",
+    "scripts/build/native.js",
+    "lib/torch/host.py",
+    "dist/monitor/page/main.js",
+  ];
   const names = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", ...dist, ...sources];
 
   test("that lacks a file is refused", () => {

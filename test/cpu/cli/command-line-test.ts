@@ -6,11 +6,11 @@ import { install, version, type Ended } from "../../support/installed";
 const installed = install();
 
 test("--help lists the commands, also after a command", () => {
-  for (const args of [["--help"], ["-h"], ["inspect", "--help"], ["build", "--help"]]) {
+  for (const args of [["--help"], ["-h"], ["inspect", "--help"], ["build", "--help"], ["report", "--help"]]) {
     const { status, stdout, stderr } = installed.mtadam(args);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toMatch(
-      /^Usage: npx mtadam <command>[^]*\n {2}inspect [^]*--json[^]*\n {2}build [^]*--cuda/,
+      /^Usage: npx mtadam <command>[^]*\n {2}inspect [^]*--json[^]*\n {2}build [^]*--cuda[^]*\n {2}report [^]*--watch/,
     );
   }
 });
