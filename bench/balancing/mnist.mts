@@ -69,7 +69,7 @@ async function run(arm: Arm, { seed, steps }: Task): Promise<Outcome> {
     optimizer.step(gradients);
   }
   optimizer.dispose();
-  return { value: await accuracy.of(parameters) };
+  return { value: (await accuracy.of(parameters)).all };
 }
 
 export const mnist: Experiment = {

@@ -1,5 +1,5 @@
-import { MTAdam } from "mtadam";
-import { CLASSES, type Batch } from "./data.mjs";
+import { BalanceMonitor, MTAdam } from "mtadam";
+import type { Batch } from "./data.mjs";
 import type { Model, Values } from "./model.mjs";
 import { openStorage, type Device, type Storage } from "./storage.mjs";
 
@@ -74,7 +74,7 @@ export class Trainee {
     this.#weights = arm.wrongWeights ? weights : weights.map(() => 1);
     this.#storage = openStorage(device, initial);
     this.#optimizer = new MTAdam(this.#storage.parameters, {
-      terms: arm.balanced ? CLASSES : 1,
+      terms: arm.balanced ? weights.map((weight, digit) => `${digit} (×${weight.toFixed(0)})`) : 1,
       lr: 1e-3,
       ...(arm.preset && { preset: arm.preset }),
       device,
@@ -101,15 +101,9 @@ export class Trainee {
     return this.#storage.values();
   }
 
-  get layers(): readonly string[] {
-    return this.#optimizer.layers;
-  }
-
-  /**
-   * Moving averages of the gradient norms, a row of layers per term; NaN where a term had no gradient yet.
-   */
-  norms(): Promise<Float32Array> {
-    return this.#optimizer.norms();
+  /** Records the balance in a file, every `every` steps. */
+  monitor(file: string, every: number): BalanceMonitor {
+    return new BalanceMonitor(this.#optimizer, { file, every });
   }
 
   dispose() {

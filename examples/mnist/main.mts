@@ -1,6 +1,8 @@
-import { writeFile } from "node:fs/promises";
-import { relative } from "node:path";
-import { openDevice } from "mtadam";
+import { rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { openDevice, writeReport } from "mtadam";
 import { runProgram } from "../common/command-line.mjs";
 import { Interrupt } from "../common/interrupt.mjs";
 import { textTable } from "../common/table.mjs";
@@ -10,7 +12,7 @@ import { BATCH, batchCount, loadMnist } from "./data.mjs";
 import { Model } from "./model.mjs";
 import { HELP, parseOptions, type Options } from "./options.mjs";
 import { Progress, clock } from "./progress.mjs";
-import { reportHtml } from "./report.mjs";
+import { notes } from "./notes.mjs";
 import { countedRounds, summarise, type RoundResult } from "./results.mjs";
 import { COLUMNS, cells } from "./table.mjs";
 import { trainRound } from "./train.mjs";
@@ -37,11 +39,13 @@ async function demo(options: Options): Promise<number> {
     );
   using interrupt = new Interrupt(() => progress.stop());
   const rounds: RoundResult[] = [];
+  const folder = await mkdtemp(join(tmpdir(), "mtadam-demo-"));
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   try {
     for (let round = 1; round <= options.rounds && !interrupt.signal.aborted; ++round) {
       const stop = interrupt.signal;
       const result = await trainRound(
-        { train, model, accuracy, device, seed, epochs, steps, stop, onStep },
+        { train, model, accuracy, device, folder, seed, epochs, steps, stop, onStep },
         round,
       );
       if (result) rounds.push(result);
@@ -65,10 +69,12 @@ async function demo(options: Options): Promise<number> {
   );
   if (stopped) console.log(stopped);
   const seconds = (performance.now() - start) / 1000;
-  await writeFile(
-    options.report,
-    await reportHtml({ rounds, options, device: device.name, seconds, stopped }),
-  );
+  const files = rounds[0]!.arms.flatMap(({ monitored }) => monitored ?? []);
+  const title = "MNIST: ten losses, wrongly weighted";
+  await writeReport(files, options.report, {
+    title,
+    notes: notes({ rounds, options, device: device.name, stopped }),
+  });
   console.log(`Took ${clock(seconds)}. Report: ${relative("", options.report)}`);
   return stopped ? 130 : 0;
 }

@@ -1,15 +1,5 @@
 import type { Arm } from "./arms.mjs";
 
-/** Gradient norms over time. */
-export interface NormHistory {
-  /** Names of the layers. */
-  layers: readonly string[];
-  /** The steps at which norms were read. */
-  steps: number[];
-  /** For each of them, terms × layers: `MTAdam.norms()`. */
-  norms: Float32Array[];
-}
-
 /** The result of one arm in one round. */
 export interface ArmResult {
   arm: Arm;
@@ -17,8 +7,8 @@ export interface ArmResult {
   curve: [step: number, accuracy: number][];
   gradientSeconds: number;
   optimizerSeconds: number;
-  /** Only of arms with more than one term, and only in the first round. */
-  history: NormHistory | undefined;
+  /** The file of its monitor: only of arms with more than one term, and only in the first round. */
+  monitored: string | undefined;
 }
 
 /** One round: all arms trained from the same initial values on the same batches. */
@@ -68,14 +58,4 @@ export function summarise(rounds: readonly RoundResult[]): Summary[] {
       optimizerTime: perStep((result) => result.optimizerSeconds),
     };
   });
-}
-
-/** The share of each term in a layer's norms, n_i / Σ n_i, terms in order; NaN where a term has no norm. */
-export function normShares(norms: Float32Array, layerCount: number, layer: number): number[] {
-  const column = Array.from(
-    { length: norms.length / layerCount },
-    (_, term) => norms[term * layerCount + layer]!,
-  );
-  const sum = column.reduce((total, norm) => total + (Number.isNaN(norm) ? 0 : norm), 0);
-  return column.map((norm) => norm / sum);
 }

@@ -1,6 +1,6 @@
 import type { Summary } from "./results.mjs";
 
-/** The columns of the table of results, as the console and the report show it. */
+/** The columns of the table of results, as the console shows it. */
 export const COLUMNS = ["arm", "accuracy", "s.d.", "gradients", "optimizer"];
 
 /** A summary as text for each of COLUMNS. */
@@ -15,6 +15,6 @@ export function cells({ arm, mean, deviation, gradientTime, optimizerTime }: Sum
 }
 
 /** A share between 0 and 1 in percent, without the sign. */
-export function percent(share: number, decimals: number): string {
+function percent(share: number, decimals: number): string {
   return (100 * share).toFixed(decimals);
 }

@@ -1,9 +1,11 @@
+import { join } from "node:path";
+import type { BalanceMonitor } from "mtadam";
 import { randomFor } from "../common/random.mjs";
-import type { Accuracy } from "./accuracy.mjs";
+import type { Accuracy, Recognised } from "./accuracy.mjs";
 import { ARMS, Trainee } from "./arms.mjs";
 import { CLASSES, batches, type Dataset } from "./data.mjs";
 import { initialValues, type Model } from "./model.mjs";
-import type { ArmResult, NormHistory, RoundResult } from "./results.mjs";
+import type { ArmResult, RoundResult } from "./results.mjs";
 import type { Device } from "./storage.mjs";
 
 /** The settings that all rounds share. */
@@ -12,6 +14,8 @@ export interface Experiment {
   model: Model;
   accuracy: Accuracy;
   device: Device;
+  /** A folder for the monitors' files. */
+  folder: string;
   seed: number;
   epochs: number;
   /** Steps of a round. */
@@ -45,49 +49,68 @@ export async function trainRound(experiment: Experiment, round: number): Promise
     if (stop.aborted || step === steps) break;
     for (const trainee of trainees) await trainee.step(batch);
     ++step;
-    for (const record of records) await record.after(step);
+    const recognised: Record<string, number> = {};
+    for (const record of records) Object.assign(recognised, await record.after(step));
+    for (const record of records) record.tell(recognised);
     experiment.onStep(round, step, trainees);
   }
   const arms: ArmResult[] = [];
-  for (const record of records) arms.push(await record.finish(step));
+  const recognised: Record<string, number> = {};
+  for (const record of records) Object.assign(recognised, await record.end(step));
+  for (const record of records) {
+    record.tell(recognised);
+    arms.push(await record.finish());
+  }
   for (const trainee of trainees) trainee.dispose();
   return step > 0 ? { round, weights, steps: step, plannedSteps: steps, arms } : undefined;
 }
 
-/** Records the values that the report shows for one trainee. */
+/** Records the values that the table and the report show for one trainee. */
 class Recorder {
   readonly #experiment: Experiment;
   readonly #trainee: Trainee;
   readonly #curve: [number, number][] = [];
-  readonly #history: NormHistory | undefined;
+  readonly #monitored: string | undefined;
+  readonly #monitor: BalanceMonitor | undefined;
 
   constructor(experiment: Experiment, trainee: Trainee, round: number) {
     this.#experiment = experiment;
     this.#trainee = trainee;
-    if (trainee.arm.balanced && round === 1) this.#history = { layers: trainee.layers, steps: [], norms: [] };
+    if (!trainee.arm.balanced || round > 1) return;
+    this.#monitored = join(experiment.folder, `${trainee.arm.name}.jsonl`);
+    this.#monitor = trainee.monitor(this.#monitored, Math.ceil(experiment.steps / 100));
   }
 
-  async after(step: number): Promise<void> {
+  /** Returns the test accuracy for all reports, in steps in which it is measured. */
+  async after(step: number): Promise<Record<string, number>> {
     const { steps } = this.#experiment;
     // Accuracy rises fast at first: four more points within the first interval of the twentieth part of a
     // round.
     const interval = Math.max(1, Math.round(steps / 20));
-    if (step % interval === 0 || (step < interval && step % Math.ceil(interval / 5) === 0))
-      await this.#measure(step);
-    // The heat maps have a hundred columns.
-    if (this.#history && (step === 1 || step % Math.ceil(steps / 100) === 0)) {
-      this.#history.steps.push(step);
-      this.#history.norms.push(await this.#trainee.norms());
-    }
+    const isDue = step % interval === 0 || (step < interval && step % Math.ceil(interval / 5) === 0);
+    return isDue ? this.#measure(step) : {};
   }
 
-  async finish(step: number): Promise<ArmResult> {
-    if (step > 0 && this.#curve.at(-1)?.[0] !== step) await this.#measure(step);
+  /** The same after the last step. */
+  async end(step: number): Promise<Record<string, number>> {
+    return step > 0 && this.#curve.at(-1)?.[0] !== step ? this.#measure(step) : {};
+  }
+
+  /** Hands values of all arms to the monitor. */
+  tell(values: Record<string, number>): void {
+    this.#monitor?.record({ ...values, "cross-entropy/mean of all images": this.#trainee.crossEntropy });
+  }
+
+  async finish(): Promise<ArmResult> {
+    await this.#monitor?.close();
     const { arm, gradientSeconds, optimizerSeconds } = this.#trainee;
-    return { arm, curve: this.#curve, gradientSeconds, optimizerSeconds, history: this.#history };
+    return { arm, curve: this.#curve, gradientSeconds, optimizerSeconds, monitored: this.#monitored };
   }
 
-  async #measure(step: number): Promise<void> {
-    this.#curve.push([step, await this.#experiment.accuracy.of(await this.#trainee.values())]);
+  async #measure(step: number): Promise<Record<string, number>> {
+    const { all, recall }: Recognised = await this.#experiment.accuracy.of(await this.#trainee.values());
+    this.#curve.push([step, all]);
+    recall.forEach((share, digit) => this.#monitor?.record({ [`recall/${digit}`]: share }));
+    return { [`test accuracy/${this.#trainee.arm.name}`]: all };
   }
 }

@@ -6,7 +6,7 @@ import { MTAdamError, mustBe } from "../errors";
 import { isPlainObject } from "../inspect";
 import { MTAdam } from "../mtadam";
 import { regularFile } from "./file";
-import { FORMAT, rounded, VERSION, type HeaderLine, type RecordLine } from "./format";
+import { FORMAT, rounded, VERSION, type HeaderLine, type RecordLine, type ValuesLine } from "./format";
 
 const appendFile = promisify(fs.appendFile);
 const closeFile = promisify(fs.close);
@@ -102,6 +102,11 @@ export class BalanceMonitor {
   async #close(): Promise<void> {
     await this.#written;
     try {
+      if (this.#values.size > 0 && this.#header !== undefined && this.#error === undefined) {
+        const values = this.#takeValues();
+        const { iterations: iteration } = this.#optimizer;
+        await appendFile(this.#file, line({ iteration, time: Date.now(), values }));
+      }
       await closeFile(this.#file);
     } catch (error) {
       this.#error ??= { error };
@@ -110,19 +115,24 @@ export class BalanceMonitor {
   }
 
   #record(iteration: number): void {
-    const means = [...this.#values].map(
-      ([name, { sum, count }]) => [name, rounded([sum / count])[0]!] as const,
-    );
-    this.#values.clear();
     const values: StepValues = {
       time: Date.now(),
       lr: this.#learningRates(iteration - 1),
-      values: Object.fromEntries(means),
+      values: this.#takeValues(),
     };
     const reading = this.#optimizer.diagnostics();
     // It may reject before the lines in front of it are written.
     reading.catch(() => undefined);
     this.#written = this.#written.then(() => this.#write(reading, values));
+  }
+
+  /** The means of what was recorded since the last call. */
+  #takeValues(): RecordLine["values"] {
+    const means = [...this.#values].map(
+      ([name, { sum, count }]) => [name, rounded([sum / count])[0]!] as const,
+    );
+    this.#values.clear();
+    return Object.fromEntries(means);
   }
 
   #learningRates(iterations: number): (number | null)[] {
@@ -178,6 +188,6 @@ function recordLine(diagnostics: Diagnostics, { time, lr, values }: StepValues):
   } satisfies RecordLine);
 }
 
-function line(value: HeaderLine | RecordLine): string {
+function line(value: HeaderLine | RecordLine | ValuesLine): string {
   return `${JSON.stringify(value)}\n`;
 }

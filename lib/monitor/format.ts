@@ -39,6 +39,9 @@ export interface RecordLine {
   cosines?: Pairs;
 }
 
+/** The last line, if values were recorded after the last record. */
+export type ValuesLine = Pick<RecordLine, "iteration" | "time" | "values">;
+
 /** Six digits, since the values are float32 and files are long. */
 export function rounded(values: ArrayLike<number>): (number | null)[] {
   return Array.from(values, (value) => (Number.isFinite(value) ? Number(value.toPrecision(6)) : null));

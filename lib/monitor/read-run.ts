@@ -1,5 +1,5 @@
 import { MTAdamError } from "../errors";
-import { FORMAT, VERSION, type HeaderLine, type RecordLine } from "./format";
+import { FORMAT, VERSION, type HeaderLine, type RecordLine, type ValuesLine } from "./format";
 import type { Run, Values } from "./page-data";
 
 /** So many columns are as fine as a page is wide. */
@@ -27,6 +27,9 @@ export function readRun(name: string, text: string, subject: string): Run {
     else if (isRecord(parsed)) {
       while (records.length > 0 && records.at(-1)!.record.iteration >= parsed.iteration) records.pop();
       records.push({ header, record: parsed });
+    } else if (isValues(parsed) && records.length > 0) {
+      const { record } = records.at(-1)!;
+      record.values = { ...record.values, ...parsed.values };
     }
   }
   if (header === undefined) throw new MTAdamError("OPTION", `${subject} is not a file of a BalanceMonitor.`);
@@ -76,6 +79,11 @@ function isRecord(line: object): line is RecordLine {
     typeof record.values === "object" &&
     (record.cosines === undefined || Array.isArray(record.cosines))
   );
+}
+
+function isValues(line: object): line is ValuesLine {
+  const { values } = line as Partial<ValuesLine>;
+  return typeof values === "object" && !("norms" in line);
 }
 
 function makeRun(name: string, header: Header, all: readonly { header: Header; record: RecordLine }[]): Run {

@@ -101,6 +101,20 @@ describe("a monitor", () => {
     expect(Object.keys(second!.values!)).toEqual(["loss"]);
   });
 
+  test("writes what was recorded after the last record when it is closed", async () => {
+    const optimizer = make();
+    const file = newFile();
+    const monitor = new BalanceMonitor(optimizer, { every: 2, file });
+    for (let k = 0; k < 3; ++k) step(optimizer, 1);
+    monitor.record({ accuracy: 0.75 });
+    await monitor.close();
+    expect(linesOf(file).at(-1)).toEqual({
+      iteration: 3,
+      time: expect.any(Number) as number,
+      values: { accuracy: 0.75 },
+    });
+  });
+
   test("writes a new header where terms change, and appends to a file, whose last line may be cut off", async () => {
     const file = newFile();
     fs.writeFileSync(file, '{"format":"mtadam-mon');

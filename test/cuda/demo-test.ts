@@ -3,7 +3,7 @@ import { compileExamples, runOnExamples } from "../support/examples";
 
 interface Round {
   steps: number;
-  arms: { arm: string; curve: [number, number][]; norms?: unknown }[];
+  arms: { arm: string; curve: [number, number][]; records?: unknown[] }[];
 }
 
 /**
@@ -29,6 +29,8 @@ onCuda("the demo", () => {
     const onDevice = round(testDeviceKind);
     expect(onDevice.steps).toBe(2);
     expect(onDevice.arms.length).toBeGreaterThan(2);
+    // A header, a record per step, and what was measured after the last.
+    expect(onDevice.arms.map(({ records }) => records?.length ?? 0).sort()).toEqual([0, 0, 4, 4]);
     expect(onDevice).toEqual(round("cpu"));
   });
 });

@@ -34,18 +34,20 @@ function lineChart(title: string, series: readonly Series[]): HTMLElement {
   if (known.length > 0) {
     names.append(element("span", {}, shown(most)));
     if (isLogarithmic) names.append(element("span", {}, "logarithmic"));
-    names.append(element("span", {}, shown(least)));
+    if (least < most) names.append(element("span", {}, shown(least)));
   }
   const figures = series.map(() => element("b"));
   onMove.push(() => {
-    for (const [at, { values }] of series.entries()) figures[at]!.textContent = shown(values[state.column]);
+    for (const [at, { values }] of series.entries()) {
+      figures[at]!.textContent = shown(lastKnown(values, state.column));
+    }
   });
   const legend = series.map(({ name }, at) => {
     const line = svg("svg", { viewBox: "0 0 30 8" }, svg("path", { d: "M0 4H30", ...lineStyle(at) }));
     return element("li", {}, line, element("span", {}, name), figures[at]!);
   });
   const describe = (column: number): string => {
-    return series.map(({ name, values }) => `${name} ${shown(values[column])}`).join(", ");
+    return series.map(({ name, values }) => `${name} ${shown(lastKnown(values, column))}`).join(", ");
   };
   return element(
     "figure",
@@ -56,15 +58,19 @@ function lineChart(title: string, series: readonly Series[]): HTMLElement {
   );
 }
 
-/** Points in the middle of their columns; a null interrupts the line. */
+/** Not every record has every value. */
+function lastKnown(values: Values, column: number): number | null | undefined {
+  return values.slice(0, column + 1).findLast((value) => value !== null);
+}
+
+/** Points in the middle of their columns. */
 function pathOf(values: Values, height: (value: number) => number): string {
   let path = "";
   for (const [at, value] of values.entries()) {
     if (value === null) continue;
     const place = `${at + 0.5} ${height(value).toFixed(2)}`;
-    const isStart = at === 0 || values[at - 1] === null;
     // A line of no length is drawn as a dot.
-    path += isStart ? `M${place}h0` : `L${place}`;
+    path += path === "" ? `M${place}h0` : `L${place}`;
   }
   return path;
 }

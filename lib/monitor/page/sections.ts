@@ -26,13 +26,16 @@ function weightsSection(run: Run): HTMLElement {
 }
 
 function sharesSection(run: Run): HTMLElement {
+  const all = [run.sharesBefore, run.shares].flat(2);
+  const largest = all.reduce<number>((most, share) => Math.max(most, share ?? 0), 0);
   const maps = shownLayers().map((layer) => {
     const values = (shares: readonly Values[]) => (column: number, term: number) => {
       return shares[column]![term * run.layers.length + layer];
     };
     const name = run.layers[layer]!;
+    const position = (share: number): number => share / largest;
     const map = (label: string, shares: readonly Values[]): HTMLElement[] =>
-      heatMap({ label: `${name}, ${label}`, rows: run.terms, value: values(shares) });
+      heatMap({ label: `${name}, ${label}`, rows: run.terms, value: values(shares), position });
     const beside = grid(
       figure("before balancing", ...map("share before", run.sharesBefore)),
       figure("after balancing", ...map("share after", run.shares)),
@@ -40,11 +43,11 @@ function sharesSection(run: Run): HTMLElement {
     return element("div", {}, element("h3", {}, name), beside);
   });
   const text = "The share of each term in a layer’s gradients, as they were given and as they were scaled.";
-  return section("Shares of the terms", text, colourKey("0 %", "100 %"), ...maps);
+  return section("Shares of the terms", text, colourKey("0 %", `${Math.ceil(100 * largest)} %`), ...maps);
 }
 
 function anchorsSection(run: Run): HTMLElement {
-  const key = run.terms.map((name, term) => `${term + 1} ${name}`).join(", ");
+  const key = run.terms.map((name, term) => `${term + 1} = ${name}`).join(", ");
   const text = `The term whose norm the others are scaled to: ${key}. Empty where it is no term’s norm.`;
   return section("Anchors", text, figure("Anchor of each layer", ...anchorMap(shownLayers())));
 }

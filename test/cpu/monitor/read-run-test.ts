@@ -98,6 +98,20 @@ test("leaves out lines that are cut off, and records that a resumed run repeats"
   ]);
 });
 
+test("adds values that were recorded after the last record to it", () => {
+  const { charts, steps } = read(
+    header(),
+    { iteration: 0, time: 0, values: { early: 1 } },
+    record(1, [1, 1], { values: { loss: 1, other: 2 } }),
+    { iteration: 3, time: 0, values: { loss: 5 } },
+  );
+  expect(steps).toEqual([1]);
+  expect(charts[0]!.series).toEqual([
+    { name: "loss", values: [5] },
+    { name: "other", values: [2] },
+  ]);
+});
+
 test("follows terms and layers by name where they change", () => {
   const cosines = [1, 1, 0.5, 0.25, 0.5, 0.25, 1, 1];
   const run = read(

@@ -1,4 +1,4 @@
-/** The report in a browser. `MTADAM_SCREENSHOT=docs/monitor.png` writes the picture of the documentation. */
+/** The report in a browser. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
@@ -210,15 +210,6 @@ withChromium("the page", (browser) => {
     await view.close();
     await ended(server);
   });
-
-  const { MTADAM_SCREENSHOT: screenshot } = process.env;
-  if (screenshot !== undefined) {
-    test("is photographed", async () => {
-      const { view } = await open(undefined, { dark: false, width: 960 });
-      await view.screenshot({ path: screenshot });
-      await view.close();
-    });
-  }
 });
 
 async function ended(server: Server): Promise<void> {
