@@ -84,14 +84,9 @@ export class Diagnostics implements DiagnosticsNames {
     this.scales = Float32Array.from(s);
     this.shares = sharesOf(after, layers.length);
     this.sharesBefore = sharesOf(before, layers.length);
-    this.effectiveWeights = Float32Array.from(terms, (_, term) => {
-      const ofTerm = (parts: Float64Array): number[] => {
-        return [...parts.subarray(term * layers.length, (term + 1) * layers.length)].filter(
-          (part) => !Number.isNaN(part),
-        );
-      };
-      return Math.hypot(...ofTerm(after)) / Math.hypot(...ofTerm(before));
-    });
+    this.effectiveWeights = Float32Array.from(terms, (_, term) =>
+      Math.sqrt(squaresOf(after, term, layers.length) / squaresOf(before, term, layers.length)),
+    );
     this.anchors = Int32Array.from(values.subarray(4 * count));
     this.skipped = Float32Array.from(block(3));
     if (cosines !== null) this.cosines = cosines;
@@ -133,6 +128,12 @@ function sharesOf(parts: Float64Array, layers: number): Float32Array {
     const sum = sums[at % layers]!;
     return sum === 0 ? part : part / sum;
   });
+}
+
+/** The sum of the squares of a term's values that exist. */
+function squaresOf(parts: Float64Array, term: number, layers: number): number {
+  const ofTerm = parts.subarray(term * layers, (term + 1) * layers);
+  return ofTerm.reduce((sum, part) => (Number.isNaN(part) ? sum : sum + part * part), 0);
 }
 
 function indexIn(names: readonly string[], given: unknown, code: "TERM" | "OPTION", kind: string): number {

