@@ -490,7 +490,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * @returns a function that removes the listener
    * @throws MTAdamError OPTION
    */
-  onStats(listener: StatsListener, options?: { every?: number }): () => void {
+  onStats(listener: StatsListener, options?: { every?: number | undefined }): () => void {
     return this.#listeners.onStats(listener, options);
   }
 

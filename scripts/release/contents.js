@@ -10,7 +10,14 @@ const { npm } = require("../build/npm");
 const LARGEST = 3 * 1024 * 1024;
 
 const NEEDED = [
-  ...["package.json", "README.md", "LICENSE", "CHANGELOG.md", "lib/torch/host.py", "dist/monitor/page/main.js"],
+  ...[
+    "package.json",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "lib/torch/host.py",
+    "dist/monitor/page/main.js",
+  ],
   ...["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   ),
