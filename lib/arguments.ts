@@ -1,11 +1,11 @@
 import { MTAdamError, mustBe } from "./errors";
-import { describeValue, isPlainObject } from "./inspect";
+import { describeValue, isRecord } from "./inspect";
 
 /**
  * An object's own entries, each read once. The result has no prototype, so that properties of Object.prototype are not
  * options.
  *
- * @throws MTAdamError OPTION if `value` is not a plain object or has a key that is not in `keys`
+ * @throws MTAdamError OPTION if `value` is no object with fields or has a key that is not in `keys`
  */
 export function checkKeys<T extends object>(
   subject: string,
@@ -14,7 +14,7 @@ export function checkKeys<T extends object>(
 ): Partial<T> {
   const entries = Object.create(null) as Record<string, unknown>;
   if (value === undefined) return entries as Partial<T>;
-  if (!isPlainObject(value)) throw mustBe("OPTION", subject, "be an object", value);
+  if (!isRecord(value)) throw mustBe("OPTION", subject, "be an object", value);
   Object.assign(entries, value);
   for (const key of Object.keys(entries)) {
     if (keys.includes(key)) continue;

@@ -52,11 +52,16 @@ export function isArray(value: unknown): value is unknown[] {
   }
 }
 
-/** An object literal, of any realm: no array, no instance of a class. */
-export function isPlainObject(value: unknown): value is Record<string, unknown> {
+/**
+ * An object that holds values by key: an object literal, of any realm, or an instance of a class of yours with fields of
+ * its own. Instances of built-in classes have another tag.
+ */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null || isArray(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
+  if (prototype === null || Object.getPrototypeOf(prototype) === null) return true;
+  if (Object.prototype.toString.call(value) !== "[object Object]") return false;
+  return Object.keys(value).length > 0 && namedPrototype(value) === undefined && !isTensor(value);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { nearest } from "./arguments";
 import { mustBe, MTAdamError, nameOf, type Named } from "./errors";
-import { describeValue, isArray, isPlainObject } from "./inspect";
+import { describeValue, isArray, isRecord } from "./inspect";
 
 /** Comparing a name with these takes about a millisecond. */
 const MOST_COMPARED = 1000;
@@ -47,7 +47,7 @@ export class Names {
       if (values.length === length) return values;
       throw mustBe("LENGTH", subject, `have ${length} entries, one per ${this.#kind}`, values);
     }
-    if (!isPlainObject(values)) {
+    if (!isRecord(values)) {
       throw mustBe("OPTION", subject, `be an array or an object by name of the ${this.#kind}`, values);
     }
     const inOrder = new Array<unknown>(length);

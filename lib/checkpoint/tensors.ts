@@ -1,7 +1,7 @@
 import { checkKeys } from "../arguments";
 import type { AnyTypedArray } from "../addon/native";
 import { MTAdamError, mustBe } from "../errors";
-import { isArray, isPlainObject, typedArrayName, typedArrayPlace, typedArrayLength } from "../inspect";
+import { isArray, isRecord, typedArrayName, typedArrayPlace, typedArrayLength } from "../inspect";
 import { isBuffer, type DeviceBuffer } from "../memory/device";
 import { checkDimensions } from "../memory/device-pointer";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "../memory/dtype";
@@ -204,7 +204,7 @@ function* headerEntries(tensors: readonly CheckedTensor[]) {
 function checkMetadata(value: unknown): Record<string, readonly string[]> {
   const pieces = Object.create(null) as Record<string, readonly string[]>;
   if (value === undefined) return pieces;
-  if (!isPlainObject(value)) throw mustBe("OPTION", "metadata", "be an object of strings", value);
+  if (!isRecord(value)) throw mustBe("OPTION", "metadata", "be an object of strings", value);
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== "string")
       throw mustBe("OPTION", `metadata[${JSON.stringify(key)}]`, "be a string", text);

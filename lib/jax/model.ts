@@ -1,5 +1,5 @@
 import { MTAdamError, mustBe } from "../errors";
-import { isPlainObject, nameClass } from "../inspect";
+import { isRecord, nameClass } from "../inspect";
 import type { JaxArray, JaxFunction, JaxModule, JaxTreeStructure } from "./module";
 import { reachedInputs } from "./reach";
 
@@ -40,7 +40,7 @@ export async function openJax<Tree, Batch extends readonly unknown[], Name exten
   losses: Readonly<Record<Name, JaxLoss<Tree, Batch>>>,
 ): Promise<JaxModel<Tree, Batch, Name>> {
   checkModule(jax);
-  if (!isPlainObject(losses) || Object.keys(losses).length === 0) {
+  if (!isRecord(losses) || Object.keys(losses).length === 0) {
     throw mustBe("OPTION", "losses", "be an object with a function per term", losses);
   }
   for (const [term, loss] of Object.entries(losses)) {

@@ -3,7 +3,7 @@ import { promisify } from "node:util";
 import { checkKeys } from "../arguments";
 import type { Diagnostics } from "../diagnostics";
 import { MTAdamError, mustBe } from "../errors";
-import { isPlainObject } from "../inspect";
+import { isRecord } from "../inspect";
 import { MTAdam } from "../mtadam";
 import { regularFile } from "./file";
 import { FORMAT, rounded, VERSION, type HeaderLine, type RecordLine, type ValuesLine } from "./format";
@@ -73,7 +73,7 @@ export class BalanceMonitor {
    */
   record(values: Readonly<Record<string, number>>): void {
     if (this.#closed !== undefined) throw new MTAdamError("DISPOSED", "The monitor has been closed.");
-    if (!isPlainObject(values)) throw mustBe("OPTION", "values", "be an object of numbers", values);
+    if (!isRecord(values)) throw mustBe("OPTION", "values", "be an object of numbers", values);
     const entries = Object.entries(values);
     for (const [name, value] of entries) {
       if (typeof value !== "number") throw mustBe("OPTION", `values.${name}`, "be a number", value);

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { checkKeys } from "../arguments";
 import { Place } from "../checkpoint/path";
 import { MTAdamError, mustBe } from "../errors";
-import { isArray, isPlainObject } from "../inspect";
+import { isArray, isRecord } from "../inspect";
 import type { PythonValue } from "./wire";
 
 /** The part of an `AbortSignal` that is used, so that the types need neither Node's nor a browser's. */
@@ -75,7 +75,7 @@ export function checkOptions(file: unknown, options: unknown): CheckedOptions {
   if (cwd !== undefined && (typeof cwd !== "string" || !existsSync(cwd))) {
     throw mustBe("OPTION", "cwd", "be the path of a folder that exists", cwd);
   }
-  if (!isPlainObject(env) || !Object.values(env).every((value) => typeof value === "string")) {
+  if (!isRecord(env) || !Object.values(env).every((value) => typeof value === "string")) {
     throw mustBe("OPTION", "env", "be an object of strings", env);
   }
   if (typeof onStderr !== "function") throw mustBe("OPTION", "onStderr", "be a function", onStderr);
@@ -100,7 +100,7 @@ function checkFile(file: unknown): string {
 
 /** @throws MTAdamError OPTION */
 export function checkArguments(subject: string, args: unknown): PythonArguments {
-  if (isArray(args) || isPlainObject(args)) return args as PythonArguments;
+  if (isArray(args) || isRecord(args)) return args as PythonArguments;
   throw mustBe("OPTION", subject, "be a list of arguments, or an object of them by keyword", args);
 }
 

@@ -3,7 +3,7 @@ import { MTAdamError, mustBe } from "../errors";
 import {
   describeValue,
   isArray,
-  isPlainObject,
+  isRecord,
   typedArrayLength,
   typedArrayName,
   typedArrayPlace,
@@ -117,7 +117,7 @@ class Encoder {
     if (isArray(value)) {
       return Array.from(value, (item, k) => this.value(`${subject}[${k}]`, item, depth + 1) ?? null);
     }
-    if (!isPlainObject(value)) {
+    if (!isRecord(value)) {
       throw mustBe(
         "OPTION",
         subject,

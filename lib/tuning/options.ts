@@ -1,6 +1,6 @@
 import { checkKeys } from "../arguments";
 import { mustBe } from "../errors";
-import { isArray, isPlainObject } from "../inspect";
+import { isArray, isRecord } from "../inspect";
 import { checkTerms, finite32 } from "../options";
 import { Names } from "../per-name";
 
@@ -81,7 +81,7 @@ function checkDone(value: unknown, terms: Names): readonly DoneRow[] {
   if (value === undefined) return [];
   if (!isArray(value)) throw mustBe("OPTION", "resume", "be the table of a search", value);
   return Array.from(value, (row) => {
-    if (!isPlainObject(row)) throw mustBe("OPTION", "resume", "be a list of the rows of a table", row);
+    if (!isRecord(row)) throw mustBe("OPTION", "resume", "be a list of the rows of a table", row);
     const { weights, steps, loss } = row;
     return {
       weights: Array.from(terms.read("resume[…].weights", weights), (weight) =>

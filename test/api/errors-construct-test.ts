@@ -288,6 +288,32 @@ describe("options that are not an object", () => {
   );
 });
 
+test("instances of a class with the right fields are options, groups, gradients and weights", () => {
+  class Parameter {
+    readonly name = "w";
+    readonly data = buffer(3);
+  }
+  class Group {
+    readonly parameters = [new Parameter()];
+    readonly lr = 0.5;
+  }
+  class Options {
+    readonly terms = ["a", "b"];
+  }
+  class Gradients {
+    readonly w = buffer(3);
+  }
+  class Step {
+    readonly weights = new Weights();
+  }
+  class Weights {
+    readonly a = 2;
+  }
+  const optimizer = new MTAdam([new Group()], new Options());
+  optimizer.step({ a: new Gradients() }, new Step());
+  expect([optimizer.lr, optimizer.iterations]).toEqual([0.5, 1]);
+});
+
 describe("the list of parameters", () => {
   const groupOf = (parameters: unknown, options: object = {}): object => ({ parameters, ...options });
   refuses("ERR_MTADAM_OPTION", onDevice, [
