@@ -23,7 +23,6 @@ interface Measured {
     firstNorms: number[][][];
     ownDenominators: number[];
   };
-  presence: unknown[];
   layered: Record<string, number[]>;
   pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
   losses: { crossEntropy: number; squaredError: number; wrong: number };
@@ -207,10 +206,6 @@ describe("a bench with learning rates and weights to find", () => {
     expect(measured.searched.diverged).toBe("NaN");
     expect(measured.searched.table[3]).toBe("| Lost | NaN ± NaN | NaN ± NaN |");
     expect(measured.searched.table[5]).toMatch(/^\| MTAdam, found weights \| \*\*1\.0/);
-  });
-
-  test("leaves out arms of options that the optimizer does not have, and hides no other error", () => {
-    expect(measured.presence).toEqual([true, true, false, "ERR_MTADAM_OPTION"]);
   });
 
   test("reports what was chosen", () => {

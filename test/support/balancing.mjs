@@ -8,7 +8,6 @@ import { gradientErrors, layeredProblems, losses, pictures, widen } from "./bala
 const [folder] = process.argv.slice(2);
 const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
 
-const { isThere } = await load("arms");
 const { fixed, weighted, TUNED } = await load("experiment");
 const equations = {
   helmholtz: { ...(await load("helmholtz")), second: [1, 1] },
@@ -267,18 +266,6 @@ async function searched() {
   };
 }
 
-/** Which arms take part: with known options, with an unknown option, with an invalid value. */
-function presence() {
-  const arm = (options) => ({ key: "", name: "", options });
-  const there = [{}, { anchor: "max" }, { unheard: true }].map((options) => isThere(arm(options)));
-  try {
-    isThere(arm({ balance: 7 }));
-  } catch (error) {
-    there.push(error.code);
-  }
-  return there;
-}
-
 function silences() {
   return REMEDIES.map((remedy) => {
     const lengths = stepLengths(remedy);
@@ -319,7 +306,6 @@ console.log(
     pretended: await pretended(),
     searched: await searched(),
     rivals: await rivals(),
-    presence: presence(),
     filled: fill("before\n<!-- results of a -->old<!-- end of a -->\nafter", "a", "new"),
     appended: fill("before\n", "a", "new"),
     silences: silences(),
