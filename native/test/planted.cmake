@@ -153,7 +153,7 @@ planted_cpu_bug(
   FILE math/lagged.h
   PATTERN [=[state.lagged_norms[layer_index] = norm.occurred != 0 ? norm.n : n;]=]
   REPLACEMENT [=[state.lagged_norms[layer_index] = n;]=]
-  FOUND_BY Oracle.AgreesWithLaggedScales)
+  FOUND_BY Oracle.AgreesWithStepsOfEveryKind)
 
 planted_cpu_bug(
   norm_that_is_not_finite_averaged
