@@ -16,6 +16,7 @@ function(planted_cpu_bug name)
   list(TRANSFORM device REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
   # Linked before mtadam_core, so that its own CPU device is left out.
   add_executable(planted_cpu_${name} ${device})
+  set_target_properties(planted_cpu_${name} PROPERTIES UNITY_BUILD ON) # reads their headers once
   target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
   target_include_directories(planted_cpu_${name} BEFORE PRIVATE ${planted})
   target_link_libraries(planted_cpu_${name} PRIVATE mtadam_planted_tests)
