@@ -304,13 +304,15 @@ test("instances of a class with the right fields are options, groups, gradients 
     readonly w = buffer(3);
   }
   class Step {
-    readonly weights = new Weights();
+    readonly weights = new Weights() as Record<"a", number>;
   }
   class Weights {
     readonly a = 2;
   }
   const optimizer = new MTAdam([new Group()], new Options());
-  optimizer.step({ a: new Gradients() }, new Step());
+  // To TypeScript, an instance has no index signature, which values by name or index would need.
+  const a = new Gradients() as Record<"w", Gradients["w"]>;
+  optimizer.step({ a }, new Step());
   expect([optimizer.lr, optimizer.iterations]).toEqual([0.5, 1]);
 });
 
