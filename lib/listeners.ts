@@ -26,11 +26,8 @@ export class Listeners {
    */
   onStats(listener: StatsListener, options: unknown): () => void {
     checkListener(listener);
-    const { every = 100 } = checkKeys<{ every: number }>("options", options, ["every"]);
-    if (!Number.isSafeInteger(every) || every < 1) {
-      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
-    }
-    return add(this.#ofStats, { listener, every });
+    const { every = 100 } = checkKeys<{ every: unknown }>("options", options, ["every"]);
+    return add(this.#ofStats, { listener, every: checkEvery(every) });
   }
 
   /** The same for every step. */
@@ -64,6 +61,12 @@ export class Listeners {
     }
     this.#readings.flush();
   }
+}
+
+/** @throws MTAdamError OPTION */
+export function checkEvery(every: unknown): number {
+  if (Number.isSafeInteger(every) && (every as number) >= 1) return every as number;
+  throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
 }
 
 function checkListener(listener: unknown): void {

@@ -4,6 +4,7 @@ import { describeValue, isArray, typedArrayLength, typedArrayName } from "./insp
 import { isBuffer, isDevice, type Device, type DeviceBuffer } from "./memory/device";
 import {
   checkDimensions,
+  elementsOf,
   DevicePointer,
   isPointerLike,
   readPointer,
@@ -213,11 +214,8 @@ function ownLength(data: unknown): number | undefined {
   return typedArrayName(data) === undefined ? undefined : typedArrayLength(data as ArrayBufferView);
 }
 
-function elementsOf(dimensions: readonly number[]): number {
-  return dimensions.reduce((product, dimension) => product * dimension, 1);
-}
-
-function checkShape(name: string, shape: unknown, length: number): readonly number[] {
+/** The dimensions of a tensor of `length` elements; one dimension by default. @throws MTAdamError OPTION, LENGTH */
+export function checkShape(name: string, shape: unknown, length: number): readonly number[] {
   if (shape === undefined) return [length];
   const dimensions = checkDimensions(`${name}.shape`, shape);
   if (elementsOf(dimensions) !== length) {

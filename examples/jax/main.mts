@@ -4,7 +4,7 @@ import { jit, nn, numpy as np } from "@jax-js/jax";
 import { MTAdam } from "mtadam";
 import { openJax } from "mtadam/jax";
 import { randomFor } from "../common/random.mjs";
-import { BATCH, CLASSES, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
+import { BATCH, CLASSES, intensities, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
 
 // One network names the digit of an image and paints the image again, trained by MTAdam: one pass over MNIST, by default.
 const { values } = parseArgs({ options: { steps: { type: "string", default: "937" } } });
@@ -13,10 +13,8 @@ await jax.init("wasm");
 jax.defaultDevice("wasm");
 const { train, test } = await loadMnist();
 const batches = Math.floor(train.count / BATCH);
-const images = ({ pixels }: Dataset, first: number, end: number): np.Array => {
-  const data = Float32Array.from(pixels.subarray(first * PIXELS, end * PIXELS), (value) => value / 255);
-  return np.array(data).reshape([end - first, PIXELS]);
-};
+const images = (set: Dataset, first: number, end: number): np.Array =>
+  np.array(intensities(set, first, end)).reshape([end - first, PIXELS]);
 
 interface Layer {
   w: np.Array;

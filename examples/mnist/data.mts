@@ -78,6 +78,11 @@ export function normalise(set: Dataset, indices: ArrayLike<number>, into: Float3
   return into.fill(0, indices.length * PIXELS);
 }
 
+/** The pixels of the images from `first` to before `end`, [end - first, 784], from 0 to 1. */
+export function intensities({ pixels }: Dataset, first: number, end: number): Float32Array {
+  return Float32Array.from(pixels.subarray(first * PIXELS, end * PIXELS), (value) => value / 255);
+}
+
 /**
  * Batches of every image once per epoch, in a new random order for each of `epochs` epochs. All batches share their
  * buffers.

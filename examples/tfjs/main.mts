@@ -3,7 +3,7 @@ import "@tensorflow/tfjs-backend-wasm";
 import * as tf from "@tensorflow/tfjs-core";
 import * as layers from "@tensorflow/tfjs-layers";
 import { MTAdamOptimizer } from "mtadam/tfjs";
-import { BATCH, CLASSES, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
+import { BATCH, CLASSES, intensities, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
 
 // One network names the digit of an image and paints the image again, trained by MTAdam: one pass over MNIST, by default.
 const { values } = parseArgs({ options: { steps: { type: "string", default: "937" } } });
@@ -11,10 +11,8 @@ const { values } = parseArgs({ options: { steps: { type: "string", default: "937
 await tf.setBackend("wasm");
 const { train, test } = await loadMnist();
 const batches = Math.floor(train.count / BATCH);
-const images = ({ pixels }: Dataset, first: number, end: number) => {
-  const data = Float32Array.from(pixels.subarray(first * PIXELS, end * PIXELS), (value) => value / 255);
-  return tf.tensor2d(data, [end - first, PIXELS]);
-};
+const images = (set: Dataset, first: number, end: number) =>
+  tf.tensor2d(intensities(set, first, end), [end - first, PIXELS]);
 
 const { dense } = layers.layers;
 const weights = (seed: number) => layers.initializers.glorotUniform({ seed });

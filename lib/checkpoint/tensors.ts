@@ -3,8 +3,8 @@ import type { AnyTypedArray } from "../addon/native";
 import { MTAdamError, mustBe } from "../errors";
 import { isArray, isRecord, typedArrayName, typedArrayPlace, typedArrayLength } from "../inspect";
 import { isBuffer, type DeviceBuffer } from "../memory/device";
-import { checkDimensions } from "../memory/device-pointer";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "../memory/dtype";
+import { checkShape } from "../parameters";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
 import { openSafetensors } from "./file";
@@ -171,11 +171,7 @@ function checkTensor(item: unknown, index: string): CheckedTensor {
   const length = isBuffer(data) ? data.length : typedArrayLength(checkHostArray(`${name}.data`, data, dtype));
   if (isBuffer(data) && data.dtype !== dtype)
     throw mustBe("DTYPE", `${name}.dtype`, `be ${data.dtype}`, dtype);
-  const dimensions = shape === undefined ? [length] : checkDimensions(`${name}.shape`, shape);
-  if (dimensions.reduce((product, dimension) => product * dimension, 1) !== length) {
-    throw mustBe("LENGTH", `${name}.shape`, `have the ${length} elements of its data`, shape);
-  }
-  return { name, data: data as CheckedTensor["data"], length, shape: dimensions, dtype };
+  return { name, data: data as CheckedTensor["data"], length, shape: checkShape(name, shape, length), dtype };
 }
 
 function dtypeOfData(name: string, data: unknown): DType {

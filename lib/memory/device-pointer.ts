@@ -122,11 +122,20 @@ function readArrayInterface(subject: Named, supplier: object, value: unknown): D
   if (mask !== undefined && mask !== null) throw mustBe("OPTION", `${what}.mask`, "be null", mask);
   const dimensions = checkDimensions(`${what}.shape`, shape);
   if (strides !== undefined && strides !== null) checkContiguous(`${what}.strides`, strides, dimensions);
-  const length = dimensions.reduce((product, dimension) => product * dimension, 1);
-  return new DevicePointer(supplier, checkAddress(subject, data[0]), length, data[1] === true);
+  return new DevicePointer(
+    supplier,
+    checkAddress(subject, data[0]),
+    elementsOf(dimensions),
+    data[1] === true,
+  );
 }
 
 const MAX_DIMENSIONS = 64;
+
+/** The number of elements of a tensor. */
+export function elementsOf(dimensions: readonly number[]): number {
+  return dimensions.reduce((product, dimension) => product * dimension, 1);
+}
 
 /** The dimensions of a tensor. @throws MTAdamError OPTION */
 export function checkDimensions(subject: Named, shape: unknown): number[] {

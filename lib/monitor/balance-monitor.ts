@@ -4,6 +4,7 @@ import { checkKeys } from "../arguments";
 import type { Diagnostics } from "../diagnostics";
 import { MTAdamError, mustBe } from "../errors";
 import { isRecord } from "../inspect";
+import { checkEvery } from "../listeners";
 import { MTAdam } from "../mtadam";
 import { regularFile } from "./file";
 import { FORMAT, rounded, VERSION, type HeaderLine, type RecordLine, type ValuesLine } from "./format";
@@ -53,10 +54,8 @@ export class BalanceMonitor {
    */
   constructor(optimizer: MTAdam, options: MonitorOptions) {
     if (!(optimizer instanceof MTAdam)) throw mustBe("OPTION", "optimizer", "be an MTAdam", optimizer);
-    const { file, every = 20 } = checkKeys<MonitorOptions>("options", options, ["file", "every"]);
-    if (!Number.isSafeInteger(every) || every < 1) {
-      throw mustBe("OPTION", "every", "be a whole number of steps from 1", every);
-    }
+    const { file, every: given = 20 } = checkKeys<MonitorOptions>("options", options, ["file", "every"]);
+    const every = checkEvery(given);
     this.#optimizer = optimizer;
     this.#file = fs.openSync(regularFile("file", file), "a");
     this.#stopListening = optimizer.onStep((iteration) => {

@@ -24,10 +24,10 @@ export function readRun(name: string, text: string, subject: string): Run {
     if (parsed === undefined) continue;
     if ("format" in parsed) header = checkHeader(parsed, subject);
     else if (header === undefined) break;
-    else if (isRecord(parsed)) {
+    else if (isRecordLine(parsed)) {
       while (records.length > 0 && records.at(-1)!.record.iteration >= parsed.iteration) records.pop();
       records.push({ header, record: parsed });
-    } else if (isValues(parsed) && records.length > 0) {
+    } else if (isValuesLine(parsed) && records.length > 0) {
       const { record } = records.at(-1)!;
       record.values = { ...record.values, ...parsed.values };
     }
@@ -71,7 +71,7 @@ const ARRAYS = [
   "anchors",
 ] as const;
 
-function isRecord(line: object): line is RecordLine {
+function isRecordLine(line: object): line is RecordLine {
   const record = line as Partial<RecordLine>;
   return (
     Number.isSafeInteger(record.iteration) &&
@@ -81,7 +81,7 @@ function isRecord(line: object): line is RecordLine {
   );
 }
 
-function isValues(line: object): line is ValuesLine {
+function isValuesLine(line: object): line is ValuesLine {
   const { values } = line as Partial<ValuesLine>;
   return typeof values === "object" && !("norms" in line);
 }

@@ -14,6 +14,14 @@ struct ChunkRange {
   std::uint64_t count;  // elements
 };
 
+/// Calls body(part) for consecutive parts of a range, of so many elements but the last.
+template <class Body>
+void for_parts(const ChunkRange& range, std::uint64_t elements, const Body& body) {
+  for (std::uint64_t done = 0; done < range.count; done += elements) {
+    body(ChunkRange{range.tensor, range.first + done, std::min(elements, range.count - done)});
+  }
+}
+
 /// Calls body(range) for every tensor that has chunks among first .. last of the chunk table.
 template <class Body>
 void for_tensors(const Tables& tables, std::uint64_t first, std::uint64_t last, const Body& body) {

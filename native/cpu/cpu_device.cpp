@@ -154,23 +154,21 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
 
 void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
-  const auto multiply = [&](const ChunkRange& range) {
-    // All pairs of a chunk while its gradients are in the cache.
-    for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
-      const std::uint64_t first = range.first + done;
-      const std::uint64_t slot = tables.tensors[range.tensor].slot + first / kChunkElements;
-      const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(kChunkElements, range.count - done));
-      for (std::uint32_t later = 1; later < call.count; ++later) {
-        const float* const b = gradient_of(tables, call, later, range.tensor);
-        for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
-          const float* const a = gradient_of(tables, call, earlier, range.tensor);
-          const bool both = a != nullptr && b != nullptr;
-          dots_of(tables, earlier, later)[slot] = both ? loops.dot_product(a + first, b + first, count) : 0;
-        }
+  const auto multiply = [&](const ChunkRange& chunk) {
+    const std::uint64_t slot = tables.tensors[chunk.tensor].slot + chunk.first / kChunkElements;
+    const auto count = static_cast<std::uint32_t>(chunk.count);
+    for (std::uint32_t later = 1; later < call.count; ++later) {
+      const float* const b = gradient_of(tables, call, later, chunk.tensor);
+      for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
+        const float* const a = gradient_of(tables, call, earlier, chunk.tensor);
+        const bool both = a != nullptr && b != nullptr;
+        dots_of(tables, earlier, later)[slot] = both ? loops.dot_product(a + chunk.first, b + chunk.first, count) : 0;
       }
     }
   };
-  for_ranges(tables, std::uint64_t{call.count} * call.count, multiply);
+  // All pairs of a chunk while its gradients are in the cache.
+  for_ranges(tables, std::uint64_t{call.count} * call.count,
+             [&](const ChunkRange& range) { for_parts(range, kChunkElements, multiply); });
   for_layers(tables, std::uint64_t{call.count} * call.count,
              [&](std::uint32_t layer) { finish_cosines(tables, call, layer); });
 }
@@ -217,11 +215,10 @@ void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep st
   const std::uint64_t piece = piece_of(call.count) * kChunkElements;
   for_ranges(tables, call.count, [&](const ChunkRange& range) {
     const bool sums = !waits_at(range);
-    for (std::uint64_t done = 0; done < range.count; done += piece) {
-      const ChunkRange part{range.tensor, range.first + done, std::min(piece, range.count - done)};
+    for_parts(range, piece, [&](const ChunkRange& part) {
       if (sums) sum_all(loops, tables, call, part);
       step(loops, tables, call, part);
-    }
+    });
   });
   for_layers(tables, call.count, [&](std::uint32_t layer) {
     if (waits[layer] == 0) end_layer(tables, call, layer, skipped_);

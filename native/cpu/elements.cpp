@@ -85,7 +85,7 @@ bool is_one_loop(LoopForm form, const Presence& presence) {
 /// Whether an element of a term's gradient may rest, by the sums of squares of its chunks: they bound every element,
 /// and are known before any element moves.
 bool may_rest(const Tables& tables, std::uint32_t term, const ChunkRange& range) {
-  constexpr double kBound = 0.9 * double{kLargestElement};  // below it even after rounding
+  constexpr double kBound = 0.9 * double{kLargestElement};  // f·g stays below the limit even after rounding
   const Tensor& tensor = tables.tensors[range.tensor];
   const Term& state = tables.terms[term];
   const double f = std::abs(factor_of(tables, state, state.coefficients[range.tensor], tensor.layer));
@@ -100,7 +100,7 @@ bool may_rest(const Tables& tables, const ChunkRange& range) {
   return found;
 }
 
-/// Loops that skip elements are slow and rarely needed.
+/// `skips`: whether elements may rest. Loops that skip elements are slow, so they run only where one may.
 LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b, bool skips) {
   return {tables.summed, tables.amsgrad, run.group.coupled != 0, run.group.decoupled != 0,
           run.w != 1,    one_b,          tables.one_v,           skips};
@@ -161,15 +161,6 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   loops.move(form)(run, presence.b, d, u);
 }
 
-/// Calls visit(tile) for the tiles of a range.
-template <class Visit>
-void for_tiles(const ChunkRange& range, const Visit& visit) {
-  for (std::uint64_t done = 0; done < range.count; done += kTileElements) {
-    const std::uint64_t count = std::min<std::uint64_t>(kTileElements, range.count - done);
-    visit(ChunkRange{range.tensor, range.first + done, count});
-  }
-}
-
 /// Steps 5 to 7 from the gradients of all terms, for a range of one tensor, where both moments are summed.
 void adam_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
                 const Presence& presence) {
@@ -182,7 +173,7 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
     return;
   }
   alignas(64) float gathered[kTileElements];
-  for_tiles(range, [&](const ChunkRange& tile) {
+  for_parts(range, kTileElements, [&](const ChunkRange& tile) {
     TensorRun run = tensor_run(tables, tile);
     run.gathered = gathered;
     bool opens = true;
@@ -209,7 +200,8 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
     for (std::uint32_t k = 0; k < presence.count; ++k) terms[k] = term_run(tables, call, presence.first[k], range);
     loops.fused(presence.count, call != nullptr, form)(run, terms);
   } else {
-    for_tiles(range, [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step); });
+    for_parts(range, kTileElements,
+              [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step); });
   }
 }
 
@@ -219,11 +211,10 @@ void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::
                const ChunkRange& range) {
   const float* const g = gradient_of(tables, call, term, range.tensor);
   double* partial = tables.terms[term].partial + tables.tensors[range.tensor].slot + range.first / kChunkElements;
-  for (std::uint64_t done = 0; done < range.count; done += kChunkElements) {
-    const std::uint64_t count = std::min<std::uint64_t>(kChunkElements, range.count - done);
+  for_parts(range, kChunkElements, [&](const ChunkRange& chunk) {
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + range.first + done, static_cast<std::uint32_t>(count));
-  }
+    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + chunk.first, static_cast<std::uint32_t>(chunk.count));
+  });
 }
 
 void sum_all(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {

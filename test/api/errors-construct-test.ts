@@ -310,7 +310,7 @@ test("instances of a class with the right fields are options, groups, gradients 
     readonly a = 2;
   }
   const optimizer = new MTAdam([new Group()], new Options());
-  // To TypeScript, an instance has no index signature, which values by name or index would need.
+  // In TypeScript, an instance has no index signature, and values by name or index need one.
   const a = new Gradients() as Record<"w", Gradients["w"]>;
   optimizer.step({ a }, new Step());
   expect([optimizer.lr, optimizer.iterations]).toEqual([0.5, 1]);

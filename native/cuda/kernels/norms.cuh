@@ -252,7 +252,7 @@ __device__ inline void mark_spoilers(const Tables& tables, const Call& call) {
   __syncthreads();
 }
 
-/// The same for the network's unit, once clocks have advanced.
+/// The norm of a term in the network's unit before the open step, once clocks have advanced, by one warp.
 __device__ inline void record_former_norm(const Tables& tables, std::uint32_t term, std::uint32_t lane) {
   LaneSum sum;
   bool existed = false;
