@@ -42,6 +42,7 @@ mtadam::Device& Buffer::device() const {
 }
 
 Napi::Value Buffer::pointer(const Napi::CallbackInfo& info) {
+  if (memory_ != nullptr) memory_->lend();
   return Napi::BigInt::New(info.Env(), static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(data())));
 }
 

@@ -30,9 +30,9 @@ CudaDevice::CudaDevice(int index)
     : context_(open_context(index)),
       pointer_check_(context_),
       own_(context_),
-      zeroing_(context_),
-      small_(context_, kSmallSlotBytes, kSmallSlots),
-      large_(context_, kLargeSlotBytes, kLargeSlots),
+      allocator_(context_, work_),
+      small_(context_, work_, kSmallSlotBytes, kSmallSlots),
+      large_(context_, work_, kLargeSlotBytes, kLargeSlots),
       filled_(make_event()) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
@@ -60,9 +60,7 @@ void CudaDevice::check_range(const void* address, std::size_t bytes) const {
   pointer_check_(address, bytes);
 }
 
-std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) {
-  return allocate_device(context_, bytes, zeroing_.get());
-}
+std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) { return allocator_.allocate(bytes); }
 
 void CudaDevice::write(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
@@ -90,7 +88,7 @@ void CudaDevice::fill(void* to, std::uint64_t pattern, std::size_t element, std:
   filled_->record(stream);
 }
 
-std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(context_, live_); }
+std::unique_ptr<Event> CudaDevice::make_event() { return std::make_unique<CudaEvent>(context_, work_); }
 
 std::unique_ptr<Graph> CudaDevice::capture(Stream stream, const std::function<void(Stream)>& calls) {
   return std::make_unique<CudaGraph>(context_, native(stream), calls);
@@ -135,9 +133,7 @@ void CudaDevice::add(float* target, const float* source, std::uint64_t count, St
 std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentContext current(*context_);
   const cudaStream_t stream = native(default_stream());
-  for (const cudaEvent_t event : *live_) check(cudaStreamWaitEvent(stream, event, 0), "cudaStreamWaitEvent");
-  small_.make_wait(stream);
-  large_.make_wait(stream);
+  work_->make_wait(stream);
   auto event = std::make_unique<CudaEvent>(context_);
   event->record(stream);
   return event;

@@ -47,8 +47,8 @@ class CudaDevice final : public Device {
   std::uint32_t multiprocessors_ = 0;
   PointerCheck pointer_check_;
   OwnStream own_;
-  OwnStream zeroing_;
-  std::shared_ptr<LiveEvents> live_ = std::make_shared<LiveEvents>();
+  std::shared_ptr<EnqueuedWork> work_ = std::make_shared<EnqueuedWork>(context_);
+  DeviceAllocator allocator_;
   std::shared_ptr<PinnedBlocks> read_ = std::make_shared<PinnedBlocks>(context_);
   PinnedRing small_;
   PinnedRing large_;

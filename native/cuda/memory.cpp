@@ -27,17 +27,73 @@ class DeviceMemory final : public Memory {
   SharedContext context_;
 };
 
+// Nothing knows the streams that others use, so what was lent to them waits for the whole device, as cudaFree does for
+// memory that is not a pool's.
+void wait_for_device() {
+  void* spare = nullptr;
+  if (cudaMalloc(&spare, 1) != cudaSuccess) {
+    cudaGetLastError();
+    cudaDeviceSynchronize();
+    return;
+  }
+  cudaFree(spare);
+}
+
+class PoolMemory final : public Memory {
+ public:
+  PoolMemory(SharedContext context, std::shared_ptr<EnqueuedWork> work, std::byte* data, std::size_t size)
+      : Memory(data, size), context_(std::move(context)), work_(std::move(work)) {}
+
+  ~PoolMemory() override {
+    release_in(context_, [&] {
+      if (lent()) wait_for_device();
+      work_->free_after(data());
+    });
+  }
+
+ private:
+  SharedContext context_;
+  std::shared_ptr<EnqueuedWork> work_;
+};
+
 }  // namespace
 
-std::unique_ptr<Memory> allocate_device(const SharedContext& context, std::size_t bytes, cudaStream_t zeroing) {
-  const CurrentContext current(*context);
+DeviceAllocator::DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work)
+    : context_(std::move(context)), work_(std::move(work)), zeroing_(context_) {
+  int supported = 0;
+  check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, context_->device()),
+        "cudaDeviceGetAttribute");
+  pooled_ = supported != 0;
+}
+
+void* DeviceAllocator::take(std::size_t bytes) const {
   void* data = nullptr;
+  if (!pooled_) {
+    check(cudaMalloc(&data, bytes), "cudaMalloc");
+    return data;
+  }
+  cudaError_t error = cudaMallocAsync(&data, bytes, zeroing_.get());
+  if (error == cudaErrorMemoryAllocation && work_->wait_for_frees()) {
+    cudaGetLastError();  // of the failure, which nobody else must find
+    error = cudaMallocAsync(&data, bytes, zeroing_.get());
+  }
+  check(error, "cudaMallocAsync");
+  return data;
+}
+
+std::unique_ptr<Memory> DeviceAllocator::allocate(std::size_t bytes) const {
+  const CurrentContext current(*context_);
   // At least one byte, since empty memory needs an address, too.
-  check(cudaMalloc(&data, bytes == 0 ? 1 : bytes), "cudaMalloc");
-  auto memory = std::make_unique<DeviceMemory>(context, static_cast<std::byte*>(data), bytes);
-  check(cudaMemsetAsync(data, 0, bytes, zeroing), "cudaMemsetAsync");
+  auto* const data = static_cast<std::byte*>(take(bytes == 0 ? 1 : bytes));
+  std::unique_ptr<Memory> memory;
+  if (pooled_) {
+    memory = std::make_unique<PoolMemory>(context_, work_, data, bytes);
+  } else {
+    memory = std::make_unique<DeviceMemory>(context_, data, bytes);
+  }
+  check(cudaMemsetAsync(data, 0, bytes, zeroing_.get()), "cudaMemsetAsync");
   // So that the memory is zeroed for every stream. The stream carries no other work.
-  check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");
+  check(cudaStreamSynchronize(zeroing_.get()), "cudaStreamSynchronize");
   return memory;
 }
 
@@ -88,49 +144,42 @@ PinnedCopy::~PinnedCopy() {
 }
 
 PinnedRing::~PinnedRing() {
-  release_in(context_, [&] {
-    for (Slot& slot : slots_) {
-      if (slot.used) cudaEventSynchronize(slot.done);
-      cudaEventDestroy(slot.done);
-      cudaFreeHost(slot.memory);
+  for (Slot& slot : slots_) {
+    try {
+      slot.done->wait();
+    } catch (const Error&) {  // after a fault there is no copy to wait for
     }
-  });
+    release_in(context_, [&] { cudaFreeHost(slot.memory); });
+  }
 }
 
 PinnedRing::Slot& PinnedRing::next() {
   if (slots_.size() < most_slots_) {
-    Slot slot;
+    slots_.reserve(most_slots_);
+    auto done = std::make_unique<CudaEvent>(context_, work_);
     void* memory = nullptr;
     check(cudaMallocHost(&memory, slot_bytes_), "cudaMallocHost");
-    slot.memory = static_cast<std::byte*>(memory);
-    const cudaError_t error = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming | cudaEventBlockingSync);
-    if (error != cudaSuccess) cudaFreeHost(memory);
-    check(error, "cudaEventCreateWithFlags");
-    return slots_.emplace_back(slot);
+    return slots_.emplace_back(Slot{static_cast<std::byte*>(memory), std::move(done)});
   }
   Slot& slot = slots_[turn_++ % most_slots_];
-  if (slot.used) check(cudaEventSynchronize(slot.done), "cudaEventSynchronize");
+  slot.done->wait();
   return slot;
 }
 
 void PinnedRing::send(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
   for (std::size_t sent = 0; sent < bytes; sent += slot_bytes_) {
     const std::size_t count = std::min(slot_bytes_, bytes - sent);
-    Slot& slot = next();
+    const Slot& slot = next();
     std::memcpy(slot.memory, static_cast<const std::byte*>(from) + sent, count);
     check(cudaMemcpyAsync(static_cast<std::byte*>(to) + sent, slot.memory, count, cudaMemcpyHostToDevice, stream),
           "cudaMemcpyAsync");
-    const cudaError_t recorded = cudaEventRecord(slot.done, stream);
-    // Without its event the slot must not be used again before the copy is done.
-    if (recorded != cudaSuccess) cudaStreamSynchronize(stream);
-    check(recorded, "cudaEventRecord");
-    slot.used = true;
-  }
-}
-
-void PinnedRing::make_wait(cudaStream_t stream) const {
-  for (const Slot& slot : slots_) {
-    if (slot.used) check(cudaStreamWaitEvent(stream, slot.done, 0), "cudaStreamWaitEvent");
+    try {
+      slot.done->record(stream);
+    } catch (...) {
+      // Without its event the slot must not be used again before the copy is done.
+      cudaStreamSynchronize(stream);
+      throw;
+    }
   }
 }
 

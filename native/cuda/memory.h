@@ -12,8 +12,23 @@
 
 namespace mtadam::cuda {
 
-/// Memory of a device, zeroed on `zeroing`, ready for any stream. Throws CudaError.
-std::unique_ptr<Memory> allocate_device(const SharedContext& context, std::size_t bytes, cudaStream_t zeroing);
+/// Allocates memory of a device. Where the device has memory pools, neither allocating nor freeing waits for the
+/// device.
+class DeviceAllocator {
+ public:
+  DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work);
+
+  /// Zeroed memory, ready for any stream. Throws CudaError.
+  std::unique_ptr<Memory> allocate(std::size_t bytes) const;
+
+ private:
+  void* take(std::size_t bytes) const;
+
+  SharedContext context_;
+  std::shared_ptr<EnqueuedWork> work_;
+  OwnStream zeroing_;
+  bool pooled_ = false;
+};
 
 /// Pinned blocks that are kept and reused: cudaFreeHost waits for all work of the device.
 class PinnedBlocks {
@@ -58,26 +73,24 @@ class PinnedCopy final : public HostCopy {
 class PinnedRing {
  public:
   /// Slots are allocated as they are first needed.
-  PinnedRing(SharedContext context, std::size_t slot_bytes, std::size_t slots)
-      : context_(std::move(context)), slot_bytes_(slot_bytes), most_slots_(slots) {}
+  PinnedRing(SharedContext context, std::shared_ptr<EnqueuedWork> work, std::size_t slot_bytes, std::size_t slots)
+      : context_(std::move(context)), work_(std::move(work)), slot_bytes_(slot_bytes), most_slots_(slots) {}
   ~PinnedRing();
   PinnedRing(const PinnedRing&) = delete;
   PinnedRing& operator=(const PinnedRing&) = delete;
 
   /// The context is current.
   void send(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
-  /// Later work on the stream waits for all blocks that were sent.
-  void make_wait(cudaStream_t stream) const;
 
  private:
   struct Slot {
-    std::byte* memory = nullptr;
-    cudaEvent_t done = nullptr;
-    bool used = false;
+    std::byte* memory;
+    std::unique_ptr<CudaEvent> done;
   };
   Slot& next();
 
   SharedContext context_;
+  std::shared_ptr<EnqueuedWork> work_;
   std::size_t slot_bytes_;
   std::size_t most_slots_;
   std::vector<Slot> slots_;

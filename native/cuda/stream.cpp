@@ -82,17 +82,58 @@ OwnStream::~OwnStream() {
   release_in(context_, [&] { cudaStreamDestroy(stream_); });
 }
 
-CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<LiveEvents> live)
-    : context_(std::move(context)), live_(std::move(live)) {
+EnqueuedWork::EnqueuedWork(SharedContext context) : context_(std::move(context)), freeing_(context_) {
+  const CurrentContext current(*context_);
+  check(cudaEventCreateWithFlags(&end_of_default_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+}
+
+EnqueuedWork::~EnqueuedWork() {
+  release_in(context_, [&] { cudaEventDestroy(end_of_default_); });
+}
+
+// Memory that is freed later may have been used by the calls before the event.
+void EnqueuedWork::forget(cudaEvent_t event) noexcept {
+  ends_.erase(event);
+  cudaStreamWaitEvent(freeing_.get(), event, 0);
+}
+
+void EnqueuedWork::make_wait(cudaStream_t stream) {
+  // A capture that forbids the default stream came after the calls on it, whose ends have been marked.
+  if (stream != nullptr && !default_is_captured()) {
+    check(cudaEventRecord(end_of_default_, nullptr), "cudaEventRecord");
+    check(cudaStreamWaitEvent(stream, end_of_default_, 0), "cudaStreamWaitEvent");
+  }
+  for (const cudaEvent_t event : ends_) check(cudaStreamWaitEvent(stream, event, 0), "cudaStreamWaitEvent");
+}
+
+// After an error the memory is not freed: work that cannot be waited for may still use it.
+void EnqueuedWork::free_after(void* memory) noexcept {
+  try {
+    make_wait(freeing_.get());
+    check(cudaFreeAsync(memory, freeing_.get()), "cudaFreeAsync");
+  } catch (const Error&) {
+  }
+}
+
+bool EnqueuedWork::wait_for_frees() {
+  if (cudaStreamQuery(freeing_.get()) == cudaSuccess) return false;
+  check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize");
+  return true;
+}
+
+CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<EnqueuedWork> work)
+    : context_(std::move(context)), work_(std::move(work)) {
   const CurrentContext current(*context_);
   // Blocking: a thread that waits sleeps.
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreateWithFlags");
-  if (live_ != nullptr) live_->insert(event_);
+  if (work_ != nullptr) work_->add(event_);
 }
 
 CudaEvent::~CudaEvent() {
-  if (live_ != nullptr) live_->erase(event_);
-  release_in(context_, [&] { cudaEventDestroy(event_); });
+  release_in(context_, [&] {
+    if (work_ != nullptr) work_->forget(event_);
+    cudaEventDestroy(event_);
+  });
 }
 
 void CudaEvent::record(Stream stream) {

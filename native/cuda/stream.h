@@ -36,13 +36,37 @@ class OwnStream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// The events of a device that mark the end of calls on the user's streams.
-using LiveEvents = std::set<cudaEvent_t>;
+/// What the calls of a device have enqueued, on any stream, and the memory that is freed after it. The context is
+/// current in every call.
+class EnqueuedWork {
+ public:
+  explicit EnqueuedWork(SharedContext context);
+  ~EnqueuedWork();
+  EnqueuedWork(const EnqueuedWork&) = delete;
+  EnqueuedWork& operator=(const EnqueuedWork&) = delete;
+
+  /// The event will mark ends of calls, until it is forgotten.
+  void add(cudaEvent_t event) { ends_.insert(event); }
+  void forget(cudaEvent_t event) noexcept;
+
+  /// Makes later work on the stream wait for all work so far. Throws CudaError.
+  void make_wait(cudaStream_t stream);
+  /// Frees memory of a pool after all work so far. Does not wait.
+  void free_after(void* memory) noexcept;
+  /// Waits until all memory given to free_after() is free; false if it is already. Throws CudaError.
+  bool wait_for_frees();
+
+ private:
+  SharedContext context_;
+  OwnStream freeing_;
+  std::set<cudaEvent_t> ends_;
+  cudaEvent_t end_of_default_ = nullptr;
+};
 
 class CudaEvent final : public Event {
  public:
-  /// Adds the event to `live`, if given.
-  explicit CudaEvent(SharedContext context, std::shared_ptr<LiveEvents> live = nullptr);
+  /// Adds the event to `work`, if given.
+  explicit CudaEvent(SharedContext context, std::shared_ptr<EnqueuedWork> work = nullptr);
   ~CudaEvent() override;
 
   void record(Stream stream) override;
@@ -52,7 +76,7 @@ class CudaEvent final : public Event {
  private:
   SharedContext context_;
   cudaEvent_t event_ = nullptr;
-  std::shared_ptr<LiveEvents> live_;
+  std::shared_ptr<EnqueuedWork> work_;
 };
 
 /// A graph of the calls that were made on a stream while it was captured.

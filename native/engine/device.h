@@ -20,12 +20,17 @@ class Memory {
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
 
+  /// Says that others have the address: their work may use the memory until it is freed.
+  void lend() { lent_ = true; }
+  bool lent() const { return lent_; }
+
  protected:
   Memory(std::byte* data, std::size_t size) : data_(data), size_(size) {}
 
  private:
   std::byte* data_;
   std::size_t size_;
+  bool lent_ = false;
 };
 
 /// A queue of work on a device: CUDA's stream; null is the device's default stream. The CPU has no other, since every

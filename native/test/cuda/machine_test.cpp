@@ -47,6 +47,75 @@ TEST_F(CudaMachine, FreesAllThatItAllocated) {
   EXPECT_TRUE(simt::cuda::live().nothing());
 }
 
+/// An optimizer whose step is queued on a stream that is independent of the default one.
+std::unique_ptr<Training> training_with_a_queued_step(const std::shared_ptr<Device>& device) {
+  Random random(84);
+  const Model model = test::random_model(random, {40, 5000}, 2);
+  auto training = std::make_unique<Training>(model, device);
+  training->place(test::random_gradients(random, model, {0, 0, 0, 0}));
+  cudaDeviceSynchronize();
+  cudaStream_t stream = nullptr;
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  simt::cuda::set_execution(simt::cuda::Execution::kLazy);
+  training->step_again(stream);
+  return training;
+}
+
+TEST_F(CudaMachine, FreesMemoryAfterTheWorkWithoutWaiting) {
+  const std::shared_ptr<Device> device = open();
+  std::unique_ptr<Training> training = training_with_a_queued_step(device);
+  std::unique_ptr<Memory> memory = device->allocate(64);
+  device->fill(memory->data(), 7, 1, 64, nullptr);
+  const std::size_t bytes = simt::cuda::live().device_bytes, queued = simt::cuda::live().queued_operations;
+  training.reset();
+  memory.reset();
+  EXPECT_GT(simt::cuda::live().queued_operations, queued);
+  EXPECT_EQ(simt::cuda::live().device_bytes, bytes);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(simt::cuda::live().device_bytes, 0u);
+}
+
+TEST_F(CudaMachine, WaitsForTheWorkToFreeMemoryThatIsLent) {
+  const std::shared_ptr<Device> device = open();
+  std::unique_ptr<Memory> memory = device->allocate(64);
+  cudaStream_t stream = nullptr;
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  simt::cuda::set_execution(simt::cuda::Execution::kLazy);
+  memory->lend();
+  cudaMemsetAsync(memory->data(), 1, 64, stream);  // a call of the user's
+  memory.reset();
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(simt::cuda::live().device_bytes, 0u);
+}
+
+TEST_F(CudaMachine, WaitsForFreesWhereMemoryIsShort) {
+  simt::cuda::Settings settings;
+  settings.memory = std::size_t{1} << 20;
+  simt::cuda::reset(settings);
+  const std::shared_ptr<Device> device = open();
+  simt::cuda::set_execution(simt::cuda::Execution::kLazy);
+  constexpr std::size_t kBytes = 700 << 10;
+  std::unique_ptr<Memory> memory = device->allocate(kBytes);
+  device->fill(memory->data(), 7, 1, kBytes, nullptr);
+  memory.reset();
+  memory = device->allocate(kBytes);
+  EXPECT_THROW(device->allocate(kBytes), Error);
+}
+
+TEST_F(CudaMachine, WorksWithoutMemoryPools) {
+  simt::cuda::Settings settings;
+  settings.pools = false;
+  simt::cuda::reset(settings);
+  {
+    const std::shared_ptr<Device> device = open();
+    training_with_a_queued_step(device).reset();
+    EXPECT_EQ(simt::cuda::live().device_bytes, 0u);
+    EXPECT_EQ(simt::cuda::live().queued_operations, 0u);
+  }
+  EXPECT_EQ(simt::cuda::live().device_allocations, 0u);
+}
+
 // cudaFreeHost waits for all work of the device.
 TEST_F(CudaMachine, ReusesPinnedBlocksForNorms) {
   Random random(81);

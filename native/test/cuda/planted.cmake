@@ -9,7 +9,8 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
   foreach(scenario kernels network skipped_steps small_grid far_elements many_writes two_streams default_then_own replay_on_another
-                   capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped captured fresh_memory)
+                   capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped freed_late event_dropped lent captured
+                   captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -406,8 +407,9 @@ planted_bug(
 planted_bug(
   slot_reused_without_waiting
   FILE cuda/memory.cpp
-  PATTERN [=[if (slot.used) check(cudaEventSynchronize(slot.done), "cudaEventSynchronize");]=]
-  REPLACEMENT ""
+  PATTERN [=[  slot.done->wait();
+  return slot;]=]
+  REPLACEMENT [=[  return slot;]=]
   SCENARIO many_writes
   FOUND_BY plain "pinned memory was overwritten while a copy from it to the device was queued")
 
@@ -416,13 +418,37 @@ planted_bug(
   FILE cuda/memory.cpp
   PATTERN [=[    release_in(context_, [&] { cudaFree(data()); });]=]
   REPLACEMENT [=[    cudaFree(data());]=]
-  SCENARIO captured
+  SCENARIO captured_without_pools
   FOUND_BY plain "error: .*cudaStreamEndCapture")
+
+planted_bug(
+  freed_before_the_work
+  FILE cuda/stream.cpp
+  PATTERN [=[    make_wait(freeing_.get());]=]
+  REPLACEMENT ""
+  SCENARIO freed_late
+  FOUND_BY plain "error: .*freed while")
+
+planted_bug(
+  freed_before_work_whose_event_is_gone
+  FILE cuda/stream.cpp
+  PATTERN [=[  cudaStreamWaitEvent(freeing_.get(), event, 0);]=]
+  REPLACEMENT ""
+  SCENARIO event_dropped
+  FOUND_BY plain "error: .*freed while")
+
+planted_bug(
+  freed_though_lent
+  FILE cuda/memory.cpp
+  PATTERN [=[      if (lent()) wait_for_device();]=]
+  REPLACEMENT [=[      if (false) wait_for_device();]=]
+  SCENARIO lent
+  FOUND_BY plain "error: .*freed while")
 
 planted_bug(
   zeroed_after_the_first_write
   FILE cuda/memory.cpp
-  PATTERN [=[  check(cudaStreamSynchronize(zeroing), "cudaStreamSynchronize");]=]
+  PATTERN [=[  check(cudaStreamSynchronize(zeroing_.get()), "cudaStreamSynchronize");]=]
   REPLACEMENT ""
   SCENARIO fresh_memory
   FOUND_BY plain "wrong: ")

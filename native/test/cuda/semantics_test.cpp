@@ -252,6 +252,15 @@ TEST_F(RuntimeSemantics, MemoryOfAPoolComesAndGoesWithoutWaiting) {
   EXPECT_DONE(cudaStreamDestroy(stream));
 }
 
+TEST_F(RuntimeSemantics, MemoryIsFreedWithoutWaitingUnlessItIsLent) {
+  const std::shared_ptr<Device> device = open();
+  std::unique_ptr<Memory> memory = device->allocate(4096), lent = device->allocate(4096);
+  lent->lend();
+  BusyStream busy;
+  EXPECT_TRUE(busy.outlasts([&] { memory.reset(); }));
+  EXPECT_FALSE(busy.outlasts([&] { lent.reset(); }));
+}
+
 /// A function of the driver. The tests are not linked with it, so that they can start without one and say so.
 template <class Function>
 Function* driver_function(const char* name, Function*) {

@@ -40,6 +40,9 @@ struct Settings {
   /// cudaFree and cudaFreeHost wait for the device, as CUDA's do by measurement. Otherwise queued operations find the
   /// memory freed.
   bool free_synchronises = true;
+  /// Whether devices have memory pools. cudaMallocAsync returns memory at once; cudaFreeAsync frees it in its stream's
+  /// order.
+  bool pools = true;
   /// Freed device memory is reused once so many bytes have been freed after it. With 0 it is reused at once, as by a
   /// driver, and a pointer to freed memory may point to a new allocation.
   std::size_t quarantine = std::size_t{256} << 20;
@@ -56,7 +59,8 @@ void set_execution(Execution execution, std::uint64_t seed = 1);
 /// Reads settings, also the executor's, from words such as "devices=2 execution=random order=descending seed=7": for
 /// programs that only an environment variable can configure. The keys: devices, driver (0 or 1), driver_version, memory
 /// (in MiB), execution (eager, lazy, random), order (ascending, descending, random), resident_blocks, seed,
-/// hide_device_memory (0 or 1), free_synchronises (0 or 1), quarantine (in MiB). Others have their defaults.
+/// hide_device_memory (0 or 1), free_synchronises (0 or 1), pools (0 or 1), quarantine (in MiB). Others have their
+/// defaults.
 /// Throws std::invalid_argument.
 void reset_from(const std::string& words);
 

@@ -25,6 +25,8 @@ struct Allocation {
   std::size_t piece = 0;  ///< of memory that the driver knows in pieces: bytes of each
   bool mapped = false;    ///< the pieces are handles that cuMemMap put side by side
   bool foreign = false;   ///< of a context beside the device's primary one
+  bool pooled = false;    ///< from cudaMallocAsync
+  bool freeing = false;   ///< cudaFreeAsync has been called, and its stream has not come to it
 
   bool holds(const void* address, std::size_t count) const {
     const char* begin = static_cast<const char*>(address);

@@ -188,8 +188,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrPciDomainId:
     case cudaDevAttrManagedMemory:
     case cudaDevAttrCooperativeLaunch:
-    case cudaDevAttrMemoryPoolsSupported:
       *value = 0;
+      return cudaSuccess;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = settings.pools ? 1 : 0;
       return cudaSuccess;
   }
   return call.done(cudaErrorInvalidValue);

@@ -43,6 +43,28 @@ cudaError_t allocate_pinned(Runtime& runtime, RuntimeCall& call, void** memory, 
   return cudaSuccess;
 }
 
+cudaError_t allocate_device(Runtime& runtime, RuntimeCall& call, void** memory, std::size_t bytes, bool pooled) {
+  if (!memory) return call.done(cudaErrorInvalidValue);
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (const auto error = runtime.injected("allocation")) return call.done(*error);
+  Arena& arena = runtime.current().memory;
+  if (bytes > runtime.settings.memory - arena.live_bytes()) return call.done(cudaErrorMemoryAllocation);
+  runtime.show_memory();
+  Allocation* allocation = arena.allocate(bytes, runtime.thread().device);
+  if (!allocation) return call.done(cudaErrorMemoryAllocation);
+  allocation->pooled = pooled;
+  *memory = allocation->data;
+  return cudaSuccess;
+}
+
+/// The device memory that starts at the address and can be freed; null if none.
+Allocation* freeable(const void* memory) {
+  Allocation* const allocation = live_allocation_at(memory);
+  const bool of_device = place_of(memory, 0).kind == Place::Kind::kDevice;
+  return of_device && allocation && allocation->data == memory && !allocation->freeing ? allocation : nullptr;
+}
+
 }  // namespace
 
 void* allocate(Origin origin, std::size_t piece_bytes, std::size_t pieces) {
@@ -69,31 +91,44 @@ extern "C" {
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   SIMT_CUDA_CALL(kSafe);
-  if (!memory) return call.done(cudaErrorInvalidValue);
-  *memory = nullptr;
-  if (bytes == 0) return cudaSuccess;
-  if (const auto error = runtime.injected("allocation")) return call.done(*error);
-  Arena& arena = runtime.current().memory;
-  if (bytes > runtime.settings.memory - arena.live_bytes()) return call.done(cudaErrorMemoryAllocation);
-  runtime.show_memory();
-  Allocation* allocation = arena.allocate(bytes, runtime.thread().device);
-  if (!allocation) return call.done(cudaErrorMemoryAllocation);
-  *memory = allocation->data;
-  return cudaSuccess;
+  return simt::cuda::allocate_device(runtime, call, memory, bytes, false);
 }
 
 cudaError_t cudaFree(void* memory) {
   SIMT_CUDA_CALL(kSafe);
   if (!memory) return cudaSuccess;
-  const Place place = simt::cuda::place_of(memory, 0);
-  Allocation* allocation = simt::cuda::live_allocation_at(memory);
-  if (place.kind != Place::Kind::kDevice || !allocation || allocation->data != memory) {
-    return call.done(cudaErrorInvalidValue);
-  }
-  if (runtime.settings.free_synchronises) runtime.synchronise_device(place.device);
+  Allocation* const allocation = simt::cuda::freeable(memory);
+  if (!allocation) return call.done(cudaErrorInvalidValue);
+  const int device = allocation->device;
+  if (runtime.settings.free_synchronises && !allocation->pooled) runtime.synchronise_device(device);
   runtime.show_memory();
-  runtime.device(place.device).memory.free(*allocation);
-  return call.outcome(place.device);
+  runtime.device(device).memory.free(*allocation);
+  return call.outcome(device);
+}
+
+cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t handle) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!runtime.settings.pools) return call.done(cudaErrorNotSupported);
+  const auto stream = runtime.stream(handle);
+  if (!stream) return call.done(cudaErrorInvalidResourceHandle);
+  if (stream->capture) return call.done(cudaErrorNotYetImplemented);
+  return simt::cuda::allocate_device(runtime, call, memory, bytes, true);
+}
+
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t handle) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!memory) return cudaSuccess;
+  const auto stream = runtime.stream(handle);
+  if (!stream) return call.done(cudaErrorInvalidResourceHandle);
+  if (stream->capture) return call.done(cudaErrorNotYetImplemented);
+  Allocation* const allocation = simt::cuda::freeable(memory);
+  if (!allocation || !allocation->pooled) return call.done(cudaErrorInvalidValue);
+  simt::cuda::Operation free;
+  free.run = [&runtime, allocation] { runtime.device(allocation->device).memory.free(*allocation); };
+  const auto make = [free] { return free; };
+  const cudaError_t error = runtime.enqueue(stream, {cudaGraphNodeTypeEmpty, make});
+  allocation->freeing = error == cudaSuccess && allocation->live;
+  return call.done(error);
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {

@@ -58,6 +58,7 @@ void reset_from(const std::string& words) {
       {"seed", [&](const std::string& text) { settings.seed = config.seed = number(text); }},
       {"hide_device_memory", [&](const std::string& text) { settings.hide_device_memory = number(text) != 0; }},
       {"free_synchronises", [&](const std::string& text) { settings.free_synchronises = number(text) != 0; }},
+      {"pools", [&](const std::string& text) { settings.pools = number(text) != 0; }},
       {"quarantine", [&](const std::string& text) { settings.quarantine = number(text) << 20; }},
   };
   std::istringstream stream(words);

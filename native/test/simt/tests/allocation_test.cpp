@@ -102,6 +102,63 @@ TEST_F(AllocationTest, IsReusedAtOnceWithoutQuarantine) {
   EXPECT_EQ(first, second);
 }
 
+TEST_F(AllocationTest, OfAPoolIsFreedInTheOrderOfItsStream) {
+  settings.execution = cuda::Execution::kLazy;
+  restart();
+  cudaStream_t work = stream(), freeing = stream();
+  void* memory = nullptr;
+  EXPECT_CUDA(cudaMallocAsync(&memory, 64, work));
+  EXPECT_CUDA(cudaMemsetAsync(memory, 1, 64, work));
+  cudaEvent_t used = nullptr;
+  EXPECT_CUDA(cudaEventCreate(&used));
+  EXPECT_CUDA(cudaEventRecord(used, work));
+  EXPECT_CUDA(cudaStreamWaitEvent(freeing, used, 0));
+  EXPECT_CUDA(cudaFreeAsync(memory, freeing));
+  EXPECT_EQ(cudaFreeAsync(memory, freeing), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFree(memory), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::live().device_bytes, 64u);
+  EXPECT_CUDA(cudaStreamSynchronize(freeing));
+  EXPECT_EQ(cuda::live().device_bytes, 0u);
+  EXPECT_CUDA(cudaEventDestroy(used));
+}
+
+TEST_F(AllocationTest, OfAPoolThatIsFreedTooEarlyIsFound) {
+  settings.execution = cuda::Execution::kLazy;
+  restart();
+  cudaStream_t work = stream(), freeing = stream();
+  void* memory = nullptr;
+  EXPECT_CUDA(cudaMallocAsync(&memory, 64, work));
+  EXPECT_CUDA(cudaMemsetAsync(memory, 1, 64, work));
+  EXPECT_CUDA(cudaFreeAsync(memory, freeing));
+  EXPECT_CUDA(cudaStreamSynchronize(freeing));
+  EXPECT_EQ(cudaStreamSynchronize(work), cudaErrorIllegalAddress);
+}
+
+TEST_F(AllocationTest, OfAPoolIsFreedByCudaFreeWithoutWaiting) {
+  settings.execution = cuda::Execution::kLazy;
+  restart();
+  void* memory = nullptr;
+  int* other = device_memory<int>(1);
+  cudaStream_t work = stream();
+  EXPECT_CUDA(cudaMallocAsync(&memory, 64, work));
+  EXPECT_CUDA(cudaMemsetAsync(other, 1, 4, work));
+  EXPECT_CUDA(cudaFree(memory));
+  EXPECT_EQ(cuda::live().queued_operations, 1u);
+  EXPECT_EQ(cudaFreeAsync(other, work), cudaErrorInvalidValue);
+}
+
+TEST_F(AllocationTest, HasNoPoolWhereTheDeviceHasNone) {
+  int supported = 0;
+  EXPECT_CUDA(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, 0));
+  EXPECT_EQ(supported, 1);
+  settings.pools = false;
+  restart();
+  EXPECT_CUDA(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, 0));
+  EXPECT_EQ(supported, 0);
+  void* memory = nullptr;
+  EXPECT_EQ(cudaMallocAsync(&memory, 64, nullptr), cudaErrorNotSupported);
+}
+
 TEST_F(AllocationTest, TellsTheMemoryOfAPointer) {
   settings.devices = 2;
   restart();
