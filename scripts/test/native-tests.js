@@ -4,7 +4,8 @@
 //   node scripts/test/native-tests.js                        those that `npm test` runs
 //   node scripts/test/native-tests.js address,undefined      the engine's and the CPU device's tests under sanitizers
 //   node scripts/test/native-tests.js executor               the other tests on the host executor of CUDA kernels: the CUDA
-//                                                       device under each checker, planted bugs, the executor's own
+//                                                       device under each checker, the executor's own
+//   node scripts/test/native-tests.js planted                programs with planted bugs, which the tests must find
 //   node scripts/test/native-tests.js ptx                    the CUDA device's tests with the kernels as nvcc compiles them, for
 //                                                       compute capability 9.0, executed on the CPU; needs nvcc
 //   node scripts/test/native-tests.js ptx 75,90,100          the same for these capabilities, with all rounds of each test
@@ -34,7 +35,13 @@ const ON_ONE_THREAD =
  */
 function ctest(folder, options, selection = [], target = "all") {
   const build = path.join("build", folder);
-  const common = ["-DMTADAM_TESTS=ON", "-DMTADAM_WERROR=ON", "-DMTADAM_CUDA=OFF", "-DMTADAM_PTX_TESTS="];
+  const common = [
+    "-DMTADAM_TESTS=ON",
+    "-DMTADAM_WERROR=ON",
+    "-DMTADAM_CUDA=OFF",
+    "-DMTADAM_PTX_TESTS=",
+    "-DMTADAM_PLANTED_TESTS=OFF",
+  ];
   run("cmake", ["-S", ".", "-B", build, ...common, ...options], { stdio: ["ignore", "ignore", "inherit"] });
   run("cmake", ["--build", build, "--target", target, "--parallel", jobs], {
     stdio: ["ignore", "ignore", "inherit"],
@@ -76,9 +83,13 @@ function executorTests() {
   const suite = (prefix) => counts(tests.filter(({ name }) => prefix.test(name)));
   return {
     "CUDA device, checked": suite(/^cuda\./),
-    "planted bugs": suite(/^planted\./),
-    "the executor itself": suite(/^(simt|toy)\./),
+    "the executor itself": suite(/^(planted|simt|toy)\./),
   };
+}
+
+function plantedTests() {
+  const options = ["-DMTADAM_SANITIZE=", "-DMTADAM_SIMT_TESTS=ON", "-DMTADAM_PLANTED_TESTS=ON"];
+  return { "planted bugs": counts(ctest("native", options, ["-R", "^planted\\.(cpu|cuda)_"])) };
 }
 
 /**
@@ -119,12 +130,12 @@ module.exports = { nativeTests, summarise };
 
 if (require.main === module) {
   const [what = "", capabilities] = process.argv.slice(2);
-  const suites =
-    what === "executor"
-      ? executorTests()
-      : what === "ptx"
-        ? ptxTests(capabilities?.split(","))
-        : nativeTests(what);
+  const kinds = {
+    executor: executorTests,
+    planted: plantedTests,
+    ptx: () => ptxTests(capabilities?.split(",")),
+  };
+  const suites = kinds[what] === undefined ? nativeTests(what) : kinds[what]();
   if (suites === null)
     console.log("the PTX is not executed, since there is no nvcc here\n0 passed, 0 failed");
   else process.exitCode = summarise(suites) ? 0 : 1;
