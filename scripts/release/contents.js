@@ -17,6 +17,8 @@ const NEEDED = [
     "CHANGELOG.md",
     "lib/torch/host.py",
     "dist/monitor/page/main.js",
+    "docs/start.md",
+    "docs/step.svg",
   ],
   ...["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
@@ -25,7 +27,7 @@ const NEEDED = [
 
 /** Tests, files that only the repository needs, and files that would make npm build or download on installation. */
 const UNWANTED =
-  /^build\/|(^|\/)(tests?|bench|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$/;
+  /^build\/|(^|\/)(tests?|bench|node_modules|\.[^/]*)\/|(^|\/)binding\.gyp$|[-.]test[-.]|\.(debug|tgz)$|^docs\/(gpu\/|.*\.json$)/;
 
 const AT_INSTALL = [
   "preinstall",

@@ -218,6 +218,8 @@ describe("the package", () => {
     "scripts/build/native.js",
     "lib/torch/host.py",
     "dist/monitor/page/main.js",
+    "docs/start.md",
+    "docs/step.svg",
   ];
   const names = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", ...dist, ...sources];
 
@@ -237,6 +239,8 @@ describe("the package", () => {
       "build/debug/linux-x64/mtadam.glibc.debug",
       ".github/workflows/test.yml",
       "mtadam-0.1.0.tgz",
+      "docs/gpu/2026-11-28-nvidia-h200.md",
+      "docs/balancing/mnist.json",
     ]) {
       expect(checkContents([...names, name], [])).toEqual([`it must be without ${name}`]);
     }
