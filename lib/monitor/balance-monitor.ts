@@ -64,16 +64,16 @@ export class BalanceMonitor {
   }
 
   /**
-   * Hands in losses, or other numbers, by name. A line has the mean of each since the line before; call this before the
-   * step that the numbers belong to. The report has one chart for names without a slash, and one per group, such as
+   * Hands in losses, or other numbers, by name; null, such as the loss of an absent term, is left out. A line has the mean of
+   * each since the line before; call this before the step that the numbers belong to. The report has one chart for names without a slash, and one per group, such as
    * `recall` of `recall/0` and `recall/1`.
    *
    * @throws MTAdamError OPTION, DISPOSED after {@link close}
    */
-  record(values: Readonly<Record<string, number>>): void {
+  record(values: Readonly<Record<string, number | null>>): void {
     if (this.#closed !== undefined) throw new MTAdamError("DISPOSED", "The monitor has been closed.");
     if (!isRecord(values)) throw mustBe("OPTION", "values", "be an object of numbers", values);
-    const entries = Object.entries(values);
+    const entries = Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== null);
     for (const [name, value] of entries) {
       if (typeof value !== "number") throw mustBe("OPTION", `values.${name}`, "be a number", value);
     }

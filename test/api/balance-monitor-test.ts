@@ -86,9 +86,9 @@ describe("a monitor", () => {
     const file = newFile();
     const monitor = new BalanceMonitor(optimizer, { every: 1, file });
     monitor.record({ loss: 1, "recall/0": 0.5 });
-    monitor.record({ loss: 4 });
+    monitor.record({ loss: 4, "recall/0": null, absent: null });
     step(optimizer, 1);
-    monitor.record({ loss: Infinity, __proto__: null } as never);
+    monitor.record({ loss: Infinity, __proto__: null });
     step(optimizer, 1);
     await monitor.close();
     const [, first, second] = linesOf(file);

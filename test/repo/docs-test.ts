@@ -5,8 +5,8 @@ import { promisify } from "node:util";
 import ts from "typescript";
 import { temporaryFolder } from "../support/folder";
 
-// Every block of JavaScript and TypeScript in the pages is a whole program, which runs in an empty folder with the packages that
-// the page asks for. What follows the language on the fence says why a block is only type-checked.
+// Every block of JavaScript and TypeScript in the pages is a whole program, which runs in an empty folder, with the packages
+// that the page asks for. What follows the language on the fence says why a block is only type-checked.
 
 const root = path.join(__dirname, "../..");
 const PACKAGES = ["@jax-js", "@tensorflow", "@types", "koffi"];
@@ -67,7 +67,7 @@ beforeAll(() => {
 test("the pages have programs, in languages that are run here or need no test", () => {
   expect(programs.length).toBeGreaterThan(15);
   const languages = new Set(blocks.map(({ language }) => language));
-  expect([...languages].filter((language) => !/^(js|ts|sh|json|text)$/.test(language))).toEqual([]);
+  expect([...languages].filter((language) => !/^(js|ts|py|sh|json|text)$/.test(language))).toEqual([]);
   expect(new Set(programs.map(({ reason }) => reason))).toEqual(
     new Set(["", "type-checked, since it needs a GPU"]),
   );
@@ -94,7 +94,9 @@ test("the TypeScript of the pages has the right types", () => {
 test.each(programs.filter(({ reason }) => reason === "").map((block) => [block.name, block] as const))(
   "the program of %s runs",
   async (_, { file }) => {
-    await promisify(execFile)(process.execPath, [`${file}.mjs`], { cwd: folder });
+    const own = path.join(folder, file);
+    mkdirSync(own);
+    await promisify(execFile)(process.execPath, [path.join(folder, `${file}.mjs`)], { cwd: own });
   },
   60_000,
 );
