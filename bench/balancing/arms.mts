@@ -1,5 +1,5 @@
-import { TUNED, type Arm } from "./experiment.mjs";
-import { RIVALS, RIVALS_OF_PINNS } from "./rivals/arms.mjs";
+import { TUNED, type Arm } from "../common/experiment.mjs";
+import { RIVALS, RIVALS_OF_PINNS } from "../common/rivals/arms.mjs";
 
 const RECOMMENDED: Arm = {
   key: "recommended",

@@ -1,6 +1,6 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { ARMS_OF_PINNS } from "./arms.mjs";
-import type { Experiment } from "./experiment.mjs";
+import type { Experiment } from "../common/experiment.mjs";
 import { Pinn } from "./pinn.mjs";
 import {
   HIDDEN,

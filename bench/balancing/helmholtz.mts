@@ -1,5 +1,5 @@
 import { randomFor } from "../../examples/common/random.mjs";
-import { COMMON, type Experiment } from "./experiment.mjs";
+import { COMMON, type Experiment } from "../common/experiment.mjs";
 import { LAPLACIAN, Pinn } from "./pinn.mjs";
 import {
   HIDDEN,

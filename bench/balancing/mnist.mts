@@ -4,7 +4,7 @@ import { CLASSES, batches, loadMnist, type Dataset } from "../../examples/mnist/
 import { Model, PARAMETERS, initialValues } from "../../examples/mnist/model.mjs";
 import { randomFor } from "../../examples/common/random.mjs";
 import { drawWeights } from "../../examples/mnist/train.mjs";
-import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
+import type { Arm, Experiment, Outcome, Task } from "../common/experiment.mjs";
 
 const BETAS = [0.9, 0.99, 0.999] as const;
 const ANCHORS = ["first", "max", "mean"] as const;

@@ -1,5 +1,5 @@
 import type { Random } from "../../examples/common/random.mjs";
-import type { Outcome } from "./experiment.mjs";
+import type { Outcome } from "../common/experiment.mjs";
 import type { Pinn, Points, Second } from "./pinn.mjs";
 import type { Problem } from "./problem.mjs";
 

@@ -1,8 +1,8 @@
 import type { LearningRate } from "mtadam";
 import { randomFor } from "../../examples/common/random.mjs";
-import type { Arm, Experiment, Outcome, Task } from "./experiment.mjs";
-import type { Gradient } from "./gradient.mjs";
-import { Trainer } from "./trainer.mjs";
+import type { Arm, Experiment, Outcome, Task } from "../common/experiment.mjs";
+import type { Gradient } from "../common/gradient.mjs";
+import { Trainer } from "../common/trainer.mjs";
 
 /** A training problem with several terms. */
 export interface Problem {

@@ -2,12 +2,12 @@ import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { ARMS } from "./arms.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
-import { COMMON, type Experiment, type Outcome } from "./experiment.mjs";
-import type { Gradient } from "./gradient.mjs";
+import { COMMON, type Experiment, type Outcome } from "../common/experiment.mjs";
+import type { Gradient } from "../common/gradient.mjs";
 import { squaredError } from "./losses.mjs";
 import { USUAL, ratesAround, train, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
-import { mean } from "./statistics.mjs";
+import { mean } from "../common/statistics.mjs";
 
 const INPUTS = 20;
 const OUTPUTS = 5;

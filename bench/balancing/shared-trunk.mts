@@ -1,6 +1,6 @@
 import type { Random } from "../../examples/common/random.mjs";
 import { zeros, type Dense, type Numbers } from "./dense.mjs";
-import type { Gradient } from "./gradient.mjs";
+import type { Gradient } from "../common/gradient.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 
 /** Sizes of a network for several tasks. */

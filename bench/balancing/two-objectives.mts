@@ -1,8 +1,15 @@
 import { randomFor } from "../../examples/common/random.mjs";
-import { COMMON, type Arm, type Experiment, type Outcome, type Results, type Task } from "./experiment.mjs";
+import {
+  COMMON,
+  type Arm,
+  type Experiment,
+  type Outcome,
+  type Results,
+  type Task,
+} from "../common/experiment.mjs";
 import { AXIS, COLOURS, svg } from "../common/svg.mjs";
 import { TOLERANCE, distanceToParetoSet, objectives, paretoSet, type Point } from "./toy.mjs";
-import { Trainer } from "./trainer.mjs";
+import { Trainer } from "../common/trainer.mjs";
 
 /** The factor of the first objective. */
 const SCALES = [0.001, 0.1, 1, 10];

@@ -3,14 +3,14 @@ import { CLASSES } from "../../examples/mnist/data.mjs";
 import { ARMS_IN_RANDOM_UNITS } from "./arms.mjs";
 import { zeros, type Dense, type Numbers } from "./dense.mjs";
 import { normal } from "./draws.mjs";
-import type { Experiment, Outcome } from "./experiment.mjs";
-import type { Gradient } from "./gradient.mjs";
+import type { Experiment, Outcome } from "../common/experiment.mjs";
+import type { Gradient } from "../common/gradient.mjs";
 import { crossEntropy, wrong } from "./losses.mjs";
 import { USUAL, ratesAround, training, type Problem } from "./problem.mjs";
 import { SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
 import { randomUnits } from "./units.mjs";
-import { Spread } from "./statistics.mjs";
+import { Spread } from "../common/statistics.mjs";
 
 const ROWS = 64;
 const HIDDEN = 64;

@@ -1,7 +1,7 @@
-// Runs the rival methods of bench/balancing on gradients of a few values, for comparison with the formulas of their
+// Runs the rival methods of bench/common on gradients of a few values, for comparison with the formulas of their
 // papers.
 
-const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
+const load = (name) => import(`../../build/bench/common/${name}.mjs`);
 
 /** Three parameters: several terms reach the first two; the third is a head that one term reaches. */
 const arrays = (...values) => values.map((of) => of && Float32Array.from(of));

@@ -6,25 +6,25 @@ import { rivals } from "./balancing-rivals.mjs";
 import { gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
-const load = (name) => import(`../../build/bench/balancing/${name}.mjs`);
+const load = (name) => import(`../../build/bench/${name}.mjs`);
 
-const { fixed, weighted, TUNED } = await load("experiment");
+const { fixed, weighted, TUNED } = await load("common/experiment");
 const equations = {
-  helmholtz: { ...(await load("helmholtz")), second: [1, 1] },
-  heat: { ...(await load("heat")), second: [1, 0] },
-  burgers: { ...(await load("burgers")), second: [1, 0] },
+  helmholtz: { ...(await load("balancing/helmholtz")), second: [1, 1] },
+  heat: { ...(await load("balancing/heat")), second: [1, 0] },
+  burgers: { ...(await load("balancing/burgers")), second: [1, 0] },
 };
-const { parseOptions } = await load("options");
-const { LAPLACIAN, Pinn } = await load("pinn");
-const { relativeError } = await load("pinn-terms");
-const { report } = await load("report");
-const { results, run } = await load("runner");
-const { squaredError } = await load("losses");
-const { SharedTrunk } = await load("shared-trunk");
-const { REMEDIES, SILENCE, stepLengths } = await load("silent-anchor");
-const { Store } = await load("store");
-const { table } = await load("table");
-const { distanceToParetoSet, objectives, paretoSet } = await load("toy");
+const { parseOptions } = await load("common/options");
+const { LAPLACIAN, Pinn } = await load("balancing/pinn");
+const { relativeError } = await load("balancing/pinn-terms");
+const { report } = await load("common/report");
+const { results, run } = await load("common/runner");
+const { squaredError } = await load("balancing/losses");
+const { SharedTrunk } = await load("balancing/shared-trunk");
+const { REMEDIES, SILENCE, stepLengths } = await load("balancing/silent-anchor");
+const { Store } = await load("common/store");
+const { table } = await load("common/table");
+const { distanceToParetoSet, objectives, paretoSet } = await load("balancing/toy");
 const { fill } = await import("../../build/bench/common/text.mjs");
 const { randomFor } = await import("../../build/examples/common/random.mjs");
 
@@ -278,7 +278,7 @@ function silences() {
 /** The messages for invalid command lines. */
 function refusal(...args) {
   try {
-    parseOptions(args, ["a", "b"]);
+    parseOptions(args, { keys: ["a", "b"], out: "results" });
     return "";
   } catch (error) {
     return error.message;

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
-import { fill, plural, readIfThere } from "../common/text.mjs";
+import { fill, plural, readIfThere } from "./text.mjs";
 import { dots } from "./plot.mjs";
 import { TUNED, type Arm, type Experiment, type Results } from "./experiment.mjs";
 import { results, type Choices, type Extent } from "./runner.mjs";

@@ -1,4 +1,4 @@
-import { AXIS, COLOURS, INK, svg } from "../common/svg.mjs";
+import { AXIS, COLOURS, INK, svg } from "./svg.mjs";
 import { mean } from "./statistics.mjs";
 
 /** One of several plots side by side: a row of values per name. */

@@ -16,23 +16,30 @@ export interface Options {
   help: boolean;
 }
 
-export const HELP = `Usage: npm run bench:balancing -- [options]
-
-How well MTAdam balances, against Adam with equal and with tuned weights, and against
-other methods. Results are kept, and what is there is not trained again; tables and plots are then made anew.
+/** The part of a command's help that lists its options. `out`: the folder for results, as the help shows it. */
+export function optionsHelp(out: string, keys: readonly string[]): string {
+  return `Results are kept, and what is there is not trained again; tables and plots are then made anew.
 
   --experiment KEY  one experiment; may be repeated (all)
   --seeds N         at most N seeds (as many as the experiment says)
   --steps N         stop every training after N steps, for a quick look; needs --out
   --minutes N       start no training after N minutes; the same command goes on
-  --out FOLDER      where results, tables and plots go (docs/balancing)
+  --out FOLDER      where results, tables and plots go (${out})
   --again           train also what is there
   --help            this text
 
-Experiments: `;
+Experiments: ${keys.join(", ")}.`;
+}
 
-/** The options in `args` (without node and script), checked. Throws a UsageError. */
-export function parseOptions(args: string[], keys: readonly string[]): Options {
+/**
+ * The options in `args` (without node and script), checked. Throws a UsageError.
+ *
+ * @param command the keys of the experiments, and the default folder for results
+ */
+export function parseOptions(
+  args: string[],
+  { keys, out }: { keys: readonly string[]; out: string },
+): Options {
   const values = parseArguments(args, {
     experiment: { type: "string", multiple: true },
     seeds: { type: "string" },
@@ -57,7 +64,7 @@ export function parseOptions(args: string[], keys: readonly string[]): Options {
     seeds: wholeNumber("seeds", values.seeds),
     steps,
     minutes: wholeNumber("minutes", values.minutes),
-    out: resolve(values.out ?? "docs/balancing"),
+    out: resolve(values.out ?? out),
     again: values.again ?? false,
     help: values.help ?? false,
   };

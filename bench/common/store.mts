@@ -2,7 +2,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
-import { readIfThere } from "../common/text.mjs";
+import { readIfThere } from "./text.mjs";
 import type { Arm, Outcome, Task } from "./experiment.mjs";
 
 /** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
