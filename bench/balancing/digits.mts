@@ -1,9 +1,9 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { CLASSES } from "../../examples/mnist/data.mjs";
 import { ARMS_IN_RANDOM_UNITS } from "./arms.mjs";
-import type { Experiment, Outcome } from "../common/experiment.mjs";
+import { ratesAround, type Experiment, type Outcome } from "../common/experiment.mjs";
 import { crossEntropy, squaredError, wrong } from "./losses.mjs";
-import { USUAL, ratesAround, training, type Problem } from "./problem.mjs";
+import { USUAL, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { SMALL, smallMnist, turn, type SmallDigits, type SmallMnist } from "./small-digits.mjs";
 import { Spread } from "../common/statistics.mjs";

@@ -1,6 +1,6 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { ARMS_OF_PINNS } from "./arms.mjs";
-import type { Experiment } from "../common/experiment.mjs";
+import { ratesAround, type Experiment } from "../common/experiment.mjs";
 import { Pinn } from "./pinn.mjs";
 import {
   HIDDEN,
@@ -14,7 +14,7 @@ import {
   type Residual,
   type Term,
 } from "./pinn-terms.mjs";
-import { USUAL, ratesAround, training } from "./problem.mjs";
+import { USUAL, training } from "./problem.mjs";
 
 /** An equation for u(x, t), x from −1 to 1 and t from 0 to 1; t takes the place of y. */
 export interface Evolution {

@@ -35,11 +35,6 @@ export const USUAL = {
   show: (value: number) => value.toPrecision(2),
 } as const;
 
-/** The three rates that every arm is tried with: a third of the given rate, the rate, and three times the rate. */
-export function ratesAround(rate: number): readonly number[] {
-  return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
-}
-
 /** `run` of an experiment with the variants of {@link USUAL}. */
 export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
   return async (arm, task) => {

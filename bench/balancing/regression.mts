@@ -2,10 +2,10 @@ import { randomFor, type Random } from "../../examples/common/random.mjs";
 import { ARMS } from "./arms.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
-import { COMMON, type Experiment, type Outcome } from "../common/experiment.mjs";
+import { COMMON, ratesAround, type Experiment, type Outcome } from "../common/experiment.mjs";
 import type { Gradient } from "../common/gradient.mjs";
 import { squaredError } from "./losses.mjs";
-import { USUAL, ratesAround, train, training, type Problem } from "./problem.mjs";
+import { USUAL, train, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { mean } from "../common/statistics.mjs";
 

@@ -13,8 +13,16 @@ export interface Arm {
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
   dialOf?: Arm;
+  /** Adam, with weights and a learning rate that Hyperband finds on the first tuning seed. */
+  hyperband?: true;
+  /** What the search of the weights took. */
+  search?: { configurations: number; trainings: number };
+  /** The variants that the arm is trained in. Left out: all. */
+  variants?: readonly string[];
   /** The learning rate, where the experiment has several. */
   rate?: number;
+  /** Adam's fixed weights. */
+  fixedWeights?: readonly number[];
   /** Adam's fixed weights, as an exponent in the experiment's family of weights. Left out: all weights are 1. */
   exponent?: number;
 }
@@ -31,6 +39,20 @@ export interface Task {
 export interface Outcome {
   value: number;
   details?: Record<string, number | number[] | number[][]>;
+  /** The path of a PNG, relative to the folder for results. */
+  picture?: string;
+}
+
+/** What `run` returns: the store writes the picture to a file. */
+export type Finished = Omit<Outcome, "picture"> & { png?: Uint8Array };
+
+/** A further figure of every training, in a table of its own. */
+export interface FurtherMeasure {
+  /** Its key in the details. */
+  detail: string;
+  measure: string;
+  better: "higher" | "lower";
+  show: (value: number) => string;
 }
 
 /** A family of fixed weights to choose from. */
@@ -60,11 +82,16 @@ export interface Experiment {
   steps: number;
   /** A value, or a standard deviation, as the table shows it. */
   show: (value: number) => string;
-  run(arm: Arm, task: Task): Promise<Outcome>;
+  run(arm: Arm, task: Task): Promise<Finished>;
+  further?: readonly FurtherMeasure[];
+  /** A paragraph for the report. */
+  remark?: (results: Results) => string;
   /** Whether values are drawn on a logarithmic axis. */
   logarithmic?: boolean;
   /** An SVG of its own, and what it shows; otherwise each value is a dot beside its arm. */
   picture?: { caption: string; draw: (results: Results) => string };
+  /** A second SVG. */
+  curves?: { caption: string; draw: (results: Results) => string };
 }
 
 /** An arm with its outcomes for one variant, in the order of the seeds. */
@@ -73,7 +100,12 @@ export interface Row {
   outcomes: readonly Outcome[];
 }
 
-/** Rows by variant. */
+/** Whether an arm is trained in a variant. */
+export function isIn({ variants }: Arm, variant: string): boolean {
+  return variants?.includes(variant) ?? true;
+}
+
+/** Rows by variant; an arm that is not trained in it has no outcomes. */
 export type Results = ReadonlyMap<string, readonly Row[]>;
 
 /** A placeholder in the list of arms: Adam with the weights of the grid that did best on the tuning seeds. */
@@ -108,9 +140,19 @@ export function atRate(arm: Arm, rate: number | undefined): Arm {
     : { ...arm, key: `${arm.key} lr ${rate}`, name: `${arm.name}, lr ${rate}`, rate };
 }
 
+/** Adam with these weights and this learning rate. */
+export function withFixedWeights(arm: Arm, weights: readonly number[], rate: number): Arm {
+  return { ...arm, key: `${arm.key} w ${weights.join(" ")} lr ${rate}`, fixedWeights: weights, rate };
+}
+
 /** An arm of MTAdam with these weights. */
 export function weighted(arm: Arm, weights: readonly number[]): Arm {
   const text = weights.join(" ");
   const options = { ...arm.options, weights };
   return { ...arm, key: `${arm.key} w ${text}`, name: `${arm.name}, weights ${text}`, options };
+}
+
+/** The three rates that every arm is tried with: a third of the given rate, the rate, and three times the rate. */
+export function ratesAround(rate: number): readonly number[] {
+  return [rate / 3, rate, 3 * rate].map((value) => Number(value.toPrecision(2)));
 }

@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { fill, plural, readIfThere } from "./text.mjs";
 import { dots } from "./plot.mjs";
-import { TUNED, type Arm, type Experiment, type Results } from "./experiment.mjs";
+import { TUNED, isIn, type Arm, type Experiment, type Results } from "./experiment.mjs";
 import { results, type Choices, type Extent } from "./runner.mjs";
 import type { Store } from "./store.mjs";
-import { table } from "./table.mjs";
+import { furtherTable, gallery, table } from "./table.mjs";
 
 /** Writes an experiment's plot and its part of README.md in `folder`; the text around that part stays. */
 export async function report(
@@ -19,8 +19,11 @@ export async function report(
   const found = results(experiment, store, choices, extent);
   const svg = experiment.picture?.draw(found) ?? valuesByArm(experiment, found);
   await writeFile(join(folder, `${experiment.key}.svg`), `${svg}\n`);
+  if (experiment.curves) {
+    await writeFile(join(folder, `${experiment.key}-curves.svg`), `${experiment.curves.draw(found)}\n`);
+  }
   const path = join(folder, "README.md");
-  const text = (await readIfThere(path)) ?? "# Balancing\n";
+  const text = (await readIfThere(path)) ?? "# Results\n";
   const filled = fill(text, experiment.key, part(experiment, store, choices, extent, found));
   await writeFile(path, await format(filled, { parser: "markdown", printWidth: 110 }));
 }
@@ -40,29 +43,41 @@ function part(
   { seeds, steps }: Extent,
   found: Results,
 ): string {
-  const { key, measure, better, picture } = experiment;
+  const { key, picture, curves } = experiment;
   const which = seeds > 1 ? `mean ± s.d. over ${plural(seeds, "seed")}` : "one training each";
-  const lines = [
-    `${measure[0]!.toUpperCase()}${measure.slice(1)}, ${better} is better; ${which}, ${steps.toLocaleString("en")} steps:`,
-    "",
+  const heading = ({ measure, better }: Pick<Experiment, "measure" | "better">) =>
+    `${measure[0]!.toUpperCase()}${measure.slice(1)}, ${better} is better; ${which}, ${steps.toLocaleString("en")} steps:`;
+  const furtherTables = (experiment.further ?? []).flatMap((further) => [
+    heading(further),
+    furtherTable(experiment, further, found),
+  ]);
+  const pictures = gallery(experiment, found);
+  const seconds = store.secondsOf(steps);
+  const time = seconds === undefined ? "" : `, ${seconds.toFixed(0)} s per training`;
+  const paragraphs = [
+    heading(experiment),
     table(experiment, found),
-    "",
-    ...chosen(experiment, choices).flatMap((line) => [line, ""]),
-    `![${picture?.caption ?? `${measure} by setting`}](${key}.svg)`,
-    "",
-    `${store.machine}, ${store.date}; raw results: [${key}.json](${key}.json).`,
+    ...furtherTables,
+    ...(experiment.remark ? [experiment.remark(found)] : []),
+    ...chosen(experiment, choices),
+    `![${picture?.caption ?? `${experiment.measure} by setting`}](${key}.svg)`,
+    ...(curves ? [`![${curves.caption}](${key}-curves.svg)`] : []),
+    ...(pictures === undefined ? [] : [pictures]),
+    `${store.machine}, ${store.date}${time}; raw results: [${key}.json](${key}.json).`,
   ];
-  return lines.join("\n");
+  return paragraphs.join("\n\n");
 }
 
 /** The choices made on the tuning seeds, one sentence for each kind. */
 function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choices: Choices): string[] {
   const seeds = plural(tuningSeeds?.length ?? 0, "other seed");
   const byVariant = (arm: Arm, describe: (chosen: Arm) => string) =>
-    variants.map((variant) => {
-      const text = describe(choices(arm, variant));
-      return variants.length > 1 ? `${variant}: ${text}` : text;
-    });
+    variants
+      .filter((variant) => isIn(arm, variant))
+      .map((variant) => {
+        const text = describe(choices(arm, variant));
+        return variants.length > 1 ? `${variant}: ${text}` : text;
+      });
   const lines: string[] = [];
   if (grid && arms.includes(TUNED)) {
     const weights = byVariant(TUNED, ({ exponent }) => grid.describe(exponent!));
@@ -73,11 +88,31 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
     const weights = byVariant(arm, ({ options }) => (options!.weights as readonly number[]).join(" : "));
     lines.push(`${arm.name}, by \`tuneWeights\` on another seed: ${weights.join("; ")}.`);
   }
-  if (rates) {
-    const each = arms.map((arm) => {
-      const ofVariants = variants.map((variant) => choices(arm, variant).rate);
-      return `${arm.name}: ${ofVariants.join(", ")}`;
+  for (const arm of arms) {
+    if (!arm.hyperband) continue;
+    const weights = byVariant(
+      arm,
+      ({ fixedWeights, rate }) => `${fixedWeights!.join(" : ")} at a rate of ${rate}`,
+    );
+    lines.push(`${arm.name}, on another seed: ${weights.join("; ")}.`);
+  }
+  for (const arm of arms) {
+    if (!arm.dialOf && !arm.hyperband) continue;
+    const costs = byVariant(arm, ({ search }) => {
+      const { configurations, trainings } = search!;
+      return `${plural(configurations, "configuration")} in the steps of ${trainings.toFixed(1)} trainings`;
     });
+    lines.push(`The search of ${arm.name}: ${costs.join("; ")}.`);
+  }
+  if (rates) {
+    const each = arms
+      .filter(({ hyperband }) => !hyperband)
+      .map((arm) => {
+        const ofVariants = variants
+          .filter((variant) => isIn(arm, variant))
+          .map((variant) => choices(arm, variant).rate);
+        return `${arm.name}: ${ofVariants.join(", ")}`;
+      });
     const order = variants.length > 1 ? ` (${variants.join(", ")})` : "";
     lines.push(`Learning rates, the best of ${rates.join(", ")} on ${seeds}${order}: ${each.join("; ")}.`);
   }

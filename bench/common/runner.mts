@@ -1,15 +1,19 @@
 import { tuneWeights } from "mtadam";
+import { randomFor } from "../../examples/common/random.mjs";
 import {
   TUNED,
   atRate,
   fixed,
+  isIn,
   weighted,
+  withFixedWeights,
   type Arm,
   type Experiment,
   type Outcome,
   type Results,
   type Task,
 } from "./experiment.mjs";
+import { hyperband, searchByHyperband } from "./hyperband.mjs";
 import { mean } from "./statistics.mjs";
 import type { Store } from "./store.mjs";
 
@@ -67,7 +71,9 @@ export function results(
   const rowsOf = (variant: string) =>
     arms.map((arm) => ({
       arm,
-      outcomes: numbers(seeds).map((seed) => outcome(choices(arm, variant), { variant, seed, steps })),
+      outcomes: isIn(arm, variant)
+        ? numbers(seeds).map((seed) => outcome(choices(arm, variant), { variant, seed, steps }))
+        : [],
     }));
   return new Map(variants.map((variant) => [variant, rowsOf(variant)]));
 }
@@ -106,10 +112,10 @@ class Trainings {
     const { deadline, log } = this.#conditions;
     const start = performance.now();
     if (start > deadline) throw new TimeIsOver();
-    const outcome = await this.#experiment.run(arm, task);
-    await this.#store.add(arm, task, outcome);
-    this.#done.add(keyOf(arm, task));
+    const finished = await this.#experiment.run(arm, task);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    const outcome = await this.#store.add(arm, task, finished, Number(seconds));
+    this.#done.add(keyOf(arm, task));
     const where = `${this.#experiment.key}${place}: ${arm.name}, ${task.variant}, seed ${task.seed}`;
     log(`${where}: ${this.#experiment.show(outcome.value)} (${seconds} s)`);
     return outcome;
@@ -132,16 +138,18 @@ async function choose(experiment: Experiment, trainings: Trainings, { steps }: E
   const keyOfChoice = (arm: Arm, variant: string) => JSON.stringify([arm.key, variant]);
   for (const variant of variants) {
     const tasks = tuningSeeds.map((seed) => ({ variant, seed, steps }));
-    const tuned = [...new Set(arms.map((arm) => arm.dialOf ?? arm))].map((arm) => ({
-      arm,
-      settings: settings(experiment, arm),
-    }));
+    const present = arms.filter((arm) => isIn(arm, variant));
+    const byGrid = present.filter(({ hyperband }) => !hyperband).map((arm) => arm.dialOf ?? arm);
+    const tuned = [...new Set(byGrid)].map((arm) => ({ arm, settings: settings(experiment, arm) }));
     const open = tuned.flatMap(({ settings }) => (settings.length > 1 ? settings : []));
     await trainings.all(open.flatMap((arm) => tasks.map((task) => ({ arm, task }))));
     for (const { arm, settings } of tuned) {
       chosen.set(keyOfChoice(arm, variant), await bestOf(settings, experiment, trainings, tasks));
     }
-    for (const arm of arms) {
+    for (const arm of present) {
+      if (arm.hyperband) {
+        chosen.set(keyOfChoice(arm, variant), await byHyperband(arm, experiment, trainings, tasks[0]!));
+      }
       if (!arm.dialOf) continue;
       const base = chosen.get(keyOfChoice(arm.dialOf, variant))!;
       chosen.set(keyOfChoice(arm, variant), await withFoundWeights(base, experiment, trainings, tasks[0]!));
@@ -175,11 +183,46 @@ async function withFoundWeights(
   task: Task,
 ): Promise<Arm> {
   const withWeights = (weights: Record<string, number>) => weighted(base, Object.values(weights));
-  const { weights } = await tuneWeights(
-    (weights, steps) => cost(experiment, trainings, withWeights(weights), { ...task, steps }),
+  let steps = 0;
+  const { weights, table } = await tuneWeights(
+    (weights, stepsOfTraining) => {
+      steps += stepsOfTraining;
+      return cost(experiment, trainings, withWeights(weights), { ...task, steps: stepsOfTraining });
+    },
     { terms: experiment.terms!, steps: task.steps },
   );
-  return withWeights(weights);
+  const configurations = new Set(table.map((row) => Object.values(row.weights).join())).size;
+  return { ...withWeights(weights), search: { configurations, trainings: steps / task.steps } };
+}
+
+/** Hyperband's R and η: 17 configurations in the steps of 8.7 trainings. */
+const [RESOURCE, ETA] = [9, 3] as const;
+
+/** Each weight is drawn log-uniformly from 1/100 to 100. */
+const DECADES = 2;
+
+/** An arm with the weights and the learning rate that do best on one task, out of Hyperband's configurations. */
+async function byHyperband(arm: Arm, experiment: Experiment, trainings: Trainings, task: Task): Promise<Arm> {
+  const random = randomFor(1, task.seed, "hyperband");
+  const between = (least: number, most: number) =>
+    Number((least * (most / least) ** random()).toPrecision(4));
+  const [slowest, fastest] = [Math.min(...experiment.rates!), Math.max(...experiment.rates!)];
+  const brackets = hyperband(RESOURCE, ETA);
+  let [configurations, steps] = [0, 0];
+  const best = await searchByHyperband(
+    brackets,
+    () => {
+      ++configurations;
+      const weights = experiment.terms!.map(() => between(10 ** -DECADES, 10 ** DECADES));
+      return withFixedWeights(arm, weights, between(slowest, fastest));
+    },
+    (configuration, resource) => {
+      const own = Math.max(1, Math.round((task.steps * resource) / RESOURCE));
+      steps += own;
+      return cost(experiment, trainings, configuration, { ...task, steps: own });
+    },
+  );
+  return { ...best, search: { configurations, trainings: steps / task.steps } };
 }
 
 /** The result of a training as a figure to minimise. */
@@ -198,7 +241,9 @@ function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
 function reported({ arms, variants }: Experiment, choices: Choices, { seeds, steps }: Extent): Training[] {
   return numbers(seeds).flatMap((seed) =>
     variants.flatMap((variant) =>
-      arms.map((arm) => ({ arm: choices(arm, variant), task: { variant, seed, steps } })),
+      arms
+        .filter((arm) => isIn(arm, variant))
+        .map((arm) => ({ arm: choices(arm, variant), task: { variant, seed, steps } })),
     ),
   );
 }

@@ -2,11 +2,12 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
+import { mean } from "./statistics.mjs";
 import { readIfThere } from "./text.mjs";
-import type { Arm, Outcome, Task } from "./experiment.mjs";
+import type { Arm, Finished, Outcome, Task } from "./experiment.mjs";
 
 /** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
-type Entry = { arm: string } & Task & Omit<Outcome, "value"> & { value: number | null };
+type Entry = { arm: string; seconds?: number } & Task & Omit<Outcome, "value"> & { value: number | null };
 
 interface Content {
   experiment: string;
@@ -18,10 +19,12 @@ interface Content {
 
 /** The raw results of one experiment in a JSON file. Trainings in it are not repeated. */
 export class Store {
+  readonly #folder: string;
   readonly #path: string;
   readonly #content: Content;
 
-  private constructor(path: string, content: Content) {
+  private constructor(folder: string, path: string, content: Content) {
+    this.#folder = folder;
     this.#path = path;
     this.#content = content;
   }
@@ -32,7 +35,7 @@ export class Store {
     const path = join(folder, `${experiment}.json`);
     const text = await readIfThere(path);
     const empty = { experiment, machine: machine(), date: today(), runs: [] };
-    return new Store(path, text === undefined ? empty : (JSON.parse(text) as Content));
+    return new Store(folder, path, text === undefined ? empty : (JSON.parse(text) as Content));
   }
 
   get machine(): string {
@@ -48,16 +51,34 @@ export class Store {
     return found && { ...found, value: found.value ?? NaN };
   }
 
-  /** Stores an outcome and replaces an earlier one. The file is complete at any time. */
-  async add(arm: Arm, task: Task, outcome: Outcome): Promise<void> {
+  /** The mean time of a training of this many steps, in seconds; undefined if none is known. */
+  secondsOf(steps: number): number | undefined {
+    const known = this.#content.runs.flatMap((run) =>
+      run.steps === steps && run.seconds !== undefined ? [run.seconds] : [],
+    );
+    return known.length > 0 ? mean(known) : undefined;
+  }
+
+  /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
+  async add(arm: Arm, task: Task, { png, ...result }: Finished, seconds?: number): Promise<Outcome> {
     const content = this.#content;
+    const outcome: Outcome = png ? { ...result, picture: await this.#keep(arm, task, png) } : result;
     content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
-    content.runs.push({ arm: arm.key, ...task, ...outcome });
+    content.runs.push({ arm: arm.key, ...task, ...outcome, ...(seconds !== undefined && { seconds }) });
     content.machine = machine();
     content.date = today();
     const temporary = `${this.#path}.tmp`;
     await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
     await rename(temporary, this.#path);
+    return outcome;
+  }
+
+  async #keep(arm: Arm, { variant, seed }: Task, png: Uint8Array): Promise<string> {
+    const name = `${variant} ${arm.key} ${seed}`.replace(/[^a-z0-9.]+/gi, "-");
+    const path = `${this.#content.experiment}/${name}.png`;
+    await mkdir(join(this.#folder, this.#content.experiment), { recursive: true });
+    await writeFile(join(this.#folder, path), png);
+    return path;
   }
 }
 

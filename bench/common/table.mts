@@ -1,13 +1,47 @@
-import type { Experiment, Results, Row } from "./experiment.mjs";
+import type { Experiment, FurtherMeasure, Results, Row } from "./experiment.mjs";
 import { mean, withDeviation } from "./statistics.mjs";
 
 /** A Markdown table: a row per arm, a column per variant; the best mean of each column is bold. */
-export function table({ arms, variants, better, show }: Experiment, results: Results): string {
+export function table(
+  { arms, variants, better, show }: Pick<Experiment, "arms" | "variants" | "better" | "show">,
+  results: Results,
+): string {
   const columns = variants.map((variant) => column(results.get(variant)!, better, show));
   const rows = [
     ["", ...variants],
     ["---", ...variants.map(() => "---:")],
     ...arms.map(({ name }, i) => [code(name), ...columns.map((cells) => cells[i]!)]),
+  ];
+  return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
+/** The same table of a further measure. */
+export function furtherTable(experiment: Experiment, further: FurtherMeasure, results: Results): string {
+  const values = [...results].map(([variant, rows]) => {
+    const ofMeasure = rows.map(({ arm, outcomes }) => ({
+      arm,
+      outcomes: outcomes.map(({ details }) => ({
+        value: (details![further.detail] as number | null) ?? NaN,
+      })),
+    }));
+    return [variant, ofMeasure] as const;
+  });
+  return table({ ...experiment, ...further }, new Map(values));
+}
+
+/** A Markdown table of the pictures, one of each arm and variant; undefined if there are none. */
+export function gallery({ arms, variants }: Experiment, results: Results): string | undefined {
+  const pictures = arms.map((_, row) =>
+    variants.map((variant) => results.get(variant)![row]!.outcomes.find(({ picture }) => picture)?.picture),
+  );
+  if (!pictures.flat().some(Boolean)) return undefined;
+  const rows = [
+    ["", ...variants],
+    ["---", ...variants.map(() => "---")],
+    ...arms.map(({ name }, row) => [
+      code(name),
+      ...pictures[row]!.map((path, i) => (path ? `![${name}, ${variants[i]!}](${path})` : "–")),
+    ]),
   ];
   return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
@@ -19,6 +53,7 @@ function column(rows: readonly Row[], better: Experiment["better"], show: Experi
   // Values that look the same in the table count as equally good.
   const best = show(better === "higher" ? Math.max(...finite) : Math.min(...finite));
   return values.map((ofRow, i) => {
+    if (ofRow.length === 0) return "–";
     const text = withDeviation(ofRow, show);
     return means[i] === best ? `**${text}**` : text;
   });

@@ -10,6 +10,8 @@ interface TrainerOptions {
   lr: number | LearningRate;
   /** The terms' weights in the sum for Adam; MTAdam and rivals use 1. */
   weights: readonly number[];
+  /** Adam's β₁ and β₂, for arms that do not set them. */
+  betas?: readonly [number, number];
   /** For rivals that use random numbers. */
   random?: Random;
 }
@@ -53,18 +55,18 @@ function methodOf(
   arm: Arm,
   parameters: readonly Float32Array[],
   gradients: readonly Gradient[],
-  { lr, weights, random }: TrainerOptions,
+  { lr, weights, betas = [0.9, 0.999], random }: TrainerOptions,
 ): Method {
   if (arm.options) return new Balanced(arm, parameters, gradients, lr);
   if (arm.rival?.kind === "own denominators")
-    return new OwnDenominators(arm.rival, parameters, gradients, lr);
+    return new OwnDenominators({ betas, ...arm.rival }, parameters, gradients, lr);
   const start = {
     terms: gradients.length,
     shared: sharedParameters(gradients),
     random: random ?? Math.random,
   };
   const combiner = arm.rival ? arm.rival.start(start) : new FixedWeights(weights);
-  return new AdamOnSum(combiner, parameters, gradients, lr);
+  return new AdamOnSum(combiner, parameters, gradients, lr, betas);
 }
 
 /** MTAdam over the terms. */
@@ -105,12 +107,13 @@ class AdamOnSum implements Method {
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
     lr: number | LearningRate,
+    betas: readonly [number, number],
   ) {
     this.#combiner = combiner;
     this.#gradients = gradients;
     this.#sum = parameters.map(({ length }) => new Float32Array(length));
     this.#lr = lr;
-    this.#optimizer = new MTAdam([...parameters], { lr, terms: 1, device });
+    this.#optimizer = new MTAdam([...parameters], { lr, terms: 1, betas: [...betas, 0.9], device });
     this.#prepared = this.#optimizer.prepare([this.#sum]);
   }
 
@@ -148,7 +151,7 @@ class OwnDenominators implements Method {
   readonly #gradients: readonly ReturnType<MTAdam["prepare"]>[];
 
   constructor(
-    { of, betas = [0.9, 0.999] }: Extract<Rival, { kind: "own denominators" }>,
+    { of, betas }: Required<Extract<Rival, { kind: "own denominators" }>>,
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
     lr: number | LearningRate,

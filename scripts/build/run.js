@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run demo, example:*, bench, bench:balancing: sets up what is missing, compiles a program and runs it with the arguments
+// npm run demo, example:*, bench, bench:*: sets up what is missing, compiles a program and runs it with the arguments
 // given.
 //   node scripts/build/run.js examples/mnist …
 

@@ -1,5 +1,8 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { temporaryFolder } from "../support/folder";
+import { python, withTorch } from "../support/torch";
 
 // bench/paper: its figures are those of their definitions, and its command goes on where it was stopped.
 
@@ -7,15 +10,26 @@ interface Measured {
   distances: { general: number; singular: number; itself: number; notFinite: string };
   brackets: [configurations: number, resource: number][][][];
   search: { best: number; drawn: number; counts: Record<string, number>; resource: number };
+  pretended: {
+    again: number;
+    searched: number[];
+    ranges: { weights: number[]; rates: number[] };
+    best: number;
+    chosen: number;
+    reportedInWrong: string[];
+  };
+  wrongWeights: { given: number[]; quarters: number[]; repeated: number[]; again: number[] };
+  strip: { size: number[]; values: number[] };
 }
 
 const root = path.join(__dirname, "../..");
+const folder = temporaryFolder();
 let measured: Measured;
 
 beforeAll(() => {
   execFileSync(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", path.join(root, "bench")]);
   const script = path.join(root, "test/support/paper.mjs");
-  measured = JSON.parse(execFileSync(process.execPath, [script], { encoding: "utf8" })) as Measured;
+  measured = JSON.parse(execFileSync(process.execPath, [script, folder], { encoding: "utf8" })) as Measured;
 });
 
 describe("the Fréchet distance", () => {
@@ -66,5 +80,146 @@ describe("Hyperband", () => {
     expect(counts).toEqual({ 1: 9, 3: 8, 9: 5 });
     expect(resource).toBe(78);
     expect(best).toBeCloseTo(0.7, 12);
+  });
+});
+
+describe("an experiment with a search by Hyperband", () => {
+  test("trains 17 configurations as long as scheduled, and chooses the best", () => {
+    const { searched, best, chosen } = measured.pretended;
+    const count = (steps: number) => searched.filter((one) => one === steps).length;
+    expect([count(1), count(3), count(9)]).toEqual([9, 8, 5]);
+    expect(chosen).toBeCloseTo(best, 12);
+  });
+
+  test("draws weights over four decades, and rates between those of the other arms", () => {
+    const { weights, rates } = measured.pretended.ranges;
+    expect(weights[0]).toBeGreaterThanOrEqual(0.01);
+    expect(weights[0]).toBeLessThan(0.05);
+    expect(weights[1]).toBeLessThanOrEqual(100);
+    expect(weights[1]).toBeGreaterThan(20);
+    expect(rates[0]).toBeGreaterThanOrEqual(0.1);
+    expect(rates[1]).toBeLessThanOrEqual(0.4);
+  });
+
+  test("trains nothing twice, and an arm in its variants alone", () => {
+    expect(measured.pretended.again).toBe(0);
+    expect(measured.pretended.reportedInWrong).toEqual(["adam lr 0.1", "base lr 0.1"]);
+  });
+
+  test("reports what the searches took, further figures, curves and pictures", () => {
+    const text = readFileSync(path.join(folder, "README.md"), "utf8");
+    expect(text).toContain(
+      "The search of Hyperband: given: 17 configurations in the steps of 8.7 trainings.",
+    );
+    expect(text).toMatch(/The search of Dial: given: 5 configurations in the steps of 5\.0 trainings\./);
+    expect(text).toMatch(/Error, lower is better; mean ± s\.d\. over 2 seeds, 9 steps:/);
+    expect(text).toMatch(/\| Hyperband +\| \*\*2 ± 1\*\* +\| +– \|/);
+    expect(text).toMatch(/\| Adam +\| \*\*2 ± 1\*\* +\| NaN ± NaN \|/);
+    expect(text).toContain("A remark.");
+    expect(text).toContain("![curves](pretended-curves.svg)");
+    expect(readFileSync(path.join(folder, "pretended-curves.svg"), "utf8")).toMatch(/^<svg /);
+    const picture = /!\[Adam, given\]\((pretended\/[^)]+\.png)\)/.exec(text);
+    expect(existsSync(path.join(folder, picture![1]!))).toBe(true);
+    expect(text).toMatch(/, \d+ s per training; raw results/);
+  });
+});
+
+test("wrong weights are log-uniform over four decades, and the same for every arm and length", () => {
+  const { given, quarters, repeated, again } = measured.wrongWeights;
+  expect(given).toEqual([1, 1]);
+  for (const share of quarters) expect(Math.abs(share - 0.25)).toBeLessThan(0.04);
+  expect(repeated).toEqual(again);
+  expect(new Set(repeated).size).toBe(3);
+});
+
+test("a strip shows pictures from black to white, row by row", () => {
+  expect(measured.strip.size).toEqual([32, 64, 1]);
+  expect(measured.strip.values).toEqual([0, 0, 127, 255]);
+});
+
+withTorch("with PyTorch,", () => {
+  interface Checked {
+    subBatches: number;
+    outline: number[][];
+    psnr: number;
+    ssim: [same: number, negative: number];
+    turned: number[][][];
+    residual: [exact: number, mean: number];
+  }
+  interface Trained {
+    value: number;
+    details: { l1: number; floor: number; curve: number[] };
+    picture: boolean;
+  }
+  let checked: Checked;
+
+  beforeAll(() => {
+    const program = path.join(root, "test/support/paper-models.py");
+    checked = JSON.parse(execFileSync(python!, [program], { encoding: "utf8" })) as Checked;
+  });
+
+  /** Trains in a folder until it is done, or until the first training of a line has finished. Gives the lines. */
+  function trainIn(place: string, stopAfterFirst: boolean): Promise<string[]> {
+    return new Promise((resolve, reject) => {
+      const child = spawn(process.execPath, [path.join(root, "test/support/paper-training.mjs"), place], {
+        env: { ...process.env, MTADAM_PYTHON: python },
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      let output = "";
+      child.stdout.setEncoding("utf8").on("data", (text: string) => {
+        output += text;
+        if (stopAfterFirst && /^trained /m.test(output)) child.kill("SIGKILL");
+      });
+      child.on("error", reject);
+      child.on("close", () => {
+        resolve(output.trim().split("\n"));
+      });
+    });
+  }
+
+  test("the gradients of MNIST's digits by sub-batches are those of the whole batch", () => {
+    expect(checked.subBatches).toBeLessThan(1e-5);
+  });
+
+  test("outlines are the ink beside the background", () => {
+    const row = (...ink: number[]) => ink.map((one) => 2 * one - 1);
+    expect(checked.outline).toEqual([
+      row(0, 0, 0, 0, 0),
+      row(0, 1, 1, 1, 0),
+      row(0, 1, 0, 1, 0),
+      row(0, 1, 0, 1, 0),
+      row(0, 1, 1, 1, 0),
+      row(0, 0, 0, 0, 0),
+    ]);
+  });
+
+  test("PSNR, SSIM, quarter turns and the unexplained variance are those of their definitions", () => {
+    expect(checked.psnr).toBeCloseTo(20, 4); // a difference of 0.1 on a scale of 1
+    expect(checked.ssim[0]).toBeCloseTo(1, 6);
+    expect(checked.ssim[1]).toBeLessThan(0);
+    expect(checked.turned).toEqual([
+      [[1, 2], [3, 4]],
+      [[2, 4], [1, 3]],
+    ]); // prettier-ignore
+    expect(checked.residual[0]).toBe(0);
+    expect(checked.residual[1]).toBeCloseTo(1, 6);
+  });
+
+  test("a training that was killed is repeated, a finished one is not, and the results are the same", async () => {
+    const [interrupted, whole] = [path.join(folder, "interrupted"), path.join(folder, "whole")];
+    const first = await trainIn(interrupted, true);
+    expect(first.filter((line) => line.startsWith("trained "))).toHaveLength(1);
+    const second = await trainIn(interrupted, false);
+    expect(second.filter((line) => line.startsWith("trained "))).toHaveLength(1);
+    expect(second[0]).toContain("seed 2");
+    const outcomes = JSON.parse(second.at(-1)!) as Trained[];
+    expect(JSON.parse((await trainIn(whole, false)).at(-1)!)).toEqual(outcomes);
+    for (const [index, { value, details, picture }] of outcomes.entries()) {
+      expect(value).toBeGreaterThan(details.floor);
+      expect(details.floor).toBeGreaterThan(0);
+      expect(details.curve).toHaveLength(4);
+      expect(details.curve.at(-1)).toBe(value);
+      expect(picture).toBe(index === 0);
+    }
   });
 });

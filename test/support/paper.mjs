@@ -4,6 +4,14 @@ const load = (name) => import(`../../build/bench/${name}.mjs`);
 
 const { frechetDistance, moments } = await load("paper/frechet");
 const { hyperband, searchByHyperband } = await load("common/hyperband");
+const { report } = await load("common/report");
+const { run } = await load("common/runner");
+const { Store } = await load("common/store");
+const { curves } = await load("paper/curves");
+const { strip } = await load("paper/strip");
+const { weightsOf } = await load("paper/training");
+
+const folder = process.argv[2];
 
 /** The same numbers as in frechet.py. */
 function samples(seed, count, features, factor, shift, constant = 0) {
@@ -49,6 +57,94 @@ async function search() {
   return { best, drawn, counts, resource: log.reduce((a, b) => a + b, 0) };
 }
 
+/** An experiment that takes no time, with everything that a report may have. Adam's best weights are 1 : 10. */
+async function pretended() {
+  const trained = [];
+  const base = { key: "base", name: "MTAdam", options: {} };
+  const experiment = {
+    key: "pretended",
+    measure: "distance",
+    better: "lower",
+    variants: ["given", "wrong"],
+    arms: [
+      { key: "adam", name: "Adam" },
+      { key: "hyperband", name: "Hyperband", hyperband: true, variants: ["given"] },
+      base,
+      { key: "dial", name: "Dial", dialOf: base, variants: ["given"] },
+    ],
+    terms: ["one", "two"],
+    rates: [0.1, 0.2, 0.4],
+    tuningSeeds: [101],
+    seeds: 2,
+    steps: 9,
+    show: (value) => value.toFixed(1),
+    further: [{ detail: "l1", measure: "error", better: "lower", show: (value) => value.toFixed(0) }],
+    remark: () => "A remark.",
+    curves: { caption: "curves", draw: (results) => curves(results, { measure: "distance", show: String }) },
+    run: async (arm, { variant, seed, steps }) => {
+      trained.push({ key: arm.key, variant, seed, steps, weights: arm.fixedWeights, rate: arm.rate });
+      const [one, two] = arm.fixedWeights ?? [1, 1];
+      const value = 1 + Math.abs(Math.log10(two / one) - 1) + 1 / steps;
+      const png = seed === 1 && variant === "given" ? strip([new Float32Array(1024)]) : undefined;
+      const l1 = variant === "given" ? seed : NaN;
+      return { value, details: { l1, curve: [3, 2, NaN, value] }, ...(png && { png }) };
+    },
+  };
+  const extent = { seeds: 2, steps: 9 };
+  const attempt = async () => {
+    const store = await Store.open(folder, "pretended");
+    const conditions = { again: false, deadline: Infinity, log: () => undefined };
+    return { store, choices: await run(experiment, store, extent, conditions) };
+  };
+  await attempt();
+  const [first] = [trained.splice(0)];
+  const { store, choices } = await attempt();
+  await report(experiment, store, choices, extent, folder);
+  const searched = first.filter(({ key, seed }) => key.startsWith("hyperband") && seed === 101);
+  const chosen = choices(experiment.arms[1], "given");
+  return {
+    again: trained.length,
+    searched: searched.map(({ steps }) => steps),
+    ranges: {
+      weights: [Math.min, Math.max].map((of) => of(...searched.flatMap(({ weights }) => weights))),
+      rates: [Math.min, Math.max].map((of) => of(...searched.map(({ rate }) => rate))),
+    },
+    best: Math.min(
+      ...searched.map(({ steps, weights: [a, b] }) => 1 / steps + Math.abs(Math.log10(b / a) - 1)),
+    ),
+    chosen: 1 / 9 + Math.abs(Math.log10(chosen.fixedWeights[1] / chosen.fixedWeights[0]) - 1),
+    reportedInWrong: [
+      ...new Set(
+        first.filter(({ variant, seed }) => variant === "wrong" && seed < 100).map(({ key }) => key),
+      ),
+    ],
+  };
+}
+
+/** Factors of wrong weights: over a thousand seeds. */
+function wrongWeights() {
+  const logarithms = Array.from({ length: 1000 }, (_, seed) =>
+    weightsOf({ variant: "wrong weights", seed, steps: 1 }, 2).map(Math.log10),
+  ).flat();
+  const quarters = [0, 0, 0, 0];
+  for (const value of logarithms) quarters[Math.floor(value + 2)] += 1;
+  return {
+    given: weightsOf({ variant: "weights of 1", seed: 1, steps: 1 }, 2),
+    quarters: quarters.map((count) => count / logarithms.length),
+    repeated: weightsOf({ variant: "wrong weights", seed: 5, steps: 1 }, 3),
+    again: weightsOf({ variant: "wrong weights", seed: 5, steps: 9 }, 3),
+  };
+}
+
+/** A strip of two rows of one picture: black and, with one bright pixel, grey. */
+async function stripOfTwo() {
+  const { decode } = await import("fast-png");
+  const grey = new Float32Array(1024);
+  grey[33] = 7;
+  const { width, height, channels, data } = decode(strip([new Float32Array(1024).fill(-1), grey]));
+  return { size: [width, height, channels], values: [0, 1023, 1024, 1024 + 33].map((k) => data[k]) };
+}
+
 console.log(
   JSON.stringify({
     distances: distances(),
@@ -56,5 +152,8 @@ console.log(
       brackets.map((rungs) => rungs.map(({ configurations, resource }) => [configurations, resource])),
     ),
     search: await search(),
+    pretended: await pretended(),
+    wrongWeights: wrongWeights(),
+    strip: await stripOfTwo(),
   }),
 );

@@ -1,0 +1,77 @@
+from nets import Classifier, Patches, UNet, in_parts, outlines, pictures, scaled
+import torch
+from torch import nn
+
+
+def distance(a, b):
+    return (a - b).abs().mean()
+
+
+def judged(logits, target):
+    return (logits - target).square().mean()
+
+
+class Model(nn.Module):
+    """Pictures to outlines and back, without pairs."""
+
+    terms = [
+        "outlines adversarial", "pictures adversarial",
+        "pictures cycle", "outlines cycle",
+        "pictures identity", "outlines identity",
+        "critics",
+    ]  # fmt: skip
+
+    def __init__(self, seed, width, classifier):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.generator = nn.ModuleDict({"outline": UNet(width), "fill": UNet(width)})
+        self.critic = nn.ModuleDict({"pictures": Patches(1, width), "outlines": Patches(1, width)})
+        self.classifier = Classifier.trained(classifier)
+        self.made = None
+
+    def losses(self, batch):
+        filled, lines = pictures(batch["images"]), outlines(pictures(batch["others"]))
+        judge_picture, judge_outline = self.critic["pictures"], self.critic["outlines"]
+        if batch["part"] == "critic":
+            made_picture, made_outline = self.made
+            right = judged(judge_picture(filled), 1) + judged(judge_outline(lines), 1)
+            return {"critics": (right + judged(judge_picture(made_picture), 0) + judged(judge_outline(made_outline), 0)) / 2}
+        outline, fill = self.generator["outline"], self.generator["fill"]
+        made_outline, made_picture = outline(filled), fill(lines)
+        self.made = made_picture.detach(), made_outline.detach()
+        losses = [
+            judged(judge_outline(made_outline), 1),
+            judged(judge_picture(made_picture), 1),
+            distance(fill(made_outline), filled),
+            distance(outline(made_picture), lines),
+            distance(fill(filled), filled),
+            distance(outline(lines), lines),
+        ]
+        return scaled(batch, dict(zip(self.terms, losses)))
+
+    def reference(self, images):
+        filled = pictures(images)
+        return {
+            "pictures": self.classifier.features(filled),
+            "outlines": self.classifier.features(outlines(filled)),
+        }
+
+    def evaluate(self, images):
+        filled = pictures(images)
+        lines = outlines(filled)
+        made_lines, made_filled = self.translate(filled, lines)
+        return {
+            "features": {
+                "pictures": self.classifier.features(made_filled),
+                "outlines": self.classifier.features(made_lines),
+            },
+            "figures": {"l1": (distance(made_lines, lines) + distance(made_filled, filled)) / 2},
+        }
+
+    def samples(self, images):
+        filled = pictures(images)
+        lines = outlines(filled)
+        return {"given": torch.stack([filled, lines]), "made": torch.stack(self.translate(filled, lines))}
+
+    def translate(self, filled, lines):
+        return in_parts(self.generator["outline"], filled), in_parts(self.generator["fill"], lines)

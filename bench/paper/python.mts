@@ -1,0 +1,9 @@
+import { join } from "node:path";
+import { openTorch, type PythonValue, type TorchModel } from "mtadam/torch";
+import { ROOT } from "../common/root.mjs";
+
+/** Opens a model of the folder `models`. `MTADAM_PYTHON` names a Python with PyTorch; otherwise it is `python3`. */
+export function openModel(name: string, args: Record<string, PythonValue>): Promise<TorchModel> {
+  const python = process.env["MTADAM_PYTHON"] ?? "python3";
+  return openTorch(join(ROOT, "bench/paper/models", `${name}.py`), { python, args });
+}

@@ -1,0 +1,31 @@
+// Trains a small pix2pix of bench/paper in the folder given, for paper-test.ts: a line per training, then the results.
+
+import { existsSync } from "node:fs";
+
+const load = (name) => import(`../../build/bench/${name}.mjs`);
+
+const { run } = await load("common/runner");
+const { Store } = await load("common/store");
+const { pictureExperiments } = await load("paper/pictures");
+
+const folder = process.argv[2];
+const [pix2pix] = pictureExperiments({ judged: 80, classifierSteps: 1 });
+const experiment = {
+  ...pix2pix,
+  arms: pix2pix.arms.filter(({ key }) => key === "recommended"),
+  variants: ["wrong weights"],
+  rates: [1e-3],
+};
+const extent = { seeds: 2, steps: 4 };
+const conditions = { again: false, deadline: Infinity, log: (line) => console.log(`trained ${line}`) };
+const store = await Store.open(folder, "pix2pix");
+const choices = await run(experiment, store, extent, conditions);
+const outcomes = [1, 2].map((seed) => {
+  const { value, details, picture } = store.find(choices(experiment.arms[0], "wrong weights"), {
+    variant: "wrong weights",
+    seed,
+    steps: extent.steps,
+  });
+  return { value, details, picture: picture !== undefined && existsSync(`${folder}/${picture}`) };
+});
+console.log(JSON.stringify(outcomes));
