@@ -45,6 +45,7 @@ async function bench({ experiments, finish }: Command, options: Options): Promis
       return 3;
     }
     await report(experiment, store, choices, extent, out);
+    if (store.cost !== undefined) console.log(`${experiment.key}: ${store.cost}.`);
   }
   await finish?.(out);
   console.log(`Results, tables and plots are in ${out}.`);

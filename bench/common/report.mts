@@ -52,8 +52,7 @@ function part(
     furtherTable(experiment, further, found),
   ]);
   const pictures = gallery(experiment, found);
-  const seconds = store.secondsOf(steps);
-  const time = seconds === undefined ? "" : `, ${seconds.toFixed(0)} s per training`;
+  const cost = store.cost === undefined ? "" : `, ${store.cost}`;
   const paragraphs = [
     heading(experiment),
     table(experiment, found),
@@ -63,7 +62,7 @@ function part(
     `![${picture?.caption ?? `${experiment.measure} by setting`}](${key}.svg)`,
     ...(curves ? [`![${curves.caption}](${key}-curves.svg)`] : []),
     ...(pictures === undefined ? [] : [pictures]),
-    `${store.machine}, ${store.date}${time}; raw results: [${key}.json](${key}.json).`,
+    `${store.machine}, ${store.date}${cost}; raw results: [${key}.json](${key}.json).`,
   ];
   return paragraphs.join("\n\n");
 }

@@ -2,8 +2,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
-import { mean } from "./statistics.mjs";
-import { readIfThere } from "./text.mjs";
+import { plural, readIfThere } from "./text.mjs";
 import type { Arm, Finished, Outcome, Task } from "./experiment.mjs";
 
 /** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
@@ -51,12 +50,12 @@ export class Store {
     return found && { ...found, value: found.value ?? NaN };
   }
 
-  /** The mean time of a training of this many steps, in seconds; undefined if none is known. */
-  secondsOf(steps: number): number | undefined {
-    const known = this.#content.runs.flatMap((run) =>
-      run.steps === steps && run.seconds !== undefined ? [run.seconds] : [],
-    );
-    return known.length > 0 ? mean(known) : undefined;
+  /** What the trainings took, in words; undefined if no time is known. */
+  get cost(): string | undefined {
+    const times = this.#content.runs.flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
+    if (times.length === 0) return undefined;
+    const minutes = times.reduce((a, b) => a + b, 0) / 60;
+    return `${plural(times.length, "training")} in ${minutes.toFixed(0)} minutes`;
   }
 
   /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */

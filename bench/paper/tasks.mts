@@ -9,7 +9,8 @@ import { bytes, choose, drawn, loadData, type ByteTensor, type Data } from "./da
 import { openModel } from "./python.mjs";
 import { train, type Subject } from "./training.mjs";
 
-const BATCH = 64;
+const BATCH = 32;
+const MNIST_BATCH = 64;
 const BETA1 = 0.9;
 
 /** Images that judge a model during the training. */
@@ -38,7 +39,7 @@ const hard: Kind = {
   measure: "mean of the errors and the unexplained variance in %",
   terms: ["class", "turn", "picture"],
   seeds: 3,
-  steps: 500,
+  steps: 400,
   rate: 1e-3,
   draw: (train, random) => ({ ...drawn(train, BATCH, random), turns: turns(BATCH, random) }),
   turned: true,
@@ -50,7 +51,7 @@ const soft: Kind = {
   measure: "mean of the errors in %",
   terms: ["class", "turn", "similar"],
   seeds: 3,
-  steps: 500,
+  steps: 400,
   rate: 1e-3,
   draw: (train, random) => {
     const known = choose(
@@ -73,8 +74,8 @@ const mnist: Kind = {
   rate: 5e-4,
   draw: (train, random) => {
     // In one batch of a hundred a digit is missing: its term has no loss then.
-    let batch = drawn(train, BATCH, random);
-    while (new Set(batch.classes.data).size < CLASSES) batch = drawn(train, BATCH, random);
+    let batch = drawn(train, MNIST_BATCH, random);
+    while (new Set(batch.classes.data).size < CLASSES) batch = drawn(train, MNIST_BATCH, random);
     return { ...batch };
   },
   turned: false,

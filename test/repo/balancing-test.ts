@@ -321,7 +321,7 @@ describe("the command", () => {
     const second = bench(...args);
     expect(second.status).toBe(0);
     expect(first.stdout.split("\n").length).toBeGreaterThan(10);
-    expect(second.stdout.split("\n").length).toBe(2);
+    expect(second.stdout.split("\n").length).toBe(3);
   });
 
   test("refuses invalid options in one sentence", () => {
