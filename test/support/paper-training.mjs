@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 
-const load = (name) => import(`../../build/bench/${name}.mjs`);
+const load = (name) => import(`../../build/test/paper/bench/${name}.mjs`);
 
 const { run } = await load("common/runner");
 const { Store } = await load("common/store");

@@ -1,6 +1,6 @@
 // Runs what bench/paper computes without PyTorch, for paper-test.ts.
 
-const load = (name) => import(`../../build/bench/${name}.mjs`);
+const load = (name) => import(`../../build/test/paper/bench/${name}.mjs`);
 
 const { frechetDistance, moments } = await load("paper/frechet");
 const { hyperband, searchByHyperband } = await load("common/hyperband");
