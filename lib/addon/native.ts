@@ -205,7 +205,16 @@ export interface NativeAddon {
     new (kind: "cpu", threads: number, instructionSet: string): NativeDevice;
     new (kind: "cuda", index: number): NativeDevice;
   };
-  Buffer: new (device: NativeDevice, byteLength: number) => NativeBuffer;
+  /**
+   * New memory; with a handle of `cudaIpcGetMemHandle`, an allocation of another process; with a buffer, a part of it from
+   * `offset`, in bytes.
+   */
+  Buffer: new (
+    device: NativeDevice,
+    byteLength: number,
+    source?: Uint8Array | NativeBuffer,
+    offset?: number,
+  ) => NativeBuffer;
   /**
    * Throws a coded error with `parameters`, two indices, if two sources overlap; with `index` if an address is not one
    * of the device.

@@ -133,7 +133,7 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /** @internal `device.buffer()` and {@link DeviceBuffer.from} make buffers. */
-  constructor(key: symbol, device: Device, dtype: D, length: number) {
+  constructor(key: symbol, device: Device, dtype: D, length: number, own?: NativeBuffer) {
     if (key !== token) {
       throw new MTAdamError(
         "OPTION",
@@ -144,7 +144,8 @@ export class DeviceBuffer<D extends DType = DType> {
     this.dtype = dtype;
     this.length = length;
     this.byteLength = length * DTYPES[dtype].bytes;
-    this.#native = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
+    this.#native =
+      own ?? fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), this.byteLength));
     makeUncloneable(this);
     // Other code trusts these four fields to describe the allocation.
     Object.freeze(this);
@@ -178,6 +179,18 @@ export class DeviceBuffer<D extends DType = DType> {
       buffer.#alive().upload(source, null);
     });
     return buffer;
+  }
+
+  /** @internal A part of other memory, from `offset`, in bytes. */
+  static partOf(
+    whole: NativeBuffer,
+    device: Device,
+    length: number,
+    offset: number,
+  ): DeviceBuffer<"float32"> {
+    const bytes = length * DTYPES.float32.bytes;
+    const own = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), bytes, whole, offset));
+    return new DeviceBuffer(token, device, "float32", length, own);
   }
 
   /** The address of the first element on the device. @throws MTAdamError DISPOSED */

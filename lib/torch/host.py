@@ -4,9 +4,9 @@ A message has a head of 12 bytes (the length of its JSON, uint32, and of its arr
 and the arrays. wire.ts says how values are written. Each request is answered by one message: {"value": …} or
 {"error": …}.
 
-  open       file, args           value: terms, and the parameters' names and shapes
-  map        size, parameters,    the offsets of the parameters, and of each term's gradients; the memory has been sized
-             gradients
+  open       file, args, memory   value: terms, and the parameters' names and shapes; memory: a key of MEMORIES
+  map        size, parameters,    the offsets of the parameters, and of each term's gradients; the file has been sized
+             gradients            value: the handle of a CUDA device's memory
   gradients  batch, terms,        value: losses by term, and per term the indices of the parameters that it did not
              parameters           reach; null if the term is absent
   call       name, args           value: the result
@@ -26,6 +26,7 @@ import struct
 import sys
 import threading
 import traceback
+import types
 
 CHANNEL, MEMORY, CONTROL = 3, 4, 5  # file descriptors
 PR_SET_PDEATHSIG = 1
@@ -210,6 +211,64 @@ def described(error, file):
     return {"type": type(error).__name__, "message": message, "line": line, "traceback": text.rstrip()}
 
 
+class HostMemory:
+    """The file that Node has made."""
+
+    device_type = "cpu"
+    handle = None
+
+    def __init__(self, size, device):
+        self.map = mmap.mmap(MEMORY, size)
+
+    def flat(self, count, offset):
+        return torch.frombuffer(self.map, dtype=torch.float32, count=count, offset=offset)
+
+    def wait(self):
+        pass
+
+
+class CudaMemory:
+    """An allocation of CUDA's runtime, whose handle Node opens. It lives as long as this process."""
+
+    device_type = "cuda"
+
+    def __init__(self, size, device):
+        self.device = device
+        with torch.cuda.device(device):
+            torch.cuda.synchronize()  # makes the device current, which PyTorch may put off
+            runtime = self.runtime()
+            address = ctypes.c_void_p()
+            self.check(runtime, runtime.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(size)))
+            handle = bytearray(64)  # cudaIpcMemHandle_t
+            place = (ctypes.c_char * len(handle)).from_buffer(handle)
+            self.check(runtime, runtime.cudaIpcGetMemHandle(place, address))
+        self.address = address.value
+        self.handle = torch.frombuffer(handle, dtype=torch.uint8)
+
+    def runtime(self):
+        """The library that PyTorch has loaded."""
+        with open("/proc/self/maps") as maps:
+            paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "libcudart" in line}
+        if not paths:
+            raise Refusal("PyTorch must have CUDA's runtime as a shared library; got one without libcudart.")
+        return ctypes.CDLL(paths.pop())
+
+    def check(self, runtime, status):
+        if status != 0:
+            runtime.cudaGetErrorString.restype = ctypes.c_char_p
+            raise Refusal(f"CUDA's memory cannot be shared: {runtime.cudaGetErrorString(status).decode()}.")
+
+    def flat(self, count, offset):
+        view = {"shape": (count,), "typestr": "<f4", "data": (self.address + offset, False), "version": 3}
+        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=view), device=self.device)
+
+    def wait(self):
+        torch.cuda.synchronize(self.device)
+
+
+MEMORIES = {"cpu": HostMemory, "cuda": CudaMemory}
+
+
 class Host:
     def __init__(self, interruptible):
         self.channel = Channel()
@@ -220,6 +279,7 @@ class Host:
         self.names = []
         self.parameters = []  # torch.nn.Parameter
         self.places = []  # the parameters' addresses in the memory
+        self.kind = None  # one of MEMORIES
         self.memory = None
         self.shared = []  # the gradients, a list per term
         self.commands = {"open": self.open, "map": self.map, "gradients": self.gradients, "call": self.call}
@@ -242,7 +302,7 @@ class Host:
             except BaseException as error:
                 self.channel.send({"error": described(error, self.file)})
 
-    def open(self, file, args):
+    def open(self, file, args, memory):
         if torch_error is not None:
             raise Refusal(f"`python` must have PyTorch 1.10 or newer; got {sys.executable}: {torch_error}.")
         self.file = file
@@ -257,6 +317,7 @@ class Host:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "Model", None)):
             raise Refusal(f"{os.path.basename(file)} must define a class `Model`.")
+        self.kind = MEMORIES[memory]
         self.model = module.Model(**args) if isinstance(args, dict) else module.Model(*args)
         self.check_model()
         return {
@@ -280,17 +341,20 @@ class Host:
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         if not trained:
             raise Refusal("`Model` must have a parameter that requires a gradient.")
+        device = trained[0][1].device
+        where = "the CPU" if self.kind.device_type == "cpu" else "one CUDA device"
         for name, parameter in trained:
-            if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+            right = parameter.device == device and device.type == self.kind.device_type
+            if parameter.dtype != torch.float32 or not right:
                 raise Refusal(
-                    f"The parameter `{name}` must be float32 on the CPU; "
+                    f"The parameter `{name}` must be float32 on {where}; "
                     f"got {str(parameter.dtype).split('.')[-1]} on {parameter.device}."
                 )
         self.names = [name for name, _ in trained]
         self.parameters = [parameter for _, parameter in trained]
 
     def map(self, size, parameters, gradients):
-        self.memory = mmap.mmap(MEMORY, size)
+        self.memory = self.kind(size, self.parameters[0].device)
         os.close(MEMORY)
         for parameter, offset in zip(self.parameters, parameters):
             shared = self.tensor(parameter.shape, offset)
@@ -302,12 +366,14 @@ class Host:
             [self.tensor(parameter.shape, offset) for parameter, offset in zip(self.parameters, offsets)]
             for offsets in gradients
         ]
+        self.memory.wait()
+        return self.memory.handle
 
     def tensor(self, shape, offset):
         count = math.prod(shape)
         if count == 0:
-            return torch.empty(shape)
-        return torch.frombuffer(self.memory, dtype=torch.float32, count=count, offset=offset).view(shape)
+            return torch.empty(shape, device=self.parameters[0].device)
+        return self.memory.flat(count, offset).view(shape)
 
     def gradients(self, batch, terms, parameters):
         self.check_places()
@@ -332,6 +398,7 @@ class Host:
                     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
                     self.shared[term][k].copy_(dense)
             values = {self.terms[k]: None if loss is None else loss.item() for k, loss in losses.items()}
+            self.memory.wait()
         return {"losses": values, "absent": absent}
 
     def losses(self, batch, terms):
@@ -358,7 +425,9 @@ class Host:
         if name.startswith("_") or not callable(method):
             raise Refusal(f"`Model` has no method `{name}`.")
         with self.interruptible:
-            return method(**args) if isinstance(args, dict) else method(*args)
+            result = method(**args) if isinstance(args, dict) else method(*args)
+            self.memory.wait()
+            return result
 
     def check_places(self):
         current = {id(parameter) for parameter in self.model.parameters()}

@@ -2,11 +2,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { openTorch } from "./model";
-export type { TorchGradients, TorchModel, TorchParameter } from "./model";
+export type { TorchData, TorchGradients, TorchModel, TorchParameter } from "./model";
 export type {
   AbortSignalLike,
   PythonArguments,
   TorchCallOptions,
+  TorchDeviceOptions,
   TorchGradientsOptions,
   TorchOptions,
 } from "./options";

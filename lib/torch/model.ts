@@ -4,8 +4,10 @@ import type { PathLike } from "../checkpoint/options";
 import { fromNative, mustBe } from "../errors";
 import { isArray, nameClass } from "../inspect";
 import { Names } from "../per-name";
+import type { DeviceBuffer } from "../memory/device";
 import { checkReceivers } from "../receiver";
 import { makeUncloneable } from "../uncloneable";
+import { CudaMemory } from "./cuda-memory";
 import { placeTensors } from "./layout";
 import {
   checkArguments,
@@ -13,16 +15,20 @@ import {
   checkSignal,
   type PythonArguments,
   type TorchCallOptions,
+  type TorchDeviceOptions,
   type TorchGradientsOptions,
   type TorchOptions,
 } from "./options";
 import { TorchProcess } from "./process";
 import type { PythonValue } from "./wire";
 
+/** Memory that the Python process shares: of a model on the CPU an array, on a CUDA device a buffer. */
+export type TorchData = Float32Array | DeviceBuffer<"float32">;
+
 /** A parameter of the model, as `new MTAdam` takes it. Its elements lie in memory that the Python process shares. */
-export interface TorchParameter {
+export interface TorchParameter<Data extends TorchData = Float32Array> {
   readonly name: string;
-  readonly data: Float32Array;
+  readonly data: Data;
   readonly shape: readonly number[];
 }
 
@@ -30,7 +36,10 @@ export interface TorchParameter {
  * The gradients by term, then by parameter, as `optimizer.step` takes them; null = absent. The arrays are the same in every
  * call: the next call overwrites them.
  */
-export type TorchGradients = Record<string, Record<string, Float32Array | null> | null>;
+export type TorchGradients<Data extends TorchData = Float32Array> = Record<
+  string,
+  Record<string, Data | null> | null
+>;
 
 /** What the process tells about the model. */
 interface Plan {
@@ -48,25 +57,45 @@ interface GradientsAnswer {
  * Opens a PyTorch model in a Python process of its own, to be trained from here: `await openTorch("model.py")`.
  *
  * The file defines a class `Model`, a `torch.nn.Module` with `terms`, a list of the names of the loss terms, and
- * `losses(batch)`, which returns a dict of one scalar per term. Linux only; the parameters must be float32 on the CPU.
+ * `losses(batch)`, which returns a dict of one scalar per term. Linux only; the parameters must be float32, on the CPU or,
+ * with the option `device`, on that device.
  *
  * @param file the path or the file URL of the Python file
- * @throws MTAdamError OPTION, OUT_OF_MEMORY; TORCH where the process, PyTorch or the model fails
+ * @throws MTAdamError OPTION, OUT_OF_MEMORY; TORCH where the process, PyTorch or the model fails; with `device` also CUDA,
+ *   INVALID_POINTER, DISPOSED
  */
-export async function openTorch(file: PathLike, options?: TorchOptions): Promise<TorchModel> {
+export async function openTorch(
+  file: PathLike,
+  options: TorchDeviceOptions,
+): Promise<TorchModel<DeviceBuffer<"float32">>>;
+export async function openTorch(file: PathLike, options?: TorchOptions): Promise<TorchModel>;
+export async function openTorch(
+  file: PathLike,
+  options?: TorchOptions | TorchDeviceOptions,
+): Promise<TorchModel<TorchData>> {
   const checked = checkOptions(file, options);
-  const { signal, args } = checked;
+  const { signal, args, device } = checked;
   signal?.throwIfAborted();
   const memory = fromNative(() => new native.SharedMemory());
   const own = new TorchProcess(checked, memory.descriptor);
   const abort = (): void => own.kill();
   signal?.addEventListener("abort", abort);
   try {
-    const plan = (await own.request("Model", { command: "open", file: checked.file, args })) as Plan;
-    const { byteLength, offsets, lengths, message } = placeTensors(plan.parameters, plan.terms.length);
-    const arrays = fromNative(() => memory.map(byteLength, offsets, lengths));
-    await own.request("openTorch", { command: "map", ...message });
-    return new TorchModel(token, own, plan, arrays);
+    const plan = (await own.request("Model", {
+      command: "open",
+      file: checked.file,
+      args,
+      memory: device === undefined ? "cpu" : "cuda",
+    })) as Plan;
+    const layout = placeTensors(plan.parameters, plan.terms.length);
+    const map = (): Promise<unknown> => own.request("openTorch", { command: "map", ...layout.message });
+    if (device !== undefined) {
+      const handle = (await map()) as { data: Uint8Array };
+      return new TorchModel<TorchData>(token, own, plan, new CudaMemory(device, handle.data, layout));
+    }
+    const buffers = fromNative(() => memory.map(layout.byteLength, layout.offsets, layout.lengths));
+    await map();
+    return new TorchModel<TorchData>(token, own, plan, { buffers });
   } catch (error) {
     own.kill();
     signal?.throwIfAborted();
@@ -78,33 +107,50 @@ export async function openTorch(file: PathLike, options?: TorchOptions): Promise
 
 const token = Symbol("TorchModel");
 
+/** Where the tensors of a model lie. On the CPU, there is nothing to wait for, and the arrays stay valid. */
+interface SharedTensors<Data> {
+  /** The parameters, then each term's gradients. */
+  readonly buffers: readonly Data[];
+  ready?(): Promise<void>;
+  dispose?(): void;
+}
+
 /** Kills the process of a model that nothing refers to. */
-const forgotten = new FinalizationRegistry<TorchProcess>((own) => own.kill());
+const forgotten = new FinalizationRegistry<{ own: TorchProcess; tensors: SharedTensors<unknown> }>(
+  ({ own, tensors }) => {
+    tensors.dispose?.();
+    own.kill();
+  },
+);
 
 /** A PyTorch model that is trained from here. {@link openTorch} makes it. */
-export class TorchModel {
+export class TorchModel<Data extends TorchData = Float32Array> {
   readonly #process: TorchProcess;
+  readonly #tensors: SharedTensors<Data>;
   readonly #terms: Names;
   readonly #names: Names;
   /** By term, then by parameter. */
-  readonly #gradients: readonly (readonly Float32Array[])[];
+  readonly #gradients: readonly (readonly Data[])[];
   #losses: Readonly<Record<string, number | null>> = {};
   /** In the order of `model.named_parameters()`, without those that require no gradient. */
-  readonly parameters: readonly TorchParameter[];
+  readonly parameters: readonly TorchParameter<Data>[];
 
   /** @internal */
-  constructor(key: symbol, own: TorchProcess, plan: Plan, arrays: readonly Float32Array[]) {
+  constructor(key: symbol, own: TorchProcess, plan: Plan, tensors: SharedTensors<Data>) {
     if (key !== token) throw mustBe("OPTION", "TorchModel", "be made by `openTorch`", undefined);
     const count = plan.parameters.length;
+    const { buffers } = tensors;
     this.#process = own;
+    this.#tensors = tensors;
     this.#terms = new Names("term", plan.terms);
     this.#names = new Names(
       "parameter",
       plan.parameters.map(({ name }) => name),
     );
-    this.parameters = plan.parameters.map(({ name, shape }, k) => ({ name, data: arrays[k]!, shape }));
-    this.#gradients = plan.terms.map((_, term) => arrays.slice((term + 1) * count, (term + 2) * count));
-    forgotten.register(this, own, this);
+    this.parameters = plan.parameters.map(({ name, shape }, k) => ({ name, data: buffers[k]!, shape }));
+    this.#gradients = plan.terms.map((_, term) => buffers.slice((term + 1) * count, (term + 2) * count));
+    forgotten.register(this, { own, tensors }, this);
+    void own.ended.then(() => tensors.dispose?.());
     makeUncloneable(this);
   }
 
@@ -125,10 +171,11 @@ export class TorchModel {
    * @throws MTAdamError TORCH where Python raised an exception or the process ended; OPTION, TERM, DTYPE, LENGTH, BUSY,
    *   DISPOSED
    */
-  async gradients(batch: PythonValue, options?: TorchGradientsOptions): Promise<TorchGradients> {
+  async gradients(batch: PythonValue, options?: TorchGradientsOptions): Promise<TorchGradients<Data>> {
     const given = checkKeys<TorchGradientsOptions>("options", options, ["signal", "terms", "parameters"]);
     const terms = select("terms", this.#terms, given.terms);
     const parameters = select("parameters", this.#names, given.parameters);
+    if (this.#tensors.ready !== undefined) await this.#tensors.ready();
     const answer = (await this.#process.request(
       "gradients",
       { command: "gradients", batch, terms, parameters },
@@ -144,7 +191,7 @@ export class TorchModel {
     term: number,
     parameters: readonly number[],
     absent: readonly number[] | null,
-  ): Record<string, Float32Array | null> | null {
+  ): Record<string, Data | null> | null {
     if (absent === null) return null;
     const missing = new Set(absent);
     return Object.fromEntries(
@@ -164,6 +211,7 @@ export class TorchModel {
       throw mustBe("OPTION", "method", "be the name of a method of the model", method);
     }
     const { signal } = checkKeys<TorchCallOptions>("options", options, ["signal"]);
+    if (this.#tensors.ready !== undefined) await this.#tensors.ready();
     return this.#process.request(
       method,
       { command: "call", name: method, args: checkArguments("args", args ?? []) },
@@ -173,10 +221,11 @@ export class TorchModel {
 
   /**
    * Ends the process; a call that has not settled rejects with DISPOSED. The arrays of parameters and gradients stay
-   * readable, and their memory is given back once nothing refers to them.
+   * readable, and their memory is given back once nothing refers to them. Buffers of a CUDA device are disposed of.
    */
   async close(): Promise<void> {
     forgotten.unregister(this);
+    this.#tensors.dispose?.();
     await this.#process.close();
   }
 

@@ -3,6 +3,7 @@ import { checkKeys } from "../arguments";
 import { Place } from "../checkpoint/path";
 import { MTAdamError, mustBe } from "../errors";
 import { isArray, isRecord } from "../inspect";
+import { isDevice, type Device } from "../memory/device";
 import type { PythonValue } from "./wire";
 
 /** The part of an `AbortSignal` that is used, so that the types need neither Node's nor a browser's. */
@@ -33,6 +34,15 @@ export interface TorchOptions {
   signal?: AbortSignalLike | undefined;
 }
 
+/** Options of {@link openTorch} for a model on a CUDA device. */
+export interface TorchDeviceOptions extends TorchOptions {
+  /**
+   * The device of the model's parameters, such as `openDevice("cuda")`: the same GPU as in Python. Parameters and
+   * gradients are then buffers of this device.
+   */
+  device: Device;
+}
+
 /** Options of a call of the model. */
 export interface TorchCallOptions {
   /** Interrupts the call (KeyboardInterrupt in Python); the promise rejects with the signal's reason. */
@@ -55,19 +65,21 @@ export interface CheckedOptions {
   env: Readonly<Record<string, string>>;
   onStderr: (text: string) => void;
   signal: AbortSignalLike | undefined;
+  device: Device | undefined;
 }
 
 /** @throws MTAdamError OPTION */
 export function checkOptions(file: unknown, options: unknown): CheckedOptions {
-  const given = checkKeys<Record<keyof TorchOptions, unknown>>("options", options, [
+  const given = checkKeys<Record<keyof TorchDeviceOptions, unknown>>("options", options, [
     "python",
     "args",
     "cwd",
     "env",
     "onStderr",
     "signal",
+    "device",
   ]);
-  const { python = "python3", args = [], cwd, env = {}, signal } = given;
+  const { python = "python3", args = [], cwd, env = {}, signal, device } = given;
   const { onStderr = (text: string) => void process.stderr.write(text) } = given;
   if (typeof python !== "string" || python === "" || python.includes("\0")) {
     throw mustBe("OPTION", "python", "be the name or the path of a program", python);
@@ -79,6 +91,9 @@ export function checkOptions(file: unknown, options: unknown): CheckedOptions {
     throw mustBe("OPTION", "env", "be an object of strings", env);
   }
   if (typeof onStderr !== "function") throw mustBe("OPTION", "onStderr", "be a function", onStderr);
+  if (device !== undefined && !(isDevice(device) && device.kind === "cuda")) {
+    throw mustBe("OPTION", "device", "be a CUDA device from `openDevice`", device);
+  }
   return {
     file: checkFile(file),
     python,
@@ -87,6 +102,7 @@ export function checkOptions(file: unknown, options: unknown): CheckedOptions {
     env: env as Readonly<Record<string, string>>,
     onStderr: onStderr as (text: string) => void,
     signal: checkSignal(signal),
+    device,
   };
 }
 

@@ -147,6 +147,11 @@ export class TorchProcess {
     }
   }
 
+  /** Settles when the process has ended. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
   /** Lets the process end by itself, or kills it if a request is unanswered. */
   close(): Promise<void> {
     if (!this.#isClosed) {

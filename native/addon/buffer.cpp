@@ -9,8 +9,24 @@
 #include "addon/arguments.h"
 #include "addon/device.h"
 #include "addon/promise.h"
+#include "cuda/cuda.h"
 
 namespace mtadam::addon {
+namespace {
+
+/// A part of other memory, which lives as long.
+class Part final : public Memory {
+ public:
+  Part(std::shared_ptr<Memory> whole, std::size_t offset, std::size_t size)
+      : Memory(whole->data() + offset, size), whole_(std::move(whole)) {}
+
+  void lend() override { whole_->lend(); }
+
+ private:
+  std::shared_ptr<Memory> whole_;
+};
+
+}  // namespace
 
 Napi::Function Buffer::define(Napi::Env env) {
   return DefineClass(env, "Buffer",
@@ -23,8 +39,21 @@ Buffer::Buffer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Buffer>(info) 
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
   device_ = unwrap<Device>(info[0]).get();
   size_ = static_cast<std::size_t>(info[1].As<Napi::Number>().Int64Value());
-  guarded(info.Env(), [&] { memory_ = device_->allocate(size_); });
+  guarded(info.Env(), [&] { memory_ = memory_of(info); });
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(size_));
+}
+
+std::shared_ptr<Memory> Buffer::memory_of(const Napi::CallbackInfo& info) const {
+  if (info[2].IsUndefined()) return device_->allocate(size_);
+  if (info[2].IsTypedArray()) {
+    return cuda::open_memory(*device_, elements<std::byte>(info[2], cuda::kHandleBytes), size_);
+  }
+  const Buffer& whole = unwrap<Buffer>(info[2]);
+  const auto offset = static_cast<std::size_t>(info[3].As<Napi::Number>().Int64Value());
+  if (offset > whole.size() || size_ > whole.size() - offset) {
+    throw Error("LENGTH", "A part within the buffer was expected.");
+  }
+  return std::make_shared<Part>(whole.memory_, offset, size_);
 }
 
 Buffer::~Buffer() { release(); }

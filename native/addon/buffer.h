@@ -14,7 +14,9 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640002, 0x62756666657200};
   static Napi::Function define(Napi::Env env);
 
-  /// (device: Device, byteLength: number)
+  /// (device: Device, byteLength: number): new memory
+  /// (…, handle: Uint8Array): an allocation of another process
+  /// (…, whole: Buffer, offset: number): a part of another buffer, in bytes
   explicit Buffer(const Napi::CallbackInfo& info);
   ~Buffer() override;
 
@@ -29,6 +31,7 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
   void dispose(const Napi::CallbackInfo& info);
   /// Throws (DISPOSED) after dispose().
   mtadam::Device& device() const;
+  std::shared_ptr<Memory> memory_of(const Napi::CallbackInfo& info) const;
   void release();
 
   std::size_t size_ = 0;

@@ -18,6 +18,8 @@ Description describe() {
 
 std::shared_ptr<Device> open(int) { throw Error("NO_DEVICE", kReason); }
 
+std::unique_ptr<Memory> open_memory(Device&, const std::byte*, std::size_t) { throw Error("NO_DEVICE", kReason); }
+
 int owner_of(const void*) { return -1; }
 
 }  // namespace mtadam::cuda

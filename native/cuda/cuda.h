@@ -31,6 +31,13 @@ Description describe();
 /// Opens a device. Throws Error (NO_DEVICE, DRIVER, OUT_OF_MEMORY, CUDA) that says why it cannot.
 std::shared_ptr<Device> open(int index);
 
+/// Bytes of a handle of cudaIpcGetMemHandle.
+constexpr std::size_t kHandleBytes = 64;
+
+/// Opens an allocation of another process, which must not free it before this memory is gone. `bytes`: at most those of
+/// the allocation. Throws Error (OPTION for another kind of device, INVALID_POINTER, NO_DEVICE, CUDA).
+std::unique_ptr<Memory> open_memory(Device& device, const std::byte* handle, std::size_t bytes);
+
 /// The device whose memory an address belongs to; −1 where CUDA knows none.
 int owner_of(const void* address);
 

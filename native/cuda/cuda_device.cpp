@@ -1,5 +1,7 @@
 #include "cuda/cuda_device.h"
 
+#include <cstring>
+
 #include "cuda/context.h"
 #include "cuda/cuda.h"
 #include "cuda/driver.h"
@@ -61,6 +63,21 @@ void CudaDevice::check_range(const void* address, std::size_t bytes) const {
 }
 
 std::unique_ptr<Memory> CudaDevice::allocate(std::size_t bytes) { return allocator_.allocate(bytes); }
+
+std::unique_ptr<Memory> CudaDevice::open_memory(const std::byte* handle, std::size_t bytes) const {
+  cudaIpcMemHandle_t copy{};
+  static_assert(sizeof copy == kHandleBytes);
+  std::memcpy(&copy, handle, kHandleBytes);
+  std::unique_ptr<Memory> memory = open_allocation(context_, copy, bytes);
+  check_range(memory->data(), bytes);
+  return memory;
+}
+
+std::unique_ptr<Memory> open_memory(Device& device, const std::byte* handle, std::size_t bytes) {
+  const auto* const own = dynamic_cast<CudaDevice*>(&device);
+  if (own == nullptr) throw Error("OPTION", "Memory of another process can be opened on a CUDA device only.");
+  return own->open_memory(handle, bytes);
+}
 
 void CudaDevice::write(void* to, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;

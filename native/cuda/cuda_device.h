@@ -25,6 +25,8 @@ class CudaDevice final : public Device {
   void check_range(const void* address, std::size_t bytes) const override;
 
   std::unique_ptr<Memory> allocate(std::size_t bytes) override;
+  /// See open_memory.
+  std::unique_ptr<Memory> open_memory(const std::byte* handle, std::size_t bytes) const;
   void write(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void read(void* to, const void* from, std::size_t bytes, Stream stream) override;
   std::unique_ptr<HostCopy> read_later(const void* from, std::size_t bytes, Stream stream) override;

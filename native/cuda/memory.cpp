@@ -39,6 +39,23 @@ void wait_for_device() {
   cudaFree(spare);
 }
 
+class OpenedMemory final : public Memory {
+ public:
+  OpenedMemory(SharedContext context, std::byte* data, std::size_t size)
+      : Memory(data, size), context_(std::move(context)) {}
+
+  ~OpenedMemory() override {
+    release_in(context_, [&] {
+      // Unlike cudaFree, closing is not documented to wait for the work that uses the memory.
+      wait_for_device();
+      cudaIpcCloseMemHandle(data());
+    });
+  }
+
+ private:
+  SharedContext context_;
+};
+
 class PoolMemory final : public Memory {
  public:
   PoolMemory(SharedContext context, std::shared_ptr<EnqueuedWork> work, std::byte* data, std::size_t size)
@@ -57,6 +74,14 @@ class PoolMemory final : public Memory {
 };
 
 }  // namespace
+
+std::unique_ptr<Memory> open_allocation(const SharedContext& context, const cudaIpcMemHandle_t& handle,
+                                        std::size_t bytes) {
+  const CurrentContext current(*context);
+  void* data = nullptr;
+  check(cudaIpcOpenMemHandle(&data, handle, cudaIpcMemLazyEnablePeerAccess), "cudaIpcOpenMemHandle");
+  return std::make_unique<OpenedMemory>(context, static_cast<std::byte*>(data), bytes);
+}
 
 DeviceAllocator::DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work)
     : context_(std::move(context)), work_(std::move(work)), zeroing_(context_) {

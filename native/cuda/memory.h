@@ -30,6 +30,10 @@ class DeviceAllocator {
   bool pooled_ = false;
 };
 
+/// Memory of another process, opened by the handle of its allocation. Throws CudaError.
+std::unique_ptr<Memory> open_allocation(const SharedContext& context, const cudaIpcMemHandle_t& handle,
+                                        std::size_t bytes);
+
 /// Pinned blocks that are kept and reused: cudaFreeHost waits for all work of the device.
 class PinnedBlocks {
  public:

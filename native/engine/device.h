@@ -21,7 +21,7 @@ class Memory {
   std::size_t size() const { return size_; }
 
   /// Says that others have the address: their work may use the memory until it is freed.
-  void lend() { lent_ = true; }
+  virtual void lend() { lent_ = true; }
   bool lent() const { return lent_; }
 
  protected:

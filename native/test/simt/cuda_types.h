@@ -33,6 +33,13 @@ typedef void(CUDART_CB* cudaHostFn_t)(void* user_data);
 #define cudaEventDisableTiming 0x02
 #define cudaEventInterprocess 0x04
 
+#define CUDA_IPC_HANDLE_SIZE 64
+#define cudaIpcMemLazyEnablePeerAccess 0x01
+
+typedef struct cudaIpcMemHandle_st {
+  char reserved[CUDA_IPC_HANDLE_SIZE];
+} cudaIpcMemHandle_t;
+
 #define cudaHostAllocDefault 0x00
 #define cudaHostAllocPortable 0x01
 #define cudaHostAllocMapped 0x02

@@ -22,11 +22,12 @@ struct Allocation {
   int device;  ///< of pinned memory, the one that was current
   bool live = true;
   Traffic traffic = {};
-  std::size_t piece = 0;  ///< of memory that the driver knows in pieces: bytes of each
-  bool mapped = false;    ///< the pieces are handles that cuMemMap put side by side
-  bool foreign = false;   ///< of a context beside the device's primary one
-  bool pooled = false;    ///< from cudaMallocAsync
-  bool freeing = false;   ///< cudaFreeAsync has been called, and its stream has not come to it
+  std::size_t piece = 0;   ///< of memory that the driver knows in pieces: bytes of each
+  bool mapped = false;     ///< the pieces are handles that cuMemMap put side by side
+  bool foreign = false;    ///< of a context beside the device's primary one
+  bool pooled = false;     ///< from cudaMallocAsync
+  bool freeing = false;    ///< cudaFreeAsync has been called, and its stream has not come to it
+  std::size_t shared = 0;  ///< bytes of a file in the allocation, from its first whole page on
 
   bool holds(const void* address, std::size_t count) const {
     const char* begin = static_cast<const char*>(address);

@@ -1,5 +1,13 @@
 #include "test/simt/cuda/memory.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+
 #include "test/simt/cuda/runtime.h"
 #include "test/simt/cuda_runtime.h"
 
@@ -63,6 +71,34 @@ Allocation* freeable(const void* memory) {
   Allocation* const allocation = live_allocation_at(memory);
   const bool of_device = place_of(memory, 0).kind == Place::Kind::kDevice;
   return of_device && allocation && allocation->data == memory && !allocation->freeing ? allocation : nullptr;
+}
+
+constexpr std::size_t kPage = 4096;
+
+/// The first page that lies in an allocation as a whole.
+char* first_page(const Allocation& allocation) {
+  const auto address = reinterpret_cast<std::uintptr_t>(allocation.data);
+  return allocation.data + (kPage - address % kPage) % kPage;
+}
+
+/// An allocation whose pages are those of a file. Null if there is no such file or no memory.
+Allocation* map_file(Runtime& runtime, const std::string& path) {
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (file < 0) return nullptr;
+  struct stat status = {};
+  Allocation* allocation = nullptr;
+  if (fstat(file, &status) == 0 && status.st_size > 0) {
+    const auto bytes = static_cast<std::size_t>(status.st_size);
+    // Whole pages are mapped, of which none may lie in a red zone.
+    const std::size_t pages = (bytes + kPage - 1) / kPage;
+    allocation = runtime.current().memory.allocate((pages + 1) * kPage, runtime.thread().device);
+    if (allocation != nullptr) {
+      allocation->shared = bytes;
+      mmap(first_page(*allocation), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+    }
+  }
+  close(file);
+  return allocation;
 }
 
 }  // namespace
@@ -153,6 +189,32 @@ cudaError_t cudaFreeHost(void* memory) {
   }
   if (runtime.settings.free_synchronises) runtime.synchronise_device(allocation->device);
   runtime.pinned->free(*allocation);
+  return cudaSuccess;
+}
+
+cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned flags) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!memory || flags != cudaIpcMemLazyEnablePeerAccess) return call.done(cudaErrorInvalidValue);
+  *memory = nullptr;
+  if (const auto error = runtime.injected("allocation")) return call.done(*error);
+  runtime.show_memory();
+  const std::string path(handle.reserved, strnlen(handle.reserved, sizeof handle.reserved));
+  const Allocation* allocation = simt::cuda::map_file(runtime, path);
+  if (!allocation) return call.done(cudaErrorInvalidValue);
+  *memory = simt::cuda::first_page(*allocation);
+  return cudaSuccess;
+}
+
+cudaError_t cudaIpcCloseMemHandle(void* memory) {
+  SIMT_CUDA_CALL(kSafe);
+  Allocation* allocation = simt::cuda::live_allocation_at(memory);
+  if (!allocation || allocation->shared == 0 || simt::cuda::first_page(*allocation) != memory) {
+    return call.done(cudaErrorInvalidValue);
+  }
+  runtime.show_memory();
+  mmap(memory, allocation->shared, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  const Place place = simt::cuda::place_of(memory, 0);
+  runtime.device(place.device).memory.free(*allocation);
   return cudaSuccess;
 }
 
