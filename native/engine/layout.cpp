@@ -9,6 +9,7 @@ namespace mtadam {
 namespace {
 
 constexpr std::uint64_t kLineElements = 16;  // 64 bytes of float32
+constexpr std::uint64_t kVectorElements = 4;
 
 // 4 TB of float32: beyond any device's memory, and small enough that no sum of offsets below can overflow and that the
 // chunk table of a model which is only described stays small.
@@ -69,6 +70,35 @@ void Layout::gather_layers() {
     }
     layer.slots = slot - layer.slot;
     if (layer.slots == 0) empty_layers_.push_back(static_cast<std::uint32_t>(&layer - layers_.data()));
+  }
+  slot_count_ = slot;
+}
+
+void Layout::own(std::uint64_t first, std::uint64_t end) {
+  chunks_.clear();
+  plane_elements_ = 0;
+  std::vector<bool> begins(layers_.size(), false);
+  for (Tensor& tensor : tensors_) {
+    // The place in the planes of a tensor without an owned element is never used; only its phase stays.
+    tensor.plane %= kVectorElements;
+    tensor.chunk = 0;
+  }
+  for_slots(first, end, [&](std::uint32_t index, std::uint64_t from, std::uint64_t count) {
+    Tensor& tensor = tensors_[index];
+    const std::uint64_t phase = tensor.plane;
+    tensor.chunk = chunks_.size();
+    const std::uint64_t chunk = from / kChunkElements;
+    for (std::uint64_t k = 0; k < chunks_of(count); ++k) {
+      chunks_.push_back({index, static_cast<std::uint32_t>(chunk + k)});
+    }
+    if (chunk == 0) begins[tensor.layer] = true;
+    // Modulo 2**64: the sum with the index of an owned element is its place.
+    tensor.plane = plane_elements_ + phase - from;
+    plane_elements_ += whole_lines(count + phase);
+  });
+  empty_layers_.clear();
+  for (std::uint32_t layer = 0; layer < layer_count(); ++layer) {
+    if (!begins[layer]) empty_layers_.push_back(layer);
   }
 }
 

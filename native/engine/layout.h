@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -22,14 +23,36 @@ class Layout {
   /// Throws Error (LENGTH) where a length is too large to be addressed.
   explicit Layout(const std::vector<ParameterShape>& parameters);
 
+  /// Restricts the chunk table and the planes to the slots first .. end. Slots, layers and members stay those of the
+  /// whole model.
+  void own(std::uint64_t first, std::uint64_t end);
+
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const std::vector<Chunk>& chunks() const { return chunks_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<std::uint32_t>& members() const { return members_; }
-  /// Layers without elements, which have no chunk.
+  /// Layers whose first chunk is not in the chunk table. Unless own() was called, they have no elements.
   const std::vector<std::uint32_t>& empty_layers() const { return empty_layers_; }
+  /// Chunks of the whole model.
+  std::uint64_t slot_count() const { return slot_count_; }
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(tensors_.size()); }
   std::uint32_t layer_count() const { return static_cast<std::uint32_t>(layers_.size()); }
+
+  /// Calls body(tensor, first element, elements) for every tensor that has chunks among the slots first .. end, in the
+  /// order of slots.
+  template <class Body>
+  void for_slots(std::uint64_t first, std::uint64_t end, const Body& body) const {
+    const auto ends_before = [&](std::uint32_t index) {
+      return tensors_[index].slot + chunks_of(tensors_[index].length) <= first;
+    };
+    auto member = std::partition_point(members_.begin(), members_.end(), ends_before);
+    for (; member != members_.end() && tensors_[*member].slot < end; ++member) {
+      const Tensor& tensor = tensors_[*member];
+      const std::uint64_t from = (std::max(first, tensor.slot) - tensor.slot) * kChunkElements;
+      const std::uint64_t to = std::min(tensor.length, (end - tensor.slot) * kChunkElements);
+      if (from < to) body(*member, from, to - from);
+    }
+  }
 
   /// Elements of a moment plane: the tensors one after another, each on cache lines of its own, and as far past a
   /// 16-byte boundary as its θ, so that 16-byte accesses to both begin at the same element.
@@ -44,6 +67,7 @@ class Layout {
   std::vector<std::uint32_t> members_;
   std::vector<std::uint32_t> empty_layers_;
   std::uint64_t plane_elements_ = 0;
+  std::uint64_t slot_count_ = 0;
 };
 
 }  // namespace mtadam

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "engine/errors.h"
 #include "engine/float_environment.h"
@@ -47,9 +48,11 @@ struct Optimizer::TermTables {
 };
 
 Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
-                     std::unique_ptr<AddressTable> parameters)
+                     std::unique_ptr<AddressTable> parameters, Sharing sharing)
     : device_(std::move(device)),
       layout_(std::move(layout)),
+      exchange_(sharing.collective == nullptr ? nullptr
+                                              : std::make_unique<Exchange>(std::move(sharing), device_, layout_)),
       options_(options),
       stream_(device_->default_stream()),
       state_(*device_, layout_, options.form, options.terms, stream_),
@@ -62,8 +65,11 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.parameters = parameters_->on_device(0, 1, stream_);
   tables_.empty_layers = to_device(*device_, memory_, layout_.empty_layers(), stream_);
   tables_.shared = state_.shared();
-  for (const Tensor& tensor : layout_.tensors()) tables_.element_count += tensor.length;
+  for (const Chunk& chunk : layout_.chunks()) {
+    tables_.element_count += elements_of_chunk(layout_.tensors()[chunk.tensor].length, chunk.index);
+  }
   tables_.chunk_count = layout_.chunks().size();
+  tables_.slot_count = layout_.slot_count();
   tables_.tensor_count = layout_.tensor_count();
   tables_.layer_count = layout_.layer_count();
   tables_.empty_layer_count = static_cast<std::uint32_t>(layout_.empty_layers().size());
@@ -79,8 +85,63 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
+  if (shares_state()) place_halves();
   adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
+  if (exchange_ != nullptr) agree_on("new MTAdam", Hash());
+}
+
+void Optimizer::place_halves() {
+  std::vector<Layer> endless = layout_.layers();
+  for (Layer& layer : endless) layer.slots = std::uint64_t{1} << 40;
+  std::vector<std::uint32_t> all(layout_.layer_count());
+  std::iota(all.begin(), all.end(), 0u);
+  halves_.endless_layers = to_device(*device_, memory_, endless, stream_);
+  halves_.tickets = to_device(*device_, memory_, std::vector<unsigned long long>(layout_.layer_count()), stream_);
+  halves_.all_layers = to_device(*device_, memory_, all, stream_);
+}
+
+// On the CPU, norms() and cosines() find no layer in these; on CUDA, no layer is complete.
+Tables Optimizer::summing(const Tables& tables) const {
+  Tables half = tables;
+  half.layers = halves_.endless_layers;
+  half.shared.tickets = halves_.tickets;
+  half.layer_count = 0;
+  half.empty_layer_count = 0;
+  half.network = false;
+  half.non_finite = NonFinite::kSkipTerm;
+  return half;
+}
+
+Tables Optimizer::finishing(const Tables& tables) const {
+  Tables half = tables;
+  half.chunk_count = 0;
+  half.element_count = 0;
+  half.empty_layers = halves_.all_layers;
+  half.empty_layer_count = tables.layer_count;
+  return half;
+}
+
+// What must be equal on all ranks: all but addresses.
+std::uint64_t Optimizer::identity() const {
+  Hash hash;
+  hash.add(options_.terms).add(options_.groups).add(options_.anchor).add(options_.anchor_term).add(options_.balance);
+  hash.add(options_.initial_norm).add(options_.rest);
+  const StateForm& form = options_.form;
+  for (const bool flag : {form.summed, form.amsgrad, form.mean, form.cosines, form.network, form.one_v, form.lagged}) {
+    hash.add(flag);
+  }
+  hash.add(form.non_finite);
+  const Sharing& sharing = exchange_->sharing();
+  hash.add(sharing.state).add(sharing.reduction).add(sharing.wire).add(sharing.staging_bytes);
+  for (const Tensor& tensor : layout_.tensors()) hash.add(tensor.length).add(tensor.layer).add(tensor.group);
+  return hash.value();
+}
+
+void Optimizer::agree_on(const char* call, Hash values) const {
+  values.add(completed_);
+  for (const bool accumulated : accumulated_) values.add(accumulated);
+  agree(exchange_->collective(), call, identity(), values.value());
 }
 
 Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
@@ -89,6 +150,7 @@ Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Str
   Tables tables = tables_;
   tables.term_count = static_cast<std::uint32_t>(terms.size());
   device_->load(tables);
+  if (shares_state()) device_->load(summing(tables));
   made.places.weights = sizeof(double);
   made.places.groups = made.places.weights + terms.size() * sizeof(double);
   made.places.group_elements = made.places.groups + options_.groups * sizeof(Group);
@@ -206,12 +268,25 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
 // The body sets broken_ once it has launched a part of the step. A later failure leaves norms and clocks ahead of the
 // parameters, or the end of the step unmarked, so the state must be restored before the next step.
 template <class Body>
-void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale,
-                        Stream given, const Body& body) {
+void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t first, std::uint32_t count,
+                        const StepValues& values, Stream given, const Body& body) {
   check_whole();
+  set_values(0, std::vector<double>{values.gradient_scale});
+  if (exchange_ != nullptr) {
+    Hash hash;
+    hash.add(first).add(values.reduced).add(values_.data(), values_.size());
+    for (std::uint32_t term = first; term < first + count; ++term) {
+      for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
+        hash.add(gradients.get(term, tensor) != nullptr);
+      }
+    }
+    agree_on(name, hash);
+  }
   enqueue(given, [&](Stream stream) {
-    send_values(gradient_scale, stream);
-    const Call call{gradients.on_device(first, count, stream), first, count};
+    const bool reduces = exchange_ != nullptr && !values.reduced;
+    AddressTable& used = reduces ? exchange_->reduce(layout_, gradients, first, count, stream) : gradients;
+    send_values(values.gradient_scale, stream);
+    const Call call{used.on_device(first, count, stream), first, count};
     has_cosines_ = false;
     body(call, stream);
   });
@@ -219,31 +294,53 @@ void Optimizer::advance(AddressTable& gradients, std::uint32_t first, std::uint3
   skipped_ = device_->take_skipped();
 }
 
-void Optimizer::step(AddressTable& gradients, double gradient_scale, Stream given) {
-  advance(gradients, 0, options_.terms, gradient_scale, given, [&](const Call& all, Stream stream) {
-    if (device_->step_in_one_pass(tables_, all)) return;
-    device_->norms(tables_, all, stream);
+void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
+  advance("step", gradients, 0, options_.terms, values, given, [&](const Call& all, Stream stream) {
+    if (!shares_state() && device_->step_in_one_pass(tables_, all)) return;
+    norms(all, stream);
     broken_ = true;
     follow_norms(all, stream);
+    if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
     has_cosines_ = options_.form.cosines;
   });
   completed_ += 1;
 }
 
+void Optimizer::norms(const Call& call, Stream stream) {
+  if (!shares_state()) return device_->norms(tables_, call, stream);
+  device_->norms(summing(tables_), call, stream);
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    exchange_->gather_slots(layout_, state_.terms()[term].partial, stream);
+  }
+  device_->norms(finishing(tables_), call, stream);
+}
+
+void Optimizer::cosines(const Call& all, Stream stream) {
+  if (!shares_state()) return device_->cosines(tables_, all, stream);
+  device_->cosines(summing(tables_), all, stream);
+  for (std::uint32_t later = 1; later < options_.terms; ++later) {
+    for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
+      double* const dots = state_.terms()[later].dots + earlier * layout_.slot_count();
+      exchange_->gather_slots(layout_, dots, stream);
+    }
+  }
+  device_->cosines(finishing(tables_), all, stream);
+}
+
 // Launches the rest of a whole step after its norms.
 void Optimizer::follow_norms(const Call& all, Stream stream) {
-  if (options_.form.cosines) device_->cosines(tables_, all, stream);
+  if (options_.form.cosines) cosines(all, stream);
   device_->update(tables_, all, stream);
 }
 
-void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream given) {
-  advance(gradients, term, 1, gradient_scale, given, [&](const Call& one, Stream stream) {
+void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
+  advance("accumulate", gradients, term, 1, values, given, [&](const Call& one, Stream stream) {
     if (options_.form.one_v) {
       state_.make_gathered(*device_, layout_);
       tables_.shared.gathered = state_.shared().gathered;
     }
-    if (device_->accumulate_in_one_pass(tables_, one)) return;
-    device_->norms(tables_, one, stream);
+    if (!shares_state() && device_->accumulate_in_one_pass(tables_, one)) return;
+    norms(one, stream);
     broken_ = true;
     device_->moments(tables_, one, stream);
   });
@@ -252,9 +349,11 @@ void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, double g
 
 void Optimizer::update(Stream given) {
   check_whole();
+  if (exchange_ != nullptr) agree_on("update", {});
   enqueue(given, [&](Stream stream) {
     device_->update(tables_, stream);
     broken_ = true;
+    if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
   });
   broken_ = false;
   has_cosines_ = false;
@@ -288,20 +387,19 @@ void Optimizer::leave_step() {
 // The accumulated terms have changed v. Raises x accordingly, since no update follows that would.
 void Optimizer::raise_shared_x() {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
-  for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
-    const std::uint64_t length = layout_.tensors()[tensor].length;
-    for (std::uint64_t first = 0; first < length; first += kPiece) {
-      const std::uint64_t count = std::min(kPiece, length - first);
+  for_own(0, layout_.slot_count(), [&](std::uint32_t tensor, std::uint64_t begin, std::uint64_t length) {
+    for (std::uint64_t first = begin; first < begin + length; first += kPiece) {
+      const std::uint64_t count = std::min(kPiece, begin + length - first);
       std::vector<float> x(count), v(count);
-      read_plane({Plane::x, 0, tensor, first, count}, x.data());
+      read_own({Plane::x, 0, tensor, first, count}, x.data());
       for (std::uint32_t term = 0; term < options_.terms; ++term) {
         if (!accumulated_[term]) continue;
-        read_plane({Plane::v, term, tensor, first, count}, v.data());
+        read_own({Plane::v, term, tensor, first, count}, v.data());
         for (std::uint64_t k = 0; k < count; ++k) x[k] = larger(v[k], x[k]);
       }
       write_plane({Plane::x, 0, tensor, first, count}, x.data());
     }
-  }
+  });
 }
 
 // T has advanced with the first term, and M and V wait for the update.
@@ -318,7 +416,17 @@ void Optimizer::close_step() { accumulated_.assign(accumulated_.size(), false); 
 
 void Optimizer::zero(AddressTable& gradients, Stream given) {
   enqueue(given, [&](Stream stream) {
-    device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
+    if (!shares_state()) {
+      return device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
+    }
+    // The chunk table has only this rank's.
+    for (std::uint32_t term = 0; term < options_.terms; ++term) {
+      for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
+        float* const g = gradients.get(term, tensor);
+        const std::size_t bytes = layout_.tensors()[tensor].length * sizeof(float);
+        if (g != nullptr && bytes != 0) device_->fill(g, 0, sizeof(float), bytes, stream);
+      }
+    }
   });
 }
 
@@ -328,7 +436,13 @@ void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
   });
 }
 
+void Optimizer::check_alone() const {
+  if (exchange_ == nullptr) return;
+  throw Error("OPTION", "Steps must not be captured with `distributed`: a graph cannot hold what the ranks exchange.");
+}
+
 std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, Stream stream) {
+  check_alone();
   // A copy, since the caller may change its table after the capture.
   std::unique_ptr<AddressTable> own = gradients.copy();
   Call all{nullptr, 0, options_.terms};
@@ -359,6 +473,7 @@ void Optimizer::replay(const CapturedStep& step, double gradient_scale) {
 // No event is recorded or waited for: inside a capture it would be part of the graph.
 void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_scale, Stream stream) {
   check_whole();
+  check_alone();
   set_values(0, std::vector<double>{gradient_scale});
   if (values_ != sent_) {
     throw Error("STATE", "`refresh` must be called before the capture: the device has other options or weights.");
@@ -544,14 +659,49 @@ float* Optimizer::plane_address(const PlaneRange& range) const {
   return start + layout_.tensors()[range.tensor].plane + range.first;
 }
 
-void Optimizer::read_plane(const PlaneRange& range, float* to) {
+// Calls body(tensor, first element, elements) for what this rank owns of the slots first .. end.
+template <class Body>
+void Optimizer::for_own(std::uint64_t first, std::uint64_t end, const Body& body) const {
+  const Slots own = shares_state() ? exchange_->own(layout_) : Slots{0, layout_.slot_count()};
+  layout_.for_slots(std::max(first, own.first), std::min(end, own.end), body);
+}
+
+void Optimizer::read_own(const PlaneRange& range, float* to) {
   enqueue(device_->default_stream(),
           [&](Stream stream) { device_->read(to, plane_address(range), range.count * sizeof(float), stream); });
 }
 
+void Optimizer::read_plane(const PlaneRange& range, float* to) {
+  if (!shares_state()) return read_own(range, to);
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  Hash hash;
+  agree_on("read the state", hash.add(range.plane).add(range.term).add(range.tensor).add(range.first).add(range.count));
+  for (std::uint64_t done = 0; done < range.count; done += kPiece) {
+    PlaneRange piece = range;
+    piece.first += done;
+    const std::uint64_t count = std::min(kPiece, range.count - done);
+    const auto read = [&](std::uint64_t first, std::uint64_t elements, float* place) {
+      piece.first = first;
+      piece.count = elements;
+      read_own(piece, place);
+    };
+    exchange_->gather_range(layout_, range.tensor, piece.first, count, read, to + done);
+  }
+}
+
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
-  enqueue(device_->default_stream(),
-          [&](Stream stream) { device_->write(plane_address(range), from, range.count * sizeof(float), stream); });
+  const std::uint64_t slot = layout_.tensors()[range.tensor].slot;
+  const std::uint64_t end = range.first + range.count;
+  if (range.count == 0) return;
+  for_own(slot + range.first / kChunkElements, slot + chunks_of(end),
+          [&](std::uint32_t, std::uint64_t first, std::uint64_t count) {
+            PlaneRange own = range;
+            own.first = std::max(range.first, first);
+            own.count = std::min(end, first + count) - own.first;
+            enqueue(device_->default_stream(), [&](Stream stream) {
+              device_->write(plane_address(own), from + (own.first - range.first), own.count * sizeof(float), stream);
+            });
+          });
 }
 
 }  // namespace mtadam

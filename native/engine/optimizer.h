@@ -7,6 +7,7 @@
 
 #include "engine/address_table.h"
 #include "engine/device.h"
+#include "engine/exchange.h"
 #include "engine/layout.h"
 #include "engine/state.h"
 
@@ -61,6 +62,13 @@ struct PlaneRange {
   std::uint64_t first, count;
 };
 
+/// What a call is given beside the gradients.
+struct StepValues {
+  StepValues(double scale, bool are_reduced = false) : gradient_scale(scale), reduced(are_reduced) {}
+  double gradient_scale;
+  bool reduced;  // whether the gradients are the sums over all ranks already; else the call sums them
+};
+
 /// A step as a graph, with gradients at fixed addresses, for any number of replays. Belongs to the optimizer that
 /// captured it, which must outlive it.
 class CapturedStep {
@@ -81,9 +89,11 @@ class CapturedStep {
 /// are trusted (TypeScript has checked them), but for what the state itself forbids.
 class Optimizer {
  public:
-  /// `parameters` has one row, the addresses of θ on the device.
+  /// `parameters` has one row, the addresses of θ on the device. With a collective in `sharing`, all ranks make the
+  /// same calls, and those that exchange data or must agree throw Error (DISTRIBUTED) where ranks differ: this
+  /// constructor, step(), accumulate(), update() and, where the state is shared out, read_plane().
   Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
-            std::unique_ptr<AddressTable> parameters);
+            std::unique_ptr<AddressTable> parameters, Sharing sharing = {});
 
   const Layout& layout() const { return layout_; }
   const OptimizerOptions& options() const { return options_; }
@@ -96,10 +106,10 @@ class Optimizer {
 
   /// A whole step. `gradients`: a row per term. Only such steps compute cosines, which need the gradients of all terms
   /// at once.
-  void step(AddressTable& gradients, double gradient_scale, Stream stream = nullptr);
+  void step(AddressTable& gradients, const StepValues& values, Stream stream = nullptr);
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: the moments of earlier terms cannot be
   /// rolled back.
-  void accumulate(AddressTable& gradients, std::uint32_t term, double gradient_scale, Stream stream = nullptr);
+  void accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream stream = nullptr);
   /// Whether the last step() or accumulate() skipped a term. Always false on a device that may run calls later.
   bool skipped() const { return skipped_; }
   void update(Stream stream = nullptr);
@@ -174,15 +184,31 @@ class Optimizer {
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
+  /// Where the state is shared out, every rank gets the elements from those that own them.
   void read_plane(const PlaneRange& range, float* to);
+  /// Where the state is shared out, writes those elements that this rank owns.
   void write_plane(const PlaneRange& range, const float* from);
+  /// Null without a collective.
+  const Exchange* exchange() const { return exchange_.get(); }
 
  private:
   template <class Body>
   void enqueue(Stream stream, const Body& body);
   template <class Body>
-  void advance(AddressTable& gradients, std::uint32_t first, std::uint32_t count, double gradient_scale, Stream given,
-               const Body& body);
+  void advance(const char* name, AddressTable& gradients, std::uint32_t first, std::uint32_t count,
+               const StepValues& values, Stream given, const Body& body);
+  bool shares_state() const { return exchange_ != nullptr && exchange_->sharing().state; }
+  void check_alone() const;
+  void place_halves();
+  Tables summing(const Tables& tables) const;
+  Tables finishing(const Tables& tables) const;
+  std::uint64_t identity() const;
+  void agree_on(const char* call, Hash values) const;
+  void norms(const Call& call, Stream stream);
+  void cosines(const Call& all, Stream stream);
+  void read_own(const PlaneRange& range, float* to);
+  template <class Body>
+  void for_own(std::uint64_t first, std::uint64_t end, const Body& body) const;
   void check_whole() const;
   void leave_step();
   void raise_shared_x();
@@ -204,6 +230,7 @@ class Optimizer {
 
   std::shared_ptr<Device> device_;
   Layout layout_;
+  std::unique_ptr<Exchange> exchange_;
   OptimizerOptions options_;
   Stream stream_;  // that of the last call; the caller's may be gone by now
   State state_;
@@ -211,6 +238,13 @@ class Optimizer {
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
+  // Where the state is shared out, norms() and cosines() come in two halves: with summing() tables, whose layers are
+  // never complete, they end with the sums of chunks; with finishing() tables, which have no chunks, they begin there.
+  struct Halves {
+    const Layer* endless_layers;
+    unsigned long long* tickets;
+    const std::uint32_t* all_layers;
+  } halves_{};
   std::uint64_t tables_made_ = 0;  // how often
   bool skipped_ = false;           // the last part of a step skipped a term
   bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end

@@ -49,7 +49,7 @@ T* at_if_any(const Memory& memory, std::size_t place) {
   return place == 0 ? nullptr : at<T>(memory, place);
 }
 
-std::uint64_t slots_of(const Layout& layout) { return layout.chunks().size(); }
+std::uint64_t slots_of(const Layout& layout) { return layout.slot_count(); }
 
 void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream stream) {
   const std::vector<Clock> fresh(count, Clock{0, 1, 1, 0});

@@ -240,7 +240,7 @@ MTADAM_INLINE float gradient_cosine(const Tables& tables, std::uint32_t earlier,
 
 /// The dot products of two terms' gradients, by slot; earlier < later.
 MTADAM_INLINE double* dots_of(const Tables& tables, std::uint32_t earlier, std::uint32_t later) {
-  return tables.terms[later].dots + earlier * tables.chunk_count;
+  return tables.terms[later].dots + earlier * tables.slot_count;
 }
 
 /// The cosine between two terms' gradients in a layer; earlier <= later.

@@ -205,6 +205,7 @@ struct Tables {
   const std::uint32_t* empty_layers;  // layers without elements
   std::uint64_t element_count;
   std::uint64_t chunk_count;
+  std::uint64_t slot_count;  // chunks of the whole model
   std::uint32_t tensor_count;
   std::uint32_t layer_count;
   std::uint32_t term_count;

@@ -101,7 +101,8 @@ class PlacedTensor {
 
 class Training {
  public:
-  Training(const Model& model, std::shared_ptr<Device> device, Alignment alignment = Alignment::kVectors)
+  Training(const Model& model, std::shared_ptr<Device> device, Alignment alignment = Alignment::kVectors,
+           Sharing sharing = {})
       : model_(model),
         alignment_(alignment),
         device_(std::move(device)),
@@ -115,7 +116,8 @@ class Training {
       addresses->set(0, tensor, theta_.back().data());
     }
     for (std::uint32_t term = 0; term < model.options.terms; ++term) gradients_.push_back(room_for_gradients(term));
-    optimizer_ = std::make_unique<Optimizer>(device_, Layout(shapes), model.options, std::move(addresses));
+    optimizer_ =
+        std::make_unique<Optimizer>(device_, Layout(shapes), model.options, std::move(addresses), std::move(sharing));
     set_groups(model.groups);
     optimizer_->set_weights(0, model.weights);
   }
@@ -123,6 +125,8 @@ class Training {
       : Training(model, std::make_shared<CpuDevice>(threads, instruction_set)) {}
 
   Optimizer& optimizer() { return *optimizer_; }
+  /// Whether gradients are the sums over all ranks already.
+  void set_reduced(bool reduced) { reduced_ = reduced; }
   std::vector<std::vector<float>> theta() const {
     std::vector<std::vector<float>> values;
     for (const PlacedTensor& tensor : theta_) values.push_back(tensor.read(*device_));
@@ -173,7 +177,7 @@ class Training {
   }
 
   /// A step with the placed gradients.
-  void step_again(Stream stream = nullptr) { optimizer_->step(table_, model_.gradient_scale, stream); }
+  void step_again(Stream stream = nullptr) { optimizer_->step(table_, {model_.gradient_scale, reduced_}, stream); }
 
   /// Captures a step with the placed gradients. Takes none.
   std::unique_ptr<CapturedStep> capture(Stream stream = nullptr) { return optimizer_->capture(table_, stream); }
@@ -205,7 +209,7 @@ class Training {
     set_gradients(term, gradients);
     accumulate_again(term);
   }
-  void accumulate_again(std::uint32_t term) { optimizer_->accumulate(table_, term, model_.gradient_scale); }
+  void accumulate_again(std::uint32_t term) { optimizer_->accumulate(table_, term, {model_.gradient_scale, reduced_}); }
 
   Snapshot snapshot() const {
     Snapshot result = state();
@@ -304,6 +308,7 @@ class Training {
   std::vector<PlacedTensor> theta_;
   std::vector<std::vector<PlacedTensor>> gradients_;  // by term and tensor
   AddressTable table_;
+  bool reduced_ = false;
   std::unique_ptr<Optimizer> optimizer_;
 };
 

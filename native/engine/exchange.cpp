@@ -1,0 +1,268 @@
+#include "engine/exchange.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "engine/errors.h"
+#include "engine/float_environment.h"
+
+namespace mtadam {
+namespace {
+
+// What one rank says of its call.
+struct Statement {
+  char call[32];
+  std::uint64_t optimizer;
+  std::uint64_t values;
+};
+
+std::string told(const std::vector<Statement>& statements, std::size_t rank) {
+  const std::string call(statements[rank].call, strnlen(statements[rank].call, sizeof statements[rank].call));
+  return "rank " + std::to_string(rank) + " `" + call + "`";
+}
+
+// Rounds to the nearest, ties to even. NaN stays NaN.
+std::uint16_t to_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
+
+Parts in_bytes(const Parts& parts, std::size_t element) {
+  Parts bytes;
+  for (const std::size_t count : parts.counts) bytes.add(count * element);
+  return bytes;
+}
+
+Parts equal_parts(std::size_t ranks, std::size_t count) {
+  Parts parts;
+  for (std::size_t rank = 0; rank < ranks; ++rank) parts.add(count);
+  return parts;
+}
+
+/// Adds `count` elements of each rank into those of rank 0: neighbours first, then pairs of them, and so on.
+void add_as_tree(float* values, std::size_t ranks, std::size_t count) {
+  for (std::size_t step = 1; step < ranks; step *= 2) {
+    for (std::size_t rank = 0; rank + step < ranks; rank += 2 * step) {
+      float* const to = values + rank * count;
+      const float* const from = values + (rank + step) * count;
+      for (std::size_t k = 0; k < count; ++k) to[k] += from[k];
+    }
+  }
+}
+
+}  // namespace
+
+void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values) {
+  std::vector<Statement> statements(collective.size());
+  const std::uint32_t own = collective.rank();
+  std::memcpy(statements[own].call, call.data(), std::min(call.size(), sizeof statements[own].call - 1));
+  statements[own].optimizer = optimizer;
+  statements[own].values = values;
+  collective.gather(statements.data(), equal_parts(statements.size(), sizeof(Statement)));
+  for (std::size_t rank = 1; rank < statements.size(); ++rank) {
+    const Statement &first = statements[0], &other = statements[rank];
+    const std::string both = told(statements, 0) + " and " + told(statements, rank);
+    if (std::memcmp(first.call, other.call, sizeof first.call) != 0) {
+      throw Error("DISTRIBUTED", "All ranks must make the same calls in the same order; got " + both + ".");
+    }
+    if (first.optimizer != other.optimizer) {
+      throw Error("DISTRIBUTED", "All ranks must have optimizers with the same parameters, terms and options; got " +
+                                     both + " of different ones.");
+    }
+    if (first.values != other.values) {
+      throw Error("DISTRIBUTED",
+                  "All ranks must give a call the same options, weights and present gradients at the same iteration; "
+                  "got different ones in " +
+                      both + ".");
+    }
+  }
+}
+
+Exchange::Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layout)
+    : sharing_(std::move(sharing)), device_(std::move(device)) {
+  if (!sharing_.state) return;
+  const Slots slots = own(layout);
+  layout.own(slots.first, slots.end);
+}
+
+Slots Exchange::own(const Layout& layout) const {
+  const std::uint32_t rank = collective().rank();
+  return {first_slot(layout, rank), first_slot(layout, rank + 1)};
+}
+
+std::uint64_t Exchange::first_slot(const Layout& layout, std::uint32_t rank) const {
+  const std::uint64_t ranks = collective().size();
+  return std::min(layout.slot_count(), rank * ((layout.slot_count() + ranks - 1) / ranks));
+}
+
+// Calls body(first, last), which give for each rank the slots of a piece of what it owns.
+template <class Body>
+void Exchange::for_pieces(const Layout& layout, const Body& body) const {
+  const std::uint32_t ranks = collective().size();
+  const std::uint64_t bytes = std::uint64_t{kChunkElements} * sizeof(float) * ranks;
+  const std::uint64_t piece = std::max<std::uint64_t>(1, sharing_.staging_bytes / bytes);
+  const std::uint64_t most = first_slot(layout, 1);
+  for (std::uint64_t done = 0; done < most; done += piece) {
+    const auto bound = [&](std::uint32_t rank, std::uint64_t slots) {
+      return std::min(first_slot(layout, rank) + slots, first_slot(layout, rank + 1));
+    };
+    body([&](std::uint32_t rank) { return bound(rank, done); },
+         [&](std::uint32_t rank) { return bound(rank, done + piece); });
+  }
+}
+
+// Places the sums where the moments of the same elements are in their planes, so that both are equally aligned.
+void Exchange::make_room(const Layout& layout, std::uint32_t rows, std::uint32_t columns, std::uint32_t first,
+                         std::uint32_t count) {
+  if (sums_ == nullptr || sums_->rows() != rows) sums_ = std::make_unique<AddressTable>(device_, rows, columns);
+  while (memory_.size() < count) {
+    constexpr std::size_t kLine = 64;
+    memory_.push_back(device_->allocate(layout.plane_elements() * sizeof(float) + kLine));
+  }
+  for (std::uint32_t k = 0; k < count; ++k) {
+    const auto plane = reinterpret_cast<std::uintptr_t>(memory_[k]->data());
+    for (std::uint32_t tensor = 0; tensor < columns; ++tensor) {
+      // Modulo 2**64, as Tensor::plane.
+      const std::uintptr_t place = plane + layout.tensors()[tensor].plane * sizeof(float);
+      sums_->set(first + k, tensor, reinterpret_cast<float*>(place));
+    }
+  }
+}
+
+AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first,
+                               std::uint32_t count, Stream stream) {
+  make_room(layout, gradients.rows(), gradients.columns(), first, count);
+  const std::uint32_t ranks = collective().size(), own = collective().rank();
+  for (std::uint32_t term = first; term < first + count; ++term) {
+    const auto is_present = [&](std::uint32_t tensor) { return gradients.get(term, tensor) != nullptr; };
+    const auto for_present = [&](std::uint64_t from, std::uint64_t to, const auto& body) {
+      layout.for_slots(from, to, [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
+        if (is_present(tensor)) body(tensor, element, elements);
+      });
+    };
+    for_pieces(layout, [&](const auto& begin, const auto& end) {
+      Parts parts;
+      staging_.clear();
+      for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+        for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
+          staging_.resize(staging_.size() + elements);
+          device_->read(staging_.data() + staging_.size() - elements, gradients.get(term, tensor) + element,
+                        elements * sizeof(float), stream);
+        });
+        parts.add(staging_.size() - parts.end());
+      }
+      if (parts.end() == 0) return;
+      sum_piece(parts);
+      float* const sums = staging_.data();
+      if (!sharing_.state) collective().gather(sums, in_bytes(parts, sizeof(float)));
+      const float* next = sharing_.state ? sums + parts.starts[own] : sums;
+      for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+        if (sharing_.state && rank != own) continue;
+        for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
+          device_->write(sums_->get(term, tensor) + element, next, elements * sizeof(float), stream);
+          next += elements;
+        });
+      }
+    });
+    for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
+      if (!is_present(tensor)) sums_->set(term, tensor, nullptr);
+    }
+  }
+  return *sums_;
+}
+
+// Replaces this rank's part of the staging memory by its sum over the ranks.
+void Exchange::sum_piece(const Parts& parts) {
+  const std::uint32_t ranks = collective().size(), own = collective().rank();
+  float* const sum = staging_.data() + parts.starts[own];
+  const std::size_t count = parts.counts[own];
+  if (sharing_.reduction == Reduction::kLibrary && sharing_.wire == Wire::kFloat32) {
+    received_.resize(count);
+    collective().reduce_scatter(staging_.data(), received_.data(), parts);
+    std::copy(received_.begin(), received_.end(), sum);
+    return;
+  }
+  const DefaultFloatEnvironment environment;
+  const Parts arriving = equal_parts(ranks, count);
+  received_.resize(arriving.end());
+  if (sharing_.wire == Wire::kBfloat16) {
+    sent_.resize(parts.end());
+    narrow_.resize(arriving.end());
+    std::transform(staging_.begin(), staging_.end(), sent_.begin(), to_bfloat16);
+    collective().all_to_all(sent_.data(), in_bytes(parts, 2), narrow_.data(), in_bytes(arriving, 2));
+    std::transform(narrow_.begin(), narrow_.end(), received_.begin(), from_bfloat16);
+  } else {
+    collective().all_to_all(staging_.data(), in_bytes(parts, 4), received_.data(), in_bytes(arriving, 4));
+  }
+  add_as_tree(received_.data(), ranks, count);
+  std::copy_n(received_.begin(), count, sum);
+}
+
+void Exchange::gather_slots(const Layout& layout, double* values, Stream stream) {
+  const std::uint32_t ranks = collective().size(), own = collective().rank();
+  std::vector<double> all;
+  for_pieces(layout, [&](const auto& begin, const auto& end) {
+    Parts parts;
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) parts.add((end(rank) - begin(rank)) * sizeof(double));
+    all.resize(parts.end() / sizeof(double));
+    std::byte* const bytes = reinterpret_cast<std::byte*>(all.data());
+    device_->read(bytes + parts.starts[own], values + begin(own), parts.counts[own], stream);
+    collective().gather(bytes, parts);
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      device_->write(values + begin(rank), bytes + parts.starts[rank], parts.counts[rank], stream);
+    }
+  });
+}
+
+void Exchange::gather_parameters(const Layout& layout, const AddressTable& parameters, Stream stream) {
+  const std::uint32_t ranks = collective().size(), own = collective().rank();
+  for_pieces(layout, [&](const auto& begin, const auto& end) {
+    Parts parts;
+    staging_.clear();
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      layout.for_slots(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+        staging_.resize(staging_.size() + count);
+        if (rank != own) return;
+        device_->read(staging_.data() + staging_.size() - count, parameters.get(0, tensor) + first,
+                      count * sizeof(float), stream);
+      });
+      parts.add(staging_.size() - parts.end());
+    }
+    collective().gather(staging_.data(), in_bytes(parts, sizeof(float)));
+    const float* next = staging_.data();
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      layout.for_slots(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+        if (rank != own) {
+          device_->write(parameters.get(0, tensor) + first, next, count * sizeof(float), stream);
+        }
+        next += count;
+      });
+    }
+  });
+}
+
+void Exchange::gather_range(const Layout& layout, std::uint32_t tensor, std::uint64_t first, std::uint64_t count,
+                            const std::function<void(std::uint64_t, std::uint64_t, float*)>& read, float* to) {
+  const std::uint64_t slot = layout.tensors()[tensor].slot;
+  // Element of the tensor where the part of a rank begins, within the range.
+  const auto begin = [&](std::uint32_t rank) {
+    const std::uint64_t owned = std::max(slot, first_slot(layout, rank)) - slot;
+    return std::clamp(owned * kChunkElements, first, first + count);
+  };
+  Parts parts;
+  const std::uint32_t ranks = collective().size(), own = collective().rank();
+  for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+    const std::uint64_t last = rank + 1 == ranks ? first + count : begin(rank + 1);
+    parts.add((last - begin(rank)) * sizeof(float));
+  }
+  const std::uint64_t mine = parts.counts[own] / sizeof(float);
+  if (mine > 0) read(begin(own), mine, to + parts.starts[own] / sizeof(float));
+  collective().gather(to, parts);
+}
+
+}  // namespace mtadam

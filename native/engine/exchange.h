@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/address_table.h"
+#include "engine/collective.h"
+#include "engine/device.h"
+#include "engine/layout.h"
+
+namespace mtadam {
+
+/// Who adds up the gradients of the ranks.
+enum class Reduction {
+  kLibrary,  // the library, in an order of its choice
+  kOrdered,  // the owner of an element, as a balanced binary tree over the ranks
+};
+
+/// How gradients travel.
+enum class Wire {
+  kFloat32,
+  kBfloat16,  // rounded to the nearest, and added in float32 as Reduction::kOrdered does
+};
+
+/// The part of an optimizer in a group of processes. Without a collective, the optimizer is on its own.
+struct Sharing {
+  std::shared_ptr<Collective> collective;
+  bool state = false;  // whether each rank has only its part of the moments
+  Reduction reduction = Reduction::kLibrary;
+  Wire wire = Wire::kFloat32;
+  std::size_t staging_bytes = std::size_t{64} << 20;  // of host memory, for one exchange
+};
+
+/// 64-bit FNV-1a of the bytes of values.
+class Hash {
+ public:
+  template <class T>
+  Hash& add(const T& value) {
+    return add(&value, sizeof value);
+  }
+  Hash& add(const void* bytes, std::size_t count) {
+    for (std::size_t k = 0; k < count; ++k) {
+      value_ = (value_ ^ static_cast<const unsigned char*>(bytes)[k]) * 0x100000001b3u;
+    }
+    return *this;
+  }
+  std::uint64_t value() const { return value_; }
+
+ private:
+  std::uint64_t value_ = 0xcbf29ce484222325u;
+};
+
+/// Throws Error (DISTRIBUTED) on every rank unless all ranks make this call with equal values. `call`: its name, at
+/// most 31 bytes; `optimizer`: a hash of what the optimizer is; `values`: a hash of what the call is given.
+void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values);
+
+struct Slots {
+  std::uint64_t first, end;
+};
+
+/// What the ranks exchange in a step: gradients, sums of chunks, parameters. Rank k owns the slots k·K .. (k+1)·K, K =
+/// ⌈slots/R⌉. Everything travels through host memory, in pieces of at most `staging_bytes`.
+class Exchange {
+ public:
+  /// `layout`: of the whole model; changed to this rank's part if the state is shared out.
+  Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layout);
+
+  const Sharing& sharing() const { return sharing_; }
+  Collective& collective() const { return *sharing_.collective; }
+  /// The slots that this rank owns.
+  Slots own(const Layout& layout) const;
+
+  /// The sums over all ranks of the gradients of the terms first .. first + count, in memory of its own. Where the
+  /// state is shared out, they are complete only for the elements that the rank owns.
+  AddressTable& reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count,
+                       Stream stream);
+  /// Gives every rank all of `values`, of which each has those of its own slots.
+  void gather_slots(const Layout& layout, double* values, Stream stream);
+  /// Gives every rank all parameters. `parameters`: one row.
+  void gather_parameters(const Layout& layout, const AddressTable& parameters, Stream stream);
+  /// Gives every rank a range of one tensor's elements; `read` copies those that this rank owns.
+  void gather_range(const Layout& layout, std::uint32_t tensor, std::uint64_t first, std::uint64_t count,
+                    const std::function<void(std::uint64_t from, std::uint64_t elements, float* to)>& read, float* to);
+
+ private:
+  std::uint64_t first_slot(const Layout& layout, std::uint32_t rank) const;
+  template <class Body>
+  void for_pieces(const Layout& layout, const Body& body) const;
+  void make_room(const Layout& layout, std::uint32_t rows, std::uint32_t columns, std::uint32_t first,
+                 std::uint32_t count);
+  void sum_piece(const Parts& parts);
+
+  Sharing sharing_;
+  std::shared_ptr<Device> device_;
+  std::vector<std::unique_ptr<Memory>> memory_;  // of the sums: a plane per term of a call
+  std::unique_ptr<AddressTable> sums_;
+  std::vector<float> staging_, received_;
+  std::vector<std::uint16_t> sent_, narrow_;
+};
+
+}  // namespace mtadam

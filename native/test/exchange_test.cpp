@@ -1,0 +1,276 @@
+#include "engine/exchange.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "engine/errors.h"
+#include "exchange_trial.h"
+
+// Several ranks, as threads, take the steps of one process: θ has the same bits after every step on every rank, and the
+// whole state at the end.
+
+namespace mtadam {
+namespace {
+
+using test::Fault;
+using test::Gradients;
+using test::Model;
+using test::Outcome;
+using test::Random;
+using test::same_state;
+using test::share_out;
+using test::Snapshot;
+using test::Threads;
+using test::Training;
+using test::Trial;
+
+TEST(Exchange, TakesTheStepsOfOneProcess) {
+  int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0;
+  for (std::uint64_t seed = 0; seed < 48; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(seed);
+    const std::size_t ranks = 1 + seed % 5;
+    Trial trial;
+    trial.streamed = random.chance(0.4);
+    trial.reduced = random.chance(0.3);
+    trial.model = test::random_exchanged_model(random, 1 + static_cast<std::uint32_t>(random.below(4)), trial.streamed);
+    trial.sharing.state = random.chance(0.8);
+    trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
+    trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
+    share_out(trial, test::random_steps(random, trial.model, 4), ranks);
+    Threads threads(static_cast<std::uint32_t>(ranks));
+    const Outcome expected = alone(trial);
+    for (const Outcome& outcome : together(trial, threads, ranks)) ASSERT_TRUE(same(expected, outcome));
+    const StateForm& form = trial.model.options.form;
+    shared += trial.sharing.state;
+    streamed += trial.streamed;
+    network += form.network;
+    lagged += form.lagged;
+    cosines += form.cosines;
+    skips_step += form.non_finite == NonFinite::kSkipStep;
+    one_v += form.one_v;
+    amsgrad += form.amsgrad;
+  }
+  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad}) EXPECT_GT(count, 3);
+}
+
+TEST(Exchange, RanksMayOwnNothing) {
+  Random random(1);
+  Trial trial;
+  trial.model = test::random_model(random, {5000}, 2);
+  trial.sharing.state = true;
+  share_out(trial, test::random_steps(random, trial.model, 3), 5);
+  Threads threads(5);
+  const Outcome expected = alone(trial);
+  for (const Outcome& outcome : together(trial, threads, 5)) EXPECT_TRUE(same(expected, outcome));
+}
+
+// A comparison that has never failed is none.
+TEST(Exchange, FaultsAreFound) {
+  Random random(2);
+  Trial trial;
+  trial.model = test::random_model(random, test::kExchanged, 3);
+  trial.model.weights = {1, 2, 3};
+  trial.sharing.state = true;
+  share_out(trial, test::random_steps(random, trial.model, 3, {0, 0, 0, 0}), 3);
+  const Outcome expected = alone(trial);
+  for (const Fault fault :
+       {Fault::kNone, Fault::kNoExchange, Fault::kFloat32Sums, Fault::kOneChunkLess, Fault::kTermsSwapped}) {
+    SCOPED_TRACE(static_cast<int>(fault));
+    Threads threads(3, fault, Layout(trial.model.parameters).slot_count() * sizeof(double));
+    bool all = true;
+    for (const Outcome& outcome : together(trial, threads, 3)) all = all && same(expected, outcome);
+    EXPECT_EQ(all, fault == Fault::kNone);
+  }
+}
+
+TEST(Exchange, Bfloat16RoundsEachGradientOnceAndAddsInFloat32) {
+  Model model;
+  model.parameters = {{4, 0, 0}};
+  model.theta = {{0, 0, 0, 0}};
+  model.groups = {test::default_group()};
+  model.weights = {1};
+  const float inexact = 1 + 0x1p-8f;  // between 1 and 1 + 2⁻⁷: to even, 1
+  const std::vector<std::vector<float>> local{{inexact, 1 + 0x1p-7f, -3, 0}, {0x1p-20f, 1 + 3 * 0x1p-8f, 5, 0}};
+  const std::vector<float> sum{1 + 0x1p-20f, (1 + 0x1p-7f) + (1 + 0x1p-6f), 2, 0};
+  Training expected(model, 1);
+  expected.step({{sum}});
+  Threads threads(2);
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    Sharing sharing{std::move(collective), true};
+    sharing.wire = Wire::kBfloat16;
+    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors, sharing);
+    training.step({{local[rank]}});
+    EXPECT_TRUE(same_state(expected.snapshot(), training.snapshot()));
+  });
+}
+
+/// The message of the error that every rank must throw.
+std::string refusal(std::uint32_t ranks, const std::function<void(std::shared_ptr<Collective>)>& body) {
+  std::vector<std::string> messages(ranks);
+  Threads threads(ranks);
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    try {
+      body(std::move(collective));
+    } catch (const Error& error) {
+      messages[rank] = error.code() + ": " + error.what();
+    }
+  });
+  for (const std::string& message : messages) EXPECT_EQ(message, messages[0]);
+  return messages[0];
+}
+
+TEST(Exchange, RanksThatDifferAreRefusedOnAllRanks) {
+  Random random(3);
+  const Model model = test::random_model(random, {5000, 70}, 2);
+  const auto with = [&](Model changed, std::shared_ptr<Collective> collective) {
+    return std::make_unique<Training>(changed, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                                      Sharing{std::move(collective), true});
+  };
+  EXPECT_EQ(refusal(3,
+                    [&](std::shared_ptr<Collective> collective) {
+                      Model changed = model;
+                      if (collective->rank() == 2) changed.options.balance = 0.25;
+                      with(changed, collective);
+                    }),
+            "DISTRIBUTED: All ranks must have optimizers with the same parameters, terms and options; got rank 0 `new "
+            "MTAdam` and rank 2 `new MTAdam` of different ones.");
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  EXPECT_EQ(refusal(3,
+                    [&](std::shared_ptr<Collective> collective) {
+                      const bool other = collective->rank() == 1;
+                      const auto training = with(model, std::move(collective));
+                      other ? training->accumulate(0, gradients) : training->step(gradients);
+                    }),
+            "DISTRIBUTED: All ranks must make the same calls in the same order; got rank 0 `step` and rank 1 "
+            "`accumulate`.");
+  EXPECT_EQ(refusal(2,
+                    [&](std::shared_ptr<Collective> collective) {
+                      Gradients own = gradients;
+                      if (collective->rank() == 1) own[1][0].reset();
+                      with(model, std::move(collective))->step(own);
+                    }),
+            "DISTRIBUTED: All ranks must give a call the same options, weights and present gradients at the same "
+            "iteration; got different ones in rank 0 `step` and rank 1 `step`.");
+}
+
+TEST(Exchange, ARefusedStepChangesNothing) {
+  Random random(4);
+  const Model model = test::random_model(random, {5000, 70}, 2);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Threads threads(2);
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                      Sharing{std::move(collective), true});
+    training.step(gradients);
+    const Snapshot before = training.snapshot();
+    Gradients own = gradients;
+    if (rank == 1) own[1][0].reset();
+    EXPECT_THROW(training.step(own), Error);
+    EXPECT_TRUE(same_state(before, training.snapshot()));
+    training.step(gradients);
+  });
+}
+
+TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
+  Random random(5);
+  Model model = test::random_model(random, test::kExchanged, 2);
+  model.options.form = {};
+  const std::vector<Gradients> steps = test::random_steps(random, model, 2);
+  Training source(model, 1);
+  source.step(steps[0]);
+  const Snapshot state = source.snapshot();
+  Threads threads(3);
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                      Sharing{std::move(collective), true});
+    std::size_t plane_index = 0;
+    for (const auto& [plane, term] : training.planes()) {
+      for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+        const std::vector<float>& values = state.planes[plane_index++];
+        // In two pieces, which end within a chunk.
+        const std::size_t half = values.size() / 2;
+        training.optimizer().write_plane({plane, term, tensor, 0, half}, values.data());
+        training.optimizer().write_plane({plane, term, tensor, half, values.size() - half}, values.data() + half);
+      }
+    }
+    const Snapshot restored = training.snapshot();
+    for (std::size_t k = 0; k < state.planes.size(); ++k) {
+      EXPECT_TRUE(test::same_bits(state.planes[k], restored.planes[k])) << k;
+    }
+  });
+}
+
+TEST(Exchange, DiscardsAnOpenStepAndZeroesWholeGradients) {
+  Random random(6);
+  Model model = test::random_model(random, test::kExchanged, 2);
+  for (const StateForm form : {StateForm{true, true}, StateForm{}}) {
+    model.options.form = form;
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    Training expected(model, 1);
+    expected.accumulate(0, gradients);
+    expected.optimizer().discard();
+    Threads threads(3);
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                        Sharing{std::move(collective), true});
+      training.set_reduced(true);
+      training.accumulate(0, gradients);
+      training.optimizer().discard();
+      EXPECT_TRUE(same_state(expected.snapshot(), training.snapshot()));
+      training.place(gradients);
+      training.zero();
+      for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+        for (std::size_t k = 0; k < model.theta[tensor].size(); ++k) ASSERT_EQ(training.gradient(1, tensor)[k], 0);
+      }
+    });
+  }
+}
+
+TEST(Exchange, TermsComeAndGo) {
+  Random random(7);
+  const Model model = test::random_model(random, test::kExchanged, 2);
+  Model three = model;
+  three.options.terms = 3;
+  const std::vector<Gradients> steps = test::random_steps(random, three, 3);
+  const auto train = [&](Training& training) {
+    training.step({steps[0][0], steps[0][1]});
+    training.add_term(0.5);
+    training.step(steps[1]);
+    training.remove_term(1);
+    training.step({steps[2][0], steps[2][2]});
+  };
+  Training expected(model, 1);
+  train(expected);
+  Threads threads(2);
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                      Sharing{std::move(collective), true});
+    training.set_reduced(true);
+    train(training);
+    EXPECT_TRUE(same_state(expected.snapshot(), training.snapshot()));
+  });
+}
+
+// Bytes of moments per rank: a part of the whole, up to a chunk per plane.
+TEST(Exchange, EachRankHasItsPartOfTheState) {
+  const std::vector<ParameterShape> parameters{{1 << 20, 0, 0}, {4096, 1, 0}};
+  const std::uint64_t whole = Layout(parameters).plane_elements();
+  std::uint64_t sum = 0;
+  for (std::uint64_t rank = 0; rank < 4; ++rank) {
+    Layout layout(parameters);
+    const std::uint64_t part = (layout.slot_count() + 3) / 4;
+    layout.own(std::min(layout.slot_count(), rank * part), std::min(layout.slot_count(), (rank + 1) * part));
+    EXPECT_LE(layout.plane_elements(), whole / 4 + 2 * kChunkElements);
+    sum += layout.plane_elements();
+  }
+  EXPECT_EQ(sum, whole);
+}
+
+}  // namespace
+}  // namespace mtadam

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <barrier>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "engine/collective.h"
+
+namespace mtadam::test {
+
+/// A fault of the exchange, which tests must find.
+enum class Fault {
+  kNone,
+  kNoExchange,    // each rank keeps what it has
+  kFloat32Sums,   // sums of chunks lose half of their bits
+  kOneChunkLess,  // the last 8 bytes of a gathered array do not arrive
+  kTermsSwapped,  // arrays arrive in the place of the next one
+};
+
+/// Ranks that are threads of this process. They exchange data through one another's memory, between two barriers.
+class Threads {
+ public:
+  /// `faulty`: bytes of the arrays whose gathering has the fault.
+  explicit Threads(std::uint32_t size, Fault fault = Fault::kNone, std::size_t faulty = 0)
+      : meeting_(static_cast<std::ptrdiff_t>(size)), places_(size), fault_(fault), faulty_(faulty) {}
+
+  /// Calls body(collective) for each rank on a thread of its own; rethrows the error of the lowest rank that has one.
+  void run(const std::function<void(std::shared_ptr<Collective>)>& body) {
+    std::vector<std::thread> threads;
+    std::vector<std::exception_ptr> errors(places_.size());
+    for (std::uint32_t rank = 0; rank < places_.size(); ++rank) {
+      threads.emplace_back([&, rank] {
+        try {
+          body(std::make_shared<Rank>(*this, rank));
+        } catch (...) {
+          errors[rank] = std::current_exception();
+          meeting_.arrive_and_drop();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::exception_ptr& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
+  }
+
+ private:
+  struct Place {
+    const std::byte* from;
+    Parts parts;
+  };
+
+  class Rank final : public Collective {
+   public:
+    Rank(Threads& threads, std::uint32_t rank) : threads_(threads), rank_(rank) {}
+    std::uint32_t rank() const override { return rank_; }
+    std::uint32_t size() const override { return static_cast<std::uint32_t>(threads_.places_.size()); }
+
+    void gather(void* all, const Parts& parts) override {
+      std::byte* const bytes = static_cast<std::byte*>(all);
+      exchange(bytes, parts, [&] {
+        if (threads_.fault_ == Fault::kNoExchange && parts.end() == threads_.faulty_) return;
+        for (std::uint32_t other = 0; other < size(); ++other) {
+          if (other == rank_) continue;
+          std::memcpy(bytes + parts.starts[other], threads_.places_[other].from + parts.starts[other],
+                      parts.counts[other]);
+        }
+      });
+      spoil(bytes, parts.end());
+    }
+
+    void reduce_scatter(const float* from, float* to, const Parts& parts) override {
+      exchange(from, parts, [&] {
+        for (std::size_t k = 0; k < parts.counts[rank_]; ++k) {
+          to[k] = 0;
+          for (const Place& place : threads_.places_) {
+            to[k] += reinterpret_cast<const float*>(place.from)[parts.starts[rank_] + k];
+          }
+        }
+      });
+    }
+
+    void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) override {
+      exchange(from, sent, [&] {
+        for (std::uint32_t other = 0; other < size(); ++other) {
+          const Place& place = threads_.places_[other];
+          std::memcpy(static_cast<std::byte*>(to) + received.starts[other], place.from + place.parts.starts[rank_],
+                      received.counts[other]);
+        }
+      });
+    }
+
+   private:
+    template <class Body>
+    void exchange(const void* from, const Parts& parts, const Body& body) {
+      threads_.places_[rank_] = {static_cast<const std::byte*>(from), parts};
+      threads_.meeting_.arrive_and_wait();
+      body();
+      threads_.meeting_.arrive_and_wait();
+    }
+
+    void spoil(std::byte* bytes, std::size_t count) {
+      if (count != threads_.faulty_) return;
+      std::vector<std::byte> right(bytes, bytes + count);
+      if (threads_.fault_ == Fault::kFloat32Sums) {
+        for (std::size_t k = 0; k + sizeof(double) <= count; k += sizeof(double)) {
+          double value;
+          std::memcpy(&value, bytes + k, sizeof value);
+          value = static_cast<float>(value);
+          std::memcpy(bytes + k, &value, sizeof value);
+        }
+      }
+      if (threads_.fault_ == Fault::kOneChunkLess) std::memset(bytes + count - 8, 0, 8);
+      if (threads_.fault_ == Fault::kTermsSwapped && !last_.empty()) std::memcpy(bytes, last_.data(), count);
+      last_ = right;
+    }
+
+    Threads& threads_;
+    std::uint32_t rank_;
+    std::vector<std::byte> last_;
+  };
+
+  std::barrier<> meeting_;
+  std::vector<Place> places_;
+  Fault fault_;
+  std::size_t faulty_;
+};
+
+}  // namespace mtadam::test
