@@ -1,5 +1,6 @@
 import type { NativeStream } from "./addon/native";
 import { checkKeys } from "./arguments";
+import { mustBe } from "./errors";
 import { checkStream, type StreamLike } from "./memory/stream";
 import { checkGradientScale, checkWeights, type Weights } from "./options";
 import type { Names } from "./per-name";
@@ -11,6 +12,11 @@ export interface StepOptions<Term extends string = string> {
   /** The factor by which the losses were multiplied; gradients are divided by it. Default 1. */
   gradientScale?: number | undefined;
   /**
+   * With `distributed`: whether the gradients are equal on all ranks already, as after an all-reduce of your own. Then they
+   * are divided by `gradientScale` alone. Default: this call adds them up and takes the mean.
+   */
+  reduced?: boolean | undefined;
+  /**
    * The stream to enqueue the call on; null: the device's default stream. Calls of one optimizer run in order, also on
    * different streams. The caller must order the call after the work that writes its gradients. The CPU has no streams.
    */
@@ -18,12 +24,14 @@ export interface StepOptions<Term extends string = string> {
 }
 
 /** Options of one replay of a captured step. */
-export type ReplayOptions<Term extends string = string> = Omit<StepOptions<Term>, "stream">;
+export type ReplayOptions<Term extends string = string> = Omit<StepOptions<Term>, "stream" | "reduced">;
 
 /** The options of one call, checked. */
 export interface CallValues {
   readonly weights: readonly number[];
+  /** σ, also of the sum over the ranks. */
   readonly gradientScale: number;
+  readonly reduced: boolean;
   readonly stream: NativeStream;
 }
 
@@ -44,9 +52,13 @@ export class CallOptions {
   /** Keeps the stream's owner alive until another stream is given. */
   streamOwner: unknown;
 
+  /** R; undefined without `distributed`. */
+  readonly #ranks: number | undefined;
+
   /** @throws MTAdamError OPTION */
-  constructor(stream: unknown) {
+  constructor(stream: unknown, ranks?: number) {
     this.stream = checkStream(stream);
+    this.#ranks = ranks;
     this.streamOwner = stream;
   }
 
@@ -55,16 +67,28 @@ export class CallOptions {
    * @throws MTAdamError OPTION, LENGTH, TERM
    */
   read(options: unknown, terms: Names, weights: readonly number[]): CallValues {
-    if (options === undefined) return { weights, gradientScale: 1, stream: this.stream };
-    const given = checkKeys<StepOptions>("options", options, ["weights", "gradientScale", "stream"]);
+    const keys = ["weights", "gradientScale", "reduced", "stream"];
+    const given = checkKeys<StepOptions>("options", options, keys);
     const stream = this.#readStream(given.stream);
     const own = given.weights === undefined ? weights : checkWeights(given.weights, terms, weights);
-    return { stream, weights: own, gradientScale: checkGradientScale(given.gradientScale, own) };
+    const reduced = this.#readReduced(given.reduced);
+    const scale = checkGradientScale(given.gradientScale, own);
+    if (this.#ranks === undefined || reduced) return { stream, weights: own, reduced, gradientScale: scale };
+    // The gradients of the ranks are summed.
+    return { stream, weights: own, reduced, gradientScale: checkGradientScale(scale * this.#ranks, own) };
   }
 
   /** Reads the options of a call whose only option is `stream`. @throws MTAdamError OPTION */
   readStream(options: unknown): NativeStream {
     return this.#readStream(checkKeys<StepOptions>("options", options, ["stream"]).stream);
+  }
+
+  #readReduced(value: unknown): boolean {
+    if (value === undefined) return false;
+    if (typeof value !== "boolean") throw mustBe("OPTION", "reduced", "be true or false", value);
+    if (this.#ranks === undefined)
+      throw mustBe("OPTION", "reduced", "be left out without `distributed`", value);
+    return value;
   }
 
   #readStream(stream: unknown): NativeStream {

@@ -17,7 +17,8 @@ export type MTAdamErrorCode =
   | "ERR_MTADAM_OUT_OF_MEMORY"
   | "ERR_MTADAM_CUDA"
   | "ERR_MTADAM_CHECKPOINT"
-  | "ERR_MTADAM_TORCH";
+  | "ERR_MTADAM_TORCH"
+  | "ERR_MTADAM_DISTRIBUTED";
 
 type ShortCode = MTAdamErrorCode extends `ERR_MTADAM_${infer Short}` ? Short : never;
 
@@ -89,6 +90,7 @@ const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
   "CUDA",
   "CHECKPOINT",
   "TORCH",
+  "DISTRIBUTED",
 ]);
 
 /** An error of the addon: an Error with some of these fields. */

@@ -11,6 +11,7 @@ import {
 } from "./call-options";
 import { capturedKey, CapturedStep } from "./captured-step";
 import { checkDict, copyState, DictSource, restoreDict, stateDict } from "./checkpoint/dict";
+import { writeNowhere, type Writer } from "./checkpoint/atomic-file";
 import { CheckpointFile, deferErrors, maxHeaderBytes, saveCheckpoint } from "./checkpoint/file";
 import {
   checkOptions as checkFileOptions,
@@ -22,6 +23,7 @@ import { Place } from "./checkpoint/path";
 import type { Restoration } from "./checkpoint/restore";
 import { countSkipped, type StateDict, type StateOwner } from "./checkpoint/state";
 import type { Diagnostics } from "./diagnostics";
+import { agree, together } from "./distributed/communicator";
 import { fromNative, fromNativePromise, mustBe, MTAdamError } from "./errors";
 import { Generation } from "./generation";
 import type { Gradients, GradientTable, TermGradients } from "./gradients";
@@ -118,10 +120,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   constructor(parameters: Parameters<Parameter>, options: MTAdamOptions<Term>) {
     makeUncloneable(this);
     this.#options = checkOptions(options);
-    const { stream, terms, weights, scales, choosesNonFinite } = this.#options;
+    const { stream, terms, weights, scales, choosesNonFinite, distributed } = this.#options;
     this.#nonFiniteWarning = new NonFiniteWarning(!choosesNonFinite, scales);
     const flat = flattenParameters(parameters, this.#options);
-    this.#calls = new CallOptions(stream);
+    this.#calls = new CallOptions(stream, distributed?.size);
     const groups = makeParamGroups(flat);
     this.#current = new Generation(flat, terms, weights, groups);
     const native = makeNativeOptimizer(flat, this.#options, this.#calls.stream);
@@ -233,7 +235,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const native = this.#recheck(table);
     const values = this.#pack(given);
     const isPrepared = table !== this.#table;
-    const outcome = fromNative(() => native.step(table.native, values, given.call.stream, isPrepared));
+    const { stream, reduced } = given.call;
+    const outcome = fromNative(() => native.step(table.native, values, stream, isPrepared, reduced));
     if (outcome === StepOutcome.captured) return;
     if (outcome === StepOutcome.skippedATerm) this.#lookForSkipped(native);
     this.#stepped(native);
@@ -569,10 +572,20 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
       this.#lookForSkipped(this.#guard.alive());
-      await saveCheckpoint(target, this.#stateOwner(this.#guard.alive()), async (progress) => {
-        await onProgress?.(progress);
-        this.#guard.alive();
-      });
+      const write = (writer?: Writer): Promise<void> =>
+        saveCheckpoint(
+          target,
+          this.#stateOwner(this.#guard.alive()),
+          async (progress) => {
+            await onProgress?.(progress);
+            this.#guard.alive();
+          },
+          writer,
+        );
+      const { distributed, shard } = this.#options;
+      if (distributed === undefined || shard === "none") await write();
+      else
+        await together(distributed, "save", () => write(distributed.rank === 0 ? undefined : writeNowhere));
     });
   }
 
@@ -596,18 +609,23 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     }));
     place.checkRegular();
     const { report, rethrow } = deferErrors(onProgress);
-    await this.#guard.during("load", async () => {
-      await this.synchronize();
+    const { distributed } = this.#options;
+    const load = async (): Promise<void> => {
       const most = maxHeaderBytes(this.#stateOwner(this.#guard.alive()), strict);
       const file = await CheckpointFile.open(place, most, report);
       try {
         const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
+        if (distributed !== undefined) agree(distributed, "load of a checked file");
         const finish = this.#beginRestoring(restoration, strict);
         await file.restore(restoration);
         finish();
       } finally {
         await file.close();
       }
+    };
+    await this.#guard.during("load", async () => {
+      await this.synchronize();
+      await (distributed === undefined ? load() : together(distributed, "load", load));
       rethrow();
     });
   }
@@ -751,7 +769,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
     if (!native.isOpen) this.#openWeights = this.weights;
-    const skipped = fromNative(() => native.accumulate(table.native, values, given.call.stream, term));
+    const { stream, reduced } = given.call;
+    const skipped = fromNative(() => native.accumulate(table.native, values, stream, term, reduced));
     if (skipped) this.#lookForSkipped(native);
   }
 

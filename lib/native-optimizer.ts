@@ -1,4 +1,11 @@
-import { native, type NativeOptimizer, type NativeShape, type NativeStream } from "./addon/native";
+import {
+  native,
+  type NativeOptimizer,
+  type NativeShape,
+  type NativeSharing,
+  type NativeStream,
+} from "./addon/native";
+import { nativeCommunicator } from "./distributed/communicator";
 import { fromNative, MTAdamError } from "./errors";
 import { addonOf, nativeDevice } from "./memory/device";
 import { nativeSource } from "./memory/source";
@@ -16,7 +23,13 @@ export function makeNativeOptimizer(
   try {
     return fromNative(
       () =>
-        new (addonOf(device).Optimizer)(nativeDevice(device), nativeShape(flat, options), sources, stream),
+        new (addonOf(device).Optimizer)(
+          nativeDevice(device),
+          nativeShape(flat, options),
+          sources,
+          stream,
+          nativeSharing(options),
+        ),
       ({ index = 0 }) => String(parameters[index]?.name),
     );
   } catch (error) {
@@ -33,7 +46,17 @@ export function makeNativeOptimizer(
 
 /** The bytes that the state of an optimizer takes on its device. */
 export function stateBytes(flat: FlatParameters, options: CheckedOptions): number {
-  return fromNative(() => native.stateBytes(nativeShape(flat, options)));
+  return fromNative(() => native.stateBytes(nativeShape(flat, options), nativeSharing(options)));
+}
+
+function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions): NativeSharing | null {
+  if (distributed === undefined) return null;
+  return {
+    communicator: nativeCommunicator(distributed),
+    state: shard === "state",
+    ordered: reduction === "ordered",
+    bfloat16: wire === "bfloat16",
+  };
 }
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {

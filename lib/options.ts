@@ -1,6 +1,7 @@
 import { checkKeys } from "./arguments";
 import { mustBe, MTAdamError } from "./errors";
 import { isArray } from "./inspect";
+import { isCommunicator, type Communicator } from "./distributed/communicator";
 import type { Device } from "./memory/device";
 import { Names, type ByName } from "./per-name";
 import type { StreamLike } from "./memory/stream";
@@ -122,6 +123,27 @@ export interface OptimizerOptions<Term extends string = string> {
    * gradients once more. Needs all terms at once, in `step`.
    */
   cosines?: boolean | undefined;
+  /**
+   * The processes that train together, from `connectMpi()` of `mtadam/distributed`. Every rank has the same parameters, terms
+   * and options and makes the same calls; a difference is DISTRIBUTED on all ranks. A step takes the gradients of this rank,
+   * and is one from their mean over the ranks.
+   */
+  distributed?: Communicator | undefined;
+  /**
+   * With `distributed`: "none": each rank has the whole state; "state": each rank has its part of the moments, about 1/R of
+   * them for R ranks, and moves its part of the parameters.
+   */
+  shard?: "none" | "state" | undefined;
+  /**
+   * With `distributed`, how gradients are added up: "library": as the MPI library does; "ordered": neighbouring ranks first,
+   * then pairs of these, so that the bits do not depend on the library.
+   */
+  reduction?: "library" | "ordered" | undefined;
+  /**
+   * With `distributed`, how gradients travel: "bfloat16": each rounded once, and added in float32 as with
+   * `reduction: "ordered"`, in half the traffic.
+   */
+  wire?: "float32" | "bfloat16" | undefined;
   /** The device that computes the steps. Default: the device of the parameters. */
   device?: Device | undefined;
   /** The stream of calls without one. Default: the device's default stream. The CPU has no streams. */
@@ -192,7 +214,9 @@ export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOption
   maximize: flag,
 };
 
-type Defaulted = Defined<Omit<OptimizerOptions, "terms" | "weights" | "device" | "stream" | "preset">>;
+type Defaulted = Defined<
+  Omit<OptimizerOptions, "terms" | "weights" | "distributed" | "device" | "stream" | "preset">
+>;
 
 type Defined<T> = { [K in keyof T]-?: Exclude<T[K], undefined> };
 
@@ -218,6 +242,9 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   stepScale: oneOf("sum", "mean"),
   nonFinite: oneOf("skipTerm", "skipStep", "skipElement", "propagate"),
   cosines: flag,
+  shard: oneOf("none", "state"),
+  reduction: oneOf("library", "ordered"),
+  wire: oneOf("float32", "bfloat16"),
 };
 
 export const GROUP_KEYS = Object.keys(GROUP_RULES) as (keyof GroupOptions)[];
@@ -244,6 +271,7 @@ const NON_FINITE: Readonly<Record<Defaulted["scales"], readonly Defaulted["nonFi
 export interface CheckedOptions extends Defaulted {
   terms: readonly string[];
   weights: number[];
+  distributed: Communicator | undefined;
   device: Device | undefined;
   stream: unknown;
   group: GroupOptions;
@@ -253,7 +281,16 @@ export interface CheckedOptions extends Defaulted {
 
 /** @throws MTAdamError OPTION, TERM (in `weights`), naming the option */
 export function checkOptions(value: unknown): CheckedOptions {
-  const keys = ["terms", "weights", "device", "stream", "preset", ...OPTIMIZER_KEYS, ...GROUP_KEYS];
+  const keys = [
+    "terms",
+    "weights",
+    "distributed",
+    "device",
+    "stream",
+    "preset",
+    ...OPTIMIZER_KEYS,
+    ...GROUP_KEYS,
+  ];
   const named = checkKeys<Record<string, unknown>>("options", value, keys);
   // Without a prototype, like `named`, so that only own options count.
   const given = Object.create(null) as Record<string, unknown>;
@@ -268,12 +305,15 @@ export function checkOptions(value: unknown): CheckedOptions {
     throw mustBe("OPTION", "secondMoment", 'be "perTerm" unless `firstMoment` is "summed"', "summed");
   }
   checkNonFinite(own as unknown as Defaulted);
+  const { distributed } = given;
+  checkDistributed(distributed, own as unknown as Defaulted);
   const ones = terms.map(() => 1);
   return {
     ...(own as unknown as Defaulted),
     terms,
     weights:
       given["weights"] === undefined ? ones : checkWeights(given["weights"], new Names("term", terms), ones),
+    distributed,
     device: given["device"] as Device | undefined,
     stream: given["stream"],
     group: checkGroup(given, undefined),
@@ -287,6 +327,17 @@ function checkNonFinite({ scales, nonFinite }: Defaulted): void {
   if (allowed.includes(nonFinite)) return;
   const names = allowed.map((name) => `"${name}"`).join(" or ");
   throw mustBe("OPTION", "nonFinite", `be ${names} with \`scales: "${scales}"\``, nonFinite);
+}
+
+/** @throws MTAdamError OPTION */
+function checkDistributed(value: unknown, own: Defaulted): asserts value is Communicator | undefined {
+  if (isCommunicator(value)) return;
+  if (value !== undefined) throw mustBe("OPTION", "distributed", "be what `connectMpi()` made", value);
+  for (const key of ["shard", "reduction", "wire"] as const) {
+    const rule = OPTIMIZER_RULES[key];
+    if (own[key] === rule.default) continue;
+    throw mustBe("OPTION", key, `be ${JSON.stringify(rule.default)} without \`distributed\``, own[key]);
+  }
 }
 
 /**

@@ -89,19 +89,27 @@ export interface NativeOptimizer {
   isAccumulated(term: number): boolean;
   /**
    * `values`: {@link packValues}. `stays`: the table is never filled with other gradients, so that a graph that is
-   * being captured may read it. Where work may run after the call, no skipped term is known yet.
+   * being captured may read it. `reduced`: whether gradients are sums over all ranks already. Where work may run after
+   * the call, no skipped term is known yet.
    */
   step(
     gradients: NativeGradients,
     values: Float64Array,
     stream: NativeStream,
     stays: boolean,
+    reduced: boolean,
   ): (typeof StepOutcome)[keyof typeof StepOutcome];
   /**
    * `values`: the groups' part is read only if this call opens a step. Returns whether the term was skipped somewhere, as
    * far as that is known yet.
    */
-  accumulate(gradients: NativeGradients, values: Float64Array, stream: NativeStream, term: number): boolean;
+  accumulate(
+    gradients: NativeGradients,
+    values: Float64Array,
+    stream: NativeStream,
+    term: number,
+    reduced: boolean,
+  ): boolean;
   update(stream: NativeStream): void;
   /** Ends the open step, if there is one, without moving a parameter. */
   discard(): void;
@@ -162,6 +170,25 @@ export interface NativeDiagnostics {
    * @param cosines terms × terms × layers of the last step, NaN where there are none
    */
   read(values: Float64Array, cosines: Float32Array | null): void;
+}
+
+/** The processes of an MPI job. */
+export interface NativeCommunicator {
+  readonly rank: number;
+  readonly size: number;
+  readonly library: string;
+  /** Waits for all ranks; throws a coded error unless all make this call. The name has at most 31 bytes. */
+  agree(call: string): void;
+  close(): void;
+}
+
+/** What an optimizer shares with other ranks. */
+export interface NativeSharing {
+  communicator: NativeCommunicator;
+  /** Whether each rank has its part of the state alone. */
+  state: boolean;
+  ordered: boolean;
+  bfloat16: boolean;
 }
 
 export interface NativeGradients {
@@ -225,7 +252,10 @@ export interface NativeAddon {
     sources: readonly NativeSource[],
     /** The stream of calls without one. */
     stream: NativeStream,
+    sharing: NativeSharing | null,
   ) => NativeOptimizer;
+  /** Uses the first library that can be loaded. `timeout`: seconds. Throws a coded error. */
+  Communicator: new (libraries: readonly string[], timeout: number) => NativeCommunicator;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
   Diagnostics: new (optimizer: NativeOptimizer) => NativeDiagnostics;
   CallMark: new () => NativeCallMark;
@@ -247,7 +277,7 @@ export interface NativeAddon {
   describeCuda(): NativeCudaDescription;
   /** The number of the CUDA device that owns the address; −1 if none does. */
   cudaOwner(address: bigint): number;
-  stateBytes(shape: NativeShape): number;
+  stateBytes(shape: NativeShape, sharing: NativeSharing | null): number;
 }
 
 export const native = loadAddon() as NativeAddon;

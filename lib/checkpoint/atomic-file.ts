@@ -4,6 +4,22 @@ import { MTAdamError } from "../errors";
 import { checkRegular, type Place } from "./path";
 import { removeStale, temporaryName } from "./temporary-file";
 
+/** What a writer of contents needs of a file. */
+export interface WritableFile {
+  write(bytes: Uint8Array): Promise<{ bytesWritten: number }>;
+  sync(): Promise<void>;
+}
+
+/** Has `write` write the contents of a new file at `target`. */
+export type Writer = (target: Place, write: (file: WritableFile) => Promise<void>) => Promise<void>;
+
+/** Takes the contents and keeps none of them: for ranks other than the one that writes the file. */
+export const writeNowhere: Writer = (_, write) =>
+  write({
+    write: ({ length }) => Promise.resolve({ bytesWritten: length }),
+    sync: () => Promise.resolve(),
+  });
+
 /**
  * Replaces a file atomically: a reader of `target` sees either the old contents or all of the new ones, also after a
  * crash or a power cut. The bytes go to a temporary file in the same folder, which is removed on failure; one that a
@@ -18,7 +34,7 @@ import { removeStale, temporaryName } from "./temporary-file";
  */
 export async function writeAtomically(
   target: Place,
-  write: (file: FileHandle) => Promise<void>,
+  write: (file: WritableFile) => Promise<void>,
 ): Promise<void> {
   const old = await stat(target.path).catch(() => undefined);
   if (old !== undefined) checkRegular(old);

@@ -1,19 +1,20 @@
 import type { FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
+import type { WritableFile } from "./atomic-file";
 import { CHUNK_BYTES } from "./state";
 
 // A file in chunks of megabytes: thousands of small tensors take a few reads or writes.
 
 /** Collects bytes and writes them a chunk at a time. */
 export class ChunkWriter {
-  readonly #file: FileHandle;
+  readonly #file: WritableFile;
   readonly #beforeWrite: (bytes: number) => Promise<void>;
   readonly #chunk = new ArrayBuffer(CHUNK_BYTES);
   #used = 0;
   #written = 0;
 
   /** @param beforeWrite gets the bytes written so far */
-  constructor(file: FileHandle, beforeWrite: (bytes: number) => Promise<void>) {
+  constructor(file: WritableFile, beforeWrite: (bytes: number) => Promise<void>) {
     this.#file = file;
     this.#beforeWrite = beforeWrite;
   }

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
-import { writeAtomically } from "./atomic-file";
+import { writeAtomically, type Writer } from "./atomic-file";
 import { ChunkReader, ChunkWriter, readUpTo, readWhole } from "./chunked-file";
 import { parseObject, renderObject } from "./json";
 import type { CheckpointProgress, ProgressListener } from "./options";
@@ -52,12 +52,14 @@ const METADATA_DEPTH = 4;
  * Writes the state to a new file, which then replaces the one at `target`. The last progress report comes just before
  * the replacement, when all bytes are on the disk.
  *
+ * @param writer where the bytes go
  * @throws MTAdamError OPTION, CHECKPOINT (too many tensors for the format), DISPOSED, CUDA; errors of the file system
  */
 export async function saveCheckpoint(
   target: Place,
   owner: StateOwner,
   onProgress: (progress: CheckpointProgress) => Promise<void>,
+  writer: Writer = writeAtomically,
 ): Promise<void> {
   const pace = new Pace();
   const metadata = await pace.run(stateMetadata(owner));
@@ -66,7 +68,7 @@ export async function saveCheckpoint(
     renderHeader(headerEntries(tensors), { [METADATA_KEY]: renderObject(metadata) }),
   );
   const total = header.bytes + header.dataBytes;
-  await writeAtomically(target, async (file) => {
+  await writer(target, async (file) => {
     const chunks = new ChunkWriter(file, (bytes) => onProgress({ bytes, total }));
     for (const piece of header.pieces) await chunks.append(piece);
     for (const tensor of tensors) {

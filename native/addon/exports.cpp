@@ -5,6 +5,7 @@
 #include "addon/call_mark.h"
 #include "addon/captured_step.h"
 #include "addon/child.h"
+#include "addon/communicator.h"
 #include "addon/device.h"
 #include "addon/diagnostics.h"
 #include "addon/gradients.h"
@@ -21,6 +22,7 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("Buffer", Buffer::define(env));
   exports.Set("CallMark", CallMark::define(env));
   exports.Set("Child", Child::define(env));
+  exports.Set("Communicator", Communicator::define(env));
   exports.Set("Gradients", Gradients::define(env));
   exports.Set("Optimizer", Optimizer::define(env));
   exports.Set("CapturedStep", CapturedStep::define(env));

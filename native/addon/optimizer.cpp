@@ -5,6 +5,7 @@
 
 #include "addon/add_gradients.h"
 #include "addon/arguments.h"
+#include "addon/communicator.h"
 #include "addon/device.h"
 #include "addon/gradients.h"
 #include "addon/promise.h"
@@ -64,8 +65,8 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
     // After the checks: the table may get device memory that the user has freed, and its address would then pass.
     auto table = std::make_unique<AddressTable>(device_, 1, static_cast<std::uint32_t>(addresses.size()));
     for (std::uint32_t k = 0; k < addresses.size(); ++k) table->set(0, k, addresses[k]);
-    optimizer_ =
-        std::make_unique<mtadam::Optimizer>(device_, Layout(shape.parameters), shape.options, std::move(table));
+    optimizer_ = std::make_unique<mtadam::Optimizer>(device_, Layout(shape.parameters), shape.options, std::move(table),
+                                                     sharing_of(info[4]));
   });
   account();
 }
@@ -170,27 +171,28 @@ void set_options(mtadam::Optimizer& engine, const CallOptions& options) {
 
 }  // namespace
 
-// (gradients, values, stream, stays): `stays` where the table of gradients outlives the call and keeps its addresses,
-// so that a graph may read it. Returns a StepOutcome of lib/addon/native.ts.
+// (gradients, values, stream, stays, reduced): `stays` where the table of gradients outlives the call and keeps its
+// addresses, so that a graph may read it. Returns a StepOutcome of lib/addon/native.ts.
 Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   AddressTable& gradients = table(info[0]);
   const CallOptions options(info[1], engine);
   const Stream stream = handle_of(info[2]);
   const bool stays = info[3].ToBoolean();
+  const StepValues values(options.gradient_scale(), info[4].ToBoolean());
   return guarded(info.Env(), [&]() -> Napi::Value {
     const bool captured = stays && device_->is_capturing(stream);
     if (!captured) check_stream(info.Env(), stream, *device_);
     set_options(engine, options);
     captured ? engine.step_in_graph(gradients, options.gradient_scale(), stream)
-             : engine.step(gradients, options.gradient_scale(), stream);
+             : engine.step(gradients, values, stream);
     enum { kCaptured, kTaken, kSkippedATerm };
     return Napi::Number::New(info.Env(), captured ? kCaptured : engine.skipped() ? kSkippedATerm : kTaken);
   });
 }
 
-// (gradients, values, stream, term): the first call of a step sets the groups' options for all of it. Returns whether
-// the term was skipped somewhere, as far as that is known yet.
+// (gradients, values, stream, term, reduced): the first call of a step sets the groups' options for all of it. Returns
+// whether the term was skipped somewhere, as far as that is known yet.
 Napi::Value Optimizer::accumulate(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
   AddressTable& gradients = table(info[0]);
@@ -201,7 +203,7 @@ Napi::Value Optimizer::accumulate(const Napi::CallbackInfo& info) {
     if (!engine.is_open()) engine.set_groups(options.groups());
     engine.set_weights(term, {options.weight(term)});
     const bool gathered = engine.gathers();
-    engine.accumulate(gradients, term, options.gradient_scale(), stream);
+    engine.accumulate(gradients, term, {options.gradient_scale(), info[4].ToBoolean()}, stream);
     if (engine.gathers() != gathered) account();
     return Napi::Boolean::New(info.Env(), engine.skipped());
   });

@@ -19,7 +19,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640003, 0x6f7074696d697a};
   static Napi::Function define(Napi::Env env);
 
-  /// (device: Device, shape: as shape_of() reads it, sources: (TypedArray | Buffer | bigint)[], stream: bigint | null).
+  /// (device: Device, shape: as shape_of() reads it, sources: (TypedArray | Buffer | bigint)[], stream: bigint | null,
+  /// sharing: as sharing_of() reads it).
   /// Throws (INVALID_POINTER) where two parameters overlap, with their indices as `parameters`; (HOST_POINTER,
   /// INVALID_POINTER) for an address that the device does not vouch for, with its `index`.
   explicit Optimizer(const Napi::CallbackInfo& info);

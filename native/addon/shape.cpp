@@ -1,8 +1,10 @@
 #include "addon/shape.h"
 
+#include <optional>
 #include <string>
 
 #include "addon/arguments.h"
+#include "addon/communicator.h"
 
 namespace mtadam::addon {
 namespace {
@@ -62,7 +64,10 @@ Shape shape_of(const Napi::Value& value) {
 Napi::Value state_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Shape shape = shape_of(info[0]);
-    const Layout layout(shape.parameters);
+    Layout layout(shape.parameters);
+    const Sharing sharing = sharing_of(info[1]);
+    std::optional<Exchange> exchange;  // restricts the layout to what this rank owns
+    if (sharing.collective != nullptr) exchange.emplace(sharing, nullptr, layout);
     const std::size_t bytes = State::bytes(layout, shape.options.form, shape.options.terms);
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });

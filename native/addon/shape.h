@@ -19,7 +19,7 @@ struct Shape {
 /// mean, nonFinite, cosines, anchor, balance, initialNorm }. Throws (OPTION) where an index is out of range.
 Shape shape_of(const Napi::Value& value);
 
-/// stateBytes(shape): the bytes that an optimizer of this shape allocates on its device.
+/// stateBytes(shape, sharing): the bytes that an optimizer of this shape allocates on its device, for this rank.
 Napi::Value state_bytes(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace mtadam {
@@ -29,6 +30,9 @@ class Collective {
 
   virtual std::uint32_t rank() const = 0;
   virtual std::uint32_t size() const = 0;
+
+  /// Names the call of this package that the next calls belong to, for messages.
+  virtual void name_call(const std::string&) {}
 
   /// Gives every rank the parts of all ranks. This rank's part is in place. Parts are in bytes.
   virtual void gather(void* all, const Parts& parts) = 0;

@@ -58,6 +58,7 @@ void add_as_tree(float* values, std::size_t ranks, std::size_t count) {
 }  // namespace
 
 void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values) {
+  collective.name_call(call);
   std::vector<Statement> statements(collective.size());
   const std::uint32_t own = collective.rank();
   std::memcpy(statements[own].call, call.data(), std::min(call.size(), sizeof statements[own].call - 1));

@@ -20,7 +20,7 @@ const NEEDED = [
     "docs/start.md",
     "docs/step.svg",
   ],
-  ...["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
+  ...["dist", "dist/distributed", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   ),
 ];

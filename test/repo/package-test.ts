@@ -39,13 +39,13 @@ describe("a consumer of the checkout", () => {
       "name.cjs": `const { MTAdam } = require("mtadam");${program}`,
       "folder.cjs": `const { MTAdam } = require(${JSON.stringify(root)});${program}`,
       "names.cjs": `console.log(Object.keys(require("mtadam")).sort().join());`,
-      "clients.cjs": `for (const name of ["jax", "tfjs", "torch"]) console.log(...Object.keys(require("mtadam/" + name)));`,
+      "clients.cjs": `for (const name of ["distributed", "jax", "tfjs", "torch"]) console.log(...Object.keys(require("mtadam/" + name)));`,
     };
     consumer(files, (folder) => {
       expect(node(folder, "name.cjs")).toBe("-0.500\n");
       expect(node(folder, "folder.cjs")).toBe("-0.500\n");
       expect(node(folder, "names.cjs")).toBe(`${NAMES.join()}\n`);
-      expect(node(folder, "clients.cjs")).toBe("openJax\nMTAdamOptimizer\nopenTorch\n");
+      expect(node(folder, "clients.cjs")).toBe("connectMpi\nopenJax\nMTAdamOptimizer\nopenTorch\n");
     });
   });
 
@@ -54,10 +54,11 @@ describe("a consumer of the checkout", () => {
       "name.mjs": `import { MTAdam } from "mtadam";${program}`,
       "names.mjs": `import * as mtadam from "mtadam"; console.log(Object.keys(mtadam).sort().join());`,
       "clients.mjs": `import { openTorch } from "mtadam/torch"; import { createRequire } from "node:module";
-        import { MTAdamOptimizer } from "mtadam/tfjs"; import { openJax } from "mtadam/jax"; const require = createRequire(import.meta.url);
+        import { MTAdamOptimizer } from "mtadam/tfjs"; import { openJax } from "mtadam/jax"; import { connectMpi } from "mtadam/distributed"; const require = createRequire(import.meta.url);
         console.log(require("mtadam/torch").openTorch === openTorch);
         console.log(require("mtadam/tfjs").MTAdamOptimizer === MTAdamOptimizer);
-        console.log(require("mtadam/jax").openJax === openJax);`,
+        console.log(require("mtadam/jax").openJax === openJax);
+        console.log(require("mtadam/distributed").connectMpi === connectMpi);`,
       "same.mjs": `import { createRequire } from "node:module"; import { MTAdam } from "mtadam";
         console.log(createRequire(import.meta.url)("mtadam").MTAdam === MTAdam);`,
     };
@@ -65,7 +66,7 @@ describe("a consumer of the checkout", () => {
       expect(node(folder, "name.mjs")).toBe("-0.500\n");
       expect(node(folder, "names.mjs")).toBe(`${NAMES.join()}\n`);
       expect(node(folder, "same.mjs")).toBe("true\n");
-      expect(node(folder, "clients.mjs")).toBe("true\ntrue\ntrue\n");
+      expect(node(folder, "clients.mjs")).toBe("true\ntrue\ntrue\ntrue\n");
     });
   });
 
@@ -73,6 +74,13 @@ describe("a consumer of the checkout", () => {
     const source = `
       import { MTAdam, openDevice, type DeviceBuffer, type MTAdamOptions, type StateDict } from "mtadam";
       import { openTorch, type TorchModel } from "mtadam/torch";
+      import { connectMpi, type Communicator } from "mtadam/distributed";
+      export const share = async (): Promise<MTAdam> => {
+        const distributed: Communicator = await connectMpi({ timeout: 30 });
+        const own = new MTAdam([new Float32Array(2)], { terms: 1, distributed, shard: "state", reduction: "ordered" });
+        own.step([[new Float32Array(2)]], { reduced: distributed.rank < 0 });
+        return own;
+      };
       const options: MTAdamOptions = { terms: ["a", "b"], lr: (iterations) => 1 / (1 + iterations) };
       const buffer: DeviceBuffer<"float32"> = openDevice("cpu", { threads: 1 }).buffer(3);
       const optimizer = new MTAdam([{ name: "w", data: buffer, layer: "l" }, new Float32Array(2)], options);

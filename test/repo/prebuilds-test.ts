@@ -210,7 +210,7 @@ describe("architectures", () => {
 
 describe("the package", () => {
   const { checkContents, checkManifest } = load("contents");
-  const dist = ["dist", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
+  const dist = ["dist", "dist/distributed", "dist/jax", "dist/tfjs", "dist/torch"].flatMap((folder) =>
     ["js", "mjs", "d.ts", "d.mts"].map((extension) => `${folder}/index.${extension}`),
   );
   const sources = [

@@ -1,0 +1,105 @@
+import type { NativeCommunicator } from "../addon/native";
+import { fromNative, MTAdamError } from "../errors";
+import { nameClass } from "../inspect";
+import { makeUncloneable } from "../uncloneable";
+
+/** Private to the package, so that no other code can construct the class below. */
+export const communicatorKey = Symbol("Communicator");
+
+/** Whether `value` was made by {@link Communicator}'s constructor. */
+export let isCommunicator: (value: unknown) => value is Communicator;
+/** The addon's object. */
+export let nativeCommunicator: (communicator: Communicator) => NativeCommunicator;
+
+/**
+ * The processes that train together. All ranks make the same calls of the communicator and of the optimizers that have
+ * it, in the same order.
+ */
+export class Communicator {
+  readonly kind = "mpi";
+  /** The number of this process, from 0. */
+  readonly rank: number;
+  /** The number of processes. */
+  readonly size: number;
+  /** What the library says of itself, e.g. "Open MPI v4.1.4". */
+  readonly library: string;
+  readonly #native: NativeCommunicator;
+
+  static {
+    nameClass(this.prototype, "Communicator");
+    isCommunicator = (value): value is Communicator =>
+      typeof value === "object" && value !== null && #native in value;
+    nativeCommunicator = (communicator) => communicator.#native;
+  }
+
+  /** @internal {@link connectMpi} makes it. */
+  constructor(key: symbol, own: NativeCommunicator) {
+    if (key !== communicatorKey) {
+      throw new MTAdamError("OPTION", "A communicator must be made by `connectMpi()`.");
+    }
+    this.#native = own;
+    this.rank = own.rank;
+    this.size = own.size;
+    this.library = own.library;
+    makeUncloneable(this);
+    Object.freeze(this);
+  }
+
+  /**
+   * Waits until all ranks have called it. The event loop stands still meanwhile.
+   *
+   * @throws MTAdamError DISTRIBUTED if another rank makes another call, or after {@link close}
+   */
+  barrier(): Promise<void> {
+    return this.#call(() => {
+      this.#native.agree("barrier");
+    });
+  }
+
+  /**
+   * Ends the use of MPI in this process, and waits for the other ranks to do so. A process that ends with code 0 does it by
+   * itself. The optimizers of the communicator can take no further step.
+   */
+  close(): Promise<void> {
+    return this.#call(() => {
+      this.#native.close();
+    });
+  }
+
+  async #call(call: () => void): Promise<void> {
+    fromNative(call);
+  }
+}
+
+/** Waits for all ranks to get here. @throws MTAdamError DISTRIBUTED unless all make the same call, of at most 31 characters */
+export function agree(communicator: Communicator, call: string): void {
+  fromNative(() => {
+    nativeCommunicator(communicator).agree(call);
+  });
+}
+
+/**
+ * Runs a call that all ranks make. Where it fails on one rank, it fails on all.
+ *
+ * @throws MTAdamError DISTRIBUTED where it failed on another rank or ranks make different calls; else what it throws
+ */
+export async function together(
+  communicator: Communicator,
+  call: string,
+  run: () => Promise<void>,
+): Promise<void> {
+  agree(communicator, call);
+  try {
+    await run();
+  } catch (error) {
+    // The other ranks have that error, too.
+    if (error instanceof MTAdamError && error.code === "ERR_MTADAM_DISTRIBUTED") throw error;
+    try {
+      agree(communicator, `${call}, which failed`);
+    } catch {
+      // Expected: the other ranks are elsewhere.
+    }
+    throw error;
+  }
+  agree(communicator, `the end of ${call}`);
+}

@@ -1,0 +1,3 @@
+export { connectMpi } from "./mpi";
+export type { MpiOptions } from "./mpi";
+export type { Communicator } from "./communicator";

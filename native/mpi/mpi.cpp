@@ -1,0 +1,217 @@
+#include "mpi/mpi.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "engine/errors.h"
+#include "mpi/watchdog.h"
+
+#ifndef _WIN32
+#  include <dlfcn.h>
+#endif
+
+namespace mtadam::mpi {
+
+#ifdef _WIN32
+
+std::shared_ptr<World> open(const std::vector<std::string>&, double) {
+  throw Error("DISTRIBUTED", "`connectMpi` must be called on Linux or macOS.");
+}
+
+#else
+
+namespace {
+
+constexpr int kFunneled = 1;              // MPI_THREAD_FUNNELED, in both ABIs
+constexpr std::size_t kTextBytes = 8192;  // MPI_MAX_LIBRARY_VERSION_STRING and MPI_MAX_ERROR_STRING are at most this
+
+/// A library of MPI. It is never unloaded: it has threads and handlers of its own.
+class Library {
+ public:
+  explicit Library(const std::vector<std::string>& names) {
+    std::string reasons;
+    for (const std::string& name : names) {
+      // RTLD_GLOBAL: the plugins of Open MPI look for its symbols.
+      handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);
+      if (handle_ != nullptr) return;
+      reasons += std::string(reasons.empty() ? "" : "; ") + dlerror();
+    }
+    throw Error("DISTRIBUTED", "No MPI library could be loaded (" + reasons + ").");
+  }
+
+  void* find(const char* name) const { return dlsym(handle_, name); }
+
+  template <class Function>
+  void set(Function& function, const char* name) const {
+    void* const symbol = find(name);
+    if (symbol == nullptr) throw Error("DISTRIBUTED", std::string("The MPI library has no ") + name + ".");
+    std::memcpy(&function, &symbol, sizeof symbol);
+  }
+
+ private:
+  void* handle_ = nullptr;
+};
+
+// The types of handles and the values of constants are those of the libraries' ABIs.
+
+/// Handles are the addresses of objects in the library.
+struct OpenMpi {
+  using Handle = void*;
+  static Handle handle(const Library& library, const char* name, int) {
+    Handle value = nullptr;
+    library.set(value, name);
+    return value;
+  }
+  static void* in_place() { return reinterpret_cast<void*>(std::uintptr_t{1}); }
+};
+
+/// Handles are numbers.
+struct Mpich {
+  using Handle = int;
+  static Handle handle(const Library&, const char*, int value) { return value; }
+  static void* in_place() { return reinterpret_cast<void*>(~std::uintptr_t{0}); }
+};
+
+/// Counts and places as MPI takes them.
+struct Ints {
+  explicit Ints(const Parts& parts)
+      : counts(parts.counts.begin(), parts.counts.end()), starts(parts.starts.begin(), parts.starts.end()) {
+    if (parts.end() > INT_MAX) throw Error("DISTRIBUTED", "An exchange must have fewer than 2**31 elements.");
+  }
+  std::vector<int> counts, starts;
+};
+
+/// "Open MPI v4.1.4, package: …" and "MPICH Version:\t4.0.2\n…" without what follows, and with one space.
+std::string short_name(const std::string& version) {
+  std::string name = version.substr(0, version.find_first_of(",\n"));
+  const std::size_t colon = name.find(" Version:");
+  if (colon != std::string::npos) name.erase(colon, std::strlen(" Version:"));
+  std::replace(name.begin(), name.end(), '\t', ' ');
+  return name;
+}
+
+template <class Abi>
+class MpiWorld final : public World {
+ public:
+  using Handle = typename Abi::Handle;
+
+  MpiWorld(const Library& library, double timeout) : watchdog_(timeout) {
+    library.set(f_.init_thread, "MPI_Init_thread");
+    library.set(f_.initialized, "MPI_Initialized");
+    library.set(f_.finalize, "MPI_Finalize");
+    library.set(f_.comm_rank, "MPI_Comm_rank");
+    library.set(f_.comm_size, "MPI_Comm_size");
+    library.set(f_.set_errhandler, "MPI_Comm_set_errhandler");
+    library.set(f_.error_string, "MPI_Error_string");
+    library.set(f_.library_version, "MPI_Get_library_version");
+    library.set(f_.allgatherv, "MPI_Allgatherv");
+    library.set(f_.reduce_scatter, "MPI_Reduce_scatter");
+    library.set(f_.alltoallv, "MPI_Alltoallv");
+    world_ = Abi::handle(library, "ompi_mpi_comm_world", 0x44000000);
+    byte_ = Abi::handle(library, "ompi_mpi_byte", 0x4c00010d);
+    float_ = Abi::handle(library, "ompi_mpi_float", 0x4c00040a);
+    sum_ = Abi::handle(library, "ompi_mpi_op_sum", 0x58000003);
+    const Handle errors_return = Abi::handle(library, "ompi_mpi_errors_return", 0x54000001);
+    int initialized = 0, provided = 0, rank = 0, size = 0;
+    call("MPI_Initialized", f_.initialized, &initialized);
+    if (initialized != 0)
+      throw Error("DISTRIBUTED", "`connectMpi` must be called once per process, before other uses of MPI.");
+    call("MPI_Init_thread", f_.init_thread, nullptr, nullptr, kFunneled, &provided);
+    open_ = true;
+    call("MPI_Comm_set_errhandler", f_.set_errhandler, world_, errors_return);
+    call("MPI_Comm_rank", f_.comm_rank, world_, &rank);
+    call("MPI_Comm_size", f_.comm_size, world_, &size);
+    rank_ = static_cast<std::uint32_t>(rank);
+    size_ = static_cast<std::uint32_t>(size);
+    watchdog_.set_rank(rank_);
+    std::vector<char> text(kTextBytes);
+    int length = 0;
+    call("MPI_Get_library_version", f_.library_version, text.data(), &length);
+    library_ = short_name(text.data());
+  }
+
+  std::uint32_t rank() const override { return rank_; }
+  std::uint32_t size() const override { return size_; }
+  std::string library() const override { return library_; }
+  void name_call(const std::string& name) override { watchdog_.set_call(name); }
+
+  void close() override {
+    if (!open_) return;
+    watchdog_.set_call("close");
+    call("MPI_Finalize", f_.finalize);
+    open_ = false;
+  }
+
+  void gather(void* all, const Parts& parts) override {
+    check_open();
+    const Ints ints(parts);
+    call("MPI_Allgatherv", f_.allgatherv, Abi::in_place(), 0, byte_, all, ints.counts.data(), ints.starts.data(), byte_,
+         world_);
+  }
+
+  void reduce_scatter(const float* from, float* to, const Parts& parts) override {
+    check_open();
+    const Ints ints(parts);
+    call("MPI_Reduce_scatter", f_.reduce_scatter, from, to, ints.counts.data(), float_, sum_, world_);
+  }
+
+  void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) override {
+    check_open();
+    const Ints outgoing(sent), incoming(received);
+    call("MPI_Alltoallv", f_.alltoallv, from, outgoing.counts.data(), outgoing.starts.data(), byte_, to,
+         incoming.counts.data(), incoming.starts.data(), byte_, world_);
+  }
+
+ private:
+  void check_open() const {
+    if (!open_) throw Error("DISTRIBUTED", "The communicator has been closed.");
+  }
+
+  template <class Function, class... Arguments>
+  void call(const char* name, Function* function, Arguments... arguments) {
+    int status = 0;
+    {
+      const Watched watched(watchdog_, name);
+      status = function(arguments...);
+    }
+    if (status == 0) return;
+    std::vector<char> text(kTextBytes);
+    int length = 0;
+    f_.error_string(status, text.data(), &length);
+    throw Error("DISTRIBUTED", std::string(name) + " failed: " + text.data() + ".");
+  }
+
+  struct Functions {
+    int (*init_thread)(int*, char***, int, int*);
+    int (*initialized)(int*);
+    int (*finalize)();
+    int (*comm_rank)(Handle, int*);
+    int (*comm_size)(Handle, int*);
+    int (*set_errhandler)(Handle, Handle);
+    int (*error_string)(int, char*, int*);
+    int (*library_version)(char*, int*);
+    int (*allgatherv)(const void*, int, Handle, void*, const int*, const int*, Handle, Handle);
+    int (*reduce_scatter)(const void*, void*, const int*, Handle, Handle, Handle);
+    int (*alltoallv)(const void*, const int*, const int*, Handle, void*, const int*, const int*, Handle, Handle);
+  } f_{};
+  Handle world_{}, byte_{}, float_{}, sum_{};
+  Watchdog watchdog_;
+  std::uint32_t rank_ = 0, size_ = 1;
+  std::string library_;
+  bool open_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<World> open(const std::vector<std::string>& libraries, double timeout) {
+  const Library library(libraries);
+  if (library.find("ompi_mpi_comm_world") != nullptr) return std::make_shared<MpiWorld<OpenMpi> >(library, timeout);
+  return std::make_shared<MpiWorld<Mpich> >(library, timeout);
+}
+
+#endif
+
+}  // namespace mtadam::mpi

@@ -1,0 +1,146 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Worker } from "node:worker_threads";
+import { MTAdam } from "../../lib";
+import { connectMpi } from "../../lib/distributed";
+import { caught } from "../support/caught";
+import { launchers, runRanks, withMpi } from "../support/mpi";
+
+interface Line {
+  rank: number;
+  size: number;
+  library: string;
+  comparisons: number;
+  digest: string;
+}
+
+const linesOf = (text: string): Line[] =>
+  text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
+
+/** Of θ after every step, for numbers of ranks that divide the four micro-batches: of all launchers. */
+const digests = new Set<string>();
+
+withMpi("training on several ranks", (launcher) => {
+  for (const ranks of [1, 2, 3, 4]) {
+    test(`has the bits of one process on ${ranks} ranks, in every form`, async () => {
+      const { code, stdout, stderr } = await runRanks(launcher, ranks, "trials.mjs");
+      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+      const lines = linesOf(stdout);
+      expect(lines.map(({ rank }) => rank).sort()).toEqual(Array.from({ length: ranks }, (_, k) => k));
+      for (const { size, library, comparisons, digest } of lines) {
+        expect(size).toBe(ranks);
+        expect(library).toMatch(launcher === "mpirun.openmpi" ? /^Open MPI v[\d.]+$/ : /^MPICH [\d.]+$/);
+        expect(comparisons).toBe(ranks === 3 ? 30 : 27);
+        if (ranks !== 3) digests.add(digest);
+      }
+    });
+  }
+
+  test("saves the file of one process, which any number of ranks load", async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
+    const written = await runRanks(launcher, 2, "checkpoints.mjs", "write", folder);
+    expect({ code: written.code, stderr: written.code === 0 ? "" : written.stderr }).toEqual({
+      code: 0,
+      stderr: "",
+    });
+    const [expected] = linesOf(written.stdout);
+    for (const ranks of [1, 3]) {
+      const { code, stdout } = await runRanks(launcher, ranks, "checkpoints.mjs", "resume", folder);
+      expect(code).toBe(0);
+      expect(linesOf(stdout).map(({ digest }) => digest)).toEqual(
+        Array.from({ length: ranks }, () => expected?.digest),
+      );
+    }
+  });
+
+  const TIMED_OUT =
+    /ERR_MTADAM_DISTRIBUTED: Rank \d waited 4 s for the other ranks in `(step|close)` \(MPI_\w+\)\./;
+  const failures: [way: string, sentence: RegExp][] = [
+    ["throw", /the data loader failed/],
+    ["kill", /signal 9|KILLED BY SIGNAL/],
+    ["hang", TIMED_OUT],
+    ["exit", TIMED_OUT],
+    ["absent", /All ranks must give a call the same .* in rank 0 `step` and rank 1 `step`/],
+    ["order", /All ranks must make the same calls in the same order; got rank 0 `step` and rank 1 `barrier`/],
+    ["options", /must make the same calls in the same order; got rank 0 `step` and rank 1 `new MTAdam`/],
+  ];
+  test.each(failures)("ends every process after a rank fails: %s", async (way, sentence) => {
+    const started = performance.now();
+    const { code, stdout, stderr } = await runRanks(launcher, 2, "failing.mjs", way);
+    expect(`${stdout}${stderr}`).toMatch(sentence);
+    // `timeout` would end the launcher with 124 or 137.
+    expect([0, 124, null]).not.toContain(code);
+    expect(performance.now() - started).toBeLessThan(50_000);
+  });
+});
+
+if (launchers.length > 0) {
+  test("the bits depend neither on the number of ranks nor on the library", () => {
+    expect(digests.size).toBe(1);
+  });
+}
+
+describe("options", () => {
+  const make = (options: object) => caught(() => new MTAdam([new Float32Array(3)], { terms: 2, ...options }));
+
+  test.each([
+    [{ shard: "state" }, '`shard` must be "none" without `distributed`; got "state".'],
+    [{ reduction: "ordered" }, '`reduction` must be "library" without `distributed`; got "ordered".'],
+    [{ wire: "bfloat16" }, '`wire` must be "float32" without `distributed`; got "bfloat16".'],
+    [{ distributed: {} }, "`distributed` must be what `connectMpi()` made; got an object."],
+    [{ shard: "all" }, '`shard` must be "none" or "state"; got "all".'],
+  ])("%j", async (options, message) => {
+    expect(await make(options)).toMatchObject({ code: "ERR_MTADAM_OPTION", message });
+  });
+
+  test("`reduced` needs `distributed`", async () => {
+    const optimizer = new MTAdam([new Float32Array(1)], { terms: 1 });
+    const step = (): void => {
+      optimizer.step([[new Float32Array(1)]], { reduced: true });
+    };
+    expect(await caught(step)).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: "`reduced` must be left out without `distributed`; got true.",
+    });
+  });
+
+  test.each([
+    [{ timeout: 0 }, "`timeout` must be a number of seconds above 0, at most 1000000; got 0."],
+    [{ library: "" }, '`library` must be the name of a file; got "".'],
+    [{ time: 1 }, /`options` has no option "time"/],
+  ])("of connectMpi: %j", async (options, message) => {
+    const error = await caught(() => connectMpi(options as object));
+    expect(error.code).toBe("ERR_MTADAM_OPTION");
+    expect(error.message).toMatch(message);
+  });
+
+  test("a library that is not there", async () => {
+    const error = await caught(() => connectMpi({ library: "libnone.so.1" }));
+    expect(error.code).toBe("ERR_MTADAM_DISTRIBUTED");
+    expect(error.message).toMatch(/^No MPI library could be loaded \(libnone\.so\.1: .*\)\.$/);
+  });
+
+  test("a library that is not one of MPI", async () => {
+    await expect(connectMpi({ library: "libm.so.6" })).rejects.toMatchObject({
+      code: "ERR_MTADAM_DISTRIBUTED",
+      message: "The MPI library has no MPI_Init_thread.",
+    });
+  });
+
+  test("a worker cannot connect", async () => {
+    const entry = path.resolve("dist/distributed/index.js");
+    const worker = new Worker(
+      `require(${JSON.stringify(entry)}).connectMpi().catch((error) => require("node:worker_threads").parentPort.postMessage(error.message));`,
+      { eval: true },
+    );
+    const message = await new Promise((resolve, reject) => {
+      worker.on("message", resolve).on("error", reject);
+    });
+    await worker.terminate();
+    expect(message).toBe("`connectMpi` must be called on the main thread, not in a worker.");
+  });
+});

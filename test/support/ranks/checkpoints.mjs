@@ -1,0 +1,52 @@
+// Under mpirun, `checkpoints.mjs write FOLDER`: saves after three steps, to a file that must be that of one process, and
+// takes three more. `checkpoints.mjs resume FOLDER`: loads, and takes these. Both print a digest of θ on each rank.
+
+import assert from "node:assert";
+import { Buffer } from "node:buffer";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { MTAdam } from "../../../dist/index.mjs";
+import { connectMpi } from "../../../dist/distributed/index.mjs";
+import { digest, makeParameters, thetaOf, whole } from "./common.mjs";
+
+const [mode, folder] = process.argv.slice(2);
+const comm = await connectMpi({ timeout: 60 });
+const file = path.join(folder, "state.safetensors");
+const thetaFile = path.join(folder, "theta");
+const options = { terms: 3, lr: 1e-2, amsgrad: true, unit: "network" };
+const parameters = makeParameters(true);
+const optimizer = new MTAdam(parameters, { ...options, distributed: comm, shard: "state" });
+const step = (own, k, more) => own.step(whole(k, 3), { gradientScale: 4, ...more });
+if (mode === "write") {
+  const alone = new MTAdam(makeParameters(true), options);
+  for (let k = 0; k < 3; ++k) {
+    step(optimizer, k, { reduced: true });
+    step(alone, k);
+  }
+  // A file that cannot be written on one rank: the call fails on all.
+  await assert.rejects(
+    optimizer.save(path.join(folder, "missing", "file")),
+    comm.rank === 0 ? { code: "ENOENT" } : { code: "ERR_MTADAM_DISTRIBUTED" },
+  );
+  await optimizer.save(file);
+  assert(existsSync(file));
+  if (comm.rank === 0) {
+    await alone.save(`${file}.alone`);
+    assert(readFileSync(file).equals(readFileSync(`${file}.alone`)), "the file is not that of one process");
+    writeFileSync(thetaFile, Buffer.concat(thetaOf(parameters).map(({ buffer }) => Buffer.from(buffer))));
+  }
+} else {
+  const theta = readFileSync(thetaFile);
+  let at = 0;
+  for (const { data } of parameters) {
+    theta.copy(new Uint8Array(data.buffer), 0, at, (at += data.byteLength));
+  }
+  await assert.rejects(
+    optimizer.load(comm.rank === comm.size - 1 ? path.join(folder, "missing") : file),
+    comm.rank === comm.size - 1 ? { code: "ENOENT" } : { code: "ERR_MTADAM_DISTRIBUTED" },
+  );
+  await optimizer.load(file);
+}
+for (let k = 3; k < 6; ++k) step(optimizer, k, { reduced: true });
+await comm.barrier();
+console.log(JSON.stringify({ rank: comm.rank, digest: digest(thetaOf(parameters)) }));

@@ -1,0 +1,89 @@
+// What the programs that run under mpirun share: a model, gradients of micro-batches, and the comparison of two trainings.
+
+import assert from "node:assert";
+import { createHash } from "node:crypto";
+
+const LENGTHS = [4500, 1, 4096, 0, 8200, 5];
+/** Micro-batches per step, over all ranks. */
+const MICRO_BATCHES = 4;
+
+/** The same numbers on every rank, from −0.5 to 0.5. */
+function random(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32 - 0.5;
+  };
+}
+
+export function makeParameters(tagged) {
+  const draw = random(7);
+  return LENGTHS.map((length, k) => ({
+    name: `p${k}`,
+    data: Float32Array.from({ length }, draw),
+    ...(tagged && k % 3 === 1 ? { layer: "tied" } : {}),
+  }));
+}
+
+/** The gradients of one micro-batch: one absent in every other step, and a NaN or an infinity now and then. */
+function microBatch(step, batch, terms) {
+  return Array.from({ length: terms }, (_, term) =>
+    LENGTHS.map((length, k) => {
+      if (k === 5 && term === 1 && step % 2 === 1) return null;
+      const draw = random(100000 * batch + 1000 * step + 10 * term + k);
+      const gradient = Float32Array.from({ length }, () => 10 ** (2 * term - 2) * draw());
+      if (step === 2 && term === 1 && k === 4) gradient[length - 1] = batch % 2 ? NaN : Infinity;
+      return gradient;
+    }),
+  );
+}
+
+/** Adds neighbours, then pairs of them, and so on, in float32. */
+function addAsTree(list) {
+  while (list.length > 1) {
+    const next = [];
+    for (let k = 0; k < list.length; k += 2)
+      next.push(k + 1 < list.length ? add(list[k], list[k + 1]) : list[k]);
+    list = next;
+  }
+  return list[0];
+}
+
+const add = (a, b) =>
+  a.map((ofTerm, term) =>
+    ofTerm.map((values, k) => values && values.map((value, at) => value + b[term][k][at])),
+  );
+
+const known = new Map();
+
+/** The sum of a step's gradients over the micro-batches of this rank. */
+export function share(step, terms, { rank, size }) {
+  const key = [step, terms, rank, size].join();
+  const count = MICRO_BATCHES / size;
+  const sum = () =>
+    addAsTree(Array.from({ length: count }, (_, k) => microBatch(step, rank * count + k, terms)));
+  if (!known.has(key)) known.set(key, sum());
+  return known.get(key);
+}
+
+export const whole = (step, terms) => share(step, terms, { rank: 0, size: 1 });
+/** The divisor of a step's gradients on a rank: of the sum over its micro-batches. */
+export const scaleOf = (size) => MICRO_BATCHES / size;
+
+export function digest(arrays) {
+  const hash = createHash("sha256");
+  for (const { buffer, byteOffset, byteLength } of arrays)
+    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+  return hash.digest("hex");
+}
+
+export const thetaOf = (parameters) => parameters.map(({ data }) => data);
+
+export async function assertSameState(actual, expected) {
+  const [own, other] = [await actual.stateDict(), await expected.stateDict()];
+  assert.deepStrictEqual(Object.keys(own), Object.keys(other));
+  for (const key of Object.keys(own)) {
+    if (key === "metadata") assert.deepStrictEqual(own[key], other[key]);
+    else assert.strictEqual(digest([own[key]]), digest([other[key]]), key);
+  }
+}
