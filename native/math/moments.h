@@ -1,8 +1,8 @@
 #pragma once
 
 #include <math.h>  // not <cmath>: its std::sqrt is a function with external linkage, see portable.h
-#include <string.h>
 
+#include "math/bits.h"
 #include "math/portable.h"
 #include "math/tables.h"
 
@@ -26,12 +26,6 @@ MTADAM_INLINE float balanced_gradient(float g, float theta, float f, const Group
   return scaled;
 }
 
-MTADAM_INLINE std::uint32_t bits_of(float x) {
-  std::uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 /// NonFinite::kSkipElement: whether the moments of an element stay as they are, since f·g is not finite or too large.
 /// Compares bits, among which infinity and NaN are the largest: compilers vectorise no branch around arithmetic that
 /// may trap.
@@ -40,10 +34,7 @@ MTADAM_INLINE bool element_rests(float g, float f) { return (bits_of(f * g) & 0x
 /// `before` if the element rests, otherwise `after`. Selects bits, for the same reason.
 MTADAM_INLINE float unless_resting(bool rests, float before, float after) {
   const std::uint32_t mask = 0u - static_cast<std::uint32_t>(rests);
-  const std::uint32_t bits = (bits_of(before) & mask) | (bits_of(after) & ~mask);
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
+  return float_of((bits_of(before) & mask) | (bits_of(after) & ~mask));
 }
 
 /// One term's share of G, where both moments are summed. With kSkips it is 0 where the element rests.
