@@ -1,8 +1,12 @@
 // Device and pinned memory: its addresses, its contents, and how accesses outside of it are found.
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -48,6 +52,31 @@ TEST_F(AllocationTest, IsFreedOnceAndByItsFirstAddress) {
   EXPECT_EQ(cudaFree(device), cudaErrorInvalidValue);
   EXPECT_EQ(cudaFreeHost(pinned), cudaErrorInvalidValue);
   EXPECT_TRUE(cuda::live().nothing());
+}
+
+TEST_F(AllocationTest, OfAnotherProcessIsItsFile) {
+  const int file = memfd_create("allocation", MFD_CLOEXEC);
+  ASSERT_GE(file, 0);
+  std::vector<int> values(3000, 7);
+  const auto bytes = static_cast<ssize_t>(values.size() * sizeof(int));
+  ASSERT_EQ(write(file, values.data(), values.size() * sizeof(int)), bytes);
+  cudaIpcMemHandle_t handle{};
+  std::snprintf(handle.reserved, sizeof handle.reserved, "/proc/self/fd/%d", file);
+
+  void* opened = nullptr;
+  EXPECT_EQ(cudaIpcOpenMemHandle(&opened, handle, 0), cudaErrorInvalidValue);
+  EXPECT_CUDA(cudaIpcOpenMemHandle(&opened, handle, cudaIpcMemLazyEnablePeerAccess));
+  EXPECT_EQ(host_copy(static_cast<int*>(opened), values.size()), values);
+  EXPECT_CUDA(cudaMemset(opened, 0, values.size() * sizeof(int)));
+  ASSERT_EQ(pread(file, values.data(), values.size() * sizeof(int), 0), bytes);
+  EXPECT_EQ(values, std::vector<int>(3000, 0));
+
+  EXPECT_EQ(cudaFree(opened), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaIpcCloseMemHandle(device_memory<int>(1)), cudaErrorInvalidValue);
+  EXPECT_CUDA(cudaIpcCloseMemHandle(opened));
+  EXPECT_EQ(cudaIpcCloseMemHandle(opened), cudaErrorInvalidValue);
+  close(file);
+  EXPECT_EQ(cudaIpcOpenMemHandle(&opened, handle, cudaIpcMemLazyEnablePeerAccess), cudaErrorInvalidValue);
 }
 
 TEST_F(AllocationTest, FailsBeyondTheDevicesMemory) {
