@@ -75,7 +75,7 @@ function drawn(values: readonly number[]): readonly number[] {
 }
 
 /** A logarithmic axis that ends at the values instead of at powers of ten, with marks at 1, 2 and 5. */
-function logarithmicScale(values: readonly number[]) {
+export function logarithmicScale(values: readonly number[]) {
   const [least, most] = [Math.min(...values) / 1.15, Math.max(...values) * 1.15];
   const powers = Array.from({ length: 40 }, (_, i) => 10 ** (i - 20));
   const customValues = powers

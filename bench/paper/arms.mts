@@ -24,7 +24,7 @@ export function armsFor(beta1: number): readonly Arm[] {
   };
   return [
     { key: "adam", name: "Adam" },
-    { key: "hyperband", name: "Adam, weights and rate by Hyperband", hyperband: true, variants: [GIVEN] },
+    { key: "hyperband", name: "Adam, by Hyperband", hyperband: true, variants: [GIVEN] },
     { key: "default", name: "MTAdam", options: { betas: [beta1, 0.999, 0.9] } },
     recommended,
     {

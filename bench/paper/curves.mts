@@ -1,12 +1,18 @@
 import { AXIS, COLOURS, INK, svg } from "../common/svg.mjs";
-import type { Experiment, Results } from "../common/experiment.mjs";
+import type { Experiment, Results, Row } from "../common/experiment.mjs";
+import { logarithmicScale } from "../common/plot.mjs";
 import { mean } from "../common/statistics.mjs";
 
-const [WIDTH, HEIGHT, LEFT, GAP, TOP, LEGEND] = [360, 300, 60, 70, 36, 250];
+const [WIDTH, HEIGHT, LEFT, GAP, TOP, LEGEND] = [360, 300, 75, 70, 36, 250];
 
 /** The value after each quarter of the training, the mean over the seeds: a line per arm, a panel per variant. */
 export function curves(results: Results, { measure, show }: Pick<Experiment, "measure" | "show">): string {
   const panels = [...results];
+  const linesOf = (rows: readonly Row[]) =>
+    rows.map(({ outcomes }) => meanCurve(outcomes.map(({ details }) => details!["curve"] as number[])));
+  const scale = logarithmicScale(
+    panels.flatMap(([, rows]) => linesOf(rows).flatMap((line) => line.filter((value) => value !== null))),
+  );
   const left = (panel: number) => LEFT + panel * (WIDTH + GAP);
   const end = left(panels.length);
   return svg(end + LEGEND, TOP + HEIGHT + 50, {
@@ -30,15 +36,16 @@ export function curves(results: Results, { measure, show }: Pick<Experiment, "me
     yAxis: panels.map((_, i) => ({
       ...AXIS,
       gridIndex: i,
-      type: "log" as const,
+      ...scale,
       name: i === 0 ? measure : "",
-      nameLocation: "end" as const,
-      axisLabel: { ...AXIS.axisLabel, formatter: show },
+      nameLocation: "middle" as const,
+      nameGap: 45,
+      axisLabel: { ...AXIS.axisLabel, ...scale.axisLabel, formatter: show },
     })),
     series: panels.flatMap(([, rows], i) =>
-      rows.map(({ arm, outcomes }, row) => ({
+      linesOf(rows).map((data, row) => ({
         type: "line" as const,
-        name: arm.name,
+        name: rows[row]!.arm.name,
         xAxisIndex: i,
         yAxisIndex: i,
         symbolSize: 5,
@@ -47,7 +54,7 @@ export function curves(results: Results, { measure, show }: Pick<Experiment, "me
           color: COLOURS[row % COLOURS.length]!,
           type: row < COLOURS.length ? ("solid" as const) : ("dashed" as const),
         },
-        data: meanCurve(outcomes.map(({ details }) => details!["curve"] as number[])),
+        data,
       })),
     ),
   });
