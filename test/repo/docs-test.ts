@@ -69,7 +69,7 @@ test("the pages have programs, in languages that are run here or need no test", 
   const languages = new Set(blocks.map(({ language }) => language));
   expect([...languages].filter((language) => !/^(js|ts|py|sh|json|text)$/.test(language))).toEqual([]);
   expect(new Set(programs.map(({ reason }) => reason))).toEqual(
-    new Set(["", "type-checked, since it needs a GPU"]),
+    new Set(["", "type-checked, since it needs a GPU", "type-checked, since it needs MPI"]),
   );
 });
 

@@ -26,7 +26,7 @@ export function withMpi(what: string, body: (launcher: string) => void): void {
   }
 }
 
-/** Runs a program of test/support/ranks on so many ranks, in at most 60 seconds. */
+/** Runs a program, of test/support/ranks unless its path is absolute, on so many ranks, in at most 60 seconds. */
 export function runRanks(
   launcher: string,
   ranks: number,
@@ -34,7 +34,7 @@ export function runRanks(
   ...values: string[]
 ): Promise<Ended> {
   const own = launcher === "mpirun.openmpi" ? ["--oversubscribe"] : [];
-  const file = path.join(__dirname, "ranks", program);
+  const file = path.resolve(__dirname, "ranks", program);
   const command = ["-k", "5", "60", launcher, ...own, "-n", String(ranks), process.execPath, file, ...values];
   const child = spawn("timeout", command, {
     env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", NO_COLOR: "1" },

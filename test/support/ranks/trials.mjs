@@ -56,6 +56,21 @@ for (const [number, form] of FORMS.entries()) {
   await assertSameState(optimizer, reference);
   comparisons += 1;
 }
+// A parameter that comes in the middle of a training takes the state along.
+const both = [true, false].map((shared) => {
+  const parameters = makeParameters(true);
+  const sharing = shared ? { distributed: comm, shard: "state" } : {};
+  const optimizer = new MTAdam([{ parameters }], { terms: TERMS, lr: 1e-2, unit: "network", ...sharing });
+  const more = { data: new Float32Array(5000).fill(1), name: "more" };
+  const given = shared ? { reduced: true } : {};
+  optimizer.step(whole(0, TERMS), given);
+  optimizer.addParamGroup({ parameters: [more] });
+  const gradients = whole(1, TERMS).map((ofTerm, term) => [...ofTerm, new Float32Array(5000).fill(term + 1)]);
+  optimizer.step(gradients, given);
+  return digest([...thetaOf(parameters), more.data]);
+});
+assert.strictEqual(both[0], both[1]);
+comparisons += 1;
 await comm.barrier();
 const all = digest([Buffer.from(digests.join())]);
 console.log(
