@@ -257,6 +257,41 @@ TEST(Exchange, TermsComeAndGo) {
   });
 }
 
+// The table of docs/distributed.md: 4·I + 4 bytes per parameter, or 8·I, times (R − 1)/R; the sums of squares, and
+// hashes.
+TEST(Exchange, SendsWhatTheTableSays) {
+  constexpr std::size_t kRanks = 4, kTerms = 3, kChunks = 8;
+  Model model;
+  model.options.terms = kTerms;
+  model.parameters = {{kChunks * kChunkElements, 0, 0}};
+  model.theta.emplace_back(kChunks * kChunkElements);
+  model.groups = {test::default_group()};
+  model.weights = {1, 1, 1};
+  Random random(8);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  const auto received = [&](bool state, Wire wire) {
+    std::vector<std::size_t> bytes(kRanks);
+    Threads threads(kRanks);
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      const std::uint32_t rank = collective->rank();
+      Sharing sharing{std::move(collective), state, Reduction::kOrdered, wire};
+      Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors, sharing);
+      const std::size_t before = threads.received(rank);
+      training.step(gradients);
+      bytes[rank] = threads.received(rank) - before;
+    });
+    for (const std::size_t count : bytes) EXPECT_EQ(count, bytes[0]);
+    return bytes[0];
+  };
+  constexpr std::size_t kHashes = 48 * (kRanks - 1);
+  // Elements times (R − 1)/R.
+  constexpr std::size_t kOthers = kChunks * kChunkElements * (kRanks - 1) / kRanks;
+  constexpr std::size_t kSquares = kTerms * sizeof(double) * kOthers / kChunkElements;
+  EXPECT_EQ(received(false, Wire::kFloat32), 8 * kTerms * kOthers + kHashes);
+  EXPECT_EQ(received(true, Wire::kFloat32), (4 * kTerms + 4) * kOthers + kSquares + kHashes);
+  EXPECT_EQ(received(true, Wire::kBfloat16), (2 * kTerms + 4) * kOthers + kSquares + kHashes);
+}
+
 // Bytes of moments per rank: a part of the whole, up to a chunk per plane.
 TEST(Exchange, EachRankHasItsPartOfTheState) {
   const std::vector<ParameterShape> parameters{{1 << 20, 0, 0}, {4096, 1, 0}};

@@ -26,7 +26,10 @@ class Threads {
  public:
   /// `faulty`: bytes of the arrays whose gathering has the fault.
   explicit Threads(std::uint32_t size, Fault fault = Fault::kNone, std::size_t faulty = 0)
-      : meeting_(static_cast<std::ptrdiff_t>(size)), places_(size), fault_(fault), faulty_(faulty) {}
+      : meeting_(static_cast<std::ptrdiff_t>(size)), places_(size), received_(size), fault_(fault), faulty_(faulty) {}
+
+  /// Bytes that a rank has received from others so far.
+  std::size_t received(std::uint32_t rank) const { return received_[rank]; }
 
   /// Calls body(collective) for each rank on a thread of its own; rethrows the error of the lowest rank that has one.
   void run(const std::function<void(std::shared_ptr<Collective>)>& body) {
@@ -62,10 +65,11 @@ class Threads {
 
     void gather(void* all, const Parts& parts) override {
       std::byte* const bytes = static_cast<std::byte*>(all);
+      threads_.received_[rank_] += parts.end() - parts.counts[rank_];
       exchange(bytes, parts, [&] {
         if (threads_.fault_ == Fault::kNoExchange && parts.end() == threads_.faulty_) return;
         for (std::uint32_t other = 0; other < size(); ++other) {
-          if (other == rank_) continue;
+          if (other == rank_ || parts.counts[other] == 0) continue;
           std::memcpy(bytes + parts.starts[other], threads_.places_[other].from + parts.starts[other],
                       parts.counts[other]);
         }
@@ -85,8 +89,10 @@ class Threads {
     }
 
     void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) override {
+      threads_.received_[rank_] += received.end() - received.counts[rank_];
       exchange(from, sent, [&] {
         for (std::uint32_t other = 0; other < size(); ++other) {
+          if (received.counts[other] == 0) continue;
           const Place& place = threads_.places_[other];
           std::memcpy(static_cast<std::byte*>(to) + received.starts[other], place.from + place.parts.starts[rank_],
                       received.counts[other]);
@@ -126,6 +132,7 @@ class Threads {
 
   std::barrier<> meeting_;
   std::vector<Place> places_;
+  std::vector<std::size_t> received_;
   Fault fault_;
   std::size_t faulty_;
 };
