@@ -33,11 +33,8 @@ struct Watchdog::State {
   void watch() {
     std::unique_lock<std::mutex> lock(mutex);
     while (!stopped) {
-      if (deadline == Clock::time_point::max()) {
-        changed.wait(lock);
-      } else {
-        changed.wait_until(lock, deadline);
-      }
+      // wait() without a time would need a newer libstdc++ than the addon may.
+      changed.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::hours(1)));
       if (!stopped && Clock::now() >= deadline) give_up();
     }
   }
