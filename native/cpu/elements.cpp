@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/code_plane.h"
 #include "math/network.h"
 #include "math/scalars.h"
 
@@ -63,7 +64,7 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   run.group = tables.group_elements[tensor.group];
   run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[range.tensor].w;
   run.v = offset(tables.shared.v, at);
-  run.gathered = offset(tables.shared.gathered, at);
+  run.gathered = offset(tables.shared.gathered, tensor.gathered + range.first);
   return run;
 }
 
@@ -185,6 +186,163 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
   });
 }
 
+// ---- Lean tensors ----
+
+/// Elements of a lean tensor whose moments are float32 at a time: all arrays stay in the nearest cache.
+constexpr std::uint32_t kLeanTile = 1024;
+static_assert(kChunkElements % kLeanTile == 0 && kLeanTile % kCodeBlock == 0);
+
+/// A tile of a lean tensor. Its moments are decoded, processed by the loops for float32, and rounded before step 7,
+/// which so gives the same bits whether or not it comes with steps 5 and 6.
+class LeanTile {
+ public:
+  /// `rounds`: whether moments will change.
+  LeanTile(const Loops& loops, const Tables& tables, const ChunkRange& tile, bool rounds)
+      : loops_(loops), tables_(tables), tile_(tile), run_(tensor_run(tables, tile)) {
+    run_.sum = sum_;
+    run_.sum_x = sum_x_;
+    if (!rounds) return;
+    const std::uint64_t chunk = tile.first / kChunkElements;
+    const std::uint64_t step = *tables.shared.step - *tables.shared.first_step;
+    const ChunkKey key = chunk_key(tables.seed, step, tables.tensors[tile.tensor].key, chunk);
+    loops.draw(key, static_cast<std::uint32_t>(tile.first % kChunkElements), tile.count, words_);
+  }
+
+  /// Step 6 of one term, which takes part.
+  void moments(const Call& call, std::uint32_t term, LoopForm form, bool opens) {
+    load_sum();
+    take(call, term, form, opens);
+    store_sum();
+  }
+
+  /// Steps 5 to 7 (with a call) or step 7 alone (without) for terms that keep moments of their own.
+  void update(const Call* call, LoopForm form, const Presence& presence, std::uint64_t step) {
+    load_sum();
+    if (form.summed && form.amsgrad) load(tables_.shared.codes.x, true, sum_x_);
+    bool opens = true;
+    TilePass pass{d_, u_, false, true};
+    for (std::uint32_t term = 0; term < tables_.term_count; ++term) {
+      const Clock& clock = tables_.terms[term].clocks[tile_.tensor];
+      if (!counts(tables_, clock, step)) continue;
+      if (call != nullptr && takes_part(clock, step)) {
+        take(*call, term, form, opens);
+        opens = false;
+      } else {
+        load_term(term, form);
+      }
+      const TermRun part = part_of(term);
+      loops_.tile(1, false, form).loop(run_, &part, pass);
+      pass.first = false;
+    }
+    if (call != nullptr) store_sum();
+    // The largest of rounded values: none of them changes.
+    if (form.summed && form.amsgrad) round(tables_.shared.codes.x, true, sum_x_, 0);
+    loops_.move(form)(run_, presence.b, d_, u_);
+  }
+
+  /// The same where both moments are summed.
+  void adam(const Call* call, LoopForm form) {
+    if (call != nullptr) gather(*call, form);
+    const CodePlanes& codes = tables_.shared.codes;
+    const std::uint32_t stream = shared_stream();
+    load(codes.m, false, m_);
+    load(codes.v, true, v_);
+    TermRun pair{run_.gathered, m_, v_, x_, {1, run_.shared.c, run_.shared.b}};
+    LoopForm own = form;
+    own.summed = own.one_v = own.skips = own.amsgrad = false;
+    loops_.moments(own)(run_, pair, true);
+    round(codes.m, false, m_, stream);
+    round(codes.v, true, v_, stream);
+    own.amsgrad = form.amsgrad;
+    own.one_b = true;
+    if (form.amsgrad) {
+      load(codes.x, true, x_);
+      loops_.raise(x_, v_, tile_.count);
+      round(codes.x, true, x_, stream);
+    }
+    pair.g = nullptr;
+    loops_.tile(1, false, own).loop(run_, &pair, {d_, u_, false, true});
+    loops_.move(own)(run_, run_.shared.b, d_, u_);
+  }
+
+ private:
+  CodeRun codes(CodePlane plane, bool second) const {
+    const std::uint64_t at = tables_.tensors[tile_.tensor].plane + tile_.first;
+    return {code_plane_at(plane, tables_.state_type, at), tables_.state_type, second, tile_.count};
+  }
+  void load(CodePlane plane, bool second, float* to) { loops_.decode(codes(plane, second), to); }
+  void round(CodePlane plane, bool second, float* values, std::uint32_t stream) {
+    loops_.round(codes(plane, second), values, words_, stream);
+  }
+
+  void load_sum() {
+    if (tables_.summed) load(tables_.shared.codes.m, false, sum_);
+  }
+  void store_sum() {
+    if (tables_.summed) round(tables_.shared.codes.m, false, sum_, shared_stream());
+  }
+
+  void load_term(std::uint32_t term, LoopForm form) {
+    const CodePlanes& own = tables_.terms[term].codes;
+    load(own.v, true, v_);
+    if (form.summed) return;
+    load(own.m, false, m_);
+    if (form.amsgrad) load(own.x, true, x_);
+  }
+
+  TermRun part_of(std::uint32_t term) { return {nullptr, m_, v_, x_, tables_.terms[term].coefficients[tile_.tensor]}; }
+
+  /// Step 6 of a term, whose moments are then rounded and here.
+  void take(const Call& call, std::uint32_t term, LoopForm form, bool opens) {
+    const Term& state = tables_.terms[term];
+    load_term(term, form);
+    TermRun part = term_run(tables_, &call, term, tile_);
+    part.m = m_;
+    part.v = v_;
+    LoopForm own = form;
+    own.amsgrad = false;  // x is the largest of the rounded v
+    loops_.moments(own)(run_, part, opens);
+    round(state.codes.v, true, v_, state.stream);
+    if (form.summed) return;
+    round(state.codes.m, false, m_, state.stream);
+    if (!form.amsgrad) return;
+    loops_.raise(x_, v_, tile_.count);
+    round(state.codes.x, true, x_, state.stream);
+  }
+
+  /// G of all terms.
+  void gather(const Call& call, LoopForm form) {
+    run_.gathered = d_;
+    bool opens = true;
+    for_present(tables_, tile_.tensor, [&](std::uint32_t term) {
+      loops_.moments(form)(run_, term_run(tables_, &call, term, tile_), opens);
+      opens = false;
+    });
+  }
+
+  const Loops& loops_;
+  const Tables& tables_;
+  const ChunkRange tile_;
+  TensorRun run_;
+  alignas(64) std::uint32_t words_[kLeanTile];
+  alignas(64) float sum_[kLeanTile];
+  alignas(64) float sum_x_[kLeanTile];
+  alignas(64) float m_[kLeanTile];
+  alignas(64) float v_[kLeanTile];
+  alignas(64) float x_[kLeanTile];
+  alignas(64) float d_[kLeanTile];
+  alignas(64) float u_[kLeanTile];
+};
+
+void update_lean(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,
+                 const Presence& presence, std::uint64_t step) {
+  const bool rounds = call != nullptr || form.one_v || form.amsgrad;
+  for_parts(range, kLeanTile, [&](const ChunkRange& part) {
+    LeanTile tile(loops, tables, part, rounds);
+    form.one_v ? tile.adam(call, form) : tile.update(call, form, presence, step);
+  });
+}
+
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
 void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
   const std::uint64_t step = *tables.shared.step;
@@ -193,7 +351,9 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
   const TensorRun run = tensor_run(tables, range);
   const bool skips = call != nullptr && skips_elements(tables.non_finite) && may_rest(tables, range);
   const LoopForm form = loop_form(tables, run, presence.one_b, skips);
-  if (form.one_v) {
+  if (tables.tensors[range.tensor].lean) {
+    update_lean(loops, tables, call, range, form, presence, step);
+  } else if (form.one_v) {
     call == nullptr ? loops.adam(0, form)(run, nullptr) : adam_range(loops, tables, *call, range, form, presence);
   } else if (is_one_loop(form, presence)) {
     TermRun terms[kFusedTerms];
@@ -229,7 +389,13 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
     if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
     const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
     const bool skips = skips_elements(tables.non_finite) && may_rest(tables, term, range);
-    loops.moments(loop_form(tables, run, false, skips))(run, term_run(tables, &call, term, range), opens);
+    const LoopForm form = loop_form(tables, run, false, skips);
+    if (tables.tensors[range.tensor].lean && !form.one_v) {
+      for_parts(range, kLeanTile,
+                [&](const ChunkRange& part) { LeanTile(loops, tables, part, true).moments(call, term, form, opens); });
+    } else {
+      loops.moments(form)(run, term_run(tables, &call, term, range), opens);
+    }
   }
 }
 

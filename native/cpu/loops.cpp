@@ -333,6 +333,120 @@ void adam(const TensorRun& given, const TermRun* runs) {
   }
 }
 
+// ---- Codes of a lean state ----------------------------------------------------------------------------------
+
+void draw(ChunkKey key, std::uint32_t first, std::uint64_t count, std::uint32_t* words) {
+  const auto end = static_cast<std::uint32_t>(count);
+  MTADAM_INDEPENDENT
+  for (std::uint32_t e = 0; e < end; ++e) words[e] = element_word(key, first + e);
+}
+
+// Calls visit(first, count, exponent) for each block.
+template <class Visit>
+MTADAM_INLINE void for_code_blocks(const CodeRun& run, const Visit& visit) {
+  std::uint8_t* exponent = run.plane.exponents;
+  for (std::uint64_t first = 0; first < run.count; first += kCodeBlock) {
+    const std::uint64_t left = run.count - first;
+    visit(first, static_cast<std::uint32_t>(left < kCodeBlock ? left : kCodeBlock), *exponent);
+    ++exponent;
+  }
+}
+
+MTADAM_INLINE void fill(float* to, std::uint32_t count, float value) {
+  for (std::uint32_t k = 0; k < count; ++k) to[k] = value;
+}
+
+constexpr std::uint32_t kNanBits = 0x7fc00000u;
+
+void decode(const CodeRun& run, float* to) {
+  if (run.type == StateType::kBfloat16) {
+    const auto* const codes = reinterpret_cast<const std::uint16_t*>(run.plane.codes);
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) to[e] = decoded_bfloat16(codes[e]);
+    return;
+  }
+  for_code_blocks(run, [&](std::uint64_t first, std::uint32_t count, std::uint8_t exponent) {
+    const auto* const codes = reinterpret_cast<const std::uint8_t*>(run.plane.codes) + first;
+    float* const values = to + first;
+    if (exponent == kNanExponent) return fill(values, count, float_of(kNanBits));
+    if (run.second) {
+      const std::uint32_t base = v_base(exponent);
+      MTADAM_INDEPENDENT
+      for (std::uint32_t k = 0; k < count; ++k) values[k] = decoded_v(codes[k], base);
+    } else {
+      const float down = m_down(exponent);
+      MTADAM_INDEPENDENT
+      for (std::uint32_t k = 0; k < count; ++k) values[k] = decoded_m(codes[k], down);
+    }
+  });
+}
+
+void round_to_bfloat16(const CodeRun& run, float* values, const std::uint32_t* words, std::uint32_t stream) {
+  auto* const codes = reinterpret_cast<std::uint16_t*>(run.plane.codes);
+  if (run.second) {
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) {
+      const std::uint32_t code = drawn_bfloat16(values[e], draw_bfloat16(stream_word(words[e], stream)));
+      codes[e] = static_cast<std::uint16_t>(code);
+      values[e] = decoded_bfloat16(code);
+    }
+  } else {
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) {
+      const std::uint32_t code = nearest_bfloat16(values[e]);
+      codes[e] = static_cast<std::uint16_t>(code);
+      values[e] = decoded_bfloat16(code);
+    }
+  }
+}
+
+MTADAM_INLINE std::uint32_t largest_of(const float* values, std::uint32_t count) {
+  std::uint32_t largest = 0;
+  for (std::uint32_t k = 0; k < count; ++k) {
+    const std::uint32_t bits = magnitude(values[k]);
+    largest = bits > largest ? bits : largest;
+  }
+  return largest;
+}
+
+void round(const CodeRun& run, float* all, const std::uint32_t* all_words, std::uint32_t stream) {
+  if (run.type == StateType::kBfloat16) return round_to_bfloat16(run, all, all_words, stream);
+  for_code_blocks(run, [&](std::uint64_t first, std::uint32_t count, std::uint8_t& exponent) {
+    auto* const codes = reinterpret_cast<std::uint8_t*>(run.plane.codes) + first;
+    float* const values = all + first;
+    const std::uint32_t* const words = all_words + first;
+    const std::uint32_t largest = largest_of(values, count);
+    const std::uint32_t s = run.second ? v_exponent(largest) : m_exponent(largest);
+    exponent = static_cast<std::uint8_t>(s);
+    if (s == kNanExponent) {
+      for (std::uint32_t k = 0; k < count; ++k) codes[k] = 0;
+      return fill(values, count, float_of(kNanBits));
+    }
+    if (run.second) {
+      const std::uint32_t base = v_base(s);
+      MTADAM_INDEPENDENT
+      for (std::uint32_t k = 0; k < count; ++k) {
+        const Rounded v = rounded_v(values[k], base, draw_v(stream_word(words[k], stream)));
+        codes[k] = static_cast<std::uint8_t>(v.code);
+        values[k] = v.value;
+      }
+    } else {
+      const float up = m_up(s), down = m_down(s);
+      MTADAM_INDEPENDENT
+      for (std::uint32_t k = 0; k < count; ++k) {
+        const Rounded m = rounded_m(values[k], up, down, draw_m(stream_word(words[k], stream)));
+        codes[k] = static_cast<std::uint8_t>(m.code);
+        values[k] = m.value;
+      }
+    }
+  });
+}
+
+void raise(float* target, const float* source, std::uint64_t count) {
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < count; ++e) target[e] = larger(source[e], target[e]);
+}
+
 // ---- Addition -----------------------------------------------------------------------------------------------
 
 void add(float* target, const float* source, std::uint64_t count) {
@@ -456,7 +570,7 @@ AdamLoop find_adam(std::uint32_t terms, LoopForm form) {
 }  // namespace
 
 extern const Loops MTADAM_LOOPS;
-const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused,
-                            find_tile,      find_move,   find_adam,    add};
+const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile, find_move,
+                            find_adam,      draw,        decode,       round,      raise,     add};
 
 }  // namespace mtadam

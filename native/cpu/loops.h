@@ -84,6 +84,14 @@ struct TileChoice {
 /// Step 7 for a tile, from its D and U. `b` is used with one_b only.
 using MoveLoop = void (*)(const TensorRun& run, float b, const float* d, const float* u);
 
+/// Codes of consecutive elements of one lean tensor, from the first of a block on.
+struct CodeRun {
+  CodePlane plane;
+  StateType type;
+  bool second;  // of v or x
+  std::uint64_t count;
+};
+
 /// The element loops of one instruction set. All sets give the same bits.
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
@@ -97,6 +105,13 @@ struct Loops {
   MoveLoop (*move)(LoopForm form);
   /// `terms` is 0 for the loop that starts from G.
   AdamLoop (*adam)(std::uint32_t terms, LoopForm form);
+  /// The draws of elements of a chunk: element_word() from `first` on.
+  void (*draw)(ChunkKey key, std::uint32_t first, std::uint64_t count, std::uint32_t* words);
+  void (*decode)(const CodeRun& run, float* to);
+  /// Values to codes, and each value to what its code stands for. `words`: of the elements; `stream`: as stream_word().
+  void (*round)(const CodeRun& run, float* values, const std::uint32_t* words, std::uint32_t stream);
+  /// target[k] = the larger of both, as x after a step.
+  void (*raise)(float* target, const float* source, std::uint64_t count);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);
 };

@@ -16,6 +16,10 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
 void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
 void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
+/// The same where large tensors have a lean state. Where both moments are summed, launch_moments() serves: G is
+/// float32.
+void launch_lean_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
+void launch_lean_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
@@ -28,5 +32,6 @@ void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint
 void load_norms(const Tables& tables);
 void load_cosines();
 void load_update(const Tables& tables);
+void load_lean(const Tables& tables);
 
 }  // namespace mtadam::cuda

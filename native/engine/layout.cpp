@@ -21,15 +21,19 @@ std::uint64_t whole_lines(std::uint64_t elements) {
 
 }  // namespace
 
-Layout::Layout(const std::vector<ParameterShape>& parameters) {
+Layout::Layout(const std::vector<ParameterShape>& parameters, StateType type) : type_(type) {
   std::uint64_t chunk_count = 0;
   tensors_.reserve(parameters.size());
   for (const ParameterShape& shape : parameters) {
-    if (plane_elements_ > kMaxLength || shape.length > kMaxLength - plane_elements_) {
+    if (gathered_elements_ > kMaxLength || shape.length > kMaxLength - gathered_elements_) {
       throw Error("LENGTH", "`parameters` must have at most 2**40 elements together.");
     }
-    tensors_.push_back({shape.length, plane_elements_ + shape.phase, 0, chunk_count, shape.layer, shape.group});
-    plane_elements_ += whole_lines(shape.length + shape.phase);
+    const bool lean = type != StateType::kFloat32 && shape.length >= kLeanElements;
+    const std::uint64_t lines = whole_lines(shape.length + shape.phase);
+    tensors_.push_back({shape.length, lean ? code_elements_ : plane_elements_ + shape.phase, 0, chunk_count,
+                        shape.layer, shape.group, gathered_elements_ + shape.phase, shape.key, lean});
+    (lean ? code_elements_ : plane_elements_) += lean ? code_blocks(shape.length) * kCodeBlock : lines;
+    gathered_elements_ += lines;
     chunk_count += chunks_of(shape.length);
   }
   chunks_.reserve(chunk_count);
@@ -81,6 +85,7 @@ void Layout::own(std::uint64_t first, std::uint64_t end) {
   for (Tensor& tensor : tensors_) {
     // The place in the planes of a tensor without an owned element is never used; only its phase stays.
     tensor.plane %= kVectorElements;
+    tensor.gathered = tensor.plane;
     tensor.chunk = 0;
   }
   for_slots(first, end, [&](std::uint32_t index, std::uint64_t from, std::uint64_t count) {
@@ -93,9 +98,10 @@ void Layout::own(std::uint64_t first, std::uint64_t end) {
     }
     if (chunk == 0) begins[tensor.layer] = true;
     // Modulo 2**64: the sum with the index of an owned element is its place.
-    tensor.plane = plane_elements_ + phase - from;
+    tensor.gathered = tensor.plane = plane_elements_ + phase - from;
     plane_elements_ += whole_lines(count + phase);
   });
+  gathered_elements_ = plane_elements_;
   empty_layers_.clear();
   for (std::uint32_t layer = 0; layer < layer_count(); ++layer) {
     if (!begins[layer]) empty_layers_.push_back(layer);

@@ -14,17 +14,19 @@ struct ParameterShape {
   std::uint32_t layer;   // 0 .. layer count, in order of first appearance
   std::uint32_t group;
   std::uint32_t phase = 0;  // elements by which θ is past a 16-byte boundary, 0 to 3
+  std::uint64_t key = 0;    // name_key() of its name, for the draws of a lean state
 };
 
 /// The layout of a model: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in
 /// a moment plane. Pure arithmetic; nothing is allocated but the tables themselves.
 class Layout {
  public:
-  /// Throws Error (LENGTH) where a length is too large to be addressed.
-  explicit Layout(const std::vector<ParameterShape>& parameters);
+  /// `type`: of the moments of tensors with at least kLeanElements elements. Throws Error (LENGTH) where a length is
+  /// too large to be addressed.
+  explicit Layout(const std::vector<ParameterShape>& parameters, StateType type = StateType::kFloat32);
 
-  /// Restricts the chunk table and the planes to the slots first .. end. Slots, layers and members stay those of the
-  /// whole model.
+  /// Restricts the chunk table and the planes, which must be of float32, to the slots first .. end. Slots, layers and
+  /// members stay those of the whole model.
   void own(std::uint64_t first, std::uint64_t end);
 
   const std::vector<Tensor>& tensors() const { return tensors_; }
@@ -37,6 +39,8 @@ class Layout {
   std::uint64_t slot_count() const { return slot_count_; }
   std::uint32_t tensor_count() const { return static_cast<std::uint32_t>(tensors_.size()); }
   std::uint32_t layer_count() const { return static_cast<std::uint32_t>(layers_.size()); }
+
+  StateType state_type() const { return type_; }
 
   /// Calls body(tensor, first element, elements) for every tensor that has chunks among the slots first .. end, in the
   /// order of slots.
@@ -54,9 +58,13 @@ class Layout {
     }
   }
 
-  /// Elements of a moment plane: the tensors one after another, each on cache lines of its own, and as far past a
-  /// 16-byte boundary as its θ, so that 16-byte accesses to both begin at the same element.
+  /// Elements of a float32 plane of moments: the tensors that are not lean one after another, each on cache lines of
+  /// its own, and as far past a 16-byte boundary as its θ, so that 16-byte accesses to both begin at the same element.
   std::uint64_t plane_elements() const { return plane_elements_; }
+  /// The same for all tensors, as in the plane of G.
+  std::uint64_t gathered_elements() const { return gathered_elements_; }
+  /// Elements of a plane of codes: the lean tensors one after another, each on blocks of its own.
+  std::uint64_t code_elements() const { return code_elements_; }
 
  private:
   void gather_layers();
@@ -66,8 +74,11 @@ class Layout {
   std::vector<Layer> layers_;
   std::vector<std::uint32_t> members_;
   std::vector<std::uint32_t> empty_layers_;
+  StateType type_;
   std::uint64_t plane_elements_ = 0;
   std::uint64_t slot_count_ = 0;
+  std::uint64_t gathered_elements_ = 0;
+  std::uint64_t code_elements_ = 0;
 };
 
 }  // namespace mtadam

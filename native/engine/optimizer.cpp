@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "engine/code_plane.h"
 #include "engine/errors.h"
 #include "engine/float_environment.h"
 #include "math/lane_sum.h"
@@ -55,7 +56,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
                                               : std::make_unique<Exchange>(std::move(sharing), device_, layout_)),
       options_(options),
       stream_(device_->default_stream()),
-      state_(*device_, layout_, options.form, options.terms, stream_),
+      state_(*device_, layout_, options.form, options.terms, stream_, options.term_keys),
       parameters_(std::move(parameters)),
       left_(device_->make_event()) {
   tables_.tensors = to_device(*device_, memory_, layout_.tensors(), stream_);
@@ -85,6 +86,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.anchor_term = options.anchor_term;
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
+  tables_.state_type = layout_.state_type();
+  tables_.seed = options.seed;
   if (shares_state()) place_halves();
   adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
@@ -131,7 +134,7 @@ std::uint64_t Optimizer::identity() const {
   for (const bool flag : {form.summed, form.amsgrad, form.mean, form.cosines, form.network, form.one_v, form.lagged}) {
     hash.add(flag);
   }
-  hash.add(form.non_finite);
+  hash.add(form.non_finite).add(layout_.state_type()).add(options_.seed);
   const Sharing& sharing = exchange_->sharing();
   hash.add(sharing.state).add(sharing.reduction).add(sharing.wire).add(sharing.staging_bytes);
   for (const Tensor& tensor : layout_.tensors()) hash.add(tensor.length).add(tensor.layer).add(tensor.group);
@@ -184,13 +187,13 @@ void Optimizer::adopt(TermTables made) noexcept {
 }
 
 // If any call fails, even the last one in enqueue(), the optimizer is as before.
-void Optimizer::add_term() {
+void Optimizer::add_term(std::uint64_t key) {
   check_whole();
   const std::size_t before = state_.terms().size();
   TermTables made;
   try {
     enqueue(device_->default_stream(), [&](Stream stream) {
-      state_.add_term(*device_, layout_, options_.form, stream);
+      state_.add_term(*device_, layout_, options_.form, stream, key);
       made = make_tables(state_.terms(), stream);
     });
   } catch (...) {
@@ -379,6 +382,7 @@ void Optimizer::leave_step() {
   }
   write(state_.shared().step, std::vector<std::uint64_t>{step + 1});
   first_step_ += 1;
+  send_first_step();
   broken_ = was_broken;
   has_cosines_ = false;
   close_step();
@@ -510,6 +514,12 @@ std::int64_t Optimizer::iterations(Stream given) {
 void Optimizer::restore_iterations(std::int64_t iterations) {
   first_step_ = read(state_.shared().step, 1)[0] - static_cast<std::uint64_t>(iterations);
   completed_ = iterations;
+  send_first_step();
+}
+
+// Draws depend on the number of completed steps, so that a restored training goes on with those it would have had.
+void Optimizer::send_first_step() {
+  if (layout_.code_elements() != 0) write(state_.shared().first_step, std::vector<std::uint64_t>{first_step_});
 }
 
 // A call that failed midway may also have left records with the number of the open step.
@@ -666,7 +676,71 @@ void Optimizer::for_own(std::uint64_t first, std::uint64_t end, const Body& body
   layout_.for_slots(std::max(first, own.first), std::min(end, own.end), body);
 }
 
+// Those of the whole tensor.
+CodePlane Optimizer::codes_of(const PlaneRange& range) const {
+  const CodePlanes& own = state_.terms()[range.term].codes;
+  const CodePlanes& shared = state_.shared().codes;
+  const bool summed = options_.form.summed;
+  CodePlane start{};
+  switch (range.plane) {
+    case Plane::m:
+      start = summed ? shared.m : own.m;
+      break;
+    case Plane::v:
+      start = options_.form.one_v ? shared.v : own.v;
+      break;
+    case Plane::x:
+      start = summed ? shared.x : own.x;
+      break;
+  }
+  return code_plane_at(start, layout_.state_type(), layout_.tensors()[range.tensor].plane);
+}
+
+void Optimizer::read_codes(const PlaneRange& range, void* codes) {
+  const std::uint64_t bytes = code_bytes(layout_.state_type());
+  const std::byte* const from = codes_of(range).codes + range.first * bytes;
+  enqueue(device_->default_stream(), [&](Stream stream) { device_->read(codes, from, range.count * bytes, stream); });
+}
+
+void Optimizer::write_codes(const PlaneRange& range, const void* codes) {
+  const std::uint64_t bytes = code_bytes(layout_.state_type());
+  std::byte* const to = codes_of(range).codes + range.first * bytes;
+  enqueue(device_->default_stream(), [&](Stream stream) { device_->write(to, codes, range.count * bytes, stream); });
+}
+
+void Optimizer::read_exponents(const PlaneRange& blocks, std::uint8_t* exponents) {
+  const std::uint8_t* const from = codes_of(blocks).exponents + blocks.first;
+  enqueue(device_->default_stream(), [&](Stream stream) { device_->read(exponents, from, blocks.count, stream); });
+}
+
+void Optimizer::write_exponents(const PlaneRange& blocks, const std::uint8_t* exponents) {
+  std::uint8_t* const to = codes_of(blocks).exponents + blocks.first;
+  enqueue(device_->default_stream(), [&](Stream stream) { device_->write(to, exponents, blocks.count, stream); });
+}
+
+namespace {
+
+PlaneRange blocks_of(const PlaneRange& range) {
+  PlaneRange blocks = range;
+  blocks.first /= kCodeBlock;
+  blocks.count = code_blocks(range.count);
+  return blocks;
+}
+
+}  // namespace
+
 void Optimizer::read_own(const PlaneRange& range, float* to) {
+  if (layout_.tensors()[range.tensor].lean) {
+    PlaneRange blocks = range;
+    blocks.first = range.first / kCodeBlock * kCodeBlock;
+    blocks.count += range.first - blocks.first;
+    Codes codes(layout_.state_type(), blocks.count);
+    read_codes(blocks, codes.codes());
+    if (layout_.state_type() == StateType::k8bit) read_exponents(blocks_of(blocks), codes.exponents());
+    const std::vector<float> values = codes.decoded(range.plane != Plane::m);
+    std::copy(values.end() - static_cast<std::ptrdiff_t>(range.count), values.end(), to);
+    return;
+  }
   enqueue(device_->default_stream(),
           [&](Stream stream) { device_->read(to, plane_address(range), range.count * sizeof(float), stream); });
 }
@@ -690,6 +764,13 @@ void Optimizer::read_plane(const PlaneRange& range, float* to) {
 }
 
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
+  if (layout_.tensors()[range.tensor].lean) {
+    Codes codes(layout_.state_type(), range.count);
+    codes.round(range.plane != Plane::m, from);
+    write_codes(range, codes.codes());
+    if (layout_.state_type() == StateType::k8bit) write_exponents(blocks_of(range), codes.exponents());
+    return;
+  }
   const std::uint64_t slot = layout_.tensors()[range.tensor].slot;
   const std::uint64_t end = range.first + range.count;
   if (range.count == 0) return;

@@ -19,10 +19,12 @@ struct OptimizerOptions {
   std::uint32_t groups = 1;
   StateForm form;
   Anchor anchor = Anchor::kFirst;
-  std::uint32_t anchor_term = 0;  // of Anchor::kTerm
-  double balance = 1;             // p of step 4
-  double initial_norm = 0;        // c of `initialNorm: c`; 0 = "first"
-  bool rest = false;              // the n of a silent term rests
+  std::uint32_t anchor_term = 0;           // of Anchor::kTerm
+  double balance = 1;                      // p of step 4
+  double initial_norm = 0;                 // c of `initialNorm: c`; 0 = "first"
+  bool rest = false;                       // the n of a silent term rests
+  std::uint64_t seed = 0;                  // of the draws of a lean state
+  std::vector<std::uint64_t> term_keys{};  // name_key() per term, where the state is lean
 };
 
 /// A parameter group's options, as given.
@@ -125,7 +127,8 @@ class Optimizer {
 
   /// Adds a term that has not occurred yet after the others. Not while a step is open. Earlier tables of gradients and
   /// captured steps become invalid.
-  void add_term();
+  /// `key`: name_key() of its name, where the state is lean.
+  void add_term(std::uint64_t key = 0);
   /// Frees a term's state; later terms move up. The term is neither the only one nor the anchor. Otherwise as
   /// add_term(). Where first moments are summed, the term's share of M stays.
   void remove_term(std::uint32_t term);
@@ -186,8 +189,14 @@ class Optimizer {
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
   /// Where the state is shared out, every rank gets the elements from those that own them.
   void read_plane(const PlaneRange& range, float* to);
-  /// Where the state is shared out, writes those elements that this rank owns.
+  /// Where the state is shared out, writes those elements that this rank owns. Rounds to nearest where the tensor is
+  /// lean; the range then starts with a block, and ends with one or the tensor.
   void write_plane(const PlaneRange& range, const float* from);
+  /// The codes of a lean tensor, and with 8 bits its exponents: of these, a range counts blocks.
+  void read_codes(const PlaneRange& range, void* codes);
+  void write_codes(const PlaneRange& range, const void* codes);
+  void read_exponents(const PlaneRange& blocks, std::uint8_t* exponents);
+  void write_exponents(const PlaneRange& blocks, const std::uint8_t* exponents);
   /// Null without a collective.
   const Exchange* exchange() const { return exchange_.get(); }
 
@@ -226,6 +235,8 @@ class Optimizer {
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
   float* plane_address(const PlaneRange& range) const;
+  CodePlane codes_of(const PlaneRange& range) const;
+  void send_first_step();
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 
   std::shared_ptr<Device> device_;

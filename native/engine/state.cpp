@@ -13,6 +13,8 @@ constexpr std::size_t kLine = 64;
 constexpr std::size_t kStagger = 13 * kLine;
 constexpr std::size_t kAliasing = 4096;
 
+std::size_t code_plane_bytes(const Layout& layout) { return layout.code_elements() * code_bytes(layout.state_type()); }
+
 // Hands out places one after another.
 class Places {
  public:
@@ -25,15 +27,26 @@ class Places {
 
   // A plane of float32. `ordinal` numbers the planes that one loop may walk at the same time.
   std::size_t take_plane(std::uint64_t elements, std::size_t ordinal) {
-    const std::size_t start = ordinal * kStagger % kAliasing;
-    end_ += (start + kAliasing - end_ % kAliasing) % kAliasing;
-    return take(elements * sizeof(float));
+    return take_staggered(elements * sizeof(float), ordinal);
+  }
+
+  // The codes of lean tensors and then their exponents; 0 where no tensor is lean.
+  std::size_t take_codes(const Layout& layout, std::size_t ordinal) {
+    if (layout.code_elements() == 0) return 0;
+    const bool exponents = layout.state_type() == StateType::k8bit;
+    return take_staggered(code_plane_bytes(layout) + (exponents ? code_blocks(layout.code_elements()) : 0), ordinal);
   }
 
   // To allocate: places count from the first page that begins in the memory.
   std::size_t bytes() const { return end_ + kAliasing - kLine; }
 
  private:
+  std::size_t take_staggered(std::size_t bytes, std::size_t ordinal) {
+    const std::size_t start = ordinal * kStagger % kAliasing;
+    end_ += (start + kAliasing - end_ % kAliasing) % kAliasing;
+    return take(bytes);
+  }
+
   std::size_t end_ = 0;
 };
 
@@ -47,6 +60,19 @@ T* at(const Memory& memory, std::size_t place) {
 template <class T>
 T* at_if_any(const Memory& memory, std::size_t place) {
   return place == 0 ? nullptr : at<T>(memory, place);
+}
+
+CodePlane codes_at(const Memory& memory, std::size_t place, const Layout& layout) {
+  if (place == 0) return {};
+  const bool exponents = layout.state_type() == StateType::k8bit;
+  return {at<std::byte>(memory, place),
+          exponents ? at<std::uint8_t>(memory, place + code_plane_bytes(layout)) : nullptr};
+}
+
+template <class SomePlaces>
+CodePlanes codes_at(const Memory& memory, const SomePlaces& places, const Layout& layout) {
+  return {codes_at(memory, places.m_codes, layout), codes_at(memory, places.v_codes, layout),
+          codes_at(memory, places.x_codes, layout)};
 }
 
 std::uint64_t slots_of(const Layout& layout) { return layout.slot_count(); }
@@ -85,12 +111,15 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);
   if (!form.one_v) v = places.take_plane(layout.plane_elements(), first + 1);
   if (form.amsgrad && !form.summed) x = places.take_plane(layout.plane_elements(), first + 2);
+  if (!form.summed) m_codes = places.take_codes(layout, first);
+  if (!form.one_v) v_codes = places.take_codes(layout, first + 1);
+  if (form.amsgrad && !form.summed) x_codes = places.take_codes(layout, first + 2);
   bytes = places.bytes();
 }
 
 SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
-  step = places.take(sizeof(std::uint64_t));
+  steps = places.take(2 * sizeof(std::uint64_t));
   tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
   if (form.network) joined = places.take(layout.layer_count() * sizeof(std::uint64_t));
   if (form.mean) divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
@@ -106,19 +135,24 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
     m = places.take_plane(layout.plane_elements(), 0);
     if (form.amsgrad) x = places.take_plane(layout.plane_elements(), 1);
     if (form.one_v) v = places.take_plane(layout.plane_elements(), 2);
+    m_codes = places.take_codes(layout, 0);
+    if (form.amsgrad) x_codes = places.take_codes(layout, 1);
+    if (form.one_v) v_codes = places.take_codes(layout, 2);
   }
   bytes = places.bytes();
 }
 
-State::State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream) {
+State::State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream,
+             const std::vector<std::uint64_t>& keys) {
   const SharedPlaces places(layout, form);
   memory_.push_back(device.allocate(places.bytes));
   const Memory& memory = *memory_.back();
-  shared_.step = at<std::uint64_t>(memory, places.step);
+  shared_.step = at<std::uint64_t>(memory, places.steps);
+  shared_.first_step = shared_.step + 1;
   shared_.tickets = at<unsigned long long>(memory, places.tickets);
   // Clocks that never advanced hold step 0, which must not look like the open one.
-  const std::uint64_t first_step = 1;
-  device.write(shared_.step, &first_step, sizeof first_step, stream);
+  const std::uint64_t steps[] = {1, 1};
+  device.write(shared_.step, steps, sizeof steps, stream);
   shared_.clocks = at_if_any<Clock>(memory, places.clocks);
   shared_.former_clocks = at_if_any<Clock>(memory, places.former_clocks);
   shared_.coefficients = at_if_any<Coefficients>(memory, places.coefficients);
@@ -129,11 +163,14 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.m = at_if_any<float>(memory, places.m);
   shared_.v = at_if_any<float>(memory, places.v);
   shared_.x = at_if_any<float>(memory, places.x);
+  shared_.codes = codes_at(memory, places, layout);
   if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count(), stream);
-  for (std::size_t term = 0; term < terms; ++term) add_term(device, layout, form, stream);
+  for (std::size_t term = 0; term < terms; ++term) {
+    add_term(device, layout, form, stream, term < keys.size() ? keys[term] : 0);
+  }
 }
 
-void State::add_term(Device& device, const Layout& layout, StateForm form, Stream stream) {
+void State::add_term(Device& device, const Layout& layout, StateForm form, Stream stream, std::uint64_t key) {
   // Both lists grow, or none.
   memory_.reserve(memory_.size() + 1);
   terms_.reserve(terms_.size() + 1);
@@ -156,6 +193,8 @@ void State::add_term(Device& device, const Layout& layout, StateForm form, Strea
   term.m = at_if_any<float>(memory, places.m);
   term.v = at_if_any<float>(memory, places.v);
   term.x = at_if_any<float>(memory, places.x);
+  term.codes = codes_at(memory, places, layout);
+  term.stream = stream_key(key);
   start_clocks(device, term.clocks, layout.tensor_count(), stream);
   memory_.push_back(std::move(own));
   terms_.push_back(term);
@@ -170,7 +209,7 @@ void State::remove_term(std::size_t term) {
 void State::make_gathered(Device& device, const Layout& layout) {
   if (gathered_ != nullptr) return;
   Places places;
-  const std::size_t place = places.take_plane(layout.plane_elements(), 3);
+  const std::size_t place = places.take_plane(layout.gathered_elements(), 3);
   gathered_ = device.allocate(places.bytes());
   shared_.gathered = at<float>(*gathered_, place);
 }

@@ -30,16 +30,18 @@ struct TermPlaces {
   std::size_t squares = 0, former_squares = 0, network = 0, lagged_norms = 0;
   std::size_t dots = 0, cosines = 0;  // with as many earlier terms as `ordinal` says
   std::size_t m = 0, v = 0, x = 0;
+  std::size_t m_codes = 0, v_codes = 0, x_codes = 0;
   std::size_t bytes;
 };
 
 /// The same for the state that the terms share.
 struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
-  std::size_t step, tickets;
+  std::size_t steps, tickets;  // step and first_step
   std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, divisors = 0;
   std::size_t former_divisors = 0, joined = 0;
   std::size_t m = 0, v = 0, x = 0;
+  std::size_t m_codes = 0, v_codes = 0, x_codes = 0;
   std::size_t bytes;
 };
 
@@ -48,14 +50,15 @@ struct SharedPlaces {
 /// start at 0, clocks at t = 0 and P₁ = P₂ = 1.
 class State {
  public:
-  /// Writes the initial values on the stream.
-  State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream = nullptr);
+  /// Writes the initial values on the stream. `keys`: name_key() per term, where the state is lean.
+  State(Device& device, const Layout& layout, StateForm form, std::size_t terms, Stream stream = nullptr,
+        const std::vector<std::uint64_t>& keys = {});
 
   const std::vector<Term>& terms() const { return terms_; }
   const Shared& shared() const { return shared_; }
 
   /// A fresh term after the others.
-  void add_term(Device& device, const Layout& layout, StateForm form, Stream stream = nullptr);
+  void add_term(Device& device, const Layout& layout, StateForm form, Stream stream = nullptr, std::uint64_t key = 0);
   /// Later terms move up. The shared state does not change.
   void remove_term(std::size_t term);
   /// Makes the plane of G, unless it exists.

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "math/state_codes.h"
 
 // The structs that kernels read: plain data in the memory of the device, the same on the host and on every device.
 // Offsets of elements have 64 bits, indices of everything else 32.
@@ -59,11 +62,14 @@ constexpr std::uint32_t elements_of_chunk(std::uint64_t length, std::uint32_t in
 /// One parameter tensor.
 struct Tensor {
   std::uint64_t length;  // elements
-  std::uint64_t plane;   // its first element in every moment plane
+  std::uint64_t plane;   // its first element in every moment plane; of a lean tensor, in every plane of codes
   std::uint64_t slot;    // its first chunk among the partial sums
   std::uint64_t chunk;   // its first chunk in the chunk table
   std::uint32_t layer;
   std::uint32_t group;
+  std::uint64_t gathered;  // its first element in the plane of G
+  std::uint64_t key;       // name_key() of its name, for draws
+  bool lean;               // its moments are codes
 };
 
 /// kChunkElements consecutive elements of one tensor; the last chunk of a tensor may be shorter.
@@ -145,11 +151,26 @@ struct StepDivisor {
   float w;             // W: Σw / max w, 1 where all weights are 0
 };
 
+/// The moments of lean tensors: codes of code_bytes() each, and with 8 bits an exponent per block.
+struct alignas(16) CodePlane {
+  std::byte* codes;
+  std::uint8_t* exponents;
+};
+
+/// As m, v and x of a term, or of all terms.
+struct CodePlanes {
+  CodePlane m;
+  CodePlane v;
+  CodePlane x;
+};
+
 /// The state of one loss term. Planes and records that the options do not need are null.
 struct Term {
   float* m;
   float* v;
   float* x;
+  CodePlanes codes;
+  std::uint32_t stream;        // of its draws
   NormState* norms;            // per layer
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
@@ -175,6 +196,7 @@ struct Shared {
   float* m;                    // M, where first moments are summed
   float* v;                    // V, where both moments are
   float* x;                    // x, where first moments are summed and amsgrad is on
+  CodePlanes codes;            // of the same
   float* gathered;             // G of an open step, where both moments are summed; null before the first accumulate
   Clock* clocks;               // T per tensor, where they are
   Coefficients* coefficients;  // of T (c and b)
@@ -184,6 +206,7 @@ struct Shared {
   std::uint32_t* opener;        // per tensor, the first term of the open step: it decays M
   StepDivisor* divisors;        // per tensor, where the step is the mean of the terms' steps; else null
   std::uint64_t* step;          // the number of the open step; update advances it
+  std::uint64_t* first_step;    // the number that stands for no completed step, for draws
   unsigned long long* tickets;  // per layer, then two more: finished parts of a launch; 0 between launches
 };
 
@@ -222,6 +245,8 @@ struct Tables {
   std::uint32_t anchor_term;  // of Anchor::kTerm
   double initial_norm;        // c of `initialNorm: c`; 0 stands for "first"
   double balance;             // p of step 4
+  StateType state_type;       // of lean tensors
+  std::uint64_t seed;         // of draws
 };
 
 /// The gradients of one call, of the terms first .. first + count: a row of addresses per term, null = absent.

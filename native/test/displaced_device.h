@@ -95,6 +95,7 @@ class DisplacedDevice final : public Device {
     moved.tensors = changed(tables.tensors, tables.tensor_count, [](Tensor& tensor) {
       tensor.length += kFarElements;
       tensor.plane -= kFarElements;
+      tensor.gathered -= kFarElements;
     });
     moved.chunks = changed(tables.chunks, tables.chunk_count, [](Chunk& chunk) { chunk.index += kFarChunks; });
     moved.layers = changed(tables.layers, tables.layer_count, [](Layer& layer) { layer.slot += kFarChunks; });

@@ -209,3 +209,31 @@ planted_cpu_bug(
   REPLACEMENT [=[from = static_cast<std::uint32_t>((std::max(first, tensor.slot) - tensor.slot) * kChunkElements);]=]
   FOUND_BY FarElements.StepAsNearOnes
   EXPECT "exit code 139")
+
+# ---- Codes of a lean state ----
+
+# planted_codes_bug(<name> PATTERN <text> REPLACEMENT <text> FOUND_BY <test>)
+function(planted_codes_bug name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PATTERN;REPLACEMENT;FOUND_BY" "")
+  set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/codes_${name})
+  simt_plant("${CMAKE_SOURCE_DIR}/native/math/state_codes.h" "${arg_PATTERN}" "${arg_REPLACEMENT}"
+             "${planted}/math/state_codes.h")
+  add_executable(planted_codes_${name} state_codes_test.cpp)
+  target_compile_options(planted_codes_${name} PRIVATE -O0)
+  target_include_directories(planted_codes_${name} BEFORE PRIVATE ${planted})
+  target_link_libraries(planted_codes_${name} PRIVATE mtadam_options GTest::gtest_main)
+  add_test(NAME planted.codes_${name} COMMAND planted_codes_${name} --gtest_filter=${arg_FOUND_BY})
+  set_tests_properties(planted.codes_${name} PROPERTIES PASS_REGULAR_EXPRESSION "1 FAILED TEST")
+endfunction()
+
+planted_codes_bug(
+  rounded_to_nearest
+  PATTERN [=[{ return word >> 12; }]=]
+  REPLACEMENT [=[{ return word == 0 ? 0 : 0x80000u; }]=]
+  FOUND_BY StateCodes.RoundWithoutBias)
+
+planted_codes_bug(
+  rounded_to_zero
+  PATTERN [=[code < 1 ? 1 : code]=]
+  REPLACEMENT [=[code < 0 ? 0 : code]=]
+  FOUND_BY StateCodes.RoundAllMagnitudesToTheCodesNextToThem)

@@ -73,7 +73,9 @@ TEST(StateCodes, RoundAllMagnitudesToTheCodesNextToThem) {
         ASSERT_TRUE(same_bits(v.value, decoded_v(v.code, v_base(s))));
         ASSERT_EQ(v.code == 0, bits == 0);
         // A step is an eighth of a binade, but for what is below the least code.
-        if (v.code > 1) { ASSERT_LE(std::fabs(v.value - float_of(bits)), 0.125f * float_of(bits)); }
+        if (v.code > 1) {
+          ASSERT_LE(std::fabs(v.value - float_of(bits)), 0.125f * float_of(bits));
+        }
       }
     }
     if (const std::uint32_t s = m_exponent(high); s != 0 && s != kNanExponent) {
@@ -139,7 +141,8 @@ TEST(StateCodes, RoundWithoutBias) {
   }
 }
 
-// Correlation of draws in [0, 1) with those of another stream, of the neighbour, of the next step and of another tensor.
+// Correlation of draws in [0, 1) with those of another stream, of the neighbour, of the next step and of another
+// tensor.
 TEST(StateCodes, DrawWithoutCorrelation) {
   constexpr std::uint32_t kCount = 1 << 15;
   const auto draws = [](std::uint64_t step, std::uint64_t tensor, std::uint64_t term, std::uint32_t shift) {

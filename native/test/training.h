@@ -20,6 +20,7 @@ namespace mtadam::test {
 struct Model {
   std::vector<ParameterShape> parameters;
   OptimizerOptions options;
+  StateType state_type = StateType::kFloat32;
   std::vector<GroupOptions> groups;
   std::vector<double> weights;  // per term
   double gradient_scale = 1;
@@ -117,7 +118,8 @@ class Training {
     }
     for (std::uint32_t term = 0; term < model.options.terms; ++term) gradients_.push_back(room_for_gradients(term));
     optimizer_ =
-        std::make_unique<Optimizer>(device_, Layout(shapes), model.options, std::move(addresses), std::move(sharing));
+        std::make_unique<Optimizer>(device_, Layout(shapes, model.state_type), model.options, std::move(addresses),
+                                    std::move(sharing));
     set_groups(model.groups);
     optimizer_->set_weights(0, model.weights);
   }
@@ -368,6 +370,23 @@ inline Model with_units(Random& random, Model model) {
 inline Model with_one_v(Random& random, Model model) {
   model.options.form.one_v = random.chance(0.4);
   if (model.options.form.one_v) model.options.form.summed = true;
+  return model;
+}
+
+/// The model with moments of that type, and with names.
+inline Model with_state(Model model, StateType type) {
+  const auto key_of = [](const std::string& kind, std::size_t index) {
+    const std::string name = kind + std::to_string(index);
+    return name_key(name.data(), name.size());
+  };
+  model.state_type = type;
+  model.options.seed = 12345;
+  if (type == StateType::k8bit) model.options.form.amsgrad = false;
+  model.options.term_keys.clear();
+  for (std::uint32_t term = 0; term < model.options.terms; ++term) {
+    model.options.term_keys.push_back(key_of("term", term));
+  }
+  for (std::size_t k = 0; k < model.parameters.size(); ++k) model.parameters[k].key = key_of("parameter", k);
   return model;
 }
 

@@ -130,7 +130,7 @@ __device__ inline TensorRun tensor_run(const Tables& tables, const Chunk& chunk)
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_v = offset(tables.shared.v, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);
-  run.gathered = offset(tables.shared.gathered, tensor.plane + first);
+  if (tables.shared.gathered != nullptr) run.gathered = tables.shared.gathered + tensor.gathered + first;
   run.w = tables.shared.divisors == nullptr ? 1 : tables.shared.divisors[chunk.tensor].w;
   run.one_b = true;
   run.shared = tables.summed ? tables.shared.coefficients[chunk.tensor] : Coefficients{};
@@ -556,6 +556,19 @@ __device__ __forceinline__ void for_chunks(std::uint64_t count, const Fetch& fet
   }
 }
 
+/// Ends the step once every block is here.
+__device__ __forceinline__ void end_step(const Tables& tables, std::uint64_t open) {
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  fence_acq_rel();
+  // The last block to end ends the step: every other has read its number.
+  if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
+    fence_acq_rel();
+    tables.shared.tickets[tables.layer_count] = 0;
+    *tables.shared.step = open + 1;
+  }
+}
+
 }  // namespace update
 
 /// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
@@ -575,15 +588,7 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_ker
       },
       [&](const Work& work) { update::update_chunk<Form>(tables, call, work, open); });
   if (Form::kGradients) update::show_in_empty_layers(tables, 0, tables.term_count);
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  fence_acq_rel();
-  // The last block to end ends the step: every other has read its number.
-  if (atomicAdd(tables.shared.tickets + tables.layer_count, 1ull) == gridDim.x - 1) {
-    fence_acq_rel();
-    tables.shared.tickets[tables.layer_count] = 0;
-    *tables.shared.step = open + 1;
-  }
+  update::end_step(tables, open);
 }
 
 constexpr std::uint32_t kMomentsBlocks = blocks_for(64);

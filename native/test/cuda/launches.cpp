@@ -11,7 +11,7 @@
 
 // In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
 // that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers, which also
-// skips elements.
+// skips elements. A lean state has those of native/cuda/lean.cu.
 
 namespace mtadam {
 namespace {
@@ -27,6 +27,8 @@ UpdateKernel update_kernel(std::uint32_t terms) {
   return terms == 3 ? &kernels::update_kernel<kernels::UpdateForm<3, kSummed, false, kGradients, kOneV>>
                     : &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, kGradients, kOneV>>;
 }
+
+bool is_lean(const Tables& tables) { return tables.state_type != StateType::kFloat32; }
 
 void check_form(const Tables& tables) {
   if (tables.amsgrad) throw std::logic_error("launches.cpp has no kernels for amsgrad");
@@ -88,13 +90,15 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
         "cosines_kernel");
 }
 
-void launch_moments(const Tables& tables, const Call& call, std::uint32_t, cudaStream_t stream) {
+void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
+  if (is_lean(tables) && !tables.one_v) return launch_lean_moments(tables, call, multiprocessors, stream);
   check(launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads, stream, tables,
                       call),
         "moments_kernel");
 }
 
-void launch_update(const Tables& tables, const Call* call, std::uint32_t, cudaStream_t stream) {
+void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream) {
+  if (is_lean(tables)) return launch_lean_update(tables, call, multiprocessors, stream);
   const Call used = call != nullptr ? *call : Call{};
   check(launch_kernel(update_kernel(tables, call != nullptr), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads,
                       stream, tables, used),

@@ -8,9 +8,9 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network skipped_steps small_grid far_elements many_writes two_streams default_then_own replay_on_another
-                   capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped freed_late event_dropped lent captured
-                   captured_without_pools fresh_memory)
+  foreach(scenario kernels network lean skipped_steps small_grid far_elements many_writes two_streams default_then_own
+                   replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
+                   freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
   endforeach()
 endforeach()
@@ -24,6 +24,8 @@ function(planted_bug name)
     list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
   elseif(arg_FILE STREQUAL "cuda/kernels/elementwise.cuh")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/elementwise.cu)
+  elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|math/state_codes.h")
+    list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/lean.cu)
   endif()
   while(arg_FOUND_BY)
     list(POP_FRONT arg_FOUND_BY flavour expect)
@@ -215,6 +217,40 @@ planted_bug(
   PATTERN [=[  if constexpr (kSkips) return unless_resting(element_rests(g, f), 0.0f, f * g);]=]
   REPLACEMENT ""
   SCENARIO lagged
+  FOUND_BY plain "wrong: ")
+
+# ---- Lean state ----
+
+planted_bug(
+  second_moment_rounded_to_nearest
+  FILE math/state_codes.h
+  PATTERN [=[{ return word >> 12; }]=]
+  REPLACEMENT [=[{ return word == 0 ? 0 : 0x80000u; }]=]
+  SCENARIO lean
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  second_moment_rounded_to_zero
+  FILE math/state_codes.h
+  PATTERN [=[code < 1 ? 1 : code]=]
+  REPLACEMENT [=[code < 0 ? 0 : code]=]
+  SCENARIO lean
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  first_moment_drawn_from_another_stream
+  FILE cuda/kernels/lean.cuh
+  PATTERN [=[store(part.m, work.type, false, at, m, part.stream);]=]
+  REPLACEMENT [=[store(part.m, work.type, false, at, m, part.stream + 1);]=]
+  SCENARIO lean
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  exponent_of_another_block
+  FILE cuda/kernels/lean.cuh
+  PATTERN [=[moment.codes.exponents[at.first / kCodeBlock];]=]
+  REPLACEMENT [=[moment.codes.exponents[0];]=]
+  SCENARIO lean
   FOUND_BY plain "wrong: ")
 
 planted_bug(

@@ -108,6 +108,26 @@ void lagged() {
   }
 }
 
+/// Moments in bfloat16 and in 8 bits.
+void lean() {
+  Random random(102);
+  for (const StateType type : {StateType::kBfloat16, StateType::k8bit}) {
+    for (const bool summed : {false, true}) {
+      Model model = random_model(random, {4500, 5}, 2);
+      model.options.form = {summed, false};
+      model = with_state(model, type);
+      Training on_cpu(model, 1), on_cuda(model, open());
+      for (const Gradients& gradients : random_steps(random, model, 3, {0, 0, 0, 0})) {
+        for (Training* const training : {&on_cpu, &on_cuda}) {
+          training->step(gradients);
+          training->stream(gradients);
+        }
+        require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      }
+    }
+  }
+}
+
 /// Steps that are left out because of gradients that are finite, but too large.
 void skipped_steps() {
   Random random(100);
@@ -413,6 +433,7 @@ void run(const std::string& scenario) {
   if (scenario == "lent") return lent();
   if (scenario == "network") return network();
   if (scenario == "lagged") return lagged();
+  if (scenario == "lean") return lean();
   if (scenario == "skipped_steps") return skipped_steps();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();

@@ -112,15 +112,32 @@ class MeasuredDevice final : public Device {
       for (std::size_t k = 0; k < tensors.size(); ++k) add(places[k], tensors[k].length);
     };
     const auto add_plane = [&](const float* plane) {
-      for (const Tensor& tensor : tensors) add(plane == nullptr ? nullptr : plane + tensor.plane, tensor.length);
+      for (const Tensor& tensor : tensors) {
+        if (!tensor.lean) add(plane == nullptr ? nullptr : plane + tensor.plane, tensor.length);
+      }
+    };
+    // Without their exponents.
+    const auto add_codes = [&](const CodePlanes& codes) {
+      const std::uint64_t bytes = code_bytes(tables.state_type);
+      for (const CodePlane& plane : {codes.m, codes.v, codes.x}) {
+        for (const Tensor& tensor : tensors) {
+          if (plane.codes == nullptr || !tensor.lean) continue;
+          ranges.push_back({plane.codes + tensor.plane * bytes, tensor.length * bytes});
+        }
+      }
     };
     add_tensors(tables.parameters);
     for (std::uint32_t row = 0; row < call.count; ++row) add_tensors(call.gradients + row * tensors.size());
     for (const Term& term : copy(tables.terms, tables.term_count)) {
       for (const float* plane : {term.m, term.v, term.x}) add_plane(plane);
+      add_codes(term.codes);
     }
+    add_codes(tables.shared.codes);
     const Shared& shared = tables.shared;
-    for (const float* plane : {shared.m, shared.v, shared.x, shared.gathered}) add_plane(plane);
+    for (const float* plane : {shared.m, shared.v, shared.x}) add_plane(plane);
+    if (shared.gathered != nullptr) {
+      for (const Tensor& tensor : tensors) add(shared.gathered + tensor.gathered, tensor.length);
+    }
     return ranges;
   }
 
@@ -245,6 +262,29 @@ TEST_F(Traffic, IsTheFloor) {
     EXPECT_EQ(device->element_bytes(), resident_floor(c) * kElements);
     training.stream(gradients);
     EXPECT_EQ(device->element_bytes(), streamed_floor(c) * kElements);
+  }
+}
+
+// The table of docs/guide.md; exponents count apart. A moment is read and written.
+TEST_F(Traffic, OfALeanStateIsThatOfItsCodes) {
+  Random random(97);
+  constexpr std::uint64_t kLength = 8192;
+  for (const StateType type : {StateType::kBfloat16, StateType::k8bit}) {
+    for (const std::uint64_t terms : {1, 3, 9}) {
+      for (const std::uint64_t sums : {0, 1, 2}) {
+        const Case c{terms, {}, Decay::kNone, Alignment::kAnyhow};
+        Model model = test::with_state(model_of(random, c, {kLength}), type);
+        model.options.form.summed = sums > 0;
+        model.options.form.one_v = sums > 1;
+        SCOPED_TRACE(name({terms, model.options.form, c.decay, c.alignment}));
+        const std::uint64_t moments = (sums > 0 ? 1 : terms) + (sums > 1 ? 1 : terms);
+        const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+        const auto device = std::make_shared<MeasuredDevice>();
+        Training training(model, device, c.alignment);
+        training.step(gradients);
+        EXPECT_EQ(device->element_bytes(), (8 * terms + 8 + 2 * code_bytes(type) * moments) * kLength);
+      }
+    }
   }
 }
 
