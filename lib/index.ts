@@ -10,7 +10,15 @@ export { MTAdamError } from "./errors";
 export type { MTAdamErrorCode } from "./errors";
 export type { Gradient, Gradients, TermGradients } from "./gradients";
 export type { StatsListener, StepListener } from "./listeners";
-export type { Anchor, GroupOptions, LearningRate, MTAdamOptions, OptimizerOptions, Weights } from "./options";
+export type {
+  Anchor,
+  GroupOptions,
+  LearningRate,
+  MTAdamOptions,
+  OptimizerOptions,
+  StateDtype,
+  Weights,
+} from "./options";
 export type { ParamGroup } from "./param-groups";
 export type {
   ParameterDescription,

@@ -44,6 +44,7 @@ import {
   type GroupOptions,
   type LearningRate,
   type MTAdamOptions,
+  type StateDtype,
   type Weights,
 } from "./options";
 import {
@@ -69,6 +70,7 @@ export interface OptimizerSummary {
   weights: readonly number[];
   /** The number of layers. */
   layers: number;
+  stateDtype: StateDtype;
   /** The options of each group and its number of parameters. JSON leaves out a learning rate that is a schedule. */
   groups: (GroupOptions & { parameters: number })[];
 }
@@ -420,7 +422,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const { flat, groups } = this.#generation;
     const terms = [...this.terms, checkNewTerm(name, this.terms)];
     this.#change(new Generation(flat, terms, [...this.weights, 1], groups), () => {
-      native.addTerm();
+      native.addTerm(name);
     });
     return this;
   }
@@ -663,7 +665,15 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const groups = paramGroups.map(({ parameters, ...options }) => {
       return { parameters: parameters.length, ...options };
     });
-    return { device: device.kind, iterations, terms, weights, layers: layers.length, groups };
+    return {
+      device: device.kind,
+      iterations,
+      terms,
+      weights,
+      layers: layers.length,
+      stateDtype: this.#options.stateDtype,
+      groups,
+    };
   }
 
   [customInspect](depth: number, options: object): string {

@@ -60,6 +60,7 @@ function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions):
 }
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
+  const isLean = options.stateDtype !== "float32";
   return {
     lengths: Float64Array.from(flat.parameters, ({ length }) => length),
     layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
@@ -78,6 +79,10 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     network: options.unit === "network",
     lagged: options.scales === "lagged",
     rest: options.silence === "rest",
+    stateDtype: options.stateDtype,
+    seed: BigInt(options.seed),
+    parameterNames: isLean ? flat.parameters.map(({ name }) => name) : [],
+    termNames: isLean ? options.terms : [],
   };
 }
 

@@ -37,6 +37,9 @@ export type Anchor<Term extends string = string> = "first" | "max" | "mean" | Te
 /** Names that are checked against those inferred elsewhere, and not inferred here. */
 type Given<Name extends string> = [Name][Name extends unknown ? 0 : never];
 
+/** The types that moments can have. */
+export type StateDtype = "float32" | "bfloat16" | "8bit";
+
 /** Options of the optimizer as a whole. */
 export interface OptimizerOptions<Term extends string = string> {
   /** The names of the loss terms, or their number; they are then named "0", "1", … */
@@ -82,6 +85,18 @@ export interface OptimizerOptions<Term extends string = string> {
    * number of terms. `accumulate` and `stepEach` need a third, which the first such call allocates.
    */
   secondMoment?: "perTerm" | "summed" | undefined;
+  /**
+   * The type of the moments of every parameter with at least 4,096 elements; smaller ones keep float32:
+   * - "float32": 4 bytes each
+   * - "bfloat16": 2 bytes; second moments are rounded up or down at random, so that small changes are not lost
+   * - "8bit": 1 byte, with an exponent per 128 elements; rounded at random, too; not with `amsgrad`
+   */
+  stateDtype?: StateDtype | undefined;
+  /**
+   * What the random rounding of `stateDtype` starts from: a whole number from 0 to 2⁶⁴ − 1, 0 by default. The same seed,
+   * names and gradients give the same bits, also after a checkpoint.
+   */
+  seed?: number | bigint | undefined;
   /**
    * The initial norm average n: "first", as in the reference implementation, starts at the first norm; a number (1 in the
    * paper) starts at that number.
@@ -182,6 +197,11 @@ const oneOf = <T extends string>(first: T, ...others: T[]): Rule<T> => ({
   rule: `be ${[first, ...others].map((name) => `"${name}"`).join(" or ")}`,
   accepts: (value) => [first, ...others].includes(value as T),
 });
+const MOST_SEED = 2n ** 64n - 1n;
+const isSeed = (value: unknown): boolean =>
+  typeof value === "bigint"
+    ? value >= 0n && value <= MOST_SEED
+    : Number.isSafeInteger(value) && (value as number) >= 0;
 const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
 
 /** The values of `anchor` that are not names of terms; no term may have one of these names. */
@@ -228,6 +248,12 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   scales: oneOf("current", "lagged"),
   firstMoment: oneOf("perTerm", "summed"),
   secondMoment: oneOf("perTerm", "summed"),
+  stateDtype: oneOf("float32", "bfloat16", "8bit"),
+  seed: {
+    default: 0,
+    rule: "be a whole number from 0 to 2**64 - 1, a bigint where it is above Number.MAX_SAFE_INTEGER",
+    accepts: isSeed,
+  },
   initialNorm: {
     default: "first",
     rule: 'be "first" or a finite number above 0',
@@ -303,6 +329,14 @@ export function checkOptions(value: unknown): CheckedOptions {
     own[key] = checkOne(key, OPTIMIZER_RULES[key] as Rule<unknown>, given[key], terms);
   if (own["secondMoment"] === "summed" && own["firstMoment"] !== "summed") {
     throw mustBe("OPTION", "secondMoment", 'be "perTerm" unless `firstMoment` is "summed"', "summed");
+  }
+  if (own["stateDtype"] === "8bit" && own["amsgrad"] === true) {
+    throw mustBe(
+      "OPTION",
+      "amsgrad",
+      'be false with `stateDtype: "8bit"`, whose rounding errors a maximum would keep',
+      true,
+    );
   }
   checkNonFinite(own as unknown as Defaulted);
   const { distributed } = given;

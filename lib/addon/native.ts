@@ -56,7 +56,16 @@ export interface NativeShape {
   lagged: boolean;
   /** Whether the norm of a silent term rests. */
   rest: boolean;
+  stateDtype: NativeStateDtype;
+  /** Of the draws of a lean state. */
+  seed: bigint;
+  /** The names that its draws depend on; empty with float32. */
+  parameterNames: readonly string[];
+  termNames: readonly string[];
 }
+
+/** The type of the moments of large parameters. */
+export type NativeStateDtype = "float32" | "bfloat16" | "8bit";
 
 export type NativePlane = "m" | "v" | "x";
 
@@ -114,7 +123,7 @@ export interface NativeOptimizer {
   /** Ends the open step, if there is one, without moving a parameter. */
   discard(): void;
   /** Adds a term after the others. Gradients and captured steps made before become invalid, as with removeTerm. */
-  addTerm(): void;
+  addTerm(name: string): void;
   removeTerm(term: number): void;
   /** Sets every gradient to 0. */
   zero(gradients: NativeGradients, stream: NativeStream): void;
@@ -152,7 +161,14 @@ export interface NativeOptimizer {
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   /** As many elements as `to` has. */
   readPlane(start: NativePlaneStart, to: Float32Array): void;
+  /** Rounds to nearest where the moments are codes; the range is then of whole blocks. */
   writePlane(start: NativePlaneStart, from: Float32Array): void;
+  /** The codes of a parameter whose moments are codes: Uint16Array for bfloat16, Uint8Array for 8 bits. */
+  readCodes(start: NativePlaneStart, to: Uint16Array | Uint8Array): void;
+  writeCodes(start: NativePlaneStart, from: Uint16Array | Uint8Array): void;
+  /** The exponents of 8-bit codes; `first` counts blocks. */
+  readExponents(start: NativePlaneStart, to: Uint8Array): void;
+  writeExponents(start: NativePlaneStart, from: Uint8Array): void;
   dispose(): void;
 }
 
@@ -278,6 +294,14 @@ export interface NativeAddon {
   /** The number of the CUDA device that owns the address; −1 if none does. */
   cudaOwner(address: bigint): number;
   stateBytes(shape: NativeShape, sharing: NativeSharing | null): number;
+  /** What codes stand for, from the first of a block on; `exponents`: of 8-bit codes, else not used. */
+  decodeState(
+    stateDtype: NativeStateDtype,
+    plane: NativePlane,
+    codes: Uint16Array | Uint8Array,
+    exponents: Uint8Array,
+    to: Float32Array,
+  ): void;
 }
 
 export const native = loadAddon() as NativeAddon;

@@ -39,6 +39,7 @@ const DTYPES: Readonly<Record<TensorType, SafetensorsDType>> = {
   Float32Array: "F32",
   Float64Array: "F64",
   BigInt64Array: "I64",
+  Uint16Array: "BF16",
   Uint8Array: "U8",
 };
 
@@ -253,7 +254,8 @@ export function maxHeaderBytes(owner: StateOwner, strict: boolean): number {
 /** An upper bound of the header's length. */
 function ownHeaderBytes({ options, terms, parameters, layers, groups }: StateOwner): number {
   const { own, shared } = planes(options);
-  const moments = terms.length * own.length + shared.length;
+  // With 8 bits, each has exponents.
+  const moments = 2 * (terms.length * own.length + shared.length);
   // A number has up to 16 digits. In JSON in JSON a character takes up to 7 bytes.
   const NUMBER = 17;
   const text = (value: string): number => 10 + 7 * value.length;

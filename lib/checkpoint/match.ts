@@ -1,9 +1,9 @@
 import { describeValue } from "../inspect";
-import { checkGroup, type CheckedOptions, type GroupOptions } from "../options";
+import { checkGroup, OPTIMIZER_RULES, type CheckedOptions, type GroupOptions } from "../options";
 import { checkBeta3 } from "../parameters";
 import type { Steps } from "./pace";
 import { fail } from "./reader";
-import type { CheckpointMetadata, StateOwner } from "./state";
+import { BLOCK, type CheckpointMetadata, type StateOwner } from "./state";
 
 /** An entity of the optimizer and its index in the state. */
 export interface Match {
@@ -77,12 +77,23 @@ export function checkForm(ours: CheckedOptions, theirs: CheckpointMetadata["opti
         "which cannot be converted.",
     );
   }
+  checkStateDtype(theirs);
   if (theirs.firstMoment === ours.firstMoment) return false;
   if (theirs.firstMoment === "perTerm" && ours.firstMoment === "summed") return true;
   fail(
     `The state must be one with \`firstMoment: "${ours.firstMoment}"\`; got ${describeValue(theirs.firstMoment)}, ` +
       "which cannot be taken apart.",
   );
+}
+
+/** Any type can be loaded into any other, but it must be known. */
+function checkStateDtype({ stateDtype = "float32", block }: CheckpointMetadata["options"]): void {
+  if (!OPTIMIZER_RULES.stateDtype.accepts(stateDtype, [])) {
+    fail(`The state must be one with a known \`stateDtype\`; got ${describeValue(stateDtype)}.`);
+  }
+  if (stateDtype === "8bit" && block !== BLOCK) {
+    fail(`The state must have ${BLOCK} elements per exponent as \`block\`; got ${describeValue(block)}.`);
+  }
 }
 
 /** The saved options of our groups whose parameters were all in one group; none for the others. A schedule stays. */

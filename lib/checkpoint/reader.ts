@@ -1,8 +1,14 @@
-import type { NativePlane } from "../addon/native";
+import { native, type NativePlane } from "../addon/native";
 import { MTAdamError } from "../errors";
 import { describeValue, isArray } from "../inspect";
+import type { StateDtype } from "../options";
 import {
+  BLOCK,
+  blocksOf,
+  exponentsKey,
   makeTensor,
+  MOMENT_TYPES,
+  momentDtype,
   type Balances,
   type CheckpointMetadata,
   type Clocks,
@@ -93,8 +99,18 @@ const MAX_COUNT = Number.MAX_SAFE_INTEGER - 1;
 const isNames = (value: unknown): value is string[] =>
   isArray(value) && value.every((name) => typeof name === "string") && new Set(value).size === value.length;
 
+/** Elements of a moment as the state has them. */
+export interface Codes {
+  readonly dtype: StateDtype;
+  readonly codes: Uint16Array | Uint8Array;
+  /** A value per block; none unless the codes have 8 bits. */
+  readonly exponents: Uint8Array;
+}
+
 /** The tensors of a state, checked for type, shape and values that no training can have. */
 export class StateReader {
+  /** The types of the moments that {@link plane} has checked, except float32. */
+  readonly #dtypes = new Map<string, StateDtype>();
   readonly #source: StateSource;
   readonly #metadata: CheckpointMetadata;
   /** Whether norms and moments may be NaN or infinite, as with `nonFinite: "propagate"`. */
@@ -153,14 +169,35 @@ export class StateReader {
 
   /** Checks that a moment has the parameter's shape, and returns its key. */
   plane(key: string, parameter: number): string {
-    this.#check(key, "Float32Array", this.#metadata.parameters[parameter]!.shape);
+    const { length, shape } = this.#metadata.parameters[parameter]!;
+    const dtype = momentDtype(this.#metadata.options.stateDtype ?? "float32", length);
+    this.#check(key, MOMENT_TYPES[dtype], shape);
+    if (dtype === "8bit") this.#check(exponentsKey(key), "Uint8Array", [blocksOf(length)]);
+    if (dtype !== "float32") this.#dtypes.set(key, dtype);
     return key;
   }
 
-  /** Fills `to` with elements of a moment, from `first` on. */
-  *moment(plane: NativePlane, key: string, first: number, to: Float32Array): Reading<void> {
-    yield { key, type: "Float32Array", first, to };
+  /**
+   * Fills `to` with elements of a moment, from `first` on, a multiple of BLOCK. Returns their codes if the moment has
+   * any.
+   */
+  *moment(plane: NativePlane, key: string, first: number, to: Float32Array): Reading<Codes | undefined> {
+    const dtype = this.#dtypes.get(key);
+    if (dtype === undefined) yield { key, type: "Float32Array", first, to };
+    const codes = dtype === undefined ? undefined : yield* this.#codes(dtype, key, first, to.length);
+    if (codes !== undefined) native.decodeState(codes.dtype, plane, codes.codes, codes.exponents, to);
     this.checkMoment(plane, key, to);
+    return codes;
+  }
+
+  *#codes(dtype: StateDtype, key: string, first: number, count: number): Reading<Codes> {
+    const type = MOMENT_TYPES[dtype];
+    const codes = makeTensor(type, count) as Uint16Array | Uint8Array;
+    yield { key, type, first, to: codes };
+    const exponents = new Uint8Array(dtype === "8bit" ? blocksOf(count) : 0);
+    if (dtype === "8bit")
+      yield { key: exponentsKey(key), type: "Uint8Array", first: first / BLOCK, to: exponents };
+    return { dtype, codes, exponents };
   }
 
   checkMoment(plane: NativePlane, key: string, values: Float32Array): void {

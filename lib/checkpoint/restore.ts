@@ -11,6 +11,7 @@ import {
   type StateSource,
 } from "./reader";
 import {
+  BLOCK,
   CHUNK_BYTES,
   chunks,
   makeRecords,
@@ -169,7 +170,7 @@ function* checkShared(
 }
 
 function* copyPlanes(
-  { native, parameters }: StateOwner,
+  { native, options, parameters }: StateOwner,
   source: StateSource,
   reader: StateReader,
   places: ReadonlyMap<string, PlanePlace>,
@@ -182,8 +183,16 @@ function* copyPlanes(
     if (place === undefined) continue;
     for (const { first, count } of chunks(parameters[place.parameter]!.length, buffer.length)) {
       const values = buffer.subarray(0, count);
-      yield* reader.moment(place.plane, key, first, values);
-      if (writes) fromNative(() => native.writePlane({ ...place, first }, values));
+      const codes = yield* reader.moment(place.plane, key, first, values);
+      if (!writes) continue;
+      fromNative(() => {
+        if (codes?.dtype !== options.stateDtype) native.writePlane({ ...place, first }, values);
+        else {
+          native.writeCodes({ ...place, first }, codes.codes);
+          if (codes.dtype === "8bit")
+            native.writeExponents({ ...place, first: first / BLOCK }, codes.exponents);
+        }
+      });
     }
   }
 }

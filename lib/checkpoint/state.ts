@@ -1,7 +1,13 @@
-import type { NativeOptimizer, NativePlane } from "../addon/native";
+import type { NativeOptimizer, NativePlane, NativePlaneStart } from "../addon/native";
 import { fromNative } from "../errors";
 import { typedArrayName } from "../inspect";
-import { copyOfThree, recheckGroup, type CheckedOptions, type GroupOptions } from "../options";
+import {
+  copyOfThree,
+  recheckGroup,
+  type CheckedOptions,
+  type GroupOptions,
+  type StateDtype,
+} from "../options";
 import type { Parameter } from "../parameters";
 import type { Steps } from "./pace";
 
@@ -30,19 +36,26 @@ export interface CheckpointMetadata {
     balance: number;
     stepScale: string;
     nonFinite: string;
+    /** The type of the moments of parameters with at least 4,096 elements. Without it: "float32". */
+    stateDtype?: StateDtype;
+    /** In decimal digits; not with "float32". */
+    seed?: string;
+    /** Elements that share an exponent; with "8bit" only. */
+    block?: number;
     weights: number[];
   };
   /** The options of each group; lr is null for a schedule. */
   groups: (Omit<GroupOptions, "lr" | "betas"> & { lr: number | null; betas: [number, number, number] })[];
 }
 
-export type StateTensor = Float32Array | Float64Array | BigInt64Array | Uint8Array;
+export type StateTensor = Float32Array | Float64Array | BigInt64Array | Uint16Array | Uint8Array;
 
 /** The types of a state's tensors, by name. */
 export interface TensorTypes {
   Float32Array: Float32Array;
   Float64Array: Float64Array;
   BigInt64Array: BigInt64Array;
+  Uint16Array: Uint16Array;
   Uint8Array: Uint8Array;
 }
 export type TensorType = keyof TensorTypes;
@@ -59,6 +72,9 @@ export type TensorType = keyof TensorTypes;
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
  * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
  * | `V.<p>` | | | in place of v, with second moments summed, too |
+ *
+ * With `stateDtype`, the moments of a parameter of at least 4,096 elements are Uint16Array (bfloat16) or Uint8Array
+ * (8-bit codes, with `<key>.exponents`, a Uint8Array of one per 128 elements).
  */
 export interface StateDict {
   metadata: CheckpointMetadata;
@@ -97,6 +113,25 @@ export const sharedKey = (plane: NativePlane, parameter: number): string =>
   `${plane === "x" ? plane : plane.toUpperCase()}.${parameter}`;
 export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
   `${plane}.${term}.${parameter}`;
+
+/** Elements that share an exponent of 8-bit codes. */
+export const BLOCK = 128;
+
+/** The elements from which on the moments of a parameter are codes. */
+const LEAN_ELEMENTS = 4096;
+
+/** The type of the moments of a parameter of so many elements. */
+export const momentDtype = (stateDtype: StateDtype, length: number): StateDtype =>
+  length < LEAN_ELEMENTS ? "float32" : stateDtype;
+
+export const MOMENT_TYPES = {
+  float32: "Float32Array",
+  bfloat16: "Uint16Array",
+  "8bit": "Uint8Array",
+} as const satisfies Record<StateDtype, TensorType>;
+
+export const exponentsKey = (key: string): string => `${key}.exponents`;
+export const blocksOf = (length: number): number => Math.ceil(length / BLOCK);
 
 /** Values of (term, layer) pairs: one per layer for a single term, or terms × layers. */
 export interface Balances {
@@ -162,7 +197,7 @@ export interface SavedTensor {
 }
 
 /**
- * The tensors of the state, those of 8-byte elements first and that of bytes last: one after the other, each starts on
+ * The tensors of the state, those of 8-byte elements first and those of bytes last: one after the other, each starts on
  * a multiple of its element's size. There may be very many, so each is made when its turn comes.
  *
  * @throws MTAdamError DISPOSED, CUDA
@@ -171,7 +206,6 @@ export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
   const { options, terms, parameters } = owner;
   const { records, summed } = readRecords(owner);
   const { balances, clocks, squares } = records;
-  const { own, shared } = planes(options);
   const perLayer = [terms.length, owner.layers.length];
   const perParameter = [terms.length, parameters.length];
   return {
@@ -184,21 +218,32 @@ export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
       }
       for (const [key, values] of Object.entries(summed))
         yield recordTensor(key, values, [parameters.length]);
-      for (const term of terms.keys()) {
-        for (const parameter of parameters.keys()) {
-          for (const plane of own) {
-            yield planeTensor(owner, ownKey(plane, term, parameter), { plane, term, parameter });
-          }
-        }
-      }
-      for (const parameter of parameters.keys()) {
-        for (const plane of shared) {
-          yield planeTensor(owner, sharedKey(plane, parameter), { plane, term: 0, parameter });
+      for (const dtype of new Set<StateDtype>(["float32", options.stateDtype])) {
+        for (const { key, ...place } of momentPlaces(owner)) {
+          const { length } = parameters[place.parameter]!;
+          if (momentDtype(options.stateDtype, length) !== dtype) continue;
+          yield planeTensor(owner, key, place, dtype);
+          if (dtype === "8bit") yield exponentsTensor(owner, key, place);
         }
       }
       yield recordTensor("occurred", balances.occurred, perLayer);
     },
   };
+}
+
+/** Where a moment is in the optimizer, without the element. */
+type MomentPlace = Omit<NativePlaneStart, "first">;
+
+function* momentPlaces({ options, terms, parameters }: StateOwner): Iterable<MomentPlace & { key: string }> {
+  const { own, shared } = planes(options);
+  for (const term of terms.keys()) {
+    for (const parameter of parameters.keys()) {
+      for (const plane of own) yield { key: ownKey(plane, term, parameter), plane, term, parameter };
+    }
+  }
+  for (const parameter of parameters.keys()) {
+    for (const plane of shared) yield { key: sharedKey(plane, parameter), plane, term: 0, parameter };
+  }
 }
 
 /** Norms, counts and clocks: everything except moments. */
@@ -266,17 +311,38 @@ function recordTensor(key: string, values: StateTensor, shape: readonly number[]
 function planeTensor(
   { native, parameters }: StateOwner,
   key: string,
-  place: { plane: NativePlane; term: number; parameter: number },
+  place: MomentPlace,
+  dtype: StateDtype,
 ): SavedTensor {
   const { length, shape } = parameters[place.parameter]!;
+  const type = MOMENT_TYPES[dtype];
   return {
     key,
-    type: "Float32Array",
+    type,
     shape,
     length,
-    bytes: Float32Array.BYTES_PER_ELEMENT,
+    bytes: TENSOR_ARRAYS[type].BYTES_PER_ELEMENT,
     read(first, to) {
-      fromNative(() => native.readPlane({ ...place, first }, to as Float32Array));
+      fromNative(() => {
+        if (dtype === "float32") native.readPlane({ ...place, first }, to as Float32Array);
+        else native.readCodes({ ...place, first }, to as Uint8Array);
+      });
+    },
+  };
+}
+
+function exponentsTensor({ native, parameters }: StateOwner, key: string, place: MomentPlace): SavedTensor {
+  const length = blocksOf(parameters[place.parameter]!.length);
+  return {
+    key: exponentsKey(key),
+    type: "Uint8Array",
+    shape: [length],
+    length,
+    bytes: 1,
+    read(first, to) {
+      fromNative(() => {
+        native.readExponents({ ...place, first }, to as Uint8Array);
+      });
     },
   };
 }
@@ -328,6 +394,10 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
       balance: options.balance,
       stepScale: options.stepScale,
       nonFinite: options.nonFinite,
+      ...(options.stateDtype === "float32"
+        ? {}
+        : { stateDtype: options.stateDtype, seed: String(options.seed) }),
+      ...(options.stateDtype === "8bit" ? { block: BLOCK } : {}),
       weights,
     },
     groups,
@@ -343,6 +413,7 @@ export function* chunks(length: number, most: number): Generator<{ first: number
 }
 
 interface TensorConstructor {
+  readonly BYTES_PER_ELEMENT: number;
   new (length: number): StateTensor;
   new (buffer: ArrayBufferLike, byteOffset: number, length: number): StateTensor;
 }
@@ -350,6 +421,7 @@ const TENSOR_ARRAYS: Readonly<Record<TensorType, TensorConstructor>> = {
   Float32Array,
   Float64Array,
   BigInt64Array,
+  Uint16Array,
   Uint8Array,
 };
 

@@ -1,7 +1,7 @@
 import { fromNative } from "../errors";
 import type { Matches } from "./match";
 import type { Reading, RestorePart, StateReader, StateSource } from "./reader";
-import { CHUNK_BYTES, ownKey, readSharedClocks, sharedKey, type StateOwner } from "./state";
+import { BLOCK, CHUNK_BYTES, ownKey, readSharedClocks, sharedKey, type StateOwner } from "./state";
 
 /** A term's moments in a sum, by their keys. */
 interface Summand {
@@ -59,7 +59,7 @@ export function* checkSum(
       fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
     },
     *moments(writes) {
-      const total = sums.reduce((most, { length }) => most + length, 0);
+      const total = sums.reduce((most, { length }) => most + Math.ceil(length / BLOCK) * BLOCK, 0);
       const length = Math.min(total, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT);
       const buffers: SumBuffers = {
         values: new Float32Array(length),
@@ -103,6 +103,13 @@ function* batches(sums: readonly Sum[], length: number): Generator<Slice[], void
   let batch: Slice[] = [];
   let begin = 0;
   for (const sum of sums) {
+    // So that every piece of a sum starts with a block of codes.
+    begin = Math.ceil(begin / BLOCK) * BLOCK;
+    if (begin === length) {
+      yield batch;
+      batch = [];
+      begin = 0;
+    }
     for (let first = 0; first < sum.length;) {
       const end = Math.min(begin + sum.length - first, length);
       batch.push({ sum, first, begin, end });

@@ -71,6 +71,11 @@ void check_stream(Napi::Env env, Stream stream, const mtadam::Device& device) {
   }
 }
 
+std::uint64_t name_key_of(const Napi::Value& name) {
+  const std::string text = name.ToString();
+  return name_key(text.data(), text.size());
+}
+
 Stream handle_of(const Napi::Value& value) { return value.IsBigInt() ? pointer_of(value) : nullptr; }
 
 Stream stream_of(const Napi::Value& value, const mtadam::Device& device) {

@@ -66,6 +66,9 @@ T* elements(const Napi::Value& value, std::size_t count) {
   return reinterpret_cast<T*>(data(array));
 }
 
+/// name_key() of a string's UTF-8.
+std::uint64_t name_key_of(const Napi::Value& name);
+
 /// A count, or an index that the engine checks. Throws (OPTION) unless the value is a number.
 std::uint32_t number(const Napi::Value& value);
 /// An index below `count`. Throws (OPTION) for any other value.

@@ -12,6 +12,7 @@
 #include "addon/optimizer.h"
 #include "addon/shape.h"
 #include "addon/shared_memory.h"
+#include "addon/state.h"
 
 namespace mtadam::addon {
 
@@ -32,6 +33,7 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("describeCuda", Napi::Function::New(env, describe_cuda));
   exports.Set("cudaOwner", Napi::Function::New(env, cuda_owner));
   exports.Set("stateBytes", Napi::Function::New(env, state_bytes));
+  exports.Set("decodeState", Napi::Function::New(env, decode_state));
 }
 
 }  // namespace mtadam::addon

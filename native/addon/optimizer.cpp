@@ -45,6 +45,10 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<restore_clocks>>("restoreClocks"),
                       InstanceMethod<&Optimizer::on_engine<read_plane>>("readPlane"),
                       InstanceMethod<&Optimizer::on_engine<write_plane>>("writePlane"),
+                      InstanceMethod<&Optimizer::on_engine<read_codes>>("readCodes"),
+                      InstanceMethod<&Optimizer::on_engine<write_codes>>("writeCodes"),
+                      InstanceMethod<&Optimizer::on_engine<read_exponents>>("readExponents"),
+                      InstanceMethod<&Optimizer::on_engine<write_exponents>>("writeExponents"),
                       InstanceMethod<&Optimizer::dispose>("dispose")});
 }
 
@@ -65,8 +69,8 @@ Optimizer::Optimizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Optimize
     // After the checks: the table may get device memory that the user has freed, and its address would then pass.
     auto table = std::make_unique<AddressTable>(device_, 1, static_cast<std::uint32_t>(addresses.size()));
     for (std::uint32_t k = 0; k < addresses.size(); ++k) table->set(0, k, addresses[k]);
-    optimizer_ = std::make_unique<mtadam::Optimizer>(device_, Layout(shape.parameters), shape.options, std::move(table),
-                                                     sharing_of(info[4]));
+    optimizer_ = std::make_unique<mtadam::Optimizer>(device_, Layout(shape.parameters, shape.state_type), shape.options,
+                                                     std::move(table), sharing_of(info[4]));
   });
   account();
 }
@@ -119,7 +123,7 @@ void Optimizer::release() {
 // Tells the garbage collector how much memory the optimizer keeps.
 void Optimizer::account() {
   const OptimizerOptions& options = get().options();
-  const std::size_t gathered = get().gathers() ? get().layout().plane_elements() * sizeof(float) : 0;
+  const std::size_t gathered = get().gathers() ? get().layout().gathered_elements() * sizeof(float) : 0;
   const auto bytes = static_cast<std::int64_t>(State::bytes(get().layout(), options.form, options.terms) + gathered);
   Napi::MemoryManagement::AdjustExternalMemory(Env(), bytes - bytes_);
   bytes_ = bytes;
@@ -294,8 +298,10 @@ void Optimizer::end_restore(const Napi::CallbackInfo& info) {
 
 // ---- Terms ----
 
+// (name)
 void Optimizer::add_term(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { get().add_term(); });
+  const std::uint64_t key = name_key_of(info[0]);
+  guarded(info.Env(), [&] { get().add_term(key); });
   account();
 }
 

@@ -39,15 +39,26 @@ OptimizerOptions options_of(const Napi::Object& object) {
   options.balance = object.Get("balance").ToNumber().DoubleValue();
   options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();
   options.rest = object.Get("rest").ToBoolean();
+  bool lossless = false;
+  options.seed = object.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);
+  const Napi::Array names = object.Get("termNames").As<Napi::Array>();
+  for (std::uint32_t k = 0; k < names.Length(); ++k) options.term_keys.push_back(name_key_of(names.Get(k)));
   return options;
 }
 
 }  // namespace
 
+StateType state_type_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  return name == "8bit" ? StateType::k8bit : name == "bfloat16" ? StateType::kBfloat16 : StateType::kFloat32;
+}
+
 Shape shape_of(const Napi::Value& value) {
   const Napi::Object object = value.As<Napi::Object>();
   Shape shape;
   shape.options = options_of(object);
+  shape.state_type = state_type_of(object.Get("stateDtype"));
+  const Napi::Array names = object.Get("parameterNames").As<Napi::Array>();
   const std::size_t count = object.Get("lengths").As<Napi::TypedArray>().ElementLength();
   const double* const lengths = elements<double>(object.Get("lengths"), count);
   const std::uint32_t* const layers = elements<std::uint32_t>(object.Get("layers"), count);
@@ -57,6 +68,7 @@ Shape shape_of(const Napi::Value& value) {
     // Layers are numbered in order of first appearance, so none can exceed the number of parameters.
     if (layers[k] >= count || groups[k] >= shape.options.groups) throw index_error(value.Env());
     shape.parameters.push_back({static_cast<std::uint64_t>(lengths[k]), layers[k], groups[k]});
+    if (k < names.Length()) shape.parameters.back().key = name_key_of(names.Get(static_cast<std::uint32_t>(k)));
   }
   return shape;
 }
@@ -64,7 +76,7 @@ Shape shape_of(const Napi::Value& value) {
 Napi::Value state_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Shape shape = shape_of(info[0]);
-    Layout layout(shape.parameters);
+    Layout layout(shape.parameters, shape.state_type);
     const Sharing sharing = sharing_of(info[1]);
     std::optional<Exchange> exchange;  // restricts the layout to what this rank owns
     if (sharing.collective != nullptr) exchange.emplace(sharing, nullptr, layout);

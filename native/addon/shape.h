@@ -13,11 +13,16 @@ namespace mtadam::addon {
 struct Shape {
   std::vector<ParameterShape> parameters;
   OptimizerOptions options;
+  StateType state_type;
 };
 
 /// Reads { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms, summed, oneV, amsgrad,
-/// mean, nonFinite, cosines, anchor, balance, initialNorm }. Throws (OPTION) where an index is out of range.
+/// mean, nonFinite, cosines, anchor, balance, initialNorm, stateDtype, seed, parameterNames, termNames }. Throws
+/// (OPTION) where an index is out of range.
 Shape shape_of(const Napi::Value& value);
+
+/// Of a `stateDtype`.
+StateType state_type_of(const Napi::Value& value);
 
 /// stateBytes(shape, sharing): the bytes that an optimizer of this shape allocates on its device, for this rank.
 Napi::Value state_bytes(const Napi::CallbackInfo& info);

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/shape.h"
+#include "engine/code_plane.h"
 
 namespace mtadam::addon {
 namespace {
@@ -52,7 +54,8 @@ Plane plane_of(const Napi::Value& value) {
   return name == "v" ? Plane::v : Plane::x;
 }
 
-PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+/// `unit`: the elements that the range counts as one.
+PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info, std::uint32_t unit = 1) {
   const Napi::Object start = info[0].As<Napi::Object>();
   PlaneRange range{};
   range.plane = plane_of(start.Get("plane"));
@@ -60,13 +63,42 @@ PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& i
   range.tensor = index(start.Get("parameter"), engine.layout().tensor_count());
   range.count = element_count(info[1]);
   const double first = start.Get("first").ToNumber();
-  const auto length = static_cast<double>(engine.layout().tensors()[range.tensor].length);
+  const std::uint64_t elements = engine.layout().tensors()[range.tensor].length;
+  const auto length = static_cast<double>((elements + unit - 1) / unit);
   // Written so that NaN fails. Lengths are at most 2**40: exact as doubles.
   if (!(first >= 0 && first + static_cast<double>(range.count) <= length)) {
     throw coded_error(info.Env(), "LENGTH", "A range within the tensor was expected.");
   }
   range.first = static_cast<std::uint64_t>(first);
   return range;
+}
+
+/// Throws (LENGTH) unless the range is of whole blocks.
+void check_blocks(const mtadam::Optimizer& engine, Napi::Env env, const PlaneRange& range) {
+  const std::uint64_t end = range.first + range.count;
+  const bool ends = end == engine.layout().tensors()[range.tensor].length || end % kCodeBlock == 0;
+  if (range.first % kCodeBlock != 0 || !ends) throw coded_error(env, "LENGTH", "Whole blocks were expected.");
+}
+
+/// Codes in a typed array.
+std::byte* codes_of(StateType type, const Napi::Value& value, std::size_t count) {
+  if (type == StateType::k8bit) return elements<std::byte>(value, count);
+  return reinterpret_cast<std::byte*>(elements<std::uint16_t>(value, count));
+}
+
+/// The range of codes that a call asks for.
+PlaneRange code_range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = range_of(engine, info, 1);
+  if (engine.layout().tensors()[range.tensor].lean) return range;
+  throw coded_error(info.Env(), "STATE", "The parameter's moments are float32.");
+}
+
+/// The same of exponents.
+PlaneRange exponent_range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = range_of(engine, info, kCodeBlock);
+  const bool lean = engine.layout().tensors()[range.tensor].lean;
+  if (lean && engine.layout().state_type() == StateType::k8bit) return range;
+  throw coded_error(info.Env(), "STATE", "The parameter's moments have no exponents.");
 }
 
 }  // namespace
@@ -135,7 +167,41 @@ void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
 
 void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = range_of(engine, info);
+  if (engine.layout().tensors()[range.tensor].lean) check_blocks(engine, info.Env(), range);
   engine.write_plane(range, elements<float>(info[1], range.count));
+}
+
+void read_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = code_range_of(engine, info);
+  engine.read_codes(range, codes_of(engine.layout().state_type(), info[1], range.count));
+}
+
+void write_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = code_range_of(engine, info);
+  engine.write_codes(range, codes_of(engine.layout().state_type(), info[1], range.count));
+}
+
+void read_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange blocks = exponent_range_of(engine, info);
+  engine.read_exponents(blocks, elements<std::uint8_t>(info[1], blocks.count));
+}
+
+void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange blocks = exponent_range_of(engine, info);
+  engine.write_exponents(blocks, elements<std::uint8_t>(info[1], blocks.count));
+}
+
+void decode_state(const Napi::CallbackInfo& info) {
+  const StateType type = state_type_of(info[0]);
+  const std::size_t count = element_count(info[4]);
+  float* const to = elements<float>(info[4], count);
+  Codes codes(type, count);
+  std::copy_n(codes_of(type, info[2], count), count * code_bytes(type), codes.codes());
+  if (type == StateType::k8bit) {
+    std::copy_n(elements<std::uint8_t>(info[3], code_blocks(count)), code_blocks(count), codes.exponents());
+  }
+  const std::vector<float> values = codes.decoded(plane_of(info[1]) != Plane::m);
+  std::copy(values.begin(), values.end(), to);
 }
 
 }  // namespace mtadam::addon

@@ -21,8 +21,21 @@ void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
 /// (start: { plane: "m" | "v" | "x", term, parameter, first }, values: Float32Array): as many elements as there are
-/// values. lib/ asks only for planes that the form has. Throws (LENGTH) where the range leaves the parameter.
+/// values. lib/ asks only for planes that the form has. Throws (LENGTH) where the range leaves the parameter;
+/// write_plane() also where it would round a part of a block.
 void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+/// (start, codes: Uint16Array | Uint8Array): of a parameter whose moments are codes, else throw (STATE).
+void read_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void write_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+/// (start, exponents: Uint8Array): the same of 8-bit codes; `first` counts blocks.
+void read_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
+/// decodeState(stateDtype, plane, codes, exponents, to: Float32Array): what codes stand for, from the first of a block
+/// on.
+void decode_state(const Napi::CallbackInfo& info);
 
 }  // namespace mtadam::addon

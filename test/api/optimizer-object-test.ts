@@ -19,6 +19,7 @@ describe("shown", () => {
         terms: ["content", "style"],
         weights: [1, 1],
         layers: 2,
+        stateDtype: "float32",
         groups: [
           {
             parameters: 2,

@@ -199,6 +199,9 @@ export class Oracle {
   readonly tensors: readonly TensorState[];
   /** Completed steps, including those in which nothing moved. */
   iterations = 0;
+  /** Rounds moments in place to what a lean state stores; a null term: those of all terms together. */
+  store:
+    ((tensor: TensorState, term: number | null, plane: "m" | "v", values: Float64Array) => void) | undefined;
   /** In how many steps a term's gradient for a layer counted as not finite, [term][layer]; 0 with "propagate". */
   readonly skipped: number[][];
   /** r and s of the unit in the pair's last step, [term][layer]; NaN where it never occurred. */
@@ -319,6 +322,7 @@ export class Oracle {
       return;
     }
     for (const contribution of admitted) this.#updateMoments(contribution);
+    this.#storeSums();
     this.update();
     this.#lastStep = admitted;
   }
@@ -332,6 +336,7 @@ export class Oracle {
     const contribution = this.#contribution(term, gradients, call);
     this.#termsOfOpenStep.add(term);
     for (const admitted of this.#admit([contribution]).admitted) this.#updateMoments(admitted);
+    this.#storeSums();
   }
 
   /** Ends a step: the tensors in which some term was present move. */
@@ -690,26 +695,25 @@ export class Oracle {
 
   /** Step 6. */
   #updatePerTerm(
-    { options, terms }: TensorState,
+    tensor: TensorState,
     term: number,
     balanced: Float64Array,
     rests: ReadonlySet<number>,
   ): void {
+    const { options, terms } = tensor;
     const [beta1, beta2] = options.betas;
     const { m, v, x, clock } = at(terms, term);
     advance(clock, beta1, beta2);
     average(m, beta1, balanced, rests);
     average(v, beta2, squared(balanced), rests);
+    this.store?.(tensor, term, "m", m);
+    this.store?.(tensor, term, "v", v);
     if (this.options.amsgrad) raise(x, v);
   }
 
   /** Step 6, summed: M fades and T advances once per step, with its first term; v and t are the term's. */
-  #updateSummed(
-    { options, terms, summed, present }: TensorState,
-    term: number,
-    balanced: Float64Array,
-    rests: ReadonlySet<number>,
-  ): void {
+  #updateSummed(tensor: TensorState, term: number, balanced: Float64Array, rests: ReadonlySet<number>): void {
+    const { options, terms, summed, present } = tensor;
     const [beta1, beta2] = options.betas;
     if (present.length === 0) {
       advance(summed.clock, beta1, beta2);
@@ -720,7 +724,16 @@ export class Oracle {
     const { v, clock } = at(terms, term);
     advance(clock, beta1, beta2);
     average(v, beta2, squared(balanced), rests);
+    this.store?.(tensor, term, "v", v);
     if (this.options.amsgrad) raise(summed.x, v);
+  }
+
+  /** M changes with every term of a call, and is stored once. */
+  #storeSums(): void {
+    if (this.options.firstMoment !== "summed" || this.#isOnePair()) return;
+    for (const tensor of this.tensors) {
+      if (tensor.present.length > 0) this.store?.(tensor, null, "m", tensor.summed.M);
+    }
   }
 
   #isOnePair(): boolean {
@@ -746,6 +759,8 @@ export class Oracle {
     advance(summed.clock, beta1, beta2);
     average(summed.M, beta1, balanced);
     average(summed.V, beta2, squared(balanced));
+    this.store?.(tensor, null, "m", summed.M);
+    this.store?.(tensor, null, "v", summed.V);
     if (this.options.amsgrad) raise(summed.x, summed.V);
   }
 

@@ -1,0 +1,269 @@
+import { readFileSync } from "node:fs";
+import { MTAdam, openDevice, type MTAdamOptions, type StateDict } from "../../lib";
+import { emptiedFolder } from "../support/folder";
+import { oracleOf } from "../support/oracle";
+import { randomSource, randomTensor } from "../support/random";
+import { Draws, roundMoments, SHARED_STREAM } from "../support/state-codes";
+
+// Moments in bfloat16 and in 8 bits, from the user's view.
+
+const TYPES = ["bfloat16", "8bit"] as const;
+const FORMS = [
+  {},
+  { firstMoment: "summed" },
+  { firstMoment: "summed", secondMoment: "summed" },
+] as const satisfies Partial<MTAdamOptions>[];
+
+/** One tensor that is lean, of more than a chunk and no whole block; and a small one. */
+const LENGTHS = { weight: 5000, bias: 70 };
+type Name = keyof typeof LENGTHS;
+const NAMES = Object.keys(LENGTHS) as Name[];
+
+const made = new Map<string, Float32Array>();
+/** The same array for the same arguments; nothing writes to it. */
+function gradientOf(step: number, term: number, name: Name): Float32Array {
+  const key = `${step} ${term} ${name}`;
+  let gradient = made.get(key);
+  if (gradient === undefined) {
+    gradient = randomTensor(randomSource(1000 * step + 10 * term + name.length), LENGTHS[name], 10 ** term);
+    made.set(key, gradient);
+  }
+  return gradient;
+}
+const initial = (name: Name): Float32Array => randomTensor(randomSource(name.length), LENGTHS[name], 1);
+
+const folder = emptiedFolder();
+
+class Model {
+  readonly parameters: Record<Name, Float32Array>;
+  readonly optimizer: MTAdam;
+  constructor(
+    options: Partial<MTAdamOptions>,
+    order: readonly Name[] = NAMES,
+    from?: Record<Name, Float32Array>,
+  ) {
+    this.parameters = { weight: initial("weight"), bias: initial("bias"), ...from };
+    const described = order.map((name) => ({ name, data: this.parameters[name] }));
+    this.optimizer = new MTAdam(described, { terms: ["a", "b"], seed: 2n ** 63n, ...options });
+  }
+  gradients(step: number): Record<string, Record<Name, Float32Array>> {
+    const of = (term: number): Record<Name, Float32Array> => ({
+      weight: gradientOf(step, term, "weight"),
+      bias: gradientOf(step, term, "bias"),
+    });
+    return { a: of(0), b: of(1) };
+  }
+  train(first: number, end: number): this {
+    for (let step = first; step < end; ++step) this.optimizer.step(this.gradients(step));
+    return this;
+  }
+}
+
+describe.each(TYPES)("stateDtype %s", (stateDtype) => {
+  test.each(FORMS)("%j follows the oracle whose moments are rounded alike", (form) => {
+    const model = new Model({ stateDtype, ...form }).train(0, 5);
+    const oracle = oracleOf({ init: NAMES.map(initial), options: { terms: 2, ...form } });
+    oracle.store = (tensor, term, plane, values) => {
+      const name = NAMES[oracle.tensors.indexOf(tensor)]!;
+      if (values.length < 4096) return;
+      const stream = term === null ? SHARED_STREAM : ["a", "b"][term]!;
+      roundMoments(stateDtype, plane, values, new Draws(2n ** 63n, oracle.iterations, name, stream));
+    };
+    for (let step = 0; step < 5; ++step) {
+      oracle.step([0, 1].map((term) => NAMES.map((name) => gradientOf(step, term, name))));
+    }
+    for (const [k, name] of NAMES.entries()) {
+      const errors = oracle.parameters[k]!.map((value, e) => Math.abs(value - model.parameters[name][e]!));
+      // Where a moment lies within float32's error of the place at which its draw decides, the code may be the next.
+      expect(errors.filter((error) => !(error <= 2e-7)).length).toBeLessThanOrEqual(LENGTHS[name] / 1000);
+    }
+  });
+
+  test("goes on with the same bits from a state in another order, in memory and in a file", async () => {
+    const whole = new Model({ stateDtype }).train(0, 6);
+    const half = new Model({ stateDtype }).train(0, 3);
+    const order = [...NAMES].reverse();
+    const fromDict = new Model({ stateDtype }, order, copyOf(half));
+    await fromDict.optimizer.loadStateDict(await half.optimizer.stateDict());
+    await half.optimizer.save(`${folder}/state`);
+    const fromFile = new Model({ stateDtype }, order, copyOf(half));
+    await fromFile.optimizer.load(`${folder}/state`);
+    for (const resumed of [fromDict, fromFile]) {
+      resumed.train(3, 6);
+      expect(resumed.parameters).toEqual(whole.parameters);
+    }
+  });
+
+  test.each(FORMS)("%j steps as accumulating and updating does, or rounds M for each term", (form) => {
+    const whole = new Model({ stateDtype, ...form }).train(0, 3);
+    const streamed = new Model({ stateDtype, ...form });
+    for (let step = 0; step < 3; ++step) {
+      const { a, b } = streamed.gradients(step);
+      streamed.optimizer.accumulate("a", a);
+      streamed.optimizer.accumulate("b", b);
+      streamed.optimizer.update();
+    }
+    const isExact = !("firstMoment" in form) || "secondMoment" in form;
+    if (isExact) expect(streamed.parameters).toEqual(whole.parameters);
+    else expect(streamed.parameters.bias).toEqual(whole.parameters.bias);
+  });
+
+  test("depends on the seed, and not on when terms are added", () => {
+    const bits = (options: Partial<MTAdamOptions>): Float32Array =>
+      new Model({ stateDtype, ...options }).train(0, 3).parameters.weight;
+    expect(bits({ seed: 1 })).toEqual(bits({ seed: 1n }));
+    expect(bits({ seed: 1 })).not.toEqual(bits({ seed: 2 }));
+    const added = new Model({ stateDtype, seed: 1, terms: ["a"] });
+    added.optimizer.addTerm("b");
+    expect(added.train(0, 3).parameters.weight).toEqual(bits({ seed: 1 }));
+  });
+
+  test("loads into float32 exactly, and from float32 to the nearest", async () => {
+    const state = await new Model({ stateDtype }).train(0, 3).optimizer.stateDict();
+    const wide = new Model({});
+    await wide.optimizer.loadStateDict(state);
+    const inFloat32 = await wide.optimizer.stateDict();
+    expect(inFloat32["m.0.0"]).toBeInstanceOf(Float32Array);
+    const back = new Model({ stateDtype });
+    await back.optimizer.loadStateDict(inFloat32);
+    const again = await back.optimizer.stateDict();
+    const wideAgain = new Model({});
+    await wideAgain.optimizer.loadStateDict(again);
+    const returned = await wideAgain.optimizer.stateDict();
+    expect(returned["v.1.0"]).toEqual(inFloat32["v.1.0"]);
+    // In 8 bits, m may get another exponent, for which its small values have other codes.
+    if (stateDtype === "bfloat16") expect(returned).toEqual(inFloat32);
+
+    const float32 = await new Model({}).train(0, 3).optimizer.stateDict();
+    await back.optimizer.loadStateDict(float32);
+    await wideAgain.optimizer.loadStateDict(await back.optimizer.stateDict());
+    const near = await wideAgain.optimizer.stateDict();
+    const [exact, rounded] = [float32["v.1.0"], near["v.1.0"]] as Float32Array[];
+    const most = stateDtype === "8bit" ? 1 / 16 : 1 / 256;
+    expect(exact!.every((value, k) => Math.abs(rounded![k]! - value) <= most * 1.001 * value)).toBe(true);
+  });
+
+  test("sums first moments that were per term", async () => {
+    const state = await new Model({ stateDtype }).train(0, 3).optimizer.stateDict();
+    const wide = new Model({ firstMoment: "summed" });
+    await wide.optimizer.loadStateDict(state);
+    const own = new Model({ stateDtype, firstMoment: "summed" });
+    await own.optimizer.loadStateDict(state);
+    const readBack = new Model({ firstMoment: "summed" });
+    await readBack.optimizer.loadStateDict(await own.optimizer.stateDict());
+    const [exact, rounded] = [await wide.optimizer.stateDict(), await readBack.optimizer.stateDict()];
+    expect(rounded["v.1.0"]).toEqual(exact["v.1.0"]);
+    const [M, near] = [exact["M.0"], rounded["M.0"]] as Float32Array[];
+    const largest = M!.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    M!.forEach((value, k) => {
+      expect(Math.abs(near![k]! - value)).toBeLessThanOrEqual(Math.abs(value) / 16 + largest * 2 ** -17);
+    });
+  });
+
+  test("is in metadata, in the types of the state and in the summary", async () => {
+    const model = new Model({ stateDtype }).train(0, 1);
+    const state = await model.optimizer.stateDict();
+    expect(state.metadata.options).toMatchObject({ stateDtype, seed: "9223372036854775808" });
+    expect(state["m.0.0"]).toBeInstanceOf(stateDtype === "8bit" ? Uint8Array : Uint16Array);
+    expect(state["m.0.1"]).toBeInstanceOf(Float32Array);
+    expect(Object.keys(state).filter((key) => key.endsWith(".exponents"))).toHaveLength(
+      stateDtype === "8bit" ? 4 : 0,
+    );
+    expect(model.optimizer.toJSON()).toMatchObject({ stateDtype });
+    await model.optimizer.save(`${folder}/state`);
+    const file = readFileSync(`${folder}/state`);
+    const header = JSON.parse(file.toString("utf8", 8, 8 + Number(file.readBigUInt64LE(0)))) as Record<
+      string,
+      { dtype: string }
+    >;
+    expect(header["v.1.0"]!.dtype).toBe(stateDtype === "8bit" ? "U8" : "BF16");
+  });
+
+  test("takes the bytes that it says", () => {
+    const parameters = [new Float32Array(1_000_000)];
+    const near = (bytesPerElement: number, options: MTAdamOptions): void => {
+      const perElement = MTAdam.stateBytes(parameters, { stateDtype, ...options }) / 1e6;
+      expect(perElement).toBeGreaterThanOrEqual(bytesPerElement);
+      expect(perElement).toBeLessThan(bytesPerElement * (1 + 1 / 64) + 0.1);
+    };
+    const bytes = stateDtype === "8bit" ? 1 : 2;
+    near(6 * bytes, { terms: 3 });
+    near(4 * bytes, { terms: 3, firstMoment: "summed" });
+    near(2 * bytes, { terms: 3, firstMoment: "summed", secondMoment: "summed" });
+  });
+
+  test("trains with every option of the step", () => {
+    const options: Partial<MTAdamOptions>[] = [
+      { scales: "lagged", betas: [0.9, 0.999, 0.99] },
+      { unit: "network", anchor: "max", silence: "rest" },
+      { nonFinite: "skipStep" },
+      { weightDecay: 0.1 },
+      { weightDecay: 0.1, decoupledWeightDecay: true, stepScale: "mean" },
+      ...(stateDtype === "8bit" ? [] : [{ amsgrad: true }]),
+    ];
+    for (const option of options) {
+      for (const form of FORMS) {
+        const [lean, float32] = [{ stateDtype }, {}].map(
+          (type) => new Model({ ...type, ...form, ...option }).train(0, 4).parameters.weight,
+        );
+        const start = initial("weight");
+        const [far, apart] = [0, 0].map((_, which) =>
+          Math.sqrt(
+            start.reduce((sum, value, k) => sum + (lean![k]! - (which === 0 ? value : float32![k]!)) ** 2, 0),
+          ),
+        );
+        expect(apart! / far!).toBeLessThan(stateDtype === "8bit" ? 0.1 : 0.02);
+      }
+    }
+  });
+});
+
+const copyOf = ({ parameters }: Model): Record<Name, Float32Array> => ({
+  weight: parameters.weight.slice(),
+  bias: parameters.bias.slice(),
+});
+
+describe("options of a lean state", () => {
+  test("8 bits exclude amsgrad", () => {
+    expect(() => new Model({ stateDtype: "8bit", amsgrad: true })).toThrow(
+      expect.objectContaining({ code: "ERR_MTADAM_OPTION" }) as Error,
+    );
+  });
+
+  test.each([-1, 1.5, 2n ** 64n, "1", NaN])("%p is no seed", (seed) => {
+    expect(() => new Model({ seed: seed as number })).toThrow(
+      expect.objectContaining({
+        code: "ERR_MTADAM_OPTION",
+        message: expect.stringContaining("`seed`") as string,
+      }) as Error,
+    );
+  });
+
+  test.each([
+    ["an unknown type", (state: StateDict) => (state.metadata.options.stateDtype = "4bit" as "8bit")],
+    ["another block", (state: StateDict) => (state.metadata.options.block = 64)],
+    ["no exponents", (state: StateDict) => delete state["m.0.0.exponents"]],
+    ["an exponent of NaN", (state: StateDict) => ((state["v.0.0.exponents"] as Uint8Array)[3] = 255)],
+    ["another array", (state: StateDict) => (state["m.0.0"] = new Float32Array(5000))],
+  ])("a state with %s is refused", async (_, damage) => {
+    const model = new Model({ stateDtype: "8bit" }).train(0, 1);
+    const state = await model.optimizer.stateDict();
+    damage(state);
+    await expect(model.optimizer.loadStateDict(state)).rejects.toMatchObject({
+      code: "ERR_MTADAM_CHECKPOINT",
+    });
+  });
+
+  test("threads and instruction sets give the same bits", () => {
+    const train = (threads: number): Float32Array => {
+      const device = openDevice("cpu", { threads });
+      const theta = new Float32Array(40_000).fill(0.5);
+      const optimizer = new MTAdam([theta], { terms: 2, stateDtype: "8bit", device });
+      for (let step = 0; step < 2; ++step) {
+        optimizer.step([1, 2].map((term) => [randomTensor(randomSource(10 * step + term), 40_000, 1)]));
+      }
+      return theta;
+    };
+    expect(train(2)).toEqual(train(1));
+  });
+});
