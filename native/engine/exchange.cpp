@@ -87,6 +87,9 @@ void agree(Collective& collective, const std::string& call, std::uint64_t optimi
 Exchange::Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layout)
     : sharing_(std::move(sharing)), device_(std::move(device)) {
   if (!sharing_.state) return;
+  if (layout.state_type() != StateType::kFloat32) {
+    throw Error("OPTION", "`stateDtype` must be \"float32\" with `shard: \"state\"`; got another type.");
+  }
   const Slots slots = own(layout);
   layout.own(slots.first, slots.end);
 }
@@ -117,19 +120,19 @@ void Exchange::for_pieces(const Layout& layout, const Body& body) const {
   }
 }
 
-// Places the sums where the moments of the same elements are in their planes, so that both are equally aligned.
+// Places the sums as the sum of the terms is in its plane, so that they are aligned as the float32 moments.
 void Exchange::make_room(const Layout& layout, std::uint32_t rows, std::uint32_t columns, std::uint32_t first,
                          std::uint32_t count) {
   if (sums_ == nullptr || sums_->rows() != rows) sums_ = std::make_unique<AddressTable>(device_, rows, columns);
   while (memory_.size() < count) {
     constexpr std::size_t kLine = 64;
-    memory_.push_back(device_->allocate(layout.plane_elements() * sizeof(float) + kLine));
+    memory_.push_back(device_->allocate(layout.gathered_elements() * sizeof(float) + kLine));
   }
   for (std::uint32_t k = 0; k < count; ++k) {
     const auto plane = reinterpret_cast<std::uintptr_t>(memory_[k]->data());
     for (std::uint32_t tensor = 0; tensor < columns; ++tensor) {
-      // Modulo 2**64, as Tensor::plane.
-      const std::uintptr_t place = plane + layout.tensors()[tensor].plane * sizeof(float);
+      // Modulo 2**64, as Tensor::gathered.
+      const std::uintptr_t place = plane + layout.tensors()[tensor].gathered * sizeof(float);
       sums_->set(first + k, tensor, reinterpret_cast<float*>(place));
     }
   }

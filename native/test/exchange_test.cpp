@@ -37,6 +37,7 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     trial.reduced = random.chance(0.3);
     trial.model = test::random_exchanged_model(random, 1 + static_cast<std::uint32_t>(random.below(4)), trial.streamed);
     trial.sharing.state = random.chance(0.8);
+    if (!trial.sharing.state && random.chance(0.5)) trial.model.state_type = StateType::kBfloat16;
     trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
     share_out(trial, test::random_steps(random, trial.model, 4), ranks);
@@ -54,6 +55,22 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     amsgrad += form.amsgrad;
   }
   for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad}) EXPECT_GT(count, 3);
+}
+
+TEST(Exchange, SharesOutOnlyAFloat32State) {
+  Model model;
+  model.options.terms = 1;
+  model.parameters = {{kLeanElements, 0, 0}};
+  model.theta.emplace_back(kLeanElements);
+  model.groups = {test::default_group()};
+  model.weights = {1};
+  model.state_type = StateType::kBfloat16;
+  Threads threads(1);
+  threads.run([&](const std::shared_ptr<Collective>& collective) {
+    const auto device = std::make_shared<CpuDevice>(1, "");
+    EXPECT_NO_THROW(Training(model, device, test::Alignment::kVectors, Sharing{collective, false}));
+    EXPECT_THROW(Training(model, device, test::Alignment::kVectors, Sharing{collective, true}), Error);
+  });
 }
 
 TEST(Exchange, RanksMayOwnNothing) {

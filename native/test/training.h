@@ -117,9 +117,8 @@ class Training {
       addresses->set(0, tensor, theta_.back().data());
     }
     for (std::uint32_t term = 0; term < model.options.terms; ++term) gradients_.push_back(room_for_gradients(term));
-    optimizer_ =
-        std::make_unique<Optimizer>(device_, Layout(shapes, model.state_type), model.options, std::move(addresses),
-                                    std::move(sharing));
+    optimizer_ = std::make_unique<Optimizer>(device_, Layout(shapes, model.state_type), model.options,
+                                             std::move(addresses), std::move(sharing));
     set_groups(model.groups);
     optimizer_->set_weights(0, model.weights);
   }

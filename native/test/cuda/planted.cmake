@@ -560,9 +560,10 @@ planted_bug(
   zeros_without_an_event
   FILE engine/optimizer.cpp
   PATTERN [=[  enqueue(given, [&](Stream stream) {
-    device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
-  });]=]
-  REPLACEMENT [=[  device_->zero(tables_, {gradients.on_device(0, options_.terms, given), 0, options_.terms}, given);]=]
+    if (!shares_state()) {]=]
+  REPLACEMENT [=[  return device_->zero(tables_, {gradients.on_device(0, options_.terms, given), 0, options_.terms}, given);
+  enqueue(given, [&](Stream stream) {
+    if (!shares_state()) {]=]
   SCENARIO zero_on_another
   FOUND_BY plain "wrong: ")
 
