@@ -152,7 +152,7 @@ struct StepDivisor {
 };
 
 /// The moments of lean tensors: codes of code_bytes() each, and with 8 bits an exponent per block.
-struct alignas(16) CodePlane {
+struct CodePlane {
   std::byte* codes;
   std::uint8_t* exponents;
 };
@@ -169,8 +169,6 @@ struct Term {
   float* m;
   float* v;
   float* x;
-  CodePlanes codes;
-  std::uint32_t stream;        // of its draws
   NormState* norms;            // per layer
   Clock* clocks;               // per tensor
   Coefficients* coefficients;  // per tensor
@@ -189,6 +187,9 @@ struct Term {
   NormState* former_norms;
   Clock* former_clocks;
   double* former_squares;
+  // Where the state is lean.
+  CodePlanes codes;
+  std::uint32_t stream;  // of the term's draws
 };
 
 /// The state that the terms share.

@@ -21,6 +21,7 @@ const FIRST = [
     "jax",
     "pointers",
     "cuda",
+    "distributed",
     "monitor",
   ],
   ...["install", "troubleshooting", "reliability", "algorithm"],
@@ -39,7 +40,9 @@ function pages() {
 }
 
 const OPTIONS = {
-  entryPoints: ["index", "torch/index", "tfjs/index", "jax/index"].map((name) => `lib/${name}.ts`),
+  entryPoints: ["index", "torch/index", "tfjs/index", "jax/index", "distributed/index"].map(
+    (name) => `lib/${name}.ts`,
+  ),
   projectDocuments: pages(),
   highlightLanguages: ["javascript", "typescript", "python", "shellscript", "json"],
   sort: ["documents-first", "source-order"],

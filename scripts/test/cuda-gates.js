@@ -26,6 +26,7 @@ const FILES = {
   cosines: { registers: 80, double: true, vector: {} },
   norms: { registers: 96, double: true, vector: { loads: /norms_kernel/ } },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
+  lean: { registers: 104, double: false, vector: {} },
   elementwise: { registers: 32, double: false, vector: {} },
 };
 

@@ -36,7 +36,7 @@ struct Moment {
   CodePlane codes;
 };
 
-__device__ __forceinline__ Moment moment_at(float* plane, CodePlane codes, StateType type, const Tensor& tensor,
+__device__ __forceinline__ Moment moment_at(float* plane, const CodePlane& codes, StateType type, const Tensor& tensor,
                                             std::uint64_t first) {
   const std::uint64_t at = tensor.plane + first;
   if (!tensor.lean) return {update::offset(plane, at), {}};
@@ -204,6 +204,7 @@ __device__ __forceinline__ void store_codes(const Moment& moment, bool second, c
     codes |= (nan || j >= at.count ? 0 : one.code) << 8 * j;
   }
   *reinterpret_cast<std::uint32_t*>(moment.codes.codes + at.first) = codes;
+  __syncwarp();  // all lanes have read the exponent
   if (threadIdx.x % kWarpThreads == 0) {
     moment.codes.exponents[at.first / kCodeBlock] = static_cast<std::uint8_t>(exponent);
   }

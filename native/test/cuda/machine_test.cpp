@@ -97,7 +97,7 @@ TEST_F(CudaMachine, WaitsForFreesWhereMemoryIsShort) {
   simt::cuda::set_execution(simt::cuda::Execution::kLazy);
   constexpr std::size_t kBytes = 700 << 10;
   std::unique_ptr<Memory> memory = device->allocate(kBytes);
-  device->fill(memory->data(), 7, 1, kBytes, nullptr);
+  device->fill(memory->data(), 7, 1, 64, nullptr);
   memory.reset();
   memory = device->allocate(kBytes);
   EXPECT_THROW(device->allocate(kBytes), Error);
