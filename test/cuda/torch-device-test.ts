@@ -92,6 +92,8 @@ onCuda("a PyTorch model", () => {
         expect(data.device).toBe(device);
         expect({ name, shape, data: await data.download() }).toEqual(onCpu.parameters[k]);
       }
+      machine.setExecution("eager");
+      device.buffer(1).dispose(); // runs the frees that are queued before it
       const opened = machine.live().deviceBytes;
       const closed = model.close();
       expect(model.parameters.map(({ data }) => data.disposed)).toEqual([true, true, true, true]);
