@@ -1,8 +1,6 @@
 #include "engine/exchange.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "engine/errors.h"
@@ -22,15 +20,6 @@ std::string told(const std::vector<Statement>& statements, std::size_t rank) {
   const std::string call(statements[rank].call, strnlen(statements[rank].call, sizeof statements[rank].call));
   return "rank " + std::to_string(rank) + " `" + call + "`";
 }
-
-// Rounds to the nearest, ties to even. NaN stays NaN.
-std::uint16_t to_bfloat16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
 
 Parts in_bytes(const Parts& parts, std::size_t element) {
   Parts bytes;
@@ -197,9 +186,10 @@ void Exchange::sum_piece(const Parts& parts) {
   if (sharing_.wire == Wire::kBfloat16) {
     sent_.resize(parts.end());
     narrow_.resize(arriving.end());
-    std::transform(staging_.begin(), staging_.end(), sent_.begin(), to_bfloat16);
+    std::transform(staging_.begin(), staging_.end(), sent_.begin(),
+                   [](float value) { return static_cast<std::uint16_t>(nearest_bfloat16(value)); });
     collective().all_to_all(sent_.data(), in_bytes(parts, 2), narrow_.data(), in_bytes(arriving, 2));
-    std::transform(narrow_.begin(), narrow_.end(), received_.begin(), from_bfloat16);
+    std::transform(narrow_.begin(), narrow_.end(), received_.begin(), decoded_bfloat16);
   } else {
     collective().all_to_all(staging_.data(), in_bytes(parts, 4), received_.data(), in_bytes(arriving, 4));
   }

@@ -10,6 +10,7 @@
 #include "engine/collective.h"
 #include "engine/device.h"
 #include "engine/layout.h"
+#include "math/state_codes.h"
 
 namespace mtadam {
 
@@ -42,15 +43,13 @@ class Hash {
     return add(&value, sizeof value);
   }
   Hash& add(const void* bytes, std::size_t count) {
-    for (std::size_t k = 0; k < count; ++k) {
-      value_ = (value_ ^ static_cast<const unsigned char*>(bytes)[k]) * 0x100000001b3u;
-    }
+    value_ = fnv1a(bytes, count, value_);
     return *this;
   }
   std::uint64_t value() const { return value_; }
 
  private:
-  std::uint64_t value_ = 0xcbf29ce484222325u;
+  std::uint64_t value_ = kFnvStart;
 };
 
 /// Throws Error (DISTRIBUTED) on every rank unless all ranks make this call with equal values. `call`: its name, at

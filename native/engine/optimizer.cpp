@@ -650,23 +650,36 @@ void Optimizer::restore(Clock* clocks, Coefficients* coefficients, const std::ve
   write(coefficients, derived);
 }
 
-float* Optimizer::plane_address(const PlaneRange& range) const {
-  const Term& own = state_.terms()[range.term];
-  const Shared& shared = state_.shared();
-  const bool summed = options_.form.summed;
-  float* start = nullptr;
-  switch (range.plane) {
+namespace {
+
+/// The plane of a term, or of all terms where they share it. `Planes` has one for each of m, v and x.
+template <class Planes>
+auto plane_of(Plane plane, const StateForm& form, const Planes& own, const Planes& shared) {
+  switch (plane) {
     case Plane::m:
-      start = summed ? shared.m : own.m;
-      break;
+      return form.summed ? shared.m : own.m;
     case Plane::v:
-      start = options_.form.one_v ? shared.v : own.v;
-      break;
+      return form.one_v ? shared.v : own.v;
     case Plane::x:
-      start = summed ? shared.x : own.x;
       break;
   }
-  return start + layout_.tensors()[range.tensor].plane + range.first;
+  return form.summed ? shared.x : own.x;
+}
+
+/// The float32 planes of a term, or of all terms.
+struct FloatPlanes {
+  float* m;
+  float* v;
+  float* x;
+};
+
+}  // namespace
+
+float* Optimizer::plane_address(const PlaneRange& range) const {
+  const Term& term = state_.terms()[range.term];
+  const Shared& all = state_.shared();
+  const FloatPlanes own{term.m, term.v, term.x}, shared{all.m, all.v, all.x};
+  return plane_of(range.plane, options_.form, own, shared) + layout_.tensors()[range.tensor].plane + range.first;
 }
 
 // Calls body(tensor, first element, elements) for what this rank owns of the slots first .. end.
@@ -678,21 +691,7 @@ void Optimizer::for_own(std::uint64_t first, std::uint64_t end, const Body& body
 
 // Those of the whole tensor.
 CodePlane Optimizer::codes_of(const PlaneRange& range) const {
-  const CodePlanes& own = state_.terms()[range.term].codes;
-  const CodePlanes& shared = state_.shared().codes;
-  const bool summed = options_.form.summed;
-  CodePlane start{};
-  switch (range.plane) {
-    case Plane::m:
-      start = summed ? shared.m : own.m;
-      break;
-    case Plane::v:
-      start = options_.form.one_v ? shared.v : own.v;
-      break;
-    case Plane::x:
-      start = summed ? shared.x : own.x;
-      break;
-  }
+  const CodePlane start = plane_of(range.plane, options_.form, state_.terms()[range.term].codes, state_.shared().codes);
   return code_plane_at(start, layout_.state_type(), layout_.tensors()[range.tensor].plane);
 }
 

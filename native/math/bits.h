@@ -20,4 +20,16 @@ MTADAM_INLINE float float_of(std::uint32_t bits) {
   return x;
 }
 
+MTADAM_INLINE std::uint64_t bits_of(double x) {
+  std::uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+MTADAM_INLINE double double_of(std::uint64_t bits) {
+  double x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 }  // namespace mtadam

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <math.h>
-#include <string.h>
 
 #include <cstdint>
 
+#include "math/bits.h"
 #include "math/portable.h"
 
 // Logarithm and power for the scalars of a step. The results of math libraries differ in their last bits between
@@ -19,20 +19,8 @@ constexpr int kBias = 1023;
 constexpr std::uint64_t kExponentMask = 0x7ff;
 constexpr std::uint64_t kFractionMask = (std::uint64_t{1} << kFractionBits) - 1;
 
-MTADAM_INLINE std::uint64_t bits_of(double x) {
-  std::uint64_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-MTADAM_INLINE double from_bits(std::uint64_t bits) {
-  double x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 /// 2^k, where that is a normal number.
-MTADAM_INLINE double power_of_two(int k) { return from_bits(static_cast<std::uint64_t>(k + kBias) << kFractionBits); }
+MTADAM_INLINE double power_of_two(int k) { return double_of(static_cast<std::uint64_t>(k + kBias) << kFractionBits); }
 
 }  // namespace powers
 
@@ -45,7 +33,7 @@ MTADAM_INLINE double portable_log2(double x) {
   const bool subnormal = x < power_of_two(1 - kBias);
   const std::uint64_t bits = bits_of(subnormal ? x * power_of_two(kSubnormalShift) : x);
   int k = static_cast<int>(bits >> kFractionBits & kExponentMask) - kBias - (subnormal ? kSubnormalShift : 0);
-  double m = from_bits((bits & kFractionMask) | static_cast<std::uint64_t>(kBias) << kFractionBits);
+  double m = double_of((bits & kFractionMask) | static_cast<std::uint64_t>(kBias) << kFractionBits);
   // x = m·2^k with m from √½ to √2, so that a value next to 1 has its logarithm from m alone, with all digits.
   constexpr double kRootOfTwo = 1.4142135623730951;
   if (m > kRootOfTwo) {

@@ -49,12 +49,17 @@ MTADAM_INLINE ChunkKey chunk_key(std::uint64_t seed, std::uint64_t step, std::ui
   return {static_cast<std::uint32_t>(x), static_cast<std::uint32_t>(x >> 32)};
 }
 
-/// FNV-1a, 64 bits. Draws depend on names, since a checkpoint may be loaded with terms and parameters in another order.
-MTADAM_INLINE std::uint64_t name_key(const char* name, std::uint64_t length) {
-  std::uint64_t x = 0xcbf29ce484222325u;
-  for (std::uint64_t k = 0; k < length; ++k) x = (x ^ static_cast<unsigned char>(name[k])) * 0x100000001b3u;
+constexpr std::uint64_t kFnvStart = 0xcbf29ce484222325u;
+
+/// FNV-1a, 64 bits, continued from the hash of the bytes before.
+MTADAM_INLINE std::uint64_t fnv1a(const void* bytes, std::uint64_t count, std::uint64_t before = kFnvStart) {
+  std::uint64_t x = before;
+  for (std::uint64_t k = 0; k < count; ++k) x = (x ^ static_cast<const unsigned char*>(bytes)[k]) * 0x100000001b3u;
   return x;
 }
+
+/// Draws depend on names, since a checkpoint may be loaded with terms and parameters in another order.
+MTADAM_INLINE std::uint64_t name_key(const char* name, std::uint64_t length) { return fnv1a(name, length); }
 
 /// Separates the draws of one term from those of another; `name`: its name_key().
 MTADAM_INLINE std::uint32_t stream_key(std::uint64_t name) { return static_cast<std::uint32_t>(folded(0, name)); }

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import path from "node:path";
-import type { Ended } from "./process";
+import { endOf, type Ended } from "./process";
 
 const has = (command: string): boolean => spawnSync(command, ["--version"]).status === 0;
 
@@ -39,13 +39,5 @@ export function runRanks(
   const child = spawn("timeout", command, {
     env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", NO_COLOR: "1" },
   });
-  const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (ended.stdout += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (ended.stderr += text));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code, signal) => {
-      resolve({ ...ended, code, signal });
-    });
-  });
+  return endOf(child);
 }

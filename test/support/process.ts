@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
 
 export interface Ended {
   code: number | null;
@@ -10,6 +10,11 @@ export interface Ended {
 /** Runs a script, which must end by itself. */
 export function runScript(script: string, ...flags: string[]): Promise<Ended> {
   const child = spawn(process.execPath, [...flags, "-e", script], { timeout: 30_000, killSignal: "SIGKILL" });
+  return endOf(child);
+}
+
+/** Resolves when the process has ended, with all that it printed. */
+export function endOf(child: ChildProcessWithoutNullStreams): Promise<Ended> {
   const ended: Ended = { code: null, signal: null, stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => (ended.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (ended.stderr += text));
