@@ -189,7 +189,8 @@ void Exchange::sum_piece(const Parts& parts) {
     std::transform(staging_.begin(), staging_.end(), sent_.begin(),
                    [](float value) { return static_cast<std::uint16_t>(nearest_bfloat16(value)); });
     collective().all_to_all(sent_.data(), in_bytes(parts, 2), narrow_.data(), in_bytes(arriving, 2));
-    std::transform(narrow_.begin(), narrow_.end(), received_.begin(), decoded_bfloat16);
+    std::transform(narrow_.begin(), narrow_.end(), received_.begin(),
+                   [](std::uint16_t code) { return decoded_bfloat16(code); });
   } else {
     collective().all_to_all(staging_.data(), in_bytes(parts, 4), received_.data(), in_bytes(arriving, 4));
   }
