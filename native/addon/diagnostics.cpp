@@ -26,10 +26,9 @@ void put_norms(double* values, const HostCopies& copies, std::size_t layers) {
   double *const n = values, *const r = n + pairs, *const s = r + pairs, *const skipped = s + pairs;
   for (std::size_t at = 0; at < pairs; ++at) {
     const NormState& norm = norms_of(copies, at / layers)[at % layers];
-    const bool occurred = norm.occurred != 0;
-    n[at] = occurred ? norm.n : kNone;
+    n[at] = norm.occurred == 0 ? kNone : norm.n;
     r[at] = norm.r;
-    s[at] = occurred ? norm.s : kNone;
+    s[at] = norm.occurred == kOccurred ? norm.s : kNone;
     skipped[at] = static_cast<double>(norm.skipped);
   }
 }
@@ -44,7 +43,7 @@ void put_anchors(double* values, const HostCopies& copies, std::size_t layers, A
   for (std::size_t layer = 0; layer < layers; ++layer) {
     const std::uint32_t term = anchor_norm(tables, [&](std::uint32_t candidate) {
                                  const NormState& norm = norms_of(copies, candidate)[layer];
-                                 return norm.occurred == 0 ? 0 : norm.n;
+                                 return norm.occurred == kOccurred ? norm.n : 0;
                                }).term;
     values[layer] = term == kNoTerm ? -1 : term;
   }

@@ -58,7 +58,7 @@ void expect_norm(const Tables& tables, const Call& call, std::uint32_t term, std
   const Layer& layer = tables.layers[layer_index];
   NormState& norm = state.norms[layer_index];
   norm.step = *tables.shared.step;
-  norm.occurred = 1;
+  norm.occurred = kOccurred;
   if (!tables.network) {
     state.lagged_norms[layer_index] = norm.n;
     return;

@@ -581,7 +581,7 @@ void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& 
   has_cosines_ = false;
   std::vector<NormState> norm_states;
   norm_states.reserve(saved.size());
-  for (const SavedNorm& one : saved) norm_states.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? 1u : 0u});
+  for (const SavedNorm& one : saved) norm_states.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? kOccurred : 0});
   write(state_.terms()[term].norms, norm_states);
 }
 
@@ -591,24 +591,26 @@ std::vector<double> Optimizer::squares(std::uint32_t term) {
 
 void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& saved) {
   write(state_.terms()[term].squares, saved);
-  // A layer of one tensor may have the n of the network's unit. If tensors were added to the layer since, its own n
-  // follows from q. So it does where only some of a layer's tensors are restored.
   const std::vector<Layer>& layers = layout_.layers();
-  const auto is_shared = [](const Layer& layer) { return layer.members > 1; };
-  if (std::none_of(layers.begin(), layers.end(), is_shared)) return;
   std::vector<NormState> norms = norm_states(term);
   const std::vector<Clock> own_clocks = clocks(term);
   for (std::uint32_t index = 0; index < layout_.layer_count(); ++index) {
     const Layer& layer = layers[index];
-    if (!is_shared(layer)) continue;
     LaneSum q;
-    norms[index].occurred = 0;
+    bool occurred = false;
     for (std::uint32_t k = 0; k < layer.members; ++k) {
       const std::uint32_t tensor = layout_.members()[layer.member + k];
       q.add(tensor, saved[tensor]);
-      if (own_clocks[tensor].t > 0) norms[index].occurred = 1;
+      occurred |= own_clocks[tensor].t > 0;
     }
-    norms[index].n = std::sqrt(q.total());
+    // A layer of one tensor may show n of the network's unit. If tensors were added to the layer since, its own n
+    // follows from q. So it does where only some of a layer's tensors are restored.
+    if (layer.members > 1) {
+      norms[index].n = std::sqrt(q.total());
+      norms[index].occurred = occurred ? kOccurred : 0;
+    } else if (!occurred && norms[index].occurred != 0) {
+      norms[index].occurred = kShown;
+    }
   }
   write(state_.terms()[term].norms, norms);
 }

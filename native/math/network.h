@@ -181,7 +181,7 @@ MTADAM_INLINE void show_network(const Tables& tables, std::uint32_t term, std::u
   // n, r and s as bytes: the update's kernels, which call this, must not need double precision.
   static_assert(offsetof(NormState, n) == 0 && offsetof(NormState, step) == 3 * sizeof(double));
   std::memcpy(&norm, &unit, offsetof(NormState, step));
-  norm.occurred = 1;
+  if (norm.occurred == 0) norm.occurred = kShown;
 }
 
 }  // namespace mtadam

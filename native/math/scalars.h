@@ -71,7 +71,7 @@ MTADAM_INLINE void record_norm(const Tables& tables, std::uint32_t term, std::ui
   state.former_norms[layer_index] = norm;
   norm.n = n;
   norm.step = *tables.shared.step;
-  norm.occurred = 1;
+  norm.occurred = kOccurred;
 }
 
 /// n of a term in a layer that is a unit; 0 where it never occurred. A layer of one tensor that has left the network's

@@ -123,6 +123,10 @@ struct Coefficients {
   float b;  // √(1 − P₂)
 };
 
+/// NormState::occurred of a pair that occurred, and of one that did not but shows n of the network's unit.
+constexpr std::uint64_t kOccurred = 1;
+constexpr std::uint64_t kShown = 2;
+
 /// The norms of a term's gradients in a layer, and the scale that follows from them.
 struct NormState {
   double n;                // moving average of the gradient norm, true gradients (σ divided out)
@@ -130,7 +134,7 @@ struct NormState {
   double s;                // the scale of the last step it took part in
   std::uint64_t step;      // the step in which it last took part, as in Clock
   std::uint64_t skipped;   // how often it counted as absent because r was not finite or too large
-  std::uint64_t occurred;  // 0 until the pair first occurs
+  std::uint64_t occurred;  // kOccurred, kShown, or 0 where n, r and s are nothing
 };
 
 /// One term in the network's unit: the layers of one tensor that several terms reach (docs/algorithm.md, "The network

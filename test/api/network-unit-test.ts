@@ -38,6 +38,26 @@ describe("the network as one unit", () => {
     expect(b![2]).toBe(1);
   });
 
+  test("gives a term no share of a head that it never reaches", async () => {
+    const parameters = [parameter("trunk"), parameter("head")];
+    const make = (): MTAdam => new MTAdam(parameters, { ...network, anchor: "max" });
+    const optimizer = make();
+    for (let step = 0; step < 2; ++step) {
+      optimizer.step({ a: [place(3, 4), place(1, 0)], b: [place(30, 40), null] });
+    }
+    const shown = await optimizer.diagnostics();
+    expect(shown.at("a", "head")).toMatchObject({ norm: 1, scale: 1, share: 1, shareBefore: 1 });
+    // In the first step, when all tensors were one unit, the norm was the unit's.
+    expect(shown.at("b", "head")).toMatchObject({ norm: 50, scale: NaN, share: NaN, shareBefore: NaN });
+    expect([...shown.anchors]).toEqual([1, 0]);
+
+    const restored = make();
+    await restored.loadStateDict(await optimizer.stateDict());
+    const { norms, anchors } = await restored.diagnostics();
+    expect([norms, anchors]).toEqual([shown.norms, shown.anchors]);
+    expect((await restored.diagnostics()).at("b", "head").scale).toBeNaN();
+  });
+
   test("withdraws a term from the whole unit if it is not finite in one tensor", async () => {
     const optimizer = new MTAdam([parameter("p"), parameter("q")], network);
     const a = [place(1, 0), place(1, 0)];
