@@ -19,7 +19,7 @@ import {
 import type { CallOptions } from "../oracle";
 import type { Draw } from "./draw";
 import { checkKept } from "./kept";
-import { Disagreement } from "./shadow";
+import { Disagreement, LEAN_LENGTH } from "./shadow";
 import {
   codeOf,
   drawGroup,
@@ -602,13 +602,16 @@ const stateBytes: Call = ({ world, draw }) => {
   const { terms } = world.shadow;
   const bytes = MTAdam.stateBytes(
     world.parameters.map(({ given }) => given),
-    { ...world.fixed, terms, device: world.device },
+    { ...world.fixed, terms, device: world.device, betas: [0.9, 0.999, world.beta3] },
   );
-  const length = world.shadow.tensors.reduce((sum, each) => sum + each.length, 0);
+  const { stateDtype } = world.fixed;
+  const bytesOf = (length: number): number =>
+    stateDtype === "float32" || length < LEAN_LENGTH ? 4 : stateDtype === "8bit" ? 1 : 2;
+  const size = world.shadow.tensors.reduce((sum, { length }) => sum + bytesOf(length) * length, 0);
   const { firstMoment, secondMoment } = world.fixed;
   const ofTerms = firstMoment === "summed" ? terms.length + 1 : 2 * terms.length;
   const planes = secondMoment === "summed" ? 2 : ofTerms;
-  if (bytes < 4 * planes * length) throw new Disagreement(`stateBytes: ${bytes}`);
+  if (bytes < planes * size) throw new Disagreement(`stateBytes: ${bytes}`);
   if (draw.chance(0.1)) openDevice("cpu", { threads: 1 + draw.below(3) }).dispose();
 };
 

@@ -15,7 +15,7 @@ import {
 import type { Device } from "../../../lib/memory/device";
 import type { CallOptions } from "../oracle";
 import type { Draw } from "./draw";
-import { Disagreement, Shadow, type Fixed, type Group, type TensorPlace } from "./shadow";
+import { Disagreement, LEAN_LENGTH, Shadow, type Fixed, type Group, type TensorPlace } from "./shadow";
 
 export type Tensor32 = Float32Array | DeviceBuffer<"float32">;
 
@@ -113,26 +113,35 @@ export class World {
     const terms = draw.chance(0.3)
       ? Array.from({ length: 1 + draw.below(5) }, (_, k) => String(k))
       : draw.shuffled(["content", "style", "a", "b", "tv"]).slice(0, 1 + draw.below(5));
-    const beta3 = draw.one([0.9, 0.999, 0, 1]);
+    const scales = draw.one(["current", "current", "lagged"] as const);
+    const beta3 = draw.one(scales === "lagged" ? [0.99, 0.999, 1] : [0.9, 0.999, 0, 1]);
     const firstMoment = draw.one(["perTerm", "summed"] as const);
+    // Seldom, since a lean tensor is long.
+    const stateDtype = draw.chance(0.04) ? draw.one(["bfloat16", "8bit"] as const) : "float32";
     const fixed: Fixed = {
-      amsgrad: draw.chance(0.4),
+      amsgrad: stateDtype !== "8bit" && draw.chance(0.4),
       firstMoment,
       secondMoment: firstMoment === "summed" ? draw.one(["perTerm", "summed"]) : "perTerm",
       initialNorm: draw.one(["first", "first", 1, 0.25]),
       unit: draw.one(["tensor", "network"]),
       silence: draw.one(["decay", "rest"]),
-      scales: "current",
+      scales,
+      stateDtype,
+      seed: draw.one([0n, 7n, 2n ** 64n - 1n]),
       anchor: draw.one(["first", "first", "max", "mean", draw.one(terms)]),
       balance: draw.one([1, 1, 0.5, 0, 0.3]),
       stepScale: draw.one(["sum", "mean"]),
-      nonFinite: draw.one(["skipTerm", "skipTerm", "skipStep", "propagate"]),
+      nonFinite: draw.one(
+        scales === "lagged"
+          ? ["skipElement", "skipElement", "propagate"]
+          : ["skipTerm", "skipTerm", "skipStep", "propagate"],
+      ),
       cosines: draw.chance(0.15),
     };
     const groups = Array.from({ length: groupCount }, () => drawGroup(draw, beta3));
     const tensors = Array.from({ length: count }, (_, k): TensorPlace => ({
       name: `p${k}`,
-      length: drawLength(draw),
+      length: stateDtype !== "float32" && k === 0 ? LEAN_LENGTH + draw.below(300) : drawLength(draw),
       layer: draw.chance(0.4) ? draw.one(["shared", "other"]) : undefined,
       group: k < groupCount ? k : draw.below(groupCount),
     }));
