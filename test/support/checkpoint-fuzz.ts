@@ -24,9 +24,9 @@ export function makeFor(metadata: CheckpointMetadata, device: Device): MTAdam {
         ...(layer === name ? {} : { layer }),
       })),
   }));
-  const { firstMoment, secondMoment, amsgrad, nonFinite } = metadata.options;
-  const options = { terms: metadata.terms, firstMoment, secondMoment, amsgrad, nonFinite };
-  return new MTAdam(groups, options as MTAdamOptions);
+  const { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype } = metadata.options;
+  const options = { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype };
+  return new MTAdam(groups, { terms: metadata.terms, ...options } as MTAdamOptions);
 }
 
 /** Everything that a load may change. */
@@ -99,14 +99,14 @@ function rows({ terms, layers, parameters, tensors }: Parsed): Map<string, Buffe
   const names = parameters.map(({ name }) => name);
   for (const [key, { data }] of tensors) {
     const bytes = Buffer.from(data);
-    const [plane = "", first = "", second = ""] = key.split(".");
-    if (second !== "" && /^[mvx]$/.test(plane)) {
-      result.set(inspect([plane, terms[Number(first)], names[Number(second)]]), bytes);
-    } else if (/^[Mx]$/.test(plane) && first !== "") {
-      result.set(inspect([plane, names[Number(first)]]), bytes);
+    const moments = /^([mvxMV])(\.\d+)?\.(\d+)(\.exponents)?$/.exec(key);
+    if (moments !== null) {
+      const [, plane, term, parameter, exponents] = moments;
+      const ofTerm = term === undefined ? undefined : terms[Number(term.slice(1))];
+      result.set(inspect([plane, ofTerm, names[Number(parameter)], exponents]), bytes);
     } else {
       const columns = ["n", "occurred", "skipped"].includes(key) ? layers : names;
-      const ofTerms = plane === "T" ? [""] : terms;
+      const ofTerms = key.startsWith("T") ? [""] : terms;
       const size = bytes.length / (ofTerms.length * columns.length);
       ofTerms.forEach((term, i) => {
         columns.forEach((column, k) => {
