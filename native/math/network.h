@@ -53,7 +53,7 @@ MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::
   if (occurred && resting) return;
   const double r = std::sqrt(sum_of_squares) / *tables.gradient_scale;
   const double beta3 = tables.groups[tables.tensors[tensor_index].group].beta3;
-  q = moving_average(occurred, q, r * r, beta3, tables.initial_norm * tables.initial_norm);
+  q = moving_average(has_started(tables, occurred, q), q, r * r, beta3, tables.initial_norm * tables.initial_norm);
 }
 
 /// The contribution of one tensor to a term's part in the unit.

@@ -44,6 +44,12 @@ MTADAM_INLINE double beta3_of(const Tables& tables, std::uint32_t layer_index) {
 /// Whether a norm or its square stays as it is: the gradient is 0, and silence is to rest.
 MTADAM_INLINE bool rests(const Tables& tables, double r) { return tables.rest && r == 0; }
 
+/// Whether an average n or q has started. Where silence is to rest, gradients of 0 do not start it: from 0, it would take
+/// 1/(1 − β₃) steps to reach r, and scales would be as much too large.
+MTADAM_INLINE bool has_started(const Tables& tables, bool occurred, double average) {
+  return occurred && !(tables.rest && average == 0);
+}
+
 /// Step 1 for one term present in one layer, from the sum of its squares. False where r is not finite and is not to
 /// propagate: it is counted, and the term counts as absent.
 MTADAM_INLINE bool take_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index,
@@ -61,7 +67,8 @@ MTADAM_INLINE bool keeps_former(const Tables& tables) { return keeps_former(tabl
 MTADAM_INLINE double next_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
   const NormState& norm = tables.terms[term].norms[layer_index];
   if (norm.occurred != 0 && rests(tables, norm.r)) return norm.n;
-  return moving_average(norm.occurred != 0, norm.n, norm.r, beta3_of(tables, layer_index), tables.initial_norm);
+  const bool started = has_started(tables, norm.occurred != 0, norm.n);
+  return moving_average(started, norm.n, norm.r, beta3_of(tables, layer_index), tables.initial_norm);
 }
 
 /// The term takes part in the layer, with this n.

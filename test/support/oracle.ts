@@ -623,10 +623,10 @@ export class Oracle {
 
   /**
    * Step 2: the sample the first time, then β₃·previous + (1−β₃)·sample; or so from the first time on, from
-   * `initialNorm` to the power of the samples: 1 for norms, 2 for their squares.
+   * `initialNorm` to the power of the samples: 1 for norms, 2 for their squares. With "rest", 0 starts no average.
    */
   #movingAverage(previous: number | undefined, sample: number, beta3: number, power: number): number {
-    let start = previous;
+    let start = previous === 0 && this.options.silence === "rest" ? undefined : previous;
     if (start === undefined) {
       if (this.options.initialNorm === "first") return sample;
       start = this.options.initialNorm ** power;
