@@ -44,8 +44,8 @@ MTADAM_INLINE double beta3_of(const Tables& tables, std::uint32_t layer_index) {
 /// Whether a norm or its square stays as it is: the gradient is 0, and silence is to rest.
 MTADAM_INLINE bool rests(const Tables& tables, double r) { return tables.rest && r == 0; }
 
-/// Whether an average n or q has started. Where silence is to rest, gradients of 0 do not start it: from 0, it would take
-/// 1/(1 − β₃) steps to reach r, and scales would be as much too large.
+/// Whether an average n or q has started. Where silence is to rest, gradients of 0 do not start it: from 0, it would
+/// take 1/(1 − β₃) steps to reach r, and scales would be as much too large.
 MTADAM_INLINE bool has_started(const Tables& tables, bool occurred, double average) {
   return occurred && !(tables.rest && average == 0);
 }
