@@ -27,7 +27,7 @@ class Communicator final : public Napi::ObjectWrap<Communicator> {
   void agree(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<mpi::World> world_;
+  std::shared_ptr<Collective> world_;
 };
 
 /// Reads { communicator, state, ordered, bfloat16 }, or null: no other process.

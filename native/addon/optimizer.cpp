@@ -322,7 +322,12 @@ Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
   if (device_->immediate()) return info.Env().Undefined();
   return guarded(info.Env(), [&]() -> Napi::Value {
     return promise_of(
-        info.Env(), [done = engine.done()] { done->wait(); }, [] {});
+        info.Env(),
+        [done = engine.done(), collective = engine.collective()] {
+          done->wait();
+          if (collective != nullptr) collective->check();
+        },
+        [] {});
   });
 }
 

@@ -147,6 +147,29 @@ void CudaDevice::add(float* target, const float* source, std::uint64_t count, St
   launch_add(target, source, count, native(stream));
 }
 
+void CudaDevice::make_current(const std::function<void()>& calls) const {
+  const CurrentContext current(*context_);
+  calls();
+}
+
+void CudaDevice::copy(void* to, const void* from, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  const CurrentContext current(*context_);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "cudaMemcpyAsync");
+}
+
+void CudaDevice::narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream stream) {
+  if (count == 0) return;
+  const CurrentContext current(*context_);
+  launch_narrow(to, from, count, native(stream));
+}
+
+void CudaDevice::widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream stream) {
+  if (count == 0) return;
+  const CurrentContext current(*context_);
+  launch_widen(to, from, count, native(stream));
+}
+
 std::unique_ptr<Event> CudaDevice::all_done() {
   const CurrentContext current(*context_);
   const cudaStream_t stream = native(default_stream());

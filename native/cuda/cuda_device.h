@@ -42,6 +42,10 @@ class CudaDevice final : public Device {
   void update(const Tables& tables, const Call& call, Stream stream) override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
+  void make_current(const std::function<void()>& calls) const override;
+  void copy(void* to, const void* from, std::size_t bytes, Stream stream) override;
+  void narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream stream) override;
+  void widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream stream) override;
 
  private:
   SharedContext context_;

@@ -151,6 +151,13 @@ void CudaEvent::wait() {
   check(cudaEventSynchronize(event_), "cudaEventSynchronize");
 }
 
+bool CudaEvent::is_reached() {
+  const CurrentContext current(*context_);
+  const cudaError_t error = cudaEventQuery(event_);
+  cudaGetLastError();
+  return error != cudaErrorNotReady;
+}
+
 namespace {
 
 cudaGraph_t capture(cudaStream_t stream, const std::function<void(Stream)>& calls) {

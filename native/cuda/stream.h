@@ -72,6 +72,7 @@ class CudaEvent final : public Event {
   void record(Stream stream) override;
   void make_wait(Stream stream) override;
   void wait() override;
+  bool is_reached() override;
 
  private:
   SharedContext context_;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
+
 namespace mtadam {
 
 /// For each rank, a range of an array.
@@ -19,8 +21,11 @@ struct Parts {
   std::size_t end() const { return starts.empty() ? 0 : starts.back() + counts.back(); }
 };
 
-/// Processes that exchange data: ranks 0 .. size. Every rank makes the same calls in the same order. A call is done
-/// when it returns. It throws Error (DISTRIBUTED) where the library reports a failure. Counts are less than 2**30.
+/// Processes that exchange data: ranks 0 .. size. Every rank makes the same calls in the same order. They throw Error
+/// (DISTRIBUTED) where the library reports a failure. Counts are less than 2**30.
+///
+/// Arrays lie in host memory, and a call is done when it returns; or, with on_device(), arrays lie in memory of a
+/// device, calls are enqueued on the stream, and all parts of one array have the same size.
 class Collective {
  public:
   Collective() = default;
@@ -31,16 +36,26 @@ class Collective {
   virtual std::uint32_t rank() const = 0;
   virtual std::uint32_t size() const = 0;
 
+  /// What the library says of itself, e.g. "Open MPI v4.1.4".
+  virtual std::string library() const { return ""; }
+  virtual bool on_device() const { return false; }
+
   /// Names the call of this package that the next calls belong to, for messages.
   virtual void name_call(const std::string&) {}
+  /// Throws Error (DISTRIBUTED) if an earlier call has failed after it returned.
+  virtual void check() {}
+  /// Ends the use of the library in this process; waits for the other ranks. Later calls throw Error (DISTRIBUTED).
+  virtual void close() {}
 
   /// Gives every rank the parts of all ranks. This rank's part is in place. Parts are in bytes.
-  virtual void gather(void* all, const Parts& parts) = 0;
-  /// Sums the arrays `from` of all ranks, in an order of the library's choice, and gives each rank its part of the sum:
-  /// `to` has as many elements as that part.
-  virtual void reduce_scatter(const float* from, float* to, const Parts& parts) = 0;
+  virtual void gather(void* all, const Parts& parts, Stream stream) = 0;
+  /// The same in host memory; done when it returns. Parts may differ in size.
+  virtual void gather_on_host(void* all, const Parts& parts) { gather(all, parts, nullptr); }
+  /// Sums the arrays of all ranks, in an order of the library's choice. Each rank's part of `all` becomes its part of
+  /// the sum; the rest is not defined then.
+  virtual void reduce_scatter(float* all, const Parts& parts, Stream stream) = 0;
   /// Sends part r of `from` to rank r, and receives the parts of `to` from the ranks. Parts are in bytes.
-  virtual void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) = 0;
+  virtual void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream stream) = 0;
 };
 
 }  // namespace mtadam

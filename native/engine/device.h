@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "engine/bfloat16.h"
 #include "math/tables.h"
 
 namespace mtadam {
@@ -51,6 +53,8 @@ class Event {
   virtual void make_wait(Stream stream) = 0;
   /// Returns when the event is reached; throws an error of the work before it. From any thread.
   virtual void wait() = 0;
+  /// From any thread. Also true where an error of the work before it has ended it.
+  virtual bool is_reached() { return true; }
 };
 
 /// A copy of device memory, on its way to the host.
@@ -158,6 +162,20 @@ class Device {
   virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;
   /// target[k] += source[k], in float32.
   virtual void add(float* target, const float* source, std::uint64_t count, Stream stream) = 0;
+
+  // What the ranks of a collective with a device need; as here, in host memory.
+
+  /// Runs calls of another library, which uses the device that is current.
+  virtual void make_current(const std::function<void()>& calls) const { calls(); }
+  /// Device to device.
+  virtual void copy(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+  /// Rounds to the nearest bfloat16.
+  virtual void narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream) {
+    narrow_values(to, from, count);
+  }
+  virtual void widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream) {
+    widen_values(to, from, count);
+  }
 };
 
 }  // namespace mtadam

@@ -33,17 +33,6 @@ Parts equal_parts(std::size_t ranks, std::size_t count) {
   return parts;
 }
 
-/// Adds `count` elements of each rank into those of rank 0: neighbours first, then pairs of them, and so on.
-void add_as_tree(float* values, std::size_t ranks, std::size_t count) {
-  for (std::size_t step = 1; step < ranks; step *= 2) {
-    for (std::size_t rank = 0; rank + step < ranks; rank += 2 * step) {
-      float* const to = values + rank * count;
-      const float* const from = values + (rank + step) * count;
-      for (std::size_t k = 0; k < count; ++k) to[k] += from[k];
-    }
-  }
-}
-
 }  // namespace
 
 void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values) {
@@ -53,7 +42,7 @@ void agree(Collective& collective, const std::string& call, std::uint64_t optimi
   std::memcpy(statements[own].call, call.data(), std::min(call.size(), sizeof statements[own].call - 1));
   statements[own].optimizer = optimizer;
   statements[own].values = values;
-  collective.gather(statements.data(), equal_parts(statements.size(), sizeof(Statement)));
+  collective.gather_on_host(statements.data(), equal_parts(statements.size(), sizeof(Statement)));
   for (std::size_t rank = 1; rank < statements.size(); ++rank) {
     const Statement &first = statements[0], &other = statements[rank];
     const std::string both = told(statements, 0) + " and " + told(statements, rank);
@@ -127,114 +116,150 @@ void Exchange::make_room(const Layout& layout, std::uint32_t rows, std::uint32_t
   }
 }
 
+template <class T>
+T* Exchange::Room<T>::of(std::size_t count, Device* device) {
+  if (device == nullptr) {
+    if (host.size() < count) host.resize(count);
+    return host.data();
+  }
+  if (memory == nullptr || memory->size() < count * sizeof(T)) memory = device->allocate(count * sizeof(T));
+  return reinterpret_cast<T*>(memory->data());
+}
+
+// Where the ranks exchange device memory, all parts get the size of the largest.
+template <class Count>
+Parts Exchange::parts_of(const Count& count) const {
+  Parts parts;
+  for (std::uint32_t rank = 0; rank < collective().size(); ++rank) parts.add(count(rank));
+  if (!on_device()) return parts;
+  return equal_parts(parts.counts.size(), *std::max_element(parts.counts.begin(), parts.counts.end()));
+}
+
+void Exchange::take(void* to, const void* from, std::size_t bytes, Stream stream) {
+  on_device() ? device_->copy(to, from, bytes, stream) : device_->read(to, from, bytes, stream);
+}
+
+void Exchange::put(void* to, const void* from, std::size_t bytes, Stream stream) {
+  on_device() ? device_->copy(to, from, bytes, stream) : device_->write(to, from, bytes, stream);
+}
+
 AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first,
                                std::uint32_t count, Stream stream) {
   make_room(layout, gradients.rows(), gradients.columns(), first, count);
   const std::uint32_t ranks = collective().size(), own = collective().rank();
   for (std::uint32_t term = first; term < first + count; ++term) {
-    const auto is_present = [&](std::uint32_t tensor) { return gradients.get(term, tensor) != nullptr; };
     const auto for_present = [&](std::uint64_t from, std::uint64_t to, const auto& body) {
       layout.for_slots(from, to, [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
-        if (is_present(tensor)) body(tensor, element, elements);
+        if (gradients.get(term, tensor) != nullptr) body(tensor, element, elements);
       });
     };
     for_pieces(layout, [&](const auto& begin, const auto& end) {
-      Parts parts;
-      staging_.clear();
-      for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-        for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
-          staging_.resize(staging_.size() + elements);
-          device_->read(staging_.data() + staging_.size() - elements, gradients.get(term, tensor) + element,
-                        elements * sizeof(float), stream);
-        });
-        parts.add(staging_.size() - parts.end());
-      }
+      const Parts parts = parts_of([&](std::uint32_t rank) {
+        std::size_t sum = 0;
+        for_present(begin(rank), end(rank),
+                    [&](std::uint32_t, std::uint64_t, std::uint64_t elements) { sum += elements; });
+        return sum;
+      });
       if (parts.end() == 0) return;
-      sum_piece(parts);
-      float* const sums = staging_.data();
-      if (!sharing_.state) collective().gather(sums, in_bytes(parts, sizeof(float)));
-      const float* next = sharing_.state ? sums + parts.starts[own] : sums;
+      float* const staged = staging_.of(parts.end(), place());
+      for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+        float* next = staged + parts.starts[rank];
+        for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
+          take(next, gradients.get(term, tensor) + element, elements * sizeof(float), stream);
+          next += elements;
+        });
+      }
+      sum_piece(staged, parts, stream);
+      if (!sharing_.state) collective().gather(staged, in_bytes(parts, sizeof(float)), stream);
       for (std::uint32_t rank = 0; rank < ranks; ++rank) {
         if (sharing_.state && rank != own) continue;
+        const float* next = staged + parts.starts[rank];
         for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
-          device_->write(sums_->get(term, tensor) + element, next, elements * sizeof(float), stream);
+          put(sums_->get(term, tensor) + element, next, elements * sizeof(float), stream);
           next += elements;
         });
       }
     });
     for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
-      if (!is_present(tensor)) sums_->set(term, tensor, nullptr);
+      if (gradients.get(term, tensor) == nullptr) sums_->set(term, tensor, nullptr);
     }
   }
   return *sums_;
 }
 
-// Replaces this rank's part of the staging memory by its sum over the ranks.
-void Exchange::sum_piece(const Parts& parts) {
-  const std::uint32_t ranks = collective().size(), own = collective().rank();
-  float* const sum = staging_.data() + parts.starts[own];
-  const std::size_t count = parts.counts[own];
+// Replaces this rank's part of the staged gradients by its sum over the ranks.
+void Exchange::sum_piece(float* staged, const Parts& parts, Stream stream) {
   if (sharing_.reduction == Reduction::kLibrary && sharing_.wire == Wire::kFloat32) {
-    received_.resize(count);
-    collective().reduce_scatter(staging_.data(), received_.data(), parts);
-    std::copy(received_.begin(), received_.end(), sum);
-    return;
+    return collective().reduce_scatter(staged, parts, stream);
   }
   const DefaultFloatEnvironment environment;
+  const std::size_t ranks = collective().size(), count = parts.counts[collective().rank()];
   const Parts arriving = equal_parts(ranks, count);
-  received_.resize(arriving.end());
+  float* const received = received_.of(arriving.end(), place());
   if (sharing_.wire == Wire::kBfloat16) {
-    sent_.resize(parts.end());
-    narrow_.resize(arriving.end());
-    std::transform(staging_.begin(), staging_.end(), sent_.begin(),
-                   [](float value) { return static_cast<std::uint16_t>(nearest_bfloat16(value)); });
-    collective().all_to_all(sent_.data(), in_bytes(parts, 2), narrow_.data(), in_bytes(arriving, 2));
-    std::transform(narrow_.begin(), narrow_.end(), received_.begin(),
-                   [](std::uint16_t code) { return decoded_bfloat16(code); });
+    std::uint16_t* const sent = sent_.of(parts.end(), place());
+    std::uint16_t* const codes = codes_.of(arriving.end(), place());
+    on_device() ? device_->narrow(sent, staged, parts.end(), stream) : narrow_values(sent, staged, parts.end());
+    collective().all_to_all(sent, in_bytes(parts, 2), codes, in_bytes(arriving, 2), stream);
+    on_device() ? device_->widen(received, codes, arriving.end(), stream)
+                : widen_values(received, codes, arriving.end());
   } else {
-    collective().all_to_all(staging_.data(), in_bytes(parts, 4), received_.data(), in_bytes(arriving, 4));
+    collective().all_to_all(staged, in_bytes(parts, 4), received, in_bytes(arriving, 4), stream);
   }
-  add_as_tree(received_.data(), ranks, count);
-  std::copy_n(received_.begin(), count, sum);
+  add_as_tree(received, ranks, count, stream);
+  float* const sum = staged + parts.starts[collective().rank()];
+  on_device() ? device_->copy(sum, received, count * sizeof(float), stream)
+              : static_cast<void>(std::copy_n(received, count, sum));
 }
 
-void Exchange::gather_slots(const Layout& layout, double* values, Stream stream) {
-  const std::uint32_t ranks = collective().size(), own = collective().rank();
-  std::vector<double> all;
-  for_pieces(layout, [&](const auto& begin, const auto& end) {
-    Parts parts;
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) parts.add((end(rank) - begin(rank)) * sizeof(double));
-    all.resize(parts.end() / sizeof(double));
-    std::byte* const bytes = reinterpret_cast<std::byte*>(all.data());
-    device_->read(bytes + parts.starts[own], values + begin(own), parts.counts[own], stream);
-    collective().gather(bytes, parts);
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-      device_->write(values + begin(rank), bytes + parts.starts[rank], parts.counts[rank], stream);
+// Adds `count` elements of each rank into those of rank 0: neighbours first, then pairs of them, and so on.
+void Exchange::add_as_tree(float* values, std::size_t ranks, std::size_t count, Stream stream) {
+  for (std::size_t step = 1; step < ranks; step *= 2) {
+    for (std::size_t rank = 0; rank + step < ranks; rank += 2 * step) {
+      float* const to = values + rank * count;
+      const float* const from = values + (rank + step) * count;
+      if (on_device()) {
+        device_->add(to, from, count, stream);
+        continue;
+      }
+      for (std::size_t k = 0; k < count; ++k) to[k] += from[k];
     }
-  });
+  }
+}
+
+// The slots of the ranks follow one another.
+void Exchange::gather_slots(const Layout& layout, double* values, Stream stream) {
+  const Slots slots = own(layout);
+  const Parts parts = parts_of(
+      [&](std::uint32_t rank) { return (first_slot(layout, rank + 1) - first_slot(layout, rank)) * sizeof(double); });
+  double* const all = slots_.of(parts.end() / sizeof(double), place());
+  const std::size_t start = parts.starts[collective().rank()] / sizeof(double);
+  take(all + start, values + slots.first, (slots.end - slots.first) * sizeof(double), stream);
+  collective().gather(all, parts, stream);
+  put(values, all, layout.slot_count() * sizeof(double), stream);
 }
 
 void Exchange::gather_parameters(const Layout& layout, const AddressTable& parameters, Stream stream) {
   const std::uint32_t ranks = collective().size(), own = collective().rank();
   for_pieces(layout, [&](const auto& begin, const auto& end) {
-    Parts parts;
-    staging_.clear();
+    const Parts parts = parts_of([&](std::uint32_t rank) {
+      std::size_t sum = 0;
+      layout.for_slots(begin(rank), end(rank),
+                       [&](std::uint32_t, std::uint64_t, std::uint64_t elements) { sum += elements; });
+      return sum;
+    });
+    float* const staged = staging_.of(parts.end(), place());
+    float* mine = staged + parts.starts[own];
+    layout.for_slots(begin(own), end(own), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+      take(mine, parameters.get(0, tensor) + first, count * sizeof(float), stream);
+      mine += count;
+    });
+    collective().gather(staged, in_bytes(parts, sizeof(float)), stream);
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      if (rank == own) continue;
+      const float* next = staged + parts.starts[rank];
       layout.for_slots(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
-        staging_.resize(staging_.size() + count);
-        if (rank != own) return;
-        device_->read(staging_.data() + staging_.size() - count, parameters.get(0, tensor) + first,
-                      count * sizeof(float), stream);
-      });
-      parts.add(staging_.size() - parts.end());
-    }
-    collective().gather(staging_.data(), in_bytes(parts, sizeof(float)));
-    const float* next = staging_.data();
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-      layout.for_slots(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
-        if (rank != own) {
-          device_->write(parameters.get(0, tensor) + first, next, count * sizeof(float), stream);
-        }
+        put(parameters.get(0, tensor) + first, next, count * sizeof(float), stream);
         next += count;
       });
     }
@@ -257,7 +282,7 @@ void Exchange::gather_range(const Layout& layout, std::uint32_t tensor, std::uin
   }
   const std::uint64_t mine = parts.counts[own] / sizeof(float);
   if (mine > 0) read(begin(own), mine, to + parts.starts[own] / sizeof(float));
-  collective().gather(to, parts);
+  collective().gather_on_host(to, parts);
 }
 
 }  // namespace mtadam

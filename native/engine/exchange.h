@@ -32,7 +32,7 @@ struct Sharing {
   bool state = false;  // whether each rank has only its part of the moments
   Reduction reduction = Reduction::kLibrary;
   Wire wire = Wire::kFloat32;
-  std::size_t staging_bytes = std::size_t{64} << 20;  // of host memory, for one exchange
+  std::size_t staging_bytes = std::size_t{64} << 20;  // for one exchange
 };
 
 /// 64-bit FNV-1a of the bytes of values.
@@ -61,7 +61,8 @@ struct Slots {
 };
 
 /// What the ranks exchange in a step: gradients, sums of chunks, parameters. Rank k owns the slots k·K .. (k+1)·K, K =
-/// ⌈slots/R⌉. Everything travels through host memory, in pieces of at most `staging_bytes`.
+/// ⌈slots/R⌉. Gradients and parameters travel in pieces of at most `staging_bytes`, through host memory unless the
+/// collective is on the device.
 class Exchange {
  public:
   /// `layout`: of the whole model; changed to this rank's part if the state is shared out.
@@ -90,14 +91,30 @@ class Exchange {
   void for_pieces(const Layout& layout, const Body& body) const;
   void make_room(const Layout& layout, std::uint32_t rows, std::uint32_t columns, std::uint32_t first,
                  std::uint32_t count);
-  void sum_piece(const Parts& parts);
+  template <class Count>
+  Parts parts_of(const Count& count) const;
+  bool on_device() const { return collective().on_device(); }
+  Device* place() const { return on_device() ? device_.get() : nullptr; }
+  void take(void* to, const void* from, std::size_t bytes, Stream stream);
+  void put(void* to, const void* from, std::size_t bytes, Stream stream);
+  void sum_piece(float* staged, const Parts& parts, Stream stream);
+  void add_as_tree(float* values, std::size_t ranks, std::size_t count, Stream stream);
 
   Sharing sharing_;
   std::shared_ptr<Device> device_;
   std::vector<std::unique_ptr<Memory>> memory_;  // of the sums: a plane per term of a call
   std::unique_ptr<AddressTable> sums_;
-  std::vector<float> staging_, received_;
-  std::vector<std::uint16_t> sent_, narrow_;
+
+  /// Memory of the host or of the device, which grows and is used again.
+  template <class T>
+  struct Room {
+    T* of(std::size_t count, Device* device);
+    std::vector<T> host;
+    std::unique_ptr<Memory> memory;
+  };
+  Room<float> staging_, received_;
+  Room<std::uint16_t> sent_, codes_;
+  Room<double> slots_;
 };
 
 }  // namespace mtadam

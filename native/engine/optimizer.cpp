@@ -257,6 +257,7 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
 }
 
 void Optimizer::check_whole() const {
+  if (exchange_ != nullptr) exchange_->collective().check();
   if (is_whole()) return;
   throw Error("STATE", "`load` or `loadStateDict` must restore the whole state first: an earlier call ended midway.");
 }

@@ -197,8 +197,10 @@ class Optimizer {
   void write_codes(const PlaneRange& range, const void* codes);
   void read_exponents(const PlaneRange& blocks, std::uint8_t* exponents);
   void write_exponents(const PlaneRange& blocks, const std::uint8_t* exponents);
-  /// Null without a collective.
-  const Exchange* exchange() const { return exchange_.get(); }
+  /// Null without other ranks.
+  std::shared_ptr<Collective> collective() const {
+    return exchange_ == nullptr ? nullptr : exchange_->sharing().collective;
+  }
 
  private:
   template <class Body>

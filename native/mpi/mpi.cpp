@@ -17,7 +17,7 @@ namespace mtadam::mpi {
 
 #ifdef _WIN32
 
-std::shared_ptr<World> open(const std::vector<std::string>&, double) {
+std::shared_ptr<Collective> open(const std::vector<std::string>&, double) {
   throw Error("DISTRIBUTED", "`connectMpi` must be called on Linux or macOS.");
 }
 
@@ -94,7 +94,7 @@ std::string short_name(const std::string& version) {
 }
 
 template <class Abi>
-class MpiWorld final : public World {
+class MpiWorld final : public Collective {
  public:
   using Handle = typename Abi::Handle;
 
@@ -113,7 +113,7 @@ class MpiWorld final : public World {
     world_ = Abi::handle(library, "ompi_mpi_comm_world", 0x44000000);
     byte_ = Abi::handle(library, "ompi_mpi_byte", 0x4c00010d);
     float_ = Abi::handle(library, "ompi_mpi_float", 0x4c00040a);
-    sum_ = Abi::handle(library, "ompi_mpi_op_sum", 0x58000003);
+    add_ = Abi::handle(library, "ompi_mpi_op_sum", 0x58000003);
     const Handle errors_return = Abi::handle(library, "ompi_mpi_errors_return", 0x54000001);
     int initialized = 0, provided = 0, rank = 0, size = 0;
     call("MPI_Initialized", f_.initialized, &initialized);
@@ -145,20 +145,22 @@ class MpiWorld final : public World {
     open_ = false;
   }
 
-  void gather(void* all, const Parts& parts) override {
+  void gather(void* all, const Parts& parts, Stream) override {
     check_open();
     const Ints ints(parts);
     call("MPI_Allgatherv", f_.allgatherv, Abi::in_place(), 0, byte_, all, ints.counts.data(), ints.starts.data(), byte_,
          world_);
   }
 
-  void reduce_scatter(const float* from, float* to, const Parts& parts) override {
+  void reduce_scatter(float* all, const Parts& parts, Stream) override {
     check_open();
     const Ints ints(parts);
-    call("MPI_Reduce_scatter", f_.reduce_scatter, from, to, ints.counts.data(), float_, sum_, world_);
+    sum_.resize(parts.counts[rank_]);
+    call("MPI_Reduce_scatter", f_.reduce_scatter, all, sum_.data(), ints.counts.data(), float_, add_, world_);
+    std::copy(sum_.begin(), sum_.end(), all + parts.starts[rank_]);
   }
 
-  void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) override {
+  void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
     check_open();
     const Ints outgoing(sent), incoming(received);
     call("MPI_Alltoallv", f_.alltoallv, from, outgoing.counts.data(), outgoing.starts.data(), byte_, to,
@@ -197,7 +199,8 @@ class MpiWorld final : public World {
     int (*reduce_scatter)(const void*, void*, const int*, Handle, Handle, Handle);
     int (*alltoallv)(const void*, const int*, const int*, Handle, void*, const int*, const int*, Handle, Handle);
   } f_{};
-  Handle world_{}, byte_{}, float_{}, sum_{};
+  Handle world_{}, byte_{}, float_{}, add_{};
+  std::vector<float> sum_;
   Watchdog watchdog_;
   std::uint32_t rank_ = 0, size_ = 1;
   std::string library_;
@@ -206,7 +209,7 @@ class MpiWorld final : public World {
 
 }  // namespace
 
-std::shared_ptr<World> open(const std::vector<std::string>& libraries, double timeout) {
+std::shared_ptr<Collective> open(const std::vector<std::string>& libraries, double timeout) {
   const Library library(libraries);
   if (library.find("ompi_mpi_comm_world") != nullptr) return std::make_shared<MpiWorld<OpenMpi> >(library, timeout);
   return std::make_shared<MpiWorld<Mpich> >(library, timeout);

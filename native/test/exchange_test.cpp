@@ -27,7 +27,8 @@ using test::Training;
 using test::Trial;
 
 TEST(Exchange, TakesTheStepsOfOneProcess) {
-  int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0;
+  int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0,
+      placed = 0;
   for (std::uint64_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(seed);
@@ -40,6 +41,7 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     if (!trial.sharing.state && random.chance(0.5)) trial.model.state_type = StateType::kBfloat16;
     trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
+    trial.placed = random.chance(0.5);
     share_out(trial, test::random_steps(random, trial.model, 4), ranks);
     Threads threads(static_cast<std::uint32_t>(ranks));
     const Outcome expected = alone(trial);
@@ -53,8 +55,11 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     skips_step += form.non_finite == NonFinite::kSkipStep;
     one_v += form.one_v;
     amsgrad += form.amsgrad;
+    placed += trial.placed;
   }
-  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad}) EXPECT_GT(count, 3);
+  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, placed}) {
+    EXPECT_GT(count, 3);
+  }
 }
 
 TEST(Exchange, SharesOutOnlyAFloat32State) {
@@ -115,15 +120,18 @@ TEST(Exchange, Bfloat16RoundsEachGradientOnceAndAddsInFloat32) {
   Training expected(model, 1);
   expected.step({{sum}});
   const Snapshot end = expected.snapshot();
-  Threads threads(2);
-  threads.run([&](std::shared_ptr<Collective> collective) {
-    const std::uint32_t rank = collective->rank();
-    Sharing sharing{std::move(collective), true};
-    sharing.wire = Wire::kBfloat16;
-    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors, sharing);
-    training.step({{local[rank]}});
-    EXPECT_TRUE(same_state(end, training.snapshot()));
-  });
+  for (const bool placed : {false, true}) {
+    Threads threads(2);
+    if (placed) threads.use_devices();
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      const std::uint32_t rank = collective->rank();
+      Sharing sharing{std::move(collective), true};
+      sharing.wire = Wire::kBfloat16;
+      Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors, sharing);
+      training.step({{local[rank]}});
+      EXPECT_TRUE(same_state(end, training.snapshot()));
+    });
+  }
 }
 
 /// The message of the error that every rank must throw.

@@ -25,6 +25,7 @@ struct Trial {
   Sharing sharing;
   bool reduced = false;   // ranks get the sums
   bool streamed = false;  // term by term
+  bool placed = false;    // arrays of the ranks lie in memory of their devices
 };
 
 inline void take(const Trial& trial, Training& training, const Gradients& gradients) {
@@ -54,6 +55,7 @@ inline std::vector<Outcome> together(
       return std::make_shared<CpuDevice>(1 + rank % 2, "");
     }) {
   std::vector<Outcome> outcomes(ranks);
+  if (trial.placed) threads.use_devices();
   threads.run([&](std::shared_ptr<Collective> collective) {
     const std::uint32_t rank = collective->rank();
     Sharing sharing = trial.sharing;

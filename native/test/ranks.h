@@ -1,10 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <barrier>
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -27,6 +30,9 @@ class Threads {
   /// `faulty`: bytes of the arrays whose gathering has the fault.
   explicit Threads(std::uint32_t size, Fault fault = Fault::kNone, std::size_t faulty = 0)
       : meeting_(static_cast<std::ptrdiff_t>(size)), places_(size), received_(size), fault_(fault), faulty_(faulty) {}
+
+  /// From now on, arrays lie in memory of the ranks' devices, which must be host memory.
+  void use_devices() { on_device_ = true; }
 
   /// Bytes that a rank has received from others so far.
   std::size_t received(std::uint32_t rank) const { return received_[rank]; }
@@ -63,7 +69,14 @@ class Threads {
     std::uint32_t rank() const override { return rank_; }
     std::uint32_t size() const override { return static_cast<std::uint32_t>(threads_.places_.size()); }
 
-    void gather(void* all, const Parts& parts) override {
+    bool on_device() const override { return threads_.on_device_; }
+
+    void gather(void* all, const Parts& parts, Stream) override {
+      check_equal(parts);
+      gather_on_host(all, parts);
+    }
+
+    void gather_on_host(void* all, const Parts& parts) override {
       std::byte* const bytes = static_cast<std::byte*>(all);
       threads_.received_[rank_] += parts.end() - parts.counts[rank_];
       exchange(bytes, parts, [&] {
@@ -77,18 +90,22 @@ class Threads {
       spoil(bytes, parts.end());
     }
 
-    void reduce_scatter(const float* from, float* to, const Parts& parts) override {
-      exchange(from, parts, [&] {
-        for (std::size_t k = 0; k < parts.counts[rank_]; ++k) {
-          to[k] = 0;
+    void reduce_scatter(float* all, const Parts& parts, Stream) override {
+      check_equal(parts);
+      std::vector<float> sum(parts.counts[rank_]);
+      exchange(all, parts, [&] {
+        for (std::size_t k = 0; k < sum.size(); ++k) {
           for (const Place& place : threads_.places_) {
-            to[k] += reinterpret_cast<const float*>(place.from)[parts.starts[rank_] + k];
+            sum[k] += reinterpret_cast<const float*>(place.from)[parts.starts[rank_] + k];
           }
         }
       });
+      // Nobody may rely on the rest.
+      std::fill(all, all + parts.end(), std::numeric_limits<float>::quiet_NaN());
+      std::copy(sum.begin(), sum.end(), all + parts.starts[rank_]);
     }
 
-    void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received) override {
+    void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
       threads_.received_[rank_] += received.end() - received.counts[rank_];
       exchange(from, sent, [&] {
         for (std::uint32_t other = 0; other < size(); ++other) {
@@ -101,6 +118,13 @@ class Threads {
     }
 
    private:
+    void check_equal(const Parts& parts) const {
+      if (!on_device()) return;
+      for (const std::size_t count : parts.counts) {
+        if (count != parts.counts[0]) throw std::logic_error("the parts differ in size");
+      }
+    }
+
     template <class Body>
     void exchange(const void* from, const Parts& parts, const Body& body) {
       threads_.places_[rank_] = {static_cast<const std::byte*>(from), parts};
@@ -133,6 +157,7 @@ class Threads {
   std::barrier<> meeting_;
   std::vector<Place> places_;
   std::vector<std::size_t> received_;
+  bool on_device_ = false;
   Fault fault_;
   std::size_t faulty_;
 };

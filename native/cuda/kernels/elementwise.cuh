@@ -58,4 +58,24 @@ __global__ void __launch_bounds__(kElementwiseThreads) fill_kernel(T* to, T valu
   }
 }
 
+/// to[k] = the bfloat16 nearest to from[k]. Any grid.
+__global__ void __launch_bounds__(kElementwiseThreads)
+    narrow_kernel(std::uint16_t* to, const float* from, std::uint64_t count) {
+  const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * kElementwiseThreads;
+  for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
+       k += stride) {
+    to[k] = static_cast<std::uint16_t>(nearest_bfloat16(from[k]));
+  }
+}
+
+/// to[k] = from[k], a bfloat16. Any grid.
+__global__ void __launch_bounds__(kElementwiseThreads)
+    widen_kernel(float* to, const std::uint16_t* from, std::uint64_t count) {
+  const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * kElementwiseThreads;
+  for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
+       k += stride) {
+    to[k] = decoded_bfloat16(from[k]);
+  }
+}
+
 }  // namespace mtadam::kernels
