@@ -7,7 +7,7 @@ import {
 } from "./addon/native";
 import { nativeCommunicator } from "./distributed/communicator";
 import { fromNative, MTAdamError } from "./errors";
-import { addonOf, nativeDevice } from "./memory/device";
+import { addonOf, isSameMemory, nativeDevice, type Device } from "./memory/device";
 import { nativeSource } from "./memory/source";
 import type { CheckedOptions } from "./options";
 import type { FlatParameters } from "./parameters";
@@ -19,6 +19,7 @@ export function makeNativeOptimizer(
   stream: NativeStream,
 ): NativeOptimizer {
   const { device, parameters } = flat;
+  checkDeviceOf(options, device);
   const sources = parameters.map(({ source }) => nativeSource(source));
   try {
     return fromNative(
@@ -47,6 +48,14 @@ export function makeNativeOptimizer(
 /** The bytes that the state of an optimizer takes on its device. */
 export function stateBytes(flat: FlatParameters, options: CheckedOptions): number {
   return fromNative(() => native.stateBytes(nativeShape(flat, options), nativeSharing(options)));
+}
+
+function checkDeviceOf({ distributed }: CheckedOptions, device: Device): void {
+  if (distributed?.device === undefined || isSameMemory(distributed.device, device)) return;
+  throw new MTAdamError(
+    "OPTION",
+    "`distributed` must have the device of the parameters, with `connectNccl`.",
+  );
 }
 
 function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions): NativeSharing | null {

@@ -139,9 +139,9 @@ export interface OptimizerOptions<Term extends string = string> {
    */
   cosines?: boolean | undefined;
   /**
-   * The processes that train together, from `connectMpi()` of `mtadam/distributed`. Every rank has the same parameters, terms
-   * and options and makes the same calls; a difference is DISTRIBUTED on all ranks. A step takes the gradients of this rank,
-   * and is one from their mean over the ranks.
+   * The processes that train together, from `connectMpi()` or `connectNccl()` of `mtadam/distributed`. Every rank has the
+   * same parameters, terms and options and makes the same calls; a difference is DISTRIBUTED on all ranks. A step takes the
+   * gradients of this rank, and is one from their mean over the ranks.
    */
   distributed?: Communicator | undefined;
   /**
@@ -150,7 +150,7 @@ export interface OptimizerOptions<Term extends string = string> {
    */
   shard?: "none" | "state" | undefined;
   /**
-   * With `distributed`, how gradients are added up: "library": as the MPI library does; "ordered": neighbouring ranks first,
+   * With `distributed`, how gradients are added up: "library": as MPI or NCCL does; "ordered": neighbouring ranks first,
    * then pairs of these, so that the bits do not depend on the library.
    */
   reduction?: "library" | "ordered" | undefined;
@@ -366,7 +366,8 @@ function checkNonFinite({ scales, nonFinite }: Defaulted): void {
 /** @throws MTAdamError OPTION */
 function checkDistributed(value: unknown, own: Defaulted): asserts value is Communicator | undefined {
   if (isCommunicator(value)) return;
-  if (value !== undefined) throw mustBe("OPTION", "distributed", "be what `connectMpi()` made", value);
+  if (value !== undefined)
+    throw mustBe("OPTION", "distributed", "be what `connectMpi()` or `connectNccl()` made", value);
   for (const key of ["shard", "reduction", "wire"] as const) {
     const rule = OPTIMIZER_RULES[key];
     if (own[key] === rule.default) continue;

@@ -188,7 +188,7 @@ export interface NativeDiagnostics {
   read(values: Float64Array, cosines: Float32Array | null): void;
 }
 
-/** The processes of an MPI job. */
+/** The processes of an MPI job, or of a communicator of NCCL. */
 export interface NativeCommunicator {
   readonly rank: number;
   readonly size: number;
@@ -271,7 +271,20 @@ export interface NativeAddon {
     sharing: NativeSharing | null,
   ) => NativeOptimizer;
   /** Uses the first library that can be loaded. `timeout`: seconds. Throws a coded error. */
-  Communicator: new (libraries: readonly string[], timeout: number) => NativeCommunicator;
+  Communicator: {
+    new (kind: "mpi", libraries: readonly string[], timeout: number): NativeCommunicator;
+    new (
+      kind: "nccl",
+      libraries: readonly string[],
+      timeout: number,
+      device: NativeDevice,
+      id: Uint8Array,
+      rank: number,
+      size: number,
+    ): NativeCommunicator;
+  };
+  /** 128 bytes, which the ranks of one communicator share. Throws a coded error. */
+  ncclId(libraries: readonly string[]): Uint8Array;
   Gradients: new (optimizer: NativeOptimizer) => NativeGradients;
   Diagnostics: new (optimizer: NativeOptimizer) => NativeDiagnostics;
   CallMark: new () => NativeCallMark;

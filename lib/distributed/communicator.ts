@@ -1,6 +1,7 @@
 import type { NativeCommunicator } from "../addon/native";
-import { fromNative, MTAdamError } from "../errors";
+import { fromNative, MTAdamError, mustBe } from "../errors";
 import { nameClass } from "../inspect";
+import type { Device } from "../memory/device";
 import { makeUncloneable } from "../uncloneable";
 
 /** Private to the package, so that no other code can construct the class below. */
@@ -16,13 +17,15 @@ export let nativeCommunicator: (communicator: Communicator) => NativeCommunicato
  * it, in the same order.
  */
 export class Communicator {
-  readonly kind = "mpi";
+  readonly kind: "mpi" | "nccl";
   /** The number of this process, from 0. */
   readonly rank: number;
   /** The number of processes. */
   readonly size: number;
-  /** What the library says of itself, e.g. "Open MPI v4.1.4". */
+  /** What the library says of itself, e.g. "Open MPI v4.1.4" or "NCCL 2.27.3". */
   readonly library: string;
+  /** With NCCL: the device of the parameters. */
+  readonly device: Device | undefined;
   readonly #native: NativeCommunicator;
 
   static {
@@ -32,12 +35,14 @@ export class Communicator {
     nativeCommunicator = (communicator) => communicator.#native;
   }
 
-  /** @internal {@link connectMpi} makes it. */
-  constructor(key: symbol, own: NativeCommunicator) {
+  /** @internal {@link connectMpi} and {@link connectNccl} make it; only the latter has a device. */
+  constructor(key: symbol, own: NativeCommunicator, device?: Device) {
     if (key !== communicatorKey) {
-      throw new MTAdamError("OPTION", "A communicator must be made by `connectMpi()`.");
+      throw new MTAdamError("OPTION", "A communicator must be made by `connectMpi()` or `connectNccl()`.");
     }
     this.#native = own;
+    this.kind = device === undefined ? "mpi" : "nccl";
+    this.device = device;
     this.rank = own.rank;
     this.size = own.size;
     this.library = own.library;
@@ -57,8 +62,8 @@ export class Communicator {
   }
 
   /**
-   * Ends the use of MPI in this process, and waits for the other ranks to do so. A process that ends with code 0 does it by
-   * itself. The optimizers of the communicator can take no further step.
+   * Ends the use of the library in this process; with MPI, it waits for the other ranks to do so. A process that ends with
+   * code 0 does it by itself. The optimizers of the communicator can take no further step.
    */
   close(): Promise<void> {
     return this.#call(() => {
@@ -102,4 +107,30 @@ export async function together(
     throw error;
   }
   agree(communicator, `the end of ${call}`);
+}
+
+export interface LibraryOptions {
+  library?: string | undefined;
+  timeout?: number | undefined;
+}
+
+/** @throws MTAdamError OPTION */
+export function checkLibrary({ library, timeout = 60 }: LibraryOptions): {
+  library: string | undefined;
+  timeout: number;
+} {
+  if (library !== undefined && (typeof library !== "string" || library === "")) {
+    throw mustBe("OPTION", "library", "be the name of a file", library);
+  }
+  if (typeof timeout !== "number" || !(timeout > 0 && timeout <= 1e6)) {
+    throw mustBe("OPTION", "timeout", "be a number of seconds above 0, at most 1000000", timeout);
+  }
+  return { library, timeout };
+}
+
+/** Closes at the end of a process that has not failed: one that has must not wait for ranks that are to be ended. */
+export function closeAtExit(own: NativeCommunicator): void {
+  process.on("exit", (code) => {
+    if (code === 0) own.close();
+  });
 }

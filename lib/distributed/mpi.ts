@@ -1,10 +1,16 @@
 import { isMainThread } from "node:worker_threads";
 import { native } from "../addon/native";
 import { checkKeys } from "../arguments";
-import { fromNative, MTAdamError, mustBe } from "../errors";
-import { Communicator, communicatorKey } from "./communicator";
+import { fromNative, MTAdamError } from "../errors";
+import {
+  checkLibrary,
+  closeAtExit,
+  Communicator,
+  communicatorKey,
+  type LibraryOptions,
+} from "./communicator";
 
-export interface MpiOptions {
+export interface MpiOptions extends LibraryOptions {
   /**
    * The file of the MPI library, or its name for the system's loader. Default: the one of the launcher that started the
    * process, `libmpi.so.40` of Open MPI or `libmpich.so.12`; without a launcher, the first of them that is there.
@@ -28,24 +34,17 @@ const MPICH = process.platform === "darwin" ? "libmpich.dylib" : "libmpich.so.12
  * @throws MTAdamError OPTION; DISTRIBUTED if there is no MPI library, or MPI is in use already (the promise rejects)
  */
 export async function connectMpi(options?: MpiOptions): Promise<Communicator> {
-  const { library, timeout = 60 } = checkKeys<MpiOptions>("options", options, ["library", "timeout"]);
-  if (library !== undefined && (typeof library !== "string" || library === "")) {
-    throw mustBe("OPTION", "library", "be the name of a file", library);
-  }
-  if (typeof timeout !== "number" || !(timeout > 0 && timeout <= 1e6)) {
-    throw mustBe("OPTION", "timeout", "be a number of seconds above 0, at most 1000000", timeout);
-  }
+  const { library, timeout } = checkLibrary(
+    checkKeys<MpiOptions>("options", options, ["library", "timeout"]),
+  );
   if (!isMainThread) {
     throw new MTAdamError("DISTRIBUTED", "`connectMpi` must be called on the main thread, not in a worker.");
   }
   // UCX, which MPICH uses, would follow how memory is mapped. In the process of Node, that ended in segmentation faults.
   process.env["UCX_MEM_EVENTS"] ??= "n";
   const libraries = library === undefined ? defaultLibraries() : [library];
-  const own = fromNative(() => new native.Communicator(libraries, timeout));
-  // A rank that fails must not finalize: that would wait for the others, which the launcher is to end.
-  process.on("exit", (code) => {
-    if (code === 0) own.close();
-  });
+  const own = fromNative(() => new native.Communicator("mpi", libraries, timeout));
+  closeAtExit(own);
   return new Communicator(communicatorKey, own);
 }
 

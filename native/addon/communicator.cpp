@@ -1,11 +1,25 @@
 #include "addon/communicator.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/device.h"
+#include "mpi/mpi.h"
+#include "nccl/nccl.h"
 
 namespace mtadam::addon {
+namespace {
+
+std::vector<std::string> strings_of(const Napi::Value& value) {
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (std::uint32_t k = 0; k < array.Length(); ++k) strings.push_back(array.Get(k).ToString());
+  return strings;
+}
+
+}  // namespace
 
 Napi::Function Communicator::define(Napi::Env env) {
   return DefineClass(env, "Communicator",
@@ -16,11 +30,27 @@ Napi::Function Communicator::define(Napi::Env env) {
 
 Communicator::Communicator(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Communicator>(info) {
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
-  const Napi::Array names = info[0].As<Napi::Array>();
-  std::vector<std::string> libraries;
-  for (std::uint32_t k = 0; k < names.Length(); ++k) libraries.push_back(names.Get(k).ToString());
-  const double timeout = info[1].ToNumber().DoubleValue();
-  guarded(info.Env(), [&] { world_ = mpi::open(libraries, timeout); });
+  const std::string kind = info[0].ToString();
+  const std::vector<std::string> libraries = strings_of(info[1]);
+  const double timeout = info[2].ToNumber().DoubleValue();
+  if (kind == "mpi") {
+    guarded(info.Env(), [&] { world_ = mpi::open(libraries, timeout); });
+    return;
+  }
+  nccl::Id id;
+  const char* const bytes = elements<char>(info[4], id.size());
+  std::copy(bytes, bytes + id.size(), id.begin());
+  const nccl::Member member{libraries, id, number(info[5]), number(info[6]), unwrap<Device>(info[3]).get(), timeout};
+  guarded(info.Env(), [&] { world_ = nccl::open(member); });
+}
+
+Napi::Value nccl_id(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const nccl::Id id = nccl::make_id(strings_of(info[0]));
+    Napi::Uint8Array copy = Napi::Uint8Array::New(info.Env(), id.size());
+    std::copy(id.begin(), id.end(), copy.Data());
+    return copy;
+  });
 }
 
 Napi::Value Communicator::rank(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), world_->rank()); }

@@ -31,6 +31,7 @@ void define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("assign", Napi::Function::New(env, assign));
   exports.Set("describeCpu", Napi::Function::New(env, describe_cpu));
   exports.Set("describeCuda", Napi::Function::New(env, describe_cuda));
+  exports.Set("ncclId", Napi::Function::New(env, nccl_id));
   exports.Set("cudaOwner", Napi::Function::New(env, cuda_owner));
   exports.Set("stateBytes", Napi::Function::New(env, state_bytes));
   exports.Set("decodeState", Napi::Function::New(env, decode_state));

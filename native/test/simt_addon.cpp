@@ -1,3 +1,4 @@
+#include <dlfcn.h>
 #include <napi.h>
 
 #include "addon/arguments.h"
@@ -170,6 +171,15 @@ void synchronize_stream(const Napi::CallbackInfo& info) {
   check(info.Env(), cudaStreamSynchronize(stream_at(info[0])));
 }
 
+// (file): has the stand-in of NCCL enqueue its work on this machine's streams.
+void use_nccl(const Napi::CallbackInfo& info) {
+  using Launch = cudaError_t (*)(cudaStream_t, cudaHostFn_t, void*);
+  const std::string file = info[0].ToString();
+  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw Napi::Error::New(info.Env(), dlerror());
+  reinterpret_cast<void (*)(Launch)>(dlsym(library, "stand_in_use"))(&cudaLaunchHostFunc);
+}
+
 // (to, from: Uint8Array): copies host to device; done on return.
 void write(const Napi::CallbackInfo& info) {
   const Napi::Uint8Array from = info[1].As<Napi::Uint8Array>();
@@ -207,6 +217,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   simt.Set("destroyGraph", Napi::Function::New(env, destroy_graph));
   simt.Set("copy", Napi::Function::New(env, copy));
   simt.Set("synchronizeStream", Napi::Function::New(env, synchronize_stream));
+  simt.Set("useNccl", Napi::Function::New(env, use_nccl));
   simt.Set("write", Napi::Function::New(env, write));
   simt.Set("read", Napi::Function::New(env, read));
   exports.Set("simt", simt);

@@ -10,7 +10,7 @@ const path = require("node:path");
 const ts = require("typescript");
 
 /** Top to bottom; rooms on one floor do not import each other. */
-const NATIVE_FLOORS = [["addon"], ["cpu", "cuda", "mpi"], ["engine"], ["math"]];
+const NATIVE_FLOORS = [["addon"], ["cpu", "cuda", "mpi", "nccl"], ["engine"], ["math"]];
 
 /** Every file below `folder` with one of the extensions, relative to it. */
 function files(folder, extensions) {

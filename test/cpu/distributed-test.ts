@@ -107,7 +107,10 @@ describe("options", () => {
     [{ shard: "state" }, '`shard` must be "none" without `distributed`; got "state".'],
     [{ reduction: "ordered" }, '`reduction` must be "library" without `distributed`; got "ordered".'],
     [{ wire: "bfloat16" }, '`wire` must be "float32" without `distributed`; got "bfloat16".'],
-    [{ distributed: {} }, "`distributed` must be what `connectMpi()` made; got an object."],
+    [
+      { distributed: {} },
+      "`distributed` must be what `connectMpi()` or `connectNccl()` made; got an object.",
+    ],
     [{ shard: "all" }, '`shard` must be "none" or "state"; got "all".'],
   ])("%j", async (options, message) => {
     expect(await make(options)).toMatchObject({ code: "ERR_MTADAM_OPTION", message });

@@ -48,6 +48,8 @@ export interface Executor {
   /** Copies from device to device, on the stream or in its capture. */
   copy(to: bigint, from: bigint, bytes: number, stream: bigint): void;
   synchronizeStream(stream: bigint): void;
+  /** Has the stand-in of NCCL, a file, enqueue its work on the machine's streams. */
+  useNccl(file: string): void;
   write(to: bigint, from: Uint8Array): void;
   read(to: Uint8Array, from: bigint): void;
 }

@@ -39,7 +39,7 @@ function microBatch(step, batch, terms) {
 }
 
 /** Adds neighbours, then pairs of them, and so on, in float32. */
-function addAsTree(list) {
+export function addAsTree(list) {
   while (list.length > 1) {
     const next = [];
     for (let k = 0; k < list.length; k += 2)

@@ -1,0 +1,125 @@
+// One rank of several processes that each have a device of the host executor and exchange data over the stand-in of
+// NCCL: `nccl.mjs trials EXECUTION` trains in several forms and compares with one process on the CPU; `nccl.mjs WAY`
+// takes a step, and then rank 1 fails in this way.
+
+import assert from "node:assert";
+import { Buffer } from "node:buffer";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { MTAdam } from "../../../dist/index.mjs";
+import { connectNccl } from "../../../dist/distributed/index.mjs";
+import { openDevice } from "../open-device.mjs";
+import { addAsTree, assertSameState, digest, makeParameters, scaleOf, share, whole } from "./common.mjs";
+
+const root = path.join(import.meta.dirname, "../../..");
+const { simt } = createRequire(import.meta.url)(path.join(root, "build/executor/mtadam.node"));
+const library = path.join(root, "build/cmake-executor/Release/libnccl_stand_in.so");
+const [mode, execution = "lazy"] = process.argv.slice(2);
+const device = openDevice("executor");
+simt.useNccl(library);
+simt.setExecution(execution, 1 + Number(process.env.RANK));
+const timeout = mode === "trials" ? 60 : 3;
+const comm = await connectNccl({ device, library, timeout });
+assert.strictEqual(comm.kind, "nccl");
+assert.strictEqual(comm.library, "NCCL 2.27.3");
+await (mode === "trials" ? trials() : fail(mode));
+
+async function trials() {
+  const TERMS = 3;
+  const FORMS = [
+    { shard: "none" },
+    { unit: "network", nonFinite: "skipStep", cosines: true, anchor: "max" },
+    { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.01 },
+    { scales: "lagged", betas: [0.9, 0.999, 0.999] },
+    { wire: "bfloat16" },
+  ];
+  const digests = [];
+  for (const [number, form] of FORMS.entries()) {
+    const { shard = "state", wire = "float32", ...options } = { terms: TERMS, lr: 1e-2, ...form };
+    const parameters = makeParameters(number % 2 === 1).map((one) => ({
+      ...one,
+      data: device.buffer(one.data),
+    }));
+    const sharing = { distributed: comm, shard, wire, reduction: "ordered", device };
+    const optimizer = new MTAdam(parameters, { ...options, ...sharing });
+    const alone = makeParameters(number % 2 === 1);
+    const reference = new MTAdam(alone, options);
+    for (let step = 0; step < 2; ++step) {
+      const gradients = share(step, TERMS, comm).map((ofTerm) =>
+        ofTerm.map((values) => values && device.buffer(values)),
+      );
+      simt.resetCounters();
+      optimizer.step(gradients, { gradientScale: scaleOf(comm.size) });
+      // The hashes, and nothing else, come to the host.
+      assert.ok(simt.counters().pageableCopies <= 1, `${simt.counters().pageableCopies} copies to the host`);
+      const theta = [];
+      for (const { data } of parameters) theta.push(await data.download());
+      reference.step(wire === "bfloat16" ? sumOfRounded(step, TERMS) : whole(step, TERMS), {
+        gradientScale: scaleOf(1),
+      });
+      assert.strictEqual(
+        digest(theta),
+        digest(alone.map(({ data }) => data)),
+        `form ${number}, step ${step}`,
+      );
+      // Rounding depends on what a rank adds up before it sends it.
+      if (wire !== "bfloat16") digests.push(digest(theta));
+    }
+    if (number === 2) await assertSameState(optimizer, reference);
+  }
+  await comm.barrier();
+  await comm.close();
+  await assert.rejects(comm.barrier(), { code: "ERR_MTADAM_DISTRIBUTED" });
+  console.log(
+    JSON.stringify({ rank: comm.rank, size: comm.size, digest: digest([Buffer.from(digests.join())]) }),
+  );
+}
+
+/** The sum of the ranks' gradients, each rounded to bfloat16: to nearest, ties to even. */
+function sumOfRounded(step, terms) {
+  const rounded = (values) => {
+    const bits = new Uint32Array(values.slice().buffer);
+    return new Float32Array(bits.map((word) => (word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000).buffer);
+  };
+  const ofRank = (rank) =>
+    share(step, terms, { rank, size: comm.size }).map((ofTerm) =>
+      ofTerm.map((values) => values && rounded(values)),
+    );
+  return addAsTree(Array.from({ length: comm.size }, (_, rank) => ofRank(rank)));
+}
+
+async function fail(way) {
+  const theta = device.buffer(new Float32Array(20000).fill(1));
+  const optimizer = new MTAdam([theta], { terms: 2, distributed: comm, shard: "state" });
+  const gradients = [
+    [device.buffer(new Float32Array(20000).fill(1))],
+    [device.buffer(new Float32Array(20000))],
+  ];
+  optimizer.step(gradients);
+  await optimizer.synchronize();
+  const ways = {
+    throw() {
+      throw new Error("the data loader failed");
+    },
+    kill: () => process.kill(process.pid, "SIGKILL"),
+    hang: () => setTimeout(100_000),
+    exit: () => process.exit(0),
+    order: () => comm.barrier(),
+    // Between the hashes and the rest of the step.
+    midway: () => {
+      optimizer.step(gradients);
+      process.kill(process.pid, "SIGKILL");
+    },
+  };
+  if (comm.rank === 1) await ways[way]();
+  const failure = await Promise.resolve()
+    .then(() => optimizer.step(gradients))
+    .then(() => optimizer.synchronize())
+    .catch((error) => error);
+  assert.strictEqual(failure?.code, "ERR_MTADAM_DISTRIBUTED", String(failure));
+  // Every later call says the same.
+  if (way !== "order") assert.throws(() => optimizer.step(gradients), { message: failure.message });
+  console.log(failure.message);
+  process.exitCode = 3;
+}
