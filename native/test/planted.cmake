@@ -1,7 +1,7 @@
-# Bugs in copies of the CPU device's sources, each with the test of the CPU that finds it. The CUDA device runs the same
+# Bugs in copies of the CPU device's sources and of the exchange between ranks, each with the test that finds it. The CUDA device runs the same
 # lines of scalars.h, so its comparison with the CPU cannot find a bug there.
 
-add_library(mtadam_planted_tests OBJECT far_elements_test.cpp oracle_test.cpp)
+add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp oracle_test.cpp)
 target_link_libraries(mtadam_planted_tests PUBLIC mtadam_core GTest::gtest_main)
 
 # planted_cpu_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test> [EXPECT <regular
@@ -11,11 +11,14 @@ function(planted_cpu_bug name)
   set(native ${CMAKE_SOURCE_DIR}/native)
   set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/cpu_${name})
   simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
-  set(device cpu/cpu_device.cpp cpu/elements.cpp cpu/layers.cpp)
-  list(TRANSFORM device PREPEND ${native}/)
-  list(TRANSFORM device REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
-  # Linked before mtadam_core, so that its own CPU device is left out.
-  add_executable(planted_cpu_${name} ${device})
+  set(sources cpu/cpu_device.cpp cpu/elements.cpp cpu/layers.cpp)
+  if(arg_FILE MATCHES "^engine/")
+    set(sources ${arg_FILE})
+  endif()
+  list(TRANSFORM sources PREPEND ${native}/)
+  list(TRANSFORM sources REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
+  # Linked before mtadam_core, so that its own copies are left out.
+  add_executable(planted_cpu_${name} ${sources})
   set_target_properties(planted_cpu_${name} PROPERTIES UNITY_BUILD ON) # reads their headers once
   target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
   target_include_directories(planted_cpu_${name} BEFORE PRIVATE ${planted})
@@ -237,3 +240,69 @@ planted_codes_bug(
   PATTERN [=[code < 1 ? 1 : code]=]
   REPLACEMENT [=[code < 0 ? 0 : code]=]
   FOUND_BY StateCodes.RoundAllMagnitudesToTheCodesNextToThem)
+
+# ---- Exchange between ranks ----
+
+planted_cpu_bug(
+  parameters_not_exchanged
+  FILE engine/exchange.cpp
+  PATTERN [=[    collective().gather(staged, in_bytes(parts, sizeof(float)), stream);
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      if (rank == own) continue;]=]
+  REPLACEMENT [=[    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      if (rank == own) continue;]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  sums_of_chunks_not_exchanged
+  FILE engine/exchange.cpp
+  PATTERN [=[  collective().gather(all, parts, stream);]=]
+  REPLACEMENT ""
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  sums_of_chunks_in_float32
+  FILE engine/exchange.cpp
+  PATTERN [=[  collective().gather(all, parts, stream);]=]
+  REPLACEMENT [=[  for (std::uint64_t k = 0; k < slots.end - slots.first; ++k) all[start + k] = static_cast<float>(all[start + k]);
+  collective().gather(all, parts, stream);]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  last_chunk_not_sent
+  FILE engine/exchange.cpp
+  PATTERN [=[take(all + start, values + slots.first, (slots.end - slots.first) * sizeof(double), stream);]=]
+  REPLACEMENT [=[if (slots.end > slots.first) {
+    take(all + start, values + slots.first, (slots.end - slots.first - 1) * sizeof(double), stream);
+  }]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  terms_in_the_wrong_order
+  FILE engine/exchange.cpp
+  PATTERN [=[          take(next, gradients.get(term, tensor) + element,]=]
+  REPLACEMENT [=[          const std::uint32_t other = first + (first + count - 1 - term);
+          take(next, gradients.get(gradients.get(other, tensor) == nullptr ? term : other, tensor) + element,]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  ordered_sum_left_to_the_library
+  FILE engine/exchange.cpp
+  PATTERN [=[  if (sharing_.reduction == Reduction::kLibrary && sharing_.wire == Wire::kFloat32) {]=]
+  REPLACEMENT [=[  if (sharing_.wire == Wire::kFloat32) {]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  parts_of_device_memory_not_padded
+  FILE engine/exchange.cpp
+  PATTERN [=[  if (!on_device()) return parts;
+  return equal_parts(parts.counts.size(), *std::max_element(parts.counts.begin(), parts.counts.end()));]=]
+  REPLACEMENT [=[  return parts;]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  optimizers_not_compared
+  FILE engine/exchange.cpp
+  PATTERN [=[    if (first.optimizer != other.optimizer) {]=]
+  REPLACEMENT [=[    if (false) {]=]
+  FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)

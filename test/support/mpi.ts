@@ -35,7 +35,19 @@ export function runRanks(
 ): Promise<Ended> {
   const own = launcher === "mpirun.openmpi" ? ["--oversubscribe"] : [];
   const file = path.resolve(__dirname, "ranks", program);
-  const command = ["-k", "5", "60", launcher, ...own, "-n", String(ranks), process.execPath, file, ...values];
+  const command = [
+    "--verbose",
+    "-k",
+    "5",
+    "60",
+    launcher,
+    ...own,
+    "-n",
+    String(ranks),
+    process.execPath,
+    file,
+    ...values,
+  ];
   const child = spawn("timeout", command, {
     env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", NO_COLOR: "1" },
   });

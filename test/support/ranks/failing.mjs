@@ -9,6 +9,7 @@ const parameters = [new Float32Array(200000).fill(1)];
 const optimizer = new MTAdam(parameters, { terms: 2, distributed: comm, shard: "state" });
 const gradients = () => [[parameters[0].slice()], [parameters[0].slice()]];
 optimizer.step(gradients());
+console.log(`process ${process.pid}`);
 const ways = {
   throw() {
     throw new Error("the data loader failed");
