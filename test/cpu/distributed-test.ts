@@ -103,12 +103,18 @@ withMpi("training on several ranks", (launcher) => {
 
 const [anyLauncher] = launchers;
 if (anyLauncher !== undefined) {
-  test("the example ends with the same parameters on 1, 2 and 4 ranks", async () => {
+  test("the example ends with the same parameters and accuracy on 1, 2 and 4 ranks", async () => {
     const main = path.join(compileExamples(), "distributed", "main.mjs");
-    const ends = await Promise.all([1, 2, 4].map((ranks) => runRanks(anyLauncher, ranks, main)));
-    const parameters = ends.map(({ stdout }) => / ranks, .*: parameters ([0-9a-f]{16})\n$/.exec(stdout)?.[1]);
-    expect(parameters[0]).toBeDefined();
-    expect(new Set(parameters).size).toBe(1);
+    const ends = await Promise.all(
+      [1, 2, 4].map((ranks) => runRanks(anyLauncher, ranks, main, "--steps", "10")),
+    );
+    const results = ends.map(
+      ({ stdout }) =>
+        / ranks, .*: ([\d.]+ % of the test images recognised, parameters [0-9a-f]{16})\n$/.exec(stdout)?.[1],
+    );
+    // Most images even after so few steps.
+    expect(results[0]).toMatch(/^[5-9]\d\./);
+    expect(new Set(results).size).toBe(1);
   });
 
   test("the bits depend neither on the number of ranks nor on the library", () => {
