@@ -126,6 +126,34 @@ T* Exchange::Room<T>::of(std::size_t count, Device* device) {
   return reinterpret_cast<T*>(memory->data());
 }
 
+void Exchange::compare_parameters(const Layout& layout, const AddressTable& parameters, Stream stream) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  std::vector<std::uint64_t> words;
+  std::uint64_t hash = 0;
+  for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
+    const std::uint64_t length = layout.tensors()[tensor].length;
+    for (std::uint64_t first = 0; first < length; first += kPiece) {
+      const std::uint64_t count = std::min(kPiece, length - first);
+      words.assign((count + 1) / 2, 0);
+      device_->read(words.data(), parameters.get(0, tensor) + first, count * sizeof(float), stream);
+      for (const std::uint64_t word : words) {
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 32;  // or the highest bits of two words could make up for each other
+      }
+    }
+  }
+  std::vector<std::uint64_t> hashes(collective().size());
+  hashes[collective().rank()] = hash;
+  collective().gather_on_host(hashes.data(), equal_parts(hashes.size(), sizeof hash));
+  for (std::size_t rank = 1; rank < hashes.size(); ++rank) {
+    if (hashes[rank] == hashes[0]) continue;
+    throw Error("DISTRIBUTED",
+                "All ranks must have the same parameters when they begin to train; got different ones in "
+                "rank 0 and rank " +
+                    std::to_string(rank) + ".");
+  }
+}
+
 // Where the ranks exchange device memory, all parts get the size of the largest.
 template <class Count>
 Parts Exchange::parts_of(const Count& count) const {

@@ -73,6 +73,8 @@ class Exchange {
   /// The slots that this rank owns.
   Slots own(const Layout& layout) const;
 
+  /// Throws Error (DISTRIBUTED) on every rank unless all ranks have the same parameters. `parameters`: one row.
+  void compare_parameters(const Layout& layout, const AddressTable& parameters, Stream stream);
   /// The sums over all ranks of the gradients of the terms first .. first + count, in memory of its own. Where the
   /// state is shared out, they are complete only for the elements that the rank owns.
   AddressTable& reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count,

@@ -287,6 +287,10 @@ void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t
     agree_on(name, hash);
   }
   enqueue(given, [&](Stream stream) {
+    if (exchange_ != nullptr && !compared_) {
+      exchange_->compare_parameters(layout_, *parameters_, stream);
+      compared_ = true;
+    }
     const bool reduces = exchange_ != nullptr && !values.reduced;
     AddressTable& used = reduces ? exchange_->reduce(layout_, gradients, first, count, stream) : gradients;
     send_values(values.gradient_scale, stream);

@@ -262,6 +262,7 @@ class Optimizer {
   bool skipped_ = false;           // the last part of a step skipped a term
   bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end
   bool restoring_ = false;         // a restore has begun and not ended
+  bool compared_ = false;          // the ranks have found that their parameters are equal
   bool has_cosines_ = false;       // those on the device are of the last step
   bool captured_cosines_ = false;  // launches of graphs of the caller may bring them
   std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations

@@ -184,6 +184,34 @@ TEST(Exchange, RanksThatDifferAreRefusedOnAllRanks) {
             "iteration; got different ones in rank 0 `step` and rank 1 `step`.");
 }
 
+TEST(Exchange, RanksThatStartWithOtherParametersAreRefusedOnAllRanks) {
+  Random random(9);
+  const Model model = test::random_model(random, {5000, 71}, 2);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  // Of one element, the first or the last; and the signs of two elements that lie in the highest bits of words.
+  const std::vector<std::vector<std::size_t>> changes{{0}, {70}, {1, 3}};
+  for (const std::vector<std::size_t>& changed : changes) {
+    EXPECT_EQ(refusal(3,
+                      [&](std::shared_ptr<Collective> collective) {
+                        Model own = model;
+                        if (collective->rank() == 2) {
+                          for (const std::size_t k : changed) own.theta[1][k] = -own.theta[1][k];
+                        }
+                        Training training(own, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                                          Sharing{std::move(collective), true});
+                        const Snapshot before = training.snapshot();
+                        try {
+                          training.accumulate(0, gradients);
+                        } catch (const Error&) {
+                          EXPECT_TRUE(same_state(before, training.snapshot()));
+                          throw;
+                        }
+                      }),
+              "DISTRIBUTED: All ranks must have the same parameters when they begin to train; got different ones in "
+              "rank 0 and rank 2.");
+  }
+}
+
 TEST(Exchange, ARefusedStepChangesNothing) {
   Random random(4);
   const Model model = test::random_model(random, {5000, 70}, 2);
@@ -304,6 +332,7 @@ TEST(Exchange, SendsWhatTheTableSays) {
       const std::uint32_t rank = collective->rank();
       Sharing sharing{std::move(collective), state, Reduction::kOrdered, wire};
       Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors, sharing);
+      training.step(gradients);
       const std::size_t before = threads.received(rank);
       training.step(gradients);
       bytes[rank] = threads.received(rank) - before;
