@@ -1,6 +1,6 @@
 // How fast each element loop of the CPU device runs on one thread, beside a plain loop over the same arrays: from the
-// second-level cache, where arithmetic shows, and from memory, where it must not.
-// Built with the native tests:
+// second-level cache, where arithmetic shows, and from memory, where it must not. Then steps with moments of 2 bytes
+// and of 1 beside those of float32. Built with the native tests:
 //   cmake -S . -B build/native -DMTADAM_TESTS=ON && cmake --build build/native --target bench_loops
 //   build/native/native/test/bench_loops [instruction set]
 
@@ -181,6 +181,119 @@ void compare_adam(const Loops& loops, std::size_t elements, const std::string& p
           plain);
 }
 
+// ---- Lean states beside float32 ----
+
+enum class Moments { kPerTerm, kSummed, kOnePair };
+constexpr const char* kMomentNames[] = {"per term", "summed", "one pair"};
+constexpr const char* kTypeNames[] = {"float32", "bfloat16", "8 bits"};
+
+/// A model of one tensor, and the steps of update on it.
+class Steps {
+ public:
+  Steps(const Loops& loops, std::uint32_t terms, std::size_t elements)
+      : loops_(loops), terms_(terms), elements_(elements), arrays_(elements) {
+    theta_ = arrays_.make();
+    for (std::uint32_t i = 0; i < terms; ++i) {
+      g_.push_back(arrays_.make());
+      // Gradients of ordinary spread: a step takes no longer for any values but subnormal ones.
+      for (std::size_t e = 0; e < elements; ++e)
+        g_[i][e] = 1e-3f * static_cast<float>(static_cast<int>((e + i) * 2654435761u % 2001) - 1000);
+      for (std::vector<float*>* const planes : {&m_, &v_}) planes->push_back(arrays_.make());
+    }
+  }
+
+  void run(StateType type, Moments moments) const {
+    for (std::size_t e = 0; e < elements_; e += kBlock) {
+      const std::uint64_t count = std::min<std::uint64_t>(kBlock, elements_ - e);
+      type == StateType::kFloat32 ? run_float32(moments, e, count) : run_lean(type, moments, e, count);
+    }
+  }
+
+ private:
+  static constexpr GroupElements kGroup{0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0, 0};
+  static constexpr Coefficients kCoefficients{1, 1e-3f, 0.5f};
+
+  static LoopForm form_of(Moments moments) {
+    return {moments != Moments::kPerTerm, false, false, false, false, true, moments == Moments::kOnePair, false};
+  }
+
+  void run_float32(Moments moments, std::size_t e, std::uint64_t count) const {
+    const LoopForm form = form_of(moments);
+    TensorRun run{};
+    run.count = count;
+    run.theta = theta_ + e;
+    run.sum = m_[0] + e;
+    run.v = v_[0] + e;
+    run.shared = kCoefficients;
+    run.group = kGroup;
+    run.w = 1;
+    std::vector<TermRun> parts;
+    for (std::uint32_t i = 0; i < terms_; ++i)
+      parts.push_back({g_[i] + e, m_[i] + e, v_[i] + e, nullptr, kCoefficients});
+    (form.one_v ? loops_.adam(terms_, form) : loops_.fused(terms_, true, form))(run, parts.data());
+  }
+
+  // A plane of codes lies in a plane of float32 and its exponents behind them.
+  CodePlane codes(StateType type, float* plane, std::size_t e) const {
+    auto* const exponents = reinterpret_cast<std::uint8_t*>(plane + elements_ / 2) + e / kCodeBlock;
+    return {reinterpret_cast<std::byte*>(plane) + e * code_bytes(type), exponents};
+  }
+
+  void run_lean(StateType type, Moments moments, std::size_t e, std::uint64_t count) const {
+    for (std::uint64_t done = 0; done < count; done += kChunkElements) {
+      const std::size_t at = e + done;
+      std::vector<LeanTerm> parts;
+      for (std::uint32_t i = 0; i < terms_; ++i) {
+        parts.push_back({g_[i] + at, kCoefficients, codes(type, m_[i], at), codes(type, v_[i], at), i + 1});
+      }
+      const LeanRun run{kChunkElements,
+                        theta_ + at,
+                        type,
+                        codes(type, m_[0], at),
+                        codes(type, v_[0], at),
+                        chunk_key(0, 1, 2, at / kChunkElements),
+                        kCoefficients,
+                        kGroup};
+      loops_.lean(run, parts.data(), terms_, form_of(moments));
+    }
+  }
+
+  const Loops& loops_;
+  std::uint32_t terms_;
+  std::size_t elements_;
+  Arrays arrays_;
+  float* theta_;
+  std::vector<float*> g_, m_, v_;
+};
+
+/// Medians of the time of a step's update, and of its ratio to that of float32 per term just before and after.
+void compare_lean(const Loops& loops, std::size_t elements, std::uint32_t terms) {
+  constexpr int kTurns = 3 * kRounds;
+  for (const StateType type : {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}) {
+    for (const Moments moments : {Moments::kPerTerm, Moments::kSummed, Moments::kOnePair}) {
+      const Steps ours(loops, terms, elements), usual(loops, terms, elements);
+      const auto timed = [](const Steps& steps, StateType of, Moments form) {
+        return seconds([&] { steps.run(of, form); });
+      };
+      std::vector<double> times, ratios;
+      for (int turn = -1; turn < kTurns; ++turn) {
+        const double before = timed(usual, StateType::kFloat32, Moments::kPerTerm);
+        const double time = timed(ours, type, moments);
+        const double after = timed(usual, StateType::kFloat32, Moments::kPerTerm);
+        if (turn < 0) continue;  // the first meets moments that no step has made
+        times.push_back(time);
+        ratios.push_back(2 * time / (before + after));
+      }
+      std::sort(times.begin(), times.end());
+      std::sort(ratios.begin(), ratios.end());
+      const std::string name = "update of " + std::to_string(terms) + ", " + kTypeNames[static_cast<int>(type)] + ", " +
+                               kMomentNames[static_cast<int>(moments)];
+      std::printf("%-44s %7.2f ns/parameter   %5.2f of float32 per term\n", name.c_str(),
+                  times[kTurns / 2] / static_cast<double>(elements) * 1e9, ratios[kTurns / 2]);
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -197,4 +310,5 @@ int main(int argc, char** argv) {
       }
     }
   }
+  for (const std::uint32_t terms : {1u, kFusedTerms}) compare_lean(*set.loops, kFar, terms);
 }

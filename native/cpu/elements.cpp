@@ -192,6 +192,12 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
 constexpr std::uint32_t kLeanTile = 1024;
 static_assert(kChunkElements % kLeanTile == 0 && kLeanTile % kCodeBlock == 0);
 
+/// What the draws of a part of a chunk start from.
+ChunkKey key_of(const Tables& tables, const ChunkRange& part) {
+  const std::uint64_t step = *tables.shared.step - *tables.shared.first_step;
+  return chunk_key(tables.seed, step, tables.tensors[part.tensor].key, part.first / kChunkElements);
+}
+
 /// A tile of a lean tensor. Its moments are decoded, processed by the loops for float32, and rounded before step 7,
 /// which so gives the same bits whether or not it comes with steps 5 and 6.
 class LeanTile {
@@ -202,10 +208,7 @@ class LeanTile {
     run_.sum = sum_;
     run_.sum_x = sum_x_;
     if (!rounds) return;
-    const std::uint64_t chunk = tile.first / kChunkElements;
-    const std::uint64_t step = *tables.shared.step - *tables.shared.first_step;
-    const ChunkKey key = chunk_key(tables.seed, step, tables.tensors[tile.tensor].key, chunk);
-    loops.draw(key, static_cast<std::uint32_t>(tile.first % kChunkElements), tile.count, words_);
+    loops.draw(key_of(tables, tile), static_cast<std::uint32_t>(tile.first % kChunkElements), tile.count, words_);
   }
 
   /// Step 6 of one term, which takes part.
@@ -334,8 +337,33 @@ class LeanTile {
   alignas(64) float u_[kLeanTile];
 };
 
+/// Steps 5 to 7 from the gradients of all terms, where one loop takes them.
+void fused_lean(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form) {
+  for_parts(range, kChunkElements, [&](const ChunkRange& part) {
+    const Tensor& tensor = tables.tensors[part.tensor];
+    const auto codes = [&](CodePlane plane) {
+      return code_plane_at(plane, tables.state_type, tensor.plane + part.first);
+    };
+    LeanTerm terms[kPassTerms];
+    std::uint32_t count = 0;
+    for_present(tables, part.tensor, [&](std::uint32_t term) {
+      const Term& state = tables.terms[term];
+      const TermRun run = term_run(tables, &call, term, part);
+      terms[count++] = {run.g, run.k, codes(state.codes.m), codes(state.codes.v), state.stream};
+    });
+    const TensorRun run = tensor_run(tables, part);
+    const CodePlanes& shared = tables.shared.codes;
+    loops.lean({run.count, run.theta, tables.state_type, codes(shared.m), codes(shared.v), key_of(tables, part),
+                run.shared, run.group},
+               terms, count, form);
+  });
+}
+
 void update_lean(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,
                  const Presence& presence, std::uint64_t step) {
+  if (call != nullptr && !form.amsgrad && is_one_loop(form, presence)) {
+    return fused_lean(loops, tables, *call, range, form);
+  }
   const bool rounds = call != nullptr || form.one_v || form.amsgrad;
   for_parts(range, kLeanTile, [&](const ChunkRange& part) {
     LeanTile tile(loops, tables, part, rounds);

@@ -92,6 +92,27 @@ struct CodeRun {
   std::uint64_t count;
 };
 
+/// One term's part of a run of elements of one lean tensor.
+struct LeanTerm {
+  const float* g;
+  Coefficients k;
+  CodePlane m;  // null where summed
+  CodePlane v;  // null where both moments are summed
+  std::uint32_t stream;
+};
+
+/// A run of elements of one lean tensor, from the first of a chunk on and all in that chunk.
+struct LeanRun {
+  std::uint64_t count;
+  float* theta;
+  StateType type;
+  CodePlane sum;  // M; null where not summed
+  CodePlane v;    // V; null unless both moments are summed
+  ChunkKey key;
+  Coefficients shared;
+  GroupElements group;
+};
+
 /// The element loops of one instruction set. All sets give the same bits.
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
@@ -110,6 +131,9 @@ struct Loops {
   void (*decode)(const CodeRun& run, float* to);
   /// Values to codes, and each value to what its code stands for. `words`: of the elements; `stream`: as stream_word().
   void (*round)(const CodeRun& run, float* values, const std::uint32_t* words, std::uint32_t stream);
+  /// Steps 5 to 7 for `terms` terms, all of which take part: up to kFusedTerms, or kPassTerms where both moments are
+  /// summed. W is 1, no element is skipped, and there is no amsgrad.
+  void (*lean)(const LeanRun& run, const LeanTerm* parts, std::uint32_t terms, LoopForm form);
   /// target[k] = the larger of both, as x after a step.
   void (*raise)(float* target, const float* source, std::uint64_t count);
   /// target[k] += source[k].

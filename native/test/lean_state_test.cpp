@@ -193,65 +193,100 @@ std::vector<float> read(Training& training, Plane plane, std::uint32_t term, std
   return values;
 }
 
-// θ moves by what is stored, not by what was rounded.
+enum class Decay { kNone, kCoupled, kDecoupled };
+
+/// What a step is compared in.
+struct Kind {
+  StateType type;
+  bool summed, one_v;
+  std::uint32_t terms;
+  Decay decay;
+};
+
+constexpr double kLambda = 0.25;
+constexpr std::size_t kScalarLength = 4096 + 1024 + 77;
+
+GroupElements elements_of(Decay decay) {
+  const float coupled = decay == Decay::kCoupled ? static_cast<float>(kLambda) : 0;
+  const float decoupled = decay == Decay::kDecoupled ? static_cast<float>(1e-3 * kLambda) : 0;
+  return {0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, coupled, decoupled};
+}
+
+/// Takes a step and compares every plane and θ with a scalar step.
+void compare_with_scalar_step(Training& training, const Model& model, const Kind& kind, const Gradients& gradients,
+                              std::uint64_t step) {
+  const std::uint32_t shared = stream_key(name_key("\0M", 2));
+  const GroupElements k = elements_of(kind.decay);
+  std::vector<std::vector<float>> m, v;
+  for (std::uint32_t term = 0; term < kind.terms; ++term) {
+    m.push_back(read(training, Plane::m, term, kScalarLength));
+    v.push_back(read(training, Plane::v, term, kScalarLength));
+  }
+  std::vector<float> theta = training.theta()[0];
+  training.step(gradients);
+  for (std::size_t e = 0; e < kScalarLength; ++e) {
+    const auto share = [&](std::uint32_t term) {
+      return static_cast<float>(training.optimizer().norm_states(term)[0].s) * (*gradients[term][0])[e];
+    };
+    const auto decayed = [&](float g) { return kind.decay == Decay::kCoupled ? g + k.coupled * theta[e] : g; };
+    if (kind.one_v) {
+      float sum = share(0);
+      for (std::uint32_t term = 1; term < kind.terms; ++term) sum += share(term);
+      m[0][e] = first_moment(m[0][e], decayed(sum), k);
+      v[0][e] = second_moment(v[0][e], decayed(sum), k);
+      continue;
+    }
+    if (kind.summed) m[0][e] = decayed_sum(m[0][e], k);
+    for (std::uint32_t term = 0; term < kind.terms; ++term) {
+      const float g = decayed(share(term));
+      if (kind.summed) m[0][e] = added_to_sum(m[0][e], g, k);
+      if (!kind.summed) m[term][e] = first_moment(m[term][e], g, k);
+      v[term][e] = second_moment(v[term][e], g, k);
+    }
+  }
+  const std::uint32_t firsts = kind.summed ? 1 : kind.terms, seconds = kind.one_v ? 1 : kind.terms;
+  const auto own = [&](std::uint32_t term) { return stream_key(model.options.term_keys[term]); };
+  for (std::uint32_t term = 0; term < firsts; ++term) {
+    m[term] = rounded(m[term], model, false, kind.summed ? shared : own(term), step);
+    ASSERT_TRUE(test::same_bits(m[term], read(training, Plane::m, term, kScalarLength))) << "m " << term;
+  }
+  for (std::uint32_t term = 0; term < seconds; ++term) {
+    v[term] = rounded(v[term], model, true, kind.one_v ? shared : own(term), step);
+    ASSERT_TRUE(test::same_bits(v[term], read(training, Plane::v, term, kScalarLength))) << "v " << term;
+  }
+  const Clock clock = training.optimizer().clocks(0)[0];
+  const auto c = static_cast<float>(1e-3 / (1 - clock.p1));
+  const auto b = static_cast<float>(std::sqrt(1 - clock.p2));
+  for (std::size_t e = 0; e < kScalarLength; ++e) {
+    float largest = v[0][e], u = c * m[0][e];
+    for (std::uint32_t term = 1; term < seconds; ++term) largest = std::max(largest, v[term][e]);
+    for (std::uint32_t term = 1; term < firsts; ++term) u += c * m[term][e];
+    const float q = u / denominator(largest, b, k);
+    theta[e] -= kind.decay == Decay::kDecoupled ? k.decoupled * theta[e] + q : q;
+  }
+  ASSERT_TRUE(test::same_bits(theta, training.theta()[0]));
+}
+
+// θ moves by what is stored, not by what was rounded. Few terms are taken by one loop, more of them by tiles.
 TEST(LeanState, RoundsTheMomentsAndMovesByWhatIsStored) {
   Random random(56);
-  constexpr std::size_t kLength = 4096 + 1024 + 77;
-  for (const StateType type : kLean) {
-    for (const bool summed : {false, true}) {
-      for (const bool one_v : {false, true}) {
-        if (one_v && !summed) continue;
-        Model model = plain_model(kLength, 2, type);
-        model.options.form.summed = summed;
-        model.options.form.one_v = one_v;
-        Training training(model, 1);
-        const std::uint32_t own[] = {stream_key(model.options.term_keys[0]), stream_key(model.options.term_keys[1])};
-        const std::uint32_t shared = stream_key(name_key("\0M", 2));
-        for (std::uint64_t step = 0; step < 3; ++step) {
+  for (const InstructionSet& set : instruction_sets()) {
+    for (unsigned form = 0; form < 18; ++form) {
+      for (std::uint32_t terms = 1; terms <= 6; ++terms) {
+        const std::uint32_t sums = form / 2 % 3;  // none, M, M and V
+        const Kind kind{kLean[form % 2], sums > 0, sums > 1, terms, static_cast<Decay>(form / 6)};
+        if (terms > 4 && !kind.one_v) continue;
+        SCOPED_TRACE(std::string(set.name) + ", form " + std::to_string(form) + ", terms " + std::to_string(terms));
+        Model model = plain_model(kScalarLength, terms, kind.type);
+        model.options.form.summed = kind.summed;
+        model.options.form.one_v = kind.one_v;
+        model.groups[0].weight_decay = kind.decay == Decay::kNone ? 0 : kLambda;
+        model.groups[0].decoupled = kind.decay == Decay::kDecoupled;
+        Training training(model, 1, set.name);
+        for (std::uint64_t step = 0; step < 2; ++step) {
           const Gradients gradients = random_steps(random, model, 1, {0, 0, 0, 0, 0})[0];
-          std::vector<std::vector<float>> m, v;
-          for (std::uint32_t term = 0; term < 2; ++term) {
-            m.push_back(read(training, Plane::m, term, kLength));
-            v.push_back(read(training, Plane::v, term, kLength));
-          }
-          std::vector<float> theta = training.theta()[0];
-          training.step(gradients);
-          const GroupElements k{0.9f, 0.1f, 0.999f, 0.001f, 1e-8f, 0, 0};
-          const auto f = [&](std::uint32_t term) {
-            return static_cast<float>(training.optimizer().norm_states(term)[0].s);
-          };
-          const float scales[] = {f(0), f(1)};
-          for (std::size_t e = 0; e < kLength; ++e) {
-            const float g[] = {scales[0] * (*gradients[0][0])[e], scales[1] * (*gradients[1][0])[e]};
-            if (one_v) {
-              m[0][e] = first_moment(m[0][e], g[0] + g[1], k);
-              v[0][e] = second_moment(v[0][e], g[0] + g[1], k);
-              continue;
-            }
-            if (summed) m[0][e] = added_to_sum(added_to_sum(decayed_sum(m[0][e], k), g[0], k), g[1], k);
-            for (std::uint32_t term = 0; term < 2; ++term) {
-              if (!summed) m[term][e] = first_moment(m[term][e], g[term], k);
-              v[term][e] = second_moment(v[term][e], g[term], k);
-            }
-          }
-          const std::uint32_t firsts = summed ? 1 : 2, seconds = one_v ? 1 : 2;
-          for (std::uint32_t term = 0; term < firsts; ++term) {
-            m[term] = rounded(m[term], model, false, summed ? shared : own[term], step);
-            ASSERT_TRUE(test::same_bits(m[term], read(training, Plane::m, term, kLength))) << "m " << term;
-          }
-          for (std::uint32_t term = 0; term < seconds; ++term) {
-            v[term] = rounded(v[term], model, true, one_v ? shared : own[term], step);
-            ASSERT_TRUE(test::same_bits(v[term], read(training, Plane::v, term, kLength))) << "v " << term;
-          }
-          const Clock clock = training.optimizer().clocks(0)[0];
-          const auto c = static_cast<float>(1e-3 / (1 - clock.p1));
-          const auto b = static_cast<float>(std::sqrt(1 - clock.p2));
-          for (std::size_t e = 0; e < kLength; ++e) {
-            const float largest = one_v ? v[0][e] : std::max(v[0][e], v[1][e]);
-            const float u = summed ? c * m[0][e] : c * m[0][e] + c * m[1][e];
-            theta[e] -= u / denominator(largest, b, k);
-          }
-          ASSERT_TRUE(test::same_bits(theta, training.theta()[0])) << "step " << step;
+          compare_with_scalar_step(training, model, kind, gradients, step);
+          if (HasFatalFailure()) return;
         }
       }
     }

@@ -1,7 +1,7 @@
-# Bugs in copies of the CPU device's sources and of the exchange between ranks, each with the test that finds it. The CUDA device runs the same
-# lines of scalars.h, so its comparison with the CPU cannot find a bug there.
+# Bugs in copies of the CPU device's sources and of the exchange between ranks, each with the test that finds it. The
+# CUDA device runs the same lines of scalars.h, so its comparison with the CPU cannot find a bug there.
 
-add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp oracle_test.cpp)
+add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp lean_state_test.cpp oracle_test.cpp)
 target_link_libraries(mtadam_planted_tests PUBLIC mtadam_core GTest::gtest_main)
 
 # planted_cpu_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test> [EXPECT <regular
@@ -72,6 +72,13 @@ planted_cpu_bug(
   FOUND_BY Oracle.AgreesAfterAStepIsRolledBack)
 
 # ---- Both moments summed ----
+
+planted_cpu_bug(
+  draws_of_one_term_for_all
+  FILE cpu/elements.cpp
+  PATTERN [=[codes(state.codes.v), state.stream}]=]
+  REPLACEMENT [=[codes(state.codes.v), tables.terms[0].stream}]=]
+  FOUND_BY LeanState.RoundsTheMomentsAndMovesByWhatIsStored)
 
 planted_cpu_bug(
   last_term_alone_in_the_sum
