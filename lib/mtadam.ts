@@ -15,11 +15,13 @@ import { writeNowhere, type Writer } from "./checkpoint/atomic-file";
 import { CheckpointFile, deferErrors, maxHeaderBytes, saveCheckpoint } from "./checkpoint/file";
 import {
   checkOptions as checkFileOptions,
+  type CheckpointProgress,
   type LoadOptions,
   type PathLike,
   type SaveOptions,
 } from "./checkpoint/options";
 import { Place } from "./checkpoint/path";
+import { savePiece } from "./checkpoint/pieces";
 import type { Restoration } from "./checkpoint/restore";
 import { countSkipped, type StateDict, type StateOwner } from "./checkpoint/state";
 import type { Diagnostics } from "./diagnostics";
@@ -558,36 +560,39 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    *
    * @param path a path, a `file:` URL or a Buffer; a later `chdir` does not change its meaning
    * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects, and there is no new
-   * file
+   * file; `pieces`: a file per rank
    * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
    * one that cannot be replaced because it is a mount point; BUSY, DISPOSED, CUDA; other errors of the file system
    * unchanged. Until the promise settles, other calls are BUSY
    */
   async save(path: PathLike, options?: SaveOptions): Promise<void> {
     this.#guard.idle("save");
-    const { onProgress, target } = this.#guard.reading("save", () => ({
-      ...checkFileOptions(options, ["onProgress"]),
+    const { onProgress, pieces, target } = this.#guard.reading("save", () => ({
+      ...checkFileOptions(options, ["onProgress", "pieces"]),
       target: Place.of(path).target(),
     }));
+    const { distributed, shard } = this.#options;
+    if (pieces && shard === "none") {
+      throw mustBe("OPTION", "pieces", 'be left out without `shard: "state"`', pieces);
+    }
     target.checkRegular();
     await this.#guard.during("save", async () => {
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
       this.#lookForSkipped(this.#guard.alive());
-      const write = (writer?: Writer): Promise<void> =>
-        saveCheckpoint(
-          target,
-          this.#stateOwner(this.#guard.alive()),
-          async (progress) => {
-            await onProgress?.(progress);
-            this.#guard.alive();
-          },
-          writer,
-        );
-      const { distributed, shard } = this.#options;
-      if (distributed === undefined || shard === "none") await write();
-      else
+      const owner = this.#stateOwner(this.#guard.alive());
+      const report = async (progress: CheckpointProgress): Promise<void> => {
+        await onProgress?.(progress);
+        this.#guard.alive();
+      };
+      const write = (writer?: Writer): Promise<void> => saveCheckpoint(target, owner, report, writer);
+      if (distributed === undefined || shard === "none") {
+        await write();
+      } else if (pieces) {
+        await together(distributed, "save of pieces", () => savePiece(target, owner, distributed, report));
+      } else {
         await together(distributed, "save", () => write(distributed.rank === 0 ? undefined : writeNowhere));
+      }
     });
   }
 

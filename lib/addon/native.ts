@@ -161,6 +161,10 @@ export interface NativeOptimizer {
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   /** As many elements as `to` has. */
   readPlane(start: NativePlaneStart, to: Float32Array): void;
+  /** Sets `to` to the first and the end of the elements of a parameter's moments that this rank has. */
+  ownRange(parameter: number, to: Float64Array): void;
+  /** The same as readPlane of a range of these, without the other ranks. */
+  readOwnPlane(start: NativePlaneStart, to: Float32Array): void;
   /** Rounds to nearest where the moments are codes; the range is then of whole blocks. */
   writePlane(start: NativePlaneStart, from: Float32Array): void;
   /** The codes of a parameter whose moments are codes: Uint16Array for bfloat16, Uint8Array for 8 bits. */

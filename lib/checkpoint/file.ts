@@ -17,6 +17,7 @@ import {
   PREFIX_BYTES,
   reasonOf,
   renderHeader,
+  type RenderedHeader,
   type SafetensorsDType,
   type SafetensorsHeader,
   type TensorInfo,
@@ -63,11 +64,7 @@ export async function saveCheckpoint(
   writer: Writer = writeAtomically,
 ): Promise<void> {
   const pace = new Pace();
-  const metadata = await pace.run(stateMetadata(owner));
-  const tensors = stateTensors(owner);
-  const header = await pace.run(
-    renderHeader(headerEntries(tensors), { [METADATA_KEY]: renderObject(metadata) }),
-  );
+  const { tensors, header } = await renderState(owner, pace);
   const total = header.bytes + header.dataBytes;
   await writer(target, async (file) => {
     const chunks = new ChunkWriter(file, (bytes) => onProgress({ bytes, total }));
@@ -87,6 +84,19 @@ export async function saveCheckpoint(
     await file.sync();
     await onProgress({ bytes: total, total });
   });
+}
+
+/** The tensors of a state, and the header of its file. @throws MTAdamError CHECKPOINT, DISPOSED, CUDA */
+export async function renderState(
+  owner: StateOwner,
+  pace: Pace,
+): Promise<{ tensors: Iterable<SavedTensor>; header: RenderedHeader }> {
+  const metadata = await pace.run(stateMetadata(owner));
+  const tensors = stateTensors(owner);
+  const header = await pace.run(
+    renderHeader(headerEntries(tensors), { [METADATA_KEY]: renderObject(metadata) }),
+  );
+  return { tensors, header };
 }
 
 function* headerEntries(tensors: Iterable<SavedTensor>): Generator<[string, TensorInfo], void, void> {

@@ -24,9 +24,14 @@ export type ProgressListener = (progress: CheckpointProgress) => unknown;
 export interface SaveOptions {
   /** Called as the file grows, the last time with `bytes === total`. */
   onProgress?: ProgressListener | undefined;
+  /**
+   * With `shard: "state"`: each rank writes what it has to a file of its own, `path` with ".1-of-4" for rank 0 of 4, and
+   * nothing is exchanged, so that ranks need no common file system. `npx mtadam merge` makes one file of them.
+   */
+  pieces?: boolean | undefined;
 }
 
-export interface LoadOptions extends SaveOptions {
+export interface LoadOptions extends Pick<SaveOptions, "onProgress"> {
   /** False: load matching entries only and leave the rest unchanged. Default true. */
   strict?: boolean | undefined;
 }
@@ -34,16 +39,17 @@ export interface LoadOptions extends SaveOptions {
 /** Options of a save or a load, checked. @throws MTAdamError OPTION */
 export function checkOptions(
   options: unknown,
-  keys: readonly (keyof LoadOptions)[],
-): { strict: boolean; onProgress: ProgressListener | undefined } {
-  const { strict = true, onProgress } = checkKeys<Record<keyof LoadOptions, unknown>>(
-    "options",
-    options,
-    keys,
-  );
+  keys: readonly (keyof LoadOptions | keyof SaveOptions)[],
+): { strict: boolean; pieces: boolean; onProgress: ProgressListener | undefined } {
+  const {
+    strict = true,
+    pieces = false,
+    onProgress,
+  } = checkKeys<Record<keyof LoadOptions | keyof SaveOptions, unknown>>("options", options, keys);
   if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
+  if (typeof pieces !== "boolean") throw mustBe("OPTION", "pieces", "be true or false", pieces);
   if (onProgress !== undefined && typeof onProgress !== "function") {
     throw mustBe("OPTION", "onProgress", "be a function", onProgress);
   }
-  return { strict, onProgress: onProgress as ProgressListener | undefined };
+  return { strict, pieces, onProgress: onProgress as ProgressListener | undefined };
 }

@@ -194,6 +194,9 @@ export interface SavedTensor {
    * @throws MTAdamError DISPOSED, CUDA
    */
   read(first: number, to: StateTensor): void;
+  /** Of a tensor that the ranks share out: the elements of this rank, which {@link readOwn} reads without the others. */
+  own?(): { first: number; end: number };
+  readOwn?(first: number, to: StateTensor): void;
 }
 
 /**
@@ -326,6 +329,18 @@ function planeTensor(
       fromNative(() => {
         if (dtype === "float32") native.readPlane({ ...place, first }, to as Float32Array);
         else native.readCodes({ ...place, first }, to as Uint8Array);
+      });
+    },
+    own() {
+      const range = new Float64Array(2);
+      fromNative(() => {
+        native.ownRange(place.parameter, range);
+      });
+      return { first: range[0]!, end: range[1]! };
+    },
+    readOwn(first, to) {
+      fromNative(() => {
+        native.readOwnPlane({ ...place, first }, to as Float32Array);
       });
     },
   };

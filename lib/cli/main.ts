@@ -3,6 +3,7 @@ import { packageFacts } from "../addon/system";
 import { build } from "./build";
 import { CommandError } from "./command-error";
 import { inspect } from "./inspect";
+import { merge } from "./merge";
 import { report } from "./report";
 
 // The command `mtadam`. Exit codes: 0 for success, 1 if the command fails, 2 for an invalid command line.
@@ -17,6 +18,9 @@ const HELP = `Usage: npx mtadam <command> [options]
     --architecture <number> Compile the kernels for one compute capability, for example 90 for 9.0
     --verbose               Show the output of the tools
 
+  merge <piece>…    Makes one checkpoint of the pieces that the ranks have saved
+    -o, --output <file>     The checkpoint; default: the name of the first piece, without .1-of-4
+
   report <file>…    Makes a page of the files that BalanceMonitors have written
     -o, --output <file>     The page; default: the name of the first file, with .html
     --title <text>          The title of the page
@@ -30,6 +34,7 @@ const HELP = `Usage: npx mtadam <command> [options]
 const COMMANDS = new Map([
   ["inspect", inspect],
   ["build", build],
+  ["merge", merge],
   ["report", report],
 ]);
 

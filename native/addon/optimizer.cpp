@@ -44,6 +44,8 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<read_clocks>>("readClocks"),
                       InstanceMethod<&Optimizer::on_engine<restore_clocks>>("restoreClocks"),
                       InstanceMethod<&Optimizer::on_engine<read_plane>>("readPlane"),
+                      InstanceMethod<&Optimizer::on_engine<own_range>>("ownRange"),
+                      InstanceMethod<&Optimizer::on_engine<read_own_plane>>("readOwnPlane"),
                       InstanceMethod<&Optimizer::on_engine<write_plane>>("writePlane"),
                       InstanceMethod<&Optimizer::on_engine<read_codes>>("readCodes"),
                       InstanceMethod<&Optimizer::on_engine<write_codes>>("writeCodes"),

@@ -165,6 +165,22 @@ void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   engine.read_plane(range, elements<float>(info[1], range.count));
 }
 
+void own_range(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const Slots own = engine.own_elements(index(info[0], engine.layout().tensor_count()));
+  double* const to = elements<double>(info[1], 2);
+  to[0] = static_cast<double>(own.first);
+  to[1] = static_cast<double>(own.end);
+}
+
+void read_own_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = range_of(engine, info);
+  const Slots own = engine.own_elements(range.tensor);
+  if (range.first < own.first || range.first + range.count > own.end) {
+    throw coded_error(info.Env(), "LENGTH", "A range of this rank's elements was expected.");
+  }
+  engine.read_own_plane(range, elements<float>(info[1], range.count));
+}
+
 void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = range_of(engine, info);
   if (engine.layout().tensors()[range.tensor].lean) check_blocks(engine, info.Env(), range);

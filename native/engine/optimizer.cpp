@@ -696,6 +696,16 @@ void Optimizer::for_own(std::uint64_t first, std::uint64_t end, const Body& body
   layout_.for_slots(std::max(first, own.first), std::min(end, own.end), body);
 }
 
+Slots Optimizer::own_elements(std::uint32_t tensor) const {
+  const Tensor& shape = layout_.tensors()[tensor];
+  Slots elements{0, 0};
+  for_own(shape.slot, shape.slot + chunks_of(shape.length),
+          [&](std::uint32_t, std::uint64_t first, std::uint64_t count) {
+            elements = {first, first + count};
+          });
+  return elements;
+}
+
 // Those of the whole tensor.
 CodePlane Optimizer::codes_of(const PlaneRange& range) const {
   const CodePlane start = plane_of(range.plane, options_.form, state_.terms()[range.term].codes, state_.shared().codes);

@@ -189,6 +189,9 @@ class Optimizer {
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
   /// Where the state is shared out, every rank gets the elements from those that own them.
   void read_plane(const PlaneRange& range, float* to);
+  /// The elements of a tensor's moments that this rank has, and a range of them, without the other ranks.
+  Slots own_elements(std::uint32_t tensor) const;
+  void read_own_plane(const PlaneRange& range, float* to) { read_own(range, to); }
   /// Where the state is shared out, writes those elements that this rank owns. Rounds to nearest where the tensor is
   /// lean; the range then starts with a block, and ends with one or the tensor.
   void write_plane(const PlaneRange& range, const float* from);

@@ -86,12 +86,13 @@ withMpi("training on several ranks", (launcher) => {
     "ends every process after a rank fails: %s",
     async (way, sentence) => {
       for (let repetition = 0; repetition < REPETITIONS; ++repetition) {
-        const { code, stdout, stderr } = await runRanks(launcher, 2, "failing.mjs", way);
+        const list = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "pids");
+        const { code, stdout, stderr } = await runRanks(launcher, 2, "failing.mjs", way, list);
         expect(`${stdout}${stderr}`).toMatch(sentence);
         expect([0, null]).not.toContain(code);
         // Ended by itself.
         expect(stderr).not.toContain("timeout: sending signal");
-        const pids = Array.from(stdout.matchAll(/^process (\d+)$/gm), ([, pid]) => Number(pid));
+        const pids = readFileSync(list, "utf8").trim().split("\n").map(Number);
         expect(pids).toHaveLength(2);
         // The launcher may end before the last of them.
         while (pids.some(isRunning)) await setTimeout(20);
@@ -141,6 +142,17 @@ describe("options", () => {
     [{ shard: "all" }, '`shard` must be "none" or "state"; got "all".'],
   ])("%j", async (options, message) => {
     expect(await make(options)).toMatchObject({ code: "ERR_MTADAM_OPTION", message });
+  });
+
+  test("`pieces` needs `shard`", async () => {
+    const optimizer = new MTAdam([new Float32Array(1)], { terms: 1 });
+    expect(await caught(() => optimizer.save("state.safetensors", { pieces: true }))).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: '`pieces` must be left out without `shard: "state"`; got true.',
+    });
+    expect((await caught(() => optimizer.save("state.safetensors", { pieces: 1 as never }))).message).toBe(
+      "`pieces` must be true or false; got 1.",
+    );
   });
 
   test("`reduced` needs `distributed`", async () => {

@@ -10,7 +10,7 @@ test("--help lists the commands, also after a command", () => {
     const { status, stdout, stderr } = installed.mtadam(args);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toMatch(
-      /^Usage: npx mtadam <command>[^]*\n {2}inspect [^]*--json[^]*\n {2}build [^]*--cuda[^]*\n {2}report [^]*--watch/,
+      /^Usage: npx mtadam <command>[^]*\n {2}inspect [^]*--json[^]*\n {2}build [^]*--cuda[^]*\n {2}merge [^]*--output[^]*\n {2}report [^]*--watch/,
     );
   }
 });
@@ -25,6 +25,8 @@ test.each<[string[], string]>([
   [["--json"], '"--json" is not a command of mtadam; `npx mtadam --help` lists the commands.'],
   [["inspect", "--jsn"], '"--jsn" is not an option of `mtadam inspect`.'],
   [["inspect", "--json", "all"], '"all" is not an option of `mtadam inspect`.'],
+  [["merge"], "`mtadam merge` must get the pieces of a checkpoint."],
+  [["merge", "a"], "--output must name the file: the first piece's name does not end as in .1-of-2."],
   [["build", "--fast"], "`--fast` is not an option of the build."],
   [["build", "addon"], "`addon` is not an argument of the build."],
   [["build", "--cuda", "maybe"], '`--cuda` must be on, off or auto; got "maybe".'],

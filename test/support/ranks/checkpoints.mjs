@@ -3,11 +3,15 @@
 
 import assert from "node:assert";
 import { Buffer } from "node:buffer";
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { MTAdam } from "../../../dist/index.mjs";
 import { connectMpi } from "../../../dist/distributed/index.mjs";
 import { digest, makeParameters, thetaOf, whole } from "./common.mjs";
+
+const merge = (...values) =>
+  spawnSync(process.execPath, [path.resolve("dist/cli/main.js"), "merge", ...values], { encoding: "utf8" });
 
 const [mode, folder] = process.argv.slice(2);
 const comm = await connectMpi({ timeout: 60 });
@@ -30,7 +34,26 @@ if (mode === "write") {
   );
   await optimizer.save(file);
   assert(existsSync(file));
+  const inPieces = path.join(folder, "pieces.safetensors");
+  await optimizer.save(inPieces, { pieces: true });
+  await comm.barrier();
+  assert(!existsSync(inPieces));
   if (comm.rank === 0) {
+    const pieces = Array.from({ length: comm.size }, (_, k) => `${inPieces}.${k + 1}-of-${comm.size}`);
+    // In any order, to the file that their names tell.
+    const { stdout } = merge(...[...pieces].reverse());
+    assert.strictEqual(stdout, `Checkpoint: ${inPieces}\n`);
+    assert(readFileSync(inPieces).equals(readFileSync(file)), "the merged file is another");
+    const refusals = [
+      [[pieces[0]], "All 2 pieces must be given; 2 is missing."],
+      [[...pieces, pieces[1]], "Each of the 2 pieces must be given once; got 3 files."],
+      [[pieces[0], file], `"${file}" is not a piece of a checkpoint.`],
+    ];
+    for (const [files, sentence] of refusals) {
+      const { status, stderr } = merge(...files, "--output", `${file}.none`);
+      assert.deepStrictEqual({ status, stderr }, { status: 1, stderr: `${sentence}\n` });
+    }
+    assert(!existsSync(`${file}.none`));
     await alone.save(`${file}.alone`);
     assert(readFileSync(file).equals(readFileSync(`${file}.alone`)), "the file is not that of one process");
     writeFileSync(thetaFile, Buffer.concat(thetaOf(parameters).map(({ buffer }) => Buffer.from(buffer))));
