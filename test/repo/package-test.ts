@@ -45,7 +45,9 @@ describe("a consumer of the checkout", () => {
       expect(node(folder, "name.cjs")).toBe("-0.500\n");
       expect(node(folder, "folder.cjs")).toBe("-0.500\n");
       expect(node(folder, "names.cjs")).toBe(`${NAMES.join()}\n`);
-      expect(node(folder, "clients.cjs")).toBe("connectMpi connectNccl ncclId\nopenJax\nMTAdamOptimizer\nopenTorch\n");
+      expect(node(folder, "clients.cjs")).toBe(
+        "connectMpi connectNccl ncclId\nopenJax\nMTAdamOptimizer\nopenTorch\n",
+      );
     });
   });
 

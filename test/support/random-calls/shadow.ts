@@ -176,7 +176,7 @@ export class Shadow {
   }
 
   #makeOracle(init: readonly ArrayLike<number>[]): MeasuredOracle {
-    const { anchor, stateDtype: _stateDtype, seed: _seed, ...fixed } = this.fixed;
+    const { anchor, ...fixed } = this.fixed;
     const term = this.terms.indexOf(anchor);
     const tensors = this.tensors.map(({ layer, name }, index) => ({
       init: init[index]!,
