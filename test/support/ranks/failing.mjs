@@ -6,12 +6,12 @@ import { MTAdam } from "../../../dist/index.mjs";
 import { connectMpi } from "../../../dist/distributed/index.mjs";
 
 const comm = await connectMpi({ timeout: 4 });
+// Not to stdout, of which the launcher may drop the end.
+appendFileSync(process.argv[3], `${process.pid}\n`);
 const parameters = [new Float32Array(200000).fill(1)];
 const optimizer = new MTAdam(parameters, { terms: 2, distributed: comm, shard: "state" });
 const gradients = () => [[parameters[0].slice()], [parameters[0].slice()]];
 optimizer.step(gradients());
-// Not to stdout, of which the launcher may drop the end.
-appendFileSync(process.argv[3], `${process.pid}\n`);
 const ways = {
   throw() {
     throw new Error("the data loader failed");
