@@ -27,6 +27,7 @@ await (mode === "trials" ? trials() : fail(mode));
 
 async function trials() {
   const TERMS = 3;
+  const STEPS = 2;
   const FORMS = [
     { shard: "none" },
     { unit: "network", nonFinite: "skipStep", cosines: true, anchor: "max" },
@@ -45,7 +46,7 @@ async function trials() {
     const optimizer = new MTAdam(parameters, { ...options, ...sharing });
     const alone = makeParameters(number % 2 === 1);
     const reference = new MTAdam(alone, options);
-    for (let step = 0; step < 2; ++step) {
+    for (let step = 0; step < STEPS; ++step) {
       const gradients = share(step, TERMS, comm).map((ofTerm) =>
         ofTerm.map((values) => values && device.buffer(values)),
       );
@@ -54,18 +55,20 @@ async function trials() {
       // The hashes, and nothing else, come to the host once the parameters have been compared.
       const { pageableCopies } = simt.counters();
       assert.ok(step === 0 || pageableCopies <= 1, `${pageableCopies} copies to the host`);
-      const theta = [];
-      for (const { data } of parameters) theta.push(await data.download());
       reference.step(wire === "bfloat16" ? sumOfRounded(step, TERMS) : whole(step, TERMS), {
         gradientScale: scaleOf(1),
       });
+      // Reading would have all work done before the next step.
+      if (execution === "lazy" && step + 1 < STEPS) continue;
+      const theta = [];
+      for (const { data } of parameters) theta.push(await data.download());
       assert.strictEqual(
         digest(theta),
         digest(alone.map(({ data }) => data)),
         `form ${number}, step ${step}`,
       );
       // Rounding depends on what a rank adds up before it sends it.
-      if (wire !== "bfloat16") digests.push(digest(theta));
+      if (wire !== "bfloat16" && step + 1 === STEPS) digests.push(digest(theta));
     }
     if (number === 2) await assertSameState(optimizer, reference);
   }
