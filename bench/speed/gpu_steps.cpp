@@ -269,8 +269,8 @@ class TimedDevice final : public Device {
     mark(2);
   }
   void zero(const Tables& tables, const Call& call, Stream stream) override { device_.zero(tables, call, stream); }
-  void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
-    device_.add(target, source, count, stream);
+  void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override {
+    device_.add(target, source, count, type, stream);
   }
 
  private:

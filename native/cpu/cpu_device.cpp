@@ -155,14 +155,15 @@ void CpuDevice::norms(const Tables& tables, const Call& call, Stream) {
 void CpuDevice::cosines(const Tables& tables, const Call& call, Stream) {
   const Loops& loops = *set_.loops;
   const auto multiply = [&](const ChunkRange& chunk) {
+    alignas(64) float wide_a[kChunkElements];
+    alignas(64) float wide_b[kChunkElements];
     const std::uint64_t slot = tables.tensors[chunk.tensor].slot + chunk.first / kChunkElements;
     const auto count = static_cast<std::uint32_t>(chunk.count);
     for (std::uint32_t later = 1; later < call.count; ++later) {
-      const float* const b = gradient_of(tables, call, later, chunk.tensor);
+      const float* const b = wide_gradient(loops, tables, call, later, chunk, wide_b);
       for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
-        const float* const a = gradient_of(tables, call, earlier, chunk.tensor);
-        const bool both = a != nullptr && b != nullptr;
-        dots_of(tables, earlier, later)[slot] = both ? loops.dot_product(a + chunk.first, b + chunk.first, count) : 0;
+        const float* const a = wide_gradient(loops, tables, call, earlier, chunk, wide_a);
+        dots_of(tables, earlier, later)[slot] = a != nullptr && b != nullptr ? loops.dot_product(a, b, count) : 0;
       }
     }
   };
@@ -311,19 +312,27 @@ void CpuDevice::zero(const Tables& tables, const Call& call, Stream) {
     for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
       // The call's gradients are const, since all other calls only read them.
       float* const g = const_cast<float*>(gradient_of(tables, call, term, range.tensor));
-      if (g != nullptr) std::memset(g + range.first, 0, range.count * sizeof(float));
+      if (g == nullptr) continue;
+      const Tensor& tensor = tables.tensors[range.tensor];
+      std::memset(const_cast<float*>(gradient_at(tensor, g, range.first)), 0,
+                  range.count * element_bytes(tensor.gradient));
     }
   };
   for_ranges(tables, call.count, zero_range);
 }
 
-void CpuDevice::add(float* target, const float* source, std::uint64_t count, Stream) {
+void CpuDevice::add(void* target, const void* source, std::uint64_t count, ElementType type, Stream) {
   const Loops& loops = *set_.loops;
   const std::uint64_t chunks = chunks_of(count);
   for_blocks(chunks, count, [&](std::uint64_t first, std::uint64_t last) {
     const std::uint64_t begin = first * kChunkElements;
     const std::uint64_t end = std::min(count, last * kChunkElements);
-    loops.add(target + begin, source + begin, end - begin);
+    if (type == ElementType::kFloat32) {
+      loops.add(static_cast<float*>(target) + begin, static_cast<const float*>(source) + begin, end - begin);
+    } else {
+      loops.add_narrow(static_cast<std::uint16_t*>(target) + begin, static_cast<const std::uint16_t*>(source) + begin,
+                       end - begin, type);
+    }
   });
 }
 

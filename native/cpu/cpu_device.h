@@ -44,7 +44,7 @@ class CpuDevice final : public Device {
   bool accumulate_in_one_pass(const Tables& tables, const Call& call) override;
   bool take_skipped() override { return skipped_.exchange(false); }
   void zero(const Tables& tables, const Call& call, Stream stream) override;
-  void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
+  void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override;
 
  private:
   /// What a call does with the elements of a range.

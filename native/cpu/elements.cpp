@@ -41,15 +41,34 @@ Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t s
 
 float* offset(float* plane, std::uint64_t elements) { return plane == nullptr ? nullptr : plane + elements; }
 
-/// `call` is null where the moments include the gradient already.
-TermRun term_run(const Tables& tables, const Call* call, std::uint32_t term, const ChunkRange& range) {
+/// Elements whose narrow gradients are in float32 at a time: they stay in the nearest cache.
+constexpr std::uint32_t kWideTile = 1024;
+
+/// Room for the gradients of a pass in float32.
+class WideGradients {
+ public:
+  float* at(std::uint32_t place) { return values_[place]; }
+
+ private:
+  alignas(64) float values_[kPassTerms][kWideTile];
+};
+
+/// Calls take(part) for the whole range, or where its gradients have to be widened, for parts of at most kWideTile.
+template <class Take>
+void for_wide_parts(const Tables& tables, const ChunkRange& range, const Take& take) {
+  const bool narrow = tables.tensors[range.tensor].gradient != ElementType::kFloat32;
+  for_parts(range, narrow ? kWideTile : range.count, take);
+}
+
+/// `call` is null where the moments include the gradient already. `wide`: as wide_gradient().
+TermRun term_run(const Loops& loops, const Tables& tables, const Call* call, std::uint32_t term,
+                 const ChunkRange& range, float* wide) {
   const Term& state = tables.terms[term];
   const std::uint64_t at = tables.tensors[range.tensor].plane + range.first;
-  const float* const g = call == nullptr ? nullptr : gradient_of(tables, *call, term, range.tensor);
+  const float* const g = call == nullptr ? nullptr : wide_gradient(loops, tables, *call, term, range, wide);
   Coefficients coefficients = state.coefficients[range.tensor];
   coefficients.f = factor_of(tables, state, coefficients, tables.tensors[range.tensor].layer);
-  return {g == nullptr ? nullptr : g + range.first, offset(state.m, at), offset(state.v, at), offset(state.x, at),
-          coefficients};
+  return {g, offset(state.m, at), offset(state.v, at), offset(state.x, at), coefficients};
 }
 
 TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
@@ -119,9 +138,12 @@ class TilePasses {
     together_ = (terms + passes - 1) / passes;
   }
 
-  void add(const TermRun& term) {
-    if (count_ > 0 && (terms_[0].g == nullptr) != (term.g == nullptr)) flush();
-    terms_[count_++] = term;
+  /// `run(place)`: of the term, as the one with this number in its pass. `with_gradient`: whether it has a gradient.
+  template <class Run>
+  void add(bool with_gradient, const Run& run) {
+    if (count_ > 0 && (terms_[0].g != nullptr) != with_gradient) flush();
+    terms_[count_] = run(count_);
+    count_ += 1;
     if (count_ == together_) flush();
   }
 
@@ -149,14 +171,17 @@ class TilePasses {
 
 /// The same as update_range() for one tile and any number of terms, with those that are absent but count in D.
 void update_tile(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& tile, LoopForm form,
-                 const Presence& presence, std::uint64_t step) {
+                 const Presence& presence, std::uint64_t step, WideGradients& wide) {
   alignas(64) float d[kTileElements];
   alignas(64) float u[kTileElements];
   const TensorRun run = tensor_run(tables, tile);
   TilePasses passes(loops, run, form, presence.count, d, u);
   for (std::uint32_t term = 0; term < tables.term_count; ++term) {
     const Clock& clock = tables.terms[term].clocks[tile.tensor];
-    if (counts(tables, clock, step)) passes.add(term_run(tables, takes_part(clock, step) ? call : nullptr, term, tile));
+    if (!counts(tables, clock, step)) continue;
+    const Call* const own = takes_part(clock, step) ? call : nullptr;
+    passes.add(own != nullptr,
+               [&](std::uint32_t place) { return term_run(loops, tables, own, term, tile, wide.at(place)); });
   }
   passes.flush();
   loops.move(form)(run, presence.b, d, u);
@@ -164,12 +189,14 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
 
 /// Steps 5 to 7 from the gradients of all terms, for a range of one tensor, where both moments are summed.
 void adam_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
-                const Presence& presence) {
+                const Presence& presence, WideGradients& wide) {
   if (is_one_loop(form, presence)) {
     TermRun terms[kPassTerms];
     std::uint32_t count = 0;
-    for_present(tables, range.tensor,
-                [&](std::uint32_t term) { terms[count++] = term_run(tables, &call, term, range); });
+    for_present(tables, range.tensor, [&](std::uint32_t term) {
+      terms[count] = term_run(loops, tables, &call, term, range, wide.at(count));
+      count += 1;
+    });
     loops.adam(count, form)(tensor_run(tables, range), terms);
     return;
   }
@@ -179,7 +206,7 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
     run.gathered = gathered;
     bool opens = true;
     for_present(tables, range.tensor, [&](std::uint32_t term) {
-      loops.moments(form)(run, term_run(tables, &call, term, tile), opens);
+      loops.moments(form)(run, term_run(loops, tables, &call, term, tile, wide.at(0)), opens);
       opens = false;
     });
     loops.adam(0, form)(run, nullptr);
@@ -190,7 +217,7 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
 
 /// Elements of a lean tensor whose moments are float32 at a time: all arrays stay in the nearest cache.
 constexpr std::uint32_t kLeanTile = 1024;
-static_assert(kChunkElements % kLeanTile == 0 && kLeanTile % kCodeBlock == 0);
+static_assert(kChunkElements % kLeanTile == 0 && kLeanTile % kCodeBlock == 0 && kWideTile % kLeanTile == 0);
 
 /// What the draws of a part of a chunk start from.
 ChunkKey key_of(const Tables& tables, const ChunkRange& part) {
@@ -299,7 +326,7 @@ class LeanTile {
   void take(const Call& call, std::uint32_t term, LoopForm form, bool opens) {
     const Term& state = tables_.terms[term];
     load_term(term, form);
-    TermRun part = term_run(tables_, &call, term, tile_);
+    TermRun part = term_run(loops_, tables_, &call, term, tile_, g_);
     part.m = m_;
     part.v = v_;
     LoopForm own = form;
@@ -318,7 +345,7 @@ class LeanTile {
     run_.gathered = d_;
     bool opens = true;
     for_present(tables_, tile_.tensor, [&](std::uint32_t term) {
-      loops_.moments(form)(run_, term_run(tables_, &call, term, tile_), opens);
+      loops_.moments(form)(run_, term_run(loops_, tables_, &call, term, tile_, g_), opens);
       opens = false;
     });
   }
@@ -333,6 +360,7 @@ class LeanTile {
   alignas(64) float m_[kLeanTile];
   alignas(64) float v_[kLeanTile];
   alignas(64) float x_[kLeanTile];
+  alignas(64) float g_[kLeanTile];
   alignas(64) float d_[kLeanTile];
   alignas(64) float u_[kLeanTile];
 };
@@ -379,29 +407,47 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
   const TensorRun run = tensor_run(tables, range);
   const bool skips = call != nullptr && skips_elements(tables.non_finite) && may_rest(tables, range);
   const LoopForm form = loop_form(tables, run, presence.one_b, skips);
-  if (tables.tensors[range.tensor].lean) {
-    update_lean(loops, tables, call, range, form, presence, step);
-  } else if (form.one_v) {
-    call == nullptr ? loops.adam(0, form)(run, nullptr) : adam_range(loops, tables, *call, range, form, presence);
-  } else if (is_one_loop(form, presence)) {
-    TermRun terms[kFusedTerms];
-    for (std::uint32_t k = 0; k < presence.count; ++k) terms[k] = term_run(tables, call, presence.first[k], range);
-    loops.fused(presence.count, call != nullptr, form)(run, terms);
-  } else {
-    for_parts(range, kTileElements,
-              [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step); });
-  }
+  if (tables.tensors[range.tensor].lean) return update_lean(loops, tables, call, range, form, presence, step);
+  WideGradients wide;
+  const auto take = [&](const ChunkRange& part) {
+    if (form.one_v) {
+      call == nullptr ? loops.adam(0, form)(tensor_run(tables, part), nullptr)
+                      : adam_range(loops, tables, *call, part, form, presence, wide);
+    } else if (is_one_loop(form, presence)) {
+      TermRun terms[kFusedTerms];
+      for (std::uint32_t k = 0; k < presence.count; ++k) {
+        terms[k] = term_run(loops, tables, call, presence.first[k], part, wide.at(k));
+      }
+      loops.fused(presence.count, call != nullptr, form)(tensor_run(tables, part), terms);
+    } else {
+      for_parts(part, kTileElements,
+                [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step, wide); });
+    }
+  };
+  call == nullptr ? take(range) : for_wide_parts(tables, range, take);
 }
 
 }  // namespace
 
+const float* wide_gradient(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term,
+                           const ChunkRange& range, float* wide) {
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const float* const gradient = gradient_of(tables, call, term, range.tensor);
+  if (gradient == nullptr) return nullptr;
+  const float* const first = gradient_at(tensor, gradient, range.first);
+  if (tensor.gradient == ElementType::kFloat32) return first;
+  loops.widen(reinterpret_cast<const std::uint16_t*>(first), range.count, tensor.gradient, wide);
+  return wide;
+}
+
 void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term,
                const ChunkRange& range) {
-  const float* const g = gradient_of(tables, call, term, range.tensor);
+  alignas(64) float wide[kChunkElements];
   double* partial = tables.terms[term].partial + tables.tensors[range.tensor].slot + range.first / kChunkElements;
   for_parts(range, kChunkElements, [&](const ChunkRange& chunk) {
+    const float* const g = wide_gradient(loops, tables, call, term, chunk, wide);
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g + chunk.first, static_cast<std::uint32_t>(chunk.count));
+    *partial++ = g == nullptr ? 0 : loops.sum_of_squares(g, static_cast<std::uint32_t>(chunk.count));
   });
 }
 
@@ -422,7 +468,10 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
       for_parts(range, kLeanTile,
                 [&](const ChunkRange& part) { LeanTile(loops, tables, part, true).moments(call, term, form, opens); });
     } else {
-      loops.moments(form)(run, term_run(tables, &call, term, range), opens);
+      alignas(64) float wide[kWideTile];
+      for_wide_parts(tables, range, [&](const ChunkRange& part) {
+        loops.moments(form)(tensor_run(tables, part), term_run(loops, tables, &call, term, part, wide), opens);
+      });
     }
   }
 }

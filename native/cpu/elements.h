@@ -8,6 +8,11 @@
 
 namespace mtadam {
 
+/// A term's gradient from the first element of a range on, in float32; null where it is absent. `wide` has room for the
+/// range, and is used where the gradient is narrow.
+const float* wide_gradient(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term,
+                           const ChunkRange& range, float* wide);
+
 /// Step 1: the sums of squares of a term's gradient, per chunk. Those of an absent gradient are 0, since other tensors
 /// of the layer may be present.
 void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term, const ChunkRange& range);

@@ -507,6 +507,32 @@ void add(float* target, const float* source, std::uint64_t count) {
   for (std::uint64_t e = 0; e < count; ++e) target[e] += source[e];
 }
 
+// ---- Narrow gradients -----------------------------------------------------------------------------------------
+
+template <ElementType kType>
+void add_narrow_type(std::uint16_t* target, const std::uint16_t* source, std::uint64_t count) {
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < count; ++e) {
+    target[e] = static_cast<std::uint16_t>(nearest(kType, decoded(kType, target[e]) + decoded(kType, source[e])));
+  }
+}
+
+void add_narrow(std::uint16_t* target, const std::uint16_t* source, std::uint64_t count, ElementType type) {
+  type == ElementType::kFloat16 ? add_narrow_type<ElementType::kFloat16>(target, source, count)
+                                : add_narrow_type<ElementType::kBfloat16>(target, source, count);
+}
+
+template <ElementType kType>
+void widen_type(const std::uint16_t* from, std::uint64_t count, float* to) {
+  MTADAM_INDEPENDENT
+  for (std::uint64_t e = 0; e < count; ++e) to[e] = decoded(kType, from[e]);
+}
+
+void widen(const std::uint16_t* from, std::uint64_t count, ElementType type, float* to) {
+  type == ElementType::kFloat16 ? widen_type<ElementType::kFloat16>(from, count, to)
+                                : widen_type<ElementType::kBfloat16>(from, count, to);
+}
+
 // ---- From run-time flags to a compiled loop -----------------------------------------------------------------
 
 // Choice::loop<flag…>() for `flags`; one flag per recursion becomes a constant.
@@ -747,6 +773,7 @@ void lean(const LeanRun& run, const LeanTerm* parts, std::uint32_t terms, LoopFo
 
 extern const Loops MTADAM_LOOPS;
 const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile, find_move, find_adam,
-                            draw,           decode,      round,        lean,       raise,     add};
+                            draw,           decode,      round,        lean,       raise,     add,       add_narrow,
+                            widen};
 
 }  // namespace mtadam

@@ -138,6 +138,10 @@ struct Loops {
   void (*raise)(float* target, const float* source, std::uint64_t count);
   /// target[k] += source[k].
   void (*add)(float* target, const float* source, std::uint64_t count);
+  /// The same for a narrow type, rounded to nearest.
+  void (*add_narrow)(std::uint16_t* target, const std::uint16_t* source, std::uint64_t count, ElementType type);
+  /// Values of a narrow type in float32.
+  void (*widen)(const std::uint16_t* from, std::uint64_t count, ElementType type, float* to);
 };
 
 }  // namespace mtadam

@@ -141,10 +141,10 @@ void CudaDevice::zero(const Tables& tables, const Call& call, Stream stream) {
   launch_zero(tables, call, native(stream));
 }
 
-void CudaDevice::add(float* target, const float* source, std::uint64_t count, Stream stream) {
+void CudaDevice::add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) {
   if (count == 0) return;
   const CurrentContext current(*context_);
-  launch_add(target, source, count, native(stream));
+  launch_add(target, source, count, type, native(stream));
 }
 
 void CudaDevice::make_current(const std::function<void()>& calls) const {
@@ -182,7 +182,7 @@ std::unique_ptr<Event> CudaDevice::all_done() {
 void CudaDevice::load(const Tables& tables) {
   const CurrentContext current(*context_);
   load_norms(tables);
-  if (tables.cosines) load_cosines();
+  if (tables.cosines) load_cosines(tables);
   load_update(tables);
 }
 

@@ -41,7 +41,7 @@ class CudaDevice final : public Device {
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
-  void add(float* target, const float* source, std::uint64_t count, Stream stream) override;
+  void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override;
   void make_current(const std::function<void()>& calls) const override;
   void copy(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream stream) override;

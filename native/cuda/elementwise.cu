@@ -21,13 +21,22 @@ void fill(void* to, std::uint64_t pattern, std::uint64_t count, cudaStream_t str
 }  // namespace
 
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream) {
-  check(launch_kernel(&kernels::zero_kernel, grid_for(tables.chunk_count * call.count), kThreads, stream, tables, call),
+  const auto kernel = tables.narrow ? &kernels::zero_kernel<true> : &kernels::zero_kernel<false>;
+  check(launch_kernel(kernel, grid_for(tables.chunk_count * call.count), kThreads, stream, tables, call),
         "zero_kernel");
 }
 
-void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream) {
-  const dim3 grid = grid_of((count + kernels::kAddsAhead - 1) / kernels::kAddsAhead);
-  check(launch_kernel(&kernels::add_kernel, grid, kThreads, stream, target, source, count), "add_kernel");
+void launch_add(void* target, const void* source, std::uint64_t count, ElementType type, cudaStream_t stream) {
+  if (type == ElementType::kFloat32) {
+    const dim3 grid = grid_of((count + kernels::kAddsAhead - 1) / kernels::kAddsAhead);
+    check(launch_kernel(&kernels::add_kernel, grid, kThreads, stream, static_cast<float*>(target),
+                        static_cast<const float*>(source), count),
+          "add_kernel");
+  } else {
+    check(launch_kernel(&kernels::add_narrow_kernel, grid_of(count), kThreads, stream,
+                        static_cast<std::uint16_t*>(target), static_cast<const std::uint16_t*>(source), count, type),
+          "add_kernel");
+  }
 }
 
 void launch_narrow(std::uint16_t* to, const float* from, std::uint64_t count, cudaStream_t stream) {

@@ -16,14 +16,20 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
 void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
 void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
-/// The same where large tensors have a lean state. Where both moments are summed, launch_moments() serves: G is
-/// float32.
+/// The same where large tensors have a lean state or gradients are narrow.
 void launch_lean_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 void launch_lean_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
+/// Which of the two a launch is. G is float32, so that a lean state alone does not change how it is gathered.
+inline bool has_lean_moments(const Tables& tables) {
+  return tables.narrow || (tables.state_type != StateType::kFloat32 && !tables.one_v);
+}
+inline bool has_lean_update(const Tables& tables, bool gradients) {
+  return tables.state_type != StateType::kFloat32 || (gradients && tables.narrow);
+}
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
-void launch_add(float* target, const float* source, std::uint64_t count, cudaStream_t stream);
+void launch_add(void* target, const void* source, std::uint64_t count, ElementType type, cudaStream_t stream);
 /// Rounds to the nearest bfloat16, and back.
 void launch_narrow(std::uint16_t* to, const float* from, std::uint64_t count, cudaStream_t stream);
 void launch_widen(float* to, const std::uint16_t* from, std::uint64_t count, cudaStream_t stream);
@@ -33,7 +39,7 @@ void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint
 /// Load the code of the kernels of steps 1 to 4, of the cosines, and of steps 5 to 7 for tables like these, on the
 /// current device.
 void load_norms(const Tables& tables);
-void load_cosines();
+void load_cosines(const Tables& tables);
 void load_update(const Tables& tables);
 void load_lean(const Tables& tables);
 

@@ -22,9 +22,12 @@ Kernel update_kernel(const Tables& tables) {
   return tables.summed ? kUpdate<LeanSums::kFirst, kGradients> : kUpdate<LeanSums::kNone, kGradients>;
 }
 
+template <LeanSums kSums>
+constexpr Kernel kMoments{kernels::lean_moments_kernel<kSums>, kernels::kLeanMomentsBlocks};
+
 Kernel moments_kernel(const Tables& tables) {
-  return {tables.summed ? kernels::lean_moments_kernel<true> : kernels::lean_moments_kernel<false>,
-          kernels::kLeanMomentsBlocks};
+  if (tables.one_v) return kMoments<LeanSums::kBoth>;
+  return tables.summed ? kMoments<LeanSums::kFirst> : kMoments<LeanSums::kNone>;
 }
 
 void launch(const Kernel& kernel, const Tables& tables, const Call& call, std::uint32_t multiprocessors,

@@ -89,26 +89,24 @@ void launch(const UpdateKernel& kernel, const Tables& tables, const Call& call, 
   check(launch_kernel(kernel.function, grid, kernels::kUpdateBlockThreads, stream, tables, call), name);
 }
 
-bool is_lean(const Tables& tables) { return tables.state_type != StateType::kFloat32; }
-
 }  // namespace
 
 void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
-  if (is_lean(tables) && !tables.one_v) return launch_lean_moments(tables, call, multiprocessors, stream);
+  if (has_lean_moments(tables)) return launch_lean_moments(tables, call, multiprocessors, stream);
   launch(moments_kernel(tables), tables, call, multiprocessors, stream, "moments_kernel");
 }
 
 void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream) {
-  if (is_lean(tables)) return launch_lean_update(tables, call, multiprocessors, stream);
+  if (has_lean_update(tables, call != nullptr)) return launch_lean_update(tables, call, multiprocessors, stream);
   const Call used = call != nullptr ? *call : Call{};
   launch(update_kernel(tables, call != nullptr), tables, used, multiprocessors, stream, "update_kernel");
 }
 
 void load_update(const Tables& tables) {
-  if (is_lean(tables)) load_lean(tables);
-  check(load_kernel(moments_kernel(tables).function), "moments_kernel");
-  if (is_lean(tables)) return;
+  if (has_lean_moments(tables) || has_lean_update(tables, true)) load_lean(tables);
+  if (!has_lean_moments(tables)) check(load_kernel(moments_kernel(tables).function), "moments_kernel");
   for (const bool gradients : {false, true}) {
+    if (has_lean_update(tables, gradients)) continue;
     check(load_kernel(update_kernel(tables, gradients).function), "update_kernel");
   }
 }

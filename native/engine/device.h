@@ -160,8 +160,8 @@ class Device {
 
   /// Sets the gradients of the call to 0.
   virtual void zero(const Tables& tables, const Call& call, Stream stream) = 0;
-  /// target[k] += source[k], in float32.
-  virtual void add(float* target, const float* source, std::uint64_t count, Stream stream) = 0;
+  /// target[k] += source[k], in float32; rounded to the nearest of the elements' type.
+  virtual void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) = 0;
 
   // What the ranks of a collective with a device need; as here, in host memory.
 

@@ -64,6 +64,10 @@ void agree(Collective& collective, const std::string& call, std::uint64_t optimi
 
 Exchange::Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layout)
     : sharing_(std::move(sharing)), device_(std::move(device)) {
+  const auto is_narrow = [](const Tensor& tensor) { return tensor.gradient != ElementType::kFloat32; };
+  if (std::any_of(layout.tensors().begin(), layout.tensors().end(), is_narrow)) {
+    throw Error("OPTION", "`gradientDtype` must be \"float32\" with `distributed`; got another type.");
+  }
   if (!sharing_.state) return;
   if (layout.state_type() != StateType::kFloat32) {
     throw Error("OPTION", "`stateDtype` must be \"float32\" with `shard: \"state\"`; got another type.");
@@ -247,7 +251,7 @@ void Exchange::add_as_tree(float* values, std::size_t ranks, std::size_t count, 
       float* const to = values + rank * count;
       const float* const from = values + (rank + step) * count;
       if (on_device()) {
-        device_->add(to, from, count, stream);
+        device_->add(to, from, count, ElementType::kFloat32, stream);
         continue;
       }
       for (std::size_t k = 0; k < count; ++k) to[k] += from[k];

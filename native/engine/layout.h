@@ -13,8 +13,9 @@ struct ParameterShape {
   std::uint64_t length;  // elements
   std::uint32_t layer;   // 0 .. layer count, in order of first appearance
   std::uint32_t group;
-  std::uint32_t phase = 0;  // elements by which θ is past a 16-byte boundary, 0 to 3
-  std::uint64_t key = 0;    // name_key() of its name, for the draws of a lean state
+  std::uint32_t phase = 0;                       // elements by which θ is past a 16-byte boundary, 0 to 3
+  std::uint64_t key = 0;                         // name_key() of its name, for the draws of a lean state
+  ElementType gradient = ElementType::kFloat32;  // of the elements of its gradients
 };
 
 /// The layout of a model: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in

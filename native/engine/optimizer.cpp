@@ -88,6 +88,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.balance = options.balance;
   tables_.state_type = layout_.state_type();
   tables_.seed = options.seed;
+  const auto has_narrow = [](const Tensor& tensor) { return tensor.gradient != ElementType::kFloat32; };
+  tables_.narrow = std::any_of(layout_.tensors().begin(), layout_.tensors().end(), has_narrow);
   if (shares_state()) place_halves();
   adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
@@ -441,7 +443,7 @@ void Optimizer::zero(AddressTable& gradients, Stream given) {
 
 void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
   enqueue(given, [&](Stream stream) {
-    for (const auto& [target, source, length] : additions) device_->add(target, source, length, stream);
+    for (const auto& [target, source, length, type] : additions) device_->add(target, source, length, type, stream);
   });
 }
 

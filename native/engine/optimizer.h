@@ -50,11 +50,12 @@ struct SavedClock {
 
 enum class Plane { m, v, x };
 
-/// target[k] += source[k], k from 0 to length.
+/// target[k] += source[k], k from 0 to length, of elements of that type.
 struct Addition {
-  float* target;
-  const float* source;
+  void* target;
+  const void* source;
   std::uint64_t length;
+  ElementType type = ElementType::kFloat32;
 };
 
 /// Elements of one tensor's moment, so that a large one can be copied piece by piece.

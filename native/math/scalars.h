@@ -17,6 +17,12 @@ MTADAM_INLINE const float* gradient_of(const Tables& tables, const Call& call, s
   return call.gradients[static_cast<std::uint64_t>(term - call.first) * tables.tensor_count + tensor];
 }
 
+/// The address of element `first` of a gradient that is not absent.
+MTADAM_INLINE const float* gradient_at(const Tensor& tensor, const float* gradient, std::uint64_t first) {
+  return reinterpret_cast<const float*>(reinterpret_cast<const char*>(gradient) +
+                                        first * element_bytes(tensor.gradient));
+}
+
 /// Whether a term takes part in the open step for a tensor; false until its clock has advanced.
 MTADAM_INLINE bool takes_part(const Clock& clock, std::uint64_t step) { return clock.step == step; }
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "math/element_types.h"
 #include "math/state_codes.h"
 
 // The structs that kernels read: plain data in the memory of the device, the same on the host and on every device.
@@ -70,6 +71,7 @@ struct Tensor {
   std::uint64_t gathered;  // its first element in the plane of G
   std::uint64_t key;       // name_key() of its name, for draws
   bool lean;               // its moments are codes
+  ElementType gradient;    // of the elements of its gradients
 };
 
 /// kChunkElements consecutive elements of one tensor; the last chunk of a tensor may be shorter.
@@ -245,6 +247,7 @@ struct Tables {
   bool network;  // whether the network is one unit
   bool rest;     // whether the n of a silent term rests
   bool lagged;   // whether scales are computed from the norms before the open step
+  bool narrow;   // whether some tensor has narrow gradients
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm
@@ -254,7 +257,8 @@ struct Tables {
   std::uint64_t seed;         // of draws
 };
 
-/// The gradients of one call, of the terms first .. first + count: a row of addresses per term, null = absent.
+/// The gradients of one call, of the terms first .. first + count: a row of addresses per term, null = absent. An
+/// address is that of elements of the type Tensor::gradient.
 struct Call {
   const float* const* gradients;
   std::uint32_t first;

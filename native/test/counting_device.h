@@ -40,7 +40,7 @@ class CountingDevice final : public Device {
   void moments(const Tables&, const Call&, Stream) override {}
   void update(const Tables&, Stream) override {}
   void update(const Tables&, const Call&, Stream) override {}
-  void add(float*, const float*, std::uint64_t, Stream) override {}
+  void add(void*, const void*, std::uint64_t, ElementType, Stream) override {}
 
   std::size_t allocated() const { return allocated_; }
   std::size_t written() const { return written_; }

@@ -76,7 +76,7 @@ TEST(CpuDevice, AddsOnAnyNumberOfThreads) {
       CpuDevice device(threads);
       GuardedFloats to(target, 3);
       GuardedFloats from(source, 1);
-      device.add(to.data(), from.data(), count, nullptr);
+      device.add(to.data(), from.data(), count, ElementType::kFloat32, nullptr);
       EXPECT_TRUE(same_bits(expected, to.values())) << count << ", " << threads << " threads";
       EXPECT_TRUE(to.borders_intact());
     }

@@ -67,8 +67,8 @@ class DisplacedDevice final : public Device {
     return device_->capture(stream, calls);
   }
   void load(const Tables& tables) override { device_->load(tables); }
-  void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
-    device_->add(target, source, count, stream);
+  void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override {
+    device_->add(target, source, count, type, stream);
   }
 
  private:

@@ -349,6 +349,23 @@ TEST(Exchange, SendsWhatTheTableSays) {
   EXPECT_EQ(received(true, Wire::kBfloat16), (2 * kTerms + 4) * kOthers + kSquares + kHashes);
 }
 
+TEST(Exchange, RefusesNarrowGradients) {
+  Threads threads(2);
+  const auto construct = [](std::shared_ptr<Collective> collective) {
+    ParameterShape shape{7, 0, 0};
+    shape.gradient = ElementType::kBfloat16;
+    Layout layout({{5, 0, 0}, shape});
+    try {
+      const Exchange exchange({std::move(collective)}, nullptr, layout);
+      FAIL() << "was not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), "OPTION");
+      EXPECT_STREQ(error.what(), "`gradientDtype` must be \"float32\" with `distributed`; got another type.");
+    }
+  };
+  threads.run(construct);
+}
+
 // Bytes of moments per rank: a part of the whole, up to a chunk per plane.
 TEST(Exchange, EachRankHasItsPartOfTheState) {
   const std::vector<ParameterShape> parameters{{1 << 20, 0, 0}, {4096, 1, 0}};

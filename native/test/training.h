@@ -100,6 +100,32 @@ class PlacedTensor {
   std::size_t length_;
 };
 
+/// Elements of a gradient's type in the memory of a device.
+class PlacedGradient {
+ public:
+  PlacedGradient(Device& device, ElementType type, std::size_t length, std::uint32_t offset)
+      : type_(type),
+        memory_(device.allocate((length + offset) * element_bytes(type))),
+        data_(memory_->data() + offset * element_bytes(type)) {}
+
+  float* data() const { return reinterpret_cast<float*>(data_); }
+  /// Where the type is narrow, it has these values.
+  void write(Device& device, const std::vector<float>& values) const {
+    if (type_ == ElementType::kFloat32) {
+      return device.write(data_, values.data(), values.size() * sizeof(float), nullptr);
+    }
+    std::vector<std::uint16_t> codes;
+    codes.reserve(values.size());
+    for (const float value : values) codes.push_back(static_cast<std::uint16_t>(nearest(type_, value)));
+    device.write(data_, codes.data(), codes.size() * sizeof(std::uint16_t), nullptr);
+  }
+
+ private:
+  ElementType type_;
+  std::unique_ptr<Memory> memory_;
+  std::byte* data_;
+};
+
 class Training {
  public:
   Training(const Model& model, std::shared_ptr<Device> device, Alignment alignment = Alignment::kVectors,
@@ -169,9 +195,10 @@ class Training {
         const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
         float* const target = table_.get(term, tensor);
         if (!gradient || target == nullptr) continue;
-        const PlacedTensor source(*device_, gradient->size(), offset_of(tensor));
+        const ElementType type = model_.parameters[tensor].gradient;
+        const PlacedGradient source(*device_, type, gradient->size(), offset_of(tensor));
         source.write(*device_, *gradient);
-        optimizer_->add({{target, source.data(), gradient->size()}});
+        optimizer_->add({{target, source.data(), gradient->size(), type}});
         optimizer_->done()->wait();
       }
     }
@@ -279,12 +306,12 @@ class Training {
     return alignment_ == Alignment::kVectors ? 0 : (tensor + 1) % 4;
   }
 
-  std::vector<PlacedTensor> room_for_gradients(std::uint32_t term) const {
-    std::vector<PlacedTensor> tensors;
+  std::vector<PlacedGradient> room_for_gradients(std::uint32_t term) const {
+    std::vector<PlacedGradient> tensors;
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::uint32_t offset = offset_of(tensor);
       const std::uint32_t own = alignment_ == Alignment::kAnyhow ? (offset + term + tensor / 4) % 4 : offset;
-      tensors.emplace_back(*device_, model_.theta[tensor].size(), own);
+      tensors.emplace_back(*device_, model_.parameters[tensor].gradient, model_.theta[tensor].size(), own);
     }
     return tensors;
   }
@@ -297,7 +324,7 @@ class Training {
   void set_gradients(std::uint32_t term, const Gradients& gradients) {
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
-      const PlacedTensor& place = gradients_[term][tensor];
+      const PlacedGradient& place = gradients_[term][tensor];
       if (gradient) place.write(*device_, *gradient);
       table_.set(term, tensor, gradient ? place.data() : nullptr);
     }
@@ -307,7 +334,7 @@ class Training {
   Alignment alignment_;
   std::shared_ptr<Device> device_;
   std::vector<PlacedTensor> theta_;
-  std::vector<std::vector<PlacedTensor>> gradients_;  // by term and tensor
+  std::vector<std::vector<PlacedGradient>> gradients_;  // by term and tensor
   AddressTable table_;
   bool reduced_ = false;
   std::unique_ptr<Optimizer> optimizer_;
@@ -387,6 +414,49 @@ inline Model with_state(Model model, StateType type) {
   }
   for (std::size_t k = 0; k < model.parameters.size(); ++k) model.parameters[k].key = key_of("parameter", k);
   return model;
+}
+
+/// The value of a narrow type, by its definition.
+inline float value_of(ElementType type, std::uint32_t code) {
+  const int places = type == ElementType::kFloat16 ? 10 : 7, most = type == ElementType::kFloat16 ? 31 : 255;
+  const int exponent = static_cast<int>(code >> places) & most,
+            significand = static_cast<int>(code) & ((1 << places) - 1);
+  const int leading = exponent == 0 ? 0 : 1 << places;
+  const float magnitude =
+      exponent < most ? std::ldexp(static_cast<float>(significand + leading), std::max(exponent, 1) - most / 2 - places)
+      : significand == 0 ? HUGE_VALF
+                         : std::nanf("");
+  return (code & 0x8000u) != 0 ? -magnitude : magnitude;
+}
+
+constexpr ElementType kElementTypes[] = {ElementType::kFloat32, ElementType::kBfloat16, ElementType::kFloat16};
+
+/// Narrow gradients for some tensors of the model.
+inline Model with_narrow_gradients(Random& random, Model model) {
+  for (ParameterShape& shape : model.parameters) shape.gradient = kElementTypes[random.below(3)];
+  model.parameters[0].gradient = kElementTypes[1 + random.below(2)];
+  return model;
+}
+
+/// The same model with gradients in float32.
+inline Model with_wide_gradients(Model model) {
+  for (ParameterShape& shape : model.parameters) shape.gradient = ElementType::kFloat32;
+  return model;
+}
+
+/// Gradients whose values the model's types have. Some are subnormal.
+inline Gradients narrowed(Random& random, const Model& model, Gradients gradients) {
+  for (auto& term : gradients) {
+    for (std::size_t tensor = 0; tensor < term.size(); ++tensor) {
+      const ElementType type = model.parameters[tensor].gradient;
+      if (!term[tensor] || type == ElementType::kFloat32) continue;
+      for (float& value : *term[tensor]) {
+        const bool small = value != 0 && random.chance(0.1);
+        value = value_of(type, small ? random.below(0x10000) & 0x87ffu : nearest(type, value));
+      }
+    }
+  }
+  return gradients;
 }
 
 /// Gives trainings of the model moments that decay to 2⁻¹²⁶, to the largest subnormal, or close to these.

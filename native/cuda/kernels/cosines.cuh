@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/narrow_io.cuh"
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/sums.cuh"
 #include "math/scalars.h"
@@ -30,8 +31,17 @@ struct Lane {
   float e[kSteps];
 };
 
+/// A term's gradient in a chunk. Where there is none, it has no elements: it adds nothing to a layer in which others
+/// are present.
+struct Operand {
+  const float* chunk;
+  std::uint32_t count;
+  ElementType type;
+};
+
 /// A lane of a chunk's segment that begins at `start`; 0 past the chunk's end.
-__device__ __forceinline__ Lane load_lane(const float* chunk, std::uint32_t start, std::uint32_t count,
+template <class Elements>
+__device__ __forceinline__ Lane load_lane(const Elements& chunk, std::uint32_t start, std::uint32_t count,
                                           std::uint32_t lane) {
   Lane values;
 #pragma unroll
@@ -40,6 +50,15 @@ __device__ __forceinline__ Lane load_lane(const float* chunk, std::uint32_t star
     values.e[k] = at < count ? chunk[at] : 0.0f;
   }
   return values;
+}
+
+/// The same of a gradient. Without kNarrow, its type is float32.
+template <bool kNarrow>
+__device__ __forceinline__ Lane load_lane(const Operand& operand, std::uint32_t start, std::uint32_t lane) {
+  if (kNarrow && operand.type != ElementType::kFloat32) {
+    return load_lane(narrow(operand.chunk, operand.type), start, operand.count, lane);
+  }
+  return load_lane(operand.chunk, start, operand.count, lane);
 }
 
 /// Two tiles, each counted in terms: of the products, each pair's once.
@@ -55,29 +74,27 @@ struct Tiles {
   __device__ bool same() const { return rows == columns; }
 };
 
-/// A term's gradient in a chunk. Where there is none, it has no elements: it adds nothing to a layer in which others
-/// are present.
-struct Operand {
-  const float* chunk;
-  std::uint32_t count;
-};
-
+template <bool kNarrow>
 __device__ __forceinline__ Operand operand(const Tables& tables, const Call& call, std::uint32_t term,
                                            const Chunk& chunk) {
   const float* const g = term < call.count ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
-  if (g == nullptr) return {nullptr, 0};
-  return {g + first_of_chunk(chunk.index), elements_of_chunk(tables.tensors[chunk.tensor].length, chunk.index)};
+  if (g == nullptr) return {nullptr, 0, ElementType::kFloat32};
+  const std::uint64_t first = first_of_chunk(chunk.index);
+  const Tensor& tensor = tables.tensors[chunk.tensor];
+  return {kNarrow ? gradient_at(tensor, g, first) : g + first, elements_of_chunk(tensor.length, chunk.index),
+          kNarrow ? tensor.gradient : ElementType::kFloat32};
 }
 
 /// The dot products of a chunk, in the canonical order, for all pairs of a term of each tile.
+template <bool kNarrow>
 __device__ inline void multiply_chunk(const Tables& tables, const Call& call, const Tiles& tiles, const Chunk& chunk) {
   // A tile of one term has no pair.
   if (tiles.same() && tiles.rows + 1 == call.count) return;
   MTADAM_SHARED(float, segments, kTileElements);
   const std::uint32_t warp = threadIdx.x / kChunkLanes;
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
-  const Operand row = operand(tables, call, tiles.rows + warp, chunk);
-  const Operand column = tiles.same() ? row : operand(tables, call, tiles.columns + warp, chunk);
+  const Operand row = operand<kNarrow>(tables, call, tiles.rows + warp, chunk);
+  const Operand column = tiles.same() ? row : operand<kNarrow>(tables, call, tiles.columns + warp, chunk);
   const Tensor& tensor = tables.tensors[chunk.tensor];
   const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
   // A warp's columns are `turn` further than its own number, so that all warps have as many. With one tile as rows and
@@ -89,8 +106,8 @@ __device__ inline void multiply_chunk(const Tables& tables, const Call& call, co
     return turn != 0 && (turn < kTileTerms / 2 || (turn == kTileTerms / 2 && warp < kTileTerms / 2));
   };
   double sums[kTileTerms] = {};
-  Lane own = load_lane(row.chunk, 0, row.count, lane);
-  Lane others = tiles.same() ? own : load_lane(column.chunk, 0, column.count, lane);
+  Lane own = load_lane<kNarrow>(row, 0, lane);
+  Lane others = tiles.same() ? own : load_lane<kNarrow>(column, 0, lane);
   for (std::uint32_t start = 0; start < count; start += kSegmentElements) {
     __syncthreads();  // the segment before has been read
 #pragma unroll
@@ -100,8 +117,8 @@ __device__ inline void multiply_chunk(const Tables& tables, const Call& call, co
     __syncthreads();
     const Lane now = own;
     // On their way while these are multiplied.
-    own = load_lane(row.chunk, start + kSegmentElements, row.count, lane);
-    others = tiles.same() ? own : load_lane(column.chunk, start + kSegmentElements, column.count, lane);
+    own = load_lane<kNarrow>(row, start + kSegmentElements, lane);
+    others = tiles.same() ? own : load_lane<kNarrow>(column, start + kSegmentElements, lane);
 #pragma unroll
     for (std::uint32_t turn = 0; turn < kTileTerms; ++turn) {
       if (!is_due(turn)) continue;
@@ -152,14 +169,15 @@ inline std::uint32_t cosine_threads(std::uint32_t terms) {
   return (terms < kTileTerms ? terms : kTileTerms) * kChunkLanes;
 }
 
-/// Any grid of blocks of cosine_threads(). `pairs`: tile_pairs().
+/// Any grid of blocks of cosine_threads(). `pairs`: tile_pairs(). `kNarrow`: whether there are narrow gradients.
+template <bool kNarrow>
 __global__ void __launch_bounds__(kCosineThreads, kCosineBlocks)
     cosines_kernel(Tables tables, Call call, std::uint64_t pairs) {
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count * pairs; item += gridDim.x) {
     // The tiles of a chunk one after another: gradients that they read again are still in the second-level cache.
     const Chunk chunk = tables.chunks[item / pairs];
     const Tensor& tensor = tables.tensors[chunk.tensor];
-    cosines::multiply_chunk(tables, call, cosines::Tiles::numbered(item % pairs), chunk);
+    cosines::multiply_chunk<kNarrow>(tables, call, cosines::Tiles::numbered(item % pairs), chunk);
     __syncthreads();  // all warps' products are written
     if (is_last(tables.shared.tickets + tensor.layer, tables.layers[tensor.layer].slots * pairs)) {
       cosines::finish_layer(tables, call, tensor.layer);
@@ -171,6 +189,10 @@ __global__ void __launch_bounds__(kCosineThreads, kCosineBlocks)
   for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
     cosines::finish_layer(tables, call, tables.empty_layers[k]);
   }
+}
+
+inline auto cosines_kernel_for(const Tables& tables) {
+  return tables.narrow ? &cosines_kernel<true> : &cosines_kernel<false>;
 }
 
 }  // namespace mtadam::kernels

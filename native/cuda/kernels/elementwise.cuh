@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cuda/kernels/platform.cuh"
+#include "math/element_types.h"
 #include "math/scalars.h"
 #include "math/tables.h"
 
@@ -35,7 +36,19 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   }
 }
 
-/// Sets the gradients of the call to 0, a chunk of one term at a time. Any grid.
+/// The same for a narrow type, rounded to nearest.
+__global__ void __launch_bounds__(kElementwiseThreads)
+    add_narrow_kernel(std::uint16_t* target, const std::uint16_t* source, std::uint64_t count, ElementType type) {
+  const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * kElementwiseThreads;
+  for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
+       k += stride) {
+    target[k] = static_cast<std::uint16_t>(nearest(type, decoded(type, target[k]) + decoded(type, source[k])));
+  }
+}
+
+/// Sets the gradients of the call to 0, a chunk of one term at a time. Any grid. `kNarrow`: whether there are narrow
+/// ones.
+template <bool kNarrow>
 __global__ void __launch_bounds__(kElementwiseThreads) zero_kernel(Tables tables, Call call) {
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count * call.count; item += gridDim.x) {
     const Chunk& chunk = tables.chunks[item % tables.chunk_count];
@@ -43,7 +56,13 @@ __global__ void __launch_bounds__(kElementwiseThreads) zero_kernel(Tables tables
     // A call only reads gradients; zero() comes from their owner.
     float* const g = const_cast<float*>(gradient_of(tables, call, term, chunk.tensor));
     if (g == nullptr) continue;
-    const std::uint32_t count = elements_of_chunk(tables.tensors[chunk.tensor].length, chunk.index);
+    const Tensor& tensor = tables.tensors[chunk.tensor];
+    const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
+    if (kNarrow && tensor.gradient != ElementType::kFloat32) {
+      auto* const codes = reinterpret_cast<std::uint16_t*>(g) + first_of_chunk(chunk.index);
+      for (std::uint32_t k = threadIdx.x; k < count; k += kElementwiseThreads) codes[k] = 0;
+      continue;
+    }
     for (std::uint32_t k = threadIdx.x; k < count; k += kElementwiseThreads) g[first_of_chunk(chunk.index) + k] = 0;
   }
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/narrow_io.cuh"
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/update.cuh"
 #include "cuda/kernels/vector_io.cuh"
@@ -11,10 +12,11 @@
 #include "math/state_codes.h"
 #include "math/tables.h"
 
-// Steps 5 to 7 where large tensors have moments in bfloat16 or 8 bits (docs/algorithm.md, "Lean state"). A warp takes a
-// block of codes, a thread four neighbouring elements of it, one term after another: a word of codes per access. Small
-// tensors, whose moments are float32, take the same way. The type of the moments, amsgrad and skipped elements are
-// branches that a whole launch agrees on: compiled apart, they would be most of the addon.
+// Steps 5 to 7 where large tensors have moments in bfloat16 or 8 bits (docs/algorithm.md, "Lean state"), or gradients
+// are narrow. A warp takes a block of codes, a thread four neighbouring elements of it, one term after another: a word
+// of codes per access. Tensors whose moments are float32 take the same way. The types of the moments and gradients,
+// amsgrad and skipped elements are branches that a whole warp agrees on: compiled apart, they would be most of the
+// addon.
 
 namespace mtadam::kernels {
 
@@ -56,7 +58,8 @@ constexpr std::uint32_t kParts = 32;
 
 struct Work {
   TensorRun run;
-  StateType type;  // of the tensor's moments
+  StateType type;        // of the tensor's moments
+  ElementType gradient;  // of its gradients
   ChunkKey key;
   Moment m, v, x;  // shared
   Part parts[kParts];
@@ -72,7 +75,9 @@ __device__ inline Part part_of(const Tables& tables, const Call& call, std::uint
   Part part{};
   part.run.present = takes_part(clock, open);
   part.run.counts = part.run.present || (tables.summed && !tables.amsgrad && !tables.one_v && clock.t > 0);
-  if (gradients && part.run.present) part.run.g = gradient_of(tables, call, term, chunk.tensor) + first;
+  if (gradients && part.run.present) {
+    part.run.g = gradient_at(tensor, gradient_of(tables, call, term, chunk.tensor), first);
+  }
   part.run.k = state.coefficients[chunk.tensor];
   if (gradients && tables.network) part.run.k.f = factor_of(tables, state, part.run.k, tensor.layer);
   part.m = moment_at(state.m, state.codes.m, type, tensor, first);
@@ -111,6 +116,7 @@ __device__ inline void fetch(Work& work, const Tables& tables, const Call& call,
   const StateType type = tables.state_type;
   work.run = run;
   work.type = tensor.lean ? type : StateType::kFloat32;
+  work.gradient = tensor.gradient;
   work.key = chunk_key(tables.seed, open - *tables.shared.first_step, tensor.key, chunk.index);
   work.m = moment_at(tables.shared.m, tables.shared.codes.m, type, tensor, begin);
   work.v = moment_at(tables.shared.v, tables.shared.codes.v, type, tensor, begin);
@@ -132,6 +138,22 @@ __device__ __forceinline__ Values load_floats(const float* from, const Place& at
   Values values;
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = j < at.count ? p[j] : 0;
+  return values;
+}
+
+/// The elements of a term's gradient.
+__device__ __forceinline__ Values load_gradient(const Work& work, const Part& part, const Place& at) {
+  if (work.gradient == ElementType::kFloat32) return load_floats(part.run.g, at);
+  const Narrow elements = narrow(part.run.g, work.gradient) + at.first;
+  Values values;
+  if (at.count == kVector && short_of_boundary(elements) == 0) {
+    const NarrowFour four = load4(elements);
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = value(four, j);
+    return values;
+  }
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = j < at.count ? elements[j] : 0;
   return values;
 }
 
@@ -249,7 +271,7 @@ template <bool kSummed>
 __device__ __forceinline__ void take_term(const Work& work, const Part& part, const Place& at, const Options& options,
                                           const Values& theta, bool opens, Values& m, Values& v, Values& x) {
   const GroupElements& k = work.run.group;
-  const Values g = load_floats(part.run.g, at);
+  const Values g = load_gradient(work, part, at);
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) {
     const float ghat = update::gradient(g.e[j], theta.e[j], part.run.k.f, k);
@@ -351,7 +373,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
     for (std::uint32_t i = 0; i < options.terms; ++i) {
       const Part& part = part_at(i);
       if (!part.run.present) continue;
-      const Values g = load_floats(part.run.g, at);
+      const Values g = load_gradient(work, part, at);
       const float f = part.run.k.f;
 #pragma unroll
       for (std::uint32_t j = 0; j < kVector; ++j) {
@@ -395,6 +417,21 @@ __device__ __forceinline__ void moments_block(const Work& work, const Place& at,
   if (!kSummed && options.amsgrad) x = load(part.x, work.type, true, at);
   take_term<kSummed>(work, part, at, options, theta, work.run.opens, m, v, x);
   if (kSummed) store(work.m, work.type, false, at, m, options.shared_stream);
+}
+
+/// The same where both moments are summed: the term is added to G, which it starts if it opens the step.
+__device__ __forceinline__ void gather_block(const Work& work, const Place& at, const Options& options) {
+  const TensorRun& run = work.run;
+  const float f = work.parts[0].run.k.f;
+  const Values g = load_gradient(work, work.parts[0], at);
+  Values sum{};
+  if (!run.opens) sum = load_floats(run.gathered, at);
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) {
+    const float share = options.skips ? gathered_share<true>(g.e[j], f) : gathered_share<false>(g.e[j], f);
+    sum.e[j] = run.opens ? share : sum.e[j] + share;
+  }
+  store_floats(run.gathered, at, sum);
 }
 
 /// Calls visit(place) for the blocks of a chunk, each by a whole warp.
@@ -455,8 +492,8 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, lean_blocks(kSums, kGradi
   update::end_step(tables, open);
 }
 
-/// As moments_kernel, which also serves where both moments are summed: G is float32.
-template <bool kSummed>
+/// As moments_kernel.
+template <LeanSums kSums>
 __global__ void __launch_bounds__(kUpdateBlockThreads, kLeanMomentsBlocks)
     lean_moments_kernel(Tables tables, Call call) {
   const std::uint64_t open = *tables.shared.step;
@@ -466,13 +503,19 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, kLeanMomentsBlocks)
       [&](lean::Work& work, std::uint64_t item) {
         const Chunk chunk = tables.chunks[tables.chunk_count - 1 - item];
         lean::fetch(work, tables, call, call.first, 1, chunk, open, true);
-        if (kSummed && threadIdx.x == kUpdateThreads) {
+        if (kSums != LeanSums::kNone && threadIdx.x == kUpdateThreads) {
           work.run.opens = tables.shared.opener[chunk.tensor] == call.first;
         }
       },
       [&](const lean::Work& work) {
         if (!work.parts[0].run.present) return;
-        lean::for_blocks(work, [&](const lean::Place& at) { lean::moments_block<kSummed>(work, at, options); });
+        lean::for_blocks(work, [&](const lean::Place& at) {
+          if constexpr (kSums == LeanSums::kBoth) {
+            lean::gather_block(work, at, options);
+          } else {
+            lean::moments_block<kSums == LeanSums::kFirst>(work, at, options);
+          }
+        });
       });
   update::show_in_empty_layers(tables, call.first, 1);
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cuda/kernels/narrow_io.cuh"
 #include "cuda/kernels/platform.cuh"
 #include "cuda/kernels/sums.cuh"
 #include "cuda/kernels/vector_io.cuh"
@@ -39,13 +40,15 @@ __device__ __forceinline__ void add_square(double& sum, float value) {
 }
 
 /// Element k of a chunk of `count`; 0 past its end.
-__device__ __forceinline__ float element(const float* chunk, std::uint32_t k, std::uint32_t count) {
+template <class Elements>
+__device__ __forceinline__ float element(const Elements& chunk, std::uint32_t k, std::uint32_t count) {
   return k < count ? chunk[k] : 0.0f;
 }
 
 /// This thread's four lanes of its segment, whose elements all exist. Vectors begin `head` elements into the segment,
-/// on a 16-byte boundary; the last of the eight threads then has the scalars before and behind them.
-__device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const float* segment, std::uint32_t part,
+/// on a boundary; the last of the eight threads then has the scalars before and behind them.
+template <class Elements>
+__device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const Elements& segment, std::uint32_t part,
                                                   std::uint32_t head) {
   const bool wraps = head != 0 && part == kThreadsPerSegment - 1;
   const std::uint32_t split = kVector - head;  // registers from here on have wrapped to the lanes of the next row
@@ -53,16 +56,16 @@ __device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const 
   for (std::uint32_t q = 0; q < kVector; ++q) {
     if (wraps && q >= split) add_square(sum[q], segment[q - split]);
   }
-  const float* const first = segment + head + part * kVector;
-  Four rows[kRows];
+  const Elements first = segment + head + part * kVector;
+  decltype(load4(first)) rows[kRows];
 #pragma unroll
   for (std::uint32_t row = 0; row < kRows; ++row) {
-    rows[row] = wraps && row == kRows - 1 ? Four{} : load4(first + row * kRow);
+    rows[row] = wraps && row == kRows - 1 ? decltype(load4(first)){} : load4(first + row * kRow);
   }
 #pragma unroll
   for (std::uint32_t row = 0; row < kRows; ++row) {
 #pragma unroll
-    for (std::uint32_t q = 0; q < kVector; ++q) add_square(sum[q], rows[row].e[q]);
+    for (std::uint32_t q = 0; q < kVector; ++q) add_square(sum[q], value(rows[row], q));
   }
 #pragma unroll
   for (std::uint32_t q = 0; q < kVector; ++q) {
@@ -71,7 +74,8 @@ __device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const 
 }
 
 /// The same lanes where the tensor ends within the segment or before it.
-__device__ __forceinline__ void add_short_segment(double (&sum)[kVector], const float* chunk, std::uint32_t start,
+template <class Elements>
+__device__ __forceinline__ void add_short_segment(double (&sum)[kVector], const Elements& chunk, std::uint32_t start,
                                                   std::uint32_t count, std::uint32_t part, std::uint32_t head) {
 #pragma unroll
   for (std::uint32_t q = 0; q < kVector; ++q) {
@@ -81,19 +85,32 @@ __device__ __forceinline__ void add_short_segment(double (&sum)[kVector], const 
   }
 }
 
-/// The sum of squares of a chunk, in the canonical order; valid in thread 0. All threads may use its shared memory
-/// again after a barrier.
-__device__ inline double chunk_sum(const float* chunk, std::uint32_t count) {
-  MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);
-  const std::uint32_t segment = threadIdx.x / kThreadsPerSegment;
-  const std::uint32_t part = threadIdx.x % kThreadsPerSegment;
-  const std::uint32_t start = segment * kSegmentElements;
-  const std::uint32_t head = short_of_boundary(chunk);
-  double sum[kVector] = {0, 0, 0, 0};
+/// This thread's four lanes of the segment that begins at `start`.
+template <class Elements>
+__device__ __forceinline__ void add_segment(double (&sum)[kVector], const Elements& chunk, std::uint32_t start,
+                                            std::uint32_t count, std::uint32_t part, std::uint32_t head) {
   if (start + kSegmentElements <= count) {
     add_whole_segment(sum, chunk + start, part, head);
   } else {
     add_short_segment(sum, chunk, start, count, part, head);
+  }
+}
+
+/// The sum of squares of a chunk, in the canonical order; valid in thread 0. All threads may use its shared memory
+/// again after a barrier. Without kNarrow, `type` is float32.
+template <bool kNarrow>
+__device__ inline double chunk_sum(const float* chunk, std::uint32_t count, ElementType type) {
+  MTADAM_SHARED(double, lanes, kChunkElements / kSegmentElements * kChunkLanes);
+  const std::uint32_t segment = threadIdx.x / kThreadsPerSegment;
+  const std::uint32_t part = threadIdx.x % kThreadsPerSegment;
+  const std::uint32_t start = segment * kSegmentElements;
+  const bool is_narrow = kNarrow && type != ElementType::kFloat32;
+  const std::uint32_t head = is_narrow ? short_of_boundary(narrow(chunk, type)) : short_of_boundary(chunk);
+  double sum[kVector] = {0, 0, 0, 0};
+  if (is_narrow) {
+    add_segment(sum, narrow(chunk, type), start, count, part, head);
+  } else {
+    add_segment(sum, chunk, start, count, part, head);
   }
 #pragma unroll
   for (std::uint32_t q = 0; q < kVector; ++q) {
@@ -394,8 +411,9 @@ __device__ inline void end_norms(const Tables& tables, const Call& call, bool go
 }  // namespace norms
 
 /// Any grid of blocks of kNormThreads; best a block per item, since a block that waits for the count of a layer is then
-/// replaced by others. `kNetwork`: whether the network is one unit. `kLagged`: whether scales are lagged.
-template <bool kNetwork, bool kLagged>
+/// replaced by others. `kNetwork`: whether the network is one unit. `kLagged`: whether scales are lagged. `kNarrow`:
+/// whether there are narrow gradients.
+template <bool kNetwork, bool kLagged, bool kNarrow>
 __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNormBlocks)
     norms_kernel(Tables tables, Call call) {
   norms::Layers layers = norms::Layers::kSomeLeft;
@@ -410,9 +428,12 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
     const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
     const std::uint64_t expected = tables.layers[layer].slots * call.count;
     double* const partial = tables.terms[term].partial + tensor.slot + chunk.index;
+    const ElementType type = kNarrow ? tensor.gradient : ElementType::kFloat32;
     const float* const g = gradient_of(tables, call, term, chunk.tensor);
     // An absent tensor's chunks add nothing to a layer in which others are present.
-    const double sum = g == nullptr ? 0 : norms::chunk_sum(g + first_of_chunk(chunk.index), count);
+    const std::uint64_t first = first_of_chunk(chunk.index);
+    const double sum =
+        g == nullptr ? 0 : norms::chunk_sum<kNarrow>(kNarrow ? gradient_at(tensor, g, first) : g + first, count, type);
     if (threadIdx.x == 0) *partial = sum;
     if (is_last(tables.shared.tickets + layer, expected)) {
       layers = norms::finish_layer<kNetwork, kLagged>(tables, call, layer);
@@ -431,9 +452,14 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
   }
 }
 
+template <bool kNarrow>
+auto norms_kernel_of(const Tables& tables) {
+  if (tables.lagged) return tables.network ? &norms_kernel<true, true, kNarrow> : &norms_kernel<false, true, kNarrow>;
+  return tables.network ? &norms_kernel<true, false, kNarrow> : &norms_kernel<false, false, kNarrow>;
+}
+
 inline auto norms_kernel_for(const Tables& tables) {
-  if (tables.lagged) return tables.network ? &norms_kernel<true, true> : &norms_kernel<false, true>;
-  return tables.network ? &norms_kernel<true, false> : &norms_kernel<false, false>;
+  return tables.narrow ? norms_kernel_of<true>(tables) : norms_kernel_of<false>(tables);
 }
 
 }  // namespace mtadam::kernels

@@ -57,7 +57,7 @@ TEST_F(CudaDevice, FillsAndAdds) {
   const test::PlacedTensor target(*device, ones.size(), 1), source(*device, twos.size(), 2);
   target.write(*device, ones);
   source.write(*device, twos);
-  device->add(target.data(), source.data(), ones.size(), nullptr);
+  device->add(target.data(), source.data(), ones.size(), ElementType::kFloat32, nullptr);
   EXPECT_EQ(target.read(*device), std::vector<float>(5000, 3));
 }
 

@@ -28,8 +28,6 @@ UpdateKernel update_kernel(std::uint32_t terms) {
                     : &kernels::update_kernel<kernels::UpdateForm<0, kSummed, false, kGradients, kOneV>>;
 }
 
-bool is_lean(const Tables& tables) { return tables.state_type != StateType::kFloat32; }
-
 void check_form(const Tables& tables) {
   if (tables.amsgrad) throw std::logic_error("launches.cpp has no kernels for amsgrad");
 }
@@ -85,20 +83,20 @@ void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream) {
 void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream) {
   const std::uint64_t pairs = kernels::tile_pairs(call.count);
   const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count * pairs, tables.empty_layer_count);
-  check(launch_kernel(&kernels::cosines_kernel, grid_of(items), kernels::cosine_threads(call.count), stream, tables,
-                      call, pairs),
+  check(launch_kernel(kernels::cosines_kernel_for(tables), grid_of(items), kernels::cosine_threads(call.count), stream,
+                      tables, call, pairs),
         "cosines_kernel");
 }
 
 void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream) {
-  if (is_lean(tables) && !tables.one_v) return launch_lean_moments(tables, call, multiprocessors, stream);
+  if (has_lean_moments(tables)) return launch_lean_moments(tables, call, multiprocessors, stream);
   check(launch_kernel(moments_kernel(tables), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads, stream, tables,
                       call),
         "moments_kernel");
 }
 
 void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream) {
-  if (is_lean(tables)) return launch_lean_update(tables, call, multiprocessors, stream);
+  if (has_lean_update(tables, call != nullptr)) return launch_lean_update(tables, call, multiprocessors, stream);
   const Call used = call != nullptr ? *call : Call{};
   check(launch_kernel(update_kernel(tables, call != nullptr), grid_of(tables.chunk_count), kernels::kUpdateBlockThreads,
                       stream, tables, used),
@@ -106,7 +104,7 @@ void launch_update(const Tables& tables, const Call* call, std::uint32_t multipr
 }
 
 void load_norms(const Tables&) {}
-void load_cosines() {}
+void load_cosines(const Tables&) {}
 void load_update(const Tables&) {}
 
 }  // namespace cuda

@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network lean skipped_steps small_grid far_elements many_writes two_streams default_then_own
+  foreach(scenario kernels network lean narrow skipped_steps small_grid far_elements many_writes two_streams default_then_own
                    replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
                    freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
@@ -24,7 +24,7 @@ function(planted_bug name)
     list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
   elseif(arg_FILE STREQUAL "cuda/kernels/elementwise.cuh")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/elementwise.cu)
-  elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|math/state_codes.h")
+  elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|cuda/kernels/narrow_io.cuh|math/element_types.h|math/state_codes.h")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/lean.cu)
   endif()
   while(arg_FOUND_BY)
@@ -70,8 +70,8 @@ planted_bug(
 planted_bug(
   vectors_from_where_the_segment_begins
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[const float* const first = segment + head + part * kVector;]=]
-  REPLACEMENT [=[const float* const first = segment + part * kVector;]=]
+  PATTERN [=[const Elements first = segment + head + part * kVector;]=]
+  REPLACEMENT [=[const Elements first = segment + part * kVector;]=]
   FOUND_BY plain "misaligned.*vector_io.cuh" access "misaligned.*vector_io.cuh")
 
 planted_bug(
@@ -268,6 +268,48 @@ planted_bug(
   REPLACEMENT ""
   FOUND_BY plain "wrong: ")
 
+# ---- Narrow gradients ----
+
+planted_bug(
+  float16_read_as_bfloat16
+  FILE math/element_types.h
+  PATTERN [=[return type == ElementType::kFloat16 ? decoded_float16(code) : decoded_bfloat16(code);]=]
+  REPLACEMENT [=[return decoded_bfloat16(type == ElementType::kFloat32 ? 0 : code);]=]
+  SCENARIO narrow
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  subnormal_float16_flushed
+  FILE math/element_types.h
+  PATTERN [=[(subnormal & small)]=]
+  REPLACEMENT [=[(subnormal & small & 0u)]=]
+  SCENARIO narrow
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  narrow_elements_in_steps_of_four_bytes
+  FILE math/scalars.h
+  PATTERN [=[first * element_bytes(tensor.gradient));]=]
+  REPLACEMENT [=[first * (4 + 0 * element_bytes(tensor.gradient)));]=]
+  SCENARIO narrow
+  FOUND_BY access "the memory is neither the device's nor pinned|outside the allocation")
+
+planted_bug(
+  narrow_vectors_wherever_they_begin
+  FILE cuda/kernels/narrow_io.cuh
+  PATTERN [=[sizeof(std::uint16_t)) %]=]
+  REPLACEMENT [=[sizeof(std::uint16_t)) * 0 %]=]
+  SCENARIO narrow
+  FOUND_BY access "misaligned pointer")
+
+planted_bug(
+  pairs_of_elements_exchanged
+  FILE cuda/kernels/narrow_io.cuh
+  PATTERN [=[k % 2 == 0 ? pair & 0xffffu : pair >> 16]=]
+  REPLACEMENT [=[k % 2 != 0 ? pair & 0xffffu : pair >> 16]=]
+  SCENARIO narrow
+  FOUND_BY plain "wrong: ")
+
 # ---- Cosines ----
 
 planted_bug(
@@ -397,16 +439,16 @@ planted_bug(
 planted_bug(
   offset_in_32_bits_in_norms
   FILE cuda/kernels/norms.cuh
-  PATTERN [=[g + first_of_chunk(chunk.index), count)]=]
-  REPLACEMENT [=[g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)), count)]=]
+  PATTERN [=[const std::uint64_t first = first_of_chunk(chunk.index);]=]
+  REPLACEMENT [=[const auto first = static_cast<std::uint32_t>(first_of_chunk(chunk.index));]=]
   SCENARIO far_elements
   FOUND_BY access "norms_kernel.*the memory is neither the device's nor pinned")
 
 planted_bug(
   offset_in_32_bits_in_cosines
   FILE cuda/kernels/cosines.cuh
-  PATTERN [=[{g + first_of_chunk(chunk.index),]=]
-  REPLACEMENT [=[{g + static_cast<std::uint32_t>(first_of_chunk(chunk.index)),]=]
+  PATTERN [=[const std::uint64_t first = first_of_chunk(chunk.index);]=]
+  REPLACEMENT [=[const auto first = static_cast<std::uint32_t>(first_of_chunk(chunk.index));]=]
   SCENARIO far_elements
   FOUND_BY access "cosines_kernel.*the memory is neither the device's nor pinned")
 

@@ -128,6 +128,26 @@ void lean() {
   }
 }
 
+/// Gradients in bfloat16 and float16, at any address, against the same values in float32.
+void narrow() {
+  Random random(103);
+  for (const int summed : {0, 1, 2}) {
+    Model model = random_model(random, {4500, 300, 5}, 2);
+    model.options.form = {summed > 0, false};
+    model.options.form.one_v = summed > 1;
+    for (std::size_t k = 0; k < 3; ++k) model.parameters[k].gradient = kElementTypes[2 - k];
+    Training on_cpu(with_wide_gradients(model), 1), on_cuda(model, open(), Alignment::kAnyhow);
+    for (const Gradients& given : random_steps(random, model, 3, {0, 0, 0, 0})) {
+      const Gradients gradients = narrowed(random, model, given);
+      for (Training* const training : {&on_cpu, &on_cuda}) {
+        training->step(gradients);
+        training->stream(gradients);
+      }
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
 /// Steps that are left out because of gradients that are finite, but too large.
 void skipped_steps() {
   Random random(100);
@@ -434,6 +454,7 @@ void run(const std::string& scenario) {
   if (scenario == "network") return network();
   if (scenario == "lagged") return lagged();
   if (scenario == "lean") return lean();
+  if (scenario == "narrow") return narrow();
   if (scenario == "skipped_steps") return skipped_steps();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();

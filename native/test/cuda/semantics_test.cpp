@@ -146,7 +146,7 @@ void use_device() {
   EXPECT_NO_THROW(device->check_range(memory->data(), 64));
   std::vector<float> sent(16, 3), read(16);
   device->write(memory->data(), sent.data(), 64, nullptr);
-  device->add(reinterpret_cast<float*>(memory->data()), reinterpret_cast<float*>(memory->data()), 16, nullptr);
+  device->add(memory->data(), memory->data(), 16, ElementType::kFloat32, nullptr);
   const std::unique_ptr<HostCopy> copy = device->read_later(memory->data(), 64, nullptr);
   device->read(read.data(), memory->data(), 64, nullptr);
   EXPECT_EQ(read, std::vector<float>(16, 6));

@@ -58,8 +58,8 @@ class MeasuredDevice final : public Device {
   std::unique_ptr<Event> all_done() override { return device_.all_done(); }
   void load(const Tables& tables) override { device_.load(tables); }
   void zero(const Tables& tables, const Call& call, Stream stream) override { device_.zero(tables, call, stream); }
-  void add(float* target, const float* source, std::uint64_t count, Stream stream) override {
-    device_.add(target, source, count, stream);
+  void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override {
+    device_.add(target, source, count, type, stream);
   }
   void norms(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.norms(tables, call, stream); });
@@ -127,7 +127,13 @@ class MeasuredDevice final : public Device {
       }
     };
     add_tensors(tables.parameters);
-    for (std::uint32_t row = 0; row < call.count; ++row) add_tensors(call.gradients + row * tensors.size());
+    for (std::uint32_t row = 0; row < call.count; ++row) {
+      const auto places = copy(call.gradients + row * tensors.size(), tensors.size());
+      for (std::size_t k = 0; k < tensors.size(); ++k) {
+        const std::uint64_t bytes = tensors[k].length * mtadam::element_bytes(tensors[k].gradient);
+        if (places[k] != nullptr && bytes > 0) ranges.push_back({places[k], bytes});
+      }
+    }
     for (const Term& term : copy(tables.terms, tables.term_count)) {
       for (const float* plane : {term.m, term.v, term.x}) add_plane(plane);
       add_codes(term.codes);
@@ -285,6 +291,46 @@ TEST_F(Traffic, OfALeanStateIsThatOfItsCodes) {
         EXPECT_EQ(device->element_bytes(), (8 * terms + 8 + 2 * code_bytes(type) * moments) * kLength);
       }
     }
+  }
+}
+
+// 2 bytes per element and read in place of 4, also where a state is lean.
+TEST_F(Traffic, OfNarrowGradientsIsHalfOfTheirs) {
+  Random random(98);
+  constexpr std::uint64_t kLength = 4099;
+  for (const Case& c : cases()) {
+    if (c.alignment == Alignment::kVectors) continue;
+    SCOPED_TRACE(name(c));
+    Model model = model_of(random, c, {kLength});
+    model.parameters[0].gradient = random.pick<ElementType>({ElementType::kBfloat16, ElementType::kFloat16});
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    const auto device = std::make_shared<MeasuredDevice>();
+    Training training(model, device, c.alignment);
+    training.step(gradients);
+    EXPECT_EQ(device->element_bytes(), (resident_floor(c) - 4 * c.terms) * kLength);
+    training.stream(gradients);
+    EXPECT_EQ(device->element_bytes(), (streamed_floor(c) - 4 * c.terms) * kLength);
+  }
+  Case with_cosines{3, {}, Decay::kNone, Alignment::kVectors};
+  with_cosines.form.cosines = true;
+  Model model = model_of(random, with_cosines, {kLength});
+  model.parameters[0].gradient = ElementType::kBfloat16;
+  const auto device = std::make_shared<MeasuredDevice>();
+  Training training(model, device);
+  training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+  EXPECT_EQ(device->element_bytes(), (resident_floor(with_cosines) - 4 * 3 + 2 * 3) * kLength);
+}
+
+TEST_F(Traffic, OfALeanStateWithNarrowGradientsIsThatOfTheirCodes) {
+  Random random(99);
+  constexpr std::uint64_t kLength = 8192, kTerms = 3;
+  for (const StateType type : {StateType::kBfloat16, StateType::k8bit}) {
+    Model model = model_of(random, {kTerms, {}, Decay::kNone, Alignment::kVectors}, {kLength});
+    model.parameters[0].gradient = ElementType::kBfloat16;
+    const auto device = std::make_shared<MeasuredDevice>();
+    Training training(test::with_state(model, type), device);
+    training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+    EXPECT_EQ(device->element_bytes(), (4 * kTerms + 8 + 2 * code_bytes(type) * 2 * kTerms) * kLength);
   }
 }
 

@@ -41,6 +41,8 @@ void expect_same_steps(Random& random, const Model& model, test::Alignment align
       training->step(gradients);
       training->add(gradients);
       training->stream(gradients);
+      training->zero();
+      training->step_again();
     }
     ASSERT_TRUE(test::same_state(on_cpu.snapshot(), on_ptx.snapshot()));
   }
@@ -92,6 +94,22 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
       model.options.form.network = network;
       SCOPED_TRACE("lagged, form " + std::to_string(form) + (network ? ", network" : ""));
       ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
+    }
+  }
+  for (const unsigned form : {0, 1, 4}) {
+    for (const bool lagged : {false, true}) {
+      for (const bool network : {false, true}) {
+        Model model = model_of(random, 3, form, Decay::kCoupled);
+        if (lagged) model = test::with_lagged_scales(random, model);
+        model.options.form.network = network;
+        model.options.form.cosines = !lagged && !network;
+        SCOPED_TRACE("narrow, form " + std::to_string(form) + (lagged ? ", lagged" : "") +
+                     (network ? ", network" : ""));
+        const auto alignment = random.pick(test::kAlignments);
+        ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, with_narrow_gradients(random, model), alignment));
+        const StateType type = lagged ? StateType::k8bit : StateType::kBfloat16;
+        ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, with_state(model, type), alignment));
+      }
     }
   }
   expect_zeros();
