@@ -8,6 +8,7 @@ import type { Names } from "./per-name";
 export interface GradientPair {
   /** The parameter's name in brackets, for messages. */
   readonly key: string;
+  readonly parameter: number;
   readonly length: number;
   readonly target: Source;
   readonly source: Source;
@@ -26,16 +27,17 @@ export function readGradientPairs(
 ): GradientPair[] {
   const targets = names.read("target", target ?? {});
   const sources = names.read("source", source ?? {});
-  return parameters.flatMap(({ name, length }, index): GradientPair[] => {
-    const from = sources[index] ?? null;
+  return parameters.flatMap(({ name, length, gradientDtype }, parameter): GradientPair[] => {
+    const from = sources[parameter] ?? null;
     if (from === null) return [];
     const key = `[${JSON.stringify(name)}]`;
     return [
       {
         key,
+        parameter,
         length,
-        target: checkSource(`target${key}`, targets[index], length, device, "write"),
-        source: checkSource(`source${key}`, from, length, device),
+        target: checkSource(`target${key}`, targets[parameter], length, gradientDtype, device, "write"),
+        source: checkSource(`source${key}`, from, length, gradientDtype, device),
       },
     ];
   });
@@ -57,7 +59,7 @@ export function addGradientPairs(
       native.add(
         pairs.map(({ target }) => nativeSource(target)),
         pairs.map(({ source }) => nativeSource(source)),
-        Float64Array.from(pairs, ({ length }) => length),
+        Uint32Array.from(pairs, ({ parameter }) => parameter),
         stream,
       );
     },

@@ -2,13 +2,17 @@ import type { NativeGradients } from "./addon/native";
 import { fromNative, MTAdamError } from "./errors";
 import { describeValue } from "./inspect";
 import { DevicePointer } from "./memory/device-pointer";
+import type { Float16ArrayLike } from "./memory/dtype";
 import { checkSource, nativeSource, type Source } from "./memory/source";
 import { SourceList } from "./memory/source-list";
 import type { FlatParameters, ParameterName, TensorData } from "./parameters";
 import type { ByName, Names } from "./per-name";
 
-/** One term's gradient for one parameter; null or undefined: the term is absent there. */
-export type Gradient = TensorData | null | undefined;
+/**
+ * One term's gradient for one parameter, of the parameter's `gradientDtype`; null or undefined: the term is absent there.
+ * On the CPU, elements of 16 bits are in a Uint16Array of their bits, those of float16 also in a Float16Array.
+ */
+export type Gradient = TensorData | Uint16Array | Float16ArrayLike | null | undefined;
 
 /** One term's gradients: one per parameter in order (across groups), or by name; a parameter left out is absent. */
 export type TermGradients<Parameter extends string = string> =
@@ -76,11 +80,13 @@ export class GradientTable {
   set(term: number, parameter: number, gradient: unknown): void {
     const { parameters, device } = this.shape.flat;
     const at = term * parameters.length + parameter;
-    const { length } = parameters[parameter]!;
+    const { length, gradientDtype } = parameters[parameter]!;
     const name = (): string => this.#nameAt(at);
     // This may run the user's code, which may set this gradient, too.
     const source =
-      gradient === undefined || gradient === null ? null : checkSource(name, gradient, length, device);
+      gradient === undefined || gradient === null
+        ? null
+        : checkSource(name, gradient, length, gradientDtype, device);
     if (this.#unsettled !== undefined) this.#settle(this.#unsettled);
     const before = this.#sources.get(at);
     if (before === source) return;

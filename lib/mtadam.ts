@@ -397,7 +397,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /**
-   * Adds one set of a term's gradients into another, in place: a step takes the sum over the micro-batches.
+   * Adds one set of a term's gradients into another, in place: a step takes the sum over the micro-batches. The sums of
+   * elements of 16 bits are in float32, and then rounded to the nearest.
    *
    * @param target it must have a gradient wherever `source` has one
    * @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, BUSY, DISPOSED
@@ -743,7 +744,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const { flat: oldFlat, groups: oldGroups } = this.#generation;
     // Options may have changed since the groups were made.
     const current = { ...oldFlat, groups: oldGroups.map(recheckGroup) };
-    const flat = withGroup(current, group, this.#options.group);
+    const flat = withGroup(current, group, this.#options);
     this.#readIterations();
     const before = this.#stateOwner(this.#guard.alive());
     const groups = [...oldGroups, ...makeParamGroups(flat, oldGroups.length)];

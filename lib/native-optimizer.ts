@@ -70,6 +70,7 @@ function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions):
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
   const isLean = options.stateDtype !== "float32";
+  const isNarrow = flat.parameters.some(({ gradientDtype }) => gradientDtype !== "float32");
   return {
     lengths: Float64Array.from(flat.parameters, ({ length }) => length),
     layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
@@ -92,6 +93,7 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     seed: BigInt(options.seed),
     parameterNames: isLean ? flat.parameters.map(({ name }) => name) : [],
     termNames: isLean ? options.terms : [],
+    gradientDtypes: isNarrow ? flat.parameters.map(({ gradientDtype }) => gradientDtype) : [],
   };
 }
 

@@ -3,6 +3,7 @@ import { mustBe, MTAdamError } from "./errors";
 import { isArray } from "./inspect";
 import { isCommunicator, type Communicator } from "./distributed/communicator";
 import type { Device } from "./memory/device";
+import type { GradientDtype } from "./memory/dtype";
 import { Names, type ByName } from "./per-name";
 import type { StreamLike } from "./memory/stream";
 
@@ -97,6 +98,11 @@ export interface OptimizerOptions<Term extends string = string> {
    * names and gradients give the same bits, also after a checkpoint.
    */
   seed?: number | bigint | undefined;
+  /**
+   * The type of the gradients of every parameter that does not say its own. "float16" and "bfloat16", of 2 bytes, are
+   * converted to float32, which is exact; all arithmetic is in float32. Not with `distributed`.
+   */
+  gradientDtype?: GradientDtype | undefined;
   /**
    * The initial norm average n: "first", as in the reference implementation, starts at the first norm; a number (1 in the
    * paper) starts at that number.
@@ -254,6 +260,7 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
     rule: "be a whole number from 0 to 2**64 - 1, a bigint where it is above Number.MAX_SAFE_INTEGER",
     accepts: isSeed,
   },
+  gradientDtype: oneOf("float32", "float16", "bfloat16"),
   initialNorm: {
     default: "first",
     rule: 'be "first" or a finite number above 0',

@@ -10,11 +10,19 @@ import {
   readPointer,
   type DevicePointerLike,
 } from "./memory/device-pointer";
+import type { GradientDtype } from "./memory/dtype";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
 import { checkSource, codeOfNoSource, type Source } from "./memory/source";
-import { checkGroup, GROUP_KEYS, type CheckedOptions, type GroupOptions, type Optional } from "./options";
+import {
+  checkGroup,
+  GROUP_KEYS,
+  OPTIMIZER_RULES,
+  type CheckedOptions,
+  type GroupOptions,
+  type Optional,
+} from "./options";
 
-/** The memory of a parameter's or a gradient's elements. */
+/** The memory of the elements of a parameter, or of a gradient in float32 or on a device. */
 export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
 
 /** One parameter tensor. */
@@ -28,6 +36,8 @@ export interface ParameterDescription<Name extends string = string> {
   /** Its product is the length. Checkpoints and messages have it. */
   shape?: readonly number[] | undefined;
   dtype?: "float32" | undefined;
+  /** The type of its gradients. Default: that of the optimizer's option. */
+  gradientDtype?: GradientDtype | undefined;
   /** Parameters with the same tag are balanced as one layer. Default: each is a layer of its own. */
   layer?: string | undefined;
 }
@@ -54,6 +64,7 @@ export interface Parameter {
   readonly tag: string | undefined;
   readonly layer: number;
   readonly group: number;
+  readonly gradientDtype: GradientDtype;
 }
 
 /** All parameters in order across groups, the input of native code's layout. */
@@ -67,19 +78,23 @@ export interface FlatParameters {
   readonly scales: CheckedOptions["scales"];
 }
 
+/** What groups and parameters leave out. */
+type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype">;
+
 type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 
 /** @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED */
 export function flattenParameters(
   value: unknown,
-  { group: defaults, device, unit, scales }: Pick<CheckedOptions, "group" | "device" | "unit" | "scales">,
+  options: Pick<CheckedOptions, "group" | "gradientDtype" | "device" | "unit" | "scales">,
 ): FlatParameters {
-  const { described, groups } = readGroups(value, defaults);
+  const { described, groups } = readGroups(value, options);
+  const { device, unit, scales } = options;
   return flatten(described, { groups, unit, scales }, device);
 }
 
 /** The same parameters and one more group of them. @throws MTAdamError as {@link flattenParameters} */
-export function withGroup(flat: FlatParameters, group: unknown, defaults: GroupOptions): FlatParameters {
+export function withGroup(flat: FlatParameters, group: unknown, defaults: ParameterDefaults): FlatParameters {
   if (!isGroup(group)) throw mustBe("OPTION", "group", "be an object with `parameters`", group);
   const { described, groups } = readGroups([group], defaults, flat.parameters.length, flat.groups.length);
   const before = flat.parameters.map(({ source, ...parameter }): Described => ({
@@ -99,7 +114,7 @@ function flatten(
   const where = device === undefined ? deviceOf(described) : checkDevice(device);
   const numbers = new Map<string, number>();
   const parameters = described.map(({ data, ...parameter }): Parameter => {
-    const source = checkSource(parameter.name, data, parameter.length, where, "write");
+    const source = checkSource(parameter.name, data, parameter.length, "float32", where, "write");
     const layerName = parameter.tag ?? parameter.name;
     const layer = numbers.get(layerName) ?? numbers.size;
     numbers.set(layerName, layer);
@@ -112,7 +127,7 @@ function flatten(
 
 function readGroups(
   value: unknown,
-  defaults: GroupOptions,
+  { group: options, gradientDtype }: ParameterDefaults,
   firstParameter = 0,
   firstGroup = 0,
 ): { described: Described[]; groups: GroupOptions[] } {
@@ -129,18 +144,19 @@ function readGroups(
     }
     if (!inGroups) {
       if (isNearlyGroup(item)) checkKeys("group", item, GROUP_PROPERTIES);
-      described.push(describe(item, described.length, 0));
+      described.push(describe(item, gradientDtype, described.length, 0));
       continue;
     }
     const given = checkKeys<ParameterGroup>("group", item, GROUP_PROPERTIES);
     const { parameters } = given;
     if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
     for (const parameter of parameters) {
-      described.push(describe(parameter, firstParameter + described.length, firstGroup + groups.length));
+      const index = firstParameter + described.length;
+      described.push(describe(parameter, gradientDtype, index, firstGroup + groups.length));
     }
-    groups.push(checkGroup(given, defaults));
+    groups.push(checkGroup(given, options));
   }
-  if (!inGroups) groups.push(defaults);
+  if (!inGroups) groups.push(options);
   if (described.length === 0) {
     throw new MTAdamError("OPTION", "`parameters` must have at least one parameter in some group; got none.");
   }
@@ -157,9 +173,9 @@ const GROUP_PROPERTIES = ["parameters", ...GROUP_KEYS];
 const isNearlyGroup = (item: unknown): boolean =>
   typeof item === "object" && item !== null && Object.hasOwn(item, "params") && !hasData(item);
 
-const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "layer"];
+const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "gradientDtype", "layer"];
 
-function describe(item: unknown, index: number, group: number): Described {
+function describe(item: unknown, defaultDtype: GradientDtype, index: number, group: number): Described {
   const isBare =
     typedArrayName(item) !== undefined || isBuffer(item) || isPointerLike(item) || !hasData(item);
   const given = checkKeys<Record<string, unknown>>(
@@ -168,10 +184,15 @@ function describe(item: unknown, index: number, group: number): Described {
     PARAMETER_KEYS,
   );
   const { name = String(index), data, length, shape, dtype = "float32", layer } = given;
+  const { gradientDtype = defaultDtype } = given;
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }
   if (dtype !== "float32") throw mustBe("DTYPE", `${name}.dtype`, 'be "float32"', dtype);
+  const option = OPTIMIZER_RULES.gradientDtype;
+  if (!option.accepts(gradientDtype, [])) {
+    throw mustBe("DTYPE", `${name}.gradientDtype`, option.rule, gradientDtype);
+  }
   if (layer !== undefined && (typeof layer !== "string" || layer === "")) {
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }
@@ -182,6 +203,7 @@ function describe(item: unknown, index: number, group: number): Described {
     data: source,
     tag: layer,
     group,
+    gradientDtype: gradientDtype as GradientDtype,
     length: elements,
     shape: checkShape(name, shape, elements),
   };

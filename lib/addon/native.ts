@@ -3,7 +3,7 @@ import { loadAddon } from "./load";
 // Declarations of the addon, and the only access to it. load.ts finds and loads it.
 
 /** A tensor's memory as native code takes it; a bigint is an address on the device. */
-export type NativeSource = Float32Array | NativeBuffer | bigint;
+export type NativeSource = Float32Array | Uint16Array | NativeBuffer | bigint;
 
 /** A stream's handle; null is the default stream. */
 export type NativeStream = bigint | null;
@@ -62,7 +62,12 @@ export interface NativeShape {
   /** The names that its draws depend on; empty with float32. */
   parameterNames: readonly string[];
   termNames: readonly string[];
+  /** The type of each parameter's gradients; empty where all are float32. */
+  gradientDtypes: readonly NativeGradientDtype[];
 }
+
+/** The type of the elements of a gradient. */
+export type NativeGradientDtype = "float32" | "float16" | "bfloat16";
 
 /** The type of the moments of large parameters. */
 export type NativeStateDtype = "float32" | "bfloat16" | "8bit";
@@ -138,13 +143,13 @@ export interface NativeOptimizer {
   /** `isComplete`: the whole state was replaced. Otherwise, a state that was not whole before stays so. */
   endRestore(iterations: number, isComplete: boolean): void;
   /**
-   * target[k] += source[k] for each pair. All are checked before any is added to; a coded error has the pair's `index`
-   * and its `role`.
+   * target[k] += source[k] for each pair, of the parameter with that index. All are checked before any is added to; a
+   * coded error has the pair's `index` and its `role`.
    */
   add(
     targets: readonly NativeSource[],
     sources: readonly NativeSource[],
-    lengths: Float64Array,
+    parameters: Uint32Array,
     stream: NativeStream,
   ): void;
   /** Undefined where there is nothing to wait for. */

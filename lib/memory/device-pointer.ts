@@ -1,5 +1,6 @@
 import { mustBe, MTAdamError, nameOf, type Named } from "../errors";
 import { describeValue, isArray, isOfAnotherCopy, propertyOf } from "../inspect";
+import { DTYPES, type GradientDtype } from "./dtype";
 import { toAddress } from "./stream";
 
 /** An address in device memory, in the forms that the Node packages which hand them out use. */
@@ -31,7 +32,12 @@ export class DevicePointer {
   }
 }
 
-const ELEMENT_BYTES = 4; // float32
+/** What the CUDA array interface calls them; NumPy has no bfloat16, and other libraries pass its 2 bytes so. */
+const TYPE_STRINGS: Readonly<Record<GradientDtype, string>> = {
+  float32: "<f4",
+  float16: "<f2",
+  bfloat16: "<V2",
+};
 
 /** Whether `value` has one of the forms of {@link DevicePointerLike} (the address itself is not checked). */
 export function isPointerLike(value: unknown): boolean {
@@ -54,24 +60,25 @@ function has(object: object, key: string): boolean {
 }
 
 /**
- * The address that a {@link DevicePointerLike} stands for, not checked yet. Each property is read once.
+ * The address that a {@link DevicePointerLike} stands for, of elements of `dtype`, not checked yet. Each property is read
+ * once.
  *
  * @throws MTAdamError INVALID_POINTER, LENGTH, DTYPE, OPTION
  */
-export function readPointer(subject: Named, value: unknown): DevicePointer {
+export function readPointer(subject: Named, value: unknown, dtype: GradientDtype = "float32"): DevicePointer {
   if (value instanceof DevicePointer) return value;
   if (typeof value !== "object" || value === null) {
-    return new DevicePointer(undefined, checkAddress(subject, value), undefined);
+    return new DevicePointer(undefined, checkAddress(subject, value, dtype), undefined);
   }
   const buffer = propertyOf(value, "buffer");
   if (typeof buffer === "object" && buffer !== null && has(buffer, "ptr")) {
-    return readView(subject, value, propertyOf(buffer, "ptr"));
+    return readView(subject, value, propertyOf(buffer, "ptr"), dtype);
   }
-  if (has(value, "ptr")) return readView(subject, value, propertyOf(value, "ptr"));
-  return readArrayInterface(subject, value, propertyOf(value, "__cuda_array_interface__"));
+  if (has(value, "ptr")) return readView(subject, value, propertyOf(value, "ptr"), dtype);
+  return readArrayInterface(subject, value, propertyOf(value, "__cuda_array_interface__"), dtype);
 }
 
-function checkAddress(subject: Named, value: unknown): bigint {
+function checkAddress(subject: Named, value: unknown, dtype: GradientDtype): bigint {
   const address = toAddress(value);
   if (address === undefined) {
     // Not mustBe: a message names no address.
@@ -81,27 +88,29 @@ function checkAddress(subject: Named, value: unknown): bigint {
         `got ${typeof value === "number" ? "another number" : describeValue(value)}.`,
     );
   }
-  if (address % BigInt(ELEMENT_BYTES) !== 0n) {
+  const { bytes } = DTYPES[dtype];
+  if (address % BigInt(bytes) !== 0n) {
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${nameOf(subject)}\` must begin at a multiple of ${ELEMENT_BYTES} bytes; got an address that does not.`,
+      `\`${nameOf(subject)}\` must begin at a multiple of ${bytes} bytes; got an address that does not.`,
     );
   }
   return address;
 }
 
 /** ptr + byteOffset, and byteLength if it is given. */
-function readView(subject: Named, supplier: object, ptr: unknown): DevicePointer {
+function readView(subject: Named, supplier: object, ptr: unknown, dtype: GradientDtype): DevicePointer {
   const byteOffset = propertyOf(supplier, "byteOffset") ?? 0;
   const byteLength = propertyOf(supplier, "byteLength");
   const base = toAddress(ptr);
   const offset = checkBytes(subject, "byteOffset", byteOffset);
   const bytes = byteLength === undefined ? undefined : checkBytes(subject, "byteLength", byteLength);
-  if (bytes !== undefined && bytes % ELEMENT_BYTES !== 0) {
-    throw mustBe("LENGTH", `${nameOf(subject)}.byteLength`, `be a multiple of ${ELEMENT_BYTES}`, bytes);
+  const element = DTYPES[dtype].bytes;
+  if (bytes !== undefined && bytes % element !== 0) {
+    throw mustBe("LENGTH", `${nameOf(subject)}.byteLength`, `be a multiple of ${element}`, bytes);
   }
-  const address = checkAddress(subject, base === undefined ? ptr : base + BigInt(offset));
-  return new DevicePointer(supplier, address, bytes === undefined ? undefined : bytes / ELEMENT_BYTES);
+  const address = checkAddress(subject, base === undefined ? ptr : base + BigInt(offset), dtype);
+  return new DevicePointer(supplier, address, bytes === undefined ? undefined : bytes / element);
 }
 
 function checkBytes(subject: Named, property: string, value: unknown): number {
@@ -110,21 +119,29 @@ function checkBytes(subject: Named, property: string, value: unknown): number {
 }
 
 /** The CUDA array interface, version 3, as plain data. The user must wait for its `stream`. */
-function readArrayInterface(subject: Named, supplier: object, value: unknown): DevicePointer {
+function readArrayInterface(
+  subject: Named,
+  supplier: object,
+  value: unknown,
+  dtype: GradientDtype,
+): DevicePointer {
   const what = `${nameOf(subject)}.__cuda_array_interface__`;
   if (typeof value !== "object" || value === null) throw mustBe("OPTION", what, "be an object", value);
   const [shape, typestr, data] = ["shape", "typestr", "data"].map((key) => propertyOf(value, key));
   const [strides, mask] = ["strides", "mask"].map((key) => propertyOf(value, key));
-  if (typestr !== "<f4") throw mustBe("DTYPE", `${what}.typestr`, 'be "<f4" (float32)', typestr);
+  const expected = TYPE_STRINGS[dtype];
+  if (typestr !== expected) throw mustBe("DTYPE", `${what}.typestr`, `be "${expected}" (${dtype})`, typestr);
   if (!isArray(data) || data.length !== 2) {
     throw mustBe("OPTION", `${what}.data`, "be an address and whether it is read-only", data);
   }
   if (mask !== undefined && mask !== null) throw mustBe("OPTION", `${what}.mask`, "be null", mask);
   const dimensions = checkDimensions(`${what}.shape`, shape);
-  if (strides !== undefined && strides !== null) checkContiguous(`${what}.strides`, strides, dimensions);
+  if (strides !== undefined && strides !== null) {
+    checkContiguous(`${what}.strides`, strides, dimensions, DTYPES[dtype].bytes);
+  }
   return new DevicePointer(
     supplier,
-    checkAddress(subject, data[0]),
+    checkAddress(subject, data[0], dtype),
     elementsOf(dimensions),
     data[1] === true,
   );
@@ -146,9 +163,14 @@ export function checkDimensions(subject: Named, shape: unknown): number[] {
   throw mustBe("OPTION", subject, "be a list of whole numbers", shape);
 }
 
-function checkContiguous(subject: Named, strides: unknown, dimensions: readonly number[]): void {
+function checkContiguous(
+  subject: Named,
+  strides: unknown,
+  dimensions: readonly number[],
+  element: number,
+): void {
   const given = isArray(strides) ? strides : [];
-  let expected = ELEMENT_BYTES;
+  let expected = element;
   let contiguous = given.length === dimensions.length;
   for (let k = dimensions.length - 1; k >= 0; --k) {
     // The stride of a dimension of 1 is never used.

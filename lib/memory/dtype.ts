@@ -2,7 +2,7 @@ import type { AnyTypedArray } from "../addon/native";
 import { mustBe } from "../errors";
 import { typedArrayName } from "../inspect";
 
-/** Element types of a buffer. Parameters and gradients are "float32". */
+/** Element types of a buffer. Parameters are "float32". */
 export type DType = "float32" | "float64" | "float16" | "bfloat16";
 
 /** The typed array that holds elements of a dtype on the host. */
@@ -11,6 +11,15 @@ export type HostArray<D extends DType = DType> = D extends "float32"
   : D extends "float64"
     ? Float64Array
     : Uint16Array;
+
+/** Element types of a gradient. */
+export type GradientDtype = "float32" | "float16" | "bfloat16";
+
+/** A `Float16Array`, which not every runtime and not every TypeScript has. */
+export interface Float16ArrayLike extends ArrayBufferView {
+  readonly [Symbol.toStringTag]: "Float16Array";
+  readonly length: number;
+}
 
 interface DTypeTraits {
   bytes: number;

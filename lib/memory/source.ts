@@ -1,14 +1,38 @@
 import type { NativeSource } from "../addon/native";
 import { MTAdamError, mustBe, nameOf, type Named } from "../errors";
-import { hasResizableBuffer, isOfAnotherCopy, typedArrayLength, typedArrayName } from "../inspect";
+import {
+  hasResizableBuffer,
+  isOfAnotherCopy,
+  typedArrayLength,
+  typedArrayName,
+  typedArrayPlace,
+} from "../inspect";
+import type { Float16ArrayLike, GradientDtype } from "./dtype";
 import { isBuffer, isSameMemory, nativeBuffer, type Device, type DeviceBuffer } from "./device";
 import { DevicePointer, isPointerLike, readPointer } from "./device-pointer";
 
+/** The elements of a tensor on the host. */
+export type HostElements = Float32Array | Uint16Array | Float16ArrayLike;
+
 /** A tensor's memory, checked. */
-export type Source = Float32Array | DeviceBuffer | DevicePointer;
+export type Source = HostElements | DeviceBuffer | DevicePointer;
+
+/** The typed arrays that hold elements of each type on the host. */
+const ARRAYS: Readonly<Record<GradientDtype, readonly string[]>> = {
+  float32: ["Float32Array"],
+  float16: ["Uint16Array", "Float16Array"],
+  bfloat16: ["Uint16Array"],
+};
+
+/** Completes "must", for a tensor on the CPU. */
+const HOST_RULES: Readonly<Record<GradientDtype, string>> = {
+  float32: "be a Float32Array or a float32 buffer",
+  float16: "be a Uint16Array, a Float16Array or a float16 buffer",
+  bfloat16: "be a Uint16Array or a bfloat16 buffer",
+};
 
 /**
- * The memory of a tensor of `length` elements, on `device`. Only the form of an address is checked here:
+ * The memory of a tensor of `length` elements of `dtype`, on `device`. Only the form of an address is checked here:
  * native code asks the device whether it owns the address.
  *
  * @param subject the tensor's name in messages
@@ -19,23 +43,25 @@ export function checkSource(
   subject: Named,
   value: unknown,
   length: number,
+  dtype: GradientDtype,
   device: Device,
   use: "read" | "write" = "read",
 ): Source {
-  if (isBuffer(value)) return checkBuffer(subject, value, length, device);
+  if (isBuffer(value)) return checkBuffer(subject, value, length, dtype, device);
   const onHost = device.kind === "cpu";
-  if (onHost && typedArrayName(value) === "Float32Array") {
-    return checkArray(subject, value as Float32Array, length);
+  const array = onHost ? typedArrayName(value) : undefined;
+  if (array !== undefined && ARRAYS[dtype].includes(array)) {
+    return checkArray(subject, value as HostElements, length);
   }
   if (value instanceof DevicePointer || isPointerLike(value)) {
-    if (!onHost) return checkPointer(subject, readPointer(subject, value), length, use);
+    if (!onHost) return checkPointer(subject, readPointer(subject, value, dtype), length, use);
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${nameOf(subject)}\` must be a Float32Array or a buffer of the device; got a bare pointer, which nothing can ` +
-        "vouch for on the CPU.",
+      `\`${nameOf(subject)}\` must be a ${ARRAYS[dtype].join(", a ")} or a buffer of the device; got a bare pointer, which ` +
+        "nothing can vouch for on the CPU.",
     );
   }
-  if (onHost) throw mustBe(codeOfNoSource(value), subject, "be a Float32Array or a float32 buffer", value);
+  if (onHost) throw mustBe(codeOfNoSource(value), subject, HOST_RULES[dtype], value);
   const inHostMemory =
     ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
   throw mustBe(
@@ -51,7 +77,13 @@ export function codeOfNoSource(value: unknown): "INVALID_POINTER" | "DTYPE" {
   return isOfAnotherCopy(value) ? "INVALID_POINTER" : "DTYPE";
 }
 
-function checkBuffer(subject: Named, buffer: DeviceBuffer, length: number, device: Device): DeviceBuffer {
+function checkBuffer(
+  subject: Named,
+  buffer: DeviceBuffer,
+  length: number,
+  dtype: GradientDtype,
+  device: Device,
+): DeviceBuffer {
   if (buffer.disposed) {
     throw new MTAdamError(
       "DISPOSED",
@@ -64,8 +96,8 @@ function checkBuffer(subject: Named, buffer: DeviceBuffer, length: number, devic
       `\`${nameOf(subject)}\` must be on the optimizer's device, ${device.kind}; got a buffer of another device.`,
     );
   }
-  if (buffer.dtype !== "float32") {
-    throw new MTAdamError("DTYPE", `\`${nameOf(subject)}\` must be float32; got a ${buffer.dtype} buffer.`);
+  if (buffer.dtype !== dtype) {
+    throw new MTAdamError("DTYPE", `\`${nameOf(subject)}\` must be ${dtype}; got a ${buffer.dtype} buffer.`);
   }
   if (buffer.length !== length) {
     throw new MTAdamError(
@@ -76,7 +108,7 @@ function checkBuffer(subject: Named, buffer: DeviceBuffer, length: number, devic
   return buffer;
 }
 
-function checkArray(subject: Named, array: Float32Array, length: number): Float32Array {
+function checkArray(subject: Named, array: HostElements, length: number): HostElements {
   if (hasResizableBuffer(array)) {
     throw new MTAdamError(
       "INVALID_POINTER",
@@ -130,11 +162,22 @@ export function recheckSource(subject: Named, source: Source, length: number): v
   );
 }
 
-export function isArraySource(source: Source | null): source is Float32Array {
+export function isArraySource(source: Source | null): source is HostElements {
   return source !== null && !(source instanceof DevicePointer) && !isBuffer(source);
 }
 
 export function nativeSource(source: Source): NativeSource {
   if (source instanceof DevicePointer) return source.address;
-  return isBuffer(source) ? nativeBuffer(source) : source;
+  if (isBuffer(source)) return nativeBuffer(source);
+  return isFloat16Array(source) ? bitsOf(source) : source;
+}
+
+function isFloat16Array(array: HostElements): array is Float16ArrayLike {
+  return typedArrayName(array) === "Float16Array";
+}
+
+/** The same memory in an array that every version of Node-API knows. */
+function bitsOf(array: Float16ArrayLike): Uint16Array {
+  const { buffer, byteOffset } = typedArrayPlace(array);
+  return new Uint16Array(buffer, byteOffset, typedArrayLength(array));
 }

@@ -15,8 +15,11 @@ import { tf } from "./core";
 import { registered, TrainedVariable } from "./trained-variable";
 import { decodeState, encodeState, rename, type NamedTensor } from "./weights";
 
-/** Options of {@link MTAdamOptimizer}: those of `MTAdam`, and two more. */
-export interface MTAdamOptimizerOptions<Term extends string = string> extends Omit<MTAdamOptions, "terms"> {
+/** Options of {@link MTAdamOptimizer}: those of `MTAdam`, but for the type of gradients, and two more. */
+export interface MTAdamOptimizerOptions<Term extends string = string> extends Omit<
+  MTAdamOptions,
+  "terms" | "gradientDtype"
+> {
   /** The names of the loss terms, or their number. Default: one, "loss". */
   terms?: number | readonly Term[];
   /** The layer tag of a variable: variables with the same tag are balanced together. Default: none has a tag. */

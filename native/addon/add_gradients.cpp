@@ -22,20 +22,22 @@ class Pairs {
       : optimizer_(optimizer),
         targets_(info[0].As<Napi::Array>()),
         sources_(info[1].As<Napi::Array>()),
-        lengths_(elements<double>(info[2], targets_.Length())) {}
+        parameters_(elements<std::uint32_t>(info[2], targets_.Length())) {}
 
   std::uint32_t count() const { return targets_.Length(); }
 
   Addition at(std::uint32_t k) const {
-    const auto length = static_cast<std::uint64_t>(lengths_[k]);
-    const std::size_t bytes = length * sizeof(float);
+    const std::vector<Tensor>& tensors = optimizer_.get().layout().tensors();
+    if (parameters_[k] >= tensors.size()) throw index_error(targets_.Env());
+    const Tensor& tensor = tensors[parameters_[k]];
+    const std::size_t bytes = tensor.length * element_bytes(tensor.gradient);
     std::byte* const target = half(k, targets_, "target", bytes);
     const std::byte* const source = half(k, sources_, "source", bytes);
     if (target != source && target < source + bytes && source < target + bytes) {
       const Error shifted("INVALID_POINTER", "must not overlap its source in part; got one that does.");
       throw coded_error(targets_.Env(), shifted, k);
     }
-    return {reinterpret_cast<float*>(target), reinterpret_cast<const float*>(source), length};
+    return {target, source, tensor.length, tensor.gradient};
   }
 
  private:
@@ -53,7 +55,7 @@ class Pairs {
 
   Optimizer& optimizer_;
   Napi::Array targets_, sources_;
-  const double* lengths_;
+  const std::uint32_t* parameters_;
 };
 
 }  // namespace

@@ -30,7 +30,8 @@ Napi::Value Gradients::set(const Napi::CallbackInfo& info) {
     table_->set(term, parameter, nullptr);
     return Napi::Number::New(info.Env(), -1);
   }
-  const std::size_t bytes = engine.layout().tensors()[parameter].length * sizeof(float);
+  const Tensor& tensor = engine.layout().tensors()[parameter];
+  const std::size_t bytes = tensor.length * element_bytes(tensor.gradient);
   std::byte* const begin = address(info[2], bytes);
   if (info[2].IsBigInt()) guarded(info.Env(), [&] { optimizer_->check_gradient(begin, bytes); });
   const std::int64_t overlapped = optimizer_->ranges().overlap(begin, begin + bytes);

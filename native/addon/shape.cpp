@@ -53,12 +53,24 @@ StateType state_type_of(const Napi::Value& value) {
   return name == "8bit" ? StateType::k8bit : name == "bfloat16" ? StateType::kBfloat16 : StateType::kFloat32;
 }
 
+namespace {
+
+ElementType element_type_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  return name == "float16"    ? ElementType::kFloat16
+         : name == "bfloat16" ? ElementType::kBfloat16
+                              : ElementType::kFloat32;
+}
+
+}  // namespace
+
 Shape shape_of(const Napi::Value& value) {
   const Napi::Object object = value.As<Napi::Object>();
   Shape shape;
   shape.options = options_of(object);
   shape.state_type = state_type_of(object.Get("stateDtype"));
   const Napi::Array names = object.Get("parameterNames").As<Napi::Array>();
+  const Napi::Array gradients = object.Get("gradientDtypes").As<Napi::Array>();
   const std::size_t count = object.Get("lengths").As<Napi::TypedArray>().ElementLength();
   const double* const lengths = elements<double>(object.Get("lengths"), count);
   const std::uint32_t* const layers = elements<std::uint32_t>(object.Get("layers"), count);
@@ -68,7 +80,9 @@ Shape shape_of(const Napi::Value& value) {
     // Layers are numbered in order of first appearance, so none can exceed the number of parameters.
     if (layers[k] >= count || groups[k] >= shape.options.groups) throw index_error(value.Env());
     shape.parameters.push_back({static_cast<std::uint64_t>(lengths[k]), layers[k], groups[k]});
-    if (k < names.Length()) shape.parameters.back().key = name_key_of(names.Get(static_cast<std::uint32_t>(k)));
+    const auto at = static_cast<std::uint32_t>(k);
+    if (k < names.Length()) shape.parameters.back().key = name_key_of(names.Get(at));
+    if (k < gradients.Length()) shape.parameters.back().gradient = element_type_of(gradients.Get(at));
   }
   return shape;
 }

@@ -38,6 +38,14 @@ try {
 } finally {
   rmSync(folder, { recursive: true });
 }
+
+// Gradients in half precision, where the runtime has an array of it. These codes are finite.
+const halves = Uint16Array.from({ length: 300 }, (_, k) => (k * 7919) & 0xbfff);
+const asHalves = globalThis.Float16Array === undefined ? halves : new Float16Array(halves.buffer);
+const trainedInHalves = new Float32Array(300);
+new MTAdam([trainedInHalves], { terms: 1, gradientDtype: "float16" }).step([[asHalves]]);
+parameters.push(trainedInHalves);
+
 const digest = createHash("sha256");
 for (const values of parameters) digest.update(new Uint8Array(values.buffer));
 console.log(digest.digest("hex"));

@@ -8,6 +8,8 @@ import {
   openDevice,
   tuneWeights,
   type DeviceBuffer,
+  type Float16ArrayLike,
+  type Gradient,
   type MTAdamOptions,
   type OptimizerSummary,
   type Parameters as OptimizerParameters,
@@ -30,6 +32,15 @@ optimizer.accumulate("style", [weight, null], { weights: { style: 1 } });
 optimizer.update();
 optimizer.discard();
 expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], style: async () => null }));
+
+// Gradients of 16 bits; parameters are float32.
+const codes = new Uint16Array(6);
+new MTAdam([{ data: weight, gradientDtype: "bfloat16" }, weight], { terms: 1, gradientDtype: "float16" });
+optimizer.step([[codes, null], null]);
+expectAssignable<Gradient>({} as Float16ArrayLike);
+expectNotAssignable<Gradient>(new Float64Array(6));
+expectNotAssignable<OptimizerParameters>([codes]);
+expectNotAssignable<MTAdamOptions["gradientDtype"]>("float64");
 
 // Names of terms and parameters: a name that is not one of them is an error.
 expectType<MTAdam<"content" | "style", "weight">>(optimizer);
