@@ -367,8 +367,10 @@ class LeanTile {
 
 /// Steps 5 to 7 from the gradients of all terms, where one loop takes them.
 void fused_lean(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form) {
-  for_parts(range, kChunkElements, [&](const ChunkRange& part) {
-    const Tensor& tensor = tables.tensors[part.tensor];
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const bool narrow = tensor.gradient != ElementType::kFloat32;
+  WideGradients wide;
+  for_parts(range, narrow ? kWideTile : kChunkElements, [&](const ChunkRange& part) {
     const auto codes = [&](CodePlane plane) {
       return code_plane_at(plane, tables.state_type, tensor.plane + part.first);
     };
@@ -376,12 +378,13 @@ void fused_lean(const Loops& loops, const Tables& tables, const Call& call, cons
     std::uint32_t count = 0;
     for_present(tables, part.tensor, [&](std::uint32_t term) {
       const Term& state = tables.terms[term];
-      const TermRun run = term_run(tables, &call, term, part);
+      const TermRun run = term_run(loops, tables, &call, term, part, wide.at(count));
       terms[count++] = {run.g, run.k, codes(state.codes.m), codes(state.codes.v), state.stream};
     });
     const TensorRun run = tensor_run(tables, part);
     const CodePlanes& shared = tables.shared.codes;
-    loops.lean({run.count, run.theta, tables.state_type, codes(shared.m), codes(shared.v), key_of(tables, part),
+    const auto first = static_cast<std::uint32_t>(part.first % kChunkElements);
+    loops.lean({first, run.count, run.theta, tables.state_type, codes(shared.m), codes(shared.v), key_of(tables, part),
                 run.shared, run.group},
                terms, count, form);
   });

@@ -751,7 +751,7 @@ void lean(const LeanRun& run, const LeanTerm* parts, std::uint32_t terms, LoopFo
   for (std::uint64_t first = 0; first < run.count; first += kCodeBlock) {
     const std::uint64_t left = run.count - first;
     block.count = left < kCodeBlock ? left : kCodeBlock;
-    draw(run.key, static_cast<std::uint32_t>(first), block.count, words);
+    draw(run.key, run.first + static_cast<std::uint32_t>(first), block.count, words);
     for (std::uint32_t k = 0; k < plane_count; ++k) {
       planes[k].codes.count = block.count;
       decode(planes[k].codes, planes[k].values);
@@ -772,8 +772,8 @@ void lean(const LeanRun& run, const LeanTerm* parts, std::uint32_t terms, LoopFo
 }  // namespace
 
 extern const Loops MTADAM_LOOPS;
-const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile, find_move, find_adam,
-                            draw,           decode,      round,        lean,       raise,     add,       add_narrow,
-                            widen};
+const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile,
+                            find_move,      find_adam,   draw,         decode,     round,
+                            lean,           raise,       add,          add_narrow, widen};
 
 }  // namespace mtadam

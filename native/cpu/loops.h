@@ -101,8 +101,9 @@ struct LeanTerm {
   std::uint32_t stream;
 };
 
-/// A run of elements of one lean tensor, from the first of a chunk on and all in that chunk.
+/// A run of elements of one lean tensor, from the first of a block on and all in one chunk.
 struct LeanRun {
+  std::uint32_t first;  // in the chunk
   std::uint64_t count;
   float* theta;
   StateType type;
