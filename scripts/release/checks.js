@@ -12,7 +12,7 @@ const { root } = require("../build/setup");
 const { architecturesIn } = require("./fat-binary");
 const { aboveFloors, readElf } = require("./elf");
 
-const LARGEST = 8 * 1024 * 1024;
+const LARGEST = 24 * 1024 * 1024;
 
 /**
  * The oldest libraries that the addon must load with. libstdc++: that of GCC 8, which current versions of Node need as

@@ -150,9 +150,9 @@ describe("what an addon asks for and shows", () => {
     ]);
   });
 
-  test("8 MB are refused", () => {
-    expect(size({ length: 8 * 1024 * 1024 - 1 })).toEqual([]);
-    expect(size({ length: 8 * 1024 * 1024 })).toHaveLength(1);
+  test("24 MB are refused", () => {
+    expect(size({ length: 24 * 1024 * 1024 - 1 })).toEqual([]);
+    expect(size({ length: 24 * 1024 * 1024 })).toHaveLength(1);
   });
 });
 
