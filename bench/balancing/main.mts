@@ -10,6 +10,7 @@ import { helmholtz } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
 import { regression, twoTasks } from "./regression.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
+import { states } from "./states.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
 import { vae } from "./vae.mjs";
 
@@ -18,6 +19,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   regression,
   helmholtz,
   mnist,
+  states,
   twoTasks,
   heat,
   burgers,

@@ -5,8 +5,8 @@
 //   build/native/native/test/bench_loops [instruction set]
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
@@ -44,10 +44,11 @@ class Arrays {
   std::vector<std::unique_ptr<Memory>> memory_;
 };
 
+/// Of this process, so that others on the machine disturb less.
 double seconds(const std::function<void()>& body) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 /// Medians of `kRounds` turns, and of the ratio within a turn: memory's speed changes from one second to the next.

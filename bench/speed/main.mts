@@ -7,6 +7,7 @@ import { bench, draw, tablesIn, type Rig } from "./bench.mjs";
 import { COLD_BYTES } from "./measure.mjs";
 import { HELP, parseOptions, type Options } from "./options.mjs";
 import { GpuRoof, HostRoof } from "./roof.mjs";
+import { compareStates } from "./states.mjs";
 import { compareSubnormal } from "./subnormal.mjs";
 
 // Built by scripts/build/run.js, and the GPU's by scripts/gpu-check.
@@ -61,6 +62,7 @@ await runProgram(async (args) => {
   if (options.help) console.log(HELP);
   else if (options.draw) await draw(options.out!);
   else if (options.subnormal) compareSubnormal(options.threads);
+  else if (options.states) compareStates(options.terms, options.threads);
   else if (options.tables) console.log(JSON.stringify(await tablesIn(options.out!)));
   else await bench(options, rigOf(options));
   return 0;

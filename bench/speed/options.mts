@@ -34,6 +34,8 @@ export interface Options {
   compare: string | undefined;
   /** Only the comparison of steps with subnormal and other gradients. */
   subnormal: boolean;
+  /** Only the comparison of steps with moments of every type and form. */
+  states: boolean;
   quick: boolean;
   help: boolean;
 }
@@ -61,6 +63,8 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --tables             prints the tables of these as JSON; measures nothing
   --subnormal          prints how much longer steps take on the CPU if all gradients are
                        subnormal; measures nothing else
+  --states             prints how long steps take on the CPU with each \`stateDtype\` and
+                       way of summing moments; measures nothing else
   --quick              a few seconds that show that all of it works; needs --out
   --help               this text
 `;
@@ -89,6 +93,7 @@ export function parseOptions(args: string[]): Options {
     draw: { type: "boolean" },
     tables: { type: "boolean" },
     subnormal: { type: "boolean" },
+    states: { type: "boolean" },
     quick: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
@@ -123,6 +128,7 @@ export function parseOptions(args: string[]): Options {
     add: values.add ?? false,
     compare: values.compare === undefined ? undefined : resolve(values.compare),
     subnormal: values.subnormal ?? false,
+    states: values.states ?? false,
     quick,
     help: values.help ?? false,
   };
