@@ -247,7 +247,8 @@ class Steps {
       for (std::uint32_t i = 0; i < terms_; ++i) {
         parts.push_back({g_[i] + at, kCoefficients, codes(type, m_[i], at), codes(type, v_[i], at), i + 1});
       }
-      const LeanRun run{kChunkElements,
+      const LeanRun run{0,
+                        kChunkElements,
                         theta_ + at,
                         type,
                         codes(type, m_[0], at),
