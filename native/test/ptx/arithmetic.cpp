@@ -169,6 +169,7 @@ void add_conversions(Table& table) {
   table["cvt.rn.f64.u32"] = as([](u32 a) { return static_cast<f64>(a); });
   table["cvt.rzi.s32.f64"] = as([](f64 a) { return truncated(a); });
   table["cvta.to.global.u64"] = as([](u64 a) { return a; });
+  table["mul.wide.u16"] = as([](u16 a, u16 b) { return u32{a} * b; });
   table["mul.wide.u32"] = as([](u32 a, u32 b) { return u64{a} * b; });
   table["mul.wide.s32"] = as([](s32 a, s32 b) { return s64{a} * b; });
 }
@@ -204,6 +205,7 @@ Table make_table() {
   table["prmt.b32"] = as([](u32 a, u32 b, u32 c) { return permuted(a, b, c); });
   table["brev.b32"] = as([](u32 a) { return reversed(a); });
   table["bfind.shiftamt.u32"] = as([](u32 a) { return a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)); });
+  table["max.s32"] = as([](s32 a, s32 b) { return std::max(a, b); });
   add_floats<f32>(table, "f32");
   add_floats<f64>(table, "f64");
   add_conversions(table);
