@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { MTAdam, openDevice, type MTAdamOptions, type StateDict } from "../../lib";
+import { MTAdam, type DeviceBuffer, type MTAdamOptions, type StateDict } from "../../lib";
+import { onCpu, testDevice } from "../support/device";
 import { emptiedFolder } from "../support/folder";
 import { oracleOf } from "../support/oracle";
 import { randomSource, randomTensor } from "../support/random";
@@ -19,6 +20,8 @@ const LENGTHS = { weight: 5000, bias: 70 };
 type Name = keyof typeof LENGTHS;
 const NAMES = Object.keys(LENGTHS) as Name[];
 
+const device = testDevice();
+
 const made = new Map<string, Float32Array>();
 /** The same array for the same arguments; nothing writes to it. */
 function gradientOf(step: number, term: number, name: Name): Float32Array {
@@ -35,21 +38,26 @@ const initial = (name: Name): Float32Array => randomTensor(randomSource(name.len
 const folder = emptiedFolder();
 
 class Model {
-  readonly parameters: Record<Name, Float32Array>;
+  readonly #parameters: Record<Name, DeviceBuffer>;
   readonly optimizer: MTAdam;
   constructor(
     options: Partial<MTAdamOptions>,
     order: readonly Name[] = NAMES,
-    from?: Record<Name, Float32Array>,
+    from: Partial<Record<Name, Float32Array>> = {},
   ) {
-    this.parameters = { weight: initial("weight"), bias: initial("bias"), ...from };
-    const described = order.map((name) => ({ name, data: this.parameters[name] }));
+    const made = (name: Name): DeviceBuffer => device.buffer(from[name] ?? initial(name));
+    this.#parameters = { weight: made("weight"), bias: made("bias") };
+    const described = order.map((name) => ({ name, data: this.#parameters[name] }));
     this.optimizer = new MTAdam(described, { terms: ["a", "b"], seed: 2n ** 63n, ...options });
   }
-  gradients(step: number): Record<string, Record<Name, Float32Array>> {
-    const of = (term: number): Record<Name, Float32Array> => ({
-      weight: gradientOf(step, term, "weight"),
-      bias: gradientOf(step, term, "bias"),
+  async values(): Promise<Record<Name, Float32Array>> {
+    const [weight, bias] = await Promise.all(NAMES.map((name) => this.#parameters[name].download()));
+    return { weight: weight!, bias: bias! } as Record<Name, Float32Array>;
+  }
+  gradients(step: number): Record<string, Record<Name, DeviceBuffer>> {
+    const of = (term: number): Record<Name, DeviceBuffer> => ({
+      weight: device.buffer(gradientOf(step, term, "weight")),
+      bias: device.buffer(gradientOf(step, term, "bias")),
     });
     return { a: of(0), b: of(1) };
   }
@@ -60,7 +68,7 @@ class Model {
 }
 
 describe.each(TYPES)("stateDtype %s", (stateDtype) => {
-  test.each(FORMS)("%j follows the oracle whose moments are rounded alike", (form) => {
+  test.each(FORMS)("%j follows the oracle whose moments are rounded alike", async (form) => {
     const model = new Model({ stateDtype, ...form }).train(0, 5);
     const oracle = oracleOf({ init: NAMES.map(initial), options: { terms: 2, ...form } });
     oracle.store = (tensor, term, plane, values) => {
@@ -72,8 +80,9 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     for (let step = 0; step < 5; ++step) {
       oracle.step([0, 1].map((term) => NAMES.map((name) => gradientOf(step, term, name))));
     }
+    const values = await model.values();
     for (const [k, name] of NAMES.entries()) {
-      const errors = oracle.parameters[k]!.map((value, e) => Math.abs(value - model.parameters[name][e]!));
+      const errors = oracle.parameters[k]!.map((value, e) => Math.abs(value - values[name][e]!));
       // Where a moment lies within float32's error of the place at which its draw decides, the code may be the next.
       expect(errors.filter((error) => !(error <= 2e-7)).length).toBeLessThanOrEqual(LENGTHS[name] / 1000);
     }
@@ -83,18 +92,18 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     const whole = new Model({ stateDtype }).train(0, 6);
     const half = new Model({ stateDtype }).train(0, 3);
     const order = [...NAMES].reverse();
-    const fromDict = new Model({ stateDtype }, order, copyOf(half));
+    const fromDict = new Model({ stateDtype }, order, await half.values());
     await fromDict.optimizer.loadStateDict(await half.optimizer.stateDict());
     await half.optimizer.save(`${folder}/state`);
-    const fromFile = new Model({ stateDtype }, order, copyOf(half));
+    const fromFile = new Model({ stateDtype }, order, await half.values());
     await fromFile.optimizer.load(`${folder}/state`);
     for (const resumed of [fromDict, fromFile]) {
       resumed.train(3, 6);
-      expect(resumed.parameters).toEqual(whole.parameters);
+      expect(await resumed.values()).toEqual(await whole.values());
     }
   });
 
-  test.each(FORMS)("%j steps as accumulating and updating does, or rounds M for each term", (form) => {
+  test.each(FORMS)("%j steps as accumulating and updating does, or rounds M for each term", async (form) => {
     const whole = new Model({ stateDtype, ...form }).train(0, 3);
     const streamed = new Model({ stateDtype, ...form });
     for (let step = 0; step < 3; ++step) {
@@ -104,18 +113,20 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
       streamed.optimizer.update();
     }
     const isExact = !("firstMoment" in form) || "secondMoment" in form;
-    if (isExact) expect(streamed.parameters).toEqual(whole.parameters);
-    else expect(streamed.parameters.bias).toEqual(whole.parameters.bias);
+    const [ours, others] = [await streamed.values(), await whole.values()];
+    if (isExact) expect(ours).toEqual(others);
+    else expect(ours.bias).toEqual(others.bias);
   });
 
-  test("depends on the seed, and not on when terms are added", () => {
-    const bits = (options: Partial<MTAdamOptions>): Float32Array =>
-      new Model({ stateDtype, ...options }).train(0, 3).parameters.weight;
-    expect(bits({ seed: 1 })).toEqual(bits({ seed: 1n }));
-    expect(bits({ seed: 1 })).not.toEqual(bits({ seed: 2 }));
+  test("depends on the seed, and not on when terms are added", async () => {
+    const bits = async (options: Partial<MTAdamOptions>): Promise<Float32Array> =>
+      (await new Model({ stateDtype, ...options }).train(0, 3).values()).weight;
+    const ofOne = await bits({ seed: 1 });
+    expect(ofOne).toEqual(await bits({ seed: 1n }));
+    expect(ofOne).not.toEqual(await bits({ seed: 2 }));
     const added = new Model({ stateDtype, seed: 1, terms: ["a"] });
     added.optimizer.addTerm("b");
-    expect(added.train(0, 3).parameters.weight).toEqual(bits({ seed: 1 }));
+    expect((await added.train(0, 3).values()).weight).toEqual(ofOne);
   });
 
   test("loads into float32 exactly, and from float32 to the nearest", async () => {
@@ -192,7 +203,7 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     near(2 * bytes, { terms: 3, firstMoment: "summed", secondMoment: "summed" });
   });
 
-  test("trains with every option of the step", () => {
+  test("trains with every option of the step", async () => {
     const options: Partial<MTAdamOptions>[] = [
       { scales: "lagged", betas: [0.9, 0.999, 0.99] },
       { unit: "network", anchor: "max", silence: "rest" },
@@ -203,8 +214,10 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     ];
     for (const option of options) {
       for (const form of FORMS) {
-        const [lean, float32] = [{ stateDtype }, {}].map(
-          (type) => new Model({ ...type, ...form, ...option }).train(0, 4).parameters.weight,
+        const [lean, float32] = await Promise.all(
+          [{ stateDtype }, {}].map(
+            async (type) => (await new Model({ ...type, ...form, ...option }).train(0, 4).values()).weight,
+          ),
         );
         const start = initial("weight");
         const [far, apart] = [0, 0].map((_, which) =>
@@ -216,11 +229,6 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
       }
     }
   });
-});
-
-const copyOf = ({ parameters }: Model): Record<Name, Float32Array> => ({
-  weight: parameters.weight.slice(),
-  bias: parameters.bias.slice(),
 });
 
 describe("options of a lean state", () => {
@@ -253,12 +261,14 @@ describe("options of a lean state", () => {
       code: "ERR_MTADAM_CHECKPOINT",
     });
   });
+});
 
-  test("threads and instruction sets give the same bits", () => {
+onCpu("threads", () => {
+  test("any number of them gives the same bits", () => {
     const train = (threads: number): Float32Array => {
-      const device = openDevice("cpu", { threads });
       const theta = new Float32Array(40_000).fill(0.5);
-      const optimizer = new MTAdam([theta], { terms: 2, stateDtype: "8bit", device });
+      const options = { terms: 2, stateDtype: "8bit", device: testDevice({ threads }) } as const;
+      const optimizer = new MTAdam([theta], options);
       for (let step = 0; step < 2; ++step) {
         optimizer.step([1, 2].map((term) => [randomTensor(randomSource(10 * step + term), 40_000, 1)]));
       }
