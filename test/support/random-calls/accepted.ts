@@ -19,6 +19,7 @@ import {
 import type { CallOptions } from "../oracle";
 import type { Draw } from "./draw";
 import { checkKept } from "./kept";
+import { codesOf } from "./bfloat16";
 import { Disagreement, LEAN_LENGTH } from "./shadow";
 import {
   codeOf,
@@ -503,17 +504,18 @@ function upload({ world, draw }: Turn): unknown {
   const fresh = draw.tensor(values.length, 10 ** (draw.below(5) - 2));
   if (fresh.length > 0 && draw.chance(0.06))
     fresh[draw.below(fresh.length)] = draw.one([NaN, Infinity, -Infinity]);
-  values.set(fresh);
+  values.set(world.stored(fresh));
   if (buffer === undefined) return SKIPPED; // an array, and no call
-  buffer.upload(fresh, draw.chance(0.3) ? { stream: null } : undefined);
+  const source = buffer.dtype === "float32" ? fresh : codesOf(fresh);
+  buffer.upload(source, draw.chance(0.3) ? { stream: null } : undefined);
   // The array may be changed as soon as the call returns.
-  return fresh.fill(7);
+  return source.fill(7);
 }
 
 const fill: Call = ({ world, draw }) => {
   const { values, buffer } = draw.one(world.pool.flat());
   const value = draw.one([0, 1, -0.25, 1e-3]);
-  values.fill(value);
+  values.set(world.stored(Float32Array.from(values).fill(value)));
   if (buffer === undefined) return SKIPPED;
   buffer.fill(value);
 };
@@ -521,8 +523,10 @@ const fill: Call = ({ world, draw }) => {
 const download: Call = async ({ world, draw }) => {
   const { values, buffer } = draw.one(world.pool.flat());
   if (buffer === undefined) return SKIPPED;
-  const target = draw.chance(0.5) ? new Float32Array(values.length) : undefined;
-  sameBits("download", await buffer.download(target), values);
+  const elements = buffer.dtype === "float32" ? values : codesOf(values);
+  const target = draw.chance(0.5) ? elements.slice() : undefined;
+  target?.fill(7);
+  sameBits("download", await buffer.download(target), elements);
 };
 
 /** A gradient's memory is freed, and another takes its place. */
@@ -548,6 +552,7 @@ const addGradients: Call = ({ world, draw }) => {
     const { values, buffer } = target[k]!;
     if (from === null || buffer === undefined) continue;
     for (let i = 0; i < values.length; ++i) values[i]! += from.values[i]!;
+    values.set(world.stored(values));
   }
 };
 

@@ -15,6 +15,7 @@ type Refusal = (turn: Turn) => Refused | undefined;
 
 const other = openDevice("cpu", { threads: 1 });
 const foreign = other.buffer(3);
+const narrowForeign = other.buffer(3, "bfloat16");
 
 class Mischief extends Error {
   override name = "Mischief";
@@ -62,6 +63,7 @@ const gradients: Refusal = ({ world, draw }) => {
   const [term, parameter] = [draw.below(terms.length), draw.below(tensors.length)];
   const row = rows[term]!;
   const { length } = tensors[parameter]!;
+  const dtype = world.fixed.gradientDtype;
   const set = (value: unknown): unknown[][] => {
     row[parameter] = value;
     return rows;
@@ -76,17 +78,18 @@ const gradients: Refusal = ({ world, draw }) => {
     () => [ANY_MEMORY, set(draw.one(NONSENSE))],
     () => [ANY_MEMORY, { ...named(), [terms[term]!]: draw.one(NONSENSE) }],
     () => [ANY_OPTION, draw.one([null, ...NONSENSE])],
-    () => [["LENGTH"], set(world.device.buffer(length + 1))],
+    () => [["LENGTH"], set(world.device.buffer(length + 1, dtype))],
     () => [["DTYPE", "LENGTH"], set(world.device.buffer(length, "float64"))],
-    () => [["INVALID_POINTER"], set(foreign)],
+    () => [["INVALID_POINTER"], set(dtype === "float32" ? foreign : narrowForeign)],
     () => {
-      const disposed = world.device.buffer(length);
+      const disposed = world.device.buffer(length, dtype);
       disposed.dispose();
       return [["DISPOSED"], set(disposed)];
     },
     () => {
       const { data } = world.parameters[parameter]!;
-      return length === 0 ? [["LENGTH"], []] : [["INVALID_POINTER"], set(data)];
+      const code = dtype === "float32" ? "INVALID_POINTER" : "DTYPE";
+      return length === 0 ? [["LENGTH"], []] : [[code], set(data)];
     },
   ])();
   const { optimizer } = world;
@@ -462,7 +465,7 @@ const freedMeanwhile: Refusal = ({ world, draw }) => {
   const table = world.table(draw, 1);
   const { terms, tensors } = world.shadow;
   const [term, parameter] = [draw.below(terms.length), draw.below(tensors.length)];
-  const buffer = world.device.buffer(tensors[parameter]!.length);
+  const buffer = world.device.buffer(tensors[parameter]!.length, world.fixed.gradientDtype);
   const rows = table.map((row) => row.map((handle) => handle!.data));
   rows[term]![parameter] = buffer;
   const dispose = (): void => buffer.dispose();

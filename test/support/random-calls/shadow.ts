@@ -14,6 +14,7 @@ export type Fixed = Omit<OracleOptions, keyof GroupOptions | "terms" | "weights"
   cosines: boolean;
   stateDtype: "float32" | "bfloat16" | "8bit";
   seed: bigint;
+  gradientDtype: "float32" | "bfloat16";
 };
 
 export type Group = Omit<GroupOptions, "lr"> & { lr: number | LearningRate };

@@ -14,6 +14,7 @@ import {
 } from "../../../lib";
 import type { Device } from "../../../lib/memory/device";
 import type { CallOptions } from "../oracle";
+import { codesOf, rounded } from "./bfloat16";
 import type { Draw } from "./draw";
 import { Disagreement, LEAN_LENGTH, Shadow, type Fixed, type Group, type TensorPlace } from "./shadow";
 
@@ -24,8 +25,8 @@ export interface Handle {
   readonly values: Float32Array<ArrayBuffer>;
   /** As given to the optimizer: an array, a buffer or a pointer to it. */
   readonly data: Exclude<Gradient, null | undefined>;
-  /** Absent: the memory is `values` itself. */
-  readonly buffer?: DeviceBuffer<"float32">;
+  /** Absent: the memory is `values` itself. Of the type of gradients. */
+  readonly buffer?: DeviceBuffer;
 }
 
 /** Per term, then per parameter. */
@@ -128,6 +129,7 @@ export class World {
       scales,
       stateDtype,
       seed: draw.one([0n, 7n, 2n ** 64n - 1n]),
+      gradientDtype: draw.chance(0.2) ? "bfloat16" : "float32",
       anchor: draw.one(["first", "first", "max", "mean", draw.one(terms)]),
       balance: draw.one([1, 1, 0.5, 0, 0.3]),
       stepScale: draw.one(["sum", "mean"]),
@@ -158,10 +160,13 @@ export class World {
   #makeBoth(): [optimizer: MTAdam, twin: MTAdam] {
     const own = this.parameters.map(({ given }) => given);
     const twins = this.parameters.map(({ given, twin }) => withData(given, twin));
-    return [this.#make(own, this.device), this.#make(twins, twinDevice)];
+    return [
+      this.#make(own, this.device),
+      this.#make(twins, twinDevice, { gradientDtype: "float32" }), // of the same values
+    ];
   }
 
-  #make(given: readonly ParameterDescription[], device: Device): MTAdam {
+  #make(given: readonly ParameterDescription[], device: Device, own: Partial<MTAdamOptions> = {}): MTAdam {
     const { terms, weights, groups, tensors } = this.shadow;
     const inGroups = groups.map((group, index) => ({
       ...group,
@@ -174,6 +179,7 @@ export class World {
       weights: [...weights],
       device,
       betas: [0.9, 0.999, this.beta3],
+      ...own,
     };
     return new MTAdam(inGroups, options);
   }
@@ -199,14 +205,25 @@ export class World {
   }
 
   makeHandle(length: number, draw = this.draw): Handle {
-    const values = draw.tensor(length, 10 ** (draw.below(5) - 2));
+    const values = this.stored(draw.tensor(length, 10 ** (draw.below(5) - 2)));
     const onCpu = this.device.kind === "cpu";
-    if (onCpu && draw.chance(0.5)) return { values, data: values };
-    const buffer = this.device.buffer(values);
+    if (onCpu && !this.#isNarrow && draw.chance(0.5)) return { values, data: values };
+    const buffer: DeviceBuffer = this.#isNarrow
+      ? this.device.buffer(codesOf(values), "bfloat16")
+      : this.device.buffer(values);
     if (onCpu || length === 0 || draw.chance(0.6)) return { values, data: buffer, buffer };
     // The pool keeps the buffer, and with it the memory.
     const { ptr, byteLength } = buffer;
     return { values, data: draw.chance(0.5) ? ptr : { ptr, byteLength }, buffer };
+  }
+
+  get #isNarrow(): boolean {
+    return this.fixed.gradientDtype === "bfloat16";
+  }
+
+  /** The values as memory of gradients holds them. */
+  stored(values: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+    return this.#isNarrow ? rounded(values) : values;
   }
 
   /** A new optimizer and twin over the same parameters, without state. */
