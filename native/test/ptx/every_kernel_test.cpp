@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/bfloat16.h"
 #include "test/cuda/on_device.h"
 #include "test/ptx/on_ptx.h"
 #include "test/training.h"
@@ -74,6 +75,26 @@ void expect_filled() {
   }
 }
 
+void expect_narrowed_and_widened() {
+  constexpr std::uint64_t kCount = 70'000;
+  const auto device = cuda::open(0);
+  const auto wide = device->allocate(kCount * sizeof(float)), narrow = device->allocate(kCount * 2);
+  float* const floats = reinterpret_cast<float*>(wide->data());
+  std::uint16_t* const codes = reinterpret_cast<std::uint16_t*>(narrow->data());
+  std::vector<float> values(kCount), expected(kCount);
+  std::vector<std::uint16_t> rounded(kCount), found(kCount);
+  for (std::uint64_t k = 0; k < kCount; ++k) values[k] = float_of(static_cast<std::uint32_t>(k * 61'357 + 0x3f000000));
+  device->write(floats, values.data(), kCount * sizeof(float), nullptr);
+  device->narrow(codes, floats, kCount, nullptr);
+  device->read(found.data(), codes, kCount * 2, nullptr);
+  narrow_values(rounded.data(), values.data(), kCount);
+  EXPECT_EQ(found, rounded);
+  device->widen(floats, codes, kCount, nullptr);
+  device->read(values.data(), floats, kCount * sizeof(float), nullptr);
+  widen_values(expected.data(), rounded.data(), kCount);
+  EXPECT_TRUE(test::same_bits(values, expected));
+}
+
 TEST_F(EveryKernel, IsLaunchedAndRight) {
   Random random(61);
   for (const std::uint32_t terms : {1, 2, 3, 4, 5, 6, 8, 9}) {
@@ -114,6 +135,7 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
   }
   expect_zeros();
   expect_filled();
+  expect_narrowed_and_widened();
   const std::vector<std::string> names = test::kernels_as_ptx().names();
   EXPECT_GT(names.size(), 8u);
   for (const std::string& name : names) EXPECT_GT(test::kernels_as_ptx().launches(name), 0u) << name;
