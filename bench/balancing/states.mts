@@ -1,20 +1,14 @@
-import type { MTAdamOptions } from "mtadam";
 import type { Arm, Experiment } from "../common/experiment.mjs";
+import { STATES } from "../common/states.mjs";
 import { mnist } from "./mnist.mjs";
 
-const FORMS = [
-  { key: "per term", name: "", options: {} },
-  { key: "summed", name: ", first moments summed", options: { firstMoment: "summed" } },
-  { key: "one pair", name: ", one pair", options: { firstMoment: "summed", secondMoment: "summed" } },
-] as const;
+const NAMES = { "per term": "", summed: ", first moments summed", "one pair": ", one pair" };
 
-/** Every type of the moments with every way of summing them. */
-const ARMS: readonly Arm[] = (["float32", "bfloat16", "8bit"] as const).flatMap((stateDtype) =>
-  FORMS.map(({ key, name, options }): Arm => {
-    const all: Partial<MTAdamOptions> = { betas: [0.9, 0.999, 0.999], stateDtype, ...options };
-    return { key: `${stateDtype} ${key}`, name: `${stateDtype}${name}`, options: all };
-  }),
-);
+const ARMS: readonly Arm[] = STATES.map(({ stateDtype, form, options }) => ({
+  key: `${stateDtype} ${form}`,
+  name: `${stateDtype}${NAMES[form]}`,
+  options: { betas: [0.9, 0.999, 0.999], ...options },
+}));
 
 /** The experiment of mnist.mts with less memory for moments. */
 export const states: Experiment = { ...mnist, key: "states", arms: ARMS };

@@ -1,19 +1,9 @@
 import { MTAdam, openDevice, type MTAdamOptions } from "mtadam";
 import { textTable } from "../../examples/common/table.mjs";
+import { STATES } from "../common/states.mjs";
 
 const ELEMENTS = 1 << 23;
 const SECONDS = 5;
-
-const FORMS: readonly { name: string; options: Partial<MTAdamOptions> }[] = [
-  { name: "per term", options: {} },
-  { name: "summed", options: { firstMoment: "summed" } },
-  { name: "one pair", options: { firstMoment: "summed", secondMoment: "summed" } },
-];
-
-/** Every type of the moments with every way of summing them; float32 per term comes first. */
-const STATES = (["float32", "bfloat16", "8bit"] as const).flatMap((stateDtype) =>
-  FORMS.map(({ name, options }) => ({ stateDtype, name, options: { ...options, stateDtype } })),
-);
 
 /** Returns a function that takes a step and returns its milliseconds. */
 function stepper(options: Partial<MTAdamOptions>, terms: number): () => number {
@@ -36,7 +26,7 @@ export function compareStates(terms: readonly number[], threads: number): void {
   const device = openDevice("cpu", { threads });
   const rows = terms.flatMap((count) => {
     const usual = stepper({ device }, count);
-    return STATES.map(({ stateDtype, name, options }) => {
+    return STATES.map(({ stateDtype, form, options }) => {
       const steps = [usual, stepper({ ...options, device }, count)];
       const least = steps.map(() => Infinity);
       const end = performance.now() + SECONDS * 1000;
@@ -44,7 +34,7 @@ export function compareStates(terms: readonly number[], threads: number): void {
         for (const [k, step] of steps.entries()) least[k] = Math.min(least[k]!, step());
       }
       const [before, time] = least as [number, number];
-      return [String(count), stateDtype, name, time.toFixed(1), (time / before).toFixed(2)];
+      return [String(count), stateDtype, form, time.toFixed(1), (time / before).toFixed(2)];
     });
   });
   console.log(textTable([["terms", "stateDtype", "moments", "ms", "of float32 per term"], ...rows]));

@@ -70,13 +70,7 @@ export async function saveCheckpoint(
     const chunks = new ChunkWriter(file, (bytes) => onProgress({ bytes, total }));
     for (const piece of header.pieces) await chunks.append(piece);
     for (const tensor of tensors) {
-      for (let first = 0; first < tensor.length;) {
-        if (chunks.room === 0) await chunks.flush();
-        const count = Math.min(tensor.length - first, chunks.room / tensor.bytes);
-        const { buffer, byteOffset } = chunks.take(count * tensor.bytes);
-        tensor.read(first, makeTensor(tensor.type, count, buffer, byteOffset));
-        first += count;
-      }
+      await appendElements(chunks, tensor, { first: 0, end: tensor.length, own: false });
       const rest = pace.rest();
       if (rest !== undefined) await rest;
     }
@@ -84,6 +78,23 @@ export async function saveCheckpoint(
     await file.sync();
     await onProgress({ bytes: total, total });
   });
+}
+
+/** Appends a range of a tensor's elements. `own`: without the other ranks. @throws MTAdamError DISPOSED, CUDA */
+export async function appendElements(
+  chunks: ChunkWriter,
+  tensor: SavedTensor,
+  { first, end, own }: { first: number; end: number; own: boolean },
+): Promise<void> {
+  for (let next = first; next < end;) {
+    if (chunks.room === 0) await chunks.flush();
+    const count = Math.min(end - next, chunks.room / tensor.bytes);
+    const { buffer, byteOffset } = chunks.take(count * tensor.bytes);
+    const to = makeTensor(tensor.type, count, buffer, byteOffset);
+    if (own && tensor.readOwn !== undefined) tensor.readOwn(next, to);
+    else tensor.read(next, to);
+    next += count;
+  }
 }
 
 /** The tensors of a state, and the header of its file. @throws MTAdamError CHECKPOINT, DISPOSED, CUDA */

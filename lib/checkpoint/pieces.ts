@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import { MTAdamError } from "../errors";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
-import { openSafetensors, renderState, type OpenedFile } from "./file";
+import { appendElements, openSafetensors, renderState, type OpenedFile } from "./file";
 import type { CheckpointProgress, PathLike } from "./options";
 import { Pace } from "./pace";
 import { Place } from "./path";
 import { MAX_HEADER_BYTES, renderHeader, type TensorInfo } from "./safetensors";
-import { CHUNK_BYTES, makeTensor, type SavedTensor, type StateOwner } from "./state";
+import { CHUNK_BYTES, type SavedTensor, type StateOwner } from "./state";
 
 // A state in pieces, one per rank, for ranks without a common file system. A piece is a safetensors file of bytes of the
 // whole file: each of its tensors has the place of its first byte there as its name. No data is exchanged to write it.
@@ -81,13 +81,7 @@ export async function savePiece(
     for (const piece of header.pieces) await chunks.append(piece);
     if (rank === 0) for (const piece of whole.pieces) await chunks.append(piece);
     for (const { tensor, first, end } of ranges) {
-      for (let next = first; next < end;) {
-        if (chunks.room === 0) await chunks.flush();
-        const count = Math.min(end - next, chunks.room / tensor.bytes);
-        const { buffer, byteOffset } = chunks.take(count * tensor.bytes);
-        (tensor.readOwn ?? tensor.read)(next, makeTensor(tensor.type, count, buffer, byteOffset));
-        next += count;
-      }
+      await appendElements(chunks, tensor, { first, end, own: true });
       const rest = pace.rest();
       if (rest !== undefined) await rest;
     }

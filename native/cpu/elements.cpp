@@ -368,9 +368,8 @@ class LeanTile {
 /// Steps 5 to 7 from the gradients of all terms, where one loop takes them.
 void fused_lean(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form) {
   const Tensor& tensor = tables.tensors[range.tensor];
-  const bool narrow = tensor.gradient != ElementType::kFloat32;
   WideGradients wide;
-  for_parts(range, narrow ? kWideTile : kChunkElements, [&](const ChunkRange& part) {
+  const auto take = [&](const ChunkRange& part) {
     const auto codes = [&](CodePlane plane) {
       return code_plane_at(plane, tables.state_type, tensor.plane + part.first);
     };
@@ -387,7 +386,8 @@ void fused_lean(const Loops& loops, const Tables& tables, const Call& call, cons
     loops.lean({first, run.count, run.theta, tables.state_type, codes(shared.m), codes(shared.v), key_of(tables, part),
                 run.shared, run.group},
                terms, count, form);
-  });
+  };
+  for_parts(range, kChunkElements, [&](const ChunkRange& chunk) { for_wide_parts(tables, chunk, take); });
 }
 
 void update_lean(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,

@@ -35,7 +35,7 @@ void launch_add(void* target, const void* source, std::uint64_t count, ElementTy
   } else {
     check(launch_kernel(&kernels::add_narrow_kernel, grid_of(count), kThreads, stream,
                         static_cast<std::uint16_t*>(target), static_cast<const std::uint16_t*>(source), count, type),
-          "add_kernel");
+          "add_narrow_kernel");
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,15 @@ struct Parts {
   }
   std::size_t end() const { return starts.empty() ? 0 : starts.back() + counts.back(); }
 };
+
+/// The sentence of a rank that has waited too long. `operation`: the library's, within the call of this package.
+inline std::string waited_too_long(std::uint32_t rank, double seconds, const std::string& call,
+                                   const std::string& operation) {
+  char number[32];
+  std::snprintf(number, sizeof number, "%.10g", seconds);
+  return "Rank " + std::to_string(rank) + " waited " + number + " s for the other ranks in `" + call + "` (" +
+         operation + ").";
+}
 
 /// Processes that exchange data: ranks 0 .. size. Every rank makes the same calls in the same order. They throw Error
 /// (DISTRIBUTED) where the library reports a failure. Counts are less than 2**30.

@@ -133,7 +133,7 @@ T* Exchange::Room<T>::of(std::size_t count, Device* device) {
 void Exchange::compare_parameters(const Layout& layout, const AddressTable& parameters, Stream stream) {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   std::vector<std::uint64_t> words;
-  std::uint64_t hash = 0;
+  std::uint64_t hash = 0;  // word by word: Hash, byte by byte, is slow for a whole model
   for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
     const std::uint64_t length = layout.tensors()[tensor].length;
     for (std::uint64_t first = 0; first < length; first += kPiece) {

@@ -7,11 +7,8 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "engine/shared_library.h"
 #include "mpi/watchdog.h"
-
-#ifndef _WIN32
-#  include <dlfcn.h>
-#endif
 
 namespace mtadam::mpi {
 
@@ -28,31 +25,18 @@ namespace {
 constexpr int kFunneled = 1;              // MPI_THREAD_FUNNELED, in both ABIs
 constexpr std::size_t kTextBytes = 8192;  // MPI_MAX_LIBRARY_VERSION_STRING and MPI_MAX_ERROR_STRING are at most this
 
-/// A library of MPI. It is never unloaded: it has threads and handlers of its own.
-class Library {
+class Library : public SharedLibrary {
  public:
-  explicit Library(const std::vector<std::string>& names) {
-    std::string reasons;
-    for (const std::string& name : names) {
-      // RTLD_GLOBAL: the plugins of Open MPI look for its symbols.
-      handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);
-      if (handle_ != nullptr) return;
-      reasons += std::string(reasons.empty() ? "" : "; ") + dlerror();
-    }
-    throw Error("DISTRIBUTED", "No MPI library could be loaded (" + reasons + ").");
+  // RTLD_GLOBAL: the plugins of Open MPI look for its symbols.
+  explicit Library(const std::vector<std::string>& names) : SharedLibrary(names, RTLD_NOW | RTLD_GLOBAL) {
+    if (!is_open()) throw Error("DISTRIBUTED", "No MPI library could be loaded (" + reasons() + ").");
   }
 
-  void* find(const char* name) const { return dlsym(handle_, name); }
-
-  template <class Function>
-  void set(Function& function, const char* name) const {
-    void* const symbol = find(name);
-    if (symbol == nullptr) throw Error("DISTRIBUTED", std::string("The MPI library has no ") + name + ".");
-    std::memcpy(&function, &symbol, sizeof symbol);
+  template <class Pointer>
+  void set(Pointer& pointer, const char* name) const {
+    if (SharedLibrary::set(pointer, name)) return;
+    throw Error("DISTRIBUTED", std::string("The MPI library has no ") + name + ".");
   }
-
- private:
-  void* handle_ = nullptr;
 };
 
 // The types of handles and the values of constants are those of the libraries' ABIs.

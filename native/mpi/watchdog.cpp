@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/collective.h"
+
 namespace mtadam::mpi {
 namespace {
 
@@ -40,8 +42,8 @@ struct Watchdog::State {
   }
 
   [[noreturn]] void give_up() {
-    std::fprintf(stderr, "ERR_MTADAM_DISTRIBUTED: Rank %u waited %g s for the other ranks in `%s` (%s).\n", rank,
-                 std::chrono::duration<double>(timeout).count(), call.c_str(), operation);
+    const double seconds = std::chrono::duration<double>(timeout).count();
+    std::fprintf(stderr, "ERR_MTADAM_DISTRIBUTED: %s\n", waited_too_long(rank, seconds, call, operation).c_str());
     std::fflush(stderr);
     std::this_thread::sleep_for(kBetweenRanks * std::min(rank, kLatestRank));
     std::_Exit(kTimedOut);

@@ -1,12 +1,7 @@
 #include "nccl/api.h"
 
-#include <cstring>
-
 #include "engine/errors.h"
-
-#ifndef _WIN32
-#  include <dlfcn.h>
-#endif
+#include "engine/shared_library.h"
 
 namespace mtadam::nccl {
 
@@ -20,31 +15,22 @@ namespace {
 
 constexpr int kOldestVersion = 21400;
 
-// It has threads of its own, so that it is never unloaded.
-void* open_first(const std::vector<std::string>& names) {
-  std::string reasons;
-  for (const std::string& name : names) {
-    if (void* const handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
-    reasons += std::string(reasons.empty() ? "" : "; ") + dlerror();
-  }
-  throw Error("DISTRIBUTED", "NCCL could not be loaded (" + reasons +
-                                 "). It comes with the package libnccl2 of NVIDIA's repository for Debian and Ubuntu, "
-                                 "and with nvidia-nccl-cu12 or nvidia-nccl-cu13 of PyPI: `library` names the file.");
-}
-
 template <class Function>
-void find(void* library, const char* name, Function& function) {
-  void* const symbol = dlsym(library, name);
-  if (symbol == nullptr) {
-    throw Error("DISTRIBUTED", std::string("The library of NCCL has no ") + name + ".");
-  }
-  std::memcpy(&function, &symbol, sizeof symbol);
+void find(const SharedLibrary& library, const char* name, Function& function) {
+  if (library.set(function, name)) return;
+  throw Error("DISTRIBUTED", std::string("The library of NCCL has no ") + name + ".");
 }
 
 }  // namespace
 
 Api load(const std::vector<std::string>& libraries) {
-  void* const library = open_first(libraries);
+  const SharedLibrary library(libraries, RTLD_NOW | RTLD_LOCAL);
+  if (!library.is_open()) {
+    throw Error("DISTRIBUTED", "NCCL could not be loaded (" + library.reasons() +
+                                   "). It comes with the package libnccl2 of NVIDIA's repository for Debian and "
+                                   "Ubuntu, and with nvidia-nccl-cu12 or nvidia-nccl-cu13 of PyPI: `library` names the "
+                                   "file.");
+  }
   Api api{};
   find(library, "ncclGetVersion", api.get_version);
   int version = 0;

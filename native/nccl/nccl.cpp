@@ -198,12 +198,7 @@ class NcclWorld final : public Collective {
   }
 
   std::string late(const std::string& operation) const {
-    const double seconds = std::chrono::duration<double>(timeout_).count();
-    std::string number = std::to_string(seconds);
-    number.erase(number.find_last_not_of('0') + 1);
-    if (number.back() == '.') number.pop_back();
-    return "Rank " + std::to_string(rank_) + " waited " + number + " s for the other ranks in `" + name_ + "` (" +
-           operation + ").";
+    return waited_too_long(rank_, std::chrono::duration<double>(timeout_).count(), name_, operation);
   }
 
   std::string reason(Result result) const {

@@ -416,6 +416,20 @@ inline Model with_state(Model model, StateType type) {
   return model;
 }
 
+/// How often random models had each form of the moments, and the options that kernels of lean states branch on.
+struct FormCounts {
+  int per_term = 0, summed = 0, one_v = 0, amsgrad = 0, skips = 0;
+
+  void add(const StateForm& form) {
+    per_term += !form.summed;
+    summed += form.summed && !form.one_v;
+    one_v += form.one_v;
+    amsgrad += form.amsgrad;
+    skips += skips_elements(form.non_finite);
+  }
+  bool all() const { return per_term > 0 && summed > 0 && one_v > 0 && amsgrad > 0 && skips > 0; }
+};
+
 /// The value of a narrow type, by its definition.
 inline float value_of(ElementType type, std::uint32_t code) {
   const int places = type == ElementType::kFloat16 ? 10 : 7, most = type == ElementType::kFloat16 ? 31 : 255;

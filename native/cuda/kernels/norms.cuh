@@ -57,10 +57,11 @@ __device__ __forceinline__ void add_whole_segment(double (&sum)[kVector], const 
     if (wraps && q >= split) add_square(sum[q], segment[q - split]);
   }
   const Elements first = segment + head + part * kVector;
-  decltype(load4(first)) rows[kRows];
+  using Row = decltype(load4(first));
+  Row rows[kRows];
 #pragma unroll
   for (std::uint32_t row = 0; row < kRows; ++row) {
-    rows[row] = wraps && row == kRows - 1 ? decltype(load4(first)){} : load4(first + row * kRow);
+    rows[row] = wraps && row == kRows - 1 ? Row{} : load4(first + row * kRow);
   }
 #pragma unroll
   for (std::uint32_t row = 0; row < kRows; ++row) {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert";
 import { createHash } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 
 const LENGTHS = [4500, 1, 4096, 0, 8200, 5];
 /** Micro-batches per step, over all ranks. */
@@ -87,3 +88,14 @@ export async function assertSameState(actual, expected) {
     else assert.strictEqual(digest([own[key]]), digest([other[key]]), key);
   }
 }
+
+/** What a rank may do in place of the call that the others make. */
+export const waysToFail = (comm) => ({
+  throw() {
+    throw new Error("the data loader failed");
+  },
+  kill: () => process.kill(process.pid, "SIGKILL"),
+  hang: () => setTimeout(100_000),
+  exit: () => process.exit(0),
+  order: () => comm.barrier(),
+});

@@ -1,9 +1,9 @@
 // Under mpirun: rank 1 fails in the way that the argument names, after a step that succeeds.
 
 import { appendFileSync } from "node:fs";
-import { setTimeout } from "node:timers/promises";
 import { MTAdam } from "../../../dist/index.mjs";
 import { connectMpi } from "../../../dist/distributed/index.mjs";
+import { waysToFail } from "./common.mjs";
 
 const comm = await connectMpi({ timeout: 4 });
 // Not to stdout, of which the launcher may drop the end.
@@ -13,14 +13,8 @@ const optimizer = new MTAdam(parameters, { terms: 2, distributed: comm, shard: "
 const gradients = () => [[parameters[0].slice()], [parameters[0].slice()]];
 optimizer.step(gradients());
 const ways = {
-  throw() {
-    throw new Error("the data loader failed");
-  },
-  kill: () => process.kill(process.pid, "SIGKILL"),
-  hang: () => setTimeout(100_000),
-  exit: () => process.exit(0),
+  ...waysToFail(comm),
   absent: () => optimizer.step([gradients()[0], null]),
-  order: () => comm.barrier(),
   options: () => new MTAdam(parameters, { terms: 2, distributed: comm }),
 };
 if (comm.rank === 1) await ways[process.argv[2]]();

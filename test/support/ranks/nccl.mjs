@@ -6,11 +6,19 @@ import assert from "node:assert";
 import { Buffer } from "node:buffer";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { setTimeout } from "node:timers/promises";
 import { MTAdam } from "../../../dist/index.mjs";
 import { connectNccl } from "../../../dist/distributed/index.mjs";
 import { openDevice } from "../open-device.mjs";
-import { addAsTree, assertSameState, digest, makeParameters, scaleOf, share, whole } from "./common.mjs";
+import {
+  addAsTree,
+  assertSameState,
+  digest,
+  makeParameters,
+  scaleOf,
+  share,
+  waysToFail,
+  whole,
+} from "./common.mjs";
 
 const root = path.join(import.meta.dirname, "../../..");
 const { simt } = createRequire(import.meta.url)(path.join(root, "build/executor/mtadam.node"));
@@ -103,13 +111,7 @@ async function fail(way) {
   optimizer.step(gradients);
   await optimizer.synchronize();
   const ways = {
-    throw() {
-      throw new Error("the data loader failed");
-    },
-    kill: () => process.kill(process.pid, "SIGKILL"),
-    hang: () => setTimeout(100_000),
-    exit: () => process.exit(0),
-    order: () => comm.barrier(),
+    ...waysToFail(comm),
     // Between the hashes and the rest of the step.
     midway: () => {
       optimizer.step(gradients);
