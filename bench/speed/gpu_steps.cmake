@@ -42,7 +42,7 @@ function(gpu_steps_variant name)
     endif()
     target_sources(gpu_steps_${name} PRIVATE ${source})
   endforeach()
-  target_include_directories(gpu_steps_${name} BEFORE PRIVATE ${folder})
+  target_include_directories(gpu_steps_${name} BEFORE PRIVATE ${folder} ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
   get_target_property(options mtadam_cuda COMPILE_OPTIONS)
   target_compile_options(gpu_steps_${name} PRIVATE ${options})
   set_target_properties(gpu_steps_${name} PROPERTIES CUDA_ARCHITECTURES "${MTADAM_CUDA_ARCHITECTURES}" CUDA_STANDARD 17

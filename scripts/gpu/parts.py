@@ -21,7 +21,7 @@ DIGESTS = "Digest*"
 SLOWER = 48
 
 PROFILED = ["one tensor of 50M", "3,000 tensors of 3,500"]
-COMPARED = ["one tensor of 50M", "ResNet-50", "3,000 tensors of 3,500"]
+COMPARED = ["one tensor of 50M", "ResNet-50", "3,000 tensors of 3,500", "perceptron"]
 WITH_PEERS = ["one tensor of 50M", "ResNet-50", "MNIST CNN"]
 TERMS = 3
 
