@@ -168,8 +168,10 @@ export interface NativeOptimizer {
   readPlane(start: NativePlaneStart, to: Float32Array): void;
   /** Sets `to` to the first and the end of the elements of a parameter's moments that this rank has. */
   ownRange(parameter: number, to: Float64Array): void;
-  /** The same as readPlane of a range of these, without the other ranks. */
+  /** The same as readPlane, readCodes and readExponents of a range of these, without the other ranks. */
   readOwnPlane(start: NativePlaneStart, to: Float32Array): void;
+  readOwnCodes(start: NativePlaneStart, to: Uint16Array | Uint8Array): void;
+  readOwnExponents(start: NativePlaneStart, to: Uint8Array): void;
   /** Rounds to nearest where the moments are codes; the range is then of whole blocks. */
   writePlane(start: NativePlaneStart, from: Float32Array): void;
   /** The codes of a parameter whose moments are codes: Uint16Array for bfloat16, Uint8Array for 8 bits. */

@@ -331,19 +331,23 @@ function planeTensor(
         else native.readCodes({ ...place, first }, to as Uint8Array);
       });
     },
-    own() {
-      const range = new Float64Array(2);
-      fromNative(() => {
-        native.ownRange(place.parameter, range);
-      });
-      return { first: range[0]!, end: range[1]! };
-    },
+    own: () => ownElements(native, place.parameter),
     readOwn(first, to) {
       fromNative(() => {
-        native.readOwnPlane({ ...place, first }, to as Float32Array);
+        if (dtype === "float32") native.readOwnPlane({ ...place, first }, to as Float32Array);
+        else native.readOwnCodes({ ...place, first }, to as Uint8Array);
       });
     },
   };
+}
+
+/** The elements of a parameter's moments that this rank has. */
+function ownElements(native: NativeOptimizer, parameter: number): { first: number; end: number } {
+  const range = new Float64Array(2);
+  fromNative(() => {
+    native.ownRange(parameter, range);
+  });
+  return { first: range[0]!, end: range[1]! };
 }
 
 function exponentsTensor({ native, parameters }: StateOwner, key: string, place: MomentPlace): SavedTensor {
@@ -357,6 +361,16 @@ function exponentsTensor({ native, parameters }: StateOwner, key: string, place:
     read(first, to) {
       fromNative(() => {
         native.readExponents({ ...place, first }, to as Uint8Array);
+      });
+    },
+    own() {
+      // Ranks share out whole blocks.
+      const { first, end } = ownElements(native, place.parameter);
+      return { first: blocksOf(first), end: blocksOf(end) };
+    },
+    readOwn(first, to) {
+      fromNative(() => {
+        native.readOwnExponents({ ...place, first }, to as Uint8Array);
       });
     },
   };

@@ -48,8 +48,10 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<read_own_plane>>("readOwnPlane"),
                       InstanceMethod<&Optimizer::on_engine<write_plane>>("writePlane"),
                       InstanceMethod<&Optimizer::on_engine<read_codes>>("readCodes"),
+                      InstanceMethod<&Optimizer::on_engine<read_own_codes>>("readOwnCodes"),
                       InstanceMethod<&Optimizer::on_engine<write_codes>>("writeCodes"),
                       InstanceMethod<&Optimizer::on_engine<read_exponents>>("readExponents"),
+                      InstanceMethod<&Optimizer::on_engine<read_own_exponents>>("readOwnExponents"),
                       InstanceMethod<&Optimizer::on_engine<write_exponents>>("writeExponents"),
                       InstanceMethod<&Optimizer::dispose>("dispose")});
 }

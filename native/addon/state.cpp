@@ -80,6 +80,13 @@ void check_blocks(const mtadam::Optimizer& engine, Napi::Env env, const PlaneRan
   if (range.first % kCodeBlock != 0 || !ends) throw coded_error(env, "LENGTH", "Whole blocks were expected.");
 }
 
+/// Throws (LENGTH) unless this rank has the range.
+void check_own(const mtadam::Optimizer& engine, Napi::Env env, const PlaneRange& range, std::uint32_t unit = 1) {
+  const Slots own = engine.own_elements(range.tensor);
+  if (range.first >= own.first / unit && range.first + range.count <= (own.end + unit - 1) / unit) return;
+  throw coded_error(env, "LENGTH", "A range of this rank's elements was expected.");
+}
+
 /// Codes in a typed array.
 std::byte* codes_of(StateType type, const Napi::Value& value, std::size_t count) {
   if (type == StateType::k8bit) return elements<std::byte>(value, count);
@@ -174,11 +181,11 @@ void own_range(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
 
 void read_own_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = range_of(engine, info);
-  const Slots own = engine.own_elements(range.tensor);
-  if (range.first < own.first || range.first + range.count > own.end) {
-    throw coded_error(info.Env(), "LENGTH", "A range of this rank's elements was expected.");
+  if (engine.layout().tensors()[range.tensor].lean) {
+    throw coded_error(info.Env(), "STATE", "The parameter's moments are codes.");
   }
-  engine.read_own_plane(range, elements<float>(info[1], range.count));
+  check_own(engine, info.Env(), range);
+  engine.read_own(Stored::kFloats, range, elements<float>(info[1], range.count));
 }
 
 void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
@@ -189,22 +196,34 @@ void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
 
 void read_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = code_range_of(engine, info);
-  engine.read_codes(range, codes_of(engine.layout().state_type(), info[1], range.count));
+  engine.read_stored(Stored::kCodes, range, codes_of(engine.layout().state_type(), info[1], range.count));
+}
+
+void read_own_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange range = code_range_of(engine, info);
+  check_own(engine, info.Env(), range);
+  engine.read_own(Stored::kCodes, range, codes_of(engine.layout().state_type(), info[1], range.count));
 }
 
 void write_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = code_range_of(engine, info);
-  engine.write_codes(range, codes_of(engine.layout().state_type(), info[1], range.count));
+  engine.write_stored(Stored::kCodes, range, codes_of(engine.layout().state_type(), info[1], range.count));
 }
 
 void read_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange blocks = exponent_range_of(engine, info);
-  engine.read_exponents(blocks, elements<std::uint8_t>(info[1], blocks.count));
+  engine.read_stored(Stored::kExponents, blocks, elements<std::uint8_t>(info[1], blocks.count));
+}
+
+void read_own_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const PlaneRange blocks = exponent_range_of(engine, info);
+  check_own(engine, info.Env(), blocks, kCodeBlock);
+  engine.read_own(Stored::kExponents, blocks, elements<std::uint8_t>(info[1], blocks.count));
 }
 
 void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange blocks = exponent_range_of(engine, info);
-  engine.write_exponents(blocks, elements<std::uint8_t>(info[1], blocks.count));
+  engine.write_stored(Stored::kExponents, blocks, elements<std::uint8_t>(info[1], blocks.count));
 }
 
 void decode_state(const Napi::CallbackInfo& info) {

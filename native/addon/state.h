@@ -28,8 +28,11 @@ void write_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
 /// (parameter, to: Float64Array of two): the first and the end of the elements of its moments that this rank has.
 void own_range(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
-/// As read_plane(), of a range of these. Throws (LENGTH) where the range leaves them.
+/// As read_plane(), read_codes() and read_exponents(), of a range of these as they are stored. Throw (LENGTH) where the
+/// range leaves them.
 void read_own_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void read_own_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void read_own_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
 /// (start, codes: Uint16Array | Uint8Array): of a parameter whose moments are codes, else throw (STATE).
 void read_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);

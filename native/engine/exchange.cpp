@@ -69,9 +69,6 @@ Exchange::Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layo
     throw Error("OPTION", "`gradientDtype` must be \"float32\" with `distributed`; got another type.");
   }
   if (!sharing_.state) return;
-  if (layout.state_type() != StateType::kFloat32) {
-    throw Error("OPTION", "`stateDtype` must be \"float32\" with `shard: \"state\"`; got another type.");
-  }
   const Slots slots = own(layout);
   layout.own(slots.first, slots.end);
 }
@@ -298,22 +295,22 @@ void Exchange::gather_parameters(const Layout& layout, const AddressTable& param
   });
 }
 
-void Exchange::gather_range(const Layout& layout, std::uint32_t tensor, std::uint64_t first, std::uint64_t count,
-                            const std::function<void(std::uint64_t, std::uint64_t, float*)>& read, float* to) {
-  const std::uint64_t slot = layout.tensors()[tensor].slot;
-  // Element of the tensor where the part of a rank begins, within the range.
+void Exchange::gather_range(const Layout& layout, const StoredRange& range,
+                            const std::function<void(std::uint64_t, std::uint64_t, std::byte*)>& read, void* to) {
+  const std::uint64_t slot = layout.tensors()[range.tensor].slot, end = range.first + range.count;
+  // Where the part of a rank begins, within the range.
   const auto begin = [&](std::uint32_t rank) {
     const std::uint64_t owned = std::max(slot, first_slot(layout, rank)) - slot;
-    return std::clamp(owned * kChunkElements, first, first + count);
+    return std::clamp(owned * (kChunkElements / range.unit), range.first, end);
   };
   Parts parts;
   const std::uint32_t ranks = collective().size(), own = collective().rank();
   for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-    const std::uint64_t last = rank + 1 == ranks ? first + count : begin(rank + 1);
-    parts.add((last - begin(rank)) * sizeof(float));
+    const std::uint64_t last = rank + 1 == ranks ? end : begin(rank + 1);
+    parts.add((last - begin(rank)) * range.bytes);
   }
-  const std::uint64_t mine = parts.counts[own] / sizeof(float);
-  if (mine > 0) read(begin(own), mine, to + parts.starts[own] / sizeof(float));
+  const std::uint64_t mine = parts.counts[own] / range.bytes;
+  if (mine > 0) read(begin(own), mine, static_cast<std::byte*>(to) + parts.starts[own]);
   collective().gather_on_host(to, parts);
 }
 

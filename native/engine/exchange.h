@@ -60,6 +60,14 @@ struct Slots {
   std::uint64_t first, end;
 };
 
+/// Consecutive values of what one tensor's moments are stored as: elements, or the exponents of blocks of them.
+struct StoredRange {
+  std::uint32_t tensor;
+  std::uint64_t first, count;
+  std::uint32_t unit;  // elements per value
+  std::size_t bytes;   // per value
+};
+
 /// What the ranks exchange in a step: gradients, sums of chunks, parameters. Rank k owns the slots k·K .. (k+1)·K, K =
 /// ⌈slots/R⌉. Gradients and parameters travel in pieces of at most `staging_bytes`, through host memory unless the
 /// collective is on the device.
@@ -83,9 +91,9 @@ class Exchange {
   void gather_slots(const Layout& layout, double* values, Stream stream);
   /// Gives every rank all parameters. `parameters`: one row.
   void gather_parameters(const Layout& layout, const AddressTable& parameters, Stream stream);
-  /// Gives every rank a range of one tensor's elements; `read` copies those that this rank owns.
-  void gather_range(const Layout& layout, std::uint32_t tensor, std::uint64_t first, std::uint64_t count,
-                    const std::function<void(std::uint64_t from, std::uint64_t elements, float* to)>& read, float* to);
+  /// Gives every rank the values of a range; `read` copies those that this rank owns.
+  void gather_range(const Layout& layout, const StoredRange& range,
+                    const std::function<void(std::uint64_t first, std::uint64_t count, std::byte* to)>& read, void* to);
 
  private:
   std::uint64_t first_slot(const Layout& layout, std::uint32_t rank) const;

@@ -80,28 +80,29 @@ void Layout::gather_layers() {
 
 void Layout::own(std::uint64_t first, std::uint64_t end) {
   chunks_.clear();
-  plane_elements_ = 0;
+  plane_elements_ = gathered_elements_ = code_elements_ = 0;
   std::vector<bool> begins(layers_.size(), false);
   for (Tensor& tensor : tensors_) {
-    // The place in the planes of a tensor without an owned element is never used; only its phase stays.
-    tensor.plane %= kVectorElements;
-    tensor.gathered = tensor.plane;
+    // The places in the planes of a tensor without an owned element are never used; only its phase stays.
+    tensor.gathered %= kVectorElements;
+    tensor.plane = tensor.lean ? 0 : tensor.gathered;
     tensor.chunk = 0;
   }
   for_slots(first, end, [&](std::uint32_t index, std::uint64_t from, std::uint64_t count) {
     Tensor& tensor = tensors_[index];
-    const std::uint64_t phase = tensor.plane;
+    const std::uint64_t phase = tensor.gathered, lines = whole_lines(count + phase);
     tensor.chunk = chunks_.size();
     const std::uint64_t chunk = from / kChunkElements;
     for (std::uint64_t k = 0; k < chunks_of(count); ++k) {
       chunks_.push_back({index, static_cast<std::uint32_t>(chunk + k)});
     }
     if (chunk == 0) begins[tensor.layer] = true;
-    // Modulo 2**64: the sum with the index of an owned element is its place.
-    tensor.gathered = tensor.plane = plane_elements_ + phase - from;
-    plane_elements_ += whole_lines(count + phase);
+    // Modulo 2**64: the sum with the index of an owned element is its place. Chunks are whole blocks of codes.
+    tensor.gathered = gathered_elements_ + phase - from;
+    tensor.plane = tensor.lean ? code_elements_ - from : plane_elements_ + phase - from;
+    gathered_elements_ += lines;
+    (tensor.lean ? code_elements_ : plane_elements_) += tensor.lean ? code_blocks(count) * kCodeBlock : lines;
   });
-  gathered_elements_ = plane_elements_;
   empty_layers_.clear();
   for (std::uint32_t layer = 0; layer < layer_count(); ++layer) {
     if (!begins[layer]) empty_layers_.push_back(layer);

@@ -26,8 +26,8 @@ class Layout {
   /// too large to be addressed.
   explicit Layout(const std::vector<ParameterShape>& parameters, StateType type = StateType::kFloat32);
 
-  /// Restricts the chunk table and the planes, which must be of float32, to the slots first .. end. Slots, layers and
-  /// members stay those of the whole model.
+  /// Restricts the chunk table and the planes to the slots first .. end. Slots, layers and members stay those of the
+  /// whole model, and so does which tensors are lean.
   void own(std::uint64_t first, std::uint64_t end);
 
   const std::vector<Tensor>& tensors() const { return tensors_; }

@@ -139,7 +139,10 @@ std::uint64_t Optimizer::identity() const {
   hash.add(form.non_finite).add(layout_.state_type()).add(options_.seed);
   const Sharing& sharing = exchange_->sharing();
   hash.add(sharing.state).add(sharing.reduction).add(sharing.wire).add(sharing.staging_bytes);
-  for (const Tensor& tensor : layout_.tensors()) hash.add(tensor.length).add(tensor.layer).add(tensor.group);
+  for (const Tensor& tensor : layout_.tensors()) {
+    hash.add(tensor.length).add(tensor.layer).add(tensor.group).add(tensor.key);
+  }
+  for (const Term& term : state_.terms()) hash.add(term.stream);
   return hash.value();
 }
 
@@ -398,14 +401,18 @@ void Optimizer::leave_step() {
 // The accumulated terms have changed v. Raises x accordingly, since no update follows that would.
 void Optimizer::raise_shared_x() {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  const auto read = [&](const PlaneRange& range, std::vector<float>& to) {
+    read_elements(range, to.data(),
+                  [&](Stored kind, const PlaneRange& part, void* place) { read_own(kind, part, place); });
+  };
   for_own(0, layout_.slot_count(), [&](std::uint32_t tensor, std::uint64_t begin, std::uint64_t length) {
     for (std::uint64_t first = begin; first < begin + length; first += kPiece) {
       const std::uint64_t count = std::min(kPiece, begin + length - first);
       std::vector<float> x(count), v(count);
-      read_own({Plane::x, 0, tensor, first, count}, x.data());
+      read({Plane::x, 0, tensor, first, count}, x);
       for (std::uint32_t term = 0; term < options_.terms; ++term) {
         if (!accumulated_[term]) continue;
-        read_own({Plane::v, term, tensor, first, count}, v.data());
+        read({Plane::v, term, tensor, first, count}, v);
         for (std::uint64_t k = 0; k < count; ++k) x[k] = larger(v[k], x[k]);
       }
       write_plane({Plane::x, 0, tensor, first, count}, x.data());
@@ -675,6 +682,9 @@ auto plane_of(Plane plane, const StateForm& form, const Planes& own, const Plane
   return form.summed ? shared.x : own.x;
 }
 
+/// Of how many elements a stored value is.
+constexpr std::uint32_t elements_per_value(Stored kind) { return kind == Stored::kExponents ? kCodeBlock : 1; }
+
 /// The float32 planes of a term, or of all terms.
 struct FloatPlanes {
   float* m;
@@ -684,11 +694,23 @@ struct FloatPlanes {
 
 }  // namespace
 
-float* Optimizer::plane_address(const PlaneRange& range) const {
+// Of what this rank has: the place of the first of these values in the planes is known modulo 2**64.
+std::byte* Optimizer::address_of(Stored kind, const PlaneRange& range) const {
   const Term& term = state_.terms()[range.term];
   const Shared& all = state_.shared();
-  const FloatPlanes own{term.m, term.v, term.x}, shared{all.m, all.v, all.x};
-  return plane_of(range.plane, options_.form, own, shared) + layout_.tensors()[range.tensor].plane + range.first;
+  const std::uint64_t place = layout_.tensors()[range.tensor].plane + range.first * elements_per_value(kind);
+  if (kind == Stored::kFloats) {
+    const FloatPlanes own{term.m, term.v, term.x}, shared{all.m, all.v, all.x};
+    return reinterpret_cast<std::byte*>(plane_of(range.plane, options_.form, own, shared) + place);
+  }
+  const CodePlane start = plane_of(range.plane, options_.form, term.codes, all.codes);
+  const CodePlane at = code_plane_at(start, layout_.state_type(), place);
+  return kind == Stored::kCodes ? at.codes : reinterpret_cast<std::byte*>(at.exponents);
+}
+
+std::size_t Optimizer::bytes_of(Stored kind) const {
+  if (kind == Stored::kFloats) return sizeof(float);
+  return kind == Stored::kCodes ? code_bytes(layout_.state_type()) : 1;
 }
 
 // Calls body(tensor, first element, elements) for what this rank owns of the slots first .. end.
@@ -708,32 +730,40 @@ Slots Optimizer::own_elements(std::uint32_t tensor) const {
   return elements;
 }
 
-// Those of the whole tensor.
-CodePlane Optimizer::codes_of(const PlaneRange& range) const {
-  const CodePlane start = plane_of(range.plane, options_.form, state_.terms()[range.term].codes, state_.shared().codes);
-  return code_plane_at(start, layout_.state_type(), layout_.tensors()[range.tensor].plane);
+void Optimizer::read_own(Stored kind, const PlaneRange& range, void* to) {
+  const std::byte* const from = address_of(kind, range);
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->read(to, from, range.count * bytes_of(kind), stream); });
 }
 
-void Optimizer::read_codes(const PlaneRange& range, void* codes) {
-  const std::uint64_t bytes = code_bytes(layout_.state_type());
-  const std::byte* const from = codes_of(range).codes + range.first * bytes;
-  enqueue(device_->default_stream(), [&](Stream stream) { device_->read(codes, from, range.count * bytes, stream); });
+void Optimizer::read_stored(Stored kind, const PlaneRange& range, void* to) {
+  if (!shares_state()) return read_own(kind, range, to);
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  Hash hash;
+  hash.add(kind).add(range.plane).add(range.term).add(range.tensor).add(range.first).add(range.count);
+  agree_on("read the state", hash);
+  for (std::uint64_t done = 0; done < range.count; done += kPiece) {
+    const StoredRange piece{range.tensor, range.first + done, std::min(kPiece, range.count - done),
+                            elements_per_value(kind), bytes_of(kind)};
+    const auto read = [&](std::uint64_t first, std::uint64_t count, std::byte* place) {
+      read_own(kind, {range.plane, range.term, range.tensor, first, count}, place);
+    };
+    exchange_->gather_range(layout_, piece, read, static_cast<std::byte*>(to) + done * bytes_of(kind));
+  }
 }
 
-void Optimizer::write_codes(const PlaneRange& range, const void* codes) {
-  const std::uint64_t bytes = code_bytes(layout_.state_type());
-  std::byte* const to = codes_of(range).codes + range.first * bytes;
-  enqueue(device_->default_stream(), [&](Stream stream) { device_->write(to, codes, range.count * bytes, stream); });
-}
-
-void Optimizer::read_exponents(const PlaneRange& blocks, std::uint8_t* exponents) {
-  const std::uint8_t* const from = codes_of(blocks).exponents + blocks.first;
-  enqueue(device_->default_stream(), [&](Stream stream) { device_->read(exponents, from, blocks.count, stream); });
-}
-
-void Optimizer::write_exponents(const PlaneRange& blocks, const std::uint8_t* exponents) {
-  std::uint8_t* const to = codes_of(blocks).exponents + blocks.first;
-  enqueue(device_->default_stream(), [&](Stream stream) { device_->write(to, exponents, blocks.count, stream); });
+void Optimizer::write_stored(Stored kind, const PlaneRange& range, const void* from) {
+  const std::uint32_t unit = elements_per_value(kind);
+  const Slots elements = own_elements(range.tensor);
+  PlaneRange own = range;
+  own.first = std::max(range.first, elements.first / unit);
+  const std::uint64_t end = std::min(range.first + range.count, (elements.end + unit - 1) / unit);
+  if (own.first >= end) return;
+  own.count = end - own.first;
+  const std::byte* const begin = static_cast<const std::byte*>(from) + (own.first - range.first) * bytes_of(kind);
+  std::byte* const to = address_of(kind, own);
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->write(to, begin, own.count * bytes_of(kind), stream); });
 }
 
 namespace {
@@ -747,60 +777,32 @@ PlaneRange blocks_of(const PlaneRange& range) {
 
 }  // namespace
 
-void Optimizer::read_own(const PlaneRange& range, float* to) {
-  if (layout_.tensors()[range.tensor].lean) {
-    PlaneRange blocks = range;
-    blocks.first = range.first / kCodeBlock * kCodeBlock;
-    blocks.count += range.first - blocks.first;
-    Codes codes(layout_.state_type(), blocks.count);
-    read_codes(blocks, codes.codes());
-    if (layout_.state_type() == StateType::k8bit) read_exponents(blocks_of(blocks), codes.exponents());
-    const std::vector<float> values = codes.decoded(range.plane != Plane::m);
-    std::copy(values.end() - static_cast<std::ptrdiff_t>(range.count), values.end(), to);
-    return;
-  }
-  enqueue(device_->default_stream(),
-          [&](Stream stream) { device_->read(to, plane_address(range), range.count * sizeof(float), stream); });
+// read(kind, range, to) reads what is stored.
+template <class Read>
+void Optimizer::read_elements(const PlaneRange& range, float* to, const Read& read) const {
+  if (!layout_.tensors()[range.tensor].lean) return read(Stored::kFloats, range, to);
+  PlaneRange blocks = range;
+  blocks.first = range.first / kCodeBlock * kCodeBlock;
+  blocks.count += range.first - blocks.first;
+  Codes codes(layout_.state_type(), blocks.count);
+  read(Stored::kCodes, blocks, codes.codes());
+  if (layout_.state_type() == StateType::k8bit) read(Stored::kExponents, blocks_of(blocks), codes.exponents());
+  const std::vector<float> values = codes.decoded(range.plane != Plane::m);
+  std::copy(values.end() - static_cast<std::ptrdiff_t>(range.count), values.end(), to);
 }
 
 void Optimizer::read_plane(const PlaneRange& range, float* to) {
-  if (!shares_state()) return read_own(range, to);
-  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
-  Hash hash;
-  agree_on("read the state", hash.add(range.plane).add(range.term).add(range.tensor).add(range.first).add(range.count));
-  for (std::uint64_t done = 0; done < range.count; done += kPiece) {
-    PlaneRange piece = range;
-    piece.first += done;
-    const std::uint64_t count = std::min(kPiece, range.count - done);
-    const auto read = [&](std::uint64_t first, std::uint64_t elements, float* place) {
-      piece.first = first;
-      piece.count = elements;
-      read_own(piece, place);
-    };
-    exchange_->gather_range(layout_, range.tensor, piece.first, count, read, to + done);
-  }
+  read_elements(range, to, [&](Stored kind, const PlaneRange& part, void* place) { read_stored(kind, part, place); });
 }
 
 void Optimizer::write_plane(const PlaneRange& range, const float* from) {
-  if (layout_.tensors()[range.tensor].lean) {
-    Codes codes(layout_.state_type(), range.count);
-    codes.round(range.plane != Plane::m, from);
-    write_codes(range, codes.codes());
-    if (layout_.state_type() == StateType::k8bit) write_exponents(blocks_of(range), codes.exponents());
-    return;
+  if (!layout_.tensors()[range.tensor].lean) return write_stored(Stored::kFloats, range, from);
+  Codes codes(layout_.state_type(), range.count);
+  codes.round(range.plane != Plane::m, from);
+  write_stored(Stored::kCodes, range, codes.codes());
+  if (layout_.state_type() == StateType::k8bit) {
+    write_stored(Stored::kExponents, blocks_of(range), codes.exponents());
   }
-  const std::uint64_t slot = layout_.tensors()[range.tensor].slot;
-  const std::uint64_t end = range.first + range.count;
-  if (range.count == 0) return;
-  for_own(slot + range.first / kChunkElements, slot + chunks_of(end),
-          [&](std::uint32_t, std::uint64_t first, std::uint64_t count) {
-            PlaneRange own = range;
-            own.first = std::max(range.first, first);
-            own.count = std::min(end, first + count) - own.first;
-            enqueue(device_->default_stream(), [&](Stream stream) {
-              device_->write(plane_address(own), from + (own.first - range.first), own.count * sizeof(float), stream);
-            });
-          });
 }
 
 }  // namespace mtadam

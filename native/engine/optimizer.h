@@ -50,6 +50,10 @@ struct SavedClock {
 
 enum class Plane { m, v, x };
 
+/// What the moments of a tensor are stored as: float32, or where the tensor is lean, codes, and with 8 bits an exponent
+/// per block of them.
+enum class Stored { kFloats, kCodes, kExponents };
+
 /// target[k] += source[k], k from 0 to length, of elements of that type.
 struct Addition {
   void* target;
@@ -58,7 +62,7 @@ struct Addition {
   ElementType type = ElementType::kFloat32;
 };
 
-/// Elements of one tensor's moment, so that a large one can be copied piece by piece.
+/// Elements of one tensor's moment, so that a large one can be copied piece by piece. Of Stored::kExponents, blocks.
 struct PlaneRange {
   Plane plane;
   std::uint32_t term, tensor;
@@ -94,7 +98,7 @@ class Optimizer {
  public:
   /// `parameters` has one row, the addresses of θ on the device. With a collective in `sharing`, all ranks make the
   /// same calls, and those that exchange data or must agree throw Error (DISTRIBUTED) where ranks differ: this
-  /// constructor, step(), accumulate(), update() and, where the state is shared out, read_plane().
+  /// constructor, step(), accumulate(), update() and, where the state is shared out, read_plane() and read_stored().
   Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
             std::unique_ptr<AddressTable> parameters, Sharing sharing = {});
 
@@ -188,19 +192,18 @@ class Optimizer {
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
-  /// Where the state is shared out, every rank gets the elements from those that own them.
+  // Where the state is shared out, every rank reads what all ranks have, and writes what it has of a range itself.
+
+  /// As float32, also where the tensor is lean.
   void read_plane(const PlaneRange& range, float* to);
+  /// Rounds to nearest where the tensor is lean; the range then starts with a block, and ends with one or the tensor.
+  void write_plane(const PlaneRange& range, const float* from);
+  /// As stored.
+  void read_stored(Stored kind, const PlaneRange& range, void* to);
+  void write_stored(Stored kind, const PlaneRange& range, const void* from);
   /// The elements of a tensor's moments that this rank has, and a range of them, without the other ranks.
   Slots own_elements(std::uint32_t tensor) const;
-  void read_own_plane(const PlaneRange& range, float* to) { read_own(range, to); }
-  /// Where the state is shared out, writes those elements that this rank owns. Rounds to nearest where the tensor is
-  /// lean; the range then starts with a block, and ends with one or the tensor.
-  void write_plane(const PlaneRange& range, const float* from);
-  /// The codes of a lean tensor, and with 8 bits its exponents: of these, a range counts blocks.
-  void read_codes(const PlaneRange& range, void* codes);
-  void write_codes(const PlaneRange& range, const void* codes);
-  void read_exponents(const PlaneRange& blocks, std::uint8_t* exponents);
-  void write_exponents(const PlaneRange& blocks, const std::uint8_t* exponents);
+  void read_own(Stored kind, const PlaneRange& range, void* to);
   /// Null without other ranks.
   std::shared_ptr<Collective> collective() const {
     return exchange_ == nullptr ? nullptr : exchange_->sharing().collective;
@@ -221,7 +224,10 @@ class Optimizer {
   void agree_on(const char* call, Hash values) const;
   void norms(const Call& call, Stream stream);
   void cosines(const Call& all, Stream stream);
-  void read_own(const PlaneRange& range, float* to);
+  template <class Read>
+  void read_elements(const PlaneRange& range, float* to, const Read& read) const;
+  std::size_t bytes_of(Stored kind) const;
+  std::byte* address_of(Stored kind, const PlaneRange& range) const;
   template <class Body>
   void for_own(std::uint64_t first, std::uint64_t end, const Body& body) const;
   void check_whole() const;
@@ -240,8 +246,6 @@ class Optimizer {
   void adopt(TermTables made) noexcept;
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
-  float* plane_address(const PlaneRange& range) const;
-  CodePlane codes_of(const PlaneRange& range) const;
   void send_first_step();
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 

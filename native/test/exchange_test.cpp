@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "engine/errors.h"
 #include "exchange_trial.h"
@@ -27,7 +28,7 @@ using test::Training;
 using test::Trial;
 
 TEST(Exchange, TakesTheStepsOfOneProcess) {
-  int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0,
+  int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0, lean = 0,
       placed = 0;
   for (std::uint64_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -38,7 +39,8 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     trial.reduced = random.chance(0.3);
     trial.model = test::random_exchanged_model(random, 1 + static_cast<std::uint32_t>(random.below(4)), trial.streamed);
     trial.sharing.state = random.chance(0.8);
-    if (!trial.sharing.state && random.chance(0.5)) trial.model.state_type = StateType::kBfloat16;
+    trial.model = test::with_state(
+        trial.model, random.pick<StateType>({StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}));
     trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
     trial.placed = random.chance(0.5);
@@ -55,27 +57,12 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     skips_step += form.non_finite == NonFinite::kSkipStep;
     one_v += form.one_v;
     amsgrad += form.amsgrad;
+    lean += trial.sharing.state && trial.model.state_type != StateType::kFloat32;
     placed += trial.placed;
   }
-  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, placed}) {
+  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, lean, placed}) {
     EXPECT_GT(count, 3);
   }
-}
-
-TEST(Exchange, SharesOutOnlyAFloat32State) {
-  Model model;
-  model.options.terms = 1;
-  model.parameters = {{kLeanElements, 0, 0}};
-  model.theta.emplace_back(kLeanElements);
-  model.groups = {test::default_group()};
-  model.weights = {1};
-  model.state_type = StateType::kBfloat16;
-  Threads threads(1);
-  threads.run([&](const std::shared_ptr<Collective>& collective) {
-    const auto device = std::make_shared<CpuDevice>(1, "");
-    EXPECT_NO_THROW(Training(model, device, test::Alignment::kVectors, Sharing{collective, false}));
-    EXPECT_THROW(Training(model, device, test::Alignment::kVectors, Sharing{collective, true}), Error);
-  });
 }
 
 TEST(Exchange, RanksMayOwnNothing) {
@@ -157,14 +144,24 @@ TEST(Exchange, RanksThatDifferAreRefusedOnAllRanks) {
     return std::make_unique<Training>(changed, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
                                       Sharing{std::move(collective), true});
   };
-  EXPECT_EQ(refusal(3,
-                    [&](std::shared_ptr<Collective> collective) {
-                      Model changed = model;
-                      if (collective->rank() == 2) changed.options.balance = 0.25;
-                      with(changed, collective);
-                    }),
-            "DISTRIBUTED: All ranks must have optimizers with the same parameters, terms and options; got rank 0 `new "
-            "MTAdam` and rank 2 `new MTAdam` of different ones.");
+  // Draws of a lean state depend on names.
+  const std::function<void(Model&)> changes[] = {
+      [](Model& other) { other.options.balance = 0.25; },
+      [](Model& other) { other.parameters[0].key += 1; },
+      [](Model& other) {
+        other.options.term_keys = {1, 2};
+      },
+  };
+  for (const auto& change : changes) {
+    EXPECT_EQ(refusal(3,
+                      [&](std::shared_ptr<Collective> collective) {
+                        Model changed = model;
+                        if (collective->rank() == 2) change(changed);
+                        with(changed, collective);
+                      }),
+              "DISTRIBUTED: All ranks must have optimizers with the same parameters, terms and options; got rank 0 "
+              "`new MTAdam` and rank 2 `new MTAdam` of different ones.");
+  }
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
   EXPECT_EQ(refusal(3,
                     [&](std::shared_ptr<Collective> collective) {
@@ -231,40 +228,135 @@ TEST(Exchange, ARefusedStepChangesNothing) {
   });
 }
 
-TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
-  Random random(5);
-  Model model = test::random_model(random, test::kExchanged, 2);
-  model.options.form = {};
-  const std::vector<Gradients> steps = test::random_steps(random, model, 2);
-  Training source(model, 1);
-  source.step(steps[0]);
-  const Snapshot state = source.snapshot();
-  Threads threads(3);
-  threads.run([&](std::shared_ptr<Collective> collective) {
-    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
-                      Sharing{std::move(collective), true});
-    std::size_t plane_index = 0;
-    for (const auto& [plane, term] : training.planes()) {
-      for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
-        const std::vector<float>& values = state.planes[plane_index++];
-        // In two pieces, which end within a chunk.
-        const std::size_t half = values.size() / 2;
-        training.optimizer().write_plane({plane, term, tensor, 0, half}, values.data());
-        training.optimizer().write_plane({plane, term, tensor, half, values.size() - half}, values.data() + half);
+/// Calls body(kind, range, bytes per value) for what is stored of every moment.
+template <class Body>
+void for_stored(const Model& model, Training& training, const Body& body) {
+  const Layout& layout = training.optimizer().layout();
+  for (const auto& [plane, term] : training.planes()) {
+    for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
+      const std::uint64_t length = model.parameters[tensor].length;
+      if (!layout.tensors()[tensor].lean) {
+        body(Stored::kFloats, PlaneRange{plane, term, tensor, 0, length}, sizeof(float));
+        continue;
       }
+      body(Stored::kCodes, PlaneRange{plane, term, tensor, 0, length}, std::size_t{code_bytes(model.state_type)});
+      if (model.state_type != StateType::k8bit) continue;
+      body(Stored::kExponents, PlaneRange{plane, term, tensor, 0, code_blocks(length)}, std::size_t{1});
     }
-    const Snapshot restored = training.snapshot();
-    for (std::size_t k = 0; k < state.planes.size(); ++k) {
-      EXPECT_TRUE(test::same_bits(state.planes[k], restored.planes[k])) << k;
-    }
+  }
+}
+
+std::vector<std::vector<std::uint8_t>> stored(const Model& model, Training& training) {
+  std::vector<std::vector<std::uint8_t>> all;
+  for_stored(model, training, [&](Stored kind, const PlaneRange& range, std::size_t bytes) {
+    all.emplace_back(range.count * bytes);
+    training.optimizer().read_stored(kind, range, all.back().data());
   });
+  return all;
+}
+
+constexpr StateType kStateTypes[] = {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit};
+
+// In two pieces, which end within a chunk.
+template <class Write>
+void in_pieces(std::uint64_t count, std::uint64_t unit, const Write& write) {
+  const std::uint64_t half = count / 2 / unit * unit;
+  write(0, half);
+  write(half, count - half);
+}
+
+// Rounded from float32 as one process rounds, and then as stored.
+TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
+  for (const StateType type : kStateTypes) {
+    SCOPED_TRACE(static_cast<int>(type));
+    Random random(5);
+    Model model = test::random_model(random, test::kExchanged, 2);
+    model.options.form = {};
+    model = test::with_state(model, type);
+    const std::vector<Gradients> steps = test::random_steps(random, model, 2);
+    Training source(model, 1), rounded(model, 1);
+    source.step(steps[0]);
+    const Snapshot state = source.snapshot();
+    const auto write_rounded = [&](Training& training) {
+      std::size_t index = 0;
+      for (const auto& [plane, term] : training.planes()) {
+        for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+          const std::vector<float>& values = state.planes[index++];
+          in_pieces(values.size(), kCodeBlock,
+                    [&, plane = plane, term = term](std::uint64_t first, std::uint64_t count) {
+                      training.optimizer().write_plane({plane, term, tensor, first, count}, values.data() + first);
+                    });
+        }
+      }
+    };
+    write_rounded(rounded);
+    Threads threads(3);
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                        Sharing{std::move(collective), true});
+      write_rounded(training);
+      EXPECT_EQ(stored(model, rounded), stored(model, training));
+      EXPECT_EQ(rounded.snapshot().planes, training.snapshot().planes);
+      std::size_t index = 0;
+      const auto codes = stored(model, source);
+      for_stored(model, training, [&](Stored kind, const PlaneRange& range, std::size_t bytes) {
+        const std::uint8_t* const values = codes[index++].data();
+        in_pieces(range.count, 1, [&](std::uint64_t first, std::uint64_t count) {
+          PlaneRange piece = range;
+          piece.first = first;
+          piece.count = count;
+          training.optimizer().write_stored(kind, piece, values + first * bytes);
+        });
+      });
+      EXPECT_EQ(codes, stored(model, training));
+    });
+  }
+}
+
+// A rank reads what it has without the others; the parts of all ranks are the whole.
+TEST(Exchange, EachRankReadsItsPartOfTheStateAlone) {
+  for (const StateType type : kStateTypes) {
+    SCOPED_TRACE(static_cast<int>(type));
+    Random random(10);
+    Model model = test::random_model(random, test::kExchanged, 1);
+    model.options.form = {};
+    model = test::with_state(model, type);
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    Training source(model, 1);
+    source.step(gradients);
+    std::vector<std::vector<std::uint8_t>> whole = stored(model, source), parts = whole;
+    for (std::vector<std::uint8_t>& values : parts) std::fill(values.begin(), values.end(), std::uint8_t{0});
+    Threads threads(3);
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                        Sharing{std::move(collective), true});
+      training.set_reduced(true);
+      training.step(gradients);
+      std::size_t index = 0;
+      for_stored(model, training, [&](Stored kind, PlaneRange range, std::size_t bytes) {
+        const Slots own = training.optimizer().own_elements(range.tensor);
+        const std::uint64_t unit = kind == Stored::kExponents ? kCodeBlock : 1;
+        range.first = own.first / unit;
+        range.count = (own.end + unit - 1) / unit - range.first;
+        // Ranks write to different bytes.
+        std::uint8_t* const to = parts[index++].data() + range.first * bytes;
+        if (range.count != 0) training.optimizer().read_own(kind, range, to);
+      });
+    });
+    EXPECT_EQ(whole, parts);
+  }
 }
 
 TEST(Exchange, DiscardsAnOpenStepAndZeroesWholeGradients) {
   Random random(6);
   Model model = test::random_model(random, test::kExchanged, 2);
-  for (const StateForm form : {StateForm{true, true}, StateForm{}}) {
+  const std::pair<StateForm, StateType> kinds[] = {{{true, true}, StateType::kFloat32},
+                                                   {{true, true}, StateType::kBfloat16},
+                                                   {{}, StateType::kFloat32},
+                                                   {{}, StateType::k8bit}};
+  for (const auto& [form, type] : kinds) {
     model.options.form = form;
+    model = test::with_state(model, type);
     const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
     Training expected(model, 1);
     expected.accumulate(0, gradients);
@@ -368,17 +460,23 @@ TEST(Exchange, RefusesNarrowGradients) {
 
 // Bytes of moments per rank: a part of the whole, up to a chunk per plane.
 TEST(Exchange, EachRankHasItsPartOfTheState) {
-  const std::vector<ParameterShape> parameters{{1 << 20, 0, 0}, {4096, 1, 0}};
-  const std::uint64_t whole = Layout(parameters).plane_elements();
-  std::uint64_t sum = 0;
-  for (std::uint64_t rank = 0; rank < 4; ++rank) {
-    Layout layout(parameters);
-    const std::uint64_t part = (layout.slot_count() + 3) / 4;
-    layout.own(std::min(layout.slot_count(), rank * part), std::min(layout.slot_count(), (rank + 1) * part));
-    EXPECT_LE(layout.plane_elements(), whole / 4 + 2 * kChunkElements);
-    sum += layout.plane_elements();
+  const std::vector<ParameterShape> parameters{{1 << 20, 0, 0}, {4096, 1, 0}, {4095, 2, 0}};
+  for (const StateType type : kStateTypes) {
+    const auto elements = [](const Layout& layout) { return layout.plane_elements() + layout.code_elements(); };
+    const std::uint64_t whole = elements(Layout(parameters, type));
+    std::uint64_t sum = 0, codes = 0;
+    for (std::uint64_t rank = 0; rank < 4; ++rank) {
+      Layout layout(parameters, type);
+      const std::uint64_t part = (layout.slot_count() + 3) / 4;
+      layout.own(std::min(layout.slot_count(), rank * part), std::min(layout.slot_count(), (rank + 1) * part));
+      EXPECT_LE(elements(layout), whole / 4 + 2 * kChunkElements);
+      EXPECT_EQ(layout.gathered_elements(), elements(layout));
+      sum += elements(layout);
+      codes += layout.code_elements();
+    }
+    EXPECT_EQ(sum, whole);
+    EXPECT_EQ(codes, Layout(parameters, type).code_elements());
   }
-  EXPECT_EQ(sum, whole);
 }
 
 }  // namespace

@@ -117,13 +117,13 @@ TEST(LeanState, DoesNotTouchTheMomentsOfAnAbsentTerm) {
     std::vector<std::uint8_t> exponents(36), later(36);
     const PlaneRange range{Plane::v, 1, 0, 0, 4500};
     const PlaneRange blocks{Plane::v, 1, 0, 0, exponents.size()};
-    training.optimizer().read_codes(range, before.data());
-    if (type == StateType::k8bit) training.optimizer().read_exponents(blocks, exponents.data());
+    training.optimizer().read_stored(Stored::kCodes, range, before.data());
+    if (type == StateType::k8bit) training.optimizer().read_stored(Stored::kExponents, blocks, exponents.data());
     Gradients first = random_steps(random, model, 1, {0, 0, 0, 0, 0})[0];
     first[1][0].reset();
     training.step(first);
-    training.optimizer().read_codes(range, after.data());
-    if (type == StateType::k8bit) training.optimizer().read_exponents(blocks, later.data());
+    training.optimizer().read_stored(Stored::kCodes, range, after.data());
+    if (type == StateType::k8bit) training.optimizer().read_stored(Stored::kExponents, blocks, later.data());
     EXPECT_EQ(before, after);
     EXPECT_EQ(exponents, later);
   }

@@ -308,6 +308,27 @@ planted_cpu_bug(
   FOUND_BY Exchange.TakesTheStepsOfOneProcess)
 
 planted_cpu_bug(
+  codes_of_two_tensors_in_one_block
+  FILE engine/layout.cpp
+  PATTERN [=[+= tensor.lean ? code_blocks(count) * kCodeBlock : lines;]=]
+  REPLACEMENT [=[+= tensor.lean ? count : lines;]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  exponents_shared_out_as_elements
+  FILE engine/exchange.cpp
+  PATTERN [=[owned * (kChunkElements / range.unit)]=]
+  REPLACEMENT [=[owned * kChunkElements]=]
+  FOUND_BY Exchange.WritesAStateThatAnyNumberOfRanksRead)
+
+planted_cpu_bug(
+  names_not_compared
+  FILE engine/optimizer.cpp
+  PATTERN [=[.add(tensor.group).add(tensor.key);]=]
+  REPLACEMENT [=[.add(tensor.group);]=]
+  FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)
+
+planted_cpu_bug(
   optimizers_not_compared
   FILE engine/exchange.cpp
   PATTERN [=[    if (first.optimizer != other.optimizer) {]=]

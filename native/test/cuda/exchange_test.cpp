@@ -14,7 +14,7 @@ namespace {
 using ExchangeOnDevice = test::OnDevice;
 
 TEST_F(ExchangeOnDevice, TakesTheStepsOfOneProcess) {
-  int network = 0, lagged = 0, cosines = 0, streamed = 0;
+  int network = 0, lagged = 0, cosines = 0, streamed = 0, lean = 0;
   const int count = rounds(16);
   for (int seed = 0; seed < count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -22,6 +22,8 @@ TEST_F(ExchangeOnDevice, TakesTheStepsOfOneProcess) {
     test::Trial trial;
     trial.streamed = random.chance(0.3);
     trial.model = test::random_exchanged_model(random, 1 + static_cast<std::uint32_t>(random.below(4)), trial.streamed);
+    trial.model = test::with_state(
+        trial.model, random.pick<StateType>({StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}));
     trial.sharing.state = random.chance(0.9);
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 1 << 20});
     const std::size_t ranks = 2 + static_cast<std::size_t>(seed) % 2;
@@ -39,9 +41,10 @@ TEST_F(ExchangeOnDevice, TakesTheStepsOfOneProcess) {
     lagged += trial.model.options.form.lagged;
     cosines += trial.model.options.form.cosines;
     streamed += trial.streamed;
+    lean += trial.sharing.state && trial.model.state_type != StateType::kFloat32;
   }
   if (count < 16) return;
-  for (const int reached : {network, lagged, cosines, streamed}) EXPECT_GT(reached, 1);
+  for (const int reached : {network, lagged, cosines, streamed, lean}) EXPECT_GT(reached, 1);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Under mpirun, `checkpoints.mjs write FOLDER`: saves after three steps, to a file that must be that of one process, and
-// takes three more. `checkpoints.mjs resume FOLDER`: loads, and takes these. Both print a digest of θ on each rank.
+// Under mpirun, `checkpoints.mjs write FOLDER STATE_DTYPE`: saves after three steps, to a file that must be that of one
+// process, and takes three more. `checkpoints.mjs resume FOLDER STATE_DTYPE`: loads, and takes these. Both print a digest
+// of θ on each rank.
 
 import assert from "node:assert";
 import { Buffer } from "node:buffer";
@@ -13,11 +14,11 @@ import { digest, makeParameters, thetaOf, whole } from "./common.mjs";
 const merge = (...values) =>
   spawnSync(process.execPath, [path.resolve("dist/cli/main.js"), "merge", ...values], { encoding: "utf8" });
 
-const [mode, folder] = process.argv.slice(2);
+const [mode, folder, stateDtype] = process.argv.slice(2);
 const comm = await connectMpi({ timeout: 60 });
 const file = path.join(folder, "state.safetensors");
 const thetaFile = path.join(folder, "theta");
-const options = { terms: 3, lr: 1e-2, amsgrad: true, unit: "network" };
+const options = { terms: 3, lr: 1e-2, stateDtype, amsgrad: stateDtype !== "8bit", unit: "network" };
 const parameters = makeParameters(true);
 const optimizer = new MTAdam(parameters, { ...options, distributed: comm, shard: "state" });
 const step = (own, k, more) => own.step(whole(k, 3), { gradientScale: 4, ...more });

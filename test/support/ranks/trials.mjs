@@ -19,6 +19,9 @@ const FORMS = [
   { nonFinite: "skipStep", anchor: "max", cosines: true },
   { preset: "recommended", stepScale: "mean", scales: "lagged" },
   { nonFinite: "propagate", maximize: true },
+  { stateDtype: "bfloat16", amsgrad: true, unit: "network" },
+  { stateDtype: "8bit", firstMoment: "summed", secondMoment: "summed", anchor: "mean" },
+  { stateDtype: "8bit", scales: "lagged", betas: [0.9, 0.999, 0.999] },
 ];
 let comparisons = 0;
 const digests = [];
