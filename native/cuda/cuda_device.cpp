@@ -164,10 +164,10 @@ void CudaDevice::narrow(std::uint16_t* to, const float* from, std::uint64_t coun
   launch_narrow(to, from, count, native(stream));
 }
 
-void CudaDevice::widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream stream) {
+void CudaDevice::widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, Stream stream) {
   if (count == 0) return;
   const CurrentContext current(*context_);
-  launch_widen(to, from, count, native(stream));
+  launch_widen(to, from, count, type, native(stream));
 }
 
 std::unique_ptr<Event> CudaDevice::all_done() {

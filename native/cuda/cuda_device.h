@@ -45,7 +45,7 @@ class CudaDevice final : public Device {
   void make_current(const std::function<void()>& calls) const override;
   void copy(void* to, const void* from, std::size_t bytes, Stream stream) override;
   void narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream stream) override;
-  void widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream stream) override;
+  void widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, Stream stream) override;
 
  private:
   SharedContext context_;

@@ -43,8 +43,8 @@ void launch_narrow(std::uint16_t* to, const float* from, std::uint64_t count, cu
   check(launch_kernel(&kernels::narrow_kernel, grid_of(count), kThreads, stream, to, from, count), "narrow_kernel");
 }
 
-void launch_widen(float* to, const std::uint16_t* from, std::uint64_t count, cudaStream_t stream) {
-  check(launch_kernel(&kernels::widen_kernel, grid_of(count), kThreads, stream, to, from, count), "widen_kernel");
+void launch_widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, cudaStream_t stream) {
+  check(launch_kernel(&kernels::widen_kernel, grid_of(count), kThreads, stream, to, from, count, type), "widen_kernel");
 }
 
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream) {

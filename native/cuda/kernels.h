@@ -30,9 +30,9 @@ inline bool has_lean_update(const Tables& tables, bool gradients) {
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
 void launch_add(void* target, const void* source, std::uint64_t count, ElementType type, cudaStream_t stream);
-/// Rounds to the nearest bfloat16, and back.
+/// Rounds to the nearest bfloat16; converts from a narrow type.
 void launch_narrow(std::uint16_t* to, const float* from, std::uint64_t count, cudaStream_t stream);
-void launch_widen(float* to, const std::uint16_t* from, std::uint64_t count, cudaStream_t stream);
+void launch_widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, cudaStream_t stream);
 /// Fills `count` elements of 1, 2, 4 or 8 bytes.
 void launch_fill(void* to, std::uint64_t pattern, std::size_t element, std::uint64_t count, cudaStream_t stream);
 

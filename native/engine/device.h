@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "engine/bfloat16.h"
+#include "engine/narrow_values.h"
 #include "math/tables.h"
 
 namespace mtadam {
@@ -173,8 +173,9 @@ class Device {
   virtual void narrow(std::uint16_t* to, const float* from, std::uint64_t count, Stream) {
     narrow_values(to, from, count);
   }
-  virtual void widen(float* to, const std::uint16_t* from, std::uint64_t count, Stream) {
-    widen_values(to, from, count);
+  /// From a narrow type.
+  virtual void widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, Stream) {
+    widen_values(to, from, count, type);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "engine/errors.h"
 #include "engine/float_environment.h"
+#include "math/scalars.h"
 
 namespace mtadam {
 namespace {
@@ -64,10 +65,6 @@ void agree(Collective& collective, const std::string& call, std::uint64_t optimi
 
 Exchange::Exchange(Sharing sharing, std::shared_ptr<Device> device, Layout& layout)
     : sharing_(std::move(sharing)), device_(std::move(device)) {
-  const auto is_narrow = [](const Tensor& tensor) { return tensor.gradient != ElementType::kFloat32; };
-  if (std::any_of(layout.tensors().begin(), layout.tensors().end(), is_narrow)) {
-    throw Error("OPTION", "`gradientDtype` must be \"float32\" with `distributed`; got another type.");
-  }
   if (!sharing_.state) return;
   const Slots slots = own(layout);
   layout.own(slots.first, slots.end);
@@ -168,6 +165,18 @@ void Exchange::take(void* to, const void* from, std::size_t bytes, Stream stream
   on_device() ? device_->copy(to, from, bytes, stream) : device_->read(to, from, bytes, stream);
 }
 
+// Elements of a gradient, as float32.
+void Exchange::stage(float* to, const Tensor& tensor, const float* gradient, std::uint64_t first, std::uint64_t count,
+                     Stream stream) {
+  const float* const from = gradient_at(tensor, gradient, first);
+  if (tensor.gradient == ElementType::kFloat32) return take(to, from, count * sizeof(float), stream);
+  const auto* const elements = reinterpret_cast<const std::uint16_t*>(from);
+  if (on_device()) return device_->widen(to, elements, count, tensor.gradient, stream);
+  std::uint16_t* const local = codes_.of(count, nullptr);
+  device_->read(local, elements, count * sizeof(std::uint16_t), stream);
+  widen_values(to, local, count, tensor.gradient);
+}
+
 void Exchange::put(void* to, const void* from, std::size_t bytes, Stream stream) {
   on_device() ? device_->copy(to, from, bytes, stream) : device_->write(to, from, bytes, stream);
 }
@@ -194,7 +203,7 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
       for (std::uint32_t rank = 0; rank < ranks; ++rank) {
         float* next = staged + parts.starts[rank];
         for_present(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t element, std::uint64_t elements) {
-          take(next, gradients.get(term, tensor) + element, elements * sizeof(float), stream);
+          stage(next, layout.tensors()[tensor], gradients.get(term, tensor), element, elements, stream);
           next += elements;
         });
       }
@@ -230,8 +239,8 @@ void Exchange::sum_piece(float* staged, const Parts& parts, Stream stream) {
     std::uint16_t* const codes = codes_.of(arriving.end(), place());
     on_device() ? device_->narrow(sent, staged, parts.end(), stream) : narrow_values(sent, staged, parts.end());
     collective().all_to_all(sent, in_bytes(parts, 2), codes, in_bytes(arriving, 2), stream);
-    on_device() ? device_->widen(received, codes, arriving.end(), stream)
-                : widen_values(received, codes, arriving.end());
+    on_device() ? device_->widen(received, codes, arriving.end(), ElementType::kBfloat16, stream)
+                : widen_values(received, codes, arriving.end(), ElementType::kBfloat16);
   } else {
     collective().all_to_all(staged, in_bytes(parts, 4), received, in_bytes(arriving, 4), stream);
   }

@@ -83,8 +83,8 @@ class Exchange {
 
   /// Throws Error (DISTRIBUTED) on every rank unless all ranks have the same parameters. `parameters`: one row.
   void compare_parameters(const Layout& layout, const AddressTable& parameters, Stream stream);
-  /// The sums over all ranks of the gradients of the terms first .. first + count, in memory of its own. Where the
-  /// state is shared out, they are complete only for the elements that the rank owns.
+  /// The sums over all ranks of the gradients of the terms first .. first + count, float32 in memory of its own. Where
+  /// the state is shared out, they are complete only for the elements that the rank owns.
   AddressTable& reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count,
                        Stream stream);
   /// Gives every rank all of `values`, of which each has those of its own slots.
@@ -106,6 +106,8 @@ class Exchange {
   bool on_device() const { return collective().on_device(); }
   Device* place() const { return on_device() ? device_.get() : nullptr; }
   void take(void* to, const void* from, std::size_t bytes, Stream stream);
+  void stage(float* to, const Tensor& tensor, const float* gradient, std::uint64_t first, std::uint64_t count,
+             Stream stream);
   void put(void* to, const void* from, std::size_t bytes, Stream stream);
   void sum_piece(float* staged, const Parts& parts, Stream stream);
   void add_as_tree(float* values, std::size_t ranks, std::size_t count, Stream stream);

@@ -90,6 +90,12 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.seed = options.seed;
   const auto has_narrow = [](const Tensor& tensor) { return tensor.gradient != ElementType::kFloat32; };
   tables_.narrow = std::any_of(layout_.tensors().begin(), layout_.tensors().end(), has_narrow);
+  summed_tensors_ = tables_.tensors;
+  if (exchange_ != nullptr && tables_.narrow) {
+    std::vector<Tensor> wide = layout_.tensors();
+    for (Tensor& tensor : wide) tensor.gradient = ElementType::kFloat32;
+    summed_tensors_ = to_device(*device_, memory_, wide, stream_);
+  }
   if (shares_state()) place_halves();
   adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
@@ -104,6 +110,14 @@ void Optimizer::place_halves() {
   halves_.endless_layers = to_device(*device_, memory_, endless, stream_);
   halves_.tickets = to_device(*device_, memory_, std::vector<unsigned long long>(layout_.layer_count()), stream_);
   halves_.all_layers = to_device(*device_, memory_, all, stream_);
+}
+
+// For calls whose gradients are sums over all ranks: those are float32.
+Tables Optimizer::with_sums() const {
+  Tables tables = tables_;
+  tables.tensors = summed_tensors_;
+  tables.narrow = false;
+  return tables;
 }
 
 // On the CPU, norms() and cosines() find no layer in these; on CUDA, no layer is complete.
@@ -140,7 +154,7 @@ std::uint64_t Optimizer::identity() const {
   const Sharing& sharing = exchange_->sharing();
   hash.add(sharing.state).add(sharing.reduction).add(sharing.wire).add(sharing.staging_bytes);
   for (const Tensor& tensor : layout_.tensors()) {
-    hash.add(tensor.length).add(tensor.layer).add(tensor.group).add(tensor.key);
+    hash.add(tensor.length).add(tensor.layer).add(tensor.group).add(tensor.key).add(tensor.gradient);
   }
   for (const Term& term : state_.terms()) hash.add(term.stream);
   return hash.value();
@@ -157,8 +171,15 @@ Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Str
   made.accumulated.resize(terms.size());
   Tables tables = tables_;
   tables.term_count = static_cast<std::uint32_t>(terms.size());
-  device_->load(tables);
-  if (shares_state()) device_->load(summing(tables));
+  const auto load = [&](const Tables& used) {
+    device_->load(used);
+    if (shares_state()) device_->load(summing(used));
+  };
+  load(tables);
+  if (exchange_ != nullptr && tables.narrow) {
+    tables.narrow = false;
+    load(tables);
+  }
   made.places.weights = sizeof(double);
   made.places.groups = made.places.weights + terms.size() * sizeof(double);
   made.places.group_elements = made.places.groups + options_.groups * sizeof(Group);
@@ -301,61 +322,62 @@ void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t
     send_values(values.gradient_scale, stream);
     const Call call{used.on_device(first, count, stream), first, count};
     has_cosines_ = false;
-    body(call, stream);
+    body(reduces ? with_sums() : tables_, call, stream);
   });
   broken_ = false;
   skipped_ = device_->take_skipped();
 }
 
 void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
-  advance("step", gradients, 0, options_.terms, values, given, [&](const Call& all, Stream stream) {
-    if (!shares_state() && device_->step_in_one_pass(tables_, all)) return;
-    norms(all, stream);
-    broken_ = true;
-    follow_norms(all, stream);
-    if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
-    has_cosines_ = options_.form.cosines;
-  });
+  advance("step", gradients, 0, options_.terms, values, given,
+          [&](const Tables& tables, const Call& all, Stream stream) {
+            if (!shares_state() && device_->step_in_one_pass(tables, all)) return;
+            norms(tables, all, stream);
+            broken_ = true;
+            follow_norms(tables, all, stream);
+            if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
+            has_cosines_ = options_.form.cosines;
+          });
   completed_ += 1;
 }
 
-void Optimizer::norms(const Call& call, Stream stream) {
-  if (!shares_state()) return device_->norms(tables_, call, stream);
-  device_->norms(summing(tables_), call, stream);
+void Optimizer::norms(const Tables& tables, const Call& call, Stream stream) {
+  if (!shares_state()) return device_->norms(tables, call, stream);
+  device_->norms(summing(tables), call, stream);
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     exchange_->gather_slots(layout_, state_.terms()[term].partial, stream);
   }
-  device_->norms(finishing(tables_), call, stream);
+  device_->norms(finishing(tables), call, stream);
 }
 
-void Optimizer::cosines(const Call& all, Stream stream) {
-  if (!shares_state()) return device_->cosines(tables_, all, stream);
-  device_->cosines(summing(tables_), all, stream);
+void Optimizer::cosines(const Tables& tables, const Call& all, Stream stream) {
+  if (!shares_state()) return device_->cosines(tables, all, stream);
+  device_->cosines(summing(tables), all, stream);
   for (std::uint32_t later = 1; later < options_.terms; ++later) {
     for (std::uint32_t earlier = 0; earlier < later; ++earlier) {
       double* const dots = state_.terms()[later].dots + earlier * layout_.slot_count();
       exchange_->gather_slots(layout_, dots, stream);
     }
   }
-  device_->cosines(finishing(tables_), all, stream);
+  device_->cosines(finishing(tables), all, stream);
 }
 
 // Launches the rest of a whole step after its norms.
-void Optimizer::follow_norms(const Call& all, Stream stream) {
-  if (options_.form.cosines) cosines(all, stream);
-  device_->update(tables_, all, stream);
+void Optimizer::follow_norms(const Tables& tables, const Call& all, Stream stream) {
+  if (options_.form.cosines) cosines(tables, all, stream);
+  device_->update(tables, all, stream);
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
-  advance("accumulate", gradients, term, 1, values, given, [&](const Call& one, Stream stream) {
+  advance("accumulate", gradients, term, 1, values, given, [&](Tables tables, const Call& one, Stream stream) {
     if (options_.form.one_v) {
       state_.make_gathered(*device_, layout_);
-      tables_.shared.gathered = state_.shared().gathered;
+      tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
     }
-    if (!shares_state() && device_->accumulate_in_one_pass(tables_, one)) return;
-    norms(one, stream);
+    if (!shares_state() && device_->accumulate_in_one_pass(tables, one)) return;
+    norms(tables, one, stream);
     broken_ = true;
-    device_->moments(tables_, one, stream);
+    device_->moments(tables, one, stream);
   });
   accumulated_[term] = true;
 }
@@ -441,8 +463,9 @@ void Optimizer::zero(AddressTable& gradients, Stream given) {
     for (std::uint32_t term = 0; term < options_.terms; ++term) {
       for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
         float* const g = gradients.get(term, tensor);
-        const std::size_t bytes = layout_.tensors()[tensor].length * sizeof(float);
-        if (g != nullptr && bytes != 0) device_->fill(g, 0, sizeof(float), bytes, stream);
+        const std::size_t element = element_bytes(layout_.tensors()[tensor].gradient);
+        const std::size_t bytes = layout_.tensors()[tensor].length * element;
+        if (g != nullptr && bytes != 0) device_->fill(g, 0, element, bytes, stream);
       }
     }
   });
@@ -467,7 +490,7 @@ std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, 
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
   std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
     device_->norms(tables_, all, on);
-    follow_norms(all, on);
+    follow_norms(tables_, all, on);
   });
   return std::make_unique<CapturedStep>(std::move(own), std::move(graph), tables_made_);
 }
@@ -502,7 +525,7 @@ void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_sca
   }
   captured_cosines_ = options_.form.cosines;
   device_->norms(tables_, all, stream);
-  follow_norms(all, stream);
+  follow_norms(tables_, all, stream);
 }
 
 void Optimizer::upload(AddressTable& gradients, Stream given) {

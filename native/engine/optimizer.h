@@ -218,12 +218,13 @@ class Optimizer {
   bool shares_state() const { return exchange_ != nullptr && exchange_->sharing().state; }
   void check_alone() const;
   void place_halves();
+  Tables with_sums() const;
   Tables summing(const Tables& tables) const;
   Tables finishing(const Tables& tables) const;
   std::uint64_t identity() const;
   void agree_on(const char* call, Hash values) const;
-  void norms(const Call& call, Stream stream);
-  void cosines(const Call& all, Stream stream);
+  void norms(const Tables& tables, const Call& call, Stream stream);
+  void cosines(const Tables& tables, const Call& all, Stream stream);
   template <class Read>
   void read_elements(const PlaneRange& range, float* to, const Read& read) const;
   std::size_t bytes_of(Stored kind) const;
@@ -235,7 +236,7 @@ class Optimizer {
   void raise_shared_x();
   void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
-  void follow_norms(const Call& all, Stream stream);
+  void follow_norms(const Tables& tables, const Call& all, Stream stream);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
   std::vector<T> read(const T* from, std::size_t count);
@@ -259,6 +260,7 @@ class Optimizer {
   std::vector<std::unique_ptr<Memory>> memory_;  // of the tables below
   std::unique_ptr<Memory> terms_memory_;
   Tables tables_{};
+  const Tensor* summed_tensors_ = nullptr;  // those whose gradients are sums over all ranks
   // Where the state is shared out, norms() and cosines() come in two halves: with summing() tables, whose layers are
   // never complete, they end with the sums of chunks; with finishing() tables, which have no chunks, they begin there.
   struct Halves {

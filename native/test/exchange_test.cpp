@@ -29,7 +29,7 @@ using test::Trial;
 
 TEST(Exchange, TakesTheStepsOfOneProcess) {
   int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0, lean = 0,
-      placed = 0;
+      placed = 0, narrow = 0;
   for (std::uint64_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(seed);
@@ -41,6 +41,7 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     trial.sharing.state = random.chance(0.8);
     trial.model = test::with_state(
         trial.model, random.pick<StateType>({StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}));
+    if (random.chance(0.4)) trial.model = test::with_narrow_gradients(random, trial.model);
     trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
     trial.placed = random.chance(0.5);
@@ -59,8 +60,10 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     amsgrad += form.amsgrad;
     lean += trial.sharing.state && trial.model.state_type != StateType::kFloat32;
     placed += trial.placed;
+    narrow += trial.model.parameters[0].gradient != ElementType::kFloat32;
   }
-  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, lean, placed}) {
+  for (const int count :
+       {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, lean, placed, narrow}) {
     EXPECT_GT(count, 3);
   }
 }
@@ -356,8 +359,8 @@ TEST(Exchange, DiscardsAnOpenStepAndZeroesWholeGradients) {
                                                    {{}, StateType::k8bit}};
   for (const auto& [form, type] : kinds) {
     model.options.form = form;
-    model = test::with_state(model, type);
-    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    model = test::with_narrow_gradients(random, test::with_state(model, type));
+    const Gradients gradients = test::narrowed(random, model, test::random_gradients(random, model, {0, 0, 0, 0}));
     Training expected(model, 1);
     expected.accumulate(0, gradients);
     expected.optimizer().discard();
@@ -373,7 +376,9 @@ TEST(Exchange, DiscardsAnOpenStepAndZeroesWholeGradients) {
       training.place(gradients);
       training.zero();
       for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
-        for (std::size_t k = 0; k < model.theta[tensor].size(); ++k) ASSERT_EQ(training.gradient(1, tensor)[k], 0);
+        const auto* const bytes = reinterpret_cast<const std::uint8_t*>(training.gradient(1, tensor));
+        const std::size_t count = model.theta[tensor].size() * element_bytes(model.parameters[tensor].gradient);
+        for (std::size_t k = 0; k < count; ++k) ASSERT_EQ(bytes[k], 0);
       }
     });
   }
@@ -439,23 +444,6 @@ TEST(Exchange, SendsWhatTheTableSays) {
   EXPECT_EQ(received(false, Wire::kFloat32), 8 * kTerms * kOthers + kHashes);
   EXPECT_EQ(received(true, Wire::kFloat32), (4 * kTerms + 4) * kOthers + kSquares + kHashes);
   EXPECT_EQ(received(true, Wire::kBfloat16), (2 * kTerms + 4) * kOthers + kSquares + kHashes);
-}
-
-TEST(Exchange, RefusesNarrowGradients) {
-  Threads threads(2);
-  const auto construct = [](std::shared_ptr<Collective> collective) {
-    ParameterShape shape{7, 0, 0};
-    shape.gradient = ElementType::kBfloat16;
-    Layout layout({{5, 0, 0}, shape});
-    try {
-      const Exchange exchange({std::move(collective)}, nullptr, layout);
-      FAIL() << "was not refused";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), "OPTION");
-      EXPECT_STREQ(error.what(), "`gradientDtype` must be \"float32\" with `distributed`; got another type.");
-    }
-  };
-  threads.run(construct);
 }
 
 // Bytes of moments per rank: a part of the whole, up to a chunk per plane.

@@ -32,14 +32,14 @@ inline void take(const Trial& trial, Training& training, const Gradients& gradie
   trial.streamed ? training.stream(gradients) : training.step(gradients);
 }
 
-/// θ after every step and the state at the end.
+/// θ after every step and the state at the end. One process takes the sums in float32.
 struct Outcome {
   std::vector<std::vector<std::vector<float>>> theta;
   Snapshot end;
 };
 
 inline Outcome alone(const Trial& trial) {
-  Training training(trial.model, 2);
+  Training training(with_wide_gradients(trial.model), 2);
   Outcome outcome;
   for (const Gradients& gradients : trial.sums) {
     take(trial, training, gradients);
@@ -98,6 +98,11 @@ inline float sum_of(std::vector<float> values, bool ordered) {
   return values[0];
 }
 
+/// The nearest value that the type has.
+inline float as_type(ElementType type, float value) {
+  return type == ElementType::kFloat32 ? value : decoded(type, nearest(type, value));
+}
+
 /// Shares the gradients out: a different multiple of each on every rank.
 inline void share_out(Trial& trial, const std::vector<Gradients>& steps, std::size_t ranks) {
   const float factors[] = {0.7f, 1.1f, 0.3f, 0.9f, 1.3f};
@@ -111,10 +116,12 @@ inline void share_out(Trial& trial, const std::vector<Gradients>& steps, std::si
           std::vector<float> values;
           for (std::size_t rank = 0; rank < ranks; ++rank) {
             float& value = (*trial.steps[rank][step][term][tensor])[k];
-            value *= factors[rank];
+            value = as_type(trial.model.parameters[tensor].gradient, value * factors[rank]);
             values.push_back(value);
           }
-          (*trial.sums[step][term][tensor])[k] = sum_of(values, trial.sharing.reduction == Reduction::kOrdered);
+          float& sum = (*trial.sums[step][term][tensor])[k];
+          sum = sum_of(values, trial.sharing.reduction == Reduction::kOrdered);
+          if (trial.reduced) sum = as_type(trial.model.parameters[tensor].gradient, sum);
         }
       }
     }

@@ -287,9 +287,9 @@ planted_cpu_bug(
 planted_cpu_bug(
   terms_in_the_wrong_order
   FILE engine/exchange.cpp
-  PATTERN [=[          take(next, gradients.get(term, tensor) + element,]=]
+  PATTERN [=[          stage(next, layout.tensors()[tensor], gradients.get(term, tensor),]=]
   REPLACEMENT [=[          const std::uint32_t other = first + (first + count - 1 - term);
-          take(next, gradients.get(gradients.get(other, tensor) == nullptr ? term : other, tensor) + element,]=]
+          stage(next, layout.tensors()[tensor], gradients.get(gradients.get(other, tensor) == nullptr ? term : other, tensor),]=]
   FOUND_BY Exchange.TakesTheStepsOfOneProcess)
 
 planted_cpu_bug(
@@ -320,6 +320,20 @@ planted_cpu_bug(
   PATTERN [=[owned * (kChunkElements / range.unit)]=]
   REPLACEMENT [=[owned * kChunkElements]=]
   FOUND_BY Exchange.WritesAStateThatAnyNumberOfRanksRead)
+
+planted_cpu_bug(
+  sums_of_narrow_gradients_read_as_narrow
+  FILE engine/optimizer.cpp
+  PATTERN [=[  tables.tensors = summed_tensors_;]=]
+  REPLACEMENT ""
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  float16_widened_as_bfloat16
+  FILE engine/exchange.cpp
+  PATTERN [=[  widen_values(to, local, count, tensor.gradient);]=]
+  REPLACEMENT [=[  widen_values(to, local, count, ElementType::kBfloat16);]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
 
 planted_cpu_bug(
   names_not_compared

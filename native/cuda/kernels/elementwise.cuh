@@ -87,13 +87,13 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   }
 }
 
-/// to[k] = from[k], a bfloat16. Any grid.
+/// to[k] = from[k], of a narrow type. Any grid.
 __global__ void __launch_bounds__(kElementwiseThreads)
-    widen_kernel(float* to, const std::uint16_t* from, std::uint64_t count) {
+    widen_kernel(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type) {
   const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * kElementwiseThreads;
   for (std::uint64_t k = static_cast<std::uint64_t>(blockIdx.x) * kElementwiseThreads + threadIdx.x; k < count;
        k += stride) {
-    to[k] = decoded_bfloat16(from[k]);
+    to[k] = decoded(type, from[k]);
   }
 }
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/bfloat16.h"
+#include "engine/narrow_values.h"
 #include "test/cuda/on_device.h"
 #include "test/ptx/on_ptx.h"
 #include "test/training.h"
@@ -89,10 +89,12 @@ void expect_narrowed_and_widened() {
   device->read(found.data(), codes, kCount * 2, nullptr);
   narrow_values(rounded.data(), values.data(), kCount);
   EXPECT_EQ(found, rounded);
-  device->widen(floats, codes, kCount, nullptr);
-  device->read(values.data(), floats, kCount * sizeof(float), nullptr);
-  widen_values(expected.data(), rounded.data(), kCount);
-  EXPECT_TRUE(test::same_bits(values, expected));
+  for (const ElementType type : {ElementType::kBfloat16, ElementType::kFloat16}) {
+    device->widen(floats, codes, kCount, type, nullptr);
+    device->read(values.data(), floats, kCount * sizeof(float), nullptr);
+    widen_values(expected.data(), rounded.data(), kCount, type);
+    EXPECT_TRUE(test::same_bits(values, expected));
+  }
 }
 
 TEST_F(EveryKernel, IsLaunchedAndRight) {

@@ -67,6 +67,25 @@ export function share(step, terms, { rank, size }) {
   return known.get(key);
 }
 
+const each = (gradients, change) =>
+  gradients.map((ofTerm) => ofTerm.map((values) => values && change(values)));
+
+/** To nearest, ties to even. */
+const narrowed = (values) =>
+  Uint16Array.from(
+    new Uint32Array(values.slice().buffer),
+    (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16,
+  );
+const widened = (codes) => new Float32Array(Uint32Array.from(codes, (code) => code << 16).buffer);
+
+/** Gradients as bfloat16, and what these stand for. */
+export const asBfloat16 = (gradients) => each(gradients, narrowed);
+export const rounded = (gradients) => each(gradients, (values) => widened(narrowed(values)));
+
+/** The sum of the ranks' gradients, each rounded to bfloat16. */
+export const sumOfRounded = (step, terms, size) =>
+  addAsTree(Array.from({ length: size }, (_, rank) => rounded(share(step, terms, { rank, size }))));
+
 export const whole = (step, terms) => share(step, terms, { rank: 0, size: 1 });
 /** The divisor of a step's gradients on a rank: of the sum over its micro-batches. */
 export const scaleOf = (size) => MICRO_BATCHES / size;

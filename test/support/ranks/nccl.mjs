@@ -10,12 +10,13 @@ import { MTAdam } from "../../../dist/index.mjs";
 import { connectNccl } from "../../../dist/distributed/index.mjs";
 import { openDevice } from "../open-device.mjs";
 import {
-  addAsTree,
+  asBfloat16,
   assertSameState,
   digest,
   makeParameters,
   scaleOf,
   share,
+  sumOfRounded,
   waysToFail,
   whole,
 } from "./common.mjs";
@@ -43,28 +44,38 @@ async function trials() {
     { scales: "lagged", betas: [0.9, 0.999, 0.999] },
     { wire: "bfloat16" },
     { stateDtype: "8bit", unit: "network" },
+    { gradientDtype: "bfloat16" },
   ];
   const digests = [];
   for (const [number, form] of FORMS.entries()) {
-    const { shard = "state", wire = "float32", ...options } = { terms: TERMS, lr: 1e-2, ...form };
+    const {
+      shard = "state",
+      wire = "float32",
+      gradientDtype = "float32",
+      ...options
+    } = { terms: TERMS, lr: 1e-2, ...form };
+    // Rounding depends on what a rank adds up before.
+    const isRounded = wire === "bfloat16" || gradientDtype === "bfloat16";
     const parameters = makeParameters(number % 2 === 1).map((one) => ({
       ...one,
       data: device.buffer(one.data),
     }));
-    const sharing = { distributed: comm, shard, wire, reduction: "ordered", device };
+    const sharing = { distributed: comm, shard, wire, gradientDtype, reduction: "ordered", device };
     const optimizer = new MTAdam(parameters, { ...options, ...sharing });
     const alone = makeParameters(number % 2 === 1);
     const reference = new MTAdam(alone, options);
     for (let step = 0; step < STEPS; ++step) {
-      const gradients = share(step, TERMS, comm).map((ofTerm) =>
-        ofTerm.map((values) => values && device.buffer(values)),
+      const local = share(step, TERMS, comm);
+      const given = gradientDtype === "bfloat16" ? asBfloat16(local) : local;
+      const gradients = given.map((ofTerm) =>
+        ofTerm.map((values) => values && device.buffer(values, gradientDtype)),
       );
       simt.resetCounters();
       optimizer.step(gradients, { gradientScale: scaleOf(comm.size) });
       // The hashes, and nothing else, come to the host once the parameters have been compared.
       const { pageableCopies } = simt.counters();
       assert.ok(step === 0 || pageableCopies <= 1, `${pageableCopies} copies to the host`);
-      reference.step(wire === "bfloat16" ? sumOfRounded(step, TERMS) : whole(step, TERMS), {
+      reference.step(isRounded ? sumOfRounded(step, TERMS, comm.size) : whole(step, TERMS), {
         gradientScale: scaleOf(1),
       });
       // Reading would have all work done before the next step.
@@ -76,8 +87,7 @@ async function trials() {
         digest(alone.map(({ data }) => data)),
         `form ${number}, step ${step}`,
       );
-      // Rounding depends on what a rank adds up before it sends it.
-      if (wire !== "bfloat16" && step + 1 === STEPS) digests.push(digest(theta));
+      if (!isRounded && step + 1 === STEPS) digests.push(digest(theta));
     }
     if (number % 3 === 2) await assertSameState(optimizer, reference);
   }
@@ -87,19 +97,6 @@ async function trials() {
   console.log(
     JSON.stringify({ rank: comm.rank, size: comm.size, digest: digest([Buffer.from(digests.join())]) }),
   );
-}
-
-/** The sum of the ranks' gradients, each rounded to bfloat16: to nearest, ties to even. */
-function sumOfRounded(step, terms) {
-  const rounded = (values) => {
-    const bits = new Uint32Array(values.slice().buffer);
-    return new Float32Array(bits.map((word) => (word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000).buffer);
-  };
-  const ofRank = (rank) =>
-    share(step, terms, { rank, size: comm.size }).map((ofTerm) =>
-      ofTerm.map((values) => values && rounded(values)),
-    );
-  return addAsTree(Array.from({ length: comm.size }, (_, rank) => ofRank(rank)));
 }
 
 async function fail(way) {
