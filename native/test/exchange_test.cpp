@@ -293,7 +293,7 @@ TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
       }
     };
     write_rounded(rounded);
-    Threads threads(3);
+    Threads threads(5);  // a tensor is shared out in its middle
     threads.run([&](std::shared_ptr<Collective> collective) {
       Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
                         Sharing{std::move(collective), true});
