@@ -7,18 +7,20 @@
 
 namespace mtadam {
 
-/// Consecutive chunks of one tensor.
+/// Consecutive elements of one tensor, from the first of a chunk or tile on.
 struct ChunkRange {
   std::uint32_t tensor;
-  std::uint64_t first;  // element
-  std::uint64_t count;  // elements
+  std::uint64_t first;     // element
+  std::uint64_t count;     // elements
+  float* theta = nullptr;  // θ of these elements in float32, where it is narrow and has been decoded
 };
 
 /// Calls body(part) for consecutive parts of a range, of so many elements but the last.
 template <class Body>
 void for_parts(const ChunkRange& range, std::uint64_t elements, const Body& body) {
   for (std::uint64_t done = 0; done < range.count; done += elements) {
-    body(ChunkRange{range.tensor, range.first + done, std::min(elements, range.count - done)});
+    body(ChunkRange{range.tensor, range.first + done, std::min(elements, range.count - done),
+                    range.theta == nullptr ? nullptr : range.theta + done});
   }
 }
 

@@ -60,6 +60,43 @@ void for_wide_parts(const Tables& tables, const ChunkRange& range, const Take& t
   for_parts(range, narrow ? kWideTile : range.count, take);
 }
 
+/// What the draws of a part of a chunk start from.
+ChunkKey key_of(const Tables& tables, const ChunkRange& part) {
+  const std::uint64_t step = *tables.shared.step - *tables.shared.first_step;
+  return chunk_key(tables.seed, step, tables.tensors[part.tensor].key, part.first / kChunkElements);
+}
+
+/// A part of a chunk of a narrow parameter.
+NarrowRun narrow_run(const Tables& tables, const ChunkRange& part) {
+  const Tensor& tensor = tables.tensors[part.tensor];
+  std::byte* const masters = tables.shared.masters;
+  NarrowRun run{};
+  run.type = tensor.type;
+  run.rounding = tables.rounding;
+  run.codes = reinterpret_cast<std::uint16_t*>(parameter_at(tables, part.tensor, part.first));
+  if (masters != nullptr) run.master = masters + tensor.master + part.first * master_bytes(tensor.type);
+  run.first = static_cast<std::uint32_t>(part.first % kChunkElements);
+  run.count = part.count;
+  run.key = key_of(tables, part);
+  return run;
+}
+
+/// Calls take(part) for the whole range, or where θ is narrow, for parts of at most kWideTile, with θ in float32.
+/// `moves`: whether θ changes.
+template <class Take>
+void for_wide_parameters(const Loops& loops, const Tables& tables, const ChunkRange& range, bool moves,
+                         const Take& take) {
+  if (tables.tensors[range.tensor].type == ElementType::kFloat32) return take(range);
+  alignas(64) float theta[kWideTile];
+  for_parts(range, kWideTile, [&](ChunkRange part) {
+    const NarrowRun run = narrow_run(tables, part);
+    loops.load_parameters(run, theta);
+    part.theta = theta;
+    take(part);
+    if (moves) loops.store_parameters(run, theta);
+  });
+}
+
 /// `call` is null where the moments include the gradient already. `wide`: as wide_gradient().
 TermRun term_run(const Loops& loops, const Tables& tables, const Call* call, std::uint32_t term,
                  const ChunkRange& range, float* wide) {
@@ -76,7 +113,7 @@ TensorRun tensor_run(const Tables& tables, const ChunkRange& range) {
   const std::uint64_t at = tensor.plane + range.first;
   TensorRun run{};
   run.count = range.count;
-  run.theta = tables.parameters[range.tensor] + range.first;
+  run.theta = range.theta != nullptr ? range.theta : parameter_at(tables, range.tensor, range.first);
   run.sum = offset(tables.shared.m, at);
   run.sum_x = offset(tables.shared.x, at);
   if (tables.summed) run.shared = tables.shared.coefficients[range.tensor];
@@ -218,12 +255,6 @@ void adam_range(const Loops& loops, const Tables& tables, const Call& call, cons
 /// Elements of a lean tensor whose moments are float32 at a time: all arrays stay in the nearest cache.
 constexpr std::uint32_t kLeanTile = 1024;
 static_assert(kChunkElements % kLeanTile == 0 && kLeanTile % kCodeBlock == 0 && kWideTile % kLeanTile == 0);
-
-/// What the draws of a part of a chunk start from.
-ChunkKey key_of(const Tables& tables, const ChunkRange& part) {
-  const std::uint64_t step = *tables.shared.step - *tables.shared.first_step;
-  return chunk_key(tables.seed, step, tables.tensors[part.tensor].key, part.first / kChunkElements);
-}
 
 /// A tile of a lean tensor. Its moments are decoded, processed by the loops for float32, and rounded before step 7,
 /// which so gives the same bits whether or not it comes with steps 5 and 6.
@@ -403,10 +434,8 @@ void update_lean(const Loops& loops, const Tables& tables, const Call* call, con
 }
 
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
-void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
-  const std::uint64_t step = *tables.shared.step;
-  const Presence presence = presence_of(tables, range.tensor, step);
-  if (presence.present == 0) return;
+void update_part(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range,
+                 const Presence& presence, std::uint64_t step) {
   const TensorRun run = tensor_run(tables, range);
   const bool skips = call != nullptr && skips_elements(tables.non_finite) && may_rest(tables, range);
   const LoopForm form = loop_form(tables, run, presence.one_b, skips);
@@ -428,6 +457,14 @@ void update_range(const Loops& loops, const Tables& tables, const Call* call, co
     }
   };
   call == nullptr ? take(range) : for_wide_parts(tables, range, take);
+}
+
+void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
+  const std::uint64_t step = *tables.shared.step;
+  const Presence presence = presence_of(tables, range.tensor, step);
+  if (presence.present == 0) return;
+  for_wide_parameters(loops, tables, range, true,
+                      [&](const ChunkRange& part) { update_part(loops, tables, call, part, presence, step); });
 }
 
 }  // namespace
@@ -461,22 +498,29 @@ void sum_all(const Loops& loops, const Tables& tables, const Call& call, const C
 }
 
 void moments_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  const TensorRun run = tensor_run(tables, range);
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    if (!takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step)) continue;
-    const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
-    const bool skips = skips_elements(tables.non_finite) && may_rest(tables, term, range);
-    const LoopForm form = loop_form(tables, run, false, skips);
-    if (tables.tensors[range.tensor].lean && !form.one_v) {
-      for_parts(range, kLeanTile,
-                [&](const ChunkRange& part) { LeanTile(loops, tables, part, true).moments(call, term, form, opens); });
-    } else {
-      alignas(64) float wide[kWideTile];
-      for_wide_parts(tables, range, [&](const ChunkRange& part) {
-        loops.moments(form)(tensor_run(tables, part), term_run(loops, tables, &call, term, part, wide), opens);
-      });
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const auto take = [&](const ChunkRange& given) {
+    const TensorRun run = tensor_run(tables, given);
+    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+      if (!takes_part(tables.terms[term].clocks[given.tensor], *tables.shared.step)) continue;
+      const bool opens = tables.summed && tables.shared.opener[given.tensor] == term;
+      const bool skips = skips_elements(tables.non_finite) && may_rest(tables, term, given);
+      const LoopForm form = loop_form(tables, run, false, skips);
+      if (tensor.lean && !form.one_v) {
+        for_parts(given, kLeanTile, [&](const ChunkRange& part) {
+          LeanTile(loops, tables, part, true).moments(call, term, form, opens);
+        });
+      } else {
+        alignas(64) float wide[kWideTile];
+        for_wide_parts(tables, given, [&](const ChunkRange& part) {
+          loops.moments(form)(tensor_run(tables, part), term_run(loops, tables, &call, term, part, wide), opens);
+        });
+      }
     }
-  }
+  };
+  // Only coupled decay reads θ, and where both moments are summed, it waits for the update.
+  const bool decays = tables.group_elements[tensor.group].coupled != 0 && !tables.one_v;
+  decays ? for_wide_parameters(loops, tables, range, false, take) : take(range);
 }
 
 void update_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {

@@ -5,6 +5,7 @@
 #include "cpu/loops.h"
 
 #include "math/moments.h"
+#include "math/parameter_codes.h"
 
 // Runs never overlap: the optimizer rejects parameters and gradients that do. Each loop says so, since compilers do not
 // vectorise with run-time overlap checks for so many arrays.
@@ -533,6 +534,61 @@ void widen(const std::uint16_t* from, std::uint64_t count, ElementType type, flo
                                 : widen_type<ElementType::kBfloat16>(from, count, to);
 }
 
+// ---- Narrow parameters ----------------------------------------------------------------------------------------
+
+void load_parameters(const NarrowRun& run, float* to) {
+  const std::uint16_t* const codes = run.codes;
+  if (run.rounding != Rounding::kMaster) {
+    widen(codes, run.count, run.type, to);
+  } else if (run.type == ElementType::kBfloat16) {
+    const auto* const low = reinterpret_cast<const std::uint16_t*>(run.master);
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) to[e] = joined(codes[e], low[e]);
+  } else {
+    const auto* const master = reinterpret_cast<const float*>(run.master);
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) to[e] = mastered_float16(codes[e], master[e]);
+  }
+}
+
+template <ElementType kType>
+void round_parameters(const NarrowRun& run, const float* from) {
+  std::uint16_t* const codes = run.codes;
+  if (run.rounding == Rounding::kStochastic) {
+    const ChunkKey key = run.key;
+    const std::uint32_t first = run.first, stream = parameter_stream();
+    const auto count = static_cast<std::uint32_t>(run.count);
+    MTADAM_INDEPENDENT
+    for (std::uint32_t e = 0; e < count; ++e) {
+      codes[e] = static_cast<std::uint16_t>(drawn(kType, from[e], stream_word(element_word(key, first + e), stream)));
+    }
+  } else {
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) codes[e] = static_cast<std::uint16_t>(nearest(kType, from[e]));
+  }
+}
+
+void store_parameters(const NarrowRun& run, const float* from) {
+  if (run.type == ElementType::kFloat16) {
+    round_parameters<ElementType::kFloat16>(run, from);
+    if (run.rounding != Rounding::kMaster) return;
+    auto* const master = reinterpret_cast<float*>(run.master);
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) master[e] = from[e];
+  } else if (run.rounding != Rounding::kMaster) {
+    round_parameters<ElementType::kBfloat16>(run, from);
+  } else {
+    std::uint16_t* const codes = run.codes;
+    auto* const low = reinterpret_cast<std::uint16_t*>(run.master);
+    MTADAM_INDEPENDENT
+    for (std::uint64_t e = 0; e < run.count; ++e) {
+      const Halves halves = halved(from[e]);
+      codes[e] = static_cast<std::uint16_t>(halves.code);
+      low[e] = static_cast<std::uint16_t>(halves.low);
+    }
+  }
+}
+
 // ---- From run-time flags to a compiled loop -----------------------------------------------------------------
 
 // Choice::loop<flag…>() for `flags`; one flag per recursion becomes a constant.
@@ -772,8 +828,9 @@ void lean(const LeanRun& run, const LeanTerm* parts, std::uint32_t terms, LoopFo
 }  // namespace
 
 extern const Loops MTADAM_LOOPS;
-const Loops MTADAM_LOOPS = {sum_of_squares, dot_product, find_moments, find_fused, find_tile,
-                            find_move,      find_adam,   draw,         decode,     round,
-                            lean,           raise,       add,          add_narrow, widen};
+const Loops MTADAM_LOOPS = {
+    sum_of_squares, dot_product,     find_moments,    find_fused, find_tile, find_move, find_adam,
+    draw,           decode,          round,           lean,       raise,     add,       add_narrow,
+    widen,          load_parameters, store_parameters};
 
 }  // namespace mtadam

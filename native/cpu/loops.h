@@ -114,6 +114,17 @@ struct LeanRun {
   GroupElements group;
 };
 
+/// A run of elements of one narrow parameter, all in one chunk.
+struct NarrowRun {
+  ElementType type;
+  Rounding rounding;
+  std::uint16_t* codes;
+  std::byte* master;    // null without masters
+  std::uint32_t first;  // in the chunk
+  std::uint64_t count;
+  ChunkKey key;  // with Rounding::kStochastic
+};
+
 /// The element loops of one instruction set. All sets give the same bits.
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
@@ -143,6 +154,9 @@ struct Loops {
   void (*add_narrow)(std::uint16_t* target, const std::uint16_t* source, std::uint64_t count, ElementType type);
   /// Values of a narrow type in float32.
   void (*widen)(const std::uint16_t* from, std::uint64_t count, ElementType type, float* to);
+  /// A narrow θ, with its master, to float32; and back, rounded.
+  void (*load_parameters)(const NarrowRun& run, float* to);
+  void (*store_parameters)(const NarrowRun& run, const float* from);
 };
 
 }  // namespace mtadam

@@ -31,7 +31,9 @@ Layout::Layout(const std::vector<ParameterShape>& parameters, StateType type) : 
     const bool lean = type != StateType::kFloat32 && shape.length >= kLeanElements;
     const std::uint64_t lines = whole_lines(shape.length + shape.phase);
     tensors_.push_back({shape.length, lean ? code_elements_ : plane_elements_ + shape.phase, 0, chunk_count,
-                        shape.layer, shape.group, gathered_elements_ + shape.phase, shape.key, lean, shape.gradient});
+                        shape.layer, shape.group, gathered_elements_ + shape.phase, shape.key, lean, shape.gradient,
+                        shape.type, master_bytes_});
+    master_bytes_ += whole_lines(shape.length) * mtadam::master_bytes(shape.type);
     (lean ? code_elements_ : plane_elements_) += lean ? code_blocks(shape.length) * kCodeBlock : lines;
     gathered_elements_ += lines;
     chunk_count += chunks_of(shape.length);

@@ -16,6 +16,7 @@ struct ParameterShape {
   std::uint32_t phase = 0;                       // elements by which θ is past a 16-byte boundary, 0 to 3
   std::uint64_t key = 0;                         // name_key() of its name, for the draws of a lean state
   ElementType gradient = ElementType::kFloat32;  // of the elements of its gradients
+  ElementType type = ElementType::kFloat32;      // of its own elements; a narrow one has phase 0
 };
 
 /// The layout of a model: parameters cut into chunks, chunks gathered into layers, and the place of each tensor in
@@ -66,6 +67,9 @@ class Layout {
   std::uint64_t gathered_elements() const { return gathered_elements_; }
   /// Elements of a plane of codes: the lean tensors one after another, each on blocks of its own.
   std::uint64_t code_elements() const { return code_elements_; }
+  /// Bytes of the plane of masters: the narrow parameters one after another, each on cache lines of its own.
+  std::uint64_t master_bytes() const { return master_bytes_; }
+  bool has_narrow_parameters() const { return master_bytes_ != 0; }
 
  private:
   void gather_layers();
@@ -80,6 +84,7 @@ class Layout {
   std::uint64_t slot_count_ = 0;
   std::uint64_t gathered_elements_ = 0;
   std::uint64_t code_elements_ = 0;
+  std::uint64_t master_bytes_ = 0;
 };
 
 }  // namespace mtadam

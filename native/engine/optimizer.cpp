@@ -87,6 +87,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   tables_.initial_norm = options.initial_norm;
   tables_.balance = options.balance;
   tables_.state_type = layout_.state_type();
+  tables_.rounding = options.form.rounding;
   tables_.seed = options.seed;
   const auto has_narrow = [](const Tensor& tensor) { return tensor.gradient != ElementType::kFloat32; };
   tables_.narrow = std::any_of(layout_.tensors().begin(), layout_.tensors().end(), has_narrow);
@@ -96,6 +97,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
     for (Tensor& tensor : wide) tensor.gradient = ElementType::kFloat32;
     summed_tensors_ = to_device(*device_, memory_, wide, stream_);
   }
+  tables_.narrow_parameters = layout_.has_narrow_parameters();
   if (shares_state()) place_halves();
   adopt(make_tables(state_.terms(), stream_));
   left_->record(stream_);
@@ -556,7 +558,8 @@ void Optimizer::restore_iterations(std::int64_t iterations) {
 
 // Draws depend on the number of completed steps, so that a restored training goes on with those it would have had.
 void Optimizer::send_first_step() {
-  if (layout_.code_elements() != 0) write(state_.shared().first_step, std::vector<std::uint64_t>{first_step_});
+  if (layout_.code_elements() != 0 || layout_.has_narrow_parameters())
+    write(state_.shared().first_step, std::vector<std::uint64_t>{first_step_});
 }
 
 // A call that failed midway may also have left records with the number of the open step.
@@ -826,6 +829,40 @@ void Optimizer::write_plane(const PlaneRange& range, const float* from) {
   if (layout_.state_type() == StateType::k8bit) {
     write_stored(Stored::kExponents, blocks_of(range), codes.exponents());
   }
+}
+
+std::byte* Optimizer::master_address(const MasterRange& range) const {
+  const Tensor& tensor = layout_.tensors()[range.tensor];
+  return state_.shared().masters + tensor.master + range.first * master_bytes(tensor.type);
+}
+
+void Optimizer::read_master(const MasterRange& range, float* to) {
+  const ElementType type = layout_.tensors()[range.tensor].type;
+  const auto* const theta = reinterpret_cast<const std::uint16_t*>(parameters_->get(0, range.tensor)) + range.first;
+  std::vector<std::uint16_t> codes(range.count), low(range.count);
+  const bool halves = type == ElementType::kBfloat16;
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    device_->read(codes.data(), theta, range.count * sizeof(std::uint16_t), stream);
+    void* const master = halves ? static_cast<void*>(low.data()) : to;
+    device_->read(master, master_address(range), range.count * master_bytes(type), stream);
+  });
+  for (std::uint64_t k = 0; k < range.count; ++k) {
+    to[k] = halves ? joined(codes[k], low[k]) : mastered_float16(codes[k], to[k]);
+  }
+}
+
+void Optimizer::write_master(const MasterRange& range, const float* from) {
+  const std::size_t bytes = range.count * master_bytes(layout_.tensors()[range.tensor].type);
+  std::vector<std::uint16_t> low;
+  const void* master = from;
+  if (layout_.tensors()[range.tensor].type == ElementType::kBfloat16 && from != nullptr) {
+    for (std::uint64_t k = 0; k < range.count; ++k) low.push_back(static_cast<std::uint16_t>(halved(from[k]).low));
+    master = low.data();
+  }
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    from == nullptr ? device_->fill(master_address(range), 0, sizeof(std::uint16_t), bytes, stream)
+                    : device_->write(master_address(range), master, bytes, stream);
+  });
 }
 
 }  // namespace mtadam

@@ -69,6 +69,12 @@ struct PlaneRange {
   std::uint64_t first, count;
 };
 
+/// Elements of a narrow parameter.
+struct MasterRange {
+  std::uint32_t tensor;
+  std::uint64_t first, count;
+};
+
 /// What a call is given beside the gradients.
 struct StepValues {
   StepValues(double scale, bool are_reduced = false) : gradient_scale(scale), reduced(are_reduced) {}
@@ -204,6 +210,10 @@ class Optimizer {
   /// The elements of a tensor's moments that this rank has, and a range of them, without the other ranks.
   Slots own_elements(std::uint32_t tensor) const;
   void read_own(Stored kind, const PlaneRange& range, void* to);
+  /// With Rounding::kMaster, what a narrow parameter stands for together with its master. Writing changes the master
+  /// alone; null: as if there had been none.
+  void read_master(const MasterRange& range, float* to);
+  void write_master(const MasterRange& range, const float* from);
   /// Null without other ranks.
   std::shared_ptr<Collective> collective() const {
     return exchange_ == nullptr ? nullptr : exchange_->sharing().collective;
@@ -247,6 +257,7 @@ class Optimizer {
   void adopt(TermTables made) noexcept;
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
+  std::byte* master_address(const MasterRange& range) const;
   void send_first_step();
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 

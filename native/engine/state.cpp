@@ -139,6 +139,9 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
     if (form.amsgrad) x_codes = places.take_codes(layout, 1);
     if (form.one_v) v_codes = places.take_codes(layout, 2);
   }
+  if (form.rounding == Rounding::kMaster && layout.has_narrow_parameters()) {
+    masters = places.take(layout.master_bytes());
+  }
   bytes = places.bytes();
 }
 
@@ -164,6 +167,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.v = at_if_any<float>(memory, places.v);
   shared_.x = at_if_any<float>(memory, places.x);
   shared_.codes = codes_at(memory, places, layout);
+  shared_.masters = at_if_any<std::byte>(memory, places.masters);
   if (form.summed) start_clocks(device, shared_.clocks, layout.tensor_count(), stream);
   for (std::size_t term = 0; term < terms; ++term) {
     add_term(device, layout, form, stream, term < keys.size() ? keys[term] : 0);

@@ -15,10 +15,11 @@ struct StateForm {
   bool amsgrad = false;  // x beside v (with `summed`, one x for all terms)
   bool mean = false;     // the step is the mean of the terms' steps
   NonFinite non_finite = NonFinite::kSkipTerm;
-  bool cosines = false;  // those between the terms' gradients are taken in each step
-  bool network = false;  // the network is one unit
-  bool one_v = false;    // with `summed`: one second moment V for all terms, too
-  bool lagged = false;   // scales are computed from the norms before the step
+  bool cosines = false;                       // those between the terms' gradients are taken in each step
+  bool network = false;                       // the network is one unit
+  bool one_v = false;                         // with `summed`: one second moment V for all terms, too
+  bool lagged = false;                        // scales are computed from the norms before the step
+  Rounding rounding = Rounding::kStochastic;  // of narrow parameters
 };
 
 /// Where the pieces of one term lie in its allocation, in bytes. Offsets of pieces that the form does not need
@@ -42,6 +43,7 @@ struct SharedPlaces {
   std::size_t former_divisors = 0, joined = 0;
   std::size_t m = 0, v = 0, x = 0;
   std::size_t m_codes = 0, v_codes = 0, x_codes = 0;
+  std::size_t masters = 0;
   std::size_t bytes;
 };
 

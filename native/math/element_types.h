@@ -6,9 +6,9 @@
 #include "math/portable.h"
 #include "math/state_codes.h"
 
-// The types that the elements of a gradient can have. Those of 16 bits are narrow: they are converted to float32, which
-// is exact, before anything is computed. All on integers but for one addition, so that every device and instruction set
-// gives the same bits, and none is slow or inexact where a number is subnormal.
+// The types that the elements of a parameter or gradient can have. Those of 16 bits are narrow: they are converted to
+// float32, which is exact, before anything is computed. All on integers but for one addition, so that every device and
+// instruction set gives the same bits, and none is slow or inexact where a number is subnormal.
 
 namespace mtadam {
 

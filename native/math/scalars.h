@@ -17,6 +17,12 @@ MTADAM_INLINE const float* gradient_of(const Tables& tables, const Call& call, s
   return call.gradients[static_cast<std::uint64_t>(term - call.first) * tables.tensor_count + tensor];
 }
 
+/// The address of element `first` of a parameter.
+MTADAM_INLINE float* parameter_at(const Tables& tables, std::uint32_t tensor, std::uint64_t first) {
+  return reinterpret_cast<float*>(reinterpret_cast<char*>(tables.parameters[tensor]) +
+                                  first * element_bytes(tables.tensors[tensor].type));
+}
+
 /// The address of element `first` of a gradient that is not absent.
 MTADAM_INLINE const float* gradient_at(const Tensor& tensor, const float* gradient, std::uint64_t first) {
   return reinterpret_cast<const float*>(reinterpret_cast<const char*>(gradient) +

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "math/element_types.h"
+#include "math/parameter_codes.h"
 #include "math/state_codes.h"
 
 // The structs that kernels read: plain data in the memory of the device, the same on the host and on every device.
@@ -72,6 +73,8 @@ struct Tensor {
   std::uint64_t key;       // name_key() of its name, for draws
   bool lean;               // its moments are codes
   ElementType gradient;    // of the elements of its gradients
+  ElementType type;        // of its own elements
+  std::uint64_t master;    // its first byte in the plane of masters
 };
 
 /// kChunkElements consecutive elements of one tensor; the last chunk of a tensor may be shorter.
@@ -204,6 +207,7 @@ struct Shared {
   float* v;                    // V, where both moments are
   float* x;                    // x, where first moments are summed and amsgrad is on
   CodePlanes codes;            // of the same
+  std::byte* masters;          // of narrow parameters, with Rounding::kMaster; else null
   float* gathered;             // G of an open step, where both moments are summed; null before the first accumulate
   Clock* clocks;               // T per tensor, where they are
   Coefficients* coefficients;  // of T (c and b)
@@ -224,7 +228,7 @@ struct Tables {
   const Chunk* chunks;
   const Layer* layers;
   const std::uint32_t* members;
-  float* const* parameters;  // addresses of θ, per tensor
+  float* const* parameters;  // addresses of θ, per tensor, of elements of the type Tensor::type
   const Term* terms;
   // The options of the open step. Behind pointers, so that a replay reads the current ones.
   const Group* groups;
@@ -243,17 +247,19 @@ struct Tables {
   bool summed;
   bool one_v;  // second moments are summed, too
   bool amsgrad;
-  bool cosines;  // whether terms have dots and cosines
-  bool network;  // whether the network is one unit
-  bool rest;     // whether the n of a silent term rests
-  bool lagged;   // whether scales are computed from the norms before the open step
-  bool narrow;   // whether some tensor has narrow gradients
+  bool cosines;            // whether terms have dots and cosines
+  bool network;            // whether the network is one unit
+  bool rest;               // whether the n of a silent term rests
+  bool lagged;             // whether scales are computed from the norms before the open step
+  bool narrow;             // whether some tensor has narrow gradients
+  bool narrow_parameters;  // whether some tensor is narrow itself
   NonFinite non_finite;
   Anchor anchor;
   std::uint32_t anchor_term;  // of Anchor::kTerm
   double initial_norm;        // c of `initialNorm: c`; 0 stands for "first"
   double balance;             // p of step 4
   StateType state_type;       // of lean tensors
+  Rounding rounding;          // of narrow parameters
   std::uint64_t seed;         // of draws
 };
 

@@ -76,52 +76,38 @@ enum class Alignment {
 };
 inline const std::vector<Alignment> kAlignments{Alignment::kVectors, Alignment::kAlike, Alignment::kAnyhow};
 
-/// float32 elements in the memory of a device.
+/// Elements in the memory of a device. Where the type is narrow, values are rounded to the nearest.
 class PlacedTensor {
  public:
-  PlacedTensor(Device& device, std::size_t length, std::uint32_t offset)
-      : memory_(device.allocate((length + offset) * sizeof(float))),
-        data_(reinterpret_cast<float*>(memory_->data()) + offset),
-        length_(length) {}
-
-  float* data() const { return data_; }
-  void write(Device& device, const std::vector<float>& values) const {
-    device.write(data_, values.data(), length_ * sizeof(float), nullptr);
-  }
-  std::vector<float> read(Device& device) const {
-    std::vector<float> values(length_);
-    device.read(values.data(), data_, length_ * sizeof(float), nullptr);
-    return values;
-  }
-
- private:
-  std::unique_ptr<Memory> memory_;
-  float* data_;
-  std::size_t length_;
-};
-
-/// Elements of a gradient's type in the memory of a device.
-class PlacedGradient {
- public:
-  PlacedGradient(Device& device, ElementType type, std::size_t length, std::uint32_t offset)
+  PlacedTensor(Device& device, std::size_t length, std::uint32_t offset, ElementType type = ElementType::kFloat32)
       : type_(type),
+        length_(length),
         memory_(device.allocate((length + offset) * element_bytes(type))),
         data_(memory_->data() + offset * element_bytes(type)) {}
 
   float* data() const { return reinterpret_cast<float*>(data_); }
-  /// Where the type is narrow, it has these values.
   void write(Device& device, const std::vector<float>& values) const {
-    if (type_ == ElementType::kFloat32) {
-      return device.write(data_, values.data(), values.size() * sizeof(float), nullptr);
-    }
+    if (type_ == ElementType::kFloat32) return device.write(data_, values.data(), length_ * sizeof(float), nullptr);
     std::vector<std::uint16_t> codes;
-    codes.reserve(values.size());
+    codes.reserve(length_);
     for (const float value : values) codes.push_back(static_cast<std::uint16_t>(nearest(type_, value)));
-    device.write(data_, codes.data(), codes.size() * sizeof(std::uint16_t), nullptr);
+    device.write(data_, codes.data(), length_ * sizeof(std::uint16_t), nullptr);
+  }
+  std::vector<float> read(Device& device) const {
+    std::vector<float> values(length_);
+    if (type_ == ElementType::kFloat32) {
+      device.read(values.data(), data_, length_ * sizeof(float), nullptr);
+      return values;
+    }
+    std::vector<std::uint16_t> codes(length_);
+    device.read(codes.data(), data_, length_ * sizeof(std::uint16_t), nullptr);
+    for (std::size_t k = 0; k < length_; ++k) values[k] = decoded(type_, codes[k]);
+    return values;
   }
 
  private:
   ElementType type_;
+  std::size_t length_;
   std::unique_ptr<Memory> memory_;
   std::byte* data_;
 };
@@ -137,8 +123,9 @@ class Training {
     auto addresses = std::make_unique<AddressTable>(device_, 1, tensor_count());
     std::vector<ParameterShape> shapes = model.parameters;
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
-      shapes[tensor].phase = offset_of(tensor);
-      theta_.emplace_back(*device_, model.theta[tensor].size(), offset_of(tensor));
+      const ElementType type = shapes[tensor].type;
+      shapes[tensor].phase = type == ElementType::kFloat32 ? offset_of(tensor) : 0;
+      theta_.emplace_back(*device_, model.theta[tensor].size(), offset_of(tensor), type);
       theta_.back().write(*device_, model.theta[tensor]);
       addresses->set(0, tensor, theta_.back().data());
     }
@@ -157,6 +144,19 @@ class Training {
   std::vector<std::vector<float>> theta() const {
     std::vector<std::vector<float>> values;
     for (const PlacedTensor& tensor : theta_) values.push_back(tensor.read(*device_));
+    return values;
+  }
+
+  void set_theta(const std::vector<std::vector<float>>& values) {
+    for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) theta_[tensor].write(*device_, values[tensor]);
+  }
+  /// As theta(), with the masters of narrow parameters.
+  std::vector<std::vector<float>> masters() const {
+    std::vector<std::vector<float>> values = theta();
+    for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
+      if (model_.parameters[tensor].type == ElementType::kFloat32) continue;
+      optimizer_->read_master({tensor, 0, values[tensor].size()}, values[tensor].data());
+    }
     return values;
   }
 
@@ -196,7 +196,7 @@ class Training {
         float* const target = table_.get(term, tensor);
         if (!gradient || target == nullptr) continue;
         const ElementType type = model_.parameters[tensor].gradient;
-        const PlacedGradient source(*device_, type, gradient->size(), offset_of(tensor));
+        const PlacedTensor source(*device_, gradient->size(), offset_of(tensor), type);
         source.write(*device_, *gradient);
         optimizer_->add({{target, source.data(), gradient->size(), type}});
         optimizer_->done()->wait();
@@ -306,12 +306,12 @@ class Training {
     return alignment_ == Alignment::kVectors ? 0 : (tensor + 1) % 4;
   }
 
-  std::vector<PlacedGradient> room_for_gradients(std::uint32_t term) const {
-    std::vector<PlacedGradient> tensors;
+  std::vector<PlacedTensor> room_for_gradients(std::uint32_t term) const {
+    std::vector<PlacedTensor> tensors;
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::uint32_t offset = offset_of(tensor);
       const std::uint32_t own = alignment_ == Alignment::kAnyhow ? (offset + term + tensor / 4) % 4 : offset;
-      tensors.emplace_back(*device_, model_.parameters[tensor].gradient, model_.theta[tensor].size(), own);
+      tensors.emplace_back(*device_, model_.theta[tensor].size(), own, model_.parameters[tensor].gradient);
     }
     return tensors;
   }
@@ -324,7 +324,7 @@ class Training {
   void set_gradients(std::uint32_t term, const Gradients& gradients) {
     for (std::uint32_t tensor = 0; tensor < tensor_count(); ++tensor) {
       const std::optional<std::vector<float>>& gradient = gradients[term][tensor];
-      const PlacedGradient& place = gradients_[term][tensor];
+      const PlacedTensor& place = gradients_[term][tensor];
       if (gradient) place.write(*device_, *gradient);
       table_.set(term, tensor, gradient ? place.data() : nullptr);
     }
@@ -334,7 +334,7 @@ class Training {
   Alignment alignment_;
   std::shared_ptr<Device> device_;
   std::vector<PlacedTensor> theta_;
-  std::vector<std::vector<PlacedGradient>> gradients_;  // by term and tensor
+  std::vector<std::vector<PlacedTensor>> gradients_;  // by term and tensor
   AddressTable table_;
   bool reduced_ = false;
   std::unique_ptr<Optimizer> optimizer_;
@@ -449,6 +449,24 @@ constexpr ElementType kElementTypes[] = {ElementType::kFloat32, ElementType::kBf
 inline Model with_narrow_gradients(Random& random, Model model) {
   for (ParameterShape& shape : model.parameters) shape.gradient = kElementTypes[random.below(3)];
   model.parameters[0].gradient = kElementTypes[1 + random.below(2)];
+  return model;
+}
+
+/// Narrow parameters for some tensors of the model, which has names.
+inline Model with_narrow_parameters(Random& random, Model model, Rounding rounding) {
+  model.options.form.rounding = rounding;
+  for (std::size_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+    const ElementType type = kElementTypes[tensor == 0 ? 1 + random.below(2) : random.below(3)];
+    model.parameters[tensor].type = type;
+    if (type == ElementType::kFloat32) continue;
+    for (float& value : model.theta[tensor]) value = decoded(type, nearest(type, value));
+  }
+  return model;
+}
+
+/// The same model with parameters in float32.
+inline Model with_wide_parameters(Model model) {
+  for (ParameterShape& shape : model.parameters) shape.type = ElementType::kFloat32;
   return model;
 }
 
