@@ -16,15 +16,15 @@ void launch_cosines(const Tables& tables, const Call& call, cudaStream_t stream)
 void launch_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Step 7 from the moments, or with a call steps 5 to 7; and the end of the step.
 void launch_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
-/// The same where large tensors have a lean state or gradients are narrow.
+/// The same where large tensors have a lean state, or parameters or gradients are narrow.
 void launch_lean_moments(const Tables& tables, const Call& call, std::uint32_t multiprocessors, cudaStream_t stream);
 void launch_lean_update(const Tables& tables, const Call* call, std::uint32_t multiprocessors, cudaStream_t stream);
 /// Which of the two a launch is. G is float32, so that a lean state alone does not change how it is gathered.
 inline bool has_lean_moments(const Tables& tables) {
-  return tables.narrow || (tables.state_type != StateType::kFloat32 && !tables.one_v);
+  return tables.narrow || tables.narrow_parameters || (tables.state_type != StateType::kFloat32 && !tables.one_v);
 }
 inline bool has_lean_update(const Tables& tables, bool gradients) {
-  return tables.state_type != StateType::kFloat32 || (gradients && tables.narrow);
+  return tables.state_type != StateType::kFloat32 || tables.narrow_parameters || (gradients && tables.narrow);
 }
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);

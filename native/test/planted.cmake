@@ -1,7 +1,8 @@
 # Bugs in copies of the CPU device's sources and of the exchange between ranks, each with the test that finds it. The
 # CUDA device runs the same lines of scalars.h, so its comparison with the CPU cannot find a bug there.
 
-add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp lean_state_test.cpp oracle_test.cpp)
+add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp lean_state_test.cpp
+                                         narrow_parameters_test.cpp oracle_test.cpp)
 target_link_libraries(mtadam_planted_tests PUBLIC mtadam_core GTest::gtest_main)
 
 # planted_cpu_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test> [EXPECT <regular
@@ -31,6 +32,29 @@ function(planted_cpu_bug name)
            COMMAND sh -c "$<TARGET_FILE:planted_cpu_${name}> --gtest_filter=${arg_FOUND_BY} || echo exit code $?")
   set_tests_properties(planted.cpu_${name} PROPERTIES PASS_REGULAR_EXPRESSION "${arg_EXPECT}")
 endfunction()
+
+# ---- Narrow parameters ----
+
+planted_cpu_bug(
+  parameters_rounded_to_the_nearest
+  FILE cpu/elements.cpp
+  PATTERN [=[  run.rounding = tables.rounding;]=]
+  REPLACEMENT [=[  run.rounding = Rounding::kNearest;]=]
+  FOUND_BY NarrowParameters.MoveInTheMeanWhereTheNearestStaysBehind)
+
+planted_cpu_bug(
+  parameters_drawn_as_in_the_first_chunk
+  FILE cpu/elements.cpp
+  PATTERN [=[tables.tensors[part.tensor].key, part.first / kChunkElements);]=]
+  REPLACEMENT [=[tables.tensors[part.tensor].key, 0);]=]
+  FOUND_BY NarrowParameters.WithoutMastersAreTheRoundedStepInFloat32)
+
+planted_cpu_bug(
+  masters_of_all_parameters_in_one_place
+  FILE cpu/elements.cpp
+  PATTERN [=[masters + tensor.master + part.first]=]
+  REPLACEMENT [=[masters + part.first]=]
+  FOUND_BY NarrowParameters.WithMastersTrainAsInFloat32)
 
 # ---- Roll-back of a step with NonFinite::kSkipStep ----
 

@@ -8,15 +8,16 @@
 #include "cuda/kernels/vector_io.cuh"
 #include "math/moments.h"
 #include "math/network.h"
+#include "math/parameter_codes.h"
 #include "math/scalars.h"
 #include "math/state_codes.h"
 #include "math/tables.h"
 
-// Steps 5 to 7 where large tensors have moments in bfloat16 or 8 bits (docs/algorithm.md, "Lean state"), or gradients
-// are narrow. A warp takes a block of codes, a thread four neighbouring elements of it, one term after another: a word
-// of codes per access. Tensors whose moments are float32 take the same way. The types of the moments and gradients,
-// amsgrad and skipped elements are branches that a whole warp agrees on: compiled apart, they would be most of the
-// addon.
+// Steps 5 to 7 where large tensors have moments in bfloat16 or 8 bits (docs/algorithm.md, "Lean state"), or parameters
+// or gradients are narrow. A warp takes a block of codes, a thread four neighbouring elements of it, one term after
+// another: a word of codes per access. Tensors whose moments are float32 take the same way. The types of the moments,
+// gradients and parameters, amsgrad and skipped elements are branches that a whole warp agrees on: compiled apart, they
+// would be most of the addon.
 
 namespace mtadam::kernels {
 
@@ -60,6 +61,9 @@ struct Work {
   TensorRun run;
   StateType type;        // of the tensor's moments
   ElementType gradient;  // of its gradients
+  ElementType theta;     // of its own elements
+  Rounding rounding;     // of a narrow θ
+  std::byte* master;     // of a narrow θ; null without masters
   ChunkKey key;
   Moment m, v, x;  // shared
   Part parts[kParts];
@@ -117,6 +121,10 @@ __device__ inline void fetch(Work& work, const Tables& tables, const Call& call,
   work.run = run;
   work.type = tensor.lean ? type : StateType::kFloat32;
   work.gradient = tensor.gradient;
+  work.theta = tensor.type;
+  work.rounding = tables.rounding;
+  work.master = tables.shared.masters;
+  if (work.master != nullptr) work.master += tensor.master + begin * master_bytes(tensor.type);
   work.key = chunk_key(tables.seed, open - *tables.shared.first_step, tensor.key, chunk.index);
   work.m = moment_at(tables.shared.m, tables.shared.codes.m, type, tensor, begin);
   work.v = moment_at(tables.shared.v, tables.shared.codes.v, type, tensor, begin);
@@ -141,10 +149,10 @@ __device__ __forceinline__ Values load_floats(const float* from, const Place& at
   return values;
 }
 
-/// The elements of a term's gradient.
-__device__ __forceinline__ Values load_gradient(const Work& work, const Part& part, const Place& at) {
-  if (work.gradient == ElementType::kFloat32) return load_floats(part.run.g, at);
-  const Narrow elements = narrow(part.run.g, work.gradient) + at.first;
+/// Elements of a gradient or parameter.
+__device__ __forceinline__ Values load_elements(const float* first, ElementType type, const Place& at) {
+  if (type == ElementType::kFloat32) return load_floats(first, at);
+  const Narrow elements = narrow(first, type) + at.first;
   Values values;
   if (at.count == kVector && short_of_boundary(elements) == 0) {
     const NarrowFour four = load4(elements);
@@ -164,6 +172,81 @@ __device__ __forceinline__ void store_floats(float* to, const Place& at, const V
   for (std::uint32_t j = 0; j < kVector; ++j) {
     if (j < at.count) p[j] = values.e[j];
   }
+}
+
+/// Codes of 16 bits, zeros behind the end of a tensor.
+struct NarrowCodes {
+  std::uint32_t e[kVector];
+};
+
+__device__ __forceinline__ NarrowCodes load_narrow(const std::uint16_t* from, const Place& at) {
+  const std::uint16_t* const p = from + at.first;
+  NarrowCodes codes;
+  if (at.count == kVector && short_of_boundary(Narrow{p, {}}) == 0) {
+    const uint2 pairs = *reinterpret_cast<const uint2*>(p);
+    return {{pairs.x & 0xffffu, pairs.x >> 16, pairs.y & 0xffffu, pairs.y >> 16}};
+  }
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) codes.e[j] = j < at.count ? p[j] : 0;
+  return codes;
+}
+
+__device__ __forceinline__ void store_narrow(std::uint16_t* to, const Place& at, const NarrowCodes& codes) {
+  std::uint16_t* const p = to + at.first;
+  if (at.count == kVector && short_of_boundary(Narrow{p, {}}) == 0) {
+    *reinterpret_cast<uint2*>(p) = make_uint2(codes.e[0] | codes.e[1] << 16, codes.e[2] | codes.e[3] << 16);
+    return;
+  }
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) {
+    if (j < at.count) p[j] = static_cast<std::uint16_t>(codes.e[j]);
+  }
+}
+
+/// θ in float32, with its master.
+__device__ __forceinline__ Values load_theta(const Work& work, const Place& at) {
+  if (work.theta == ElementType::kFloat32 || work.rounding != Rounding::kMaster) {
+    return load_elements(work.run.theta, work.theta, at);
+  }
+  Values theta;
+  const NarrowCodes codes = load_narrow(reinterpret_cast<const std::uint16_t*>(work.run.theta), at);
+  if (work.theta == ElementType::kBfloat16) {
+    const NarrowCodes low = load_narrow(reinterpret_cast<const std::uint16_t*>(work.master), at);
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) theta.e[j] = joined(codes.e[j], low.e[j]);
+  } else {
+    theta = load_floats(reinterpret_cast<const float*>(work.master), at);
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) theta.e[j] = mastered_float16(codes.e[j], theta.e[j]);
+  }
+  return theta;
+}
+
+__device__ __forceinline__ void store_theta(const Work& work, const Place& at, const Values& theta) {
+  if (work.theta == ElementType::kFloat32) return store_floats(work.run.theta, at, theta);
+  auto* const codes = reinterpret_cast<std::uint16_t*>(work.run.theta);
+  NarrowCodes rounded;
+  if (work.rounding == Rounding::kStochastic) {
+    const std::uint32_t stream = parameter_stream();
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) {
+      rounded.e[j] = drawn(work.theta, theta.e[j], stream_word(element_word(work.key, at.first + j), stream));
+    }
+  } else if (work.rounding == Rounding::kMaster && work.theta == ElementType::kBfloat16) {
+    NarrowCodes low;
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) {
+      const Halves halves = halved(theta.e[j]);
+      rounded.e[j] = halves.code;
+      low.e[j] = halves.low;
+    }
+    store_narrow(reinterpret_cast<std::uint16_t*>(work.master), at, low);
+  } else {
+#pragma unroll
+    for (std::uint32_t j = 0; j < kVector; ++j) rounded.e[j] = nearest(work.theta, theta.e[j]);
+    if (work.rounding == Rounding::kMaster) store_floats(reinterpret_cast<float*>(work.master), at, theta);
+  }
+  store_narrow(codes, at, rounded);
 }
 
 constexpr std::uint32_t kNan = 0x7fc00000u;
@@ -271,7 +354,7 @@ template <bool kSummed>
 __device__ __forceinline__ void take_term(const Work& work, const Part& part, const Place& at, const Options& options,
                                           const Values& theta, bool opens, Values& m, Values& v, Values& x) {
   const GroupElements& k = work.run.group;
-  const Values g = load_gradient(work, part, at);
+  const Values g = load_elements(part.run.g, work.gradient, at);
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) {
     const float ghat = update::gradient(g.e[j], theta.e[j], part.run.k.f, k);
@@ -294,8 +377,9 @@ __device__ __forceinline__ void take_term(const Work& work, const Part& part, co
 }
 
 /// Step 7: `d` is the largest denominator, or with `one_b` its radicand.
-__device__ __forceinline__ void move(const TensorRun& run, const Place& at, Values theta, const Values& u,
-                                     const Values& d, bool one_b, float b) {
+__device__ __forceinline__ void move(const Work& work, const Place& at, Values theta, const Values& u, const Values& d,
+                                     bool one_b, float b) {
+  const TensorRun& run = work.run;
   const GroupElements& k = run.group;
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) {
@@ -303,7 +387,7 @@ __device__ __forceinline__ void move(const TensorRun& run, const Place& at, Valu
     const float q = run.w != 1 ? adam_step<true>(u.e[j], bound, run.w) : adam_step<false>(u.e[j], bound, run.w);
     theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
   }
-  store_floats(run.theta, at, theta);
+  store_theta(work, at, theta);
 }
 
 __device__ __forceinline__ Values scaled(const Values& m, float c) {
@@ -320,7 +404,7 @@ __device__ __forceinline__ void update_block(const Work& work, const Place& at, 
   const TensorRun& run = work.run;
   const bool one_x = kSummed && options.amsgrad;
   const bool one_b = run.one_b && !one_x;
-  const Values theta = load_floats(run.theta, at);
+  const Values theta = load_theta(work, at);
   Values sum{}, largest{}, u{}, d{};
   if constexpr (kSummed) sum = load(work.m, work.type, false, at);
   if (one_x) largest = load(work.x, work.type, true, at);
@@ -356,8 +440,8 @@ __device__ __forceinline__ void update_block(const Work& work, const Place& at, 
   if (kSummed && kGradients) store(work.m, work.type, false, at, sum, options.shared_stream);
   if (one_x) store(work.x, work.type, true, at, largest, options.shared_stream);
   if constexpr (kSummed) u = scaled(sum, run.shared.c);
-  if (one_x) return move(run, at, theta, u, largest, true, run.shared.b);
-  move(run, at, theta, u, d, one_b, run.b);
+  if (one_x) return move(work, at, theta, u, largest, true, run.shared.b);
+  move(work, at, theta, u, d, one_b, run.b);
 }
 
 /// The same where both moments are summed.
@@ -373,7 +457,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
     for (std::uint32_t i = 0; i < options.terms; ++i) {
       const Part& part = part_at(i);
       if (!part.run.present) continue;
-      const Values g = load_gradient(work, part, at);
+      const Values g = load_elements(part.run.g, work.gradient, at);
       const float f = part.run.k.f;
 #pragma unroll
       for (std::uint32_t j = 0; j < kVector; ++j) {
@@ -385,7 +469,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
   } else {
     sum = load_floats(run.gathered, at);
   }
-  const Values theta = load_floats(run.theta, at);
+  const Values theta = load_theta(work, at);
   Values m = load(work.m, work.type, false, at);
   Values v = load(work.v, work.type, true, at);
 #pragma unroll
@@ -403,7 +487,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
     for (std::uint32_t j = 0; j < kVector; ++j) x.e[j] = v.e[j] = larger(v.e[j], x.e[j]);
     store(work.x, work.type, true, at, x, options.shared_stream);
   }
-  move(run, at, theta, scaled(m, run.shared.c), v, true, run.shared.b);
+  move(work, at, theta, scaled(m, run.shared.c), v, true, run.shared.b);
 }
 
 /// Step 6 of one term, for accumulate.
@@ -411,7 +495,7 @@ template <bool kSummed>
 __device__ __forceinline__ void moments_block(const Work& work, const Place& at, const Options& options) {
   const Part& part = work.parts[0];
   Values theta{}, x{};
-  if (work.run.group.coupled != 0) theta = load_floats(work.run.theta, at);
+  if (work.run.group.coupled != 0) theta = load_theta(work, at);
   Values v = load(part.v, work.type, true, at);
   Values m = load(kSummed ? work.m : part.m, work.type, false, at);
   if (!kSummed && options.amsgrad) x = load(part.x, work.type, true, at);
@@ -423,7 +507,7 @@ __device__ __forceinline__ void moments_block(const Work& work, const Place& at,
 __device__ __forceinline__ void gather_block(const Work& work, const Place& at, const Options& options) {
   const TensorRun& run = work.run;
   const float f = work.parts[0].run.k.f;
-  const Values g = load_gradient(work, work.parts[0], at);
+  const Values g = load_elements(work.parts[0].run.g, work.gradient, at);
   Values sum{};
   if (!run.opens) sum = load_floats(run.gathered, at);
 #pragma unroll

@@ -6,7 +6,7 @@
 #include "cuda/kernels/vector_io.cuh"
 #include "math/element_types.h"
 
-// Reads of narrow gradients from global memory, 8 bytes at a time where the address allows it.
+// Access to narrow elements in global memory, 8 bytes at a time where the address allows it.
 
 namespace mtadam::kernels {
 
@@ -19,9 +19,9 @@ struct Narrow {
   __device__ __forceinline__ Narrow operator+(std::uint32_t elements) const { return {first + elements, type}; }
 };
 
-/// The elements of a gradient whose type is narrow.
-__device__ __forceinline__ Narrow narrow(const float* gradient, ElementType type) {
-  return {reinterpret_cast<const std::uint16_t*>(gradient), type};
+/// The elements of a gradient or parameter whose type is narrow.
+__device__ __forceinline__ Narrow narrow(const float* first, ElementType type) {
+  return {reinterpret_cast<const std::uint16_t*>(first), type};
 }
 
 /// Four consecutive elements, in registers as they are in memory.

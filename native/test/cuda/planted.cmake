@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network lean narrow skipped_steps small_grid far_elements many_writes two_streams default_then_own
+  foreach(scenario kernels network lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
                    replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
                    freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
@@ -24,7 +24,7 @@ function(planted_bug name)
     list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
   elseif(arg_FILE STREQUAL "cuda/kernels/elementwise.cuh")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/elementwise.cu)
-  elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|cuda/kernels/narrow_io.cuh|math/element_types.h|math/state_codes.h")
+  elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|cuda/kernels/narrow_io.cuh|math/(element_types|parameter_codes|state_codes).h")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/lean.cu)
   endif()
   while(arg_FOUND_BY)
@@ -308,6 +308,40 @@ planted_bug(
   PATTERN [=[k % 2 == 0 ? pair & 0xffffu : pair >> 16]=]
   REPLACEMENT [=[k % 2 != 0 ? pair & 0xffffu : pair >> 16]=]
   SCENARIO narrow
+  FOUND_BY plain "wrong: ")
+
+# ---- Narrow parameters ----
+
+planted_bug(
+  parameters_drawn_alike_in_all_blocks
+  FILE cuda/kernels/lean.cuh
+  PATTERN [=[element_word(work.key, at.first + j), stream)]=]
+  REPLACEMENT [=[element_word(work.key, at.first % kCodeBlock + j), stream)]=]
+  SCENARIO narrow_parameters
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  lower_halves_not_kept
+  FILE cuda/kernels/lean.cuh
+  PATTERN [=[    store_narrow(reinterpret_cast<std::uint16_t*>(work.master), at, low);]=]
+  REPLACEMENT ""
+  SCENARIO narrow_parameters
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  masters_of_all_parameters_in_one_place
+  FILE cuda/kernels/lean.cuh
+  PATTERN [=[work.master += tensor.master + begin]=]
+  REPLACEMENT [=[work.master += 0 * tensor.master + begin]=]
+  SCENARIO narrow_parameters
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  halves_joined_without_the_carry
+  FILE math/parameter_codes.h
+  PATTERN [=[((code - (low >> 15)) << 16)]=]
+  REPLACEMENT [=[(code << 16)]=]
+  SCENARIO narrow_parameters
   FOUND_BY plain "wrong: ")
 
 # ---- Cosines ----

@@ -148,6 +148,22 @@ void narrow() {
   }
 }
 
+/// Parameters in bfloat16 and float16, at any address, against the CPU.
+void narrow_parameters() {
+  Random random(104);
+  for (const Rounding rounding : {Rounding::kStochastic, Rounding::kMaster}) {
+    Model model = with_narrow_parameters(random, random_model(random, {4500, 300, 4101}, 2), rounding);
+    model.options.form = {};
+    model.options.form.rounding = rounding;
+    Training on_cpu(model, 1), on_cuda(model, open(), Alignment::kAnyhow);
+    for (const Gradients& gradients : random_steps(random, model, 3, {0, 0, 0, 0})) {
+      on_cpu.step(gradients);
+      on_cuda.step(gradients);
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
 /// Steps that are left out because of gradients that are finite, but too large.
 void skipped_steps() {
   Random random(100);
@@ -455,6 +471,7 @@ void run(const std::string& scenario) {
   if (scenario == "lagged") return lagged();
   if (scenario == "lean") return lean();
   if (scenario == "narrow") return narrow();
+  if (scenario == "narrow_parameters") return narrow_parameters();
   if (scenario == "skipped_steps") return skipped_steps();
   if (scenario == "fresh_memory") return fresh_memory();
   kernels();

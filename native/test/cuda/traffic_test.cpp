@@ -334,6 +334,32 @@ TEST_F(Traffic, OfALeanStateWithNarrowGradientsIsThatOfTheirCodes) {
   }
 }
 
+/// Without the second read of gradients, the last are 30, 22 and 18 bytes with a bfloat16 θ and its master.
+TEST_F(Traffic, OfNarrowParametersIsThatOfTheirCodesAndMasters) {
+  Random random(100);
+  constexpr std::uint64_t kLength = 8192, kTerms = 3;
+  for (const bool one_v : {false, true}) {
+    for (const StateType type : {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}) {
+      for (const ElementType theta : {ElementType::kBfloat16, ElementType::kFloat16}) {
+        for (const Rounding rounding : {Rounding::kStochastic, Rounding::kNearest, Rounding::kMaster}) {
+          Model model = model_of(random, {kTerms, {one_v, false}, Decay::kNone, Alignment::kVectors}, {kLength});
+          model.options.form.one_v = one_v;
+          model.options.form.rounding = rounding;
+          model.parameters[0].gradient = ElementType::kBfloat16;
+          model.parameters[0].type = theta;
+          const auto device = std::make_shared<MeasuredDevice>();
+          Training training(test::with_state(model, type), device);
+          training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+          const std::uint64_t moment = type == StateType::kFloat32 ? 4 : code_bytes(type);
+          const std::uint64_t moments = one_v ? 2 : 2 * kTerms;
+          const std::uint64_t stored = 2 + (rounding == Rounding::kMaster ? master_bytes(theta) : 0);
+          EXPECT_EQ(device->element_bytes(), (4 * kTerms + 2 * moments * moment + 2 * stored) * kLength);
+        }
+      }
+    }
+  }
+}
+
 /// How many gradients per element a step reads for cosines: each once if all terms fit in a tile. Otherwise each tile
 /// of terms is paired with every other, and with itself if it has two terms.
 std::uint64_t reads_for_cosines(std::uint64_t terms) {

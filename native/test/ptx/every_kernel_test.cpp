@@ -132,6 +132,8 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
         ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, with_narrow_gradients(random, model), alignment));
         const StateType type = lagged ? StateType::k8bit : StateType::kBfloat16;
         ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, with_state(model, type), alignment));
+        const Rounding rounding = lagged ? Rounding::kMaster : Rounding::kStochastic;
+        ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, with_narrow_parameters(random, model, rounding), alignment));
       }
     }
   }
