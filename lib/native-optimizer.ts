@@ -70,7 +70,10 @@ function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions):
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
   const isLean = options.stateDtype !== "float32";
-  const isNarrow = flat.parameters.some(({ gradientDtype }) => gradientDtype !== "float32");
+  const isNarrow = flat.parameters.some(({ dtype }) => dtype !== "float32");
+  const hasNarrowGradients = flat.parameters.some(({ gradientDtype }) => gradientDtype !== "float32");
+  const rounding = options.masterWeights ? "master" : options.rounding;
+  const drawsParameters = isNarrow && rounding === "stochastic";
   return {
     lengths: Float64Array.from(flat.parameters, ({ length }) => length),
     layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
@@ -91,9 +94,11 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     rest: options.silence === "rest",
     stateDtype: options.stateDtype,
     seed: BigInt(options.seed),
-    parameterNames: isLean ? flat.parameters.map(({ name }) => name) : [],
+    parameterNames: isLean || drawsParameters ? flat.parameters.map(({ name }) => name) : [],
     termNames: isLean ? options.terms : [],
-    gradientDtypes: isNarrow ? flat.parameters.map(({ gradientDtype }) => gradientDtype) : [],
+    rounding,
+    dtypes: isNarrow ? flat.parameters.map(({ dtype }) => dtype) : [],
+    gradientDtypes: hasNarrowGradients ? flat.parameters.map(({ gradientDtype }) => gradientDtype) : [],
   };
 }
 

@@ -94,8 +94,20 @@ export interface OptimizerOptions<Term extends string = string> {
    */
   stateDtype?: StateDtype | undefined;
   /**
-   * What the random rounding of `stateDtype` starts from: a whole number from 0 to 2⁶⁴ − 1, 0 by default. The same seed,
-   * names and gradients give the same bits, also after a checkpoint.
+   * For parameters of 16 bits: keep what their type has no room for, so that the training is the one in float32, of which
+   * the parameters are the values rounded to the nearest. 2 bytes of state per element of a bfloat16 parameter, 4 of a
+   * float16 one. The parameter and its master start equal; after you write into the parameter, it counts.
+   */
+  masterWeights?: boolean | undefined;
+  /**
+   * How each step rounds parameters of 16 bits that have no master: "stochastic", up or down at random, so that small steps
+   * are not lost and the mean is right, never from finite to infinite; or "nearest", ties to even, where a step smaller
+   * than half the distance to the next value is lost.
+   */
+  rounding?: "stochastic" | "nearest" | undefined;
+  /**
+   * What the random rounding of `stateDtype` and of parameters starts from: a whole number from 0 to 2⁶⁴ − 1, 0 by default.
+   * The same seed, names and gradients give the same bits, also after a checkpoint.
    */
   seed?: number | bigint | undefined;
   /**
@@ -255,6 +267,8 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   firstMoment: oneOf("perTerm", "summed"),
   secondMoment: oneOf("perTerm", "summed"),
   stateDtype: oneOf("float32", "bfloat16", "8bit"),
+  masterWeights: flag,
+  rounding: oneOf("stochastic", "nearest"),
   seed: {
     default: 0,
     rule: "be a whole number from 0 to 2**64 - 1, a bigint where it is above Number.MAX_SAFE_INTEGER",

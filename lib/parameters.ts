@@ -10,7 +10,7 @@ import {
   readPointer,
   type DevicePointerLike,
 } from "./memory/device-pointer";
-import type { GradientDtype } from "./memory/dtype";
+import type { Float16ArrayLike, GradientDtype, ParameterDtype } from "./memory/dtype";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
 import { checkSource, codeOfNoSource, type Source } from "./memory/source";
 import {
@@ -29,13 +29,20 @@ export type TensorData = Float32Array | DeviceBuffer | DevicePointerLike;
 export interface ParameterDescription<Name extends string = string> {
   /** Unique; by default the index among all parameters. */
   name?: Name | undefined;
-  /** A Float32Array or a buffer, updated in place, or a device pointer. */
-  data: TensorData;
+  /**
+   * An array or a buffer, updated in place, or a device pointer. On the CPU, elements of 16 bits are in a Uint16Array of
+   * their bits, those of float16 also in a Float16Array.
+   */
+  data: TensorData | Uint16Array | Float16ArrayLike;
   /** Elements; a bare pointer needs this or `shape`. */
   length?: number | undefined;
   /** Its product is the length. Checkpoints and messages have it. */
   shape?: readonly number[] | undefined;
-  dtype?: "float32" | undefined;
+  /**
+   * The type of its elements, "float32" by default. "float16" and "bfloat16", of 2 bytes, are converted to float32, which
+   * is exact, and each step rounds the result: see the options `masterWeights` and `rounding`. Not with `distributed`.
+   */
+  dtype?: ParameterDtype | undefined;
   /** The type of its gradients. Default: that of the optimizer's option. */
   gradientDtype?: GradientDtype | undefined;
   /** Parameters with the same tag are balanced as one layer. Default: each is a layer of its own. */
@@ -64,6 +71,7 @@ export interface Parameter {
   readonly tag: string | undefined;
   readonly layer: number;
   readonly group: number;
+  readonly dtype: ParameterDtype;
   readonly gradientDtype: GradientDtype;
 }
 
@@ -79,14 +87,14 @@ export interface FlatParameters {
 }
 
 /** What groups and parameters leave out. */
-type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype">;
+type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype" | "distributed">;
 
 type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 
 /** @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, DISPOSED */
 export function flattenParameters(
   value: unknown,
-  options: Pick<CheckedOptions, "group" | "gradientDtype" | "device" | "unit" | "scales">,
+  options: ParameterDefaults & Pick<CheckedOptions, "device" | "unit" | "scales">,
 ): FlatParameters {
   const { described, groups } = readGroups(value, options);
   const { device, unit, scales } = options;
@@ -114,7 +122,7 @@ function flatten(
   const where = device === undefined ? deviceOf(described) : checkDevice(device);
   const numbers = new Map<string, number>();
   const parameters = described.map(({ data, ...parameter }): Parameter => {
-    const source = checkSource(parameter.name, data, parameter.length, "float32", where, "write");
+    const source = checkSource(parameter.name, data, parameter.length, parameter.dtype, where, "write");
     const layerName = parameter.tag ?? parameter.name;
     const layer = numbers.get(layerName) ?? numbers.size;
     numbers.set(layerName, layer);
@@ -127,7 +135,7 @@ function flatten(
 
 function readGroups(
   value: unknown,
-  { group: options, gradientDtype }: ParameterDefaults,
+  defaults: ParameterDefaults,
   firstParameter = 0,
   firstGroup = 0,
 ): { described: Described[]; groups: GroupOptions[] } {
@@ -136,6 +144,7 @@ function readGroups(
   }
   const described: Described[] = [];
   const groups: GroupOptions[] = [];
+  const { group: options } = defaults;
   const inGroups = isGroup(value[0]);
   // One by one: the first wrong entry ends the loop, however long the list is.
   for (const item of value) {
@@ -144,7 +153,7 @@ function readGroups(
     }
     if (!inGroups) {
       if (isNearlyGroup(item)) checkKeys("group", item, GROUP_PROPERTIES);
-      described.push(describe(item, gradientDtype, described.length, 0));
+      described.push(describe(item, defaults, described.length, 0));
       continue;
     }
     const given = checkKeys<ParameterGroup>("group", item, GROUP_PROPERTIES);
@@ -152,7 +161,7 @@ function readGroups(
     if (!isArray(parameters)) throw mustBe("OPTION", "group.parameters", "be a list", parameters);
     for (const parameter of parameters) {
       const index = firstParameter + described.length;
-      described.push(describe(parameter, gradientDtype, index, firstGroup + groups.length));
+      described.push(describe(parameter, defaults, index, firstGroup + groups.length));
     }
     groups.push(checkGroup(given, options));
   }
@@ -175,7 +184,7 @@ const isNearlyGroup = (item: unknown): boolean =>
 
 const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "gradientDtype", "layer"];
 
-function describe(item: unknown, defaultDtype: GradientDtype, index: number, group: number): Described {
+function describe(item: unknown, defaults: ParameterDefaults, index: number, group: number): Described {
   const isBare =
     typedArrayName(item) !== undefined || isBuffer(item) || isPointerLike(item) || !hasData(item);
   const given = checkKeys<Record<string, unknown>>(
@@ -184,29 +193,36 @@ function describe(item: unknown, defaultDtype: GradientDtype, index: number, gro
     PARAMETER_KEYS,
   );
   const { name = String(index), data, length, shape, dtype = "float32", layer } = given;
-  const { gradientDtype = defaultDtype } = given;
+  const { gradientDtype = defaults.gradientDtype } = given;
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }
-  if (dtype !== "float32") throw mustBe("DTYPE", `${name}.dtype`, 'be "float32"', dtype);
-  const option = OPTIMIZER_RULES.gradientDtype;
-  if (!option.accepts(gradientDtype, [])) {
-    throw mustBe("DTYPE", `${name}.gradientDtype`, option.rule, gradientDtype);
+  checkElementDtype(`${name}.dtype`, dtype);
+  checkElementDtype(`${name}.gradientDtype`, gradientDtype);
+  if (dtype !== "float32" && defaults.distributed !== undefined) {
+    throw mustBe("OPTION", `${name}.dtype`, 'be "float32" with `distributed`', dtype);
   }
   if (layer !== undefined && (typeof layer !== "string" || layer === "")) {
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }
-  const source = isBuffer(data) || !isPointerLike(data) ? data : readPointer(name, data);
+  const source = isBuffer(data) || !isPointerLike(data) ? data : readPointer(name, data, dtype);
   const elements = lengthOf(name, source, length, shape);
   return {
     name,
     data: source,
     tag: layer,
     group,
-    gradientDtype: gradientDtype as GradientDtype,
+    dtype,
+    gradientDtype,
     length: elements,
     shape: checkShape(name, shape, elements),
   };
+}
+
+/** Parameters and gradients have the same types. */
+function checkElementDtype(subject: string, value: unknown): asserts value is GradientDtype {
+  const { accepts, rule } = OPTIMIZER_RULES.gradientDtype;
+  if (!accepts(value, [])) throw mustBe("DTYPE", subject, rule, value);
 }
 
 function hasData(item: unknown): boolean {

@@ -57,17 +57,21 @@ export interface NativeShape {
   /** Whether the norm of a silent term rests. */
   rest: boolean;
   stateDtype: NativeStateDtype;
-  /** Of the draws of a lean state. */
+  /** Of draws. */
   seed: bigint;
-  /** The names that its draws depend on; empty with float32. */
+  /** The names that draws depend on; empty where there are none. */
   parameterNames: readonly string[];
   termNames: readonly string[];
+  /** How parameters of 16 bits are rounded; "master": to nearest, with a master. */
+  rounding: "stochastic" | "nearest" | "master";
+  /** The type of each parameter; empty where all are float32. */
+  dtypes: readonly NativeElementDtype[];
   /** The type of each parameter's gradients; empty where all are float32. */
-  gradientDtypes: readonly NativeGradientDtype[];
+  gradientDtypes: readonly NativeElementDtype[];
 }
 
-/** The type of the elements of a gradient. */
-export type NativeGradientDtype = "float32" | "float16" | "bfloat16";
+/** The type of the elements of a parameter or gradient. */
+export type NativeElementDtype = "float32" | "float16" | "bfloat16";
 
 /** The type of the moments of large parameters. */
 export type NativeStateDtype = "float32" | "bfloat16" | "8bit";
@@ -180,6 +184,12 @@ export interface NativeOptimizer {
   /** The exponents of 8-bit codes; `first` counts blocks. */
   readExponents(start: NativePlaneStart, to: Uint8Array): void;
   writeExponents(start: NativePlaneStart, from: Uint8Array): void;
+  /** A parameter of 16 bits together with its master, from the element `first` on. */
+  readMaster(parameter: number, first: number, to: Float32Array): void;
+  /** Changes the master alone. */
+  writeMaster(parameter: number, first: number, from: Float32Array): void;
+  /** As if there had been no master yet. */
+  resetMaster(parameter: number): void;
   dispose(): void;
 }
 

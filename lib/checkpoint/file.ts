@@ -275,8 +275,8 @@ export function maxHeaderBytes(owner: StateOwner, strict: boolean): number {
 /** An upper bound of the header's length. */
 function ownHeaderBytes({ options, terms, parameters, layers, groups }: StateOwner): number {
   const { own, shared } = planes(options);
-  // With 8 bits, each has exponents.
-  const moments = 2 * (terms.length * own.length + shared.length);
+  // With 8 bits, each has exponents. The last is a master.
+  const moments = 2 * (terms.length * own.length + shared.length) + 1;
   // A number has up to 16 digits. In JSON in JSON a character takes up to 7 bytes.
   const NUMBER = 17;
   const text = (value: string): number => 10 + 7 * value.length;

@@ -7,6 +7,7 @@ import {
   blocksOf,
   exponentsKey,
   makeTensor,
+  masterKey,
   MOMENT_TYPES,
   momentDtype,
   type Balances,
@@ -174,6 +175,14 @@ export class StateReader {
     this.#check(key, MOMENT_TYPES[dtype], shape);
     if (dtype === "8bit") this.#check(exponentsKey(key), "Uint8Array", [blocksOf(length)]);
     if (dtype !== "float32") this.#dtypes.set(key, dtype);
+    return key;
+  }
+
+  /** Checks that the master of a parameter has its shape, and returns its key; undefined where the state has none. */
+  master(parameter: number): string | undefined {
+    const key = masterKey(parameter);
+    if (this.#source.lacks(key)) return undefined;
+    this.#check(key, "Float32Array", this.#metadata.parameters[parameter]!.shape);
     return key;
   }
 

@@ -14,6 +14,7 @@ import {
   BLOCK,
   CHUNK_BYTES,
   chunks,
+  hasMaster,
   makeRecords,
   ownKey,
   planes,
@@ -82,6 +83,7 @@ export function* checkState(
   if (owner.options.firstMoment === "summed") {
     parts.push(yield* (convert ? checkSum : checkShared)(owner, source, reader, matches));
   }
+  if (owner.options.masterWeights) parts.push(checkMasters(owner, source, reader, matches));
   for (const part of parts) yield* part.moments(false);
   return {
     *apply() {
@@ -166,6 +168,44 @@ function* checkShared(
       fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
     },
     moments: (writes) => copyPlanes(owner, source, reader, places, writes),
+  };
+}
+
+/** The masters of parameters. One that the state lacks begins again with the parameter's value. */
+function checkMasters(
+  { native, options, parameters: own }: StateOwner,
+  source: StateSource,
+  reader: StateReader,
+  { parameters }: Matches,
+): RestorePart {
+  const places = new Map<string, number>();
+  const lacking: number[] = [];
+  for (const { ours, theirs } of parameters) {
+    if (!hasMaster(options, own[ours]!)) continue;
+    const key = reader.master(theirs);
+    if (key === undefined) lacking.push(ours);
+    else places.set(key, ours);
+  }
+  return {
+    writeRecords() {
+      fromNative(() => {
+        for (const parameter of lacking) native.resetMaster(parameter);
+      });
+    },
+    *moments(writes) {
+      for (const key of writes ? source.keys() : []) {
+        const parameter = places.get(key);
+        if (parameter === undefined) continue;
+        const { length } = own[parameter]!;
+        for (const { first, count } of chunks(length, CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT)) {
+          const to = new Float32Array(count);
+          yield { key, type: "Float32Array", first, to };
+          fromNative(() => {
+            native.writeMaster(parameter, first, to);
+          });
+        }
+      }
+    },
   };
 }
 

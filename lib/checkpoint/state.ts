@@ -8,6 +8,7 @@ import {
   type GroupOptions,
   type StateDtype,
 } from "../options";
+import type { ParameterDtype } from "../memory/dtype";
 import type { Parameter } from "../parameters";
 import type { Steps } from "./pace";
 
@@ -20,7 +21,15 @@ export interface CheckpointMetadata {
   iterations: number;
   terms: string[];
   layers: string[];
-  parameters: { name: string; length: number; shape: number[]; layer: string; group: number }[];
+  parameters: {
+    name: string;
+    length: number;
+    shape: number[];
+    layer: string;
+    group: number;
+    /** Without it: "float32". */
+    dtype?: ParameterDtype;
+  }[];
   options: {
     firstMoment: "perTerm" | "summed";
     /** Without it: "perTerm". */
@@ -38,7 +47,9 @@ export interface CheckpointMetadata {
     nonFinite: string;
     /** The type of the moments of parameters with at least 4,096 elements. Without it: "float32". */
     stateDtype?: StateDtype;
-    /** In decimal digits; not with "float32". */
+    /** Whether parameters of 16 bits have masters. Without it: false. */
+    masterWeights?: boolean;
+    /** In decimal digits; only where something is rounded at random. */
     seed?: string;
     /** Elements that share an exponent; with "8bit" only. */
     block?: number;
@@ -72,6 +83,7 @@ export type TensorType = keyof TensorTypes;
  * | `m.<i>.<p>`, `v.<i>.<p>`, `x.<i>.<p>` | Float32Array | the parameter's | moments (x: with amsgrad) |
  * | `M.<p>`, `x.<p>`, `T`, `T.P1`, `T.P2` | | | in place of m and x, with first moments summed |
  * | `V.<p>` | | | in place of v, with second moments summed, too |
+ * | `master.<p>` | Float32Array | the parameter's | with `masterWeights`, of a parameter of 16 bits: its value in float32 |
  *
  * With `stateDtype`, the moments of a parameter of at least 4,096 elements are Uint16Array (bfloat16) or Uint8Array
  * (8-bit codes, with `<key>.exponents`, a Uint8Array of one per 128 elements).
@@ -113,6 +125,13 @@ export const sharedKey = (plane: NativePlane, parameter: number): string =>
   `${plane === "x" ? plane : plane.toUpperCase()}.${parameter}`;
 export const ownKey = (plane: NativePlane, term: number, parameter: number): string =>
   `${plane}.${term}.${parameter}`;
+
+export const masterKey = (parameter: number): string => `master.${parameter}`;
+
+export const hasMaster = (
+  { masterWeights }: Pick<CheckedOptions, "masterWeights">,
+  { dtype }: Parameter,
+): boolean => masterWeights && dtype !== "float32";
 
 /** Elements that share an exponent of 8-bit codes. */
 export const BLOCK = 128;
@@ -221,6 +240,9 @@ export function stateTensors(owner: StateOwner): Iterable<SavedTensor> {
       }
       for (const [key, values] of Object.entries(summed))
         yield recordTensor(key, values, [parameters.length]);
+      for (const [index, parameter] of parameters.entries()) {
+        if (hasMaster(options, parameter)) yield masterTensor(owner, index);
+      }
       for (const dtype of new Set<StateDtype>(["float32", options.stateDtype])) {
         for (const { key, ...place } of momentPlaces(owner)) {
           const { length } = parameters[place.parameter]!;
@@ -350,6 +372,22 @@ function ownElements(native: NativeOptimizer, parameter: number): { first: numbe
   return { first: range[0]!, end: range[1]! };
 }
 
+function masterTensor({ native, parameters }: StateOwner, parameter: number): SavedTensor {
+  const { length, shape } = parameters[parameter]!;
+  return {
+    key: masterKey(parameter),
+    type: "Float32Array",
+    shape,
+    length,
+    bytes: Float32Array.BYTES_PER_ELEMENT,
+    read(first, to) {
+      fromNative(() => {
+        native.readMaster(parameter, first, to as Float32Array);
+      });
+    },
+  };
+}
+
 function exponentsTensor({ native, parameters }: StateOwner, key: string, place: MomentPlace): SavedTensor {
   const length = blocksOf(parameters[place.parameter]!.length);
   return {
@@ -376,6 +414,11 @@ function exponentsTensor({ native, parameters }: StateOwner, key: string, place:
   };
 }
 
+const drawsParameters = ({ options, parameters }: StateOwner): boolean =>
+  !options.masterWeights &&
+  options.rounding === "stochastic" &&
+  parameters.some(({ dtype }) => dtype !== "float32");
+
 /**
  * Reads the options and weights in its first step, since the user may change them before the last.
  *
@@ -401,8 +444,9 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
     yield undefined;
   }
   const parameters: CheckpointMetadata["parameters"] = [];
-  for (const { name, length, shape, layer, group } of owner.parameters) {
-    parameters.push({ name, length, shape: [...shape], layer: layers[layer] ?? name, group });
+  for (const { name, length, shape, layer, group, dtype } of owner.parameters) {
+    const own = { name, length, shape: [...shape], layer: layers[layer] ?? name, group };
+    parameters.push(dtype === "float32" ? own : { ...own, dtype });
     yield undefined;
   }
   return {
@@ -423,9 +467,9 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
       balance: options.balance,
       stepScale: options.stepScale,
       nonFinite: options.nonFinite,
-      ...(options.stateDtype === "float32"
-        ? {}
-        : { stateDtype: options.stateDtype, seed: String(options.seed) }),
+      ...(options.stateDtype === "float32" ? {} : { stateDtype: options.stateDtype }),
+      ...(options.stateDtype === "float32" && !drawsParameters(owner) ? {} : { seed: String(options.seed) }),
+      ...(owner.parameters.some((parameter) => hasMaster(options, parameter)) ? { masterWeights: true } : {}),
       ...(options.stateDtype === "8bit" ? { block: BLOCK } : {}),
       weights,
     },

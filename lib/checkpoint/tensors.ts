@@ -34,7 +34,7 @@ export interface SaveTensorsOptions {
   metadata?: Readonly<Record<string, string>> | undefined;
 }
 
-/** One tensor of a file. Where its dtype is "float32", `new MTAdam` takes it as a parameter. */
+/** One tensor of a file. Unless its dtype is "float64", `new MTAdam` takes it as a parameter. */
 export interface LoadedTensor<D extends DType = DType> {
   readonly name: string;
   readonly data: HostArray<D>;

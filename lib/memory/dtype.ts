@@ -2,7 +2,7 @@ import type { AnyTypedArray } from "../addon/native";
 import { mustBe } from "../errors";
 import { typedArrayName } from "../inspect";
 
-/** Element types of a buffer. Parameters are "float32". */
+/** Element types of a buffer. Parameters and gradients are not "float64". */
 export type DType = "float32" | "float64" | "float16" | "bfloat16";
 
 /** The typed array that holds elements of a dtype on the host. */
@@ -12,8 +12,11 @@ export type HostArray<D extends DType = DType> = D extends "float32"
     ? Float64Array
     : Uint16Array;
 
+/** Element types of a parameter. */
+export type ParameterDtype = "float32" | "float16" | "bfloat16";
+
 /** Element types of a gradient. */
-export type GradientDtype = "float32" | "float16" | "bfloat16";
+export type GradientDtype = ParameterDtype;
 
 /** A `Float16Array`, which not every runtime and not every TypeScript has. */
 export interface Float16ArrayLike extends ArrayBufferView {

@@ -53,6 +53,9 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<read_exponents>>("readExponents"),
                       InstanceMethod<&Optimizer::on_engine<read_own_exponents>>("readOwnExponents"),
                       InstanceMethod<&Optimizer::on_engine<write_exponents>>("writeExponents"),
+                      InstanceMethod<&Optimizer::on_engine<read_master>>("readMaster"),
+                      InstanceMethod<&Optimizer::on_engine<write_master>>("writeMaster"),
+                      InstanceMethod<&Optimizer::on_engine<reset_master>>("resetMaster"),
                       InstanceMethod<&Optimizer::dispose>("dispose")});
 }
 
@@ -87,7 +90,8 @@ std::vector<float*> Optimizer::place_parameters(const Napi::Array& sources, std:
   addresses.reserve(parameters.size());
   ranges.reserve(parameters.size());
   for (std::uint32_t k = 0; k < parameters.size(); ++k) {
-    const std::size_t bytes = parameters[k].length * sizeof(float);
+    const bool narrow = parameters[k].type != ElementType::kFloat32;
+    const std::size_t bytes = parameters[k].length * element_bytes(parameters[k].type);
     const Napi::Value source = sources.Get(k);
     std::byte* const begin = address(source, bytes);
     try {
@@ -97,7 +101,7 @@ std::vector<float*> Optimizer::place_parameters(const Napi::Array& sources, std:
     } catch (const Error& error) {
       throw coded_error(env, error, k);
     }
-    parameters[k].phase = reinterpret_cast<std::uintptr_t>(begin) / sizeof(float) % 4;
+    if (!narrow) parameters[k].phase = reinterpret_cast<std::uintptr_t>(begin) / sizeof(float) % 4;
     addresses.push_back(reinterpret_cast<float*>(begin));
     ranges.push_back({begin, begin + bytes, k});
   }

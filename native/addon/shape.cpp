@@ -16,6 +16,11 @@ NonFinite non_finite_of(const Napi::Value& value) {
   return name == "propagate" ? NonFinite::kPropagate : NonFinite::kSkipTerm;
 }
 
+Rounding rounding_of(const Napi::Value& value) {
+  const std::string name = value.ToString();
+  return name == "master" ? Rounding::kMaster : name == "nearest" ? Rounding::kNearest : Rounding::kStochastic;
+}
+
 // A name, or the index of a term.
 void set_anchor(OptimizerOptions& options, const Napi::Value& value) {
   if (value.IsNumber()) {
@@ -31,10 +36,10 @@ OptimizerOptions options_of(const Napi::Object& object) {
   OptimizerOptions options;
   options.groups = number(object.Get("groupCount"));
   options.terms = number(object.Get("terms"));
-  options.form = {object.Get("summed").ToBoolean(),  object.Get("amsgrad").ToBoolean(),
-                  object.Get("mean").ToBoolean(),    non_finite_of(object.Get("nonFinite")),
-                  object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean(),
-                  object.Get("oneV").ToBoolean(),    object.Get("lagged").ToBoolean()};
+  options.form = {
+      object.Get("summed").ToBoolean(),       object.Get("amsgrad").ToBoolean(), object.Get("mean").ToBoolean(),
+      non_finite_of(object.Get("nonFinite")), object.Get("cosines").ToBoolean(), object.Get("network").ToBoolean(),
+      object.Get("oneV").ToBoolean(),         object.Get("lagged").ToBoolean(),  rounding_of(object.Get("rounding"))};
   set_anchor(options, object.Get("anchor"));
   options.balance = object.Get("balance").ToNumber().DoubleValue();
   options.initial_norm = object.Get("initialNorm").ToNumber().DoubleValue();
@@ -70,6 +75,7 @@ Shape shape_of(const Napi::Value& value) {
   shape.options = options_of(object);
   shape.state_type = state_type_of(object.Get("stateDtype"));
   const Napi::Array names = object.Get("parameterNames").As<Napi::Array>();
+  const Napi::Array types = object.Get("dtypes").As<Napi::Array>();
   const Napi::Array gradients = object.Get("gradientDtypes").As<Napi::Array>();
   const std::size_t count = object.Get("lengths").As<Napi::TypedArray>().ElementLength();
   const double* const lengths = elements<double>(object.Get("lengths"), count);
@@ -82,6 +88,7 @@ Shape shape_of(const Napi::Value& value) {
     shape.parameters.push_back({static_cast<std::uint64_t>(lengths[k]), layers[k], groups[k]});
     const auto at = static_cast<std::uint32_t>(k);
     if (k < names.Length()) shape.parameters.back().key = name_key_of(names.Get(at));
+    if (k < types.Length()) shape.parameters.back().type = element_type_of(types.Get(at));
     if (k < gradients.Length()) shape.parameters.back().gradient = element_type_of(gradients.Get(at));
   }
   return shape;

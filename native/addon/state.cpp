@@ -54,6 +54,15 @@ Plane plane_of(const Napi::Value& value) {
   return name == "v" ? Plane::v : Plane::x;
 }
 
+/// Throws (LENGTH) unless `count` elements from `first` on are within `length`; returns `first`.
+std::uint64_t checked_first(Napi::Env env, double first, std::uint64_t count, std::uint64_t length) {
+  // Written so that NaN fails. Lengths are at most 2**40: exact as doubles.
+  if (first >= 0 && first + static_cast<double>(count) <= static_cast<double>(length)) {
+    return static_cast<std::uint64_t>(first);
+  }
+  throw coded_error(env, "LENGTH", "A range within the tensor was expected.");
+}
+
 /// `unit`: the elements that the range counts as one.
 PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info, std::uint32_t unit = 1) {
   const Napi::Object start = info[0].As<Napi::Object>();
@@ -64,12 +73,7 @@ PlaneRange range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& i
   range.count = element_count(info[1]);
   const double first = start.Get("first").ToNumber();
   const std::uint64_t elements = engine.layout().tensors()[range.tensor].length;
-  const auto length = static_cast<double>((elements + unit - 1) / unit);
-  // Written so that NaN fails. Lengths are at most 2**40: exact as doubles.
-  if (!(first >= 0 && first + static_cast<double>(range.count) <= length)) {
-    throw coded_error(info.Env(), "LENGTH", "A range within the tensor was expected.");
-  }
-  range.first = static_cast<std::uint64_t>(first);
+  range.first = checked_first(info.Env(), first, range.count, (elements + unit - 1) / unit);
   return range;
 }
 
@@ -106,6 +110,21 @@ PlaneRange exponent_range_of(const mtadam::Optimizer& engine, const Napi::Callba
   const bool lean = engine.layout().tensors()[range.tensor].lean;
   if (lean && engine.layout().state_type() == StateType::k8bit) return range;
   throw coded_error(info.Env(), "STATE", "The parameter's moments have no exponents.");
+}
+
+/// The tensor of a call, which must have a master.
+std::uint32_t mastered(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t tensor = index(info[0], engine.layout().tensor_count());
+  const bool narrow = engine.layout().tensors()[tensor].type != ElementType::kFloat32;
+  if (narrow && engine.options().form.rounding == Rounding::kMaster) return tensor;
+  throw coded_error(info.Env(), "STATE", "The parameter has no master.");
+}
+
+MasterRange master_range_of(const mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t tensor = mastered(engine, info);
+  const std::size_t count = element_count(info[2]);
+  const std::uint64_t length = engine.layout().tensors()[tensor].length;
+  return {tensor, checked_first(info.Env(), info[1].ToNumber(), count, length), count};
 }
 
 }  // namespace
@@ -224,6 +243,21 @@ void read_own_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& inf
 void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange blocks = exponent_range_of(engine, info);
   engine.write_stored(Stored::kExponents, blocks, elements<std::uint8_t>(info[1], blocks.count));
+}
+
+void read_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const MasterRange range = master_range_of(engine, info);
+  engine.read_master(range, elements<float>(info[2], range.count));
+}
+
+void write_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const MasterRange range = master_range_of(engine, info);
+  engine.write_master(range, elements<float>(info[2], range.count));
+}
+
+void reset_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const std::uint32_t tensor = mastered(engine, info);
+  engine.write_master({tensor, 0, engine.layout().tensors()[tensor].length}, nullptr);
 }
 
 void decode_state(const Napi::CallbackInfo& info) {

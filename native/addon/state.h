@@ -42,6 +42,13 @@ void write_codes(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void read_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
+/// (parameter, first, values: Float32Array): a narrow parameter together with its master; writing changes the master
+/// alone. reset_master() is (parameter): as if there had been none. Throw (STATE) where the parameter has none,
+/// (LENGTH) where the range leaves it.
+void read_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void write_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void reset_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+
 /// decodeState(stateDtype, plane, codes, exponents, to: Float32Array): what codes stand for, from the first of a block
 /// on.
 void decode_state(const Napi::CallbackInfo& info);

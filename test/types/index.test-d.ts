@@ -12,6 +12,7 @@ import {
   type Gradient,
   type MTAdamOptions,
   type OptimizerSummary,
+  type ParameterDescription,
   type Parameters as OptimizerParameters,
   type Resume,
   type StateDict,
@@ -33,13 +34,15 @@ optimizer.update();
 optimizer.discard();
 expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], style: async () => null }));
 
-// Gradients of 16 bits; parameters are float32.
+// Gradients and parameters of 16 bits.
 const codes = new Uint16Array(6);
 new MTAdam([{ data: weight, gradientDtype: "bfloat16" }, weight], { terms: 1, gradientDtype: "float16" });
 optimizer.step([[codes, null], null]);
 expectAssignable<Gradient>({} as Float16ArrayLike);
 expectNotAssignable<Gradient>(new Float64Array(6));
 expectNotAssignable<OptimizerParameters>([codes]);
+new MTAdam([{ data: codes, dtype: "bfloat16" }], { terms: 1, masterWeights: true, rounding: "nearest" });
+expectNotAssignable<ParameterDescription>({ data: weight, dtype: "float64" });
 expectNotAssignable<MTAdamOptions["gradientDtype"]>("float64");
 
 // Names of terms and parameters: a name that is not one of them is an error.
