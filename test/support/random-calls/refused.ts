@@ -88,7 +88,7 @@ const gradients: Refusal = ({ world, draw }) => {
     },
     () => {
       const { data } = world.parameters[parameter]!;
-      const code = dtype === "float32" ? "INVALID_POINTER" : "DTYPE";
+      const code = dtype === tensors[parameter]!.dtype ? "INVALID_POINTER" : "DTYPE";
       return length === 0 ? [["LENGTH"], []] : [[code], set(data)];
     },
   ])();
@@ -240,13 +240,20 @@ const newGroup: Refusal = ({ world, draw }) => {
     () => [["LENGTH"], { betas, parameters: [{ name, data: device.buffer(2), length: 3 }] }],
     () => [["LENGTH"], { betas, parameters: [{ name, data: device.buffer(2), shape: [3] }] }],
     () => [["DTYPE"], { betas, parameters: [{ name, data: device.buffer(2, "float64") }] }],
+    () => [
+      ["DTYPE"],
+      { betas, parameters: [{ name, data: device.buffer(2, "bfloat16"), dtype: "float16" }] },
+    ],
     () => [["INVALID_POINTER"], { betas, parameters: [{ name, data: foreign }] }],
     () => [["Mischief"], { betas, parameters: [withGetter({ name, data: device.buffer(2) }, "name", fail)] }],
     () => {
       const { data } = world.parameters[shadow.tensors.indexOf(place)]!;
       return place.length === 0
         ? [["OPTION"], null]
-        : [["INVALID_POINTER"], { betas, parameters: [{ name, data, shape: [place.length] }] }];
+        : [
+            ["INVALID_POINTER"],
+            { betas, parameters: [{ name, data, shape: [place.length], dtype: place.dtype }] },
+          ];
     },
     () => [[...ANY_OPTION, ...ANY_MEMORY], draw.one(NONSENSE)],
     () => [[...ANY_OPTION, ...ANY_MEMORY], { betas, parameters: [draw.one(NONSENSE)] }],

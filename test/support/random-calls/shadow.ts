@@ -15,6 +15,8 @@ export type Fixed = Omit<OracleOptions, keyof GroupOptions | "terms" | "weights"
   stateDtype: "float32" | "bfloat16" | "8bit";
   seed: bigint;
   gradientDtype: "float32" | "bfloat16";
+  masterWeights: boolean;
+  rounding: "stochastic" | "nearest";
 };
 
 export type Group = Omit<GroupOptions, "lr"> & { lr: number | LearningRate };
@@ -27,6 +29,7 @@ export interface TensorPlace {
   readonly length: number;
   readonly layer: string | undefined;
   readonly group: number;
+  readonly dtype: "float32" | "bfloat16";
 }
 
 /** The shadow disagrees with the optimizer. */
@@ -246,11 +249,11 @@ export class Shadow {
 
   /**
    * Where both moments are summed, terms may cancel in G, which leaves no tolerance for V and θ; and the moments of a lean
-   * tensor are rounded at random. The twin's bits, and test/api/oracle-test.ts and test/cpu/lean-state-test.ts with other
+   * tensor and parameters of 16 bits are rounded at random. The twin's bits, and test/api/oracle-test.ts and test/cpu/lean-state-test.ts with other
    * models, check these.
    */
   #isMeasured(index: number): boolean {
-    return !this.#isOnePair && !this.#isLean(index);
+    return !this.#isOnePair && !this.#isLean(index) && this.tensors[index]!.dtype === "float32";
   }
 
   /** @throws Disagreement */

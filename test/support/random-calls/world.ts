@@ -14,11 +14,15 @@ import {
 } from "../../../lib";
 import type { Device } from "../../../lib/memory/device";
 import type { CallOptions } from "../oracle";
-import { codesOf, rounded } from "./bfloat16";
+import { codesOf, rounded, valuesOf as valuesOfCodes } from "./bfloat16";
 import type { Draw } from "./draw";
 import { Disagreement, LEAN_LENGTH, Shadow, type Fixed, type Group, type TensorPlace } from "./shadow";
 
-export type Tensor32 = Float32Array | DeviceBuffer<"float32">;
+/** The memory of a parameter. */
+export type Data = Elements | DeviceBuffer<"float32" | "bfloat16">;
+
+/** Values of float32, or codes of bfloat16. */
+type Elements = Float32Array | Uint16Array;
 
 /** A gradient's memory on the device under test, and the values that it should hold. */
 export interface Handle {
@@ -51,9 +55,9 @@ export interface Saved {
 
 /** One parameter: the tensor under test, and that of the twin. */
 interface Parameter {
-  readonly data: Tensor32;
+  readonly data: Data;
   readonly given: ParameterDescription;
-  readonly twin: Float32Array<ArrayBuffer>;
+  readonly twin: Elements;
 }
 
 const twinDevice = openDevice("cpu", { threads: 1, instructionSet: "baseline" });
@@ -103,7 +107,7 @@ export class World {
     this.parameters = places.tensors.map((place) => this.makeParameter(place));
     this.pool = places.tensors.map(({ length }) => this.makeHandles(length));
     const { terms, weights } = options;
-    const init = this.parameters.map(({ twin }) => Float32Array.from(twin));
+    const init = this.parameters.map(({ twin }) => wide(twin));
     this.shadow = new Shadow(options.fixed, { terms: [...terms], weights: [...weights] }, places, init);
     [this.optimizer, this.twin] = this.#makeBoth();
   }
@@ -130,6 +134,8 @@ export class World {
       stateDtype,
       seed: draw.one([0n, 7n, 2n ** 64n - 1n]),
       gradientDtype: draw.chance(0.2) ? "bfloat16" : "float32",
+      masterWeights: draw.chance(0.5),
+      rounding: draw.one(["stochastic", "stochastic", "nearest"]),
       anchor: draw.one(["first", "first", "max", "mean", draw.one(terms)]),
       balance: draw.one([1, 1, 0.5, 0, 0.3]),
       stepScale: draw.one(["sum", "mean"]),
@@ -146,6 +152,7 @@ export class World {
       length: stateDtype !== "float32" && k === 0 ? LEAN_LENGTH + draw.below(300) : drawLength(draw),
       layer: draw.chance(0.4) ? draw.one(["shared", "other"]) : undefined,
       group: k < groupCount ? k : draw.below(groupCount),
+      dtype: drawDtype(draw),
     }));
     // Parameters count across groups.
     tensors.sort((a, b) => a.group - b.group);
@@ -184,15 +191,17 @@ export class World {
     return new MTAdam(inGroups, options);
   }
 
-  makeParameter({ name, length, layer }: TensorPlace, draw = this.draw): Parameter {
-    const twin = draw.tensor(length, 1);
+  makeParameter({ name, length, layer, dtype }: TensorPlace, draw = this.draw): Parameter {
+    const values = draw.tensor(length, 1);
+    const twin = dtype === "float32" ? values : codesOf(values);
     const isArray = this.device.kind === "cpu" && draw.chance(0.5);
-    const data = isArray ? Float32Array.from(twin) : this.device.buffer(twin);
+    const data = isArray ? twin.slice() : this.device.buffer(twin, dtype);
     const asPointer = this.device.kind === "cuda" && length > 0 && draw.chance(0.2);
     const given: ParameterDescription = {
       name,
       data: asPointer ? (data as DeviceBuffer).ptr : data,
       ...(asPointer ? { length } : {}),
+      ...(dtype === "float32" ? {} : { dtype }),
       ...(layer === undefined ? {} : { layer }),
       ...(draw.chance(0.2) ? { shape: [1, length] } : {}),
     };
@@ -235,7 +244,7 @@ export class World {
       this.fixed,
       { terms: shadow.terms, weights: shadow.weights },
       { tensors: shadow.tensors, groups: shadow.groups },
-      this.parameters.map(({ twin }) => Float32Array.from(twin)),
+      this.parameters.map(({ twin }) => wide(twin)),
     );
     this.optimizer.dispose();
     this.twin.dispose();
@@ -346,13 +355,14 @@ export class World {
     for (const [index, { twin }] of this.parameters.entries()) {
       sameBits(`θ of ${this.shadow.tensors[index]!.name}`, parameters[index]!, twin);
     }
-    this.shadow.compareParameters(parameters);
+    const values = parameters.map(wide);
+    this.shadow.compareParameters(values);
     await Promise.all(this.readings.splice(0));
     if (this.shadow.open !== undefined) return;
     const [state, twin] = await Promise.all([this.optimizer.stateDict(), this.twin.stateDict()]);
     sameState(state, twin);
     this.shadow.compareState(state);
-    this.shadow.follow(state, parameters);
+    this.shadow.follow(state, values);
   }
 
   /** After a call whose effect is known only by its twin: reads names and options again. */
@@ -371,7 +381,8 @@ export class World {
         maximize,
       }),
     );
-    this.shadow.follow(state, await Promise.all(this.parameters.map(({ data }) => contents(data))));
+    const parameters = await Promise.all(this.parameters.map(({ data }) => contents(data)));
+    this.shadow.follow(state, parameters.map(wide));
   }
 
   /** Compares a reading with the twin's, when both have settled. */
@@ -393,19 +404,20 @@ export class World {
     for (const { object } of this.captured) object.dispose();
     this.optimizer.dispose();
     this.twin.dispose();
-    for (const { data } of this.parameters) if (!(data instanceof Float32Array)) data.dispose();
+    for (const { data } of this.parameters) if (!ArrayBuffer.isView(data)) data.dispose();
     for (const { buffer } of this.pool.flat()) buffer?.dispose();
   }
 }
 
 /** The same parameter with other memory. */
-export const withData = (given: ParameterDescription, data: Float32Array): ParameterDescription => {
-  const { name, layer, shape } = given;
+export const withData = (given: ParameterDescription, data: Elements): ParameterDescription => {
+  const { name, layer, shape, dtype } = given;
   return {
     name: name!,
     data,
     ...(layer === undefined ? {} : { layer }),
     ...(shape === undefined ? {} : { shape }),
+    ...(dtype === undefined ? {} : { dtype }),
   };
 };
 
@@ -416,6 +428,8 @@ export function drawLength(draw: Draw): number {
   if (draw.chance(0.002)) return draw.one([4095, 4096, 4097, 8200]);
   return draw.chance(0.05) ? draw.one([64, 255, 257]) : draw.one([0, 1, 2, 3, 7, 8, 16, 31, 33]);
 }
+
+export const drawDtype = (draw: Draw): TensorPlace["dtype"] => (draw.chance(0.15) ? "bfloat16" : "float32");
 
 export function drawGroup(draw: Draw, beta3: number): Group {
   return {
@@ -428,9 +442,13 @@ export function drawGroup(draw: Draw, beta3: number): Group {
   };
 }
 
-export async function contents(tensor: Tensor32): Promise<Float32Array> {
-  return tensor instanceof Float32Array ? Float32Array.from(tensor) : tensor.download();
+export async function contents(tensor: Data): Promise<Elements> {
+  return ArrayBuffer.isView(tensor) ? tensor.slice() : tensor.download();
 }
+
+/** The values in float32. */
+const wide = (elements: Elements): Float32Array<ArrayBuffer> =>
+  elements instanceof Uint16Array ? valuesOfCodes(elements) : elements.slice();
 
 export function codeOf(error: unknown): string {
   if (error instanceof MTAdamError) return error.code.replace("ERR_MTADAM_", "");
