@@ -19,8 +19,9 @@ enum class Rounding : std::uint32_t {
   kMaster,      // to the nearest; a master keeps what is rounded off
 };
 
-/// The stream of the draws: no term has this name.
-MTADAM_INLINE std::uint32_t parameter_stream() { return stream_key(name_key("\0theta", 6)); }
+/// The stream of the draws: name_key("\0theta", 6), which no term has. A constant, since a kernel has no text of the
+/// host's.
+MTADAM_INLINE std::uint32_t parameter_stream() { return stream_key(0x9cdc65bda1f9d431u); }
 
 // ---- By a draw of 32 bits: a finite value stays finite ---------------------------------------------------------
 

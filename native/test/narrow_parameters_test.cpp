@@ -49,6 +49,11 @@ TEST(ParameterCodes, StayWhatTheyAreWhateverTheDraw) {
   }
 }
 
+TEST(ParameterCodes, HaveAStreamOfTheirOwn) {
+  EXPECT_EQ(parameter_stream(), stream_key(name_key("\0theta", 6)));
+  EXPECT_NE(parameter_stream(), shared_stream());
+}
+
 TEST(ParameterCodes, HaveTheMeanOfTheValue) {
   constexpr std::uint32_t kDraws = 4096;
   Random random(81);

@@ -104,16 +104,12 @@ class MeasuredDevice final : public Device {
   std::vector<Range> element_ranges(const Tables& tables, const Call& call) {
     const std::vector<Tensor> tensors = copy(tables.tensors, tables.tensor_count);
     std::vector<Range> ranges;
-    const auto add = [&](const float* begin, std::uint64_t length) {
-      if (begin != nullptr && length > 0) ranges.push_back({begin, length * sizeof(float)});
-    };
-    const auto add_tensors = [&](const auto* addresses) {
-      const auto places = copy(addresses, tensors.size());
-      for (std::size_t k = 0; k < tensors.size(); ++k) add(places[k], tensors[k].length);
+    const auto add = [&](const void* begin, std::uint64_t bytes) {
+      if (begin != nullptr && bytes > 0) ranges.push_back({begin, bytes});
     };
     const auto add_plane = [&](const float* plane) {
       for (const Tensor& tensor : tensors) {
-        if (!tensor.lean) add(plane == nullptr ? nullptr : plane + tensor.plane, tensor.length);
+        if (!tensor.lean) add(plane == nullptr ? nullptr : plane + tensor.plane, tensor.length * sizeof(float));
       }
     };
     // Without their exponents.
@@ -126,12 +122,17 @@ class MeasuredDevice final : public Device {
         }
       }
     };
-    add_tensors(tables.parameters);
+    const std::vector<float*> parameters = copy(tables.parameters, tensors.size());
+    const std::byte* const masters = tables.shared.masters;
+    for (std::size_t k = 0; k < tensors.size(); ++k) {
+      const Tensor& tensor = tensors[k];
+      add(parameters[k], tensor.length * mtadam::element_bytes(tensor.type));
+      if (masters != nullptr) add(masters + tensor.master, tensor.length * master_bytes(tensor.type));
+    }
     for (std::uint32_t row = 0; row < call.count; ++row) {
       const auto places = copy(call.gradients + row * tensors.size(), tensors.size());
       for (std::size_t k = 0; k < tensors.size(); ++k) {
-        const std::uint64_t bytes = tensors[k].length * mtadam::element_bytes(tensors[k].gradient);
-        if (places[k] != nullptr && bytes > 0) ranges.push_back({places[k], bytes});
+        add(places[k], tensors[k].length * mtadam::element_bytes(tensors[k].gradient));
       }
     }
     for (const Term& term : copy(tables.terms, tables.term_count)) {
@@ -142,7 +143,7 @@ class MeasuredDevice final : public Device {
     const Shared& shared = tables.shared;
     for (const float* plane : {shared.m, shared.v, shared.x}) add_plane(plane);
     if (shared.gathered != nullptr) {
-      for (const Tensor& tensor : tensors) add(shared.gathered + tensor.gathered, tensor.length);
+      for (const Tensor& tensor : tensors) add(shared.gathered + tensor.gathered, tensor.length * sizeof(float));
     }
     return ranges;
   }
