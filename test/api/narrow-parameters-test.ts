@@ -10,6 +10,9 @@ import {
   type ParameterDtype,
   type StateDict,
 } from "../../lib";
+import type { Communicator } from "../../lib/distributed/communicator";
+import { checkOptions } from "../../lib/options";
+import { flattenParameters } from "../../lib/parameters";
 import { isSlow, onCpu, onCuda, testDevice } from "../support/device";
 import { emptiedFolder } from "../support/folder";
 import { randomSource, randomTensor } from "../support/random";
@@ -76,18 +79,13 @@ class Model {
     {
       wide = false,
       order = [0, 1, 2],
-      from,
-    }: {
-      wide?: boolean;
-      order?: readonly number[];
-      from?: readonly DeviceBuffer["fill"][] | Uint16Array[];
-    } = {},
+      from = [],
+    }: { wide?: boolean; order?: readonly number[]; from?: readonly Uint16Array[] } = {},
   ) {
     this.#order = order;
     this.data = LENGTHS.map((length, k) => {
-      const codes =
-        (from?.[k] as Uint16Array | undefined) ?? randomCodes(randomSource(50 + k), dtype, length);
-      return wide ? device.buffer(widened(dtype, codes as Uint16Array)) : device.buffer(codes, dtype);
+      const codes = from[k] ?? randomCodes(randomSource(50 + k), dtype, length);
+      return wide ? device.buffer(widened(dtype, codes)) : device.buffer(codes, dtype);
     });
     const described = order.map((k): ParameterDescription => ({
       name: `p${k}`,
@@ -361,6 +359,17 @@ test("the metadata has the types, and the seed where it is used", async () => {
   const mastered = await metadata({ masterWeights: true });
   expect(mastered.options.seed).toBeUndefined();
   expect(mastered.options.masterWeights).toBe(true);
+});
+
+test("`distributed` refuses them", async () => {
+  const options = { ...checkOptions({ terms: 1 }), distributed: {} as Communicator };
+  const parameters = (dtype: ParameterDtype): ParameterDescription[] => [
+    { name: "w", data: device.buffer(1, dtype), dtype },
+  ];
+  flattenParameters(parameters("float32"), options);
+  const error = await thrownBy(() => flattenParameters(parameters("bfloat16"), options));
+  checkError(error, "ERR_MTADAM_OPTION");
+  expect(error.message).toBe('`w.dtype` must be "float32" with `distributed`; got "bfloat16".');
 });
 
 test.each(["float64", "Float16", 16, null])("the dtype %j is refused", async (dtype) => {
