@@ -221,8 +221,8 @@ function describe(item: unknown, defaults: ParameterDefaults, index: number, gro
 
 /** Parameters and gradients have the same types. */
 function checkElementDtype(subject: string, value: unknown): asserts value is GradientDtype {
-  const { accepts, rule } = OPTIMIZER_RULES.gradientDtype;
-  if (!accepts(value, [])) throw mustBe("DTYPE", subject, rule, value);
+  const option = OPTIMIZER_RULES.gradientDtype;
+  if (!option.accepts(value, [])) throw mustBe("DTYPE", subject, option.rule, value);
 }
 
 function hasData(item: unknown): boolean {
