@@ -64,10 +64,13 @@ onCpu("a value that is not a dense array of the dtype", () => {
     ...[null, undefined].map((value) =>
       refusal(`${value} as a parameter`, /^`w` must /, () => withParameters([{ name: "w", data: value }])),
     ),
-    ...["float64", "float16", "Float32", 4, null].map((dtype) =>
+    ...["float64", "float8", "Float32", 4, null].map((dtype) =>
       refusal(`the dtype ${write(dtype)} of a parameter`, /^`w\.dtype` must be "float32"/, () =>
         withParameters([{ name: "w", data: buffer(1), dtype }]),
       ),
+    ),
+    refusal("a float32 buffer as a parameter of float16", /^`w` must be float16; got a float32 buffer/, () =>
+      withParameters([{ name: "w", data: buffer(1), dtype: "float16" }]),
     ),
     refusal("a target absent where addGradients has a source", /^`target\["b"\]` must /, ({ optimizer, g }) =>
       optimizer.addGradients({ w: g[0] }, g),
