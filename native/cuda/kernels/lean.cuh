@@ -119,6 +119,7 @@ __device__ inline void fetch(Work& work, const Tables& tables, const Call& call,
   const std::uint64_t begin = first_of_chunk(chunk.index);
   const StateType type = tables.state_type;
   work.run = run;
+  work.run.theta = parameter_at(tables, chunk.tensor, begin);
   work.type = tensor.lean ? type : StateType::kFloat32;
   work.gradient = tensor.gradient;
   work.theta = tensor.type;
