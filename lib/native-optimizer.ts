@@ -10,7 +10,7 @@ import { fromNative, MTAdamError } from "./errors";
 import { addonOf, isSameMemory, nativeDevice, type Device } from "./memory/device";
 import { nativeSource } from "./memory/source";
 import type { CheckedOptions } from "./options";
-import type { FlatParameters } from "./parameters";
+import { roundsAtRandom, type FlatParameters } from "./parameters";
 
 /** @throws MTAdamError HOST_POINTER, INVALID_POINTER, DISPOSED, OUT_OF_MEMORY, CUDA */
 export function makeNativeOptimizer(
@@ -72,8 +72,6 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
   const isLean = options.stateDtype !== "float32";
   const isNarrow = flat.parameters.some(({ dtype }) => dtype !== "float32");
   const hasNarrowGradients = flat.parameters.some(({ gradientDtype }) => gradientDtype !== "float32");
-  const rounding = options.masterWeights ? "master" : options.rounding;
-  const drawsParameters = isNarrow && rounding === "stochastic";
   return {
     lengths: Float64Array.from(flat.parameters, ({ length }) => length),
     layers: Uint32Array.from(flat.parameters, ({ layer }) => layer),
@@ -94,9 +92,9 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     rest: options.silence === "rest",
     stateDtype: options.stateDtype,
     seed: BigInt(options.seed),
-    parameterNames: isLean || drawsParameters ? flat.parameters.map(({ name }) => name) : [],
+    parameterNames: roundsAtRandom(options, flat.parameters) ? flat.parameters.map(({ name }) => name) : [],
     termNames: isLean ? options.terms : [],
-    rounding,
+    rounding: options.masterWeights ? "master" : options.rounding,
     dtypes: isNarrow ? flat.parameters.map(({ dtype }) => dtype) : [],
     gradientDtypes: hasNarrowGradients ? flat.parameters.map(({ gradientDtype }) => gradientDtype) : [],
   };

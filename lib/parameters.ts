@@ -86,6 +86,15 @@ export interface FlatParameters {
   readonly scales: CheckedOptions["scales"];
 }
 
+/** Whether a step rounds moments or parameters at random: draws depend on the seed and the names. */
+export function roundsAtRandom(
+  { stateDtype, masterWeights, rounding }: Pick<CheckedOptions, "stateDtype" | "masterWeights" | "rounding">,
+  parameters: readonly Parameter[],
+): boolean {
+  const isNarrow = parameters.some(({ dtype }) => dtype !== "float32");
+  return stateDtype !== "float32" || (isNarrow && !masterWeights && rounding === "stochastic");
+}
+
 /** What groups and parameters leave out. */
 type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype" | "distributed">;
 

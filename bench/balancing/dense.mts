@@ -25,39 +25,13 @@ export function zeros({ weight, bias }: Dense): { weight: Float32Array; bias: Fl
   return { weight: new Float32Array(weight.length), bias: new Float32Array(bias.length) };
 }
 
-// The loops below keep four sums at a time in registers. Each sum has the same additions in the same order as in the plain
-// loops, and so the same bits, in a third of the time.
-
 /** `out` [rows × outputs] ← `x` [rows × inputs] · weight, plus the bias unless `x` is a derivative. */
 export function forward({ weight, bias }: Dense, x: Numbers, out: Numbers, isDerivative = false): void {
   const outputs = bias.length;
   const inputs = weight.length / outputs;
-  for (let to = 0, from = 0; to < out.length; to += outputs, from += inputs) {
-    for (let o = 0; o < outputs; ++o) out[to + o] = isDerivative ? 0 : bias[o]!;
-    let o = 0;
-    for (; o + 3 < outputs; o += 4) {
-      let a = out[to + o]!;
-      let b = out[to + o + 1]!;
-      let c = out[to + o + 2]!;
-      let d = out[to + o + 3]!;
-      for (let i = 0, k = o; i < inputs; ++i, k += outputs) {
-        const value = x[from + i]!;
-        a += value * weight[k]!;
-        b += value * weight[k + 1]!;
-        c += value * weight[k + 2]!;
-        d += value * weight[k + 3]!;
-      }
-      out[to + o] = a;
-      out[to + o + 1] = b;
-      out[to + o + 2] = c;
-      out[to + o + 3] = d;
-    }
-    for (; o < outputs; ++o) {
-      let a = out[to + o]!;
-      for (let i = 0, k = o; i < inputs; ++i, k += outputs) a += x[from + i]! * weight[k]!;
-      out[to + o] = a;
-    }
-  }
+  if (isDerivative) out.fill(0);
+  else for (let to = 0; to < out.length; to += outputs) out.set(bias, to);
+  addProduct(out, x, weight, { inputs, outputs, byInput: outputs, byOutput: 1 });
 }
 
 /**
@@ -81,69 +55,85 @@ export function backward(
       for (let o = 0; o < outputs; ++o) gradient.bias[o]! += dOut[k + o]!;
     }
   }
-  const inFours = outputs - (outputs % 4);
-  for (let i = 0; i < inputs; ++i) addInFours(gradient.weight, i, inputs, outputs, x, dOut);
-  for (let o = inFours; o < outputs; ++o) {
-    for (let from = 0, k = o; from < x.length; from += inputs, k += outputs) {
-      for (let i = 0; i < inputs; ++i) gradient.weight[i * outputs + o]! += x[from + i]! * dOut[k]!;
-    }
-  }
+  addOuterProducts(gradient.weight, x, dOut, inputs, outputs);
   if (!dx) return;
-  for (let from = 0, to = 0; from < dOut.length; from += outputs, to += inputs) {
-    let i = 0;
-    for (; i + 3 < inputs; i += 4) {
-      let a = 0;
-      let b = 0;
-      let c = 0;
-      let d = 0;
-      for (let o = 0, k = i * outputs; o < outputs; ++o, ++k) {
-        const value = dOut[from + o]!;
-        a += weight[k]! * value;
-        b += weight[k + outputs]! * value;
-        c += weight[k + 2 * outputs]! * value;
-        d += weight[k + 3 * outputs]! * value;
+  dx.fill(0);
+  addProduct(dx, dOut, weight, { inputs: outputs, outputs: inputs, byInput: 1, byOutput: outputs });
+}
+
+// The loops below keep four sums at a time in registers. Each sum has the same additions in the same order as in plain loops,
+// and so the same bits, in a third of the time.
+
+/** What `weight` is taken as: the strides of a matrix [inputs × outputs]. */
+interface Shape {
+  inputs: number;
+  outputs: number;
+  byInput: number;
+  byOutput: number;
+}
+
+/** `out` [rows × outputs] += `x` [rows × inputs] · weight. */
+function addProduct(
+  out: Numbers,
+  x: Numbers,
+  weight: Numbers,
+  { inputs, outputs, byInput, byOutput }: Shape,
+): void {
+  for (let to = 0, from = 0; to < out.length; to += outputs, from += inputs) {
+    let o = 0;
+    for (; o + 3 < outputs; o += 4) {
+      let a = out[to + o]!;
+      let b = out[to + o + 1]!;
+      let c = out[to + o + 2]!;
+      let d = out[to + o + 3]!;
+      for (let i = 0, k = o * byOutput; i < inputs; ++i, k += byInput) {
+        const value = x[from + i]!;
+        a += value * weight[k]!;
+        b += value * weight[k + byOutput]!;
+        c += value * weight[k + 2 * byOutput]!;
+        d += value * weight[k + 3 * byOutput]!;
       }
-      dx[to + i] = a;
-      dx[to + i + 1] = b;
-      dx[to + i + 2] = c;
-      dx[to + i + 3] = d;
+      out[to + o] = a;
+      out[to + o + 1] = b;
+      out[to + o + 2] = c;
+      out[to + o + 3] = d;
     }
-    for (; i < inputs; ++i) {
-      let a = 0;
-      for (let o = 0, k = i * outputs; o < outputs; ++o, ++k) a += weight[k]! * dOut[from + o]!;
-      dx[to + i] = a;
+    for (; o < outputs; ++o) {
+      let sum = out[to + o]!;
+      for (let i = 0, k = o * byOutput; i < inputs; ++i, k += byInput) sum += x[from + i]! * weight[k]!;
+      out[to + o] = sum;
     }
   }
 }
 
 const { fround } = Math;
 
-/** Adds the gradient of input i's weights, rounded after each row as the array is. */
-function addInFours(
-  weight: Numbers,
-  i: number,
-  inputs: number,
-  outputs: number,
-  x: Numbers,
-  dOut: Numbers,
-): void {
-  const first = i * outputs;
-  let o = 0;
-  for (; o + 3 < outputs; o += 4) {
-    let a = weight[first + o]!;
-    let b = weight[first + o + 1]!;
-    let c = weight[first + o + 2]!;
-    let d = weight[first + o + 3]!;
-    for (let from = i, k = o; from < x.length; from += inputs, k += outputs) {
-      const value = x[from]!;
-      a = fround(a + value * dOut[k]!);
-      b = fround(b + value * dOut[k + 1]!);
-      c = fround(c + value * dOut[k + 2]!);
-      d = fround(d + value * dOut[k + 3]!);
+/** `weight` [inputs × outputs] += `x` [rows × inputs]ᵀ · `d` [rows × outputs], rounded after each row as the array is. */
+function addOuterProducts(weight: Numbers, x: Numbers, d: Numbers, inputs: number, outputs: number): void {
+  const inFours = outputs - (outputs % 4);
+  for (let i = 0; i < inputs; ++i) {
+    for (let o = 0; o < inFours; o += 4) {
+      const first = i * outputs + o;
+      let w0 = weight[first]!;
+      let w1 = weight[first + 1]!;
+      let w2 = weight[first + 2]!;
+      let w3 = weight[first + 3]!;
+      for (let from = i, k = o; from < x.length; from += inputs, k += outputs) {
+        const value = x[from]!;
+        w0 = fround(w0 + value * d[k]!);
+        w1 = fround(w1 + value * d[k + 1]!);
+        w2 = fround(w2 + value * d[k + 2]!);
+        w3 = fround(w3 + value * d[k + 3]!);
+      }
+      weight[first] = w0;
+      weight[first + 1] = w1;
+      weight[first + 2] = w2;
+      weight[first + 3] = w3;
     }
-    weight[first + o] = a;
-    weight[first + o + 1] = b;
-    weight[first + o + 2] = c;
-    weight[first + o + 3] = d;
+  }
+  for (let o = inFours; o < outputs; ++o) {
+    for (let from = 0, k = o; from < x.length; from += inputs, k += outputs) {
+      for (let i = 0; i < inputs; ++i) weight[i * outputs + o]! += x[from + i]! * d[k]!;
+    }
   }
 }

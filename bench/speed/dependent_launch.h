@@ -7,8 +7,8 @@
 
 namespace mtadam {
 
-/// First in a kernel: all that the kernels ahead have written is there, and the kernel behind may start once every
-/// block of this one has. Not before the wait, or the kernel behind could start before the one ahead has ended.
+/// First in a kernel: waits for all that the kernels ahead write. Then the kernel behind may start, once every block of
+/// this one has come so far; earlier, it could overtake the kernel ahead.
 __device__ __forceinline__ void wait_for_launch_ahead() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();

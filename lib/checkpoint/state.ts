@@ -9,7 +9,7 @@ import {
   type StateDtype,
 } from "../options";
 import type { ParameterDtype } from "../memory/dtype";
-import type { Parameter } from "../parameters";
+import { roundsAtRandom, type Parameter } from "../parameters";
 import type { Steps } from "./pace";
 
 // The saved state of an optimizer: its metadata and its tensors. restore.ts reads it back; dict.ts and file.ts are its
@@ -414,11 +414,6 @@ function exponentsTensor({ native, parameters }: StateOwner, key: string, place:
   };
 }
 
-const drawsParameters = ({ options, parameters }: StateOwner): boolean =>
-  !options.masterWeights &&
-  options.rounding === "stochastic" &&
-  parameters.some(({ dtype }) => dtype !== "float32");
-
 /**
  * Reads the options and weights in its first step, since the user may change them before the last.
  *
@@ -468,7 +463,7 @@ export function* stateMetadata(owner: StateOwner): Steps<CheckpointMetadata> {
       stepScale: options.stepScale,
       nonFinite: options.nonFinite,
       ...(options.stateDtype === "float32" ? {} : { stateDtype: options.stateDtype }),
-      ...(options.stateDtype === "float32" && !drawsParameters(owner) ? {} : { seed: String(options.seed) }),
+      ...(roundsAtRandom(options, owner.parameters) ? { seed: String(options.seed) } : {}),
       ...(owner.parameters.some((parameter) => hasMaster(options, parameter)) ? { masterWeights: true } : {}),
       ...(options.stateDtype === "8bit" ? { block: BLOCK } : {}),
       weights,

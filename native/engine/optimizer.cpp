@@ -558,8 +558,9 @@ void Optimizer::restore_iterations(std::int64_t iterations) {
 
 // Draws depend on the number of completed steps, so that a restored training goes on with those it would have had.
 void Optimizer::send_first_step() {
-  if (layout_.code_elements() != 0 || layout_.has_narrow_parameters())
+  if (layout_.code_elements() != 0 || layout_.has_narrow_parameters()) {
     write(state_.shared().first_step, std::vector<std::uint64_t>{first_step_});
+  }
 }
 
 // A call that failed midway may also have left records with the number of the open step.

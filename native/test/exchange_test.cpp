@@ -260,6 +260,13 @@ std::vector<std::vector<std::uint8_t>> stored(const Model& model, Training& trai
 
 constexpr StateType kStateTypes[] = {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit};
 
+/// With moments of this type for each term, and no other form.
+Model model_with(Random& random, std::uint32_t terms, StateType type) {
+  Model model = test::random_model(random, test::kExchanged, terms);
+  model.options.form = {};
+  return test::with_state(model, type);
+}
+
 // In two pieces, which end within a chunk.
 template <class Write>
 void in_pieces(std::uint64_t count, std::uint64_t unit, const Write& write) {
@@ -273,9 +280,7 @@ TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
   for (const StateType type : kStateTypes) {
     SCOPED_TRACE(static_cast<int>(type));
     Random random(5);
-    Model model = test::random_model(random, test::kExchanged, 2);
-    model.options.form = {};
-    model = test::with_state(model, type);
+    const Model model = model_with(random, 2, type);
     const std::vector<Gradients> steps = test::random_steps(random, model, 2);
     Training source(model, 1), rounded(model, 1);
     source.step(steps[0]);
@@ -321,9 +326,7 @@ TEST(Exchange, EachRankReadsItsPartOfTheStateAlone) {
   for (const StateType type : kStateTypes) {
     SCOPED_TRACE(static_cast<int>(type));
     Random random(10);
-    Model model = test::random_model(random, test::kExchanged, 1);
-    model.options.form = {};
-    model = test::with_state(model, type);
+    const Model model = model_with(random, 1, type);
     const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
     Training source(model, 1);
     source.step(gradients);

@@ -150,31 +150,6 @@ __device__ __forceinline__ Values load_floats(const float* from, const Place& at
   return values;
 }
 
-/// Elements of a gradient or parameter.
-__device__ __forceinline__ Values load_elements(const float* first, ElementType type, const Place& at) {
-  if (type == ElementType::kFloat32) return load_floats(first, at);
-  const Narrow elements = narrow(first, type) + at.first;
-  Values values;
-  if (at.count == kVector && short_of_boundary(elements) == 0) {
-    const NarrowFour four = load4(elements);
-#pragma unroll
-    for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = value(four, j);
-    return values;
-  }
-#pragma unroll
-  for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = j < at.count ? elements[j] : 0;
-  return values;
-}
-
-__device__ __forceinline__ void store_floats(float* to, const Place& at, const Values& values) {
-  float* const p = to + at.first;
-  if (at.count == kVector && short_of_boundary(p) == 0) return update::store<kVector>(p, values);
-#pragma unroll
-  for (std::uint32_t j = 0; j < kVector; ++j) {
-    if (j < at.count) p[j] = values.e[j];
-  }
-}
-
 /// Codes of 16 bits, zeros behind the end of a tensor.
 struct NarrowCodes {
   std::uint32_t e[kVector];
@@ -190,6 +165,25 @@ __device__ __forceinline__ NarrowCodes load_narrow(const std::uint16_t* from, co
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) codes.e[j] = j < at.count ? p[j] : 0;
   return codes;
+}
+
+/// Elements of a gradient or parameter.
+__device__ __forceinline__ Values load_elements(const float* first, ElementType type, const Place& at) {
+  if (type == ElementType::kFloat32) return load_floats(first, at);
+  const NarrowCodes codes = load_narrow(reinterpret_cast<const std::uint16_t*>(first), at);
+  Values values;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) values.e[j] = decoded(type, codes.e[j]);
+  return values;
+}
+
+__device__ __forceinline__ void store_floats(float* to, const Place& at, const Values& values) {
+  float* const p = to + at.first;
+  if (at.count == kVector && short_of_boundary(p) == 0) return update::store<kVector>(p, values);
+#pragma unroll
+  for (std::uint32_t j = 0; j < kVector; ++j) {
+    if (j < at.count) p[j] = values.e[j];
+  }
 }
 
 __device__ __forceinline__ void store_narrow(std::uint16_t* to, const Place& at, const NarrowCodes& codes) {

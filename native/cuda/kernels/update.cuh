@@ -126,7 +126,7 @@ __device__ inline TensorRun tensor_run(const Tables& tables, const Chunk& chunk)
   TensorRun run{};
   run.chunk = chunk;
   run.count = elements_of_chunk(tensor.length, chunk.index);
-  run.theta = tables.parameters[chunk.tensor] + first;  // as float32; lean.cuh knows other types
+  run.theta = tables.parameters[chunk.tensor] + first;  // lean.cuh replaces it where θ is narrow
   run.sum = offset(tables.shared.m, tensor.plane + first);
   run.sum_v = offset(tables.shared.v, tensor.plane + first);
   run.sum_x = offset(tables.shared.x, tensor.plane + first);

@@ -3,6 +3,7 @@
 import assert from "node:assert";
 import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
+import { MTAdam } from "../../../dist/index.mjs";
 
 const LENGTHS = [4500, 1, 4096, 0, 8200, 5];
 /** Micro-batches per step, over all ranks. */
@@ -98,6 +99,24 @@ export function digest(arrays) {
 }
 
 export const thetaOf = (parameters) => parameters.map(({ data }) => data);
+
+/**
+ * In one form of the options: an optimizer of all ranks on the device, whose parameters are what `place` makes of arrays, and
+ * one of this process alone on the CPU.
+ */
+export function makeBoth({ form, terms, tagged, comm, device, place = (values) => values }) {
+  const {
+    shard = "state",
+    wire = "float32",
+    gradientDtype = "float32",
+    ...options
+  } = { terms, lr: 1e-2, ...form };
+  const parameters = makeParameters(tagged).map((one) => ({ ...one, data: place(one.data) }));
+  const sharing = { distributed: comm, shard, wire, gradientDtype, reduction: "ordered", device };
+  const optimizer = new MTAdam(parameters, { ...options, ...sharing });
+  const alone = makeParameters(tagged);
+  return { wire, gradientDtype, parameters, optimizer, alone, reference: new MTAdam(alone, options) };
+}
 
 export async function assertSameState(actual, expected) {
   const [own, other] = [await actual.stateDict(), await expected.stateDict()];

@@ -13,7 +13,7 @@ import {
   asBfloat16,
   assertSameState,
   digest,
-  makeParameters,
+  makeBoth,
   scaleOf,
   share,
   sumOfRounded,
@@ -48,22 +48,12 @@ async function trials() {
   ];
   const digests = [];
   for (const [number, form] of FORMS.entries()) {
-    const {
-      shard = "state",
-      wire = "float32",
-      gradientDtype = "float32",
-      ...options
-    } = { terms: TERMS, lr: 1e-2, ...form };
+    const tagged = number % 2 === 1;
+    const place = (values) => device.buffer(values);
+    const both = makeBoth({ form, terms: TERMS, tagged, comm, device, place });
+    const { wire, gradientDtype, parameters, optimizer, alone, reference } = both;
     // Rounding depends on what a rank adds up before.
     const isRounded = wire === "bfloat16" || gradientDtype === "bfloat16";
-    const parameters = makeParameters(number % 2 === 1).map((one) => ({
-      ...one,
-      data: device.buffer(one.data),
-    }));
-    const sharing = { distributed: comm, shard, wire, gradientDtype, reduction: "ordered", device };
-    const optimizer = new MTAdam(parameters, { ...options, ...sharing });
-    const alone = makeParameters(number % 2 === 1);
-    const reference = new MTAdam(alone, options);
     for (let step = 0; step < STEPS; ++step) {
       const local = share(step, TERMS, comm);
       const given = gradientDtype === "bfloat16" ? asBfloat16(local) : local;

@@ -9,6 +9,7 @@ import {
   asBfloat16,
   assertSameState,
   digest,
+  makeBoth,
   makeParameters,
   rounded,
   scaleOf,
@@ -48,19 +49,10 @@ for (const [number, form] of FORMS.entries()) {
   const tagged = number % 2 === 1;
   // Three ranks do not divide the micro-batches: they get the sum.
   const reduced = comm.size === 3;
-  const {
-    shard = "state",
-    wire = "float32",
-    gradientDtype = "float32",
-    ...options
-  } = { terms: TERMS, lr: 1e-2, ...form };
-  const isNarrow = gradientDtype !== "float32";
-  const parameters = makeParameters(tagged);
   const device = openDevice("cpu", { threads: 1 + (comm.rank % 2) });
-  const sharing = { distributed: comm, shard, wire, gradientDtype, reduction: "ordered", device };
-  const optimizer = new MTAdam(parameters, { ...options, ...sharing });
-  const alone = makeParameters(tagged);
-  const reference = new MTAdam(alone, options);
+  const both = makeBoth({ form, terms: TERMS, tagged, comm, device });
+  const { wire, gradientDtype, parameters, optimizer, alone, reference } = both;
+  const isNarrow = gradientDtype !== "float32";
   for (let step = 0; step < 3; ++step) {
     const local = reduced ? whole(step, TERMS) : share(step, TERMS, comm);
     const gradients = isNarrow ? asBfloat16(local) : local;
