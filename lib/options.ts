@@ -94,15 +94,15 @@ export interface OptimizerOptions<Term extends string = string> {
    */
   stateDtype?: StateDtype | undefined;
   /**
-   * For parameters of 16 bits: keep what their type has no room for, so that the training is the one in float32, of which
-   * the parameters are the values rounded to the nearest. 2 bytes of state per element of a bfloat16 parameter, 4 of a
-   * float16 one. The parameter and its master start equal; after you write into the parameter, it counts.
+   * For parameters of 16 bits: keep what their type has no room for. The training is then the one in float32, and the
+   * parameters are its values, rounded to the nearest. Takes 2 bytes of state per element of a bfloat16 parameter and 4 of a
+   * float16 one. What you write into a parameter between two steps counts.
    */
   masterWeights?: boolean | undefined;
   /**
-   * How each step rounds parameters of 16 bits that have no master: "stochastic", up or down at random, so that small steps
-   * are not lost and the mean is right, never from finite to infinite; or "nearest", ties to even, where a step smaller
-   * than half the distance to the next value is lost.
+   * How a step rounds parameters of 16 bits that have no master. "stochastic": up or down at random, so that the mean is
+   * right and small steps are not lost; a finite value stays finite. "nearest": ties to even; a step smaller than half the
+   * distance to the next value is lost.
    */
   rounding?: "stochastic" | "nearest" | undefined;
   /**

@@ -249,8 +249,8 @@ export class Shadow {
 
   /**
    * Where both moments are summed, terms may cancel in G, which leaves no tolerance for V and θ; and the moments of a lean
-   * tensor and parameters of 16 bits are rounded at random. The twin's bits, and test/api/oracle-test.ts and test/cpu/lean-state-test.ts with other
-   * models, check these.
+   * tensor and parameters of 16 bits are rounded. The twin's bits check these, and with other models
+   * test/api/oracle-test.ts, test/cpu/lean-state-test.ts and test/api/narrow-parameters-test.ts.
    */
   #isMeasured(index: number): boolean {
     return !this.#isOnePair && !this.#isLean(index) && this.tensors[index]!.dtype === "float32";
