@@ -298,15 +298,17 @@ TEST(Exchange, WritesAStateThatAnyNumberOfRanksRead) {
       }
     };
     write_rounded(rounded);
+    const auto rounded_planes = rounded.snapshot().planes;
+    const auto rounded_codes = stored(model, rounded);
+    const auto codes = stored(model, source);
     Threads threads(5);  // a tensor is shared out in its middle
     threads.run([&](std::shared_ptr<Collective> collective) {
       Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
                         Sharing{std::move(collective), true});
       write_rounded(training);
-      EXPECT_EQ(stored(model, rounded), stored(model, training));
-      EXPECT_EQ(rounded.snapshot().planes, training.snapshot().planes);
+      EXPECT_EQ(rounded_codes, stored(model, training));
+      EXPECT_EQ(rounded_planes, training.snapshot().planes);
       std::size_t index = 0;
-      const auto codes = stored(model, source);
       for_stored(model, training, [&](Stored kind, const PlaneRange& range, std::size_t bytes) {
         const std::uint8_t* const values = codes[index++].data();
         in_pieces(range.count, 1, [&](std::uint64_t first, std::uint64_t count) {
