@@ -97,7 +97,6 @@ const TEST_ADDON = [
   "native/test/simt_addon.cpp",
   "native/test/failing_new.cpp",
   "native/test/failing_new.h",
-  "native/test/nccl_stand_in.cpp",
 ];
 
 /** The tests' addon, whose CUDA device is the host executor. Linux only. */

@@ -665,3 +665,91 @@ planted_bug(
   PATTERN [=[return copy + place(first, 0);]=]
   REPLACEMENT [=[return addresses_.data() + place(first, 0);]=]
   FOUND_BY access "the memory is neither the device's nor pinned")
+
+# ---- Collectives over NCCL ----
+
+# planted_nccl_bug(<name> PATTERN <text> REPLACEMENT <text> FOUND_BY <test>)
+function(planted_nccl_bug name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PATTERN;REPLACEMENT;FOUND_BY" "")
+  set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/nccl/nccl.cpp)
+  simt_plant(${CMAKE_SOURCE_DIR}/native/nccl/nccl.cpp "${arg_PATTERN}" "${arg_REPLACEMENT}" ${planted})
+  # Linked before mtadam_nccl, so that its own copy is left out.
+  simt_add_program(planted_cuda_${name}_plain plain SOURCES ${planted} on_executor.cpp)
+  set_target_properties(planted_cuda_${name}_plain PROPERTIES SIMT_UNOPTIMISED ON)
+  target_link_libraries(planted_cuda_${name}_plain PRIVATE mtadam_nccl_tests)
+  add_test(NAME planted.cuda_${name}.plain COMMAND planted_cuda_${name}_plain --gtest_filter=Nccl.${arg_FOUND_BY})
+  set_tests_properties(planted.cuda_${name}.plain PROPERTIES PASS_REGULAR_EXPRESSION "1 FAILED TEST")
+endfunction()
+
+planted_nccl_bug(
+  collective_before_the_work_before_it
+  PATTERN [=[      before_->make_wait(stream_);]=]
+  REPLACEMENT ""
+  FOUND_BY GathersAfterTheWorkBeforeAndBeforeTheWorkAfterIt)
+
+planted_nccl_bug(
+  work_after_a_collective_does_not_wait
+  PATTERN [=[    if (stream != stream_) after_->make_wait(stream);]=]
+  REPLACEMENT ""
+  FOUND_BY GathersAfterTheWorkBeforeAndBeforeTheWorkAfterIt)
+
+planted_nccl_bug(
+  part_of_the_first_rank_sent
+  PATTERN [=[static_cast<std::byte*>(all) + bytes * rank_, all, bytes]=]
+  REPLACEMENT [=[static_cast<std::byte*>(all), all, bytes]=]
+  FOUND_BY GathersAfterTheWorkBeforeAndBeforeTheWorkAfterIt)
+
+planted_nccl_bug(
+  small_memory_not_enlarged
+  PATTERN [=[small_ == nullptr || small_->size() < each * size_]=]
+  REPLACEMENT [=[small_ == nullptr]=]
+  FOUND_BY GathersPartsOfAnySizeOnTheHost)
+
+planted_nccl_bug(
+  sum_in_the_place_of_the_first_rank
+  PATTERN [=[all + parts.starts[rank_], count, kFloat32]=]
+  REPLACEMENT [=[all, count, kFloat32]=]
+  FOUND_BY SumsEachRanksPart)
+
+planted_nccl_bug(
+  received_where_it_was_sent_from
+  PATTERN [=[static_cast<std::byte*>(to) + received.starts[rank]]=]
+  REPLACEMENT [=[static_cast<std::byte*>(to) + sent.starts[rank]]=]
+  FOUND_BY SendsEachRankItsPart)
+
+planted_nccl_bug(
+  late_collective_not_aborted
+  PATTERN [=[if (!after_->is_reached()) abort(late("a collective"));]=]
+  REPLACEMENT ""
+  FOUND_BY ARankThatDoesNotComeEndsTheOthersWait)
+
+planted_nccl_bug(
+  late_call_not_aborted
+  PATTERN [=[if (Clock::now() > deadline) abort]=]
+  REPLACEMENT [=[if (Clock::now() > deadline + std::chrono::hours(1)) abort]=]
+  FOUND_BY RanksThatDoNotJoinAreWaitedForNoLongerThanTheTimeOut)
+
+planted_nccl_bug(
+  failure_of_the_library_not_looked_for
+  PATTERN [=[    if (state == kSuccess || state == kInProgress) return;]=]
+  REPLACEMENT [=[    return;]=]
+  FOUND_BY ARankThatIsGoneEndsTheOthersWait)
+
+planted_nccl_bug(
+  failure_on_the_device_not_told
+  PATTERN [=[    device_->read(gathered.data(), small_->data(), gathered.size(), stream_);
+    check();]=]
+  REPLACEMENT [=[    device_->read(gathered.data(), small_->data(), gathered.size(), stream_);]=]
+  FOUND_BY ARankThatIsGoneEndsTheOthersWait)
+
+planted_nccl_bug(
+  failed_send_not_told
+  PATTERN [=[return result == kSuccess || result == kInProgress ? end : result;]=]
+  REPLACEMENT [=[return end;]=]
+  FOUND_BY ACallThatFailsIsNamed)
+
+planted_nccl_bug(
+  closed_communicator_used_again
+  PATTERN [=[    failure_ = "The communicator has been closed.";]=]
+  REPLACEMENT ""
+  FOUND_BY ACommunicatorThatIsClosedIsNotUsedAgain)
