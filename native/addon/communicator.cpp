@@ -35,13 +35,14 @@ Communicator::Communicator(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Co
   const double timeout = info[2].ToNumber().DoubleValue();
   if (kind == "mpi") {
     guarded(info.Env(), [&] { world_ = mpi::open(libraries, timeout); });
-    return;
+  } else {
+    nccl::Id id;
+    const char* const bytes = elements<char>(info[4], id.size());
+    std::copy(bytes, bytes + id.size(), id.begin());
+    const nccl::Member member{libraries, id, number(info[5]), number(info[6]), unwrap<Device>(info[3]).get(), timeout};
+    guarded(info.Env(), [&] { world_ = nccl::open(member); });
   }
-  nccl::Id id;
-  const char* const bytes = elements<char>(info[4], id.size());
-  std::copy(bytes, bytes + id.size(), id.begin());
-  const nccl::Member member{libraries, id, number(info[5]), number(info[6]), unwrap<Device>(info[3]).get(), timeout};
-  guarded(info.Env(), [&] { world_ = nccl::open(member); });
+  guarded(info.Env(), [&] { agree_on_version(*world_, MTADAM_VERSION); });
 }
 
 Napi::Value nccl_id(const Napi::CallbackInfo& info) {

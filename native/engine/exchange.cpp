@@ -17,9 +17,23 @@ struct Statement {
   std::uint64_t values;
 };
 
+// What one rank says of itself. All versions of this package begin with it, so its size never changes.
+struct Greeting {
+  char version[64];
+};
+
+template <std::size_t kSize>
+void put(char (&field)[kSize], const std::string& text) {
+  std::memcpy(field, text.data(), std::min(text.size(), kSize - 1));
+}
+
+template <std::size_t kSize>
+std::string text_of(const char (&field)[kSize]) {
+  return std::string(field, strnlen(field, kSize));
+}
+
 std::string told(const std::vector<Statement>& statements, std::size_t rank) {
-  const std::string call(statements[rank].call, strnlen(statements[rank].call, sizeof statements[rank].call));
-  return "rank " + std::to_string(rank) + " `" + call + "`";
+  return "rank " + std::to_string(rank) + " `" + text_of(statements[rank].call) + "`";
 }
 
 Parts in_bytes(const Parts& parts, std::size_t element) {
@@ -34,16 +48,35 @@ Parts equal_parts(std::size_t ranks, std::size_t count) {
   return parts;
 }
 
+// What every rank puts in its place.
+template <class T>
+std::vector<T> gathered(Collective& collective, const T& own) {
+  std::vector<T> all(collective.size());
+  all[collective.rank()] = own;
+  collective.gather_on_host(all.data(), equal_parts(all.size(), sizeof(T)));
+  return all;
+}
+
 }  // namespace
+
+void agree_on_version(Collective& collective, const std::string& version) {
+  Greeting own{};
+  put(own.version, version);
+  const std::vector<Greeting> greetings = gathered(collective, own);
+  const std::string first = text_of(greetings[0].version);
+  for (std::size_t rank = 1; rank < greetings.size(); ++rank) {
+    const std::string other = text_of(greetings[rank].version);
+    if (other == first) continue;
+    throw Error("DISTRIBUTED", "All ranks must have the same version of mtadam; got " + first + " in rank 0 and " +
+                                   other + " in rank " + std::to_string(rank) + ".");
+  }
+}
 
 void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values) {
   collective.name_call(call);
-  std::vector<Statement> statements(collective.size());
-  const std::uint32_t own = collective.rank();
-  std::memcpy(statements[own].call, call.data(), std::min(call.size(), sizeof statements[own].call - 1));
-  statements[own].optimizer = optimizer;
-  statements[own].values = values;
-  collective.gather_on_host(statements.data(), equal_parts(statements.size(), sizeof(Statement)));
+  Statement own{{}, optimizer, values};
+  put(own.call, call);
+  const std::vector<Statement> statements = gathered(collective, own);
   for (std::size_t rank = 1; rank < statements.size(); ++rank) {
     const Statement &first = statements[0], &other = statements[rank];
     const std::string both = told(statements, 0) + " and " + told(statements, rank);

@@ -52,6 +52,10 @@ class Hash {
   std::uint64_t value_ = kFnvStart;
 };
 
+/// To be called before anything else is exchanged. `version`: of the package, of which 63 bytes are compared. Throws
+/// Error (DISTRIBUTED) on every rank unless all ranks have the same one.
+void agree_on_version(Collective& collective, const std::string& version);
+
 /// Throws Error (DISTRIBUTED) on every rank unless all ranks make this call with equal values. `call`: its name, at
 /// most 31 bytes; `optimizer`: a hash of what the optimizer is; `values`: a hash of what the call is given.
 void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values);

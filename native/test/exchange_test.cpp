@@ -140,6 +140,17 @@ std::string refusal(std::uint32_t ranks, const std::function<void(std::shared_pt
   return messages[0];
 }
 
+TEST(Exchange, RanksWithAnotherVersionAreRefusedOnAllRanks) {
+  const auto with = [](const std::string& version) {
+    return refusal(3, [&](std::shared_ptr<Collective> collective) {
+      agree_on_version(*collective, collective->rank() == 1 ? version : "1.10.0");
+    });
+  };
+  EXPECT_EQ(with("1.1.0"),
+            "DISTRIBUTED: All ranks must have the same version of mtadam; got 1.10.0 in rank 0 and 1.1.0 in rank 1.");
+  EXPECT_EQ(with("1.10.0"), "");
+}
+
 TEST(Exchange, RanksThatDifferAreRefusedOnAllRanks) {
   Random random(3);
   const Model model = test::random_model(random, {5000, 70}, 2);

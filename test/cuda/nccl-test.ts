@@ -84,7 +84,7 @@ onCuda("several ranks over NCCL", () => {
     expect(zero).toMatchObject({ code: 3, stdout: expect.stringMatching(sentence) as unknown });
   });
 
-  test.each(["ncclCommInitRankConfig:1", "ncclAllGather:2", "ncclReduceScatter:1"])(
+  test.each(["ncclCommInitRankConfig:1", "ncclAllGather:1", "ncclAllGather:3", "ncclReduceScatter:1"])(
     "a call that fails: %s",
     async (call) => {
       const [zero] = await runRanks(1, ["hang"], { NCCL_STAND_IN_FAIL: call });
