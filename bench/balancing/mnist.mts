@@ -4,6 +4,7 @@ import { CLASSES, batches, loadMnist, type Dataset } from "../../examples/mnist/
 import { Model, PARAMETERS, initialValues } from "../../examples/mnist/model.mjs";
 import { randomFor } from "../../examples/common/random.mjs";
 import { drawWeights } from "../../examples/mnist/train.mjs";
+import { narrowed, widen } from "../common/bfloat16.mjs";
 import type { Arm, Experiment, Outcome, Task } from "../common/experiment.mjs";
 
 const BETAS = [0.9, 0.99, 0.999] as const;
@@ -56,8 +57,14 @@ async function run(arm: Arm, { seed, steps }: Task): Promise<Outcome> {
   const { train, model, accuracy } = await (loaded ??= load());
   const parameters = initialValues(randomFor(1, seed, "parameters"));
   const weights = drawWeights(1, seed).map((weight) => weight ** (arm.exponent ?? 1));
+  // The network computes with their values in float32.
+  const codes = arm.narrow && parameters.map(narrowed);
+  const widenAll = () => codes?.forEach((own, i) => widen(own, parameters[i]!));
+  widenAll();
   const optimizer = new MTAdam(
-    parameters.map((data, i) => ({ name: PARAMETERS[i]!.name, shape: PARAMETERS[i]!.shape, data })),
+    PARAMETERS.map(({ name, shape }, i) =>
+      codes ? { name, shape, data: codes[i]!, dtype: "bfloat16" } : { name, shape, data: parameters[i]! },
+    ),
     { ...arm.options, lr: 1e-3, terms: arm.options ? CLASSES : 1 },
   );
   let step = 0;
@@ -67,6 +74,7 @@ async function run(arm: Arm, { seed, steps }: Task): Promise<Outcome> {
       ? await model.gradientOfEach(parameters, batch, weights)
       : await model.gradientOfSum(parameters, batch, weights);
     optimizer.step(gradients);
+    widenAll();
   }
   optimizer.dispose();
   return { value: (await accuracy.of(parameters)).all };

@@ -1,14 +1,34 @@
+import type { MTAdamOptions } from "mtadam";
 import type { Arm, Experiment } from "../common/experiment.mjs";
 import { STATES } from "../common/states.mjs";
 import { mnist } from "./mnist.mjs";
 
 const NAMES = { "per term": "", summed: ", first moments summed", "one pair": ", one pair" };
 
-const ARMS: readonly Arm[] = STATES.map(({ stateDtype, form, options }) => ({
+const betas = [0.9, 0.999, 0.999] as const;
+
+const MOMENTS: readonly Arm[] = STATES.map(({ stateDtype, form, options }) => ({
   key: `${stateDtype} ${form}`,
   name: `${stateDtype}${NAMES[form]}`,
-  options: { betas: [0.9, 0.999, 0.999], ...options },
+  options: { betas, ...options },
 }));
 
-/** The experiment of mnist.mts with less memory for moments. */
-export const states: Experiment = { ...mnist, key: "states", arms: ARMS };
+/** Parameters in bfloat16, with moments per term in float32 and with the least that moments can take. */
+const PARAMETERS: readonly Arm[] = [
+  { key: "stochastic", name: "parameters in bfloat16", options: {} },
+  { key: "nearest", name: '… rounding: "nearest"', options: { rounding: "nearest" } },
+  { key: "master", name: "… masterWeights", options: { masterWeights: true } },
+  {
+    key: "stochastic 8bit",
+    name: "… 8bit, one pair",
+    options: { stateDtype: "8bit", firstMoment: "summed", secondMoment: "summed" },
+  },
+].map(({ key, name, options }) => ({
+  key: `parameters ${key}`,
+  name,
+  options: { betas, ...options } as Partial<MTAdamOptions>,
+  narrow: true,
+}));
+
+/** The experiment of mnist.mts with less memory for moments and parameters. */
+export const states: Experiment = { ...mnist, key: "states", arms: [...MOMENTS, ...PARAMETERS] };

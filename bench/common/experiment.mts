@@ -9,6 +9,8 @@ export interface Arm {
   name: string;
   /** Options of MTAdam on the separate terms. Without options and rival: Adam on the weighted sum of the terms. */
   options?: Partial<MTAdamOptions>;
+  /** Parameters in bfloat16, for experiments that have them. */
+  narrow?: true;
   /** Another method that computes a step from the terms' gradients. */
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
