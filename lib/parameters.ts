@@ -40,7 +40,7 @@ export interface ParameterDescription<Name extends string = string> {
   shape?: readonly number[] | undefined;
   /**
    * The type of its elements, "float32" by default. "float16" and "bfloat16", of 2 bytes, are converted to float32, which
-   * is exact, and each step rounds the result: see the options `masterWeights` and `rounding`. Not with `distributed`.
+   * is exact, and each step rounds the result: see the options `masterWeights` and `rounding`.
    */
   dtype?: ParameterDtype | undefined;
   /** The type of its gradients. Default: that of the optimizer's option. */
@@ -96,7 +96,7 @@ export function roundsAtRandom(
 }
 
 /** What groups and parameters leave out. */
-type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype" | "distributed">;
+type ParameterDefaults = Pick<CheckedOptions, "group" | "gradientDtype">;
 
 type Described = Omit<Parameter, "source" | "layer"> & { data: unknown };
 
@@ -208,9 +208,6 @@ function describe(item: unknown, defaults: ParameterDefaults, index: number, gro
   }
   checkElementDtype(`${name}.dtype`, dtype);
   checkElementDtype(`${name}.gradientDtype`, gradientDtype);
-  if (dtype !== "float32" && defaults.distributed !== undefined) {
-    throw mustBe("OPTION", `${name}.dtype`, 'be "float32" with `distributed`', dtype);
-  }
   if (layer !== undefined && (typeof layer !== "string" || layer === "")) {
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }

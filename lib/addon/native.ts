@@ -186,6 +186,8 @@ export interface NativeOptimizer {
   writeExponents(start: NativePlaneStart, from: Uint8Array): void;
   /** A parameter of 16 bits together with its master, from the element `first` on. */
   readMaster(parameter: number, first: number, to: Float32Array): void;
+  /** The same of a range of this rank's elements, without the other ranks. */
+  readOwnMaster(parameter: number, first: number, to: Float32Array): void;
   /** Changes the master alone. */
   writeMaster(parameter: number, first: number, from: Float32Array): void;
   /** As if there had been no master yet. */

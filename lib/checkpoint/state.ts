@@ -385,6 +385,12 @@ function masterTensor({ native, parameters }: StateOwner, parameter: number): Sa
         native.readMaster(parameter, first, to as Float32Array);
       });
     },
+    own: () => ownElements(native, parameter),
+    readOwn(first, to) {
+      fromNative(() => {
+        native.readOwnMaster(parameter, first, to as Float32Array);
+      });
+    },
   };
 }
 

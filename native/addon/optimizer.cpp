@@ -54,6 +54,7 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<read_own_exponents>>("readOwnExponents"),
                       InstanceMethod<&Optimizer::on_engine<write_exponents>>("writeExponents"),
                       InstanceMethod<&Optimizer::on_engine<read_master>>("readMaster"),
+                      InstanceMethod<&Optimizer::on_engine<read_own_master>>("readOwnMaster"),
                       InstanceMethod<&Optimizer::on_engine<write_master>>("writeMaster"),
                       InstanceMethod<&Optimizer::on_engine<reset_master>>("resetMaster"),
                       InstanceMethod<&Optimizer::dispose>("dispose")});

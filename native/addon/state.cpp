@@ -250,6 +250,12 @@ void read_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   engine.read_master(range, elements<float>(info[2], range.count));
 }
 
+void read_own_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  const MasterRange range = master_range_of(engine, info);
+  check_own(engine, info.Env(), {Plane::m, 0, range.tensor, range.first, range.count});
+  engine.read_own_master(range, elements<float>(info[2], range.count));
+}
+
 void write_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const MasterRange range = master_range_of(engine, info);
   engine.write_master(range, elements<float>(info[2], range.count));

@@ -46,6 +46,7 @@ void write_exponents(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 /// alone. reset_master() is (parameter): as if there had been none. Throw (STATE) where the parameter has none,
 /// (LENGTH) where the range leaves it.
 void read_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+void read_own_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void write_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void reset_master(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 

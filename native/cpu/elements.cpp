@@ -74,7 +74,7 @@ NarrowRun narrow_run(const Tables& tables, const ChunkRange& part) {
   run.type = tensor.type;
   run.rounding = tables.rounding;
   run.codes = reinterpret_cast<std::uint16_t*>(parameter_at(tables, part.tensor, part.first));
-  if (masters != nullptr) run.master = masters + tensor.master + part.first * master_bytes(tensor.type);
+  if (masters != nullptr) run.master = masters + (tensor.master + part.first * master_bytes(tensor.type));
   run.first = static_cast<std::uint32_t>(part.first % kChunkElements);
   run.count = part.count;
   run.key = key_of(tables, part);

@@ -48,6 +48,18 @@ Parts equal_parts(std::size_t ranks, std::size_t count) {
   return parts;
 }
 
+struct ParameterBytes {
+  std::byte* first;
+  std::size_t count;
+};
+
+// Of elements of a parameter, in its own type.
+ParameterBytes bytes_of(const Layout& layout, const AddressTable& parameters, std::uint32_t tensor, std::uint64_t first,
+                        std::uint64_t count) {
+  const std::size_t each = element_bytes(layout.tensors()[tensor].type);
+  return {reinterpret_cast<std::byte*>(parameters.get(0, tensor)) + first * each, count * each};
+}
+
 // What every rank puts in its place.
 template <class T>
 std::vector<T> gathered(Collective& collective, const T& own) {
@@ -164,9 +176,9 @@ void Exchange::compare_parameters(const Layout& layout, const AddressTable& para
   for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
     const std::uint64_t length = layout.tensors()[tensor].length;
     for (std::uint64_t first = 0; first < length; first += kPiece) {
-      const std::uint64_t count = std::min(kPiece, length - first);
-      words.assign((count + 1) / 2, 0);
-      device_->read(words.data(), parameters.get(0, tensor) + first, count * sizeof(float), stream);
+      const ParameterBytes piece = bytes_of(layout, parameters, tensor, first, std::min(kPiece, length - first));
+      words.assign((piece.count + sizeof(std::uint64_t) - 1) / sizeof(std::uint64_t), 0);
+      device_->read(words.data(), piece.first, piece.count, stream);
       for (const std::uint64_t word : words) {
         hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
         hash ^= hash >> 32;  // or the highest bits of two words could make up for each other
@@ -312,26 +324,31 @@ void Exchange::gather_slots(const Layout& layout, double* values, Stream stream)
 
 void Exchange::gather_parameters(const Layout& layout, const AddressTable& parameters, Stream stream) {
   const std::uint32_t ranks = collective().size(), own = collective().rank();
+  const auto for_bytes = [&](std::uint64_t from, std::uint64_t to, const auto& body) {
+    layout.for_slots(from, to, [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+      body(bytes_of(layout, parameters, tensor, first, count));
+    });
+  };
   for_pieces(layout, [&](const auto& begin, const auto& end) {
     const Parts parts = parts_of([&](std::uint32_t rank) {
       std::size_t sum = 0;
-      layout.for_slots(begin(rank), end(rank),
-                       [&](std::uint32_t, std::uint64_t, std::uint64_t elements) { sum += elements; });
+      for_bytes(begin(rank), end(rank), [&](const ParameterBytes& piece) { sum += piece.count; });
       return sum;
     });
-    float* const staged = staging_.of(parts.end(), place());
-    float* mine = staged + parts.starts[own];
-    layout.for_slots(begin(own), end(own), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
-      take(mine, parameters.get(0, tensor) + first, count * sizeof(float), stream);
-      mine += count;
+    auto* const staged =
+        reinterpret_cast<std::byte*>(staging_.of((parts.end() + sizeof(float) - 1) / sizeof(float), place()));
+    std::byte* mine = staged + parts.starts[own];
+    for_bytes(begin(own), end(own), [&](const ParameterBytes& piece) {
+      take(mine, piece.first, piece.count, stream);
+      mine += piece.count;
     });
-    collective().gather(staged, in_bytes(parts, sizeof(float)), stream);
+    collective().gather(staged, parts, stream);
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
       if (rank == own) continue;
-      const float* next = staged + parts.starts[rank];
-      layout.for_slots(begin(rank), end(rank), [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
-        put(parameters.get(0, tensor) + first, next, count * sizeof(float), stream);
-        next += count;
+      const std::byte* next = staged + parts.starts[rank];
+      for_bytes(begin(rank), end(rank), [&](const ParameterBytes& piece) {
+        put(piece.first, next, piece.count, stream);
+        next += piece.count;
       });
     }
   });

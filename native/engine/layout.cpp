@@ -34,6 +34,7 @@ Layout::Layout(const std::vector<ParameterShape>& parameters, StateType type) : 
                         shape.layer, shape.group, gathered_elements_ + shape.phase, shape.key, lean, shape.gradient,
                         shape.type, master_bytes_});
     master_bytes_ += whole_lines(shape.length) * mtadam::master_bytes(shape.type);
+    narrow_ = narrow_ || shape.type != ElementType::kFloat32;
     (lean ? code_elements_ : plane_elements_) += lean ? code_blocks(shape.length) * kCodeBlock : lines;
     gathered_elements_ += lines;
     chunk_count += chunks_of(shape.length);
@@ -82,12 +83,13 @@ void Layout::gather_layers() {
 
 void Layout::own(std::uint64_t first, std::uint64_t end) {
   chunks_.clear();
-  plane_elements_ = gathered_elements_ = code_elements_ = 0;
+  plane_elements_ = gathered_elements_ = code_elements_ = master_bytes_ = 0;
   std::vector<bool> begins(layers_.size(), false);
   for (Tensor& tensor : tensors_) {
     // The places in the planes of a tensor without an owned element are never used; only its phase stays.
     tensor.gathered %= kVectorElements;
     tensor.plane = tensor.lean ? 0 : tensor.gathered;
+    tensor.master = 0;
     tensor.chunk = 0;
   }
   for_slots(first, end, [&](std::uint32_t index, std::uint64_t from, std::uint64_t count) {
@@ -102,8 +104,10 @@ void Layout::own(std::uint64_t first, std::uint64_t end) {
     // Modulo 2**64: the sum with the index of an owned element is its place. Chunks are whole blocks of codes.
     tensor.gathered = gathered_elements_ + phase - from;
     tensor.plane = tensor.lean ? code_elements_ - from : plane_elements_ + phase - from;
+    tensor.master = master_bytes_ - from * mtadam::master_bytes(tensor.type);
     gathered_elements_ += lines;
     (tensor.lean ? code_elements_ : plane_elements_) += tensor.lean ? code_blocks(count) * kCodeBlock : lines;
+    master_bytes_ += whole_lines(count) * mtadam::master_bytes(tensor.type);
   });
   empty_layers_.clear();
   for (std::uint32_t layer = 0; layer < layer_count(); ++layer) {

@@ -69,7 +69,7 @@ class Layout {
   std::uint64_t code_elements() const { return code_elements_; }
   /// Bytes of the plane of masters: the narrow parameters one after another, each on cache lines of its own.
   std::uint64_t master_bytes() const { return master_bytes_; }
-  bool has_narrow_parameters() const { return master_bytes_ != 0; }
+  bool has_narrow_parameters() const { return narrow_; }
 
  private:
   void gather_layers();
@@ -80,6 +80,7 @@ class Layout {
   std::vector<std::uint32_t> members_;
   std::vector<std::uint32_t> empty_layers_;
   StateType type_;
+  bool narrow_ = false;
   std::uint64_t plane_elements_ = 0;
   std::uint64_t slot_count_ = 0;
   std::uint64_t gathered_elements_ = 0;

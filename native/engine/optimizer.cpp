@@ -152,11 +152,12 @@ std::uint64_t Optimizer::identity() const {
   for (const bool flag : {form.summed, form.amsgrad, form.mean, form.cosines, form.network, form.one_v, form.lagged}) {
     hash.add(flag);
   }
-  hash.add(form.non_finite).add(layout_.state_type()).add(options_.seed);
+  hash.add(form.non_finite).add(form.rounding).add(layout_.state_type()).add(options_.seed);
   const Sharing& sharing = exchange_->sharing();
   hash.add(sharing.state).add(sharing.reduction).add(sharing.wire).add(sharing.staging_bytes);
   for (const Tensor& tensor : layout_.tensors()) {
     hash.add(tensor.length).add(tensor.layer).add(tensor.group).add(tensor.key).add(tensor.gradient);
+    hash.add(tensor.type);
   }
   for (const Term& term : state_.terms()) hash.add(term.stream);
   return hash.value();
@@ -725,7 +726,9 @@ struct FloatPlanes {
 std::byte* Optimizer::address_of(Stored kind, const PlaneRange& range) const {
   const Term& term = state_.terms()[range.term];
   const Shared& all = state_.shared();
-  const std::uint64_t place = layout_.tensors()[range.tensor].plane + range.first * elements_per_value(kind);
+  const Tensor& tensor = layout_.tensors()[range.tensor];
+  if (kind == Stored::kMasters) return all.masters + (tensor.master + range.first * master_bytes(tensor.type));
+  const std::uint64_t place = tensor.plane + range.first * elements_per_value(kind);
   if (kind == Stored::kFloats) {
     const FloatPlanes own{term.m, term.v, term.x}, shared{all.m, all.v, all.x};
     return reinterpret_cast<std::byte*>(plane_of(range.plane, options_.form, own, shared) + place);
@@ -735,7 +738,8 @@ std::byte* Optimizer::address_of(Stored kind, const PlaneRange& range) const {
   return kind == Stored::kCodes ? at.codes : reinterpret_cast<std::byte*>(at.exponents);
 }
 
-std::size_t Optimizer::bytes_of(Stored kind) const {
+std::size_t Optimizer::bytes_of(Stored kind, std::uint32_t tensor) const {
+  if (kind == Stored::kMasters) return master_bytes(layout_.tensors()[tensor].type);
   if (kind == Stored::kFloats) return sizeof(float);
   return kind == Stored::kCodes ? code_bytes(layout_.state_type()) : 1;
 }
@@ -760,7 +764,7 @@ Slots Optimizer::own_elements(std::uint32_t tensor) const {
 void Optimizer::read_own(Stored kind, const PlaneRange& range, void* to) {
   const std::byte* const from = address_of(kind, range);
   enqueue(device_->default_stream(),
-          [&](Stream stream) { device_->read(to, from, range.count * bytes_of(kind), stream); });
+          [&](Stream stream) { device_->read(to, from, range.count * bytes_of(kind, range.tensor), stream); });
 }
 
 void Optimizer::read_stored(Stored kind, const PlaneRange& range, void* to) {
@@ -771,11 +775,11 @@ void Optimizer::read_stored(Stored kind, const PlaneRange& range, void* to) {
   agree_on("read the state", hash);
   for (std::uint64_t done = 0; done < range.count; done += kPiece) {
     const StoredRange piece{range.tensor, range.first + done, std::min(kPiece, range.count - done),
-                            elements_per_value(kind), bytes_of(kind)};
+                            elements_per_value(kind), bytes_of(kind, range.tensor)};
     const auto read = [&](std::uint64_t first, std::uint64_t count, std::byte* place) {
       read_own(kind, {range.plane, range.term, range.tensor, first, count}, place);
     };
-    exchange_->gather_range(layout_, piece, read, static_cast<std::byte*>(to) + done * bytes_of(kind));
+    exchange_->gather_range(layout_, piece, read, static_cast<std::byte*>(to) + done * bytes_of(kind, range.tensor));
   }
 }
 
@@ -787,10 +791,11 @@ void Optimizer::write_stored(Stored kind, const PlaneRange& range, const void* f
   const std::uint64_t end = std::min(range.first + range.count, (elements.end + unit - 1) / unit);
   if (own.first >= end) return;
   own.count = end - own.first;
-  const std::byte* const begin = static_cast<const std::byte*>(from) + (own.first - range.first) * bytes_of(kind);
+  const std::byte* const begin =
+      static_cast<const std::byte*>(from) + (own.first - range.first) * bytes_of(kind, range.tensor);
   std::byte* const to = address_of(kind, own);
   enqueue(device_->default_stream(),
-          [&](Stream stream) { device_->write(to, begin, own.count * bytes_of(kind), stream); });
+          [&](Stream stream) { device_->write(to, begin, own.count * bytes_of(kind, range.tensor), stream); });
 }
 
 namespace {
@@ -832,38 +837,50 @@ void Optimizer::write_plane(const PlaneRange& range, const float* from) {
   }
 }
 
-std::byte* Optimizer::master_address(const MasterRange& range) const {
-  const Tensor& tensor = layout_.tensors()[range.tensor];
-  return state_.shared().masters + tensor.master + range.first * master_bytes(tensor.type);
-}
+namespace {
 
-void Optimizer::read_master(const MasterRange& range, float* to) {
+PlaneRange as_stored(const MasterRange& range) { return {Plane::m, 0, range.tensor, range.first, range.count}; }
+
+}  // namespace
+
+// read(kind, range, to) reads what is stored. θ is the same on all ranks.
+template <class Read>
+void Optimizer::read_mastered(const MasterRange& range, float* to, const Read& read) {
   const ElementType type = layout_.tensors()[range.tensor].type;
   const auto* const theta = reinterpret_cast<const std::uint16_t*>(parameters_->get(0, range.tensor)) + range.first;
   std::vector<std::uint16_t> codes(range.count), low(range.count);
   const bool halves = type == ElementType::kBfloat16;
-  enqueue(device_->default_stream(), [&](Stream stream) {
-    device_->read(codes.data(), theta, range.count * sizeof(std::uint16_t), stream);
-    void* const master = halves ? static_cast<void*>(low.data()) : to;
-    device_->read(master, master_address(range), range.count * master_bytes(type), stream);
-  });
+  enqueue(device_->default_stream(),
+          [&](Stream stream) { device_->read(codes.data(), theta, range.count * sizeof(std::uint16_t), stream); });
+  read(Stored::kMasters, as_stored(range), halves ? static_cast<void*>(low.data()) : to);
   for (std::uint64_t k = 0; k < range.count; ++k) {
     to[k] = halves ? joined(codes[k], low[k]) : mastered_float16(codes[k], to[k]);
   }
 }
 
+void Optimizer::read_master(const MasterRange& range, float* to) {
+  read_mastered(range, to, [&](Stored kind, const PlaneRange& part, void* place) { read_stored(kind, part, place); });
+}
+
+void Optimizer::read_own_master(const MasterRange& range, float* to) {
+  read_mastered(range, to, [&](Stored kind, const PlaneRange& part, void* place) { read_own(kind, part, place); });
+}
+
 void Optimizer::write_master(const MasterRange& range, const float* from) {
-  const std::size_t bytes = range.count * master_bytes(layout_.tensors()[range.tensor].type);
-  std::vector<std::uint16_t> low;
-  const void* master = from;
-  if (layout_.tensors()[range.tensor].type == ElementType::kBfloat16 && from != nullptr) {
-    for (std::uint64_t k = 0; k < range.count; ++k) low.push_back(static_cast<std::uint16_t>(halved(from[k]).low));
-    master = low.data();
+  const ElementType type = layout_.tensors()[range.tensor].type;
+  if (from == nullptr) {
+    constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+    const std::vector<std::byte> none(std::min(kPiece, range.count) * master_bytes(type));
+    for (std::uint64_t done = 0; done < range.count; done += kPiece) {
+      const std::uint64_t count = std::min(kPiece, range.count - done);
+      write_stored(Stored::kMasters, as_stored({range.tensor, range.first + done, count}), none.data());
+    }
+    return;
   }
-  enqueue(device_->default_stream(), [&](Stream stream) {
-    from == nullptr ? device_->fill(master_address(range), 0, sizeof(std::uint16_t), bytes, stream)
-                    : device_->write(master_address(range), master, bytes, stream);
-  });
+  if (type != ElementType::kBfloat16) return write_stored(Stored::kMasters, as_stored(range), from);
+  std::vector<std::uint16_t> low;
+  for (std::uint64_t k = 0; k < range.count; ++k) low.push_back(static_cast<std::uint16_t>(halved(from[k]).low));
+  write_stored(Stored::kMasters, as_stored(range), low.data());
 }
 
 }  // namespace mtadam

@@ -51,8 +51,8 @@ struct SavedClock {
 enum class Plane { m, v, x };
 
 /// What the moments of a tensor are stored as: float32, or where the tensor is lean, codes, and with 8 bits an exponent
-/// per block of them.
-enum class Stored { kFloats, kCodes, kExponents };
+/// per block of them. And the masters of a narrow parameter, which are no plane's and no term's.
+enum class Stored { kFloats, kCodes, kExponents, kMasters };
 
 /// target[k] += source[k], k from 0 to length, of elements of that type.
 struct Addition {
@@ -69,7 +69,7 @@ struct PlaneRange {
   std::uint64_t first, count;
 };
 
-/// Elements of a narrow parameter.
+/// Elements of a narrow parameter with masters.
 struct MasterRange {
   std::uint32_t tensor;
   std::uint64_t first, count;
@@ -213,6 +213,7 @@ class Optimizer {
   /// With Rounding::kMaster, what a narrow parameter stands for together with its master. Writing changes the master
   /// alone; null: as if there had been none.
   void read_master(const MasterRange& range, float* to);
+  void read_own_master(const MasterRange& range, float* to);
   void write_master(const MasterRange& range, const float* from);
   /// Null without other ranks.
   std::shared_ptr<Collective> collective() const {
@@ -237,7 +238,9 @@ class Optimizer {
   void cosines(const Tables& tables, const Call& all, Stream stream);
   template <class Read>
   void read_elements(const PlaneRange& range, float* to, const Read& read) const;
-  std::size_t bytes_of(Stored kind) const;
+  template <class Read>
+  void read_mastered(const MasterRange& range, float* to, const Read& read);
+  std::size_t bytes_of(Stored kind, std::uint32_t tensor) const;
   std::byte* address_of(Stored kind, const PlaneRange& range) const;
   template <class Body>
   void for_own(std::uint64_t first, std::uint64_t end, const Body& body) const;
@@ -257,7 +260,6 @@ class Optimizer {
   void adopt(TermTables made) noexcept;
   template <class T>
   void set_values(std::size_t place, const std::vector<T>& values);
-  std::byte* master_address(const MasterRange& range) const;
   void send_first_step();
   void restore(Clock* clocks, Coefficients* coefficients, const std::vector<SavedClock>& saved);
 

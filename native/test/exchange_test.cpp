@@ -29,7 +29,7 @@ using test::Trial;
 
 TEST(Exchange, TakesTheStepsOfOneProcess) {
   int shared = 0, streamed = 0, network = 0, lagged = 0, cosines = 0, skips_step = 0, one_v = 0, amsgrad = 0, lean = 0,
-      placed = 0, narrow = 0;
+      placed = 0, narrow = 0, rounded = 0, mastered = 0;
   for (std::uint64_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(seed);
@@ -42,6 +42,10 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     trial.model = test::with_state(
         trial.model, random.pick<StateType>({StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}));
     if (random.chance(0.4)) trial.model = test::with_narrow_gradients(random, trial.model);
+    if (random.chance(0.5)) {
+      const auto rounding = random.pick<Rounding>({Rounding::kStochastic, Rounding::kMaster});
+      trial.model = test::with_narrow_parameters(random, trial.model, rounding);
+    }
     trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
     trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
     trial.placed = random.chance(0.5);
@@ -61,9 +65,11 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
     lean += trial.sharing.state && trial.model.state_type != StateType::kFloat32;
     placed += trial.placed;
     narrow += trial.model.parameters[0].gradient != ElementType::kFloat32;
+    if (!trial.sharing.state || trial.model.parameters[0].type == ElementType::kFloat32) continue;
+    (trial.has_masters() ? mastered : rounded) += 1;
   }
-  for (const int count :
-       {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, lean, placed, narrow}) {
+  for (const int count : {shared, streamed, network, lagged, cosines, skips_step, one_v, amsgrad, lean, placed, narrow,
+                          rounded, mastered}) {
     EXPECT_GT(count, 3);
   }
 }
@@ -162,6 +168,8 @@ TEST(Exchange, RanksThatDifferAreRefusedOnAllRanks) {
   const std::function<void(Model&)> changes[] = {
       [](Model& other) { other.options.balance = 0.25; },
       [](Model& other) { other.parameters[0].key += 1; },
+      [](Model& other) { other.parameters[1].type = ElementType::kBfloat16; },
+      [](Model& other) { other.options.form.rounding = Rounding::kNearest; },
       [](Model& other) {
         other.options.term_keys = {1, 2};
       },

@@ -26,15 +26,18 @@ struct Trial {
   bool reduced = false;   // ranks get the sums
   bool streamed = false;  // term by term
   bool placed = false;    // arrays of the ranks lie in memory of their devices
+
+  bool has_masters() const { return model.options.form.rounding == Rounding::kMaster; }
 };
 
 inline void take(const Trial& trial, Training& training, const Gradients& gradients) {
   trial.streamed ? training.stream(gradients) : training.step(gradients);
 }
 
-/// θ after every step and the state at the end. One process takes the sums in float32.
+/// θ after every step, and masters and the state at the end. One process takes the sums in float32.
 struct Outcome {
   std::vector<std::vector<std::vector<float>>> theta;
+  std::vector<std::vector<float>> masters;
   Snapshot end;
 };
 
@@ -46,6 +49,7 @@ inline Outcome alone(const Trial& trial) {
     outcome.theta.push_back(training.theta());
   }
   outcome.end = training.snapshot();
+  if (trial.has_masters()) outcome.masters = training.masters();
   return outcome;
 }
 
@@ -67,6 +71,7 @@ inline std::vector<Outcome> together(
       outcomes[rank].theta.push_back(training.theta());
     }
     outcomes[rank].end = training.snapshot();
+    if (trial.has_masters()) outcomes[rank].masters = training.masters();
   });
   return outcomes;
 }
@@ -77,6 +82,10 @@ inline testing::AssertionResult same(const Outcome& expected, const Outcome& act
       const auto result = same_bits(expected.theta[step][tensor], actual.theta[step][tensor]);
       if (!result) return testing::AssertionFailure() << "step " << step << ": " << result.message();
     }
+  }
+  for (std::size_t tensor = 0; tensor < expected.masters.size(); ++tensor) {
+    const auto result = same_bits(expected.masters[tensor], actual.masters[tensor]);
+    if (!result) return testing::AssertionFailure() << "master " << tensor << ": " << result.message();
   }
   return same_state(expected.end, actual.end);
 }

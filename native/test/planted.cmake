@@ -52,9 +52,30 @@ planted_cpu_bug(
 planted_cpu_bug(
   masters_of_all_parameters_in_one_place
   FILE cpu/elements.cpp
-  PATTERN [=[masters + tensor.master + part.first]=]
-  REPLACEMENT [=[masters + part.first]=]
+  PATTERN [=[masters + (tensor.master + part.first]=]
+  REPLACEMENT [=[masters + (part.first]=]
   FOUND_BY NarrowParameters.WithMastersTrainAsInFloat32)
+
+planted_cpu_bug(
+  float32_parameters_gathered_as_narrow
+  FILE engine/exchange.cpp
+  PATTERN [=[const std::size_t each = element_bytes(layout.tensors()[tensor].type);]=]
+  REPLACEMENT [=[const std::size_t each = layout.tensors()[tensor].length == 0 ? 4 : 2;]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  masters_of_a_rank_in_one_place
+  FILE engine/layout.cpp
+  PATTERN [=[    master_bytes_ += whole_lines(count) * mtadam::master_bytes(tensor.type);]=]
+  REPLACEMENT [=[    master_bytes_ = std::max(master_bytes_, whole_lines(count) * mtadam::master_bytes(tensor.type));]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcess)
+
+planted_cpu_bug(
+  roundings_of_ranks_not_compared
+  FILE engine/optimizer.cpp
+  PATTERN [=[.add(form.rounding)]=]
+  REPLACEMENT ""
+  FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)
 
 # ---- Roll-back of a step with NonFinite::kSkipStep ----
 
@@ -277,7 +298,7 @@ planted_codes_bug(
 planted_cpu_bug(
   parameters_not_exchanged
   FILE engine/exchange.cpp
-  PATTERN [=[    collective().gather(staged, in_bytes(parts, sizeof(float)), stream);
+  PATTERN [=[    collective().gather(staged, parts, stream);
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
       if (rank == own) continue;]=]
   REPLACEMENT [=[    for (std::uint32_t rank = 0; rank < ranks; ++rank) {

@@ -10,9 +10,6 @@ import {
   type ParameterDtype,
   type StateDict,
 } from "../../lib";
-import type { Communicator } from "../../lib/distributed/communicator";
-import { checkOptions } from "../../lib/options";
-import { flattenParameters } from "../../lib/parameters";
 import { isSlow, onCpu, onCuda, testDevice } from "../support/device";
 import { emptiedFolder } from "../support/folder";
 import { randomSource, randomTensor } from "../support/random";
@@ -360,17 +357,6 @@ test("the metadata has the types, and the seed where it is used", async () => {
   const mastered = await metadata({ masterWeights: true });
   expect(mastered.options.seed).toBeUndefined();
   expect(mastered.options.masterWeights).toBe(true);
-});
-
-test("`distributed` refuses them", async () => {
-  const options = { ...checkOptions({ terms: 1 }), distributed: Object.create(null) as Communicator };
-  const parameters = (dtype: ParameterDtype): ParameterDescription[] => [
-    { name: "w", data: device.buffer(1, dtype), dtype },
-  ];
-  flattenParameters(parameters("float32"), options);
-  const error = await thrownBy(() => flattenParameters(parameters("bfloat16"), options));
-  checkError(error, "ERR_MTADAM_OPTION");
-  expect(error.message).toBe('`w.dtype` must be "float32" with `distributed`; got "bfloat16".');
 });
 
 test.each(["float64", "Float16", 16, null])("the dtype %j is refused", async (dtype) => {

@@ -109,12 +109,17 @@ export function makeBoth({ form, terms, tagged, comm, device, place = (values) =
     shard = "state",
     wire = "float32",
     gradientDtype = "float32",
+    dtype = "float32",
     ...options
   } = { terms, lr: 1e-2, ...form };
-  const parameters = makeParameters(tagged).map((one) => ({ ...one, data: place(one.data) }));
+  const make = () => {
+    const wide = makeParameters(tagged);
+    return dtype === "float32" ? wide : wide.map((one) => ({ ...one, dtype, data: narrowed(one.data) }));
+  };
+  const parameters = make().map((one) => ({ ...one, data: place(one.data, dtype) }));
   const sharing = { distributed: comm, shard, wire, gradientDtype, reduction: "ordered", device };
   const optimizer = new MTAdam(parameters, { ...options, ...sharing });
-  const alone = makeParameters(tagged);
+  const alone = make();
   return { wire, gradientDtype, parameters, optimizer, alone, reference: new MTAdam(alone, options) };
 }
 

@@ -45,11 +45,13 @@ async function trials() {
     { wire: "bfloat16" },
     { stateDtype: "8bit", unit: "network" },
     { gradientDtype: "bfloat16" },
+    { dtype: "bfloat16", stateDtype: "8bit" },
+    { dtype: "bfloat16", masterWeights: true },
   ];
   const digests = [];
   for (const [number, form] of FORMS.entries()) {
     const tagged = number % 2 === 1;
-    const place = (values) => device.buffer(values);
+    const place = (values, dtype) => device.buffer(values, dtype);
     const both = makeBoth({ form, terms: TERMS, tagged, comm, device, place });
     const { wire, gradientDtype, parameters, optimizer, alone, reference } = both;
     // Rounding depends on what a rank adds up before.

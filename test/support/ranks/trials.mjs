@@ -34,7 +34,9 @@ const FORMS = [
   { stateDtype: "bfloat16", amsgrad: true, unit: "network" },
   { stateDtype: "8bit", firstMoment: "summed", secondMoment: "summed", anchor: "mean" },
   { stateDtype: "8bit", scales: "lagged", betas: [0.9, 0.999, 0.999] },
-  { gradientDtype: "bfloat16", cosines: true },
+  { dtype: "bfloat16", stateDtype: "8bit", firstMoment: "summed", secondMoment: "summed" },
+  { dtype: "bfloat16", masterWeights: true, shard: "none" },
+  { dtype: "bfloat16", masterWeights: true, unit: "network" },
   {
     gradientDtype: "bfloat16",
     shard: "none",
@@ -42,6 +44,7 @@ const FORMS = [
     scales: "lagged",
     betas: [0.9, 0.999, 0.999],
   },
+  { gradientDtype: "bfloat16", cosines: true },
 ];
 let comparisons = 0;
 const digests = [];
