@@ -112,7 +112,7 @@ export interface OptimizerOptions<Term extends string = string> {
   seed?: number | bigint | undefined;
   /**
    * The type of the gradients of every parameter that does not say its own. "float16" and "bfloat16", of 2 bytes, are
-   * converted to float32, which is exact; all arithmetic is in float32. Not with `distributed`.
+   * converted to float32, which is exact; all arithmetic is in float32.
    */
   gradientDtype?: GradientDtype | undefined;
   /**

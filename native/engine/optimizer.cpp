@@ -724,10 +724,10 @@ struct FloatPlanes {
 
 // Of what this rank has: the place of the first of these values in the planes is known modulo 2**64.
 std::byte* Optimizer::address_of(Stored kind, const PlaneRange& range) const {
-  const Term& term = state_.terms()[range.term];
   const Shared& all = state_.shared();
   const Tensor& tensor = layout_.tensors()[range.tensor];
   if (kind == Stored::kMasters) return all.masters + (tensor.master + range.first * master_bytes(tensor.type));
+  const Term& term = state_.terms()[range.term];
   const std::uint64_t place = tensor.plane + range.first * elements_per_value(kind);
   if (kind == Stored::kFloats) {
     const FloatPlanes own{term.m, term.v, term.x}, shared{all.m, all.v, all.x};
