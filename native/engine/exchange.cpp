@@ -23,7 +23,7 @@ struct Greeting {
 };
 
 template <std::size_t kSize>
-void put(char (&field)[kSize], const std::string& text) {
+void set_text(char (&field)[kSize], const std::string& text) {
   std::memcpy(field, text.data(), std::min(text.size(), kSize - 1));
 }
 
@@ -73,7 +73,7 @@ std::vector<T> gathered(Collective& collective, const T& own) {
 
 void agree_on_version(Collective& collective, const std::string& version) {
   Greeting own{};
-  put(own.version, version);
+  set_text(own.version, version);
   const std::vector<Greeting> greetings = gathered(collective, own);
   const std::string first = text_of(greetings[0].version);
   for (std::size_t rank = 1; rank < greetings.size(); ++rank) {
@@ -87,7 +87,7 @@ void agree_on_version(Collective& collective, const std::string& version) {
 void agree(Collective& collective, const std::string& call, std::uint64_t optimizer, std::uint64_t values) {
   collective.name_call(call);
   Statement own{{}, optimizer, values};
-  put(own.call, call);
+  set_text(own.call, call);
   const std::vector<Statement> statements = gathered(collective, own);
   for (std::size_t rank = 1; rank < statements.size(); ++rank) {
     const Statement &first = statements[0], &other = statements[rank];
@@ -185,9 +185,7 @@ void Exchange::compare_parameters(const Layout& layout, const AddressTable& para
       }
     }
   }
-  std::vector<std::uint64_t> hashes(collective().size());
-  hashes[collective().rank()] = hash;
-  collective().gather_on_host(hashes.data(), equal_parts(hashes.size(), sizeof hash));
+  const std::vector<std::uint64_t> hashes = gathered(collective(), hash);
   for (std::size_t rank = 1; rank < hashes.size(); ++rank) {
     if (hashes[rank] == hashes[0]) continue;
     throw Error("DISTRIBUTED",

@@ -69,35 +69,44 @@ void use_stand_in() {
   reinterpret_cast<void (*)(Launch)>(dlsym(library, "stand_in_use"))(&cudaLaunchHostFunc);
 }
 
+/// Calls body() in a process that ends with code 0 unless it fails.
+pid_t start(const std::function<void()>& body) {
+  const pid_t process = fork();
+  if (process != 0) return process;
+  alarm(kHangs);
+  try {
+    use_stand_in();
+    body();
+  } catch (const std::exception& error) {
+    ADD_FAILURE() << error.what();
+  }
+  std::fflush(nullptr);
+  _exit(testing::Test::HasFailure() ? 1 : 0);
+}
+
+void expect_success(pid_t process) {
+  int status = 0;
+  ASSERT_EQ(waitpid(process, &status, 0), process);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "a process failed, wait status " << status;
+}
+
 /// Calls body(rank) in a process for each rank. The test fails where one of them fails or does not end.
 void on_ranks(std::uint32_t size, Execution execution, const std::function<void(const Rank&)>& body,
               double timeout = kTimeout) {
   const nccl::Id id = nccl::make_id(kLibraries);
   std::vector<pid_t> processes;
   for (std::uint32_t own = 0; own < size; ++own) {
-    const pid_t process = fork();
-    if (process > 0) processes.push_back(process);
-    if (process != 0) continue;
-    alarm(kHangs);
-    try {
-      use_stand_in();
+    processes.push_back(start([&] {
+      SCOPED_TRACE("rank " + std::to_string(own));
       simt::cuda::set_execution(execution, own + 1);
       const std::shared_ptr<Device> device = cuda::open(0);
       cudaStream_t stream = nullptr;
       EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
       const auto collective = nccl::open({kLibraries, id, own, size, device, timeout});
       body({device, collective, stream, own, size});
-    } catch (const std::exception& error) {
-      ADD_FAILURE() << "rank " << own << ": " << error.what();
-    }
-    std::fflush(nullptr);
-    _exit(testing::Test::HasFailure() ? 1 : 0);
+    }));
   }
-  for (const pid_t process : processes) {
-    int status = 0;
-    ASSERT_EQ(waitpid(process, &status, 0), process);
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "a rank failed, wait status " << status;
-  }
+  for (const pid_t process : processes) expect_success(process);
 }
 
 /// What a rank sends to another.
@@ -292,17 +301,10 @@ TEST_F(Nccl, ACommunicatorThatIsClosedIsNotUsedAgain) {
 }
 
 TEST_F(Nccl, RanksThatDoNotJoinAreWaitedForNoLongerThanTheTimeOut) {
-  const pid_t process = fork();
-  if (process == 0) {
-    alarm(kHangs);
-    use_stand_in();
+  expect_success(start([] {
     const auto join = [] { nccl::open({kLibraries, nccl::make_id(kLibraries), 0, 2, cuda::open(0), kShort}); };
     expect_error("Rank 0 waited 0.5 s for the other ranks in `connectNccl` (ncclCommInitRankConfig).", {join});
-    _exit(testing::Test::HasFailure() ? 1 : 0);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(process, &status, 0), process);
-  EXPECT_EQ(status, 0);
+  }));
 }
 
 }  // namespace
