@@ -13,11 +13,7 @@ Gradients::Gradients(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Gradient
   info.This().As<Napi::Object>().TypeTag(&kTypeTag);
   optimizer_ = &unwrap<Optimizer>(info[0]);
   owner_ = Napi::Persistent(info[0].As<Napi::Object>());
-  const mtadam::Optimizer& engine = optimizer_->get();
-  guarded(info.Env(), [&] {
-    table_ =
-        std::make_unique<AddressTable>(optimizer_->device(), engine.options().terms, engine.layout().tensor_count());
-  });
+  guarded(info.Env(), [&] { table_ = optimizer_->make_table(); });
 }
 
 // (term, parameter, source | null): sets an address; null is absent. Returns −1, or the parameter that the gradient

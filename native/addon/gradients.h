@@ -26,7 +26,7 @@ class Gradients final : public Napi::ObjectWrap<Gradients> {
 
   Napi::ObjectReference owner_;  // keeps the optimizer's wrapper, and so `optimizer_`, alive
   Optimizer* optimizer_ = nullptr;
-  std::unique_ptr<AddressTable> table_;
+  std::shared_ptr<AddressTable> table_;
 };
 
 }  // namespace mtadam::addon

@@ -126,6 +126,9 @@ void Optimizer::release() {
   if (optimizer_ == nullptr) return;
   completed_ = optimizer_->completed();
   optimizer_.reset();
+  for (const std::weak_ptr<AddressTable>& made : tables_) {
+    if (const std::shared_ptr<AddressTable> table = made.lock()) table->release();
+  }
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -bytes_);
 }
 
@@ -147,6 +150,13 @@ mtadam::Optimizer& Optimizer::get() const {
 
 void Optimizer::check_gradient(const std::byte* begin, std::size_t bytes) {
   if (bytes > 0) known_.check(*device_, begin, bytes);
+}
+
+std::shared_ptr<AddressTable> Optimizer::make_table() {
+  auto table = std::make_shared<AddressTable>(device_, get().options().terms, get().layout().tensor_count());
+  std::erase_if(tables_, [](const std::weak_ptr<AddressTable>& made) { return made.expired(); });
+  tables_.push_back(table);
+  return table;
 }
 
 AddressTable& Optimizer::table(const Napi::Value& gradients) const {

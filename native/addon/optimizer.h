@@ -32,6 +32,8 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   const ParameterRanges& ranges() const { return ranges_; }
   /// Throws Error (HOST_POINTER, INVALID_POINTER) unless the device vouches for the address of a gradient.
   void check_gradient(const std::byte* begin, std::size_t bytes);
+  /// A table of gradient addresses, whose memory on the device is freed with the optimizer's, or before.
+  std::shared_ptr<AddressTable> make_table();
   /// The table behind `gradients`. Throws (STATE) where terms have come or gone since it was made.
   AddressTable& table(const Napi::Value& gradients) const;
   /// A whole step with the packed options `values`.
@@ -73,6 +75,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
   ParameterRanges ranges_{{}};
   KnownRanges known_;
   std::unique_ptr<mtadam::Optimizer> optimizer_;
+  std::vector<std::weak_ptr<AddressTable>> tables_;
   std::int64_t bytes_ = 0;      // that the garbage collector knows of
   std::int64_t completed_ = 0;  // steps, once it has been disposed of
 };

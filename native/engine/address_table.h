@@ -27,6 +27,9 @@ class AddressTable {
   /// All rows on the device; null where one has changed since it was uploaded.
   float* const* uploaded() const;
 
+  /// Frees the memory on the device. Nothing but the destructor may follow.
+  void release() { memory_.reset(); }
+
  private:
   std::size_t place(std::uint32_t row, std::uint32_t column) const {
     return static_cast<std::size_t>(row) * columns_ + column;

@@ -308,9 +308,7 @@ onCuda("a machine", () => {
     expect([...(await pending)]).toHaveLength(500);
     const left = machine.live();
     // The device itself has a ring of pinned slots and a stream.
-    expect({ ...left, deviceBytes: 0, pinnedBytes: 0, events: 0, streams: 0 }).toEqual(empty);
-    // Tables of gradients are freed when they are collected.
-    expect(left.deviceBytes).toBeLessThan(1000);
+    expect({ ...left, pinnedBytes: 0, events: 0, streams: 0 }).toEqual(empty);
   });
 
   test("keeps the memory of a pending download", async () => {
