@@ -54,6 +54,8 @@ const NATIVE = [
   "native/engine",
   "native/cpu",
   "native/cuda",
+  "native/mpi",
+  "native/nccl",
   "native/addon",
   "CMakeLists.txt",
   "package.json", // the version is compiled in

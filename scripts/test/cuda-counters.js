@@ -10,7 +10,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { FILES, compile, hasNvcc, kernelsInPtx, nvcc } = require("./cuda-gates");
+const { FILES, compile, hasNvcc, nvcc } = require("./cuda-gates");
 
 /**
  * Limits per multiprocessor are from the table of technical specifications in the CUDA programming guide, bandwidth and
@@ -88,13 +88,11 @@ function sass(name, architecture) {
 function counters() {
   const rows = [];
   for (const file of ["norms", "update"]) {
-    const compiled = compile(file, FILES[file], Object.keys(MACHINES));
-    const loads = new Map(
-      kernelsInPtx(file).map((ptx) => [ptx.slice(0, ptx.indexOf("(")).trim(), inPtx(ptx)]),
-    );
+    const { kernels, ptx } = compile(file, FILES[file], Object.keys(MACHINES).map(Number));
+    const loads = new Map(ptx.map((each) => [each.slice(0, each.indexOf("(")).trim(), inPtx(each)]));
     for (const [architecture, machine] of Object.entries(MACHINES)) {
       const code = sass(file, architecture);
-      for (const taken of compiled.filter((one) => one.architecture === `sm_${architecture}`)) {
+      for (const taken of kernels.filter((one) => one.architecture === `sm_${architecture}`)) {
         const { name, threads, loading } = nameOf(taken.kernel);
         const ahead = loads.get(taken.kernel);
         const blocks = residentBlocks(taken, threads, machine);

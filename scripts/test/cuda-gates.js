@@ -13,10 +13,19 @@ const { spawnSync } = require("node:child_process");
 const { shippedArchitectures } = require("../build/architectures");
 const { root } = require("../build/setup");
 
-// The shipped architectures, and 8.6 and 8.9, for which some users will compile.
-const ARCHITECTURES = [
-  ...new Set([...shippedArchitectures().map((name) => Number.parseInt(name, 10)), 86, 89]),
-].sort((a, b) => a - b);
+const SHIPPED = [...new Set(shippedArchitectures().map((name) => Number.parseInt(name, 10)))];
+
+// 8.6 and 8.9 as well, for which some users will compile.
+const ARCHITECTURES = [...new Set([...SHIPPED, 86, 89])].sort((a, b) => a - b);
+
+/**
+ * nvcc's -gencode: from PTX for the architecture itself where it is shipped, else from that for the last one before it.
+ * Making PTX takes twice as long as compiling it.
+ */
+function target(sm) {
+  const ptx = SHIPPED.includes(sm) ? sm : Math.max(...SHIPPED.filter((shipped) => shipped < sm));
+  return ["-gencode", `arch=compute_${ptx},code=sm_${sm}`];
+}
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 registers allow one block of 256 threads
 // per multiprocessor, whose 98 KB in flight hide the memory's latency. norms: 72 for 8 loads of 16 bytes in flight per
@@ -48,9 +57,13 @@ function hasNvcc() {
   return spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status === 0;
 }
 
-/** Compiles for all architectures; returns registers per thread and shared bytes per block, by kernel and architecture. */
+/**
+ * Compiles for all architectures.
+ *
+ * @returns registers per thread and shared bytes per block, by kernel and architecture; and the PTX of each kernel for the
+ * first of the architectures
+ */
 function compile(name, { double }, architectures = ARCHITECTURES) {
-  const targets = architectures.flatMap((sm) => ["-gencode", `arch=compute_${sm},code=sm_${sm}`]);
   const warnings = [
     "-v",
     "-warn-spills",
@@ -59,47 +72,42 @@ function compile(name, { double }, architectures = ARCHITECTURES) {
     "-Werror",
   ];
   const source = path.join("native", "cuda", `${name}.cu`);
-  const result = nvcc(
-    ...targets,
-    "--threads",
-    "0",
-    `-Xptxas=${warnings.join(",")}`,
-    "-c",
-    source,
-    "-o",
-    "/dev/null",
-  );
-  if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
-  const report =
-    /entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?/g;
-  return [...result.stderr.matchAll(report)].map(([, kernel, architecture, registers, shared = "0"]) => ({
-    kernel,
-    architecture,
-    registers: Number(registers),
-    shared: Number(shared),
-  }));
-}
-
-/** The PTX of each kernel. Through a file, since a child cannot open Node's pipe by name. */
-function kernelsInPtx(name) {
-  const source = path.join("native", "cuda", `${name}.cu`);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-gates-"));
   try {
-    const file = path.join(folder, "kernels.ptx");
-    const result = nvcc(`-arch=compute_${ARCHITECTURES[0]}`, "--ptx", source, "-o", file);
-    if (result.status !== 0) throw new Error(`${source} does not compile to PTX:\n${result.stderr}`);
-    return fs
-      .readFileSync(file, "utf8")
-      .split(/\.entry /)
-      .slice(1);
+    const result = nvcc(
+      ...architectures.flatMap(target),
+      ...["--threads", "0", `-Xptxas=${warnings.join(",")}`, "--keep", "--keep-dir", folder],
+      ...["-c", source, "-o", path.join(folder, "kernels.o")],
+    );
+    if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
+    const report =
+      /entry function '(\w+)' for '(sm_\d+)'[^]*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?/g;
+    const kernels = Array.from(
+      result.stderr.matchAll(report),
+      ([, kernel, architecture, registers, shared = "0"]) => ({
+        kernel,
+        architecture,
+        registers: Number(registers),
+        shared: Number(shared),
+      }),
+    );
+    return { kernels, ptx: entriesOf(path.join(folder, `${name}.compute_${architectures[0]}.ptx`)) };
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/** The PTX of each kernel in a file. */
+function entriesOf(file) {
+  return fs
+    .readFileSync(file, "utf8")
+    .split(/\.entry /)
+    .slice(1);
+}
+
 function check(name, file) {
   const failures = [];
-  const compiled = compile(name, file);
+  const { kernels: compiled, ptx: kernelsOfPtx } = compile(name, file);
   if (compiled.length === 0 || compiled.length % ARCHITECTURES.length !== 0) {
     failures.push(
       `${name}.cu: ${compiled.length} kernels are no multiple of ${ARCHITECTURES.length} architectures`,
@@ -108,7 +116,6 @@ function check(name, file) {
   for (const { kernel, architecture, registers } of compiled) {
     if (registers > file.registers) failures.push(`${kernel} for ${architecture}: ${registers} registers`);
   }
-  const kernelsOfPtx = kernelsInPtx(name);
   if (kernelsOfPtx.length * ARCHITECTURES.length !== compiled.length) {
     failures.push(`${name}.cu: ${kernelsOfPtx.length} kernels in PTX`);
   }
@@ -144,7 +151,7 @@ function cudaGates() {
   return result;
 }
 
-module.exports = { FILES, compile, cudaGates, hasNvcc, kernelsInPtx, nvcc };
+module.exports = { FILES, compile, cudaGates, hasNvcc, nvcc };
 
 if (require.main === module) {
   process.exitCode = cudaGates().failed === 0 ? 0 : 1;

@@ -1,25 +1,17 @@
 #!/usr/bin/env node
 "use strict";
 
-// npm run lint: rooms and imports, types of everything, eslint, prettier, clang-format. With --fix (npm run format) it rewrites.
+// npm run lint: eslint, rooms and imports, types of everything, prettier, clang-format, as many at a time as there are cores.
+// With --fix (npm run format) they rewrite files, one after another.
 
+const { Buffer } = require("node:buffer");
 const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
-const { spawnSync } = require("node:child_process");
+const { spawn } = require("node:child_process");
 const setup = require("../build/setup");
 
 const fix = process.argv.includes("--fix");
-setup.build();
-
-/** `script`: of a package, or of the checkout as an absolute path. */
-function tool(name, script, ...args) {
-  const result = spawnSync(process.execPath, [path.resolve(setup.root, "node_modules", script), ...args], {
-    cwd: setup.root,
-    stdio: "inherit",
-  });
-  console.log(`${result.status === 0 ? "✓" : "✗"} ${name}`);
-  if (result.status !== 0) process.exitCode = 1;
-}
 
 function sources(folder) {
   return fs.readdirSync(path.join(setup.root, folder), { recursive: true }).flatMap((name) => {
@@ -27,14 +19,50 @@ function sources(folder) {
   });
 }
 
-tool("rooms and imports", path.join(__dirname, "rooms.js"));
-const tsc = "typescript/bin/tsc";
-tool("types of lib", tsc, "--noEmit", "-p", ".");
-tool("types of the report's page", tsc, "--noEmit", "-p", "lib/monitor/page");
-tool("types of test", tsc, "--noEmit", "-p", "test");
-tool("types of examples", tsc, "--noEmit", "-p", "examples");
-tool("types of bench", tsc, "--noEmit", "-p", "bench");
-tool("eslint", "eslint/bin/eslint.js", "--max-warnings=0", ...(fix ? ["--fix"] : []), ".");
-tool("prettier", "prettier/bin/prettier.cjs", fix ? "--write" : "--check", "--log-level=warn", ".");
-const format = fix ? ["-i"] : ["--dry-run", "-Werror"];
-tool("clang-format", "clang-format/index.js", ...format, ...sources("native"), ...sources("bench"));
+const types = (folder) => ["typescript/bin/tsc", "--noEmit", "-p", folder];
+
+/** A name, a script (of a package, or an absolute path), and its arguments. The longest comes first. */
+const TOOLS = [
+  ["eslint", "eslint/bin/eslint.js", "--max-warnings=0", ...(fix ? ["--fix"] : []), "."],
+  ["rooms and imports", path.join(__dirname, "rooms.js")],
+  ["types of lib", ...types(".")],
+  ["types of the report's page", ...types("lib/monitor/page")],
+  ["types of test", ...types("test")],
+  ["types of examples", ...types("examples")],
+  ["types of bench", ...types("bench")],
+  ["prettier", "prettier/bin/prettier.cjs", fix ? "--write" : "--check", "--log-level=warn", "."],
+  [
+    "clang-format",
+    "clang-format/index.js",
+    ...(fix ? ["-i"] : ["--dry-run", "-Werror"]),
+    ...sources("native"),
+    ...sources("bench"),
+  ],
+];
+
+/** Runs a tool, and prints all that it says once it has ended. */
+function run([name, script, ...args]) {
+  const file = path.resolve(setup.root, "node_modules", script);
+  const child = spawn(process.execPath, [file, ...args], {
+    cwd: setup.root,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const output = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (bytes) => output.push(bytes));
+  return new Promise((resolve) => {
+    child.once("close", (code) => {
+      process.stdout.write(Buffer.concat(output));
+      console.log(`${code === 0 ? "✓" : "✗"} ${name}`);
+      if (code !== 0) process.exitCode = 1;
+      resolve();
+    });
+  });
+}
+
+async function runAll(tools) {
+  for (let tool = tools.shift(); tool !== undefined; tool = tools.shift()) await run(tool);
+}
+
+setup.build();
+const tools = [...TOOLS];
+for (let k = fix ? 1 : os.availableParallelism(); k > 0; --k) void runAll(tools);

@@ -33,7 +33,7 @@ const withPrelude = (program: string): string => `
 const COUNT = 2 ** 20;
 
 /** Each takes about two seconds. */
-const KILLS = Number(process.env["MTADAM_KILLS"] ?? 15);
+const KILLS = Number(process.env["MTADAM_KILLS"] ?? 8);
 
 interface Killed {
   /** The iterations of the last save that the process had finished. */
