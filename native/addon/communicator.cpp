@@ -6,6 +6,7 @@
 
 #include "addon/arguments.h"
 #include "addon/device.h"
+#include "engine/agreement.h"
 #include "mpi/mpi.h"
 #include "nccl/nccl.h"
 
@@ -65,7 +66,7 @@ Napi::Value Communicator::library(const Napi::CallbackInfo& info) {
 // (call: string)
 void Communicator::agree(const Napi::CallbackInfo& info) {
   const std::string call = info[0].ToString();
-  guarded(info.Env(), [&] { mtadam::agree(*world_, call, 0, 0); });
+  guarded(info.Env(), [&] { mtadam::agree(*world_, {call, 0, 0}); });
 }
 
 void Communicator::close(const Napi::CallbackInfo& info) {

@@ -22,6 +22,13 @@ struct Parts {
   std::size_t end() const { return starts.empty() ? 0 : starts.back() + counts.back(); }
 };
 
+/// Parts of the same size.
+inline Parts equal_parts(std::size_t ranks, std::size_t count) {
+  Parts parts;
+  for (std::size_t rank = 0; rank < ranks; ++rank) parts.add(count);
+  return parts;
+}
+
 /// The sentence of a rank that has waited too long. `operation`: the library's, within the call of this package.
 inline std::string waited_too_long(std::uint32_t rank, double seconds, const std::string& call,
                                    const std::string& operation) {

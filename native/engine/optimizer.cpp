@@ -166,7 +166,7 @@ std::uint64_t Optimizer::identity() const {
 void Optimizer::agree_on(const char* call, Hash values) const {
   values.add(completed_);
   for (const bool accumulated : accumulated_) values.add(accumulated);
-  agree(exchange_->collective(), call, identity(), values.value());
+  agree(exchange_->collective(), {call, identity(), values.value()});
 }
 
 Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
@@ -317,7 +317,7 @@ void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t
   }
   enqueue(given, [&](Stream stream) {
     if (exchange_ != nullptr && !compared_) {
-      exchange_->compare_parameters(layout_, *parameters_, stream);
+      compare_parameters(exchange_->collective(), exchange_->hash_of(layout_, *parameters_, stream));
       compared_ = true;
     }
     const bool reduces = exchange_ != nullptr && !values.reduced;

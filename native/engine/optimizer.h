@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/address_table.h"
+#include "engine/agreement.h"
 #include "engine/device.h"
 #include "engine/exchange.h"
 #include "engine/layout.h"

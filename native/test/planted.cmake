@@ -332,14 +332,14 @@ planted_cpu_bug(
 planted_cpu_bug(
   terms_in_the_wrong_order
   FILE engine/exchange.cpp
-  PATTERN [=[          stage(next, layout.tensors()[tensor], gradients.get(term, tensor),]=]
-  REPLACEMENT [=[          const std::uint32_t other = first + (first + count - 1 - term);
-          stage(next, layout.tensors()[tensor], gradients.get(gradients.get(other, tensor) == nullptr ? term : other, tensor),]=]
+  PATTERN [=[                  stage(next, layout.tensors()[tensor], gradients.get(term, tensor),]=]
+  REPLACEMENT [=[                  const std::uint32_t other = gradients.rows() - 1 - term;
+                  stage(next, layout.tensors()[tensor], gradients.get(gradients.get(other, tensor) == nullptr ? term : other, tensor),]=]
   FOUND_BY Exchange.TakesTheStepsOfOneProcess)
 
 planted_cpu_bug(
   ordered_sum_left_to_the_library
-  FILE engine/exchange.cpp
+  FILE engine/gradient_sum.cpp
   PATTERN [=[  if (sharing_.reduction == Reduction::kLibrary && sharing_.wire == Wire::kFloat32) {]=]
   REPLACEMENT [=[  if (sharing_.wire == Wire::kFloat32) {]=]
   FOUND_BY Exchange.TakesTheStepsOfOneProcess)
@@ -389,7 +389,7 @@ planted_cpu_bug(
 
 planted_cpu_bug(
   optimizers_not_compared
-  FILE engine/exchange.cpp
+  FILE engine/agreement.cpp
   PATTERN [=[    if (first.optimizer != other.optimizer) {]=]
   REPLACEMENT [=[    if (false) {]=]
   FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)
