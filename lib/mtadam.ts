@@ -273,6 +273,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * after term. Terms given in order give the same bits as {@link step}. The step uses the group options of its first
    * `accumulate`.
    *
+   * With `connectMpi`, the call copies the gradients, and the ranks exchange them while the caller goes on. The next call
+   * waits for that and throws its errors; a term with an error has not come.
+   *
    * @param term its name or index
    * @throws MTAdamError STATE if the step has the term already, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
    * with `nonFinite: "skipStep"` or `cosines`), BUSY, DISPOSED
@@ -639,7 +642,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /**
-   * Waits, off the event loop, until everything that the optimizer has enqueued is done. On the CPU nothing is pending.
+   * Waits, off the event loop, until everything that the optimizer has enqueued is done. On the CPU nothing is pending,
+   * but for gradients that ranks exchange over MPI: for these, the event loop stands still.
    *
    * @throws MTAdamError CUDA for an earlier failure on the device, DISPOSED (the promise rejects)
    */
@@ -793,9 +797,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   #update(stream: NativeStream): void {
     const native = this.#guard.alive();
     this.#generation.recheckParameters();
-    fromNative(() => {
-      native.update(stream);
-    });
+    const skipped = fromNative(() => native.update(stream));
+    if (skipped) this.#lookForSkipped(native);
     this.#stepped(native);
   }
 

@@ -119,7 +119,7 @@ export interface NativeOptimizer {
   ): (typeof StepOutcome)[keyof typeof StepOutcome];
   /**
    * `values`: the groups' part is read only if this call opens a step. Returns whether the term was skipped somewhere, as
-   * far as that is known yet.
+   * far as that is known yet; where the ranks are still exchanging it, a later call returns that.
    */
   accumulate(
     gradients: NativeGradients,
@@ -128,7 +128,8 @@ export interface NativeOptimizer {
     term: number,
     reduced: boolean,
   ): boolean;
-  update(stream: NativeStream): void;
+  /** Returns whether an accumulated term was skipped that `accumulate` has not told of. */
+  update(stream: NativeStream): boolean;
   /** Ends the open step, if there is one, without moving a parameter. */
   discard(): void;
   /** Adds a term after the others. Gradients and captured steps made before become invalid, as with removeTerm. */

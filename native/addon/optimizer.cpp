@@ -210,7 +210,7 @@ Napi::Value Optimizer::step(const Napi::CallbackInfo& info) {
     captured ? engine.step_in_graph(gradients, options.gradient_scale(), stream)
              : engine.step(gradients, values, stream);
     enum { kCaptured, kTaken, kSkippedATerm };
-    return Napi::Number::New(info.Env(), captured ? kCaptured : engine.skipped() ? kSkippedATerm : kTaken);
+    return Napi::Number::New(info.Env(), captured ? kCaptured : engine.take_skipped() ? kSkippedATerm : kTaken);
   });
 }
 
@@ -228,14 +228,17 @@ Napi::Value Optimizer::accumulate(const Napi::CallbackInfo& info) {
     const bool gathered = engine.gathers();
     engine.accumulate(gradients, term, {options.gradient_scale(), info[4].ToBoolean()}, stream);
     if (engine.gathers() != gathered) account();
-    return Napi::Boolean::New(info.Env(), engine.skipped());
+    return Napi::Boolean::New(info.Env(), engine.take_skipped());
   });
 }
 
-// (stream)
-void Optimizer::update(const Napi::CallbackInfo& info) {
+// (stream): returns what accumulate() did not know yet.
+Napi::Value Optimizer::update(const Napi::CallbackInfo& info) {
   const Stream stream = stream_of(info[0], *device_);
-  guarded(info.Env(), [&] { get().update(stream); });
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    get().update(stream);
+    return Napi::Boolean::New(info.Env(), get().take_skipped());
+  });
 }
 
 void Optimizer::discard(const Napi::CallbackInfo& info) {
@@ -335,9 +338,10 @@ void Optimizer::remove_term(const Napi::CallbackInfo& info) {
 
 // ---- Waiting ----
 
-// A promise, or undefined where nothing is to wait for.
+// A promise, or undefined where nothing is to wait for. What the ranks exchange is waited for at once.
 Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
   mtadam::Optimizer& engine = get();
+  guarded(info.Env(), [&] { engine.settle(); });
   if (device_->immediate()) return info.Env().Undefined();
   return guarded(info.Env(), [&]() -> Napi::Value {
     return promise_of(
@@ -351,7 +355,10 @@ Napi::Value Optimizer::synchronize(const Napi::CallbackInfo& info) {
 }
 
 void Optimizer::synchronize_now(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { get().done()->wait(); });
+  guarded(info.Env(), [&] {
+    get().settle();
+    get().done()->wait();
+  });
 }
 
 }  // namespace mtadam::addon

@@ -42,7 +42,7 @@ class Optimizer final : public Napi::ObjectWrap<Optimizer> {
  private:
   Napi::Value step(const Napi::CallbackInfo& info);
   Napi::Value accumulate(const Napi::CallbackInfo& info);
-  void update(const Napi::CallbackInfo& info);
+  Napi::Value update(const Napi::CallbackInfo& info);
   void discard(const Napi::CallbackInfo& info);
   Napi::Value is_accumulated(const Napi::CallbackInfo& info);
   Napi::Value is_idle(const Napi::CallbackInfo& info);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/worker.h"
 
 namespace mtadam {
 
@@ -43,6 +44,9 @@ inline std::string waited_too_long(std::uint32_t rank, double seconds, const std
 ///
 /// Arrays lie in host memory, and a call is done when it returns; or, with on_device(), arrays lie in memory of a
 /// device, calls are enqueued on the stream, and all parts of one array have the same size.
+///
+/// Calls come from one thread, and from jobs of worker(). Those of the thread first wait until all jobs have ended, so
+/// that the library gets all calls in the order in which they were made and posted.
 class Collective {
  public:
   Collective() = default;
@@ -56,6 +60,8 @@ class Collective {
   /// What the library says of itself, e.g. "Open MPI v4.1.4".
   virtual std::string library() const { return ""; }
   virtual bool on_device() const { return false; }
+  /// A thread that calls can be made on while their caller goes on; null: none. Only where arrays lie in host memory.
+  virtual Worker* worker() { return nullptr; }
 
   /// Names the call of this package that the next calls belong to, for messages.
   virtual void name_call(const std::string&) {}

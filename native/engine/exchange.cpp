@@ -140,6 +140,12 @@ void Exchange::put(void* to, const void* from, std::size_t bytes, Stream stream)
   on_device() ? device_->copy(to, from, bytes, stream) : device_->write(to, from, bytes, stream);
 }
 
+Piece Exchange::present_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                              const std::vector<Slots>& slots, std::size_t start) const {
+  const auto count = [&](std::uint32_t rank) { return count_present(layout, gradients, term, slots[rank]); };
+  return {slots, parts_of(count), start};
+}
+
 void Exchange::stage_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term, const Piece& piece,
                            float* staged, Stream stream) {
   for (std::uint32_t rank = 0; rank < collective().size(); ++rank) {
@@ -170,8 +176,7 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
   make_room(layout, gradients, first, count);
   for (std::uint32_t term = first; term < first + count; ++term) {
     for_pieces(layout, [&](const std::vector<Slots>& slots) {
-      const Piece piece{
-          slots, parts_of([&](std::uint32_t rank) { return count_present(layout, gradients, term, slots[rank]); })};
+      const Piece piece = present_piece(layout, gradients, term, slots, 0);
       if (piece.parts.end() == 0) return;
       float* const staged = staging_.of(piece.parts.end(), place());
       stage_piece(layout, gradients, term, piece, staged, stream);
@@ -182,11 +187,53 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
   return *sums_;
 }
 
+void Exchange::begin(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                     const Agreement& agreement, std::optional<std::uint64_t> parameters, Stream stream) {
+  make_room(layout, gradients, term, 1);
+  if (term_ == nullptr) term_ = std::make_shared<TermExchange>(sharing_);
+  TermExchange::Content content{agreement, parameters, {}, {}, slot_bytes(layout)};
+  std::size_t elements = 0;
+  for_pieces(layout, [&](const std::vector<Slots>& slots) {
+    Piece piece = present_piece(layout, gradients, term, slots, elements);
+    if (piece.parts.end() == 0) return;
+    elements += piece.parts.end();
+    content.pieces.push_back(std::move(piece));
+  });
+  float* const staged = term_->stage(elements);
+  const std::uint32_t own = collective().rank();
+  for (const Piece& piece : content.pieces) {
+    stage_piece(layout, gradients, term, piece, staged + piece.start, stream);
+    if (!sharing_.state) continue;
+    std::size_t next = piece.start + piece.parts.starts[own];
+    for_present(
+        layout, gradients, term, piece.slots[own], [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+          for (std::uint64_t done = 0; done < count; done += kChunkElements) {
+            const std::uint64_t slot = layout.tensors()[tensor].slot + (first + done) / kChunkElements;
+            const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(kChunkElements, count - done));
+            content.own_chunks.push_back({slot, next, length});
+            next += length;
+          }
+        });
+  }
+  term_->begin(std::move(content));
+}
+
+AddressTable& Exchange::end(const Layout& layout, std::uint32_t term, double* squares, Stream stream) {
+  term_->end();
+  for (const Piece& piece : term_->pieces()) put_piece(layout, term, piece, term_->sums() + piece.start, stream);
+  if (sharing_.state) put(squares, term_->squares().data(), layout.slot_count() * sizeof(double), stream);
+  return *sums_;
+}
+
 // The slots of the ranks follow one another.
+Parts Exchange::slot_bytes(const Layout& layout) const {
+  return parts_of(
+      [&](std::uint32_t rank) { return (first_slot(layout, rank + 1) - first_slot(layout, rank)) * sizeof(double); });
+}
+
 void Exchange::gather_slots(const Layout& layout, double* values, Stream stream) {
   const Slots slots = own(layout);
-  const Parts parts = parts_of(
-      [&](std::uint32_t rank) { return (first_slot(layout, rank + 1) - first_slot(layout, rank)) * sizeof(double); });
+  const Parts parts = slot_bytes(layout);
   double* const all = slots_.of(parts.end() / sizeof(double), place());
   const std::size_t start = parts.starts[collective().rank()] / sizeof(double);
   take(all + start, values + slots.first, (slots.end - slots.first) * sizeof(double), stream);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,12 +12,9 @@
 #include "engine/device.h"
 #include "engine/gradient_sum.h"
 #include "engine/layout.h"
+#include "engine/term_exchange.h"
 
 namespace mtadam {
-
-struct Slots {
-  std::uint64_t first, end;
-};
 
 /// Consecutive values of what one tensor's moments are stored as: elements, or the exponents of blocks of them.
 struct StoredRange {
@@ -45,6 +43,20 @@ class Exchange {
   /// the state is shared out, they are complete only for the elements that the rank owns.
   AddressTable& reduce(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count,
                        Stream stream);
+
+  // reduce() of one term in two halves, between which the caller goes on. Nothing else of this object is used
+  // meanwhile.
+
+  /// Whether the collective has a thread for it.
+  bool overlaps() const { return collective().worker() != nullptr; }
+  /// Copies the gradients of a term, and begins to exchange them once the ranks agree. `parameters`: hash_of() them, if
+  /// they are to be compared, too.
+  void begin(const Layout& layout, const AddressTable& gradients, std::uint32_t term, const Agreement& agreement,
+             std::optional<std::uint64_t> parameters, Stream stream);
+  /// Waits for the exchange, and throws its error. The sums are those of reduce(); where the state is shared out,
+  /// `squares` gets the sums of squares of all chunks, as gather_slots() gives them.
+  AddressTable& end(const Layout& layout, std::uint32_t term, double* squares, Stream stream);
+
   /// Gives every rank all of `values`, of which each has those of its own slots.
   void gather_slots(const Layout& layout, double* values, Stream stream);
   /// Gives every rank all parameters. `parameters`: one row.
@@ -54,18 +66,15 @@ class Exchange {
                     const std::function<void(std::uint64_t first, std::uint64_t count, std::byte* to)>& read, void* to);
 
  private:
-  /// Of each rank: slots, and the staged gradients of them.
-  struct Piece {
-    std::vector<Slots> slots;
-    Parts parts;
-  };
-
   std::uint64_t first_slot(const Layout& layout, std::uint32_t rank) const;
   template <class Body>
   void for_pieces(const Layout& layout, const Body& body) const;
   void make_room(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count);
+  Piece present_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                      const std::vector<Slots>& slots, std::size_t start) const;
   template <class Count>
   Parts parts_of(const Count& count) const;
+  Parts slot_bytes(const Layout& layout) const;
   bool on_device() const { return collective().on_device(); }
   Device* place() const { return on_device() ? device_.get() : nullptr; }
   void take(void* to, const void* from, std::size_t bytes, Stream stream);
@@ -81,6 +90,7 @@ class Exchange {
   std::vector<std::unique_ptr<Memory>> memory_;  // of the sums: a plane per term of a call
   std::unique_ptr<AddressTable> sums_;           // of an absent gradient, null
   GradientSum sum_;
+  std::shared_ptr<TermExchange> term_;  // the last one; null before the first
   Room<float> staging_;
   Room<std::uint16_t> narrow_;
   Room<double> slots_;

@@ -163,10 +163,10 @@ std::uint64_t Optimizer::identity() const {
   return hash.value();
 }
 
-void Optimizer::agree_on(const char* call, Hash values) const {
+Agreement Optimizer::agreement(const char* call, Hash values) const {
   values.add(completed_);
   for (const bool accumulated : accumulated_) values.add(accumulated);
-  agree(exchange_->collective(), {call, identity(), values.value()});
+  return {call, identity(), values.value()};
 }
 
 Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
@@ -266,10 +266,17 @@ void Optimizer::set_weights(std::uint32_t first, const std::vector<double>& weig
   set_values(places_.weights + first * sizeof(double), weights);
 }
 
+// For calls that need the state.
+template <class Body>
+void Optimizer::enqueue(Stream stream, const Body& body) {
+  settle(stream);
+  run(stream, body);
+}
+
 // Runs the calls of one optimizer in order, also on different streams. Each call records its event immediately: before
 // the next call, the stream may be destroyed or a capture may forbid the default stream.
 template <class Body>
-void Optimizer::enqueue(Stream stream, const Body& body) {
+void Optimizer::run(Stream stream, const Body& body) {
   if (stream != stream_) left_->make_wait(stream);
   stream_ = stream;
   try {
@@ -303,18 +310,10 @@ void Optimizer::send_values(double gradient_scale, Stream stream) {
 template <class Body>
 void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t first, std::uint32_t count,
                         const StepValues& values, Stream given, const Body& body) {
+  settle(given);
   check_whole();
   set_values(0, std::vector<double>{values.gradient_scale});
-  if (exchange_ != nullptr) {
-    Hash hash;
-    hash.add(first).add(values.reduced).add(values_.data(), values_.size());
-    for (std::uint32_t term = first; term < first + count; ++term) {
-      for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
-        hash.add(gradients.get(term, tensor) != nullptr);
-      }
-    }
-    agree_on(name, hash);
-  }
+  if (exchange_ != nullptr) agree_on(name, hash_of(gradients, first, count, values));
   enqueue(given, [&](Stream stream) {
     if (exchange_ != nullptr && !compared_) {
       compare_parameters(exchange_->collective(), exchange_->hash_of(layout_, *parameters_, stream));
@@ -328,7 +327,20 @@ void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t
     body(reduces ? with_sums() : tables_, call, stream);
   });
   broken_ = false;
-  skipped_ = device_->take_skipped();
+  skipped_ |= device_->take_skipped();
+}
+
+// What must be equal on all ranks in a call with these gradients.
+Hash Optimizer::hash_of(const AddressTable& gradients, std::uint32_t first, std::uint32_t count,
+                        const StepValues& values) const {
+  Hash hash;
+  hash.add(first).add(values.reduced).add(values_.data(), values_.size());
+  for (std::uint32_t term = first; term < first + count; ++term) {
+    for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
+      hash.add(gradients.get(term, tensor) != nullptr);
+    }
+  }
+  return hash;
 }
 
 void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
@@ -372,20 +384,65 @@ void Optimizer::follow_norms(const Tables& tables, const Call& all, Stream strea
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
-  advance("accumulate", gradients, term, 1, values, given, [&](Tables tables, const Call& one, Stream stream) {
-    if (options_.form.one_v) {
-      state_.make_gathered(*device_, layout_);
-      tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
-    }
-    if (!shares_state() && device_->accumulate_in_one_pass(tables, one)) return;
-    norms(tables, one, stream);
-    broken_ = true;
-    device_->moments(tables, one, stream);
+  if (exchange_ != nullptr && exchange_->overlaps() && !values.reduced) {
+    return begin_term(gradients, term, values, given);
+  }
+  advance("accumulate", gradients, term, 1, values, given, [&](const Tables& tables, const Call& one, Stream stream) {
+    take_term(tables, one, Squares::kLocal, stream);
   });
   accumulated_[term] = true;
 }
 
+void Optimizer::take_term(const Tables& given, const Call& one, Squares squares, Stream stream) {
+  Tables tables = given;
+  if (options_.form.one_v) {
+    state_.make_gathered(*device_, layout_);
+    tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
+  }
+  if (!shares_state() && device_->accumulate_in_one_pass(tables, one)) return;
+  if (squares == Squares::kExchanged && shares_state()) {
+    device_->norms(finishing(tables), one, stream);
+  } else {
+    norms(tables, one, stream);
+  }
+  broken_ = true;
+  device_->moments(tables, one, stream);
+}
+
+// The options are on the device from here on: nothing sends others before settle().
+void Optimizer::begin_term(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
+  check_whole();
+  set_values(0, std::vector<double>{values.gradient_scale});
+  const Agreement own = agreement("accumulate", hash_of(gradients, term, 1, values));
+  enqueue(given, [&](Stream stream) {
+    std::optional<std::uint64_t> parameters;
+    if (!compared_) parameters = exchange_->hash_of(layout_, *parameters_, stream);
+    if (options_.form.one_v) state_.make_gathered(*device_, layout_);
+    send_values(values.gradient_scale, stream);
+    exchange_->begin(layout_, gradients, term, own, parameters, stream);
+    under_way_ = term;
+    accumulated_[term] = true;
+  });
+}
+
+void Optimizer::settle(Stream given) {
+  if (!under_way_) return;
+  const std::uint32_t term = *under_way_;
+  under_way_.reset();
+  accumulated_[term] = false;
+  run(given, [&](Stream stream) {
+    AddressTable& sums = exchange_->end(layout_, term, state_.terms()[term].partial, stream);
+    compared_ = true;
+    has_cosines_ = false;
+    take_term(with_sums(), {sums.on_device(term, 1, stream), term, 1}, Squares::kExchanged, stream);
+  });
+  broken_ = false;
+  skipped_ |= device_->take_skipped();
+  accumulated_[term] = true;
+}
+
 void Optimizer::update(Stream given) {
+  settle(given);
   check_whole();
   if (exchange_ != nullptr) agree_on("update", {});
   enqueue(given, [&](Stream stream) {
@@ -458,7 +515,7 @@ void Optimizer::roll_back_shared_clocks(std::uint64_t step) {
 void Optimizer::close_step() { accumulated_.assign(accumulated_.size(), false); }
 
 void Optimizer::zero(AddressTable& gradients, Stream given) {
-  enqueue(given, [&](Stream stream) {
+  run(given, [&](Stream stream) {
     if (!shares_state()) {
       return device_->zero(tables_, {gradients.on_device(0, options_.terms, stream), 0, options_.terms}, stream);
     }
@@ -475,7 +532,7 @@ void Optimizer::zero(AddressTable& gradients, Stream given) {
 }
 
 void Optimizer::add(const std::vector<Addition>& additions, Stream given) {
-  enqueue(given, [&](Stream stream) {
+  run(given, [&](Stream stream) {
     for (const auto& [target, source, length, type] : additions) device_->add(target, source, length, type, stream);
   });
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/address_table.h"
@@ -122,10 +124,15 @@ class Optimizer {
   /// at once.
   void step(AddressTable& gradients, const StepValues& values, Stream stream = nullptr);
   /// One term's part of a step; update() ends it. Not with NonFinite::kSkipStep: the moments of earlier terms cannot be
-  /// rolled back.
+  /// rolled back. Where a collective has a thread, the call copies the gradients and returns while the ranks exchange
+  /// them: the next call that needs the state ends this one first, and throws its errors. The term is then as if it had
+  /// not come.
   void accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream stream = nullptr);
-  /// Whether the last step() or accumulate() skipped a term. Always false on a device that may run calls later.
-  bool skipped() const { return skipped_; }
+  /// Ends an accumulate() whose gradients are under way.
+  void settle() { settle(device_->default_stream()); }
+  /// Whether calls have skipped a term since the last time that this was asked, as far as they have ended. Always false
+  /// on a device that may run calls later.
+  bool take_skipped() { return !under_way_ && std::exchange(skipped_, false); }
   void update(Stream stream = nullptr);
   /// Ends the open step, if there is one, without moving a parameter. The moments, norms and clocks of the terms that
   /// came have moved; where both moments are summed, they and T are as before the step.
@@ -225,8 +232,15 @@ class Optimizer {
   template <class Body>
   void enqueue(Stream stream, const Body& body);
   template <class Body>
+  void run(Stream stream, const Body& body);
+  template <class Body>
   void advance(const char* name, AddressTable& gradients, std::uint32_t first, std::uint32_t count,
                const StepValues& values, Stream given, const Body& body);
+  void begin_term(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given);
+  void settle(Stream stream);
+  enum class Squares { kLocal, kExchanged };
+  void take_term(const Tables& given, const Call& one, Squares squares, Stream stream);
+  Hash hash_of(const AddressTable& gradients, std::uint32_t first, std::uint32_t count, const StepValues& values) const;
   bool shares_state() const { return exchange_ != nullptr && exchange_->sharing().state; }
   void check_alone() const;
   void place_halves();
@@ -234,7 +248,8 @@ class Optimizer {
   Tables summing(const Tables& tables) const;
   Tables finishing(const Tables& tables) const;
   std::uint64_t identity() const;
-  void agree_on(const char* call, Hash values) const;
+  Agreement agreement(const char* call, Hash values) const;
+  void agree_on(const char* call, Hash values) const { agree(exchange_->collective(), agreement(call, values)); }
   void norms(const Tables& tables, const Call& call, Stream stream);
   void cosines(const Tables& tables, const Call& all, Stream stream);
   template <class Read>
@@ -283,7 +298,7 @@ class Optimizer {
     const std::uint32_t* all_layers;
   } halves_{};
   std::uint64_t tables_made_ = 0;  // how often
-  bool skipped_ = false;           // the last part of a step skipped a term
+  bool skipped_ = false;           // a term was skipped since take_skipped()
   bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end
   bool restoring_ = false;         // a restore has begun and not ended
   bool compared_ = false;          // the ranks have found that their parameters are equal
@@ -292,7 +307,9 @@ class Optimizer {
   std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
   std::int64_t completed_ = 0;     // iterations
   std::vector<bool> accumulated_;  // per term: whether the open step has it
-  std::shared_ptr<Event> left_;    // the end of the last call
+  // The accumulated term that the ranks are exchanging.
+  std::optional<std::uint32_t> under_way_;
+  std::shared_ptr<Event> left_;  // the end of the last call
 
   // The options of a step, as one block: σ, the weights, the groups.
   struct Places {

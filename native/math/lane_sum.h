@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "math/tables.h"
@@ -22,5 +23,21 @@ class LaneSum {
  private:
   double lanes_[kLayerLanes] = {};
 };
+
+/// The canonical sum of squares of one chunk, count <= kChunkElements, as the devices compute it: lane k mod 32 adds up
+/// its squares of each segment, which float64 holds exactly, and then these sums.
+inline double chunk_sum_of_squares(const float* g, std::uint32_t count) {
+  double lanes[kChunkLanes] = {};
+  for (std::uint32_t first = 0; first < count; first += kSegmentElements) {
+    double sums[kChunkLanes] = {};
+    const std::uint32_t end = std::min(count, first + kSegmentElements);
+    for (std::uint32_t k = first; k < end; ++k) sums[k % kChunkLanes] += double{g[k]} * double{g[k]};
+    for (std::uint32_t lane = 0; lane < kChunkLanes; ++lane) lanes[lane] += sums[lane];
+  }
+  for (std::uint32_t half = kChunkLanes / 2; half > 0; half /= 2) {
+    for (std::uint32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
 
 }  // namespace mtadam

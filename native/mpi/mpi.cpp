@@ -22,7 +22,7 @@ std::shared_ptr<Collective> open(const std::vector<std::string>&, double) {
 
 namespace {
 
-constexpr int kFunneled = 1;              // MPI_THREAD_FUNNELED, in both ABIs
+constexpr int kSerialized = 2;            // MPI_THREAD_SERIALIZED, in both ABIs
 constexpr std::size_t kTextBytes = 8192;  // MPI_MAX_LIBRARY_VERSION_STRING and MPI_MAX_ERROR_STRING are at most this
 
 class Library : public SharedLibrary {
@@ -103,7 +103,7 @@ class MpiWorld final : public Collective {
     call("MPI_Initialized", f_.initialized, &initialized);
     if (initialized != 0)
       throw Error("DISTRIBUTED", "`connectMpi` must be called once per process, before other uses of MPI.");
-    call("MPI_Init_thread", f_.init_thread, nullptr, nullptr, kFunneled, &provided);
+    call("MPI_Init_thread", f_.init_thread, nullptr, nullptr, kSerialized, &provided);
     open_ = true;
     call("MPI_Comm_set_errhandler", f_.set_errhandler, world_, errors_return);
     call("MPI_Comm_rank", f_.comm_rank, world_, &rank);
@@ -111,6 +111,7 @@ class MpiWorld final : public Collective {
     rank_ = static_cast<std::uint32_t>(rank);
     size_ = static_cast<std::uint32_t>(size);
     watchdog_.set_rank(rank_);
+    if (provided >= kSerialized && size_ > 1) worker_ = std::make_unique<Worker>();
     std::vector<char> text(kTextBytes);
     int length = 0;
     call("MPI_Get_library_version", f_.library_version, text.data(), &length);
@@ -120,9 +121,15 @@ class MpiWorld final : public Collective {
   std::uint32_t rank() const override { return rank_; }
   std::uint32_t size() const override { return size_; }
   std::string library() const override { return library_; }
-  void name_call(const std::string& name) override { watchdog_.set_call(name); }
+  Worker* worker() override { return worker_.get(); }
+
+  void name_call(const std::string& name) override {
+    wait_for_jobs();
+    watchdog_.set_call(name);
+  }
 
   void close() override {
+    wait_for_jobs();
     if (!open_) return;
     watchdog_.set_call("close");
     call("MPI_Finalize", f_.finalize);
@@ -130,14 +137,14 @@ class MpiWorld final : public Collective {
   }
 
   void gather(void* all, const Parts& parts, Stream) override {
-    check_open();
+    enter();
     const Ints ints(parts);
     call("MPI_Allgatherv", f_.allgatherv, Abi::in_place(), 0, byte_, all, ints.counts.data(), ints.starts.data(), byte_,
          world_);
   }
 
   void reduce_scatter(float* all, const Parts& parts, Stream) override {
-    check_open();
+    enter();
     const Ints ints(parts);
     sum_.resize(parts.counts[rank_]);
     call("MPI_Reduce_scatter", f_.reduce_scatter, all, sum_.data(), ints.counts.data(), float_, add_, world_);
@@ -145,14 +152,20 @@ class MpiWorld final : public Collective {
   }
 
   void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
-    check_open();
+    enter();
     const Ints outgoing(sent), incoming(received);
     call("MPI_Alltoallv", f_.alltoallv, from, outgoing.counts.data(), outgoing.starts.data(), byte_, to,
          incoming.counts.data(), incoming.starts.data(), byte_, world_);
   }
 
  private:
-  void check_open() const {
+  // Keeps calls of two threads apart: MPI_THREAD_SERIALIZED allows one at a time.
+  void wait_for_jobs() {
+    if (worker_ != nullptr) worker_->wait();
+  }
+
+  void enter() {
+    wait_for_jobs();
     if (!open_) throw Error("DISTRIBUTED", "The communicator has been closed.");
   }
 
@@ -186,6 +199,7 @@ class MpiWorld final : public Collective {
   Handle world_{}, byte_{}, float_{}, add_{};
   std::vector<float> sum_;
   Watchdog watchdog_;
+  std::unique_ptr<Worker> worker_;
   std::uint32_t rank_ = 0, size_ = 1;
   std::string library_;
   bool open_ = false;

@@ -8,7 +8,8 @@
 
 namespace mtadam::mpi {
 
-/// All processes that an MPI launcher has started. All calls come from the thread that opens it.
+/// All processes that an MPI launcher has started. All calls come from the thread that opens it, or from worker(),
+/// which there is where the library grants MPI_THREAD_SERIALIZED and there are other ranks.
 ///
 /// Loads the first library that is there, with the ABI of Open MPI or of MPICH, and initializes MPI. A call that waits
 /// for other ranks longer than `timeout` seconds ends the process with the exit code kTimedOut. Throws Error

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -247,6 +250,193 @@ TEST(Exchange, ARefusedStepChangesNothing) {
     EXPECT_THROW(training.step(own), Error);
     EXPECT_TRUE(same_state(before, training.snapshot()));
     training.step(gradients);
+  });
+}
+
+// ---- A term that travels while its caller goes on ----
+
+/// Ends the use of a term's gradients, as a caller may once accumulate() has returned.
+void overwrite_gradients(const Model& model, const Training& training, std::uint32_t term) {
+  for (std::uint32_t tensor = 0; tensor < model.parameters.size(); ++tensor) {
+    const ParameterShape& shape = model.parameters[tensor];
+    float* const g = training.gradient(term, tensor);
+    if (g != nullptr) std::memset(static_cast<void*>(g), 0xff, shape.length * element_bytes(shape.gradient));
+  }
+}
+
+/// Steps of several ranks whose terms come one at a time.
+Trial streamed_trial(Random& random, std::size_t ranks, std::uint32_t terms) {
+  Trial trial;
+  trial.streamed = true;
+  trial.model = test::random_exchanged_model(random, terms, true);
+  trial.model = test::with_state(trial.model,
+                                 random.pick<StateType>({StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}));
+  if (random.chance(0.4)) trial.model = test::with_narrow_gradients(random, trial.model);
+  trial.sharing.state = random.chance(0.6);
+  trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
+  trial.sharing.staging_bytes = random.pick<std::size_t>({1, 200000, 1 << 20});
+  share_out(trial, test::random_steps(random, trial.model, 3), ranks);
+  return trial;
+}
+
+std::unique_ptr<Training> training_of(const Trial& trial, std::shared_ptr<Collective> collective) {
+  Sharing sharing = trial.sharing;
+  sharing.collective = std::move(collective);
+  return std::make_unique<Training>(trial.model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                                    sharing);
+}
+
+// Whoever does not wait for an exchange comes too early, since each takes a while.
+TEST(Exchange, TakesTheStepsOfOneProcessWhileTheCallerGoesOn) {
+  int shared = 0, one_v = 0, lagged = 0, network = 0, narrow = 0;
+  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(100 + seed);
+    const auto ranks = static_cast<std::uint32_t>(2 + seed % 3),
+               terms = static_cast<std::uint32_t>(1 + random.below(3));
+    const Trial trial = streamed_trial(random, ranks, terms);
+    const Outcome expected = alone(trial);
+    Threads threads(ranks);
+    threads.use_workers(std::chrono::milliseconds(1));
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      const std::uint32_t rank = collective->rank();
+      const auto training = training_of(trial, std::move(collective));
+      Outcome outcome;
+      for (const Gradients& gradients : trial.steps[rank]) {
+        for (std::uint32_t term = 0; term < terms; ++term) {
+          training->accumulate(term, gradients);
+          EXPECT_TRUE(training->optimizer().is_accumulated(term));
+          overwrite_gradients(trial.model, *training, term);
+        }
+        training->optimizer().update();
+        outcome.theta.push_back(training->theta());
+      }
+      outcome.end = training->snapshot();
+      EXPECT_TRUE(same(expected, outcome));
+    });
+    if (testing::Test::HasFailure()) return;
+    shared += trial.sharing.state;
+    one_v += trial.model.options.form.one_v;
+    lagged += trial.model.options.form.lagged;
+    network += trial.model.options.form.network;
+    narrow += trial.model.parameters[0].gradient != ElementType::kFloat32;
+  }
+  for (const int count : {shared, one_v, lagged, network, narrow}) EXPECT_GT(count, 2);
+}
+
+// Rank 1 begins with a term only when rank 0 has returned from it: otherwise, both would wait for ever.
+TEST(Exchange, ATermReturnsBeforeTheOthersHaveCome) {
+  for (const bool state : {false, true}) {
+    Random random(11);
+    Trial trial = streamed_trial(random, 2, 3);
+    trial.sharing.state = state;
+    const Outcome expected = alone(trial);
+    std::atomic<std::uint32_t> returned{0};
+    Threads threads(2);
+    threads.use_workers();
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      const std::uint32_t rank = collective->rank();
+      const auto training = training_of(trial, std::move(collective));
+      std::uint32_t calls = 0;
+      for (const Gradients& gradients : trial.steps[rank]) {
+        for (std::uint32_t term = 0; term < 3; ++term) {
+          calls += 1;
+          while (rank == 1 && returned < calls) returned.wait(calls - 1);
+          training->accumulate(term, gradients);
+          if (rank == 1) continue;
+          // Calls for gradients alone do not wait either.
+          training->zero();
+          training->add(gradients);
+          returned = calls;
+          returned.notify_all();
+        }
+        training->optimizer().update();
+      }
+      EXPECT_TRUE(same_state(expected.end, training->snapshot()));
+    });
+  }
+}
+
+TEST(Exchange, AnErrorOfATermComesWithTheNextCall) {
+  Random random(12);
+  const Model model = test::random_model(random, {5000, 70}, 2);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training alone(model, 1);
+  const Snapshot expected = [&] {
+    Gradients doubled = gradients;
+    for (auto& term : doubled) {
+      for (auto& tensor : term) {
+        for (float& value : *tensor) value *= 2;
+      }
+    }
+    alone.stream(doubled);
+    return alone.snapshot();
+  }();
+  Threads threads(2);
+  threads.use_workers();
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    Training training(model, std::make_shared<CpuDevice>(1, ""), test::Alignment::kVectors,
+                      Sharing{std::move(collective), true});
+    training.accumulate(0, gradients);
+    training.optimizer().settle();
+    Gradients own = gradients;
+    if (rank == 1) own[1][0].reset();
+    training.accumulate(1, own);
+    try {
+      training.optimizer().update();
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), "DISTRIBUTED");
+      EXPECT_STREQ(error.what(),
+                   "All ranks must give a call the same options, weights and present gradients at the same iteration; "
+                   "got different ones in rank 0 `accumulate` and rank 1 `accumulate`.");
+    }
+    EXPECT_TRUE(training.optimizer().is_accumulated(0));
+    EXPECT_FALSE(training.optimizer().is_accumulated(1));
+    training.accumulate(1, gradients);
+    training.optimizer().update();
+    EXPECT_TRUE(same_state(expected, training.snapshot()));
+  });
+}
+
+// The ranks get to the exchanges of both in one order.
+TEST(Exchange, TwoOptimizersMayHaveATermUnderWayEach) {
+  Random random(13);
+  const Trial first = streamed_trial(random, 2, 2), second = streamed_trial(random, 2, 2);
+  const Outcome expected[] = {alone(first), alone(second)};
+  Threads threads(2);
+  threads.use_workers(std::chrono::milliseconds(1));
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    const auto one = training_of(first, collective), other = training_of(second, collective);
+    for (std::size_t step = 0; step < first.sums.size(); ++step) {
+      for (std::uint32_t term = 0; term < 2; ++term) {
+        one->accumulate(term, first.steps[rank][step]);
+        other->accumulate(term, second.steps[rank][step]);
+      }
+      other->optimizer().update();
+      one->optimizer().update();
+    }
+    EXPECT_TRUE(same_state(expected[0].end, one->snapshot()));
+    EXPECT_TRUE(same_state(expected[1].end, other->snapshot()));
+  });
+}
+
+// The exchange goes on in memory of its own.
+TEST(Exchange, AnOptimizerMayBeFreedWithATermUnderWay) {
+  Random random(14);
+  const Trial trial = streamed_trial(random, 2, 2);
+  const Outcome expected = alone(trial);
+  Threads threads(2);
+  threads.use_workers(std::chrono::milliseconds(1));
+  threads.run([&](std::shared_ptr<Collective> collective) {
+    const std::uint32_t rank = collective->rank();
+    training_of(trial, collective)->accumulate(0, trial.steps[rank][0]);
+    const auto training = training_of(trial, std::move(collective));
+    for (const Gradients& gradients : trial.steps[rank]) training->stream(gradients);
+    EXPECT_TRUE(same_state(expected.end, training->snapshot()));
+    training->accumulate(0, trial.steps[rank][0]);
   });
 }
 

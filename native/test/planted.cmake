@@ -393,3 +393,39 @@ planted_cpu_bug(
   PATTERN [=[    if (first.optimizer != other.optimizer) {]=]
   REPLACEMENT [=[    if (false) {]=]
   FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)
+
+# ---- A term that travels while its caller goes on ----
+
+planted_cpu_bug(
+  next_call_does_not_wait
+  FILE engine/term_exchange.cpp
+  PATTERN [=[  sharing_.collective->worker()->wait();
+]=]
+  REPLACEMENT ""
+  FOUND_BY Exchange.TakesTheStepsOfOneProcessWhileTheCallerGoesOn)
+
+planted_cpu_bug(
+  idle_while_the_last_job_runs
+  FILE engine/worker.cpp
+  PATTERN [=[      lock.unlock();
+      job();
+      job = nullptr;  // what it owns may be the last owner of the worker, whose destructor takes the lock
+      lock.lock();
+      jobs.pop_front();]=]
+  REPLACEMENT [=[      jobs.pop_front();
+      changed.notify_all();
+      lock.unlock();
+      job();
+      job = nullptr;
+      lock.lock();]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcessWhileTheCallerGoesOn
+  EXPECT "exit code [1-9]")
+
+planted_cpu_bug(
+  bucket_used_again_too_early
+  FILE engine/optimizer.cpp
+  PATTERN [=[hash_of(gradients, term, 1, values));
+  enqueue(given,]=]
+  REPLACEMENT [=[hash_of(gradients, term, 1, values));
+  run(given,]=]
+  FOUND_BY Exchange.TakesTheStepsOfOneProcessWhileTheCallerGoesOn)

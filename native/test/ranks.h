@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <barrier>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <functional>
@@ -34,6 +35,13 @@ class Threads {
   /// From now on, arrays lie in memory of the ranks' devices, which must be host memory.
   void use_devices() { on_device_ = true; }
 
+  /// From now on, each rank has a thread for exchanges. `delay`: before each of them, so that whoever does not wait
+  /// comes too early.
+  void use_workers(std::chrono::milliseconds delay = {}) {
+    has_workers_ = true;
+    delay_ = delay;
+  }
+
   /// Bytes that a rank has received from others so far.
   std::size_t received(std::uint32_t rank) const { return received_[rank]; }
 
@@ -43,12 +51,14 @@ class Threads {
     std::vector<std::exception_ptr> errors(places_.size());
     for (std::uint32_t rank = 0; rank < places_.size(); ++rank) {
       threads.emplace_back([&, rank] {
+        const auto own = std::make_shared<Rank>(*this, rank);
         try {
-          body(std::make_shared<Rank>(*this, rank));
+          body(own);
         } catch (...) {
           errors[rank] = std::current_exception();
-          meeting_.arrive_and_drop();
         }
+        own->wait_for_jobs();
+        if (errors[rank]) meeting_.arrive_and_drop();
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -65,11 +75,14 @@ class Threads {
 
   class Rank final : public Collective {
    public:
-    Rank(Threads& threads, std::uint32_t rank) : threads_(threads), rank_(rank) {}
+    Rank(Threads& threads, std::uint32_t rank) : threads_(threads), rank_(rank) {
+      if (threads.has_workers_) worker_ = std::make_unique<Worker>();
+    }
     std::uint32_t rank() const override { return rank_; }
     std::uint32_t size() const override { return static_cast<std::uint32_t>(threads_.places_.size()); }
 
     bool on_device() const override { return threads_.on_device_; }
+    Worker* worker() override { return worker_.get(); }
 
     void gather(void* all, const Parts& parts, Stream) override {
       check_equal(parts);
@@ -77,6 +90,7 @@ class Threads {
     }
 
     void gather_on_host(void* all, const Parts& parts) override {
+      wait_for_jobs();
       std::byte* const bytes = static_cast<std::byte*>(all);
       threads_.received_[rank_] += parts.end() - parts.counts[rank_];
       exchange(bytes, parts, [&] {
@@ -91,6 +105,7 @@ class Threads {
     }
 
     void reduce_scatter(float* all, const Parts& parts, Stream) override {
+      wait_for_jobs();
       check_equal(parts);
       std::vector<float> sum(parts.counts[rank_]);
       exchange(all, parts, [&] {
@@ -106,6 +121,7 @@ class Threads {
     }
 
     void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
+      wait_for_jobs();
       threads_.received_[rank_] += received.end() - received.counts[rank_];
       exchange(from, sent, [&] {
         for (std::uint32_t other = 0; other < size(); ++other) {
@@ -115,6 +131,10 @@ class Threads {
                       received.counts[other]);
         }
       });
+    }
+
+    void wait_for_jobs() {
+      if (worker_ != nullptr) worker_->wait();
     }
 
    private:
@@ -127,6 +147,7 @@ class Threads {
 
     template <class Body>
     void exchange(const void* from, const Parts& parts, const Body& body) {
+      std::this_thread::sleep_for(threads_.delay_);
       threads_.places_[rank_] = {static_cast<const std::byte*>(from), parts};
       threads_.meeting_.arrive_and_wait();
       body();
@@ -151,6 +172,7 @@ class Threads {
 
     Threads& threads_;
     std::uint32_t rank_;
+    std::unique_ptr<Worker> worker_;
     std::vector<std::byte> last_;
   };
 
@@ -158,6 +180,8 @@ class Threads {
   std::vector<Place> places_;
   std::vector<std::size_t> received_;
   bool on_device_ = false;
+  bool has_workers_ = false;
+  std::chrono::milliseconds delay_{};
   Fault fault_;
   std::size_t faulty_;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/instruction_set.h"
+#include "math/lane_sum.h"
 #include "support.h"
 
 namespace mtadam {
@@ -27,6 +28,7 @@ std::vector<std::uint32_t> counts() {
 void expect_canonical(const std::vector<float>& values) {
   for (const std::uint32_t count : counts()) {
     const double expected = canonical_chunk_sum(values.data(), count);
+    ASSERT_TRUE(same_bits(expected, chunk_sum_of_squares(values.data(), count))) << count << " elements";
     for (std::size_t shift = 0; shift < 4; ++shift) {
       // Of exactly the length that is read, so that a sanitizer sees any further element.
       std::vector<float> shifted(shift + count);

@@ -37,6 +37,11 @@ function isRunning(pid: number): boolean {
 
 /** Of θ after every step, for numbers of ranks that divide the four micro-batches: of all launchers. */
 const digests = new Set<string>();
+/** The same where terms come one at a time. */
+const streamedDigests = new Set<string>();
+
+const TIMED_OUT_UNDER_WAY =
+  /ERR_MTADAM_DISTRIBUTED: Rank 0 waited 4 s for the other ranks in `accumulate` \(MPI_\w+\)\./;
 
 withMpi("training on several ranks", (launcher) => {
   for (const ranks of [1, 2, 3, 4]) {
@@ -74,8 +79,52 @@ withMpi("training on several ranks", (launcher) => {
     },
   );
 
+  for (const ranks of [2, 4]) {
+    test(`has the bits of one process where terms come one at a time, on ${ranks} ranks`, async () => {
+      const { code, stdout, stderr } = await runRanks(launcher, ranks, "trials.mjs", "streamed");
+      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+      const lines = linesOf(stdout);
+      expect(lines.map(({ rank }) => rank).sort()).toEqual(Array.from({ length: ranks }, (_, k) => k));
+      for (const { comparisons, digest } of lines) {
+        expect(comparisons).toBe(56);
+        streamedDigests.add(digest);
+      }
+    });
+  }
+
+  test("returns from a term before the other ranks have come to it", async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
+    const { code, stdout, stderr } = await runRanks(launcher, 2, "overlap.mjs", folder);
+    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+    expect(
+      linesOf(stdout)
+        .map(({ rank }) => rank)
+        .sort(),
+    ).toEqual([0, 1]);
+  });
+
+  test("exchanges a term within the call where MPI grants no calls from a second thread", async () => {
+    const library = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "libfunneled.so");
+    const real = launcher === "mpirun.openmpi" ? "libmpi.so.40" : "libmpich.so.12";
+    const source = path.resolve(__dirname, "../support/ranks/funneled.c");
+    execFileSync("cc", ["-shared", "-fPIC", "-o", library, source, "-Wl,--no-as-needed", `-l:${real}`]);
+    const { code, stdout, stderr } = await runRanks(launcher, 2, "trials.mjs", "streamed", library);
+    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+    for (const { digest } of linesOf(stdout)) streamedDigests.add(digest);
+    // Now each rank waits for the other.
+    const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
+    const stuck = await runRanks(launcher, 2, "overlap.mjs", folder, library, "4");
+    expect(stuck.stderr).toMatch(TIMED_OUT_UNDER_WAY);
+    expect([0, null]).not.toContain(stuck.code);
+  });
+
   const TIMED_OUT =
     /ERR_MTADAM_DISTRIBUTED: Rank \d waited 4 s for the other ranks in `(step|close)` \(MPI_\w+\)\./;
+  test("a process that fails with a term under way keeps its exit code", async () => {
+    const list = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "pids");
+    expect((await runRanks(launcher, 2, "failing.mjs", "exit with 3 under way", list)).code).toBe(3);
+  });
+
   const failures: [way: string, sentence: RegExp][] = [
     ["throw", /the data loader failed/],
     ["kill", /signal 9|KILLED BY SIGNAL/],
@@ -84,6 +133,9 @@ withMpi("training on several ranks", (launcher) => {
     ["absent", /All ranks must give a call the same .* in rank 0 `step` and rank 1 `step`/],
     ["order", /All ranks must make the same calls in the same order; got rank 0 `step` and rank 1 `barrier`/],
     ["options", /must make the same calls in the same order; got rank 0 `step` and rank 1 `new MTAdam`/],
+    ["throw under way", /the data loader failed/],
+    ["exit under way", TIMED_OUT_UNDER_WAY],
+    ["sleep under way", TIMED_OUT_UNDER_WAY],
   ];
   test.each(failures)(
     "ends every process after a rank fails: %s",
@@ -123,6 +175,7 @@ if (anyLauncher !== undefined) {
 
   test("the bits depend neither on the number of ranks nor on the library", () => {
     expect(digests.size).toBe(1);
+    expect(streamedDigests.size).toBe(1);
   });
 }
 

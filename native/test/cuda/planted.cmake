@@ -635,10 +635,10 @@ planted_bug(
 planted_bug(
   zeros_without_an_event
   FILE engine/optimizer.cpp
-  PATTERN [=[  enqueue(given, [&](Stream stream) {
+  PATTERN [=[  run(given, [&](Stream stream) {
     if (!shares_state()) {]=]
   REPLACEMENT [=[  return device_->zero(tables_, {gradients.on_device(0, options_.terms, given), 0, options_.terms}, given);
-  enqueue(given, [&](Stream stream) {
+  run(given, [&](Stream stream) {
     if (!shares_state()) {]=]
   SCENARIO zero_on_another
   FOUND_BY plain "wrong: ")
