@@ -187,6 +187,21 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
   return *sums_;
 }
 
+void Exchange::add_own_chunks(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                              const Piece& piece, std::vector<TermExchange::OwnChunk>& chunks) const {
+  const std::uint32_t own = collective().rank();
+  std::size_t next = piece.start + piece.parts.starts[own];
+  for_present(layout, gradients, term, piece.slots[own],
+              [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+                for (std::uint64_t done = 0; done < count; done += kChunkElements) {
+                  const std::uint64_t slot = layout.tensors()[tensor].slot + (first + done) / kChunkElements;
+                  const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(kChunkElements, count - done));
+                  chunks.push_back({slot, next, length});
+                  next += length;
+                }
+              });
+}
+
 void Exchange::begin(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
                      const Agreement& agreement, std::optional<std::uint64_t> parameters, Stream stream) {
   make_room(layout, gradients, term, 1);
@@ -200,20 +215,9 @@ void Exchange::begin(const Layout& layout, const AddressTable& gradients, std::u
     content.pieces.push_back(std::move(piece));
   });
   float* const staged = term_->stage(elements);
-  const std::uint32_t own = collective().rank();
   for (const Piece& piece : content.pieces) {
     stage_piece(layout, gradients, term, piece, staged + piece.start, stream);
-    if (!sharing_.state) continue;
-    std::size_t next = piece.start + piece.parts.starts[own];
-    for_present(
-        layout, gradients, term, piece.slots[own], [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
-          for (std::uint64_t done = 0; done < count; done += kChunkElements) {
-            const std::uint64_t slot = layout.tensors()[tensor].slot + (first + done) / kChunkElements;
-            const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(kChunkElements, count - done));
-            content.own_chunks.push_back({slot, next, length});
-            next += length;
-          }
-        });
+    if (sharing_.state) add_own_chunks(layout, gradients, term, piece, content.own_chunks);
   }
   term_->begin(std::move(content));
 }

@@ -82,6 +82,8 @@ class Exchange {
              Stream stream);
   void stage_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term, const Piece& piece,
                    float* staged, Stream stream);
+  void add_own_chunks(const Layout& layout, const AddressTable& gradients, std::uint32_t term, const Piece& piece,
+                      std::vector<TermExchange::OwnChunk>& chunks) const;
   void put_piece(const Layout& layout, std::uint32_t term, const Piece& piece, const float* staged, Stream stream);
   void put(void* to, const void* from, std::size_t bytes, Stream stream);
 

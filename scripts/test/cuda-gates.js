@@ -20,7 +20,7 @@ const ARCHITECTURES = [...new Set([...SHIPPED, 86, 89])].sort((a, b) => a - b);
 
 /**
  * nvcc's -gencode: from PTX for the architecture itself where it is shipped, else from that for the last one before it.
- * Making PTX takes twice as long as compiling it.
+ * Making PTX takes twice as long as compiling it for the largest file.
  */
 function target(sm) {
   const ptx = SHIPPED.includes(sm) ? sm : Math.max(...SHIPPED.filter((shipped) => shipped < sm));

@@ -59,10 +59,11 @@ function run([name, script, ...args]) {
   });
 }
 
-async function runAll(tools) {
-  for (let tool = tools.shift(); tool !== undefined; tool = tools.shift()) await run(tool);
+/** Runs those of the tools that nobody else has taken, one after another. */
+async function runRest(tools) {
+  for (const tool of tools) await run(tool);
 }
 
 setup.build();
-const tools = [...TOOLS];
-for (let k = fix ? 1 : os.availableParallelism(); k > 0; --k) void runAll(tools);
+const tools = TOOLS.values();
+for (let k = fix ? 1 : os.availableParallelism(); k > 0; --k) void runRest(tools);

@@ -1,6 +1,5 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
@@ -8,6 +7,7 @@ import { MTAdam } from "../../lib";
 import { connectMpi } from "../../lib/distributed";
 import { caught } from "../support/caught";
 import { compileExamples } from "../support/examples";
+import { temporaryFolder } from "../support/folder";
 import { launchers, runRanks, withMpi } from "../support/mpi";
 
 interface Line {
@@ -18,11 +18,25 @@ interface Line {
   digest: string;
 }
 
-const linesOf = (text: string): Line[] =>
-  text
+/** Runs a program that must end well; returns what it prints, a line per rank. */
+async function linesOfRanks(
+  launcher: string,
+  ranks: number,
+  program: string,
+  ...values: string[]
+): Promise<Line[]> {
+  const { code, stdout, stderr } = await runRanks(launcher, ranks, program, ...values);
+  expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+  const lines = stdout
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as Line);
+  expect(lines.map(({ rank }) => rank).sort()).toEqual(Array.from({ length: ranks }, (_, k) => k));
+  return lines;
+}
+
+const folders = temporaryFolder();
+const newFolder = (): string => mkdtempSync(path.join(folders, "ranks-"));
 
 /** How often each failure is tried; 20 by hand. */
 const REPETITIONS = Number(process.env["MTADAM_RANK_FAILURES"] ?? 1);
@@ -46,10 +60,7 @@ const TIMED_OUT_UNDER_WAY =
 withMpi("training on several ranks", (launcher) => {
   for (const ranks of [1, 2, 3, 4]) {
     test(`has the bits of one process on ${ranks} ranks, in every form`, async () => {
-      const { code, stdout, stderr } = await runRanks(launcher, ranks, "trials.mjs");
-      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-      const lines = linesOf(stdout);
-      expect(lines.map(({ rank }) => rank).sort()).toEqual(Array.from({ length: ranks }, (_, k) => k));
+      const lines = await linesOfRanks(launcher, ranks, "trials.mjs");
       for (const { size, library, comparisons, digest } of lines) {
         expect(size).toBe(ranks);
         expect(library).toMatch(launcher === "mpirun.openmpi" ? /^Open MPI v[\d.]+$/ : /^MPICH [\d.]+$/);
@@ -62,29 +73,18 @@ withMpi("training on several ranks", (launcher) => {
   test.each(["float32", "8bit"])(
     "saves the file of one process, which any number of ranks load: %s",
     async (type) => {
-      const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
-      const written = await runRanks(launcher, 2, "checkpoints.mjs", "write", folder, type);
-      expect({ code: written.code, stderr: written.code === 0 ? "" : written.stderr }).toEqual({
-        code: 0,
-        stderr: "",
-      });
-      const [expected] = linesOf(written.stdout);
+      const folder = newFolder();
+      const [expected] = await linesOfRanks(launcher, 2, "checkpoints.mjs", "write", folder, type);
       for (const ranks of [1, 3]) {
-        const { code, stdout } = await runRanks(launcher, ranks, "checkpoints.mjs", "resume", folder, type);
-        expect(code).toBe(0);
-        expect(linesOf(stdout).map(({ digest }) => digest)).toEqual(
-          Array.from({ length: ranks }, () => expected?.digest),
-        );
+        const lines = await linesOfRanks(launcher, ranks, "checkpoints.mjs", "resume", folder, type);
+        for (const { digest } of lines) expect(digest).toBe(expected!.digest);
       }
     },
   );
 
   for (const ranks of [2, 4]) {
     test(`has the bits of one process where terms come one at a time, on ${ranks} ranks`, async () => {
-      const { code, stdout, stderr } = await runRanks(launcher, ranks, "trials.mjs", "streamed");
-      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-      const lines = linesOf(stdout);
-      expect(lines.map(({ rank }) => rank).sort()).toEqual(Array.from({ length: ranks }, (_, k) => k));
+      const lines = await linesOfRanks(launcher, ranks, "trials.mjs", "streamed");
       for (const { comparisons, digest } of lines) {
         expect(comparisons).toBe(56);
         streamedDigests.add(digest);
@@ -93,38 +93,29 @@ withMpi("training on several ranks", (launcher) => {
   }
 
   test("returns from a term before the other ranks have come to it", async () => {
-    const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
-    const { code, stdout, stderr } = await runRanks(launcher, 2, "overlap.mjs", folder);
-    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-    expect(
-      linesOf(stdout)
-        .map(({ rank }) => rank)
-        .sort(),
-    ).toEqual([0, 1]);
+    await linesOfRanks(launcher, 2, "overlap.mjs", newFolder());
   });
 
   test("exchanges a term within the call where MPI grants no calls from a second thread", async () => {
-    const library = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "libfunneled.so");
+    const library = path.join(newFolder(), "libfunneled.so");
     const real = launcher === "mpirun.openmpi" ? "libmpi.so.40" : "libmpich.so.12";
     const source = path.resolve(__dirname, "../support/ranks/funneled.c");
     execFileSync("cc", ["-shared", "-fPIC", "-o", library, source, "-Wl,--no-as-needed", `-l:${real}`]);
-    const { code, stdout, stderr } = await runRanks(launcher, 2, "trials.mjs", "streamed", library);
-    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
-    for (const { digest } of linesOf(stdout)) streamedDigests.add(digest);
+    const lines = await linesOfRanks(launcher, 2, "trials.mjs", "streamed", library);
+    for (const { digest } of lines) streamedDigests.add(digest);
     // Now each rank waits for the other.
-    const folder = mkdtempSync(path.join(tmpdir(), "mtadam-ranks-"));
-    const stuck = await runRanks(launcher, 2, "overlap.mjs", folder, library, "4");
+    const stuck = await runRanks(launcher, 2, "overlap.mjs", newFolder(), library, "4");
     expect(stuck.stderr).toMatch(TIMED_OUT_UNDER_WAY);
     expect([0, null]).not.toContain(stuck.code);
   });
 
-  const TIMED_OUT =
-    /ERR_MTADAM_DISTRIBUTED: Rank \d waited 4 s for the other ranks in `(step|close)` \(MPI_\w+\)\./;
   test("a process that fails with a term under way keeps its exit code", async () => {
-    const list = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "pids");
+    const list = path.join(newFolder(), "pids");
     expect((await runRanks(launcher, 2, "failing.mjs", "exit with 3 under way", list)).code).toBe(3);
   });
 
+  const TIMED_OUT =
+    /ERR_MTADAM_DISTRIBUTED: Rank \d waited 4 s for the other ranks in `(step|close)` \(MPI_\w+\)\./;
   const failures: [way: string, sentence: RegExp][] = [
     ["throw", /the data loader failed/],
     ["kill", /signal 9|KILLED BY SIGNAL/],
@@ -141,7 +132,7 @@ withMpi("training on several ranks", (launcher) => {
     "ends every process after a rank fails: %s",
     async (way, sentence) => {
       for (let repetition = 0; repetition < REPETITIONS; ++repetition) {
-        const list = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-ranks-")), "pids");
+        const list = path.join(newFolder(), "pids");
         const { code, stdout, stderr } = await runRanks(launcher, 2, "failing.mjs", way, list);
         expect(`${stdout}${stderr}`).toMatch(sentence);
         expect([0, null]).not.toContain(code);
