@@ -470,7 +470,7 @@ void Optimizer::leave_step() {
   if (is_open() && options_.form.one_v) {
     roll_back_shared_clocks(step);
   } else if (is_open() && options_.form.summed && options_.form.amsgrad) {
-    raise_shared_x();
+    raise_shared_x(step);
   }
   write(state_.shared().step, std::vector<std::uint64_t>{step + 1});
   first_step_ += 1;
@@ -480,20 +480,23 @@ void Optimizer::leave_step() {
   close_step();
 }
 
-// The accumulated terms have changed v. Raises x accordingly, since no update follows that would.
-void Optimizer::raise_shared_x() {
+// The accumulated terms have changed v where they have a gradient. Raises x accordingly, since no update follows that
+// would.
+void Optimizer::raise_shared_x(std::uint64_t step) {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   const auto read = [&](const PlaneRange& range, std::vector<float>& to) {
     read_elements(range, to.data(),
                   [&](Stored kind, const PlaneRange& part, void* place) { read_own(kind, part, place); });
   };
+  std::vector<std::vector<Clock>> own_clocks;
+  for (std::uint32_t term = 0; term < options_.terms; ++term) own_clocks.push_back(clocks(term));
   for_own(0, layout_.slot_count(), [&](std::uint32_t tensor, std::uint64_t begin, std::uint64_t length) {
     for (std::uint64_t first = begin; first < begin + length; first += kPiece) {
       const std::uint64_t count = std::min(kPiece, begin + length - first);
       std::vector<float> x(count), v(count);
       read({Plane::x, 0, tensor, first, count}, x);
       for (std::uint32_t term = 0; term < options_.terms; ++term) {
-        if (!accumulated_[term]) continue;
+        if (!takes_part(own_clocks[term][tensor], step)) continue;
         read({Plane::v, term, tensor, first, count}, v);
         for (std::uint64_t k = 0; k < count; ++k) x[k] = larger(v[k], x[k]);
       }

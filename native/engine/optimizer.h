@@ -262,7 +262,7 @@ class Optimizer {
   void for_own(std::uint64_t first, std::uint64_t end, const Body& body) const;
   void check_whole() const;
   void leave_step();
-  void raise_shared_x();
+  void raise_shared_x(std::uint64_t step);
   void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
   void follow_norms(const Tables& tables, const Call& all, Stream stream);

@@ -86,6 +86,23 @@ describe("discard", () => {
     expect(Math.max(Math.abs(x! - 1), Math.abs(y! - 2))).toBeLessThan(2e-3);
   });
 
+  test("leaves the maximum x of a tensor alone where no term came that has it", async () => {
+    const device = testDevice();
+    const buffer = (...values: number[]) => device.buffer(Float32Array.from(values));
+    const parameters = [buffer(1, 2), buffer(1, 2)];
+    const optimizer = new MTAdam<string>(parameters, { terms: ["a"], firstMoment: "summed", amsgrad: true });
+    const before = await optimizer.stateDict();
+    optimizer.addTerm("b");
+    optimizer.step({ b: [buffer(1, 1), buffer(2, 2)] });
+    await optimizer.loadStateDict(before, { strict: false }); // x is 0 again; the term "b" keeps its moments
+    optimizer.accumulate("b", [buffer(1, 1), null]);
+    optimizer.discard();
+    const state = await optimizer.stateDict();
+    expect(state["v.1.1"]).not.toEqual(new Float32Array(2));
+    expect(state["x.0"]).toEqual(state["v.1.0"]);
+    expect(state["x.1"]).toEqual(new Float32Array(2));
+  });
+
   test("does nothing where no step is open", async () => {
     const model = new Model();
     const before = [await model.values(), await model.optimizer.stateDict()];
