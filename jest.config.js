@@ -4,6 +4,8 @@
 // device on the host executor (build/executor, which needs no GPU), and with `--selectProjects cuda` a real one. test/cpu
 // and test/cuda hold what one kind has; test/repo tests scripts, benches and the package, once.
 
+const os = require("node:os");
+
 /** @returns {import("jest").Config} */
 function project(testDeviceKind, folders) {
   return {
@@ -24,7 +26,7 @@ module.exports = {
     project("cuda", ["api", "cuda"]),
   ],
   errorOnDeprecated: true,
-  // jest leaves one core to others, which is half of two.
-  maxWorkers: "100%",
+  // More than the cores: a fifth of the time, tests wait for processes that they started or for clocks.
+  maxWorkers: Math.ceil(1.5 * os.availableParallelism()),
   testTimeout: 120_000,
 };

@@ -74,8 +74,10 @@ function build() {
   packages();
   if (isStale("build/Release/mtadam.node", ...NATIVE)) {
     console.log("Building the addon …");
-    // If there is a CUDA compiler, build PTX: it runs on every device, and compiles a minute faster than machine code.
-    npm("run", "--silent", "build:native", "--", "--ptx");
+    // The kernels take longer to compile than all the rest, so only where a GPU can run them; as PTX, which compiles a
+    // minute faster than machine code and runs on every device.
+    const kernels = succeeds("nvidia-smi", ["--list-gpus"]) ? ["--ptx"] : ["--cuda", "off"];
+    npm("run", "--silent", "build:native", "--", ...kernels);
   }
   typescript();
 }

@@ -32,7 +32,7 @@ const withPrelude = (program: string): string => `
 /** Six reports of progress a save: enough for kills to fall between. */
 const COUNT = 2 ** 20;
 
-/** Each takes about two seconds. */
+/** Each takes about a second. */
 const KILLS = Number(process.env["MTADAM_KILLS"] ?? 8);
 
 interface Killed {
@@ -85,7 +85,7 @@ onCpu("a process that is killed while it saves", () => {
       let known = 0;
       let inTheMiddle = 0;
       for (let round = 0; round < KILLS; ++round) {
-        const { saved } = await killWhileSaving(1 + Math.floor(random() * 24));
+        const { saved } = await killWhileSaving(1 + Math.floor(random() * 12));
         known = Math.max(known, saved);
         // The temporary file exists exactly if the process died before its rename. The next process removes it.
         const left = readdirSync(folder).filter((name) => name.endsWith(".tmp"));

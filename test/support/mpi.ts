@@ -1,4 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { endOf, type Ended } from "./process";
 
@@ -33,22 +35,36 @@ export function runRanks(
   program: string,
   ...values: string[]
 ): Promise<Ended> {
+  return launch(launcher, ranks, [...commandOf(program), ...values]);
+}
+
+/** The same; returns the exit codes of the ranks that end by themselves. The launcher's own may be that of any rank. */
+export async function exitCodesOfRanks(
+  launcher: string,
+  ranks: number,
+  program: string,
+  ...values: string[]
+): Promise<number[]> {
+  const folder = mkdtempSync(path.join(tmpdir(), "mtadam-codes-"));
+  const file = path.join(folder, "codes");
+  const script = 'file=$1; shift; "$@"; code=$?; echo $code >> "$file"; exit $code';
+  try {
+    await launch(launcher, ranks, ["sh", "-c", script, "sh", file, ...commandOf(program), ...values]);
+    return readFileSync(file, "utf8").trim().split("\n").map(Number);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const commandOf = (program: string): string[] => [
+  process.execPath,
+  path.resolve(__dirname, "ranks", program),
+];
+
+function launch(launcher: string, ranks: number, command: readonly string[]): Promise<Ended> {
   const own = launcher === "mpirun.openmpi" ? ["--oversubscribe"] : [];
-  const file = path.resolve(__dirname, "ranks", program);
-  const command = [
-    "--verbose",
-    "-k",
-    "5",
-    "60",
-    launcher,
-    ...own,
-    "-n",
-    String(ranks),
-    process.execPath,
-    file,
-    ...values,
-  ];
-  const child = spawn("timeout", command, {
+  const limited = ["--verbose", "-k", "5", "60", launcher, ...own, "-n", String(ranks), ...command];
+  const child = spawn("timeout", limited, {
     env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", NO_COLOR: "1" },
   });
   return endOf(child);
