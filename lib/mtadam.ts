@@ -35,7 +35,6 @@ import { Listeners, type StatsListener, type StepListener } from "./listeners";
 import { addonOf, type Device, type DeviceKind } from "./memory/device";
 import { makeNativeOptimizer, stateBytes } from "./native-optimizer";
 import {
-  checkNewTerm,
   checkOneTermAtATime,
   checkOptions,
   checkLearningRate,
@@ -62,6 +61,7 @@ import { preparedKey, PreparedGradients } from "./prepared-gradients";
 import { Reading, ReadingQueue } from "./readings";
 import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
+import { checkNewTerm } from "./term-names";
 import { makeUncloneable } from "./uncloneable";
 
 /** A summary of an optimizer. */

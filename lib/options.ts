@@ -6,6 +6,7 @@ import type { Device } from "./memory/device";
 import type { GradientDtype } from "./memory/dtype";
 import { Names, type ByName } from "./per-name";
 import type { StreamLike } from "./memory/stream";
+import { ANCHORS, checkTerms } from "./term-names";
 
 /** A learning-rate schedule: called once per step with the number of completed steps. */
 export type LearningRate = (iterations: number) => number;
@@ -221,9 +222,6 @@ const isSeed = (value: unknown): boolean =>
     ? value >= 0n && value <= MOST_SEED
     : Number.isSafeInteger(value) && (value as number) >= 0;
 const flag: Rule<boolean> = { default: false, rule: "be true or false", accepts: isBoolean };
-
-/** The values of `anchor` that are not names of terms; no term may have one of these names. */
-const ANCHORS: readonly string[] = ["first", "max", "mean"];
 
 /** Every group option: default, range and message. */
 export const GROUP_RULES: { readonly [K in keyof GroupOptions]: Rule<GroupOptions[K]> } = {
@@ -472,32 +470,6 @@ export function learningRate(group: GroupOptions, iterations: () => number): num
   }
   checkProducts(group, value);
   return value;
-}
-
-const MAX_TERMS = 65536;
-
-/** The names of the terms. @throws MTAdamError OPTION */
-export function checkTerms(value: unknown): readonly string[] {
-  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_TERMS) {
-    return Array.from({ length: value }, (_, k) => String(k));
-  }
-  if (!isArray(value) || value.length === 0 || value.length > MAX_TERMS) {
-    throw mustBe("OPTION", "terms", `be a whole number from 1 to ${MAX_TERMS} or a list of names`, value);
-  }
-  const seen = new Set<string>();
-  for (const name of value) seen.add(checkTermName("terms", name, seen));
-  return [...seen];
-}
-
-function checkTermName(subject: string, name: unknown, others: ReadonlySet<string>): string {
-  if (typeof name === "string" && name !== "" && !ANCHORS.includes(name) && !others.has(name)) return name;
-  throw mustBe("OPTION", subject, "be unique, and not empty, first, max or mean", name);
-}
-
-/** The name of a term to add. @throws MTAdamError OPTION */
-export function checkNewTerm(name: unknown, terms: readonly string[]): string {
-  if (terms.length >= MAX_TERMS) throw mustBe("OPTION", "terms", `be ${MAX_TERMS} at most`, terms.length + 1);
-  return checkTermName("name", name, new Set(terms));
 }
 
 /**

@@ -3,6 +3,7 @@ import { fromNative, MTAdamError, mustBe } from "../errors";
 import { nameClass } from "../inspect";
 import type { Device } from "../memory/device";
 import { makeUncloneable } from "../uncloneable";
+import { makeFlat, type FlatOptions, type FlatTensors, type Shape } from "./flat";
 
 /** Private to the package, so that no other code can construct the class below. */
 export const communicatorKey = Symbol("Communicator");
@@ -59,6 +60,25 @@ export class Communicator {
     return this.#call(() => {
       this.#native.agree("barrier");
     });
+  }
+
+  /**
+   * Parameters and gradients on the CPU that the ranks exchange from where they lie: no step copies them. All elements
+   * are 0. Nothing is exchanged here. `shapes`: in order, or by name of the parameter.
+   *
+   * @throws MTAdamError OPTION, also with NCCL, for whose buffers a copy costs little; OUT_OF_MEMORY
+   */
+  flat<const Terms extends number | readonly string[], Name extends string = string>(
+    shapes: readonly Shape[] | Readonly<Record<Name, Shape>>,
+    options: FlatOptions<Terms>,
+  ): FlatTensors<Terms, Name> {
+    if (this.kind === "nccl") {
+      throw new MTAdamError(
+        "OPTION",
+        "`flat` needs MPI; with NCCL, parameters and gradients are buffers of the device.",
+      );
+    }
+    return makeFlat(shapes, options) as FlatTensors<Terms, Name>;
   }
 
   /**

@@ -1,8 +1,9 @@
 import { checkKeys } from "../arguments";
 import { mustBe } from "../errors";
 import { isArray, isRecord } from "../inspect";
-import { checkTerms, finite32 } from "../options";
+import { finite32 } from "../options";
 import { Names } from "../per-name";
+import { checkTerms } from "../term-names";
 
 /** A finished training from the table given as `resume`. */
 export interface DoneRow {

@@ -23,6 +23,7 @@ class CpuDevice final : public Device {
   /// The instruction set.
   std::string name() const override { return set_.name; }
   bool immediate() const override { return true; }
+  bool in_host_memory() const override { return true; }
   void check_stream(Stream stream) const override;
   /// Always throws: a host address cannot be checked.
   void check_range(const void* address, std::size_t bytes) const override;

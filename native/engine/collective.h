@@ -74,9 +74,9 @@ class Collective {
   virtual void gather(void* all, const Parts& parts, Stream stream) = 0;
   /// The same in host memory; done when it returns. Parts may differ in size.
   virtual void gather_on_host(void* all, const Parts& parts) { gather(all, parts, nullptr); }
-  /// Sums the arrays of all ranks, in an order of the library's choice. Each rank's part of `all` becomes its part of
-  /// the sum; the rest is not defined then.
-  virtual void reduce_scatter(float* all, const Parts& parts, Stream stream) = 0;
+  /// Sums the arrays of all ranks, in an order of the library's choice. `sum` gets this rank's part; it may be that
+  /// part of `all`, whose rest is not defined then.
+  virtual void reduce_scatter(const float* all, const Parts& parts, float* sum, Stream stream) = 0;
   /// Sends part r of `from` to rank r, and receives the parts of `to` from the ranks. Parts are in bytes.
   virtual void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream stream) = 0;
 };

@@ -97,6 +97,8 @@ class Device {
   virtual std::string name() const = 0;
   /// Whether every call is done when it returns.
   virtual bool immediate() const = 0;
+  /// Whether its tensors lie in memory of this process.
+  virtual bool in_host_memory() const { return false; }
   /// The stream for calls without one of the user's: null, or own_stream() while a capture forbids the default stream.
   virtual Stream default_stream() const { return nullptr; }
   /// A stream that the user cannot capture and that does not wait for others by itself.

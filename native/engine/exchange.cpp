@@ -14,6 +14,26 @@ struct ParameterBytes {
   std::size_t count;
 };
 
+// Follows ranges of memory that may lie one after another.
+class Run {
+ public:
+  void add(const void* first, std::size_t bytes) {
+    const auto address = reinterpret_cast<std::uintptr_t>(first);
+    if (end_ == 0) first_ = address;
+    whole_ &= end_ == 0 || address == end_;
+    end_ = address + bytes;
+  }
+  // The first of their bytes; null if they do not lie one after another, or there are none.
+  template <class T>
+  T* start() const {
+    return whole_ && end_ != 0 ? reinterpret_cast<T*>(first_) : nullptr;
+  }
+
+ private:
+  std::uintptr_t first_ = 0, end_ = 0;
+  bool whole_ = true;
+};
+
 // Of elements of a parameter, in its own type.
 ParameterBytes bytes_of(const Layout& layout, const AddressTable& parameters, std::uint32_t tensor, std::uint64_t first,
                         std::uint64_t count) {
@@ -146,6 +166,22 @@ Piece Exchange::present_piece(const Layout& layout, const AddressTable& gradient
   return {slots, parts_of(count), start};
 }
 
+// The gradients of a piece where they are, if that is as stage_piece() would place them; else null.
+const float* Exchange::lying_as_staged(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                                       const Piece& piece) const {
+  if (!device_->in_host_memory()) return nullptr;
+  Run run;
+  bool wide = true;
+  for (const Slots& slots : piece.slots) {
+    for_present(layout, gradients, term, slots, [&](std::uint32_t tensor, std::uint64_t first, std::uint64_t count) {
+      const Tensor& shape = layout.tensors()[tensor];
+      wide &= shape.gradient == ElementType::kFloat32;
+      run.add(gradient_at(shape, gradients.get(term, tensor), first), count * sizeof(float));
+    });
+  }
+  return wide ? run.start<const float>() : nullptr;
+}
+
 void Exchange::stage_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term, const Piece& piece,
                            float* staged, Stream stream) {
   for (std::uint32_t rank = 0; rank < collective().size(); ++rank) {
@@ -179,8 +215,9 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
       const Piece piece = present_piece(layout, gradients, term, slots, 0);
       if (piece.parts.end() == 0) return;
       float* const staged = staging_.of(piece.parts.end(), place());
-      stage_piece(layout, gradients, term, piece, staged, stream);
-      sum_.replace(staged, piece.parts, stream);
+      const float* const lying = lying_as_staged(layout, gradients, term, piece);
+      if (lying == nullptr) stage_piece(layout, gradients, term, piece, staged, stream);
+      sum_.add_up(lying == nullptr ? staged : lying, piece.parts, staged, stream);
       put_piece(layout, term, piece, staged, stream);
     });
   }
@@ -258,6 +295,12 @@ void Exchange::gather_parameters(const Layout& layout, const AddressTable& param
       for_bytes(slots[rank], [&](const ParameterBytes& piece) { sum += piece.count; });
       return sum;
     });
+    Run run;
+    for (const Slots& each : slots) {
+      for_bytes(each, [&](const ParameterBytes& piece) { run.add(piece.first, piece.count); });
+    }
+    auto* const lying = device_->in_host_memory() ? run.start<std::byte>() : nullptr;
+    if (lying != nullptr) return collective().gather(lying, parts, stream);
     auto* const staged =
         reinterpret_cast<std::byte*>(staging_.of((parts.end() + sizeof(float) - 1) / sizeof(float), place()));
     std::byte* mine = staged + parts.starts[own];

@@ -26,7 +26,8 @@ struct StoredRange {
 
 /// What the ranks exchange in a step: gradients, sums of chunks, parameters. Rank k owns the slots k·K .. (k+1)·K, K =
 /// ⌈slots/R⌉. Gradients and parameters travel in pieces of at most `staging_bytes`, through host memory unless the
-/// collective is on the device.
+/// collective is on the device. They are staged for it, one after another in the order of slots, unless they lie so in
+/// the caller's memory.
 class Exchange {
  public:
   /// `layout`: of the whole model; changed to this rank's part if the state is shared out.
@@ -70,6 +71,8 @@ class Exchange {
   template <class Body>
   void for_pieces(const Layout& layout, const Body& body) const;
   void make_room(const Layout& layout, const AddressTable& gradients, std::uint32_t first, std::uint32_t count);
+  const float* lying_as_staged(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
+                               const Piece& piece) const;
   Piece present_piece(const Layout& layout, const AddressTable& gradients, std::uint32_t term,
                       const std::vector<Slots>& slots, std::size_t start) const;
   template <class Count>

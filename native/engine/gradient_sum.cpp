@@ -16,15 +16,15 @@ Parts in_bytes(const Parts& parts, std::size_t element) {
 
 }  // namespace
 
-void GradientSum::replace(float* staged, const Parts& parts, Stream stream) {
-  reduce(staged, parts, stream);
-  if (!sharing_.state) sharing_.collective->gather(staged, in_bytes(parts, sizeof(float)), stream);
+void GradientSum::add_up(const float* gradients, const Parts& parts, float* sums, Stream stream) {
+  reduce(gradients, parts, sums + parts.starts[sharing_.collective->rank()], stream);
+  if (!sharing_.state) sharing_.collective->gather(sums, in_bytes(parts, sizeof(float)), stream);
 }
 
-void GradientSum::reduce(float* staged, const Parts& parts, Stream stream) {
+void GradientSum::reduce(const float* gradients, const Parts& parts, float* sum, Stream stream) {
   Collective& collective = *sharing_.collective;
   if (sharing_.reduction == Reduction::kLibrary && sharing_.wire == Wire::kFloat32) {
-    return collective.reduce_scatter(staged, parts, stream);
+    return collective.reduce_scatter(gradients, parts, sum, stream);
   }
   const DefaultFloatEnvironment environment;
   const std::size_t ranks = collective.size(), count = parts.counts[collective.rank()];
@@ -33,15 +33,15 @@ void GradientSum::reduce(float* staged, const Parts& parts, Stream stream) {
   if (sharing_.wire == Wire::kBfloat16) {
     std::uint16_t* const sent = sent_.of(parts.end(), device_);
     std::uint16_t* const codes = codes_.of(arriving.end(), device_);
-    device_ != nullptr ? device_->narrow(sent, staged, parts.end(), stream) : narrow_values(sent, staged, parts.end());
+    device_ != nullptr ? device_->narrow(sent, gradients, parts.end(), stream)
+                       : narrow_values(sent, gradients, parts.end());
     collective.all_to_all(sent, in_bytes(parts, 2), codes, in_bytes(arriving, 2), stream);
     device_ != nullptr ? device_->widen(received, codes, arriving.end(), ElementType::kBfloat16, stream)
                        : widen_values(received, codes, arriving.end(), ElementType::kBfloat16);
   } else {
-    collective.all_to_all(staged, in_bytes(parts, 4), received, in_bytes(arriving, 4), stream);
+    collective.all_to_all(gradients, in_bytes(parts, 4), received, in_bytes(arriving, 4), stream);
   }
   add_as_tree(received, ranks, count, stream);
-  float* const sum = staged + parts.starts[collective.rank()];
   device_ != nullptr ? device_->copy(sum, received, count * sizeof(float), stream)
                      : static_cast<void>(std::copy_n(received, count, sum));
 }

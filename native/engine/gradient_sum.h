@@ -55,12 +55,12 @@ class GradientSum {
   /// `sharing`: with a collective. `device`: where arrays lie, which outlives this object; null: in host memory.
   GradientSum(const Sharing& sharing, Device* device) : sharing_(sharing), device_(device) {}
 
-  /// Replaces this rank's part of the staged gradients by its sum over the ranks and, unless the state is shared out,
-  /// the other parts by theirs.
-  void replace(float* staged, const Parts& parts, Stream stream);
+  /// Sums the gradients of all ranks. `sums` gets this rank's part in its place and, unless the state is shared out,
+  /// the other parts; it may be `gradients`.
+  void add_up(const float* gradients, const Parts& parts, float* sums, Stream stream);
 
  private:
-  void reduce(float* staged, const Parts& parts, Stream stream);
+  void reduce(const float* gradients, const Parts& parts, float* sum, Stream stream);
   void add_as_tree(float* values, std::size_t ranks, std::size_t count, Stream stream);
 
   const Sharing sharing_;

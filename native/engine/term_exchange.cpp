@@ -37,7 +37,10 @@ void TermExchange::run() {
   Collective& collective = *sharing_.collective;
   agree(collective, content_.agreement);
   if (content_.parameters) compare_parameters(collective, *content_.parameters);
-  for (const Piece& piece : content_.pieces) sum_.replace(staged_.data() + piece.start, piece.parts, nullptr);
+  for (const Piece& piece : content_.pieces) {
+    float* const staged = staged_.data() + piece.start;
+    sum_.add_up(staged, piece.parts, staged, nullptr);
+  }
   if (sharing_.state) exchange_squares();
 }
 

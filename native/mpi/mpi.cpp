@@ -88,13 +88,15 @@ class MpiWorld final : public Collective {
     library.set(f_.finalize, "MPI_Finalize");
     library.set(f_.comm_rank, "MPI_Comm_rank");
     library.set(f_.comm_size, "MPI_Comm_size");
+    library.set(f_.comm_dup, "MPI_Comm_dup");
+    library.set(f_.comm_free, "MPI_Comm_free");
     library.set(f_.set_errhandler, "MPI_Comm_set_errhandler");
     library.set(f_.error_string, "MPI_Error_string");
     library.set(f_.library_version, "MPI_Get_library_version");
     library.set(f_.allgatherv, "MPI_Allgatherv");
     library.set(f_.reduce_scatter, "MPI_Reduce_scatter");
     library.set(f_.alltoallv, "MPI_Alltoallv");
-    world_ = Abi::handle(library, "ompi_mpi_comm_world", 0x44000000);
+    const Handle world = Abi::handle(library, "ompi_mpi_comm_world", 0x44000000);
     byte_ = Abi::handle(library, "ompi_mpi_byte", 0x4c00010d);
     float_ = Abi::handle(library, "ompi_mpi_float", 0x4c00040a);
     add_ = Abi::handle(library, "ompi_mpi_op_sum", 0x58000003);
@@ -105,7 +107,9 @@ class MpiWorld final : public Collective {
       throw Error("DISTRIBUTED", "`connectMpi` must be called once per process, before other uses of MPI.");
     call("MPI_Init_thread", f_.init_thread, nullptr, nullptr, kSerialized, &provided);
     open_ = true;
-    call("MPI_Comm_set_errhandler", f_.set_errhandler, world_, errors_return);
+    call("MPI_Comm_set_errhandler", f_.set_errhandler, world, errors_return);
+    // Of our own, which inherits the handler: nobody else's messages can meet ours.
+    call("MPI_Comm_dup", f_.comm_dup, world, &world_);
     call("MPI_Comm_rank", f_.comm_rank, world_, &rank);
     call("MPI_Comm_size", f_.comm_size, world_, &size);
     rank_ = static_cast<std::uint32_t>(rank);
@@ -132,6 +136,7 @@ class MpiWorld final : public Collective {
     wait_for_jobs();
     if (!open_) return;
     watchdog_.set_call("close");
+    call("MPI_Comm_free", f_.comm_free, &world_);
     call("MPI_Finalize", f_.finalize);
     open_ = false;
   }
@@ -143,12 +148,15 @@ class MpiWorld final : public Collective {
          world_);
   }
 
-  void reduce_scatter(float* all, const Parts& parts, Stream) override {
+  void reduce_scatter(const float* all, const Parts& parts, float* sum, Stream) override {
     enter();
     const Ints ints(parts);
-    sum_.resize(parts.counts[rank_]);
-    call("MPI_Reduce_scatter", f_.reduce_scatter, all, sum_.data(), ints.counts.data(), float_, add_, world_);
-    std::copy(sum_.begin(), sum_.end(), all + parts.starts[rank_]);
+    // MPI's own way to sum in place leaves the sum at the start of `all`.
+    const bool in_place = sum == all + parts.starts[rank_];
+    if (in_place) sum_.resize(parts.counts[rank_]);
+    call("MPI_Reduce_scatter", f_.reduce_scatter, all, in_place ? sum_.data() : sum, ints.counts.data(), float_, add_,
+         world_);
+    if (in_place) std::copy(sum_.begin(), sum_.end(), sum);
   }
 
   void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
@@ -189,6 +197,8 @@ class MpiWorld final : public Collective {
     int (*finalize)();
     int (*comm_rank)(Handle, int*);
     int (*comm_size)(Handle, int*);
+    int (*comm_dup)(Handle, Handle*);
+    int (*comm_free)(Handle*);
     int (*set_errhandler)(Handle, Handle);
     int (*error_string)(int, char*, int*);
     int (*library_version)(char*, int*);

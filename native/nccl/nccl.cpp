@@ -104,11 +104,10 @@ class NcclWorld final : public Collective {
     }
   }
 
-  void reduce_scatter(float* all, const Parts& parts, Stream stream) override {
+  void reduce_scatter(const float* all, const Parts& parts, float* sum, Stream stream) override {
     in_order(stream, [&] {
-      const std::size_t count = parts.counts[rank_];
       call("ncclReduceScatter",
-           [&] { return api_.reduce_scatter(all, all + parts.starts[rank_], count, kFloat32, kSum, comm_, stream_); });
+           [&] { return api_.reduce_scatter(all, sum, parts.counts[rank_], kFloat32, kSum, comm_, stream_); });
     });
   }
 

@@ -77,6 +77,87 @@ TEST(Exchange, TakesTheStepsOfOneProcess) {
   }
 }
 
+// Where each tensor of a model begins in one array that has them one after another in the order of slots.
+std::vector<std::size_t> starts_in_order(const Layout& layout) {
+  std::vector<std::size_t> starts(layout.tensor_count());
+  std::size_t next = 0;
+  for (const std::uint32_t tensor : layout.members()) {
+    starts[tensor] = next;
+    next += layout.tensors()[tensor].length;
+  }
+  return starts;
+}
+
+// On one rank, which has some array one element longer: then nothing is sent from where it lies.
+enum class Gap { kNone, kParameters, kGradients };
+
+TEST(Exchange, SendsWhatLiesInTheOrderOfSlotsFromThere) {
+  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(seed);
+    const std::uint32_t ranks = 1 + static_cast<std::uint32_t>(seed % 4), terms = 2;
+    Trial trial;
+    trial.model = test::random_model(random, test::kExchanged, terms);
+    trial.sharing.state = random.chance(0.7);
+    trial.sharing.reduction = random.chance(0.5) ? Reduction::kOrdered : Reduction::kLibrary;
+    const bool in_pieces = random.chance(0.2);
+    if (in_pieces) trial.sharing.staging_bytes = 1;
+    const Gap gap = random.pick<Gap>({Gap::kNone, Gap::kNone, Gap::kParameters, Gap::kGradients});
+    share_out(trial, test::random_steps(random, trial.model, 3, {0, 0, 0, 0}), ranks);
+    const Outcome expected = alone(trial);
+    Threads threads(ranks);
+    threads.run([&](std::shared_ptr<Collective> collective) {
+      const std::uint32_t rank = collective->rank();
+      const auto device = std::make_shared<CpuDevice>(1, "");
+      Layout layout(trial.model.parameters);
+      const std::vector<std::size_t> starts = starts_in_order(layout);
+      const std::uint32_t last = layout.members().back();
+      const std::size_t elements = starts[last] + layout.tensors()[last].length + 1;
+      const auto moved = [&](std::uint32_t tensor, Gap where) {
+        return starts[tensor] + (rank == 0 && tensor == last && gap == where);
+      };
+      std::vector<float> theta(elements);
+      auto addresses = std::make_unique<AddressTable>(device, 1, layout.tensor_count());
+      for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
+        float* const place = theta.data() + moved(tensor, Gap::kParameters);
+        std::copy(trial.model.theta[tensor].begin(), trial.model.theta[tensor].end(), place);
+        addresses->set(0, tensor, place);
+      }
+      Sharing sharing = trial.sharing;
+      sharing.collective = collective;
+      Optimizer optimizer(device, layout, trial.model.options, std::move(addresses), sharing);
+      optimizer.set_groups(trial.model.groups);
+      optimizer.set_weights(0, trial.model.weights);
+      std::vector<std::vector<float>> gradients(terms, std::vector<float>(elements));
+      for (std::size_t step = 0; step < trial.sums.size(); ++step) {
+        AddressTable table(device, terms, layout.tensor_count());
+        for (std::uint32_t term = 0; term < terms; ++term) {
+          for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
+            const std::vector<float>& values = *trial.steps[rank][step][term][tensor];
+            float* const place = gradients[term].data() + moved(tensor, Gap::kGradients);
+            std::copy(values.begin(), values.end(), place);
+            table.set(term, tensor, place);
+          }
+        }
+        const std::vector<std::vector<float>> given = gradients;
+        optimizer.step(table, {trial.model.gradient_scale}, nullptr);
+        EXPECT_EQ(gradients, given);
+        for (std::uint32_t tensor = 0; tensor < layout.tensor_count(); ++tensor) {
+          const float* const place = theta.data() + moved(tensor, Gap::kParameters);
+          const std::vector<float> actual(place, place + layout.tensors()[tensor].length);
+          ASSERT_TRUE(test::same_bits(expected.theta[step][tensor], actual));
+        }
+      }
+      const bool whole = ranks == 1 || !in_pieces;
+      EXPECT_EQ(threads.sent_from(rank, theta.data()),
+                trial.sharing.state && whole && (rank > 0 || gap != Gap::kParameters));
+      for (const std::vector<float>& term : gradients) {
+        EXPECT_EQ(threads.sent_from(rank, term.data()), whole && (rank > 0 || gap != Gap::kGradients));
+      }
+    });
+  }
+}
+
 TEST(Exchange, RanksMayOwnNothing) {
   Random random(1);
   Trial trial;

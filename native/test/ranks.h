@@ -30,7 +30,12 @@ class Threads {
  public:
   /// `faulty`: bytes of the arrays whose gathering has the fault.
   explicit Threads(std::uint32_t size, Fault fault = Fault::kNone, std::size_t faulty = 0)
-      : meeting_(static_cast<std::ptrdiff_t>(size)), places_(size), received_(size), fault_(fault), faulty_(faulty) {}
+      : meeting_(static_cast<std::ptrdiff_t>(size)),
+        places_(size),
+        received_(size),
+        sent_(size),
+        fault_(fault),
+        faulty_(faulty) {}
 
   /// From now on, arrays lie in memory of the ranks' devices, which must be host memory.
   void use_devices() { on_device_ = true; }
@@ -44,6 +49,10 @@ class Threads {
 
   /// Bytes that a rank has received from others so far.
   std::size_t received(std::uint32_t rank) const { return received_[rank]; }
+  /// Whether a rank has sent an array that lies there.
+  bool sent_from(std::uint32_t rank, const void* array) const {
+    return std::find(sent_[rank].begin(), sent_[rank].end(), array) != sent_[rank].end();
+  }
 
   /// Calls body(collective) for each rank on a thread of its own; rethrows the error of the lowest rank that has one.
   void run(const std::function<void(std::shared_ptr<Collective>)>& body) {
@@ -104,20 +113,22 @@ class Threads {
       spoil(bytes, parts.end());
     }
 
-    void reduce_scatter(float* all, const Parts& parts, Stream) override {
+    void reduce_scatter(const float* all, const Parts& parts, float* sum, Stream) override {
       wait_for_jobs();
       check_equal(parts);
-      std::vector<float> sum(parts.counts[rank_]);
+      std::vector<float> own(parts.counts[rank_]);
       exchange(all, parts, [&] {
-        for (std::size_t k = 0; k < sum.size(); ++k) {
+        for (std::size_t k = 0; k < own.size(); ++k) {
           for (const Place& place : threads_.places_) {
-            sum[k] += reinterpret_cast<const float*>(place.from)[parts.starts[rank_] + k];
+            own[k] += reinterpret_cast<const float*>(place.from)[parts.starts[rank_] + k];
           }
         }
       });
-      // Nobody may rely on the rest.
-      std::fill(all, all + parts.end(), std::numeric_limits<float>::quiet_NaN());
-      std::copy(sum.begin(), sum.end(), all + parts.starts[rank_]);
+      // In place, nobody may rely on the rest.
+      if (sum == all + parts.starts[rank_]) {
+        std::fill_n(sum - parts.starts[rank_], parts.end(), std::numeric_limits<float>::quiet_NaN());
+      }
+      std::copy(own.begin(), own.end(), sum);
     }
 
     void all_to_all(const void* from, const Parts& sent, void* to, const Parts& received, Stream) override {
@@ -149,6 +160,7 @@ class Threads {
     void exchange(const void* from, const Parts& parts, const Body& body) {
       std::this_thread::sleep_for(threads_.delay_);
       threads_.places_[rank_] = {static_cast<const std::byte*>(from), parts};
+      threads_.sent_[rank_].push_back(from);
       threads_.meeting_.arrive_and_wait();
       body();
       threads_.meeting_.arrive_and_wait();
@@ -179,6 +191,7 @@ class Threads {
   std::barrier<> meeting_;
   std::vector<Place> places_;
   std::vector<std::size_t> received_;
+  std::vector<std::vector<const void*>> sent_;
   bool on_device_ = false;
   bool has_workers_ = false;
   std::chrono::milliseconds delay_{};

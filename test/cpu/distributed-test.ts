@@ -92,6 +92,10 @@ withMpi("training on several ranks", (launcher) => {
     });
   }
 
+  test("exchanges flat tensors with the bits of one process", async () => {
+    for (const { comparisons } of await linesOfRanks(launcher, 3, "flat.mjs")) expect(comparisons).toBe(16);
+  });
+
   test("returns from a term before the other ranks have come to it", async () => {
     await linesOfRanks(launcher, 2, "overlap.mjs", newFolder());
   });

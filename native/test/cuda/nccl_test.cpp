@@ -204,7 +204,8 @@ TEST_F(Nccl, SumsEachRanksPart) {
     }
     const auto all = rank.device->allocate(own.size() * sizeof(float));
     rank.device->write(all->data(), own.data(), all->size(), rank.stream);
-    rank.collective->reduce_scatter(reinterpret_cast<float*>(all->data()), parts, rank.stream);
+    float* const values = reinterpret_cast<float*>(all->data());
+    rank.collective->reduce_scatter(values, parts, values + parts.starts[rank.own], rank.stream);
     std::vector<float> part(kCount);
     rank.device->read(part.data(), all->data() + parts.starts[rank.own] * sizeof(float), kCount * sizeof(float),
                       rank.stream);
@@ -279,7 +280,7 @@ TEST_F(Nccl, ACallThatFailsIsNamed) {
       float* const values = reinterpret_cast<float*>(all->data());
       const std::vector<std::function<void()>> calls{
           [&] { rank.collective->gather(values, one_byte_each(rank), rank.stream); },
-          [&] { rank.collective->reduce_scatter(values, one_byte_each(rank), rank.stream); },
+          [&] { rank.collective->reduce_scatter(values, one_byte_each(rank), values, rank.stream); },
           [&] {
             rank.collective->all_to_all(values, one_byte_each(rank), values + 1, one_byte_each(rank), rank.stream);
           }};
