@@ -43,7 +43,9 @@ function link(folder, names) {
 
 /** Runs Node in the folder, and checks its exit code. */
 function expectCode(code, folder, ...args) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8" });
+  // A compiler cache that knows the checkout's sources finds them in the package, which has the same ones.
+  const env = { ...process.env, CCACHE_BASEDIR: path.join(folder, "node_modules", "mtadam", "native") };
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
   if (status === code) return;
   throw new Error(`\`node ${args.join(" ")}\` ended with ${status}, not ${code}:\n${stdout}${stderr}`);
 }

@@ -87,15 +87,15 @@ describe("methods called on another object", () => {
     const { optimizer, prepared, device, g } = inBuffers();
     return { optimizer, prepared, device, buffer: g[0], error: new MTAdamError("OPTION", "A.") };
   };
-  const receivers: ((prototype: object, instances: Record<string, object>) => unknown)[] = [
+  const receivers: ((prototype: object, make: () => Record<string, object>) => unknown)[] = [
     ...[undefined, null, 5, "x", {}, [], new Float32Array(3), Map, revoked(), throwing({})].map(
       (one) => () => one,
     ),
     (prototype) => prototype,
     (prototype) => Object.create(prototype) as object,
     ...Object.keys(makeInstances()).flatMap((name) => [
-      (_: object, instances: Record<string, object>) => instances[name],
-      (_: object, instances: Record<string, object>) => new Proxy(instances[name]!, {}),
+      (_: object, make: () => Record<string, object>) => make()[name],
+      (_: object, make: () => Record<string, object>) => new Proxy(make()[name]!, {}),
     ]),
   ];
   test.each(Object.keys(makeInstances()))("methods of the %s", async (name) => {
@@ -108,7 +108,7 @@ describe("methods called on another object", () => {
         const call = property[part];
         if (typeof call !== "function") continue;
         for (const [k, receiver] of receivers.entries()) {
-          const given = receiver(prototype, makeInstances());
+          const given = receiver(prototype, makeInstances);
           const came = await outcome(
             () => Reflect.apply(call, given, [0, [null, null], {}]) as unknown,
           ).catch(String);

@@ -165,8 +165,10 @@ test("tensors have the shapes of their parameters, and each starts on a multiple
 
 describe("tensors of several chunks", () => {
   const LENGTH = 2 ** 20 + 2 ** 19 + 5;
-  const random = randomSource(7);
-  const values = Array.from({ length: 4 }, () => Float32Array.from({ length: LENGTH }, random));
+  const draws = Float32Array.from({ length: 65537 }, randomSource(7)); // a prime number: no two chunks are alike
+  const values = [1, 2, 3, 4].map((factor) =>
+    new Float32Array(LENGTH).map((_, k) => draws[(factor * k) % draws.length]!),
+  );
   const make = (options: Partial<MTAdamOptions>): MTAdam =>
     new MTAdam([device.buffer(LENGTH)], { terms: 2, ...options });
   const same = (actual: unknown, expected: ArrayBufferView): void => {
