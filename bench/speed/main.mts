@@ -62,7 +62,8 @@ await runProgram(async (args) => {
   if (options.help) console.log(HELP);
   else if (options.draw) await draw(options.out!);
   else if (options.subnormal) compareSubnormal(options.threads);
-  else if (options.states) compareStates(options.terms, options.threads);
+  else if (options.states)
+    await compareStates(options.terms, options.threads, new HostRoof(program("roof"), options.threads));
   else if (options.tables) console.log(JSON.stringify(await tablesIn(options.out!)));
   else await bench(options, rigOf(options));
   return 0;

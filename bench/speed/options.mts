@@ -64,7 +64,8 @@ against PyTorch. Writes a table, a plot and every round's figures.
   --subnormal          prints how much longer steps take on the CPU if all gradients are
                        subnormal; measures nothing else
   --states             prints how long steps take on the CPU with each \`stateDtype\` and
-                       way of summing moments; measures nothing else
+                       way of summing moments, with current and with lagged scales, and
+                       their share of the memory's speed; measures nothing else
   --quick              a few seconds that show that all of it works; needs --out
   --help               this text
 `;

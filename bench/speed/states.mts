@@ -1,11 +1,19 @@
-import { MTAdam, openDevice, type MTAdamOptions } from "mtadam";
+import { MTAdam, openDevice, type Device, type MTAdamOptions } from "mtadam";
 import { textTable } from "../../examples/common/table.mjs";
 import { STATES } from "../common/states.mjs";
+import type { Roof } from "./roof.mjs";
+import type { Traffic } from "./traffic.mjs";
 
 const ELEMENTS = 1 << 23;
 const SECONDS = 5;
 
-/** Returns a function that takes a step and returns its milliseconds. */
+/** By the option `scales`: with lagged ones, a step reads each gradient once. */
+const SCALES = {
+  current: {},
+  lagged: { scales: "lagged", betas: [0.9, 0.999, 0.999] },
+} as const satisfies Record<string, Partial<MTAdamOptions>>;
+
+/** Returns a function that takes a step and returns its seconds. */
 function stepper(options: Partial<MTAdamOptions>, terms: number): () => number {
   const optimizer = new MTAdam([new Float32Array(ELEMENTS).fill(0.5)], { ...options, terms });
   const gradients = optimizer.prepare(
@@ -14,28 +22,61 @@ function stepper(options: Partial<MTAdamOptions>, terms: number): () => number {
   return () => {
     const start = performance.now();
     optimizer.step(gradients);
-    return performance.now() - start;
+    return (performance.now() - start) / 1000;
   };
 }
 
 /**
- * Prints how long a step takes with moments of each type and form: the least times of steps that alternate with steps
- * of float32 per term, and their ratio.
+ * A step as passes over float32 arrays of half as many elements, so that planes of all types are whole numbers of them.
+ *
+ * @param bytes of state per parameter, without exponents
  */
-export function compareStates(terms: readonly number[], threads: number): void {
+function trafficInHalves(bytes: number, terms: number, lagged: boolean): Traffic {
+  const [readOnly, updated] = [2 * terms, (4 + bytes) / 2];
+  const sums = Math.min(readOnly, updated);
+  const reads = readOnly - sums + (lagged ? 0 : readOnly);
+  return { readOnly, updated, reads, sums, updates: updated - sums };
+}
+
+/** The least times of steps that alternate with steps of float32 per term. */
+function compare(
+  options: Partial<MTAdamOptions>,
+  device: Device,
+  terms: number,
+): [usual: number, own: number] {
+  const steps = [stepper({ device }, terms), stepper({ ...options, device }, terms)];
+  const least: [number, number] = [Infinity, Infinity];
+  const end = performance.now() + SECONDS * 1000;
+  while (performance.now() < end) {
+    for (const [k, step] of steps.entries()) least[k] = Math.min(least[k]!, step());
+  }
+  return least;
+}
+
+/**
+ * Prints how long a step takes with moments of each type and form, with current and with lagged scales: the ratio to
+ * float32 per term, and the share of the speed at which plain loops move the same bytes.
+ */
+export async function compareStates(terms: readonly number[], threads: number, roof: Roof): Promise<void> {
   const device = openDevice("cpu", { threads });
-  const rows = terms.flatMap((count) => {
-    const usual = stepper({ device }, count);
-    return STATES.map(({ stateDtype, form, options }) => {
-      const steps = [usual, stepper({ ...options, device }, count)];
-      const least = steps.map(() => Infinity);
-      const end = performance.now() + SECONDS * 1000;
-      while (performance.now() < end) {
-        for (const [k, step] of steps.entries()) least[k] = Math.min(least[k]!, step());
+  const rows: string[][] = [];
+  try {
+    for (const count of terms) {
+      for (const { stateDtype, form, options, bytes } of STATES) {
+        for (const [scales, ofScales] of Object.entries(SCALES)) {
+          const [usual, own] = compare({ ...options, ...ofScales }, device, count);
+          const traffic = trafficInHalves(bytes(count), count, scales === "lagged");
+          await roof.prepare({ elements: ELEMENTS / 2, sets: 1, turn: 1 }, traffic);
+          const least = (await roof.measure(traffic)).traffic!;
+          await roof.free();
+          const figures = [(own * 1000).toFixed(1), (own / usual).toFixed(2), (least / own).toFixed(2)];
+          rows.push([String(count), stateDtype, form, scales, ...figures]);
+        }
       }
-      const [before, time] = least as [number, number];
-      return [String(count), stateDtype, form, time.toFixed(1), (time / before).toFixed(2)];
-    });
-  });
-  console.log(textTable([["terms", "stateDtype", "moments", "ms", "of float32 per term"], ...rows]));
+    }
+  } finally {
+    await roof.end();
+  }
+  const head = ["terms", "stateDtype", "moments", "scales", "ms", "of float32 per term", "of the roof"];
+  console.log(textTable([head, ...rows]));
 }
