@@ -17,15 +17,16 @@ export function makeFor(metadata: CheckpointMetadata, device: Device): MTAdam {
   const groups = metadata.groups.map((_, index) => ({
     parameters: metadata.parameters
       .filter(({ group }) => group === index)
-      .map(({ name, length, shape, layer }) => ({
+      .map(({ name, length, shape, layer, dtype = "float32" }) => ({
         name,
-        data: device.buffer(length),
+        data: device.buffer(length, dtype),
+        dtype,
         shape,
         ...(layer === name ? {} : { layer }),
       })),
   }));
-  const { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype } = metadata.options;
-  const options = { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype };
+  const { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype, masterWeights } = metadata.options;
+  const options = { firstMoment, secondMoment, amsgrad, nonFinite, unit, stateDtype, masterWeights };
   return new MTAdam(groups, { terms: metadata.terms, ...options } as MTAdamOptions);
 }
 
@@ -98,6 +99,7 @@ function rows({ terms, layers, parameters, tensors }: Parsed): Map<string, Buffe
   const result = new Map<string, Buffer>();
   const names = parameters.map(({ name }) => name);
   for (const [key, { data }] of tensors) {
+    if (key.startsWith("master.")) continue; // it counts only with the parameter, which is not in the file
     const bytes = Buffer.from(data);
     const moments = /^([mvxMV])(\.\d+)?\.(\d+)(\.exponents)?$/.exec(key);
     if (moments !== null) {
