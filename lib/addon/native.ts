@@ -252,10 +252,15 @@ export interface NativeSharedMemory {
   /** The file's, to be inherited by the other process; −1 once the file is mapped. */
   readonly descriptor: number;
   /**
-   * Sizes, seals and maps the file, once. Returns an array per offset (in bytes; lengths are in elements); together they
-   * keep the memory mapped.
+   * Sizes, seals and maps the file, once. Returns an array per offset (in bytes; lengths are in elements, of 4 or 2 bytes);
+   * together they keep the memory mapped.
    */
-  map(byteLength: number, offsets: Float64Array, lengths: Float64Array): Float32Array[];
+  map(
+    byteLength: number,
+    offsets: Float64Array,
+    lengths: Float64Array,
+    elementBytes: Float64Array,
+  ): (Float32Array | Uint16Array)[];
 }
 
 /** Strings are empty where they do not apply. */

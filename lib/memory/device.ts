@@ -182,15 +182,16 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /** @internal A part of other memory, from `offset`, in bytes. */
-  static partOf(
+  static partOf<D extends DType>(
     whole: NativeBuffer,
     device: Device,
+    dtype: D,
     length: number,
     offset: number,
-  ): DeviceBuffer<"float32"> {
-    const bytes = length * DTYPES.float32.bytes;
+  ): DeviceBuffer<D> {
+    const bytes = length * DTYPES[dtype].bytes;
     const own = fromNative(() => new (addonOf(device).Buffer)(nativeDevice(device), bytes, whole, offset));
-    return new DeviceBuffer(token, device, "float32", length, own);
+    return new DeviceBuffer(token, device, dtype, length, own);
   }
 
   /** The address of the first element on the device. @throws MTAdamError DISPOSED */

@@ -4,7 +4,7 @@ A message has a head of 12 bytes (the length of its JSON, uint32, and of its arr
 and the arrays. wire.ts says how values are written. Each request is answered by one message: {"value": …} or
 {"error": …}.
 
-  open       file, args, memory   value: terms, and the parameters' names and shapes; memory: a key of MEMORIES
+  open       file, args, memory   value: terms, and the parameters' names, shapes and dtypes; memory: a key of MEMORIES
   map        size, parameters,    the offsets of the parameters, and of each term's gradients; the file has been sized
              gradients            value: the handle of a CUDA device's memory
   gradients  batch, terms,        value: losses by term, and per term the indices of the parameters that it did not
@@ -175,10 +175,14 @@ def number_name(value):
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def dtype_name(tensor):
+    return str(tensor.dtype).split(".")[-1]
+
+
 def encode_tensor(tensor, arrays):
     if tensor.dim() == 0:
         return encode(tensor.item(), arrays)
-    dtype = str(tensor.dtype).split(".")[-1]
+    dtype = dtype_name(tensor)
     if dtype == "bool":
         tensor, dtype = tensor.to(torch.uint8), "uint8"
     elif dtype in ("float16", "bfloat16"):
@@ -220,8 +224,8 @@ class HostMemory:
     def __init__(self, size, device):
         self.map = mmap.mmap(MEMORY, size)
 
-    def flat(self, count, offset):
-        return torch.frombuffer(self.map, dtype=torch.float32, count=count, offset=offset)
+    def flat(self, count, offset, dtype):
+        return torch.frombuffer(self.map, dtype=dtype, count=count, offset=offset)
 
     def wait(self):
         pass
@@ -258,9 +262,10 @@ class CudaMemory:
             runtime.cudaGetErrorString.restype = ctypes.c_char_p
             raise Refusal(f"CUDA's memory cannot be shared: {runtime.cudaGetErrorString(status).decode()}.")
 
-    def flat(self, count, offset):
-        view = {"shape": (count,), "typestr": "<f4", "data": (self.address + offset, False), "version": 3}
-        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=view), device=self.device)
+    def flat(self, count, offset, dtype):
+        typestr = "<f4" if dtype == torch.float32 else "<i2"  # the interface has no bfloat16
+        view = {"shape": (count,), "typestr": typestr, "data": (self.address + offset, False), "version": 3}
+        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=view), device=self.device).view(dtype)
 
     def wait(self):
         torch.cuda.synchronize(self.device)
@@ -323,7 +328,7 @@ class Host:
         return {
             "terms": self.terms,
             "parameters": [
-                {"name": name, "shape": list(parameter.shape)}
+                {"name": name, "shape": list(parameter.shape), "dtype": dtype_name(parameter)}
                 for name, parameter in zip(self.names, self.parameters)
             ],
         }
@@ -345,10 +350,10 @@ class Host:
         where = "the CPU" if self.kind.device_type == "cpu" else "one CUDA device"
         for name, parameter in trained:
             right = parameter.device == device and device.type == self.kind.device_type
-            if parameter.dtype != torch.float32 or not right:
+            if dtype_name(parameter) not in ("float32", "float16", "bfloat16") or not right:
                 raise Refusal(
-                    f"The parameter `{name}` must be float32 on {where}; "
-                    f"got {str(parameter.dtype).split('.')[-1]} on {parameter.device}."
+                    f"The parameter `{name}` must be float32, float16 or bfloat16 on {where}; "
+                    f"got {dtype_name(parameter)} on {parameter.device}."
                 )
         self.names = [name for name, _ in trained]
         self.parameters = [parameter for _, parameter in trained]
@@ -357,23 +362,23 @@ class Host:
         self.memory = self.kind(size, self.parameters[0].device)
         os.close(MEMORY)
         for parameter, offset in zip(self.parameters, parameters):
-            shared = self.tensor(parameter.shape, offset)
+            shared = self.tensor(parameter, offset)
             with torch.no_grad():
                 shared.copy_(parameter)
             parameter.data = shared
         self.places = [parameter.data_ptr() for parameter in self.parameters]
         self.shared = [
-            [self.tensor(parameter.shape, offset) for parameter, offset in zip(self.parameters, offsets)]
+            [self.tensor(parameter, offset) for parameter, offset in zip(self.parameters, offsets)]
             for offsets in gradients
         ]
         self.memory.wait()
         return self.memory.handle
 
-    def tensor(self, shape, offset):
-        count = math.prod(shape)
-        if count == 0:
-            return torch.empty(shape, device=self.parameters[0].device)
-        return self.memory.flat(count, offset).view(shape)
+    def tensor(self, parameter, offset):
+        """Like the parameter, in the shared memory."""
+        if parameter.numel() == 0:
+            return torch.empty_like(parameter)
+        return self.memory.flat(parameter.numel(), offset, parameter.dtype).view(parameter.shape)
 
     def gradients(self, batch, terms, parameters):
         self.check_places()

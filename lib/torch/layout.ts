@@ -1,3 +1,4 @@
+import { DTYPES, type ParameterDtype } from "../memory/dtype";
 import { padded } from "./wire";
 
 /** Where parameters and gradients lie in the shared memory: the parameters, then each term's gradients. */
@@ -7,17 +8,23 @@ export interface Layout {
   offsets: Float64Array;
   /** Elements. */
   lengths: Float64Array;
+  dtypes: readonly ParameterDtype[];
   /** The same offsets for the process. */
   message: { size: number; parameters: number[]; gradients: number[][] };
 }
 
-export function placeTensors(parameters: readonly { shape: readonly number[] }[], terms: number): Layout {
+export function placeTensors(
+  parameters: readonly { shape: readonly number[]; dtype: ParameterDtype }[],
+  terms: number,
+): Layout {
   const one = parameters.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
-  const lengths = Float64Array.from({ length: (1 + terms) * one.length }, (_, k) => one[k % one.length]!);
+  const all = Array.from({ length: (1 + terms) * one.length }, (_, k) => k % one.length);
+  const lengths = Float64Array.from(all, (k) => one[k]!);
+  const dtypes = all.map((k) => parameters[k]!.dtype);
   let byteLength = 0;
-  const offsets = lengths.map((length) => {
+  const offsets = lengths.map((length, k) => {
     const offset = byteLength;
-    byteLength += padded(length * Float32Array.BYTES_PER_ELEMENT);
+    byteLength += padded(length * DTYPES[dtypes[k]!].bytes);
     return offset;
   });
   const rows = Array.from({ length: 1 + terms }, (_, row) =>
@@ -25,5 +32,11 @@ export function placeTensors(parameters: readonly { shape: readonly number[] }[]
   );
   const [first = [], ...gradients] = rows;
   byteLength = Math.max(byteLength, 1); // an empty mapping is none
-  return { byteLength, offsets, lengths, message: { size: byteLength, parameters: first, gradients } };
+  return {
+    byteLength,
+    offsets,
+    lengths,
+    dtypes,
+    message: { size: byteLength, parameters: first, gradients },
+  };
 }

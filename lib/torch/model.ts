@@ -5,6 +5,7 @@ import { fromNative, mustBe } from "../errors";
 import { isArray, nameClass } from "../inspect";
 import { Names } from "../per-name";
 import type { DeviceBuffer } from "../memory/device";
+import { DTYPES, type ParameterDtype } from "../memory/dtype";
 import { checkReceivers } from "../receiver";
 import { makeUncloneable } from "../uncloneable";
 import { CudaMemory } from "./cuda-memory";
@@ -22,14 +23,19 @@ import {
 import { TorchProcess } from "./process";
 import type { PythonValue } from "./wire";
 
-/** Memory that the Python process shares: of a model on the CPU an array, on a CUDA device a buffer. */
-export type TorchData = Float32Array | DeviceBuffer<"float32">;
+/**
+ * Memory that the Python process shares: of a model on the CPU an array (of parameters of 16 bits, of their bits), on a CUDA
+ * device a buffer.
+ */
+export type TorchData = Float32Array | Uint16Array | DeviceBuffer<ParameterDtype>;
 
 /** A parameter of the model, as `new MTAdam` takes it. Its elements lie in memory that the Python process shares. */
 export interface TorchParameter<Data extends TorchData = Float32Array> {
   readonly name: string;
   readonly data: Data;
   readonly shape: readonly number[];
+  readonly dtype: ParameterDtype;
+  readonly gradientDtype: ParameterDtype;
 }
 
 /**
@@ -44,7 +50,7 @@ export type TorchGradients<Data extends TorchData = Float32Array> = Record<
 /** What the process tells about the model. */
 interface Plan {
   terms: string[];
-  parameters: { name: string; shape: number[] }[];
+  parameters: { name: string; shape: number[]; dtype: ParameterDtype }[];
 }
 
 interface GradientsAnswer {
@@ -57,8 +63,9 @@ interface GradientsAnswer {
  * Opens a PyTorch model in a Python process of its own, to be trained from here: `await openTorch("model.py")`.
  *
  * The file defines a class `Model`, a `torch.nn.Module` with `terms`, a list of the names of the loss terms, and
- * `losses(batch)`, which returns a dict of one scalar per term. Linux only; the parameters must be float32, on the CPU or,
- * with the option `device`, on that device.
+ * `losses(batch)`, which returns a dict of one scalar per term. Linux only; the parameters must be float32, float16 or
+ * bfloat16, on the CPU or, with the option `device`, on that device. For a model on the CPU with parameters of 16 bits, say
+ * so to TypeScript: `openTorch<Float32Array | Uint16Array>(…)`.
  *
  * @param file the path or the file URL of the Python file
  * @throws MTAdamError OPTION, OUT_OF_MEMORY; TORCH where the process, PyTorch or the model fails; with `device` also CUDA,
@@ -67,8 +74,11 @@ interface GradientsAnswer {
 export async function openTorch(
   file: PathLike,
   options: TorchDeviceOptions,
-): Promise<TorchModel<DeviceBuffer<"float32">>>;
-export async function openTorch(file: PathLike, options?: TorchOptions): Promise<TorchModel>;
+): Promise<TorchModel<DeviceBuffer<ParameterDtype>>>;
+export async function openTorch<Data extends Float32Array | Uint16Array = Float32Array>(
+  file: PathLike,
+  options?: TorchOptions,
+): Promise<TorchModel<Data>>;
 export async function openTorch(
   file: PathLike,
   options?: TorchOptions | TorchDeviceOptions,
@@ -93,7 +103,10 @@ export async function openTorch(
       const handle = (await map()) as { data: Uint8Array };
       return new TorchModel<TorchData>(token, own, plan, new CudaMemory(device, handle.data, layout));
     }
-    const buffers = fromNative(() => memory.map(layout.byteLength, layout.offsets, layout.lengths));
+    const elementBytes = Float64Array.from(layout.dtypes, (dtype) => DTYPES[dtype].bytes);
+    const buffers = fromNative(() =>
+      memory.map(layout.byteLength, layout.offsets, layout.lengths, elementBytes),
+    );
     await map();
     return new TorchModel<TorchData>(token, own, plan, { buffers });
   } catch (error) {
@@ -147,7 +160,13 @@ export class TorchModel<Data extends TorchData = Float32Array> {
       "parameter",
       plan.parameters.map(({ name }) => name),
     );
-    this.parameters = plan.parameters.map(({ name, shape }, k) => ({ name, data: buffers[k]!, shape }));
+    this.parameters = plan.parameters.map(({ name, shape, dtype }, k) => ({
+      name,
+      data: buffers[k]!,
+      shape,
+      dtype,
+      gradientDtype: dtype,
+    }));
     this.#gradients = plan.terms.map((_, term) => buffers.slice((term + 1) * count, (term + 2) * count));
     forgotten.register(this, { own, tensors }, this);
     void own.ended.then(() => tensors.dispose?.());

@@ -62,10 +62,13 @@ void release(napi_env env, void*, void* hint) {
   Napi::MemoryManagement::AdjustExternalMemory(env, -part->bytes);
 }
 
-/// Each array has an ArrayBuffer of its own, which Node may limit to 4 GiB.
-Napi::Value array_over(Napi::Env env, const Share& mapping, std::size_t offset, std::size_t length) {
-  if (length == 0) return Napi::Float32Array::New(env, 0);
-  const std::size_t bytes = length * sizeof(float);
+/// A Float32Array, or a Uint16Array of elements of 2 bytes. Each has an ArrayBuffer of its own, which Node may limit to
+/// 4 GiB.
+Napi::Value array_over(Napi::Env env, const Share& mapping, std::size_t offset, std::size_t length,
+                       std::size_t element_bytes) {
+  const bool narrow = element_bytes == sizeof(std::uint16_t);
+  if (length == 0) return narrow ? Napi::Value(Napi::Uint16Array::New(env, 0)) : Napi::Float32Array::New(env, 0);
+  const std::size_t bytes = length * element_bytes;
   auto part = std::make_unique<Part>(Part{mapping, static_cast<std::int64_t>(bytes)});
   napi_value buffer = nullptr;
   const napi_status status =
@@ -85,6 +88,7 @@ Napi::Value array_over(Napi::Env env, const Share& mapping, std::size_t offset, 
   array_buffer.DefineProperties(
       {Napi::PropertyDescriptor::Function(env, array_buffer, "transfer", refuse),
        Napi::PropertyDescriptor::Function(env, array_buffer, "transferToFixedLength", refuse)});
+  if (narrow) return Napi::Uint16Array::New(env, length, array_buffer, 0);
   return Napi::Float32Array::New(env, length, array_buffer, 0);
 }
 
@@ -102,8 +106,8 @@ void SharedMemory::close_descriptor() {
   descriptor_ = -1;
 }
 
-// (byteLength, offsets: Float64Array in bytes, lengths: Float64Array in elements): sizes, seals and maps the file,
-// once, closes the descriptor, and returns a Float32Array per offset.
+// (byteLength, offsets: Float64Array in bytes, lengths: Float64Array in elements, elementBytes: Float64Array): sizes,
+// seals and maps the file, once, closes the descriptor, and returns an array per offset.
 Napi::Value SharedMemory::map(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -111,10 +115,13 @@ Napi::Value SharedMemory::map(const Napi::CallbackInfo& info) {
     const std::size_t count = element_count(info[1]);
     const double* const offsets = elements<double>(info[1], count);
     const double* const lengths = elements<double>(info[2], count);
+    const double* const bytes = elements<double>(info[3], count);
     for (std::size_t k = 0; k < count; ++k) {
       const auto offset = static_cast<std::size_t>(offsets[k]);
       const auto length = static_cast<std::size_t>(lengths[k]);
-      if (offset % sizeof(float) == 0 && offset <= size && length <= (size - offset) / sizeof(float)) continue;
+      const auto each = static_cast<std::size_t>(bytes[k]);
+      const bool known = each == sizeof(float) || each == sizeof(std::uint16_t);
+      if (known && offset % each == 0 && offset <= size && length <= (size - offset) / each) continue;
       throw Error("LENGTH", "An array within the shared memory was expected.");
     }
     if (ftruncate(descriptor_, static_cast<off_t>(size)) != 0) throw system_error("ftruncate");
@@ -124,7 +131,8 @@ Napi::Value SharedMemory::map(const Napi::CallbackInfo& info) {
     const Napi::Array arrays = Napi::Array::New(env, count);
     for (std::size_t k = 0; k < count; ++k) {
       arrays.Set(static_cast<std::uint32_t>(k),
-                 array_over(env, mapping, static_cast<std::size_t>(offsets[k]), static_cast<std::size_t>(lengths[k])));
+                 array_over(env, mapping, static_cast<std::size_t>(offsets[k]), static_cast<std::size_t>(lengths[k]),
+                            static_cast<std::size_t>(bytes[k])));
     }
     return arrays;
   });

@@ -49,7 +49,9 @@ function share(
 ): { arrays: Float32Array[]; file: number } {
   const memory = new native.SharedMemory();
   const file = openSync(`/proc/self/fd/${memory.descriptor}`, "r+");
-  return { arrays: memory.map(byteLength, Float64Array.from(offsets), Float64Array.from(lengths)), file };
+  const elementBytes = new Float64Array(offsets.length).fill(4);
+  const arrays = memory.map(byteLength, Float64Array.from(offsets), Float64Array.from(lengths), elementBytes);
+  return { arrays: arrays as Float32Array[], file };
 }
 
 /** Two arrays over one mapping. */
@@ -123,17 +125,26 @@ if (isLinux) {
     });
 
     test("is refused where there is too little, or where an array would leave it", () => {
-      const map = (size: number, offset: number, length: number): unknown =>
-        new native.SharedMemory().map(size, Float64Array.of(offset), Float64Array.of(length));
+      const map = (size: number, offset: number, length: number, elementBytes = 4): unknown =>
+        new native.SharedMemory().map(
+          size,
+          ...([Float64Array.of(offset), Float64Array.of(length), Float64Array.of(elementBytes)] as const),
+        );
       expect(() => map(2 ** 50, 0, 1)).toThrow(expect.objectContaining({ code: "OUT_OF_MEMORY" }) as Error);
-      for (const [size, offset, length] of [
+      for (const [size, offset, length, elementBytes] of [
         [64, 0, 17],
         [64, 64, 1],
         [64, 128, 1],
         [64, 2, 1],
         [64, 60, 2],
+        [64, 62, 2, 2],
+        [64, 1, 1, 2],
+        [64, 0, 1, 8],
+        [64, 0, 1, 0],
       ] as const) {
-        expect(() => map(size, offset, length)).toThrow(expect.objectContaining({ code: "LENGTH" }) as Error);
+        expect(() => map(size, offset, length, elementBytes)).toThrow(
+          expect.objectContaining({ code: "LENGTH" }) as Error,
+        );
       }
     });
   });

@@ -30,12 +30,12 @@ withTorch("a model file", () => {
     [
       "in double precision",
       inInit("self.double()"),
-      /^The parameter `w` must be float32 on the CPU; got float64 on cpu\.$/,
+      /^The parameter `w` must be float32, float16 or bfloat16 on the CPU; got float64 on cpu\.$/,
     ],
     [
       "on another device",
       inInit('self.to("meta")'),
-      /^The parameter `w` must be float32 on the CPU; got float32 on meta\.$/,
+      /^The parameter `w` must be float32, float16 or bfloat16 on the CPU; got float32 on meta\.$/,
     ],
     [
       "with a syntax error",

@@ -118,6 +118,60 @@ withTorch("a PyTorch model", () => {
     expect(model.losses["fit"]).toBeLessThan(first);
   });
 
+  test.each(["bfloat16", "float16"] as const)(
+    "may have parameters of %s, which lie in arrays of their bits",
+    async (dtype) => {
+      const narrow = await models.open(
+        `
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    terms = ["size", "shift"]
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, -2.0, 0.3, 5e-3]).to(torch.${dtype}))
+        self.empty = nn.Parameter(torch.empty(0, 2).to(torch.${dtype}))
+        self.b = nn.Parameter(torch.tensor([0.5]))
+
+    def losses(self, batch):
+        return {"size": self.w.square().sum() + 0 * self.empty.sum(), "shift": self.w.float().sum() * self.b.sum()}
+
+    def values(self):
+        return [self.w, self.b]
+`,
+      );
+      expect(
+        narrow.parameters.map((each) => [each.dtype, each.gradientDtype, each.data.constructor.name]),
+      ).toEqual([
+        [dtype, dtype, "Uint16Array"],
+        [dtype, dtype, "Uint16Array"],
+        ["float32", "float32", "Float32Array"],
+      ]);
+      const own = narrow.parameters.map((each) => ({ ...each, data: each.data.slice() }));
+      const options = { terms: narrow.terms, masterWeights: true, lr: 0.01 };
+      const [optimizer, reference] = [new MTAdam(narrow.parameters, options), new MTAdam(own, options)];
+      for (let step = 0; step < 5; ++step) {
+        const gradients = await narrow.gradients(null);
+        const copies = Object.values(gradients).map((ofTerm) =>
+          Object.values(ofTerm!).map((values) => values?.slice() ?? null),
+        );
+        optimizer.step(gradients);
+        reference.step(copies);
+        narrow.parameters.forEach(({ data }, k) => expect(data).toEqual(own[k]!.data));
+      }
+      const [w, b] = (await narrow.call("values")) as TensorValue[];
+      const decoded = (code: number): number =>
+        dtype === "bfloat16"
+          ? new Float32Array(Uint32Array.of(code << 16).buffer)[0]!
+          : (-1) ** (code >> 15) * 2 ** (((code >> 10) & 31) - 25) * (1024 + (code & 1023));
+      expect([...(w!.data as Float32Array)]).toEqual(Array.from(own[0]!.data, decoded));
+      expect(b!.data).toEqual(own[2]!.data);
+      expect(w!.data[0]).toBeLessThan(0.95); // it began at 1
+    },
+  );
+
   test("gives the same arrays in every call, so that a step can be prepared", async () => {
     const optimizer = new MTAdam(model.parameters, { terms: model.terms });
     const gradients = await model.gradients(batch);

@@ -1,4 +1,4 @@
-import { MTAdam, openDevice, type DeviceBuffer } from "../../lib";
+import { MTAdam, openDevice, type DeviceBuffer, type ParameterDtype } from "../../lib";
 import { openTorch, type TorchData, type TorchModel } from "../../lib/torch";
 import { caught } from "../support/caught";
 import { onCuda, testDevice } from "../support/device";
@@ -35,15 +35,16 @@ class Model(nn.Module):
     terms = ["fit", "size"]
     path = None
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, dtype="float32"):
         super().__init__()
         Model.path = path
         torch.manual_seed(0)
         self.inner = nn.Linear(3, 40)
         self.outer = nn.Linear(40, 1)
+        self.to(getattr(torch, dtype))
 
     def losses(self, batch):
-        y = self.outer(torch.tanh(self.inner(batch)))
+        y = self.outer(torch.tanh(self.inner(batch.to(self.inner.weight))))
         return {"fit": (y.sum() - 7).square(), "size": 100 * self.inner.weight.abs().sum()}
 
     def double(self):
@@ -64,7 +65,7 @@ onCuda("a PyTorch model", () => {
     const models = new Models();
     const device = testDevice();
     const file = models.file(MODEL);
-    const open = (args: string[] = []): Promise<TorchModel<DeviceBuffer<"float32">>> =>
+    const open = (args: (string | null)[] = []): Promise<TorchModel<DeviceBuffer<ParameterDtype>>> =>
       openTorch(file, { python, args, device });
 
     async function train(model: TorchModel<TorchData>): Promise<MTAdam> {
@@ -78,29 +79,33 @@ onCuda("a PyTorch model", () => {
 
     afterEach(() => machine.setExecution("eager"));
 
-    test("has the parameters of one on the CPU, also if the device's work is late, until it is closed", async () => {
-      const onCpu = await openTorch(file, { python });
-      (await train(onCpu)).dispose();
-      machine.setExecution("lazy");
-      const before = machine.live().deviceBytes;
-      const model = await open();
-      const shared = machine.live().deviceBytes - before;
-      expect(shared).toBeGreaterThan(0);
-      (await train(model)).dispose();
-      expect(await model.call("double")).toEqual(await onCpu.call("double"));
-      for (const [k, { data, name, shape }] of model.parameters.entries()) {
-        expect(data.device).toBe(device);
-        expect({ name, shape, data: await data.download() }).toEqual(onCpu.parameters[k]);
-      }
-      machine.setExecution("eager");
-      device.buffer(1).dispose(); // runs the frees that are queued before it
-      const opened = machine.live().deviceBytes;
-      const closed = model.close();
-      expect(model.parameters.map(({ data }) => data.disposed)).toEqual([true, true, true, true]);
-      await Promise.all([closed, onCpu.close()]);
-      expect(machine.live().deviceBytes).toBe(opened - shared);
-      expect(await caught(() => model.gradients(null))).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
-    });
+    test.each(["float32", "bfloat16"])(
+      "has the parameters of one on the CPU, also if the device's work is late, until it is closed: %s",
+      async (dtype) => {
+        const args = [null, dtype];
+        const onCpu = await openTorch<Float32Array | Uint16Array>(file, { python, args });
+        (await train(onCpu)).dispose();
+        machine.setExecution("lazy");
+        const before = machine.live().deviceBytes;
+        const model = await open(args);
+        const shared = machine.live().deviceBytes - before;
+        expect(shared).toBeGreaterThan(0);
+        (await train(model)).dispose();
+        expect(await model.call("double")).toEqual(await onCpu.call("double"));
+        for (const [k, { data, ...description }] of model.parameters.entries()) {
+          expect(data.device).toBe(device);
+          expect({ ...description, data: await data.download() }).toEqual(onCpu.parameters[k]);
+        }
+        machine.setExecution("eager");
+        device.buffer(1).dispose(); // runs the frees that are queued before it
+        const opened = machine.live().deviceBytes;
+        const closed = model.close();
+        expect(model.parameters.map(({ data }) => data.disposed)).toEqual([true, true, true, true]);
+        await Promise.all([closed, onCpu.close()]);
+        expect(machine.live().deviceBytes).toBe(opened - shared);
+        expect(await caught(() => model.gradients(null))).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
+      },
+    );
 
     test("takes the memory away when its process ends", async () => {
       const model = await open();
