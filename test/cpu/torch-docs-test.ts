@@ -51,6 +51,9 @@ withTorch("docs/torch.md", () => {
     "layers.mjs": (output) => {
       expect(output).toBe("[ 'layer inner', 'layer outer' ]\n");
     },
+    "half.mjs": (output) => {
+      expect(output).toMatch(/^\{ fit: [\d.e-]+, smooth: [\d.e-]+ \} bfloat16\n$/);
+    },
     "gan.mjs": (output) => {
       expect(output).toMatch(/^\{ fool: [\d.]+, middle: [\d.]+ \}\n$/);
     },
