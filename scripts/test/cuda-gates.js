@@ -20,13 +20,11 @@ const SHIPPED = [...new Set(shippedArchitectures().map((name) => Number.parseInt
 const ALL = [...new Set([...SHIPPED, 86, 89])].sort((a, b) => a - b);
 
 /**
- * nvcc's -gencode: from PTX for the architecture itself where it is shipped, else from that for the last one before it.
- * Making PTX takes twice as long as compiling it for the largest file.
+ * nvcc's -gencode. Making PTX takes twice as long as compiling it, for the largest file, so it is made twice only: nvcc 13.0
+ * makes one text for 7.5 to 9.0 and another for 10.0 and 12.0, but for the line that names the architecture, and compiles
+ * both ways to the same registers.
  */
-function target(sm) {
-  const ptx = SHIPPED.includes(sm) ? sm : Math.max(...SHIPPED.filter((shipped) => shipped < sm));
-  return ["-gencode", `arch=compute_${ptx},code=sm_${sm}`];
-}
+const ptxFor = (sm) => (sm < 100 ? 75 : 100);
 
 // Registers per thread. update: 8 terms with every plane in flight; up to 255 registers allow one block of 256 threads
 // per multiprocessor, whose 98 KB in flight hide the memory's latency. norms: 72 for 8 loads of 16 bytes in flight per
@@ -76,7 +74,7 @@ function compile(name, { double }, architectures = ALL) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-gates-"));
   try {
     const result = nvcc(
-      ...architectures.flatMap(target),
+      ...architectures.flatMap((sm) => ["-gencode", `arch=compute_${ptxFor(sm)},code=sm_${sm}`]),
       ...["--threads", "0", `-Xptxas=${warnings.join(",")}`, "--keep", "--keep-dir", folder],
       ...["-c", source, "-o", path.join(folder, "kernels.o")],
     );
@@ -92,7 +90,7 @@ function compile(name, { double }, architectures = ALL) {
         shared: Number(shared),
       }),
     );
-    return { kernels, ptx: entriesOf(path.join(folder, `${name}.compute_${architectures[0]}.ptx`)) };
+    return { kernels, ptx: entriesOf(path.join(folder, `${name}.compute_${ptxFor(architectures[0])}.ptx`)) };
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
