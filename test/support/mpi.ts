@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -61,11 +61,34 @@ const commandOf = (program: string): string[] => [
   path.resolve(__dirname, "ranks", program),
 ];
 
+/** A library that makes a rank sleep while it waits, which Open MPI's do by themselves. */
+let patience: string | undefined;
+
+afterAll(() => {
+  if (patience !== undefined) rmSync(path.dirname(patience), { recursive: true });
+});
+
+function patient(): string {
+  if (patience === undefined) {
+    const library = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-patient-")), "libpatient.so");
+    execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, path.join(__dirname, "ranks/patient.c")]);
+    patience = library;
+  }
+  return patience;
+}
+
 function launch(launcher: string, ranks: number, command: readonly string[]): Promise<Ended> {
-  const own = launcher === "mpirun.openmpi" ? ["--oversubscribe"] : [];
+  const isOpenMpi = launcher === "mpirun.openmpi";
+  const own = isOpenMpi ? ["--oversubscribe"] : [];
   const limited = ["--verbose", "-k", "5", "60", launcher, ...own, "-n", String(ranks), ...command];
   const child = spawn("timeout", limited, {
-    env: { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1", NO_COLOR: "1" },
+    env: {
+      ...process.env,
+      ...(isOpenMpi ? {} : { LD_PRELOAD: patient() }),
+      OMPI_ALLOW_RUN_AS_ROOT: "1",
+      OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
+      NO_COLOR: "1",
+    },
   });
   return endOf(child);
 }
