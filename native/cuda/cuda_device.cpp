@@ -26,6 +26,14 @@ SharedContext open_context(int index) {
   return std::make_shared<Context>(index);
 }
 
+// Every block looks at all tensors of its chunk's layer.
+constexpr std::uint32_t kLargestLayer = 256;
+
+// A first gradient is better taken in two launches: one block would take the whole step of its layer.
+bool takes_one_launch(const Tables& tables, const Pass& pass) {
+  return has_lagged(tables) && pass.known && pass.largest_layer <= kLargestLayer;
+}
+
 }  // namespace
 
 CudaDevice::CudaDevice(int index)
@@ -136,6 +144,20 @@ void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
   launch_update(tables, &call, multiprocessors_, native(stream));
 }
 
+bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) {
+  if (!takes_one_launch(tables, pass)) return false;
+  const CurrentContext current(*context_);
+  launch_lagged_step(tables, call, native(pass.stream));
+  return true;
+}
+
+bool CudaDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) {
+  if (!takes_one_launch(tables, pass)) return false;
+  const CurrentContext current(*context_);
+  launch_lagged_term(tables, call, native(pass.stream));
+  return true;
+}
+
 void CudaDevice::zero(const Tables& tables, const Call& call, Stream stream) {
   const CurrentContext current(*context_);
   launch_zero(tables, call, native(stream));
@@ -184,6 +206,7 @@ void CudaDevice::load(const Tables& tables) {
   load_norms(tables);
   if (tables.cosines) load_cosines(tables);
   load_update(tables);
+  if (has_lagged(tables)) load_lagged(tables);
 }
 
 std::shared_ptr<Device> open(int index) { return std::make_shared<CudaDevice>(index); }

@@ -26,6 +26,15 @@ inline bool has_lean_moments(const Tables& tables) {
 inline bool has_lean_update(const Tables& tables, bool gradients) {
   return tables.state_type != StateType::kFloat32 || tables.narrow_parameters || (gradients && tables.narrow);
 }
+/// With lagged scales, all of a step, or of one term's part of it, in one read of each gradient.
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream);
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream);
+/// Whether there are such kernels.
+inline bool has_lagged(const Tables& tables) {
+  constexpr std::uint32_t kMostTerms = 8;
+  return tables.lagged && !tables.network && !tables.cosines && tables.state_type == StateType::kFloat32 &&
+         !tables.narrow && !tables.narrow_parameters && tables.term_count <= kMostTerms;
+}
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);
 /// target[k] += source[k].
@@ -42,5 +51,6 @@ void load_norms(const Tables& tables);
 void load_cosines(const Tables& tables);
 void load_update(const Tables& tables);
 void load_lean(const Tables& tables);
+void load_lagged(const Tables& tables);
 
 }  // namespace mtadam::cuda

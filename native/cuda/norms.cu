@@ -1,4 +1,4 @@
-#include "cuda/kernels/norms.cuh"
+#include "cuda/kernels/pick_norms.cuh"
 
 #include "cuda/errors.h"
 #include "cuda/grid.h"

@@ -84,6 +84,15 @@ class Graph {
   virtual void launch() = 0;
 };
 
+/// What a call in one pass is given beside its gradients.
+struct Pass {
+  Stream stream;
+  /// Whether every term of the call has come before, so that its norms exist in most layers. The results are the same
+  /// if they do not.
+  bool known;
+  std::uint32_t largest_layer;  // its tensors
+};
+
 /// A device as the engine uses it. Calls on one stream run in order, perhaps after they have returned. All calls come
 /// from one thread, except read() and those that say otherwise.
 class Device {
@@ -150,11 +159,11 @@ class Device {
   /// then update(). norms() has run for the same call.
   virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
-  /// norms() and then update(), or moments(), with each layer's elements soon after its norms, so that its gradients
-  /// are read once where they fit in a cache. False, and nothing done, where the device cannot. May throw before it
-  /// has begun; from then on it does not fail.
-  virtual bool step_in_one_pass(const Tables&, const Call&) { return false; }
-  virtual bool accumulate_in_one_pass(const Tables&, const Call&) { return false; }
+  /// norms() and then update(), or moments(), with each layer's elements soon after its norms, or with lagged scales at
+  /// the same time, so that its gradients are read once. False, and nothing done, where the device cannot. May throw
+  /// before it has begun; from then on it does not fail.
+  virtual bool step_in_one_pass(const Tables&, const Call&, const Pass&) { return false; }
+  virtual bool accumulate_in_one_pass(const Tables&, const Call&, const Pass&) { return false; }
 
   /// Whether norms() or a call in one pass has skipped a term since the last take_skipped(). Always false on a device
   /// that runs calls after they have returned: there, the counts in the state tell.

@@ -69,6 +69,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
   for (const Chunk& chunk : layout_.chunks()) {
     tables_.element_count += elements_of_chunk(layout_.tensors()[chunk.tensor].length, chunk.index);
   }
+  for (const Layer& layer : layout_.layers()) largest_layer_ = std::max(largest_layer_, layer.members);
   tables_.chunk_count = layout_.chunks().size();
   tables_.slot_count = layout_.slot_count();
   tables_.tensor_count = layout_.tensor_count();
@@ -200,6 +201,7 @@ void Optimizer::adopt(TermTables made) noexcept {
   places_ = made.places;
   values_ = std::move(made.values);
   accumulated_ = std::move(made.accumulated);
+  known_.assign(accumulated_.size(), false);
   sent_.clear();
   values_memory_ = std::move(made.values_memory);
   terms_memory_ = std::move(made.terms_memory);
@@ -346,13 +348,17 @@ Hash Optimizer::hash_of(const AddressTable& gradients, std::uint32_t first, std:
 void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
   advance("step", gradients, 0, options_.terms, values, given,
           [&](const Tables& tables, const Call& all, Stream stream) {
-            if (!shares_state() && device_->step_in_one_pass(tables, all)) return;
+            if (step_in_one_pass(tables, all, stream)) {
+              broken_ = true;
+              return;
+            }
             norms(tables, all, stream);
             broken_ = true;
             follow_norms(tables, all, stream);
             if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
             has_cosines_ = options_.form.cosines;
           });
+  known_.assign(known_.size(), true);
   completed_ += 1;
 }
 
@@ -377,10 +383,19 @@ void Optimizer::cosines(const Tables& tables, const Call& all, Stream stream) {
   device_->cosines(finishing(tables), all, stream);
 }
 
+bool Optimizer::step_in_one_pass(const Tables& tables, const Call& all, Stream stream) {
+  return !shares_state() && device_->step_in_one_pass(tables, all, pass_of(all, stream));
+}
+
 // Launches the rest of a whole step after its norms.
 void Optimizer::follow_norms(const Tables& tables, const Call& all, Stream stream) {
   if (options_.form.cosines) cosines(tables, all, stream);
   device_->update(tables, all, stream);
+}
+
+Pass Optimizer::pass_of(const Call& call, Stream stream) const {
+  const auto begin = known_.begin() + call.first;
+  return {stream, std::find(begin, begin + call.count, false) == begin + call.count, largest_layer_};
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
@@ -399,7 +414,10 @@ void Optimizer::take_term(const Tables& given, const Call& one, Squares squares,
     state_.make_gathered(*device_, layout_);
     tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
   }
-  if (!shares_state() && device_->accumulate_in_one_pass(tables, one)) return;
+  if (!shares_state() && device_->accumulate_in_one_pass(tables, one, pass_of(one, stream))) {
+    broken_ = true;
+    return;
+  }
   if (squares == Squares::kExchanged && shares_state()) {
     device_->norms(finishing(tables), one, stream);
   } else {
@@ -407,6 +425,7 @@ void Optimizer::take_term(const Tables& given, const Call& one, Squares squares,
   }
   broken_ = true;
   device_->moments(tables, one, stream);
+  known_[one.first] = true;
 }
 
 // The options are on the device from here on: nothing sends others before settle().
@@ -552,6 +571,7 @@ std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, 
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
   std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
+    if (step_in_one_pass(tables_, all, on)) return;
     device_->norms(tables_, all, on);
     follow_norms(tables_, all, on);
   });
@@ -587,6 +607,7 @@ void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_sca
     throw Error("STATE", "`upload` of the prepared gradients must be called before the capture: they have changed.");
   }
   captured_cosines_ = options_.form.cosines;
+  if (step_in_one_pass(tables_, all, stream)) return;
   device_->norms(tables_, all, stream);
   follow_norms(tables_, all, stream);
 }
@@ -627,6 +648,7 @@ void Optimizer::send_first_step() {
 // A call that failed midway may also have left records with the number of the open step.
 void Optimizer::begin_restore() {
   if (is_open() || broken_) leave_step();
+  known_.assign(known_.size(), false);
   broken_ = !is_whole();
   restoring_ = true;
 }

@@ -265,7 +265,9 @@ class Optimizer {
   void raise_shared_x(std::uint64_t step);
   void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
+  bool step_in_one_pass(const Tables& tables, const Call& all, Stream stream);
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
+  Pass pass_of(const Call& call, Stream stream) const;
   void send_values(double gradient_scale, Stream stream);
   template <class T>
   std::vector<T> read(const T* from, std::size_t count);
@@ -297,16 +299,18 @@ class Optimizer {
     unsigned long long* tickets;
     const std::uint32_t* all_layers;
   } halves_{};
-  std::uint64_t tables_made_ = 0;  // how often
-  bool skipped_ = false;           // a term was skipped since take_skipped()
-  bool broken_ = false;            // a call failed in the middle of a step, or a restore did not end
-  bool restoring_ = false;         // a restore has begun and not ended
-  bool compared_ = false;          // the ranks have found that their parameters are equal
-  bool has_cosines_ = false;       // those on the device are of the last step
-  bool captured_cosines_ = false;  // launches of graphs of the caller may bring them
-  std::uint64_t first_step_ = 1;   // the number on the device that stands for no iterations
-  std::int64_t completed_ = 0;     // iterations
-  std::vector<bool> accumulated_;  // per term: whether the open step has it
+  std::uint64_t tables_made_ = 0;    // how often
+  bool skipped_ = false;             // a term was skipped since take_skipped()
+  bool broken_ = false;              // a call failed in the middle of a step, or a restore did not end
+  bool restoring_ = false;           // a restore has begun and not ended
+  bool compared_ = false;            // the ranks have found that their parameters are equal
+  bool has_cosines_ = false;         // those on the device are of the last step
+  bool captured_cosines_ = false;    // launches of graphs of the caller may bring them
+  std::uint64_t first_step_ = 1;     // the number on the device that stands for no iterations
+  std::int64_t completed_ = 0;       // iterations
+  std::vector<bool> accumulated_;    // per term: whether the open step has it
+  std::vector<bool> known_;          // per term: whether it has come since the state was made, restored or changed
+  std::uint32_t largest_layer_ = 0;  // tensors
   // The accumulated term that the ranks are exchanging.
   std::optional<std::uint32_t> under_way_;
   std::shared_ptr<Event> left_;  // the end of the last call

@@ -113,4 +113,46 @@ MTADAM_INLINE void scale_lagged_network(const Tables& tables, std::uint32_t term
   unit.f = static_cast<float>(unit.norm.s / *tables.gradient_scale);
 }
 
+// ---- What begin_layer would compute for a layer that is a unit, while the state is as before the call: many read it,
+// and nobody writes until all have.
+
+/// Whether the scales in a layer wait for the norm of this pair of term and tensor, if the call has a gradient for it.
+MTADAM_INLINE bool pair_waits(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor,
+                              std::uint32_t layer_index) {
+  if (gradient_of(tables, call, term, tensor) == nullptr) return false;
+  const Term& state = tables.terms[term];
+  return state.norms[layer_index].occurred == 0 || state.clocks[tensor].t == 0;
+}
+
+/// f, c and b of a term of the call that takes part in a tensor's step. `anchor`: lagged_anchor_of_layer().
+MTADAM_INLINE Coefficients coefficients_ahead(const Tables& tables, std::uint32_t term, std::uint32_t tensor,
+                                              std::uint32_t layer_index, double anchor) {
+  const Group& group = tables.groups[tables.tensors[tensor].group];
+  const double n = lagged_norm_of_layer(tables, term, layer_index);
+  Coefficients ahead;
+  ahead.f = gradient_factor(tables, group, balancing_scale(tables.weights[term], anchor, n, tables.balance));
+  Clock clock = tables.terms[term].clocks[tensor];
+  advance_clock(clock, ahead, group, *tables.shared.step);
+  return ahead;
+}
+
+/// c and b of the clock T of a tensor in which a term takes part.
+MTADAM_INLINE Coefficients shared_coefficients_ahead(const Tables& tables, std::uint32_t tensor) {
+  Coefficients ahead = tables.shared.coefficients[tensor];
+  Clock clock = tables.shared.clocks[tensor];
+  if (takes_part(clock, *tables.shared.step)) return ahead;
+  advance_clock(clock, ahead, tables.groups[tables.tensors[tensor].group], *tables.shared.step);
+  return ahead;
+}
+
+/// W of a tensor after the terms of the call.
+MTADAM_INLINE float divisor_ahead(const Tables& tables, const Call& call, std::uint32_t tensor) {
+  StepDivisor divisor = tables.shared.divisors[tensor];
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    if (gradient_of(tables, call, term, tensor) == nullptr) continue;
+    add_weight(divisor, tables.weights[term], *tables.shared.step);
+  }
+  return divisor.w;
+}
+
 }  // namespace mtadam

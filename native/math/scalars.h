@@ -198,6 +198,11 @@ MTADAM_INLINE bool is_joined(const Tables& tables, std::uint32_t layer_index) {
   return tables.network && tables.shared.joined[layer_index] == *tables.shared.step;
 }
 
+/// f, from s.
+MTADAM_INLINE float gradient_factor(const Tables& tables, const Group& group, double scale) {
+  return static_cast<float>(group.sign * scale / *tables.gradient_scale);
+}
+
 /// The clock, f, c and b of a term that takes part in a tensor's step. Its layer is scaled, or else part of the
 /// network's unit: f is then that unit's, but for its sign.
 MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
@@ -206,7 +211,7 @@ MTADAM_INLINE void begin_term(const Tables& tables, std::uint32_t term, std::uin
   const Group& group = tables.groups[tables.tensors[tensor_index].group];
   Coefficients& out = state.coefficients[tensor_index];
   const double scale = is_joined(tables, layer_index) ? *tables.gradient_scale : state.norms[layer_index].s;
-  out.f = static_cast<float>(group.sign * scale / *tables.gradient_scale);
+  out.f = gradient_factor(tables, group, scale);
   Clock& clock = state.clocks[tensor_index];
   if (keeps_former(tables)) state.former_clocks[tensor_index] = clock;
   advance_clock(clock, out, group, *tables.shared.step);

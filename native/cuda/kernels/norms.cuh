@@ -453,14 +453,4 @@ __global__ void __launch_bounds__(kNormThreads, kNetwork ? kNetworkBlocks : kNor
   }
 }
 
-template <bool kNarrow>
-auto norms_kernel_of(const Tables& tables) {
-  if (tables.lagged) return tables.network ? &norms_kernel<true, true, kNarrow> : &norms_kernel<false, true, kNarrow>;
-  return tables.network ? &norms_kernel<true, false, kNarrow> : &norms_kernel<false, false, kNarrow>;
-}
-
-inline auto norms_kernel_for(const Tables& tables) {
-  return tables.narrow ? norms_kernel_of<true>(tables) : norms_kernel_of<false>(tables);
-}
-
 }  // namespace mtadam::kernels

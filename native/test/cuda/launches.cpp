@@ -6,7 +6,8 @@
 #include "cuda/grid.h"
 #include "cuda/kernels.h"
 #include "cuda/kernels/cosines.cuh"
-#include "cuda/kernels/norms.cuh"
+#include "cuda/kernels/lagged.cuh"
+#include "cuda/kernels/pick_norms.cuh"
 #include "cuda/kernels/update.cuh"
 
 // In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
@@ -64,6 +65,28 @@ UpdateKernel moments_kernel(const Tables& tables) {
   return tables.summed ? moments_kernel<true>(skips) : moments_kernel<false>(skips);
 }
 
+using kernels::LaggedForm;
+using kernels::LaggedMoments;
+
+template <bool kSkips, bool kWhole>
+UpdateKernel lagged_kernel(const Tables& tables) {
+  check_form(tables);
+  constexpr std::uint32_t kTerms = kWhole ? kernels::kMostLaggedTerms : 1;
+  if (tables.one_v) {
+    return &kernels::lagged_kernel<LaggedForm<kTerms, LaggedMoments::kBothSummed, false, kSkips, kWhole>>;
+  }
+  return tables.summed ? &kernels::lagged_kernel<LaggedForm<kTerms, LaggedMoments::kSummed, false, kSkips, kWhole>>
+                       : &kernels::lagged_kernel<LaggedForm<kTerms, LaggedMoments::kPerTerm, false, kSkips, kWhole>>;
+}
+
+UpdateKernel lagged_step(const Tables& tables) {
+  return skips_elements(tables) ? lagged_kernel<true, true>(tables) : lagged_kernel<false, true>(tables);
+}
+
+UpdateKernel lagged_term(const Tables& tables) {
+  return skips_elements(tables) ? lagged_kernel<true, false>(tables) : lagged_kernel<false, false>(tables);
+}
+
 }  // namespace
 
 namespace test {
@@ -103,6 +126,17 @@ void launch_update(const Tables& tables, const Call* call, std::uint32_t multipr
         "update_kernel");
 }
 
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
+  check(launch_kernel(lagged_step(tables), grid_of(tables.chunk_count), kernels::kNormThreads, stream, tables, call),
+        "lagged_kernel");
+}
+
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
+  check(launch_kernel(lagged_term(tables), grid_of(tables.chunk_count), kernels::kNormThreads, stream, tables, call),
+        "lagged_kernel");
+}
+
+void load_lagged(const Tables&) {}
 void load_norms(const Tables&) {}
 void load_cosines(const Tables&) {}
 void load_update(const Tables&) {}

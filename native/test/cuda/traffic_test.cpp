@@ -76,11 +76,22 @@ class MeasuredDevice final : public Device {
   void update(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.update(tables, call, stream); });
   }
+  bool step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+    bool done = false;
+    measure(tables, call, [&] { done = device_.step_in_one_pass(tables, call, pass); });
+    return done;
+  }
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+    bool done = false;
+    measure(tables, call, [&] { done = device_.accumulate_in_one_pass(tables, call, pass); });
+    return done;
+  }
 
   /// The bytes of parameters, gradients and moments since the last call, counted per access.
   std::uint64_t element_bytes() { return std::exchange(element_bytes_, 0); }
   /// The share of these bytes in 16-byte accesses.
   std::uint64_t vector_bytes() { return std::exchange(vector_bytes_, 0); }
+  int launches() { return std::exchange(launches_, 0); }
   /// All other bytes, each once per launch: threads that read the same record get it from the cache.
   std::uint64_t other_bytes() { return std::exchange(other_bytes_, 0); }
 
@@ -160,6 +171,7 @@ class MeasuredDevice final : public Device {
     simt::access::reset_total();
     launch();
     std::uint64_t seen = 0;
+    launches_ += both(simt::access::total()) != 0;
     for (const auto& each : elements) {
       element_bytes_ += both(each->traffic());
       vector_bytes_ += both(each->in_accesses_of(16));
@@ -175,6 +187,7 @@ class MeasuredDevice final : public Device {
   cuda::CudaDevice device_;
   std::vector<Range> allocations_;
   std::uint64_t element_bytes_ = 0, vector_bytes_ = 0, other_bytes_ = 0;
+  int launches_ = 0;  // that read or wrote anything
 };
 
 enum class Decay { kNone, kCoupled, kDecoupled };
@@ -359,6 +372,40 @@ TEST_F(Traffic, OfNarrowParametersIsThatOfTheirCodesAndMasters) {
       }
     }
   }
+}
+
+/// The first step, which takes the same bytes as with current scales, and two more.
+TEST_F(Traffic, WithLaggedScalesIsOneLaunchThatReadsEachGradientOnce) {
+  Random random(101);
+  for (Case c : cases()) {
+    if (c.terms == 9) c.terms = 8;
+    c.form.lagged = true;
+    for (const NonFinite rule : {NonFinite::kSkipElement, NonFinite::kPropagate}) {
+      c.form.non_finite = rule;
+      SCOPED_TRACE(name(c));
+      const Model model = model_of(random, c);
+      const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+      const auto device = std::make_shared<MeasuredDevice>();
+      Training training(model, device, c.alignment);
+      training.step(gradients);
+      EXPECT_EQ(device->element_bytes(), resident_floor(c) * kElements);
+      EXPECT_EQ(device->launches(), 2);
+      training.step(gradients);
+      EXPECT_EQ(device->element_bytes(), (resident_floor(c) - 4 * c.terms) * kElements);
+      EXPECT_EQ(device->launches(), 1);
+      training.stream(gradients);
+      EXPECT_EQ(device->element_bytes(), (streamed_floor(c) - 4 * c.terms) * kElements);
+      EXPECT_EQ(device->launches(), static_cast<int>(c.terms) + 1);
+    }
+  }
+  const auto bytes_of = [](bool summed, bool one_v) {
+    Case c{3, {summed}, Decay::kNone, Alignment::kVectors};
+    c.form.one_v = one_v;
+    return resident_floor(c) - 4 * c.terms;
+  };
+  EXPECT_EQ(bytes_of(false, false), 68u);
+  EXPECT_EQ(bytes_of(true, false), 52u);
+  EXPECT_EQ(bytes_of(true, true), 36u);
 }
 
 /// How many gradients per element a step reads for cosines: each once if all terms fit in a tile. Otherwise each tile

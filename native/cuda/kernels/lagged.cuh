@@ -1,0 +1,391 @@
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/kernels/norms.cuh"
+#include "cuda/kernels/update.cuh"
+#include "math/lagged.h"
+
+// With lagged scales: a whole step, or one term's part of it, in one launch that reads each gradient once. A block
+// takes a chunk: it computes the chunk's scalars from the state as it was before the call, takes steps 5 to 7 of
+// docs/algorithm.md and adds up the squares of the same gradients. The last block of a layer does the layer's scalars
+// as the norms' kernel does, which writes the state: until then, every block of the layer has read it.
+//
+// The scales of a layer may wait for a norm of this very step. Its blocks then only add up squares, and the last one
+// takes the step of the whole layer alone. The host avoids that wherever it can: it is slow, but right.
+
+namespace mtadam::kernels {
+
+/// The most terms that a kernel takes.
+constexpr std::uint32_t kMostLaggedTerms = 8;
+
+enum class LaggedMoments : std::uint32_t { kPerTerm, kSummed, kBothSummed };
+
+/// The choices of a kernel that are made at compile time, with the names that update.cuh uses.
+template <std::uint32_t kTermCount, LaggedMoments kMoments, bool kAmsgradOn, bool kElementsRest, bool kWholeStep>
+struct LaggedForm {
+  static constexpr std::uint32_t kTerms = kTermCount;  // at most
+  static constexpr bool kSummed = kMoments != LaggedMoments::kPerTerm;
+  static constexpr bool kAmsgrad = kAmsgradOn;
+  static constexpr bool kGradients = true;
+  static constexpr bool kOneX = kSummed && kAmsgrad;
+  static constexpr bool kOneV = kMoments == LaggedMoments::kBothSummed;
+  static constexpr bool kSkips = kElementsRest;
+  static constexpr bool kWhole = kWholeStep;  // else step 6 of one term
+  /// Terms that are loaded side by side.
+  static constexpr std::uint32_t kGroup = kTermCount < 3 ? kTermCount : 3;
+  /// Blocks that a multiprocessor must hold. More registers than these leave spill on no architecture.
+  static constexpr std::uint32_t kBlocks = 4;
+};
+
+namespace lagged {
+
+using update::Lanes;
+using update::Loads;
+using update::Step;
+using update::TensorRun;
+using update::TermRun;
+
+constexpr std::uint32_t kThreadsPerSegment = norms::kThreadsPerSegment;
+constexpr std::uint32_t kRows = norms::kRows;
+constexpr std::uint32_t kSums = norms::kSegments * kChunkLanes;  // of one term
+static_assert(kSums == kVector * kNormThreads);
+
+/// Which of the two jobs a pass over a chunk does.
+enum class Pass { kBoth, kSquares, kMoments };
+
+/// A chunk with its scalars, for the threads of a block.
+template <class Form>
+struct Work {
+  TensorRun run;
+  TermRun parts[Form::kTerms];
+};
+
+/// Where the sum of a segment's lane is kept. Neighbouring threads, which have every fourth lane, meet no bank twice.
+__device__ __forceinline__ std::uint32_t place_of(std::uint32_t segment, std::uint32_t lane) {
+  return lane % kVector * kNormThreads + segment * kThreadsPerSegment + lane / kVector;
+}
+
+/// Whether the scales of a layer wait for a norm of this step; by all threads of a block, with a barrier.
+__device__ inline bool scales_wait(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const Layer& layer = tables.layers[layer_index];
+  const std::uint32_t pairs = layer.members * call.count;
+  bool waits = false;
+  for (std::uint32_t pair = threadIdx.x; pair < pairs; pair += kNormThreads) {
+    const std::uint32_t tensor = tables.members[layer.member + pair / call.count];
+    waits |= pair_waits(tables, call, call.first + pair % call.count, tensor, layer_index);
+  }
+  return __syncthreads_or(waits) != 0;
+}
+
+/// Fetches the addresses and scalars of a chunk, by one warp. For Pass::kBoth they are computed from the state before
+/// the call; for Pass::kMoments they are in the state.
+template <class Form>
+__device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call& call, const Chunk& chunk,
+                             std::uint64_t open, Pass pass) {
+  const std::uint32_t lane = threadIdx.x;
+  const std::uint32_t layer = tables.tensors[chunk.tensor].layer;
+  const bool ahead = pass == Pass::kBoth;
+  TensorRun run = update::tensor_run(tables, chunk);
+  TermRun part{};
+  if (lane < call.count) {
+    const std::uint32_t term = call.first + lane;
+    part = update::term_run<Form>(tables, call, term, chunk, open);
+    if (pass != Pass::kMoments) {
+      const float* const g = gradient_of(tables, call, term, chunk.tensor);
+      part.g = g == nullptr ? nullptr : g + first_of_chunk(chunk.index);
+      if (ahead && g != nullptr) {
+        part.present = part.counts = true;
+        part.k = coefficients_ahead(tables, term, chunk.tensor, layer, lagged_anchor_of_layer(tables, layer));
+      }
+    }
+    work.parts[lane] = part;
+  }
+  const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
+  run.b = __shfl_sync(kWholeWarp, part.k.b, counting == 0 ? 0 : __ffs(static_cast<int>(counting)) - 1);
+  const bool several = __any_sync(kWholeWarp, part.counts && part.k.b != run.b) != 0;
+  run.one_b = Form::kOneX || Form::kOneV || !several;
+  run.aligned = __any_sync(kWholeWarp, part.g != nullptr && short_of_boundary(part.g) != run.head) == 0;
+  run.present = pass != Pass::kSquares && __any_sync(kWholeWarp, part.present) != 0;
+  if (lane != 0) return;
+  if constexpr (Form::kWhole) {
+    if (ahead && run.present) {
+      if (tables.shared.divisors != nullptr) run.w = divisor_ahead(tables, call, chunk.tensor);
+      if constexpr (Form::kSummed) run.shared = shared_coefficients_ahead(tables, chunk.tensor);
+    }
+  } else if constexpr (Form::kSummed) {
+    run.opens = ahead ? !takes_part(tables.shared.clocks[chunk.tensor], open)
+                      : tables.shared.opener[chunk.tensor] == call.first;
+  }
+  work.run = run;
+}
+
+/// As update::load(), also from addresses that are on no boundary.
+template <std::uint32_t kN>
+__device__ __forceinline__ Lanes<kN> load_gradient(const float* p, bool aligned) {
+  if constexpr (kN > 1) {
+    if (!aligned) {
+      Lanes<kN> lanes;
+#pragma unroll
+      for (std::uint32_t j = 0; j < kN; ++j) lanes.e[j] = p[j];
+      return lanes;
+    }
+  }
+  return update::load<kN>(p);
+}
+
+/// Adds the squares of elements e .. e + kN of a chunk to the sums of one term.
+template <std::uint32_t kN>
+__device__ __forceinline__ void add_squares(double* sums, const Lanes<kN>& g, std::uint32_t e) {
+  const std::uint32_t segment = threadIdx.x / kThreadsPerSegment;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    norms::add_square(sums[place_of(segment, (e + j) % kChunkLanes)], g.e[j]);
+  }
+}
+
+/// Step 7 where both moments are summed, from G.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void adam_elements(const Lanes<kN>& gathered, Lanes<kN> m, Lanes<kN> v, Lanes<kN> x,
+                                              Lanes<kN> theta, const TensorRun& run, std::uint32_t e) {
+  const GroupElements& k = run.group;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    const float ghat = k.coupled != 0 ? decayed_gradient<true>(gathered.e[j], theta.e[j], k)
+                                      : decayed_gradient<false>(gathered.e[j], theta.e[j], k);
+    m.e[j] = first_moment(m.e[j], ghat, k);
+    v.e[j] = second_moment(v.e[j], ghat, k);
+    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+    const float u = step_part(m.e[j], run.shared.c);
+    const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);
+    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
+    theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
+  }
+  update::store<kN>(run.sum + e, m);
+  update::store<kN>(run.sum_v + e, v);
+  if constexpr (Form::kAmsgrad) update::store<kN>(run.sum_x + e, x);
+  update::store<kN>(run.theta + e, theta);
+}
+
+/// Elements e .. e + kN of a whole step. `sums`: those of the first term.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void step_elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms,
+                                              std::uint32_t e) {
+  const TensorRun& run = work.run;
+  Step<kN> step{};  // with both moments summed, u is G and d is V
+  Lanes<kN> theta{};
+  const auto group = [&](std::uint32_t first) {
+    Loads<kN> in[Form::kGroup];
+#pragma unroll
+    for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
+      in[i] = {};
+      if (first + i >= terms) continue;
+      const TermRun& part = work.parts[first + i];
+      if (part.g != nullptr) in[i].g = load_gradient<kN>(part.g + e, run.aligned);
+      if (!run.present || !part.counts) continue;
+      if constexpr (!Form::kSummed) in[i].m = update::load<kN>(part.m + e);
+      if constexpr (!Form::kOneV) in[i].v = update::load<kN>(part.v + e);
+      if constexpr (Form::kAmsgrad && !Form::kSummed) in[i].x = update::load<kN>(part.x + e);
+    }
+    if (run.present && first == 0) {
+      theta = update::load<kN>(run.theta + e);
+      if constexpr (Form::kSummed) step.sum = update::load<kN>(run.sum + e);
+      if constexpr (Form::kOneV) step.d = update::load<kN>(run.sum_v + e);
+      if constexpr (Form::kOneX) step.largest = update::load<kN>(run.sum_x + e);
+    }
+#pragma unroll
+    for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
+      if (pass == Pass::kMoments || first + i >= terms || work.parts[first + i].g == nullptr) continue;
+      add_squares<kN>(sums + (first + i) * kSums, in[i].g, e);
+    }
+    if (!run.present) return;
+#pragma unroll
+    for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
+      if (first + i >= terms) continue;
+      const TermRun& part = work.parts[first + i];
+      if constexpr (!Form::kOneV) {
+        update::add_term<Form, kN>(step, in[i], theta, part, run, e);
+      } else if (part.present) {
+#pragma unroll
+        for (std::uint32_t j = 0; j < kN; ++j) {
+          step.u.e[j] = step.started ? added_to_gathered<Form::kSkips>(step.u.e[j], in[i].g.e[j], part.k.f)
+                                     : gathered_share<Form::kSkips>(in[i].g.e[j], part.k.f);
+        }
+        step.started = true;
+      }
+    }
+  };
+  if constexpr (Form::kGroup == Form::kTerms) {
+    group(0);
+  } else {
+#pragma unroll 1
+    for (std::uint32_t first = 0; first < terms; first += Form::kGroup) group(first);
+  }
+  if (!run.present) return;
+  if constexpr (Form::kOneV) {
+    adam_elements<Form, kN>(step.u, step.sum, step.d, step.largest, theta, run, e);
+  } else {
+    update::move<Form, kN>(step, theta, run, e);
+  }
+}
+
+/// Elements e .. e + kN of step 6 for one term, which is present in the tensor.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void term_elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t e) {
+  const TensorRun& run = work.run;
+  const TermRun& part = work.parts[0];
+  const GroupElements& k = run.group;
+  const bool moves = part.present && run.present;
+  const Lanes<kN> g = load_gradient<kN>(part.g + e, run.aligned);
+  Lanes<kN> m{}, v{}, x{}, theta{};
+  float* const sum = Form::kOneV ? run.gathered : Form::kSummed ? run.sum : part.m;
+  if (moves) {
+    if (!Form::kOneV || !run.opens) m = update::load<kN>(sum + e);
+    if constexpr (!Form::kOneV) v = update::load<kN>(part.v + e);
+    if constexpr (Form::kAmsgrad) x = update::load<kN>(part.x + e);
+    if (!Form::kOneV && k.coupled != 0) theta = update::load<kN>(run.theta + e);
+  }
+  if (pass != Pass::kMoments) add_squares<kN>(sums, g, e);
+  if (!moves) return;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    if constexpr (Form::kOneV) {
+      m.e[j] = run.opens ? gathered_share<Form::kSkips>(g.e[j], part.k.f)
+                         : added_to_gathered<Form::kSkips>(m.e[j], g.e[j], part.k.f);
+      continue;
+    }
+    const float ghat = update::gradient(g.e[j], theta.e[j], part.k.f, k);
+    const bool rests = Form::kSkips && element_rests(g.e[j], part.k.f);
+    v.e[j] = unless_resting(rests, v.e[j], second_moment(v.e[j], ghat, k));
+    if constexpr (Form::kSummed) {
+      const float decayed = run.opens ? decayed_sum(m.e[j], k) : m.e[j];
+      m.e[j] = unless_resting(rests, decayed, added_to_sum(decayed, ghat, k));
+    } else {
+      m.e[j] = unless_resting(rests, m.e[j], first_moment(m.e[j], ghat, k));
+    }
+    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+  }
+  update::store<kN>(sum + e, m);
+  if constexpr (!Form::kOneV) update::store<kN>(part.v + e, v);
+  if constexpr (Form::kAmsgrad) update::store<kN>(part.x + e, x);
+}
+
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms,
+                                         std::uint32_t e) {
+  if constexpr (Form::kWhole) {
+    step_elements<Form, kN>(work, sums, pass, terms, e);
+  } else if (work.parts[0].g != nullptr) {
+    term_elements<Form, kN>(work, sums, pass, e);
+  }
+}
+
+/// A pass over a chunk. A thread has the same four lanes of its segment as in the norms' kernel, and adds the squares
+/// of each lane in the order of the elements. Vectors begin `head` elements into the segment, on θ's boundaries; where
+/// that is not 0, the last thread of a segment has single elements before and behind its vectors.
+template <class Form>
+__device__ __forceinline__ void pass_over(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms) {
+  const std::int32_t count = static_cast<std::int32_t>(work.run.count);
+  const std::int32_t head = static_cast<std::int32_t>(work.run.head);
+  const std::int32_t start = static_cast<std::int32_t>(threadIdx.x / kThreadsPerSegment * kSegmentElements);
+  const std::int32_t end = start + static_cast<std::int32_t>(kSegmentElements) < count
+                               ? start + static_cast<std::int32_t>(kSegmentElements)
+                               : count;
+  const std::uint32_t part = threadIdx.x % kThreadsPerSegment;
+  const bool wraps = head != 0 && part == kThreadsPerSegment - 1;
+  std::int32_t e = start + head + static_cast<std::int32_t>(part * kVector);
+  if (wraps) e -= static_cast<std::int32_t>(norms::kRow);
+#pragma unroll 1
+  for (; e < end; e += static_cast<std::int32_t>(norms::kRow)) {
+    if (e >= start && e + static_cast<std::int32_t>(kVector) <= end) {
+      elements<Form, kVector>(work, sums, pass, terms, static_cast<std::uint32_t>(e));
+      continue;
+    }
+#pragma unroll 1
+    for (std::int32_t j = e; j < e + static_cast<std::int32_t>(kVector); ++j) {
+      if (j >= start && j < end) elements<Form, 1>(work, sums, pass, terms, static_cast<std::uint32_t>(j));
+    }
+  }
+}
+
+/// Stores the chunk's sum of each term, a warp for each in turn. An absent term's is 0.
+__device__ inline void store_sums(const Tables& tables, const Call& call, const Chunk& chunk, const double* sums) {
+  const std::uint32_t lane = threadIdx.x % kWarpThreads;
+  for (std::uint32_t i = threadIdx.x / kWarpThreads; i < call.count; i += kNormThreads / kWarpThreads) {
+    double total = 0;
+    for (std::uint32_t s = 0; s < norms::kSegments; ++s) total += sums[i * kSums + place_of(s, lane)];
+    total = halving_tree(total);
+    if (lane == 0) tables.terms[call.first + i].partial[tables.tensors[chunk.tensor].slot + chunk.index] = total;
+  }
+}
+
+/// The chunks of a layer, one after another. Before the first next() there is none.
+class ChunksOf {
+ public:
+  __device__ ChunksOf(const Tables& tables, const Layer& layer) : tables_(tables), layer_(layer) {}
+  __device__ Chunk chunk() const { return {tables_.members[layer_.member + member_], next_ - 1}; }
+  /// False after the last.
+  __device__ bool next() {
+    while (next_ == chunks_of(tables_.tensors[chunk().tensor].length)) {
+      if (++member_ == layer_.members) return false;
+      next_ = 0;
+    }
+    next_ += 1;
+    return true;
+  }
+
+ private:
+  const Tables& tables_;
+  const Layer& layer_;
+  std::uint32_t member_ = 0, next_ = 0;
+};
+
+}  // namespace lagged
+
+/// Steps 1 to 7 for all terms, and the end of the step; or steps 1 to 6 for one term. Any grid of blocks of
+/// kNormThreads, best a block per chunk.
+template <class Form>
+__global__ void __launch_bounds__(kNormThreads, Form::kBlocks) lagged_kernel(Tables tables, Call call) {
+  using lagged::Pass;
+  MTADAM_SHARED(lagged::Work<Form>, work, 1);
+  MTADAM_SHARED(double, sums, Form::kTerms* lagged::kSums);
+  const std::uint64_t open = *tables.shared.step;
+  const auto take = [&](const Chunk& chunk, Pass pass) {
+    if (threadIdx.x < kWarpThreads) lagged::fetch<Form>(work[0], tables, call, chunk, open, pass);
+    for (std::uint32_t k = threadIdx.x; k < call.count * lagged::kSums; k += kNormThreads) sums[k] = 0;
+    __syncthreads();
+    lagged::pass_over<Form>(work[0], sums, pass, call.count);
+    __syncthreads();
+  };
+  for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
+    Chunk chunk = tables.chunks[item];
+    const std::uint32_t layer_index = tables.tensors[chunk.tensor].layer;
+    const Layer& layer = tables.layers[layer_index];
+    const bool waits = lagged::scales_wait(tables, call, layer_index);
+    // One call of take(), since its code is large.
+    lagged::ChunksOf others(tables, layer);
+    for (Pass pass = waits ? Pass::kSquares : Pass::kBoth;;) {
+      take(chunk, pass);
+      if (pass != Pass::kMoments) {
+        lagged::store_sums(tables, call, chunk, sums);
+        __syncthreads();
+        if (!is_last(tables.shared.tickets + layer_index, layer.slots)) break;
+        norms::begin_layer<false, true>(tables, call, layer_index);
+        __syncthreads();
+        if (!waits) break;
+        pass = Pass::kMoments;
+      }
+      if (!others.next()) break;
+      chunk = others.chunk();
+    }
+    __syncthreads();  // the next round writes to the shared arrays
+  }
+  // Layers without elements have no chunk that could be their last.
+  for (std::uint64_t k = blockIdx.x; k < tables.empty_layer_count; k += gridDim.x) {
+    norms::begin_layer<false, true>(tables, call, tables.empty_layers[k]);
+    __syncthreads();
+  }
+  if constexpr (Form::kWhole) update::end_step(tables, open);
+}
+
+}  // namespace mtadam::kernels

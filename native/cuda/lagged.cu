@@ -1,0 +1,71 @@
+#include "cuda/kernels/lagged.cuh"
+
+#include <algorithm>
+
+#include "cuda/errors.h"
+#include "cuda/grid.h"
+#include "cuda/kernels.h"
+
+namespace mtadam::cuda {
+namespace {
+
+using kernels::LaggedForm;
+using kernels::LaggedMoments;
+using Kernel = void (*)(Tables, Call);
+
+template <std::uint32_t kTerms, LaggedMoments kMoments, bool kAmsgrad, bool kSkips>
+constexpr Kernel kStep = kernels::lagged_kernel<LaggedForm<kTerms, kMoments, kAmsgrad, kSkips, true>>;
+
+// Without skipped elements, which few ask for, only the loop over any number of terms exists.
+template <LaggedMoments kMoments, bool kAmsgrad>
+Kernel step_kernel(const Tables& tables) {
+  constexpr std::uint32_t kMost = kernels::kMostLaggedTerms;
+  if (!skips_elements(tables.non_finite)) return kStep<kMost, kMoments, kAmsgrad, false>;
+  if (tables.term_count == 1) return kStep<1, kMoments, kAmsgrad, true>;
+  return tables.term_count <= 3 ? kStep<3, kMoments, kAmsgrad, true> : kStep<kMost, kMoments, kAmsgrad, true>;
+}
+
+template <LaggedMoments kMoments>
+Kernel step_kernel(const Tables& tables) {
+  return tables.amsgrad ? step_kernel<kMoments, true>(tables) : step_kernel<kMoments, false>(tables);
+}
+
+Kernel step_kernel(const Tables& tables) {
+  if (tables.one_v) return step_kernel<LaggedMoments::kBothSummed>(tables);
+  return tables.summed ? step_kernel<LaggedMoments::kSummed>(tables) : step_kernel<LaggedMoments::kPerTerm>(tables);
+}
+
+// The shared x takes its share of v in the update.
+template <LaggedMoments kMoments, bool kAmsgrad = false>
+Kernel term_kernel(const Tables& tables) {
+  return skips_elements(tables.non_finite) ? kernels::lagged_kernel<LaggedForm<1, kMoments, kAmsgrad, true, false>>
+                                           : kernels::lagged_kernel<LaggedForm<1, kMoments, kAmsgrad, false, false>>;
+}
+
+Kernel term_kernel(const Tables& tables) {
+  if (tables.one_v) return term_kernel<LaggedMoments::kBothSummed>(tables);
+  if (tables.summed) return term_kernel<LaggedMoments::kSummed>(tables);
+  return tables.amsgrad ? term_kernel<LaggedMoments::kPerTerm, true>(tables)
+                        : term_kernel<LaggedMoments::kPerTerm>(tables);
+}
+
+void launch(Kernel kernel, const Tables& tables, const Call& call, cudaStream_t stream) {
+  const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count, tables.empty_layer_count);
+  check(launch_kernel(kernel, grid_for(items), kernels::kNormThreads, stream, tables, call), "lagged_kernel");
+}
+
+}  // namespace
+
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
+  launch(step_kernel(tables), tables, call, stream);
+}
+
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
+  launch(term_kernel(tables), tables, call, stream);
+}
+
+void load_lagged(const Tables& tables) {
+  for (const Kernel kernel : {step_kernel(tables), term_kernel(tables)}) check(load_kernel(kernel), "lagged_kernel");
+}
+
+}  // namespace mtadam::cuda
