@@ -354,6 +354,43 @@ TEST_F(CudaMachine, SaysWhichMemoryIsExhausted) {
   }
 }
 
+// Every call of CUDA's runtime in a step of one launch fails in turn. Either the step was not taken, and can be taken,
+// or the state must be restored.
+TEST_F(CudaMachine, TakesNoStepTwiceWhereOneInOneLaunchFails) {
+  Random random(85);
+  Model model = test::with_lagged_scales(random, test::random_model(random, {40, 5000}, 2));
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  int whole = 0, broken = 0;
+  for (const char* const function : {"cudaLaunchKernel", "cudaEventRecord"}) {
+    for (const bool streamed : {false, true}) {
+      for (int n = 1;; ++n) {
+        reset(false);
+        Training training(model, open());
+        training.step(gradients);
+        for (GroupOptions& group : model.groups) group.lr *= 0.5;
+        training.set_groups(model.groups);
+        const test::Snapshot before = training.snapshot();
+        simt::cuda::fail_call(function, n, cudaErrorLaunchOutOfResources);
+        try {
+          streamed ? training.accumulate_again(0) : training.step_again();
+          break;
+        } catch (const Error&) {
+        }
+        SCOPED_TRACE(std::string(function) + ", call " + std::to_string(n));
+        if (training.optimizer().is_whole()) {
+          EXPECT_TRUE(same_state(before, training.snapshot()));
+          whole += 1;
+        } else {
+          EXPECT_THROW(training.step_again(), Error);
+          broken += 1;
+        }
+      }
+    }
+  }
+  EXPECT_GT(whole, 0);
+  EXPECT_GT(broken, 0);
+}
+
 TEST_F(CudaMachine, SaysThatTheDriverIsAtFault) {
   for (const cudaError_t error :
        {cudaErrorInsufficientDriver, cudaErrorSystemDriverMismatch, cudaErrorCompatNotSupportedOnDevice}) {

@@ -1,0 +1,238 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "test/cuda/on_device.h"
+#include "test/training.h"
+
+// With lagged scales a step takes one launch once its terms have come before, and has the same bits as on the CPU. That
+// also holds where the launch finds a pair that has no norm yet.
+
+namespace mtadam {
+namespace {
+
+using test::Gradients;
+using test::Model;
+using test::Random;
+using test::same_state;
+using test::Training;
+
+using LaggedScales = test::OnDevice;
+
+/// Of every form that has kernels.
+Model random_lagged_model(Random& random, const std::vector<std::uint64_t>& lengths, std::uint32_t terms) {
+  Model model = test::with_lagged_scales(random, test::random_model(random, lengths, terms));
+  model = test::with_one_v(random, model);
+  model.options.form.non_finite = random.chance(0.8) ? NonFinite::kSkipElement : NonFinite::kPropagate;
+  model.options.rest = random.chance(0.7);
+  model.options.anchor = random.pick<Anchor>({Anchor::kFirst, Anchor::kMax, Anchor::kMean, Anchor::kTerm});
+  model.options.anchor_term = static_cast<std::uint32_t>(random.below(terms));
+  return model;
+}
+
+void change_options(Random& random, Model& model, const std::vector<Training*>& trainings) {
+  for (GroupOptions& group : model.groups) {
+    group.lr = random.between(1e-4, 1e-2);
+    group.beta1 = random.pick<double>({0.9, 0.5, 0});
+    group.beta2 = random.pick<double>({0.999, 0.9});
+    group.weight_decay = random.pick<double>({0, 1e-2});
+    group.maximize = random.chance(0.3);
+  }
+  for (double& weight : model.weights) weight = random.chance(0.2) ? 0 : random.between(0, 3);
+  for (Training* const training : trainings) {
+    training->set_groups(model.groups);
+    training->optimizer().set_weights(0, model.weights);
+  }
+}
+
+/// What the calls of a random training did.
+struct Reached {
+  int one_launch = 0, late = 0, discarded = 0, shared_layer = 0, restored = 0;
+  test::FormCounts forms;
+};
+
+class RandomTraining {
+ public:
+  RandomTraining(Random& random, const Model& model, std::shared_ptr<Device> device, Reached& reached)
+      : random_(random),
+        model_(model),
+        reached_(reached),
+        on_cpu_(model, 1),
+        on_cuda_(model, std::move(device), random.pick(test::kAlignments)) {
+    reached.forms.add(model.options.form);
+    reached.shared_layer += model.layer_count() < model.parameters.size();
+  }
+
+  template <class Launches>
+  void step(const Gradients& gradients, const Launches& launches) {
+    if (random_.chance(0.3)) change_options(random_, model_, {&on_cpu_, &on_cuda_});
+    count_late(gradients);
+    if (random_.chance(0.5)) {
+      on_cpu_.step(gradients);
+      reached_.one_launch += launches([&] { on_cuda_.step(gradients); }) == 1;
+      return;
+    }
+    std::vector<std::uint32_t> order(model_.options.terms);
+    std::iota(order.begin(), order.end(), 0u);
+    for (std::size_t k = order.size(); k > 1; --k) std::swap(order[k - 1], order[random_.below(k)]);
+    if (random_.chance(0.3)) order.pop_back();
+    for (const std::uint32_t term : order) {
+      on_cpu_.accumulate(term, gradients);
+      on_cuda_.accumulate(term, gradients);
+    }
+    const bool discards = random_.chance(0.2);
+    reached_.discarded += discards;
+    for (Training* const training : {&on_cpu_, &on_cuda_}) {
+      discards ? training->optimizer().discard() : training->optimizer().update();
+    }
+  }
+
+  /// Restores some pairs as if they had never come, behind the back of the graphs.
+  void forget() {
+    const auto term = static_cast<std::uint32_t>(random_.below(model_.options.terms));
+    for (Training* const training : {&on_cpu_, &on_cuda_}) {
+      Optimizer& optimizer = training->optimizer();
+      std::vector<SavedClock> clocks(model_.parameters.size(), {0, 1, 1});
+      optimizer.begin_restore();
+      optimizer.restore_clocks(term, clocks);
+      optimizer.restore_norms(term, std::vector<SavedNorm>(optimizer.layout().layer_count(), {0, false, 0}));
+      optimizer.end_restore(3, true);
+    }
+    reached_.restored += 1;
+  }
+
+  testing::AssertionResult same() const { return same_state(on_cpu_.snapshot(), on_cuda_.snapshot()); }
+  Training& on_cpu() { return on_cpu_; }
+  Training& on_cuda() { return on_cuda_; }
+  Model& model() { return model_; }
+
+ private:
+  void count_late(const Gradients& gradients) {
+    for (std::uint32_t term = 0; term < model_.options.terms; ++term) {
+      const std::vector<Clock> clocks = on_cpu_.optimizer().clocks(term);
+      const bool came = std::any_of(clocks.begin(), clocks.end(), [](const Clock& clock) { return clock.t > 0; });
+      for (std::size_t tensor = 0; tensor < clocks.size(); ++tensor) {
+        reached_.late += came && gradients[term][tensor] && clocks[tensor].t == 0;
+      }
+    }
+  }
+
+  Random& random_;
+  Model model_;
+  Reached& reached_;
+  Training on_cpu_, on_cuda_;
+};
+
+TEST_F(LaggedScales, HaveTheSameBitsInOneLaunch) {
+  Random random(141);
+  Reached reached;
+  const int count = rounds(160);
+  for (int round = 0; round < count; ++round) {
+    std::vector<std::uint64_t> lengths(1 + random.below(6));
+    for (std::uint64_t& length : lengths) {
+      length = random.pick<std::uint64_t>({0, 1 + random.below(8), 250 + random.below(300), 4090 + random.below(300)});
+    }
+    const auto terms = static_cast<std::uint32_t>(1 + random.below(8));
+    RandomTraining training(random, random_lagged_model(random, lengths, terms), open(), reached);
+    const test::Mishaps mishaps =
+        random.chance(0.5) ? test::Mishaps{0.1, 0.2, 0.05, 0.1, 0.1} : test::Mishaps{0, 0.05, 0, 0};
+    for (int step = 0; step < 6; ++step) {
+      training.step(test::random_gradients(random, training.model(), mishaps),
+                    [](const auto& calls) { return launches_of(calls); });
+      ASSERT_TRUE(training.same()) << terms << " terms, round " << round << ", step " << step;
+      if (random.chance(0.05)) training.forget();
+    }
+  }
+  if (count < 40) return;
+  EXPECT_TRUE(reached.forms.all());
+  for (const int times :
+       {reached.one_launch, reached.late, reached.discarded, reached.shared_layer, reached.restored}) {
+    EXPECT_GT(times, 4);
+  }
+}
+
+TEST_F(LaggedScales, HaveTheSameBitsInGraphs) {
+  Random random(142);
+  Reached reached;
+  const int count = rounds(24);
+  for (int round = 0; round < count; ++round) {
+    const auto terms = static_cast<std::uint32_t>(1 + round % 8);
+    RandomTraining training(random, random_lagged_model(random, {5, 0, 8200, 300}, terms), open(), reached);
+    const Gradients gradients = test::random_gradients(random, training.model(), {0.1, 0.2, 0, 0.1});
+    Training &on_cpu = training.on_cpu(), &on_cuda = training.on_cuda();
+    on_cpu.step(gradients);
+    on_cuda.step(gradients);
+    std::unique_ptr<CapturedStep> step;
+    EXPECT_EQ(launches_of([&] { step = on_cuda.capture(); }), 1u);
+    for (int turn = 0; turn < 6; ++turn) {
+      if (turn == 3) training.forget();
+      change_options(random, training.model(), {&on_cpu, &on_cuda});
+      on_cpu.step_again();
+      turn % 3 == 1 ? on_cuda.step_again() : on_cuda.replay(*step);
+      ASSERT_TRUE(training.same()) << terms << " terms, round " << round << ", turn " << turn;
+    }
+  }
+}
+
+TEST_F(LaggedScales, TakeOneLaunchForTermsThatHaveComeBefore) {
+  Random random(143);
+  Model model = test::with_lagged_scales(random, test::random_model(random, {5, 4099, 300}, 3));
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training training(model, open());
+  Optimizer& optimizer = training.optimizer();
+  const auto of_step = [&] { return launches_of([&] { training.step(gradients); }); };
+  const auto of_term = [&](std::uint32_t term) { return launches_of([&] { training.accumulate(term, gradients); }); };
+  EXPECT_EQ(of_term(1), 2u);
+  optimizer.discard();
+  EXPECT_EQ(of_term(1), 1u);
+  EXPECT_EQ(of_term(0), 2u);
+  EXPECT_EQ(launches_of([&] { optimizer.update(); }), 1u);
+  std::unique_ptr<CapturedStep> step;
+  EXPECT_EQ(launches_of([&] { step = training.capture(); }), 2u) << "the third term has not come";
+  EXPECT_EQ(of_step(), 2u);
+  EXPECT_EQ(of_step(), 1u);
+  EXPECT_EQ(of_term(2), 1u);
+  optimizer.update();
+  EXPECT_EQ(launches_of([&] { step = training.capture(); }), 1u);
+  optimizer.begin_restore();
+  optimizer.end_restore(3, true);
+  EXPECT_EQ(of_step(), 2u);
+  EXPECT_EQ(of_step(), 1u);
+}
+
+TEST_F(LaggedScales, TakeTwoLaunchesWhereThereIsNoKernelForOne) {
+  Random random(144);
+  const auto launches = [&](const Model& model) {
+    const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+    Training training(model, open());
+    training.step(gradients);
+    return launches_of([&] { training.step(gradients); });
+  };
+  const auto model_of = [&](std::uint32_t terms) {
+    return test::with_lagged_scales(random, test::random_model(random, {4200, 300}, terms));
+  };
+  EXPECT_EQ(launches(model_of(8)), 1u);
+  EXPECT_EQ(launches(model_of(9)), 2u);
+  Model model = model_of(2);
+  model.options.form.network = true;
+  EXPECT_EQ(launches(model), 2u);
+  model = model_of(2);
+  model.options.form.cosines = true;
+  EXPECT_EQ(launches(model), 3u);
+  EXPECT_EQ(launches(test::with_state(model_of(2), StateType::kBfloat16)), 2u);
+  model = model_of(2);
+  model.parameters[0].gradient = ElementType::kBfloat16;
+  EXPECT_EQ(launches(model), 2u);
+  Model large = test::with_lagged_scales(random, test::random_model(random, std::vector<std::uint64_t>(257, 3), 2));
+  for (ParameterShape& shape : large.parameters) shape.layer = 0;
+  EXPECT_EQ(launches(large), 2u);
+  large.parameters.back().layer = 1;
+  EXPECT_EQ(launches(large), 1u);
+}
+
+}  // namespace
+}  // namespace mtadam
