@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
+  foreach(scenario kernels network one_launch lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
                    replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
                    freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
@@ -217,6 +217,57 @@ planted_bug(
   PATTERN [=[  if constexpr (kSkips) return unless_resting(element_rests(g, f), 0.0f, f * g);]=]
   REPLACEMENT ""
   SCENARIO lagged
+  FOUND_BY plain "wrong: ")
+
+# ---- One launch with lagged scales ----
+
+planted_bug(
+  sums_counted_before_all_are_stored
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[        lagged::store_sums(tables, call, chunk, sums);
+        __syncthreads();]=]
+  REPLACEMENT [=[        lagged::store_sums(tables, call, chunk, sums);]=]
+  SCENARIO one_launch
+  FOUND_BY tsan "data race.*")
+
+planted_bug(
+  layer_ended_without_waiting_for_others
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[if (!is_last(tables.shared.tickets + layer_index, layer.slots)) break;]=]
+  REPLACEMENT [=[if (chunk.index != 0) break;]=]
+  SCENARIO one_launch
+  FOUND_BY plain "wrong: " tsan "data race.*")
+
+planted_bug(
+  layer_scaled_without_its_norms
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[const bool waits = lagged::scales_wait(tables, call, layer_index);]=]
+  REPLACEMENT [=[const bool waits = false && lagged::scales_wait(tables, call, layer_index);]=]
+  SCENARIO one_launch
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  first_elements_of_a_misaligned_segment_left_out
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[  if (wraps) e -= ]=]
+  REPLACEMENT [=[  if (wraps && e < 0) e -= ]=]
+  SCENARIO one_launch
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  moments_of_a_late_term_from_the_clock_before
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[        pass = Pass::kMoments;]=]
+  REPLACEMENT [=[        pass = Pass::kBoth;]=]
+  SCENARIO one_launch
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  every_term_opens_the_sum
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[run.opens = ahead ? !takes_part(tables.shared.clocks[chunk.tensor], open)]=]
+  REPLACEMENT [=[run.opens = ahead ? true]=]
+  SCENARIO one_launch
   FOUND_BY plain "wrong: ")
 
 # ---- Lean state ----

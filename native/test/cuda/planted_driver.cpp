@@ -108,6 +108,29 @@ void lagged() {
   }
 }
 
+/// The same in one launch, with terms that come late in a layer of two tensors.
+void one_launch() {
+  Random random(105);
+  for (const int summed : {0, 1, 2}) {
+    for (const Alignment alignment : {Alignment::kVectors, Alignment::kAnyhow}) {
+      Model model = random_model(random, {5, 4099, 0, 302, 8200}, 3);
+      for (std::uint32_t k = 0; k < 5; ++k) model.parameters[k].layer = k == 4 ? 1 : k;
+      model.options.form = {summed > 0, false};
+      model.options.form.one_v = summed > 1;
+      model = with_lagged_scales(random, model);
+      model.options.form.non_finite = NonFinite::kSkipElement;
+      Training on_cpu(model, 1), on_cuda(model, open(), alignment);
+      for (const Gradients& gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
+        for (Training* const training : {&on_cpu, &on_cuda}) {
+          training->step(gradients);
+          training->stream(gradients);
+        }
+        require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      }
+    }
+  }
+}
+
 /// Moments in bfloat16 and in 8 bits.
 void lean() {
   Random random(102);
@@ -470,6 +493,7 @@ void run(const std::string& scenario) {
   if (scenario == "lent") return lent();
   if (scenario == "network") return network();
   if (scenario == "lagged") return lagged();
+  if (scenario == "one_launch") return one_launch();
   if (scenario == "lean") return lean();
   if (scenario == "narrow") return narrow();
   if (scenario == "narrow_parameters") return narrow_parameters();

@@ -22,6 +22,7 @@ using test::Training;
 using EveryKernel = test::OnDevice;
 
 enum class Decay { kNone, kCoupled, kDecoupled };
+const std::vector<Decay> kDecays{Decay::kNone, Decay::kCoupled, Decay::kDecoupled};
 
 Model model_of(Random& random, std::uint32_t terms, unsigned form, Decay decay) {
   Model model = test::random_model(random, {4099, 3, 0, 302, 64}, terms);
@@ -101,7 +102,7 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
   Random random(61);
   for (const std::uint32_t terms : {1, 2, 3, 4, 5, 6, 8, 9}) {
     for (const unsigned form : {0, 1, 2, 3, 4, 6}) {
-      for (const Decay decay : {Decay::kNone, Decay::kCoupled, Decay::kDecoupled}) {
+      for (const Decay decay : kDecays) {
         Model model = model_of(random, terms, form, decay);
         model.options.form.cosines = random.chance(0.3);
         SCOPED_TRACE(std::to_string(terms) + " terms, form " + std::to_string(form) + ", decay " +
@@ -117,6 +118,18 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
       model.options.form.network = network;
       SCOPED_TRACE("lagged, form " + std::to_string(form) + (network ? ", network" : ""));
       ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
+    }
+  }
+  // After the first step, these are in one launch.
+  for (const std::uint32_t terms : {1, 3, 5}) {
+    for (const unsigned form : {0, 1, 2, 3, 4, 6}) {
+      for (const NonFinite rule : {NonFinite::kSkipElement, NonFinite::kPropagate}) {
+        Model model = test::with_lagged_scales(random, model_of(random, terms, form, random.pick(kDecays)));
+        model.options.form.non_finite = rule;
+        model.options.form.network = false;
+        SCOPED_TRACE("lagged, " + std::to_string(terms) + " terms, form " + std::to_string(form));
+        ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
+      }
     }
   }
   for (const unsigned form : {0, 1, 4}) {
