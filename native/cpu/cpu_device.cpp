@@ -291,7 +291,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, RangeStep st
   return true;
 }
 
-bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, const Pass&) {
+bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, const OnePass&) {
   if (tables.lagged && !tables.cosines) {
     in_one_read(tables, call, update_range);
   } else if (!in_one_pass(tables, call, update_range)) {
@@ -301,7 +301,7 @@ bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, const P
   return true;
 }
 
-bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass&) {
+bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass&) {
   if (!tables.lagged) return in_one_pass(tables, call, moments_range);
   in_one_read(tables, call, moments_range);
   return true;

@@ -41,8 +41,8 @@ class CpuDevice final : public Device {
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
-  bool step_in_one_pass(const Tables& tables, const Call& call, const Pass&) override;
-  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass&) override;
+  bool step_in_one_pass(const Tables& tables, const Call& call, const OnePass&) override;
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass&) override;
   bool take_skipped() override { return skipped_.exchange(false); }
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override;

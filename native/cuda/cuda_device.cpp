@@ -29,8 +29,8 @@ SharedContext open_context(int index) {
 // Every block looks at all tensors of its chunk's layer.
 constexpr std::uint32_t kLargestLayer = 256;
 
-// A first gradient is better taken in two launches: one block would take the whole step of its layer.
-bool takes_one_launch(const Tables& tables, const Pass& pass) {
+// The first gradients of a term are better taken in two launches: one block would take the step of a whole layer.
+bool takes_one_launch(const Tables& tables, const OnePass& pass) {
   return has_lagged(tables) && pass.known && pass.largest_layer <= kLargestLayer;
 }
 
@@ -144,14 +144,14 @@ void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
   launch_update(tables, &call, multiprocessors_, native(stream));
 }
 
-bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) {
+bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
   if (!takes_one_launch(tables, pass)) return false;
   const CurrentContext current(*context_);
   launch_lagged_step(tables, call, native(pass.stream));
   return true;
 }
 
-bool CudaDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) {
+bool CudaDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
   if (!takes_one_launch(tables, pass)) return false;
   const CurrentContext current(*context_);
   launch_lagged_term(tables, call, native(pass.stream));

@@ -40,8 +40,8 @@ class CudaDevice final : public Device {
   void moments(const Tables& tables, const Call& call, Stream stream) override;
   void update(const Tables& tables, Stream stream) override;
   void update(const Tables& tables, const Call& call, Stream stream) override;
-  bool step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override;
-  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override;
+  bool step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override;
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override;
   void zero(const Tables& tables, const Call& call, Stream stream) override;
   void add(void* target, const void* source, std::uint64_t count, ElementType type, Stream stream) override;
   void make_current(const std::function<void()>& calls) const override;

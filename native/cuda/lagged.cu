@@ -19,10 +19,10 @@ constexpr Kernel kStep = kernels::lagged_kernel<LaggedForm<kTerms, kMoments, kAm
 // Without skipped elements, which few ask for, only the loop over any number of terms exists.
 template <LaggedMoments kMoments, bool kAmsgrad>
 Kernel step_kernel(const Tables& tables) {
-  constexpr std::uint32_t kMost = kernels::kMostLaggedTerms;
-  if (!skips_elements(tables.non_finite)) return kStep<kMost, kMoments, kAmsgrad, false>;
+  if (!skips_elements(tables.non_finite)) return kStep<kMostLaggedTerms, kMoments, kAmsgrad, false>;
   if (tables.term_count == 1) return kStep<1, kMoments, kAmsgrad, true>;
-  return tables.term_count <= 3 ? kStep<3, kMoments, kAmsgrad, true> : kStep<kMost, kMoments, kAmsgrad, true>;
+  return tables.term_count <= 3 ? kStep<3, kMoments, kAmsgrad, true>
+                                : kStep<kMostLaggedTerms, kMoments, kAmsgrad, true>;
 }
 
 template <LaggedMoments kMoments>

@@ -85,10 +85,10 @@ class Graph {
 };
 
 /// What a call in one pass is given beside its gradients.
-struct Pass {
+struct OnePass {
   Stream stream;
-  /// Whether every term of the call has come before, so that its norms exist in most layers. The results are the same
-  /// if they do not.
+  /// Whether every term of the call has had gradients before, so that it has a norm in most layers. The results are the
+  /// same where it has none.
   bool known;
   std::uint32_t largest_layer;  // its tensors
 };
@@ -162,8 +162,8 @@ class Device {
   /// norms() and then update(), or moments(), with each layer's elements soon after its norms, or with lagged scales at
   /// the same time, so that its gradients are read once. False, and nothing done, where the device cannot. May throw
   /// before it has begun; from then on it does not fail.
-  virtual bool step_in_one_pass(const Tables&, const Call&, const Pass&) { return false; }
-  virtual bool accumulate_in_one_pass(const Tables&, const Call&, const Pass&) { return false; }
+  virtual bool step_in_one_pass(const Tables&, const Call&, const OnePass&) { return false; }
+  virtual bool accumulate_in_one_pass(const Tables&, const Call&, const OnePass&) { return false; }
 
   /// Whether norms() or a call in one pass has skipped a term since the last take_skipped(). Always false on a device
   /// that runs calls after they have returned: there, the counts in the state tell.

@@ -348,7 +348,7 @@ Hash Optimizer::hash_of(const AddressTable& gradients, std::uint32_t first, std:
 void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
   advance("step", gradients, 0, options_.terms, values, given,
           [&](const Tables& tables, const Call& all, Stream stream) {
-            if (step_in_one_pass(tables, all, stream)) {
+            if (step_in_one_pass(tables, gradients, all, stream)) {
               broken_ = true;
               return;
             }
@@ -358,7 +358,7 @@ void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream g
             if (shares_state()) exchange_->gather_parameters(layout_, *parameters_, stream);
             has_cosines_ = options_.form.cosines;
           });
-  known_.assign(known_.size(), true);
+  get_to_know(gradients, 0, options_.terms);
   completed_ += 1;
 }
 
@@ -383,8 +383,8 @@ void Optimizer::cosines(const Tables& tables, const Call& all, Stream stream) {
   device_->cosines(finishing(tables), all, stream);
 }
 
-bool Optimizer::step_in_one_pass(const Tables& tables, const Call& all, Stream stream) {
-  return !shares_state() && device_->step_in_one_pass(tables, all, pass_of(all, stream));
+bool Optimizer::step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream) {
+  return !shares_state() && device_->step_in_one_pass(tables, all, pass_of(gradients, all, stream));
 }
 
 // Launches the rest of a whole step after its norms.
@@ -393,9 +393,25 @@ void Optimizer::follow_norms(const Tables& tables, const Call& all, Stream strea
   device_->update(tables, all, stream);
 }
 
-Pass Optimizer::pass_of(const Call& call, Stream stream) const {
-  const auto begin = known_.begin() + call.first;
-  return {stream, std::find(begin, begin + call.count, false) == begin + call.count, largest_layer_};
+// Whether a term has gradients for the first time that is known of.
+bool Optimizer::comes_first(const AddressTable& gradients, std::uint32_t term) const {
+  if (known_[term]) return false;
+  for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
+    if (gradients.get(term, tensor) != nullptr) return true;
+  }
+  return false;
+}
+
+OnePass Optimizer::pass_of(const AddressTable& gradients, const Call& call, Stream stream) const {
+  bool known = true;
+  for (std::uint32_t k = 0; k < call.count; ++k) known = known && !comes_first(gradients, call.first + k);
+  return {stream, known, largest_layer_};
+}
+
+void Optimizer::get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count) {
+  for (std::uint32_t term = first; term < first + count; ++term) {
+    if (comes_first(gradients, term)) known_[term] = true;
+  }
 }
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
@@ -403,18 +419,19 @@ void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const St
     return begin_term(gradients, term, values, given);
   }
   advance("accumulate", gradients, term, 1, values, given, [&](const Tables& tables, const Call& one, Stream stream) {
-    take_term(tables, one, Squares::kLocal, stream);
+    take_term(tables, gradients, one, Squares::kLocal, stream);
   });
   accumulated_[term] = true;
 }
 
-void Optimizer::take_term(const Tables& given, const Call& one, Squares squares, Stream stream) {
+void Optimizer::take_term(const Tables& given, const AddressTable& gradients, const Call& one, Squares squares,
+                          Stream stream) {
   Tables tables = given;
   if (options_.form.one_v) {
     state_.make_gathered(*device_, layout_);
     tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
   }
-  if (!shares_state() && device_->accumulate_in_one_pass(tables, one, pass_of(one, stream))) {
+  if (!shares_state() && device_->accumulate_in_one_pass(tables, one, pass_of(gradients, one, stream))) {
     broken_ = true;
     return;
   }
@@ -425,7 +442,7 @@ void Optimizer::take_term(const Tables& given, const Call& one, Squares squares,
   }
   broken_ = true;
   device_->moments(tables, one, stream);
-  known_[one.first] = true;
+  get_to_know(gradients, one.first, 1);
 }
 
 // The options are on the device from here on: nothing sends others before settle().
@@ -453,7 +470,7 @@ void Optimizer::settle(Stream given) {
     AddressTable& sums = exchange_->end(layout_, term, state_.terms()[term].partial, stream);
     compared_ = true;
     has_cosines_ = false;
-    take_term(with_sums(), {sums.on_device(term, 1, stream), term, 1}, Squares::kExchanged, stream);
+    take_term(with_sums(), sums, {sums.on_device(term, 1, stream), term, 1}, Squares::kExchanged, stream);
   });
   broken_ = false;
   skipped_ |= device_->take_skipped();
@@ -571,7 +588,7 @@ std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, 
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
   std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
-    if (step_in_one_pass(tables_, all, on)) return;
+    if (step_in_one_pass(tables_, *own, all, on)) return;
     device_->norms(tables_, all, on);
     follow_norms(tables_, all, on);
   });
@@ -607,7 +624,7 @@ void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_sca
     throw Error("STATE", "`upload` of the prepared gradients must be called before the capture: they have changed.");
   }
   captured_cosines_ = options_.form.cosines;
-  if (step_in_one_pass(tables_, all, stream)) return;
+  if (step_in_one_pass(tables_, gradients, all, stream)) return;
   device_->norms(tables_, all, stream);
   follow_norms(tables_, all, stream);
 }

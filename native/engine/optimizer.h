@@ -239,7 +239,7 @@ class Optimizer {
   void begin_term(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given);
   void settle(Stream stream);
   enum class Squares { kLocal, kExchanged };
-  void take_term(const Tables& given, const Call& one, Squares squares, Stream stream);
+  void take_term(const Tables& given, const AddressTable& gradients, const Call& one, Squares squares, Stream stream);
   Hash hash_of(const AddressTable& gradients, std::uint32_t first, std::uint32_t count, const StepValues& values) const;
   bool shares_state() const { return exchange_ != nullptr && exchange_->sharing().state; }
   void check_alone() const;
@@ -265,9 +265,11 @@ class Optimizer {
   void raise_shared_x(std::uint64_t step);
   void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
-  bool step_in_one_pass(const Tables& tables, const Call& all, Stream stream);
+  bool step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream);
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
-  Pass pass_of(const Call& call, Stream stream) const;
+  bool comes_first(const AddressTable& gradients, std::uint32_t term) const;
+  OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream) const;
+  void get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count);
   void send_values(double gradient_scale, Stream stream);
   template <class T>
   std::vector<T> read(const T* from, std::size_t count);
@@ -309,7 +311,7 @@ class Optimizer {
   std::uint64_t first_step_ = 1;     // the number on the device that stands for no iterations
   std::int64_t completed_ = 0;       // iterations
   std::vector<bool> accumulated_;    // per term: whether the open step has it
-  std::vector<bool> known_;          // per term: whether it has come since the state was made, restored or changed
+  std::vector<bool> known_;          // per term: whether it had gradients since the state was made or restored
   std::uint32_t largest_layer_ = 0;  // tensors
   // The accumulated term that the ranks are exchanging.
   std::optional<std::uint32_t> under_way_;

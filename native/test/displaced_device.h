@@ -34,10 +34,10 @@ class DisplacedDevice final : public Device {
   void update(const Tables& tables, const Call& call, Stream stream) override {
     device_->update(displaced(tables), displaced(tables, call), stream);
   }
-  bool step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+  bool step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override {
     return device_->step_in_one_pass(displaced(tables), displaced(tables, call), pass);
   }
-  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override {
     return device_->accumulate_in_one_pass(displaced(tables), displaced(tables, call), pass);
   }
   void zero(const Tables& tables, const Call& call, Stream stream) override {

@@ -47,10 +47,18 @@ function residentBlocks({ registers, shared }, threads, machine) {
 /** A kernel's readable name, the threads of its blocks, and how many of those threads load elements. */
 function nameOf(kernel) {
   const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
+  const lagged = /LaggedFormILj(\d)ELNS\d_\d+LaggedMomentsE(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
   const flags = /moments_kernelILb(\d)ELb(\d)ELb(\d)/.exec(kernel);
   const words = (summed, amsgrad, oneV) =>
     (oneV === "1" ? ", both summed" : summed === "1" ? ", summed" : "") +
     (amsgrad === "1" ? ", amsgrad" : "");
+  if (lagged !== null) {
+    const [, terms, moments, amsgrad, skips, whole] = lagged;
+    const what = whole === "1" ? `lagged, ${terms}` : "lagged moments";
+    const rest = skips === "1" ? "" : ", propagate";
+    const sums = words(moments === "0" ? "0" : "1", amsgrad, moments === "2" ? "1" : "0");
+    return { name: what + sums + rest, threads: 128, loading: 128 };
+  }
   if (flags !== null) return { name: `moments${words(...flags.slice(1))}`, threads: 256, loading: 224 };
   if (form === null) return { name: "norms", threads: 128, loading: 128 };
   const [, terms, summed, amsgrad, gradients, oneV] = form;
@@ -87,7 +95,7 @@ function sass(name, architecture) {
 
 function counters() {
   const rows = [];
-  for (const file of ["norms", "update"]) {
+  for (const file of ["norms", "update", "lagged"]) {
     const { kernels, ptx } = compile(file, FILES[file], Object.keys(MACHINES).map(Number));
     const loads = new Map(ptx.map((each) => [each.slice(0, each.indexOf("(")).trim(), inPtx(each)]));
     for (const [architecture, machine] of Object.entries(MACHINES)) {

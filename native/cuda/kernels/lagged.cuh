@@ -16,9 +16,6 @@
 
 namespace mtadam::kernels {
 
-/// The most terms that a kernel takes.
-constexpr std::uint32_t kMostLaggedTerms = 8;
-
 enum class LaggedMoments : std::uint32_t { kPerTerm, kSummed, kBothSummed };
 
 /// The choices of a kernel that are made at compile time, with the names that update.cuh uses.
@@ -34,6 +31,10 @@ struct LaggedForm {
   static constexpr bool kWhole = kWholeStep;  // else step 6 of one term
   /// Terms that are loaded side by side.
   static constexpr std::uint32_t kGroup = kTermCount < 3 ? kTermCount : 3;
+  /// Whole groups: compilers read a part before they know whether there is such a term.
+  static constexpr std::uint32_t kParts = (kTermCount + kGroup - 1) / kGroup * kGroup;
+  /// Rows of a segment whose loads a thread has in flight: with fewer, those of one term would not hide the latency.
+  static constexpr std::uint32_t kRowsAtOnce = kTermCount > 1 ? 1 : kOneV && !kWholeStep ? 4 : 2;
   /// Blocks that a multiprocessor must hold. More registers than these leave spill on no architecture.
   static constexpr std::uint32_t kBlocks = 4;
 };
@@ -58,7 +59,7 @@ enum class Pass { kBoth, kSquares, kMoments };
 template <class Form>
 struct Work {
   TensorRun run;
-  TermRun parts[Form::kTerms];
+  TermRun parts[Form::kParts];
 };
 
 /// Where the sum of a segment's lane is kept. Neighbouring threads, which have every fourth lane, meet no bank twice.
@@ -99,8 +100,8 @@ __device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call&
         part.k = coefficients_ahead(tables, term, chunk.tensor, layer, lagged_anchor_of_layer(tables, layer));
       }
     }
-    work.parts[lane] = part;
   }
+  if (lane < Form::kParts) work.parts[lane] = part;
   const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
   run.b = __shfl_sync(kWholeWarp, part.k.b, counting == 0 ? 0 : __ffs(static_cast<int>(counting)) - 1);
   const bool several = __any_sync(kWholeWarp, part.counts && part.k.b != run.b) != 0;
@@ -167,36 +168,66 @@ __device__ __forceinline__ void adam_elements(const Lanes<kN>& gathered, Lanes<k
   update::store<kN>(run.theta + e, theta);
 }
 
-/// Elements e .. e + kN of a whole step. `sums`: those of the first term.
+/// What elements e .. e + kN need: of so many terms as are loaded side by side, and of the values that all share.
 template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void step_elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms,
-                                              std::uint32_t e) {
-  const TensorRun& run = work.run;
-  Step<kN> step{};  // with both moments summed, u is G and d is V
-  Lanes<kN> theta{};
-  const auto group = [&](std::uint32_t first) {
-    Loads<kN> in[Form::kGroup];
+struct Loaded {
+  Loads<kN> terms[Form::kGroup];
+  Lanes<kN> theta, sum, sum_v, sum_x;
+};
+
+/// Loads the terms from `first` on.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void load_group(Loaded<Form, kN>& in, const Work<Form>& work, std::uint32_t first,
+                                           std::uint32_t terms, std::uint32_t e) {
 #pragma unroll
-    for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
-      in[i] = {};
-      if (first + i >= terms) continue;
-      const TermRun& part = work.parts[first + i];
-      if (part.g != nullptr) in[i].g = load_gradient<kN>(part.g + e, run.aligned);
-      if (!run.present || !part.counts) continue;
-      if constexpr (!Form::kSummed) in[i].m = update::load<kN>(part.m + e);
-      if constexpr (!Form::kOneV) in[i].v = update::load<kN>(part.v + e);
-      if constexpr (Form::kAmsgrad && !Form::kSummed) in[i].x = update::load<kN>(part.x + e);
-    }
-    if (run.present && first == 0) {
-      theta = update::load<kN>(run.theta + e);
-      if constexpr (Form::kSummed) step.sum = update::load<kN>(run.sum + e);
-      if constexpr (Form::kOneV) step.d = update::load<kN>(run.sum_v + e);
-      if constexpr (Form::kOneX) step.largest = update::load<kN>(run.sum_x + e);
-    }
+  for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
+    in.terms[i] = {};
+    if (first + i >= terms) continue;
+    const TermRun& part = work.parts[first + i];
+    if (part.g != nullptr) in.terms[i].g = load_gradient<kN>(part.g + e, work.run.aligned);
+    if (!work.run.present || !part.counts) continue;
+    if constexpr (!Form::kSummed) in.terms[i].m = update::load<kN>(part.m + e);
+    if constexpr (!Form::kOneV) in.terms[i].v = update::load<kN>(part.v + e);
+    if constexpr (Form::kAmsgrad && !Form::kSummed) in.terms[i].x = update::load<kN>(part.x + e);
+  }
+}
+
+/// Loads what the elements need before any arithmetic; of more terms than one group, the first ones.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ Loaded<Form, kN> load_elements(const Work<Form>& work, std::uint32_t terms,
+                                                          std::uint32_t e) {
+  const TensorRun& run = work.run;
+  Loaded<Form, kN> in;
+  load_group<Form, kN>(in, work, 0, terms, e);
+  in.theta = in.sum = in.sum_v = in.sum_x = {};
+  if (!run.present) return in;
+  if constexpr (Form::kWhole) {
+    in.theta = update::load<kN>(run.theta + e);
+    if constexpr (Form::kSummed) in.sum = update::load<kN>(run.sum + e);
+    if constexpr (Form::kOneV) in.sum_v = update::load<kN>(run.sum_v + e);
+    if constexpr (Form::kOneX) in.sum_x = update::load<kN>(run.sum_x + e);
+  } else if constexpr (Form::kOneV) {
+    if (!run.opens) in.sum = update::load<kN>(run.gathered + e);
+  } else {
+    if (run.group.coupled != 0) in.theta = update::load<kN>(run.theta + e);
+    if constexpr (Form::kSummed) in.sum = update::load<kN>(run.sum + e);
+  }
+  return in;
+}
+
+/// A whole step of elements that are loaded. `sums`: those of the first term.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void step_elements(Loaded<Form, kN>& in, const Work<Form>& work, double* sums, Pass pass,
+                                              std::uint32_t terms, std::uint32_t e) {
+  const TensorRun& run = work.run;
+  Step<kN> step{};  // with both moments summed, u is G
+  step.sum = in.sum;
+  step.largest = in.sum_x;
+  const auto add_group = [&](std::uint32_t first) {
 #pragma unroll
     for (std::uint32_t i = 0; i < Form::kGroup; ++i) {
       if (pass == Pass::kMoments || first + i >= terms || work.parts[first + i].g == nullptr) continue;
-      add_squares<kN>(sums + (first + i) * kSums, in[i].g, e);
+      add_squares<kN>(sums + (first + i) * kSums, in.terms[i].g, e);
     }
     if (!run.present) return;
 #pragma unroll
@@ -204,79 +235,96 @@ __device__ __forceinline__ void step_elements(const Work<Form>& work, double* su
       if (first + i >= terms) continue;
       const TermRun& part = work.parts[first + i];
       if constexpr (!Form::kOneV) {
-        update::add_term<Form, kN>(step, in[i], theta, part, run, e);
+        update::add_term<Form, kN>(step, in.terms[i], in.theta, part, run, e);
       } else if (part.present) {
 #pragma unroll
         for (std::uint32_t j = 0; j < kN; ++j) {
-          step.u.e[j] = step.started ? added_to_gathered<Form::kSkips>(step.u.e[j], in[i].g.e[j], part.k.f)
-                                     : gathered_share<Form::kSkips>(in[i].g.e[j], part.k.f);
+          const float g = in.terms[i].g.e[j];
+          step.u.e[j] = step.started ? added_to_gathered<Form::kSkips>(step.u.e[j], g, part.k.f)
+                                     : gathered_share<Form::kSkips>(g, part.k.f);
         }
         step.started = true;
       }
     }
   };
-  if constexpr (Form::kGroup == Form::kTerms) {
-    group(0);
-  } else {
+  add_group(0);
+  if constexpr (Form::kGroup < Form::kTerms) {
 #pragma unroll 1
-    for (std::uint32_t first = 0; first < terms; first += Form::kGroup) group(first);
+    for (std::uint32_t first = Form::kGroup; first < terms; first += Form::kGroup) {
+      load_group<Form, kN>(in, work, first, terms, e);
+      add_group(first);
+    }
   }
   if (!run.present) return;
   if constexpr (Form::kOneV) {
-    adam_elements<Form, kN>(step.u, step.sum, step.d, step.largest, theta, run, e);
+    adam_elements<Form, kN>(step.u, in.sum, in.sum_v, in.sum_x, in.theta, run, e);
   } else {
-    update::move<Form, kN>(step, theta, run, e);
+    update::move<Form, kN>(step, in.theta, run, e);
   }
 }
 
-/// Elements e .. e + kN of step 6 for one term, which is present in the tensor.
+/// Step 6 of one term, which has a gradient for the tensor, for elements that are loaded.
 template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void term_elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t e) {
+__device__ __forceinline__ void term_elements(Loaded<Form, kN>& in, const Work<Form>& work, double* sums, Pass pass,
+                                              std::uint32_t e) {
   const TensorRun& run = work.run;
   const TermRun& part = work.parts[0];
   const GroupElements& k = run.group;
-  const bool moves = part.present && run.present;
-  const Lanes<kN> g = load_gradient<kN>(part.g + e, run.aligned);
-  Lanes<kN> m{}, v{}, x{}, theta{};
-  float* const sum = Form::kOneV ? run.gathered : Form::kSummed ? run.sum : part.m;
-  if (moves) {
-    if (!Form::kOneV || !run.opens) m = update::load<kN>(sum + e);
-    if constexpr (!Form::kOneV) v = update::load<kN>(part.v + e);
-    if constexpr (Form::kAmsgrad) x = update::load<kN>(part.x + e);
-    if (!Form::kOneV && k.coupled != 0) theta = update::load<kN>(run.theta + e);
-  }
+  const Lanes<kN>& g = in.terms[0].g;
   if (pass != Pass::kMoments) add_squares<kN>(sums, g, e);
-  if (!moves) return;
+  if (!run.present) return;
+  if constexpr (Form::kOneV) {
 #pragma unroll
-  for (std::uint32_t j = 0; j < kN; ++j) {
-    if constexpr (Form::kOneV) {
-      m.e[j] = run.opens ? gathered_share<Form::kSkips>(g.e[j], part.k.f)
-                         : added_to_gathered<Form::kSkips>(m.e[j], g.e[j], part.k.f);
-      continue;
+    for (std::uint32_t j = 0; j < kN; ++j) {
+      in.sum.e[j] = run.opens ? gathered_share<Form::kSkips>(g.e[j], part.k.f)
+                              : added_to_gathered<Form::kSkips>(in.sum.e[j], g.e[j], part.k.f);
     }
-    const float ghat = update::gradient(g.e[j], theta.e[j], part.k.f, k);
-    const bool rests = Form::kSkips && element_rests(g.e[j], part.k.f);
-    v.e[j] = unless_resting(rests, v.e[j], second_moment(v.e[j], ghat, k));
-    if constexpr (Form::kSummed) {
-      const float decayed = run.opens ? decayed_sum(m.e[j], k) : m.e[j];
-      m.e[j] = unless_resting(rests, decayed, added_to_sum(decayed, ghat, k));
-    } else {
-      m.e[j] = unless_resting(rests, m.e[j], first_moment(m.e[j], ghat, k));
+    update::store<kN>(run.gathered + e, in.sum);
+  } else {
+    Lanes<kN>& v = in.terms[0].v;
+    Lanes<kN>& m = Form::kSummed ? in.sum : in.terms[0].m;
+    Lanes<kN>& x = in.terms[0].x;
+#pragma unroll
+    for (std::uint32_t j = 0; j < kN; ++j) {
+      const float ghat = update::gradient(g.e[j], in.theta.e[j], part.k.f, k);
+      const bool rests = Form::kSkips && element_rests(g.e[j], part.k.f);
+      v.e[j] = unless_resting(rests, v.e[j], second_moment(v.e[j], ghat, k));
+      if constexpr (Form::kSummed) {
+        const float decayed = run.opens ? decayed_sum(m.e[j], k) : m.e[j];
+        m.e[j] = unless_resting(rests, decayed, added_to_sum(decayed, ghat, k));
+      } else {
+        m.e[j] = unless_resting(rests, m.e[j], first_moment(m.e[j], ghat, k));
+      }
+      if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
     }
-    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+    update::store<kN>((Form::kSummed ? run.sum : part.m) + e, m);
+    update::store<kN>(part.v + e, v);
+    if constexpr (Form::kAmsgrad) update::store<kN>(part.x + e, x);
   }
-  update::store<kN>(sum + e, m);
-  if constexpr (!Form::kOneV) update::store<kN>(part.v + e, v);
-  if constexpr (Form::kAmsgrad) update::store<kN>(part.x + e, x);
 }
 
 template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void take_elements(Loaded<Form, kN>& in, const Work<Form>& work, double* sums, Pass pass,
+                                              std::uint32_t terms, std::uint32_t e) {
+  if constexpr (Form::kWhole) {
+    step_elements<Form, kN>(in, work, sums, pass, terms, e);
+  } else {
+    term_elements<Form, kN>(in, work, sums, pass, e);
+  }
+}
+
+/// Elements e .. e + kN of each of kRowsAtOnce rows, whose loads are in flight together.
+template <class Form, std::uint32_t kN, std::uint32_t kRowsAtOnce>
 __device__ __forceinline__ void elements(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms,
                                          std::uint32_t e) {
-  if constexpr (Form::kWhole) {
-    step_elements<Form, kN>(work, sums, pass, terms, e);
-  } else if (work.parts[0].g != nullptr) {
-    term_elements<Form, kN>(work, sums, pass, e);
+  Loaded<Form, kN> in[kRowsAtOnce];
+#pragma unroll
+  for (std::uint32_t row = 0; row < kRowsAtOnce; ++row) {
+    in[row] = load_elements<Form, kN>(work, terms, e + row * norms::kRow);
+  }
+#pragma unroll
+  for (std::uint32_t row = 0; row < kRowsAtOnce; ++row) {
+    take_elements<Form, kN>(in[row], work, sums, pass, terms, e + row * norms::kRow);
   }
 }
 
@@ -285,26 +333,35 @@ __device__ __forceinline__ void elements(const Work<Form>& work, double* sums, P
 /// that is not 0, the last thread of a segment has single elements before and behind its vectors.
 template <class Form>
 __device__ __forceinline__ void pass_over(const Work<Form>& work, double* sums, Pass pass, std::uint32_t terms) {
+  if (!Form::kWhole && work.parts[0].g == nullptr) return;
+  constexpr std::int32_t kStride = norms::kRow, kWide = kVector, kLength = kSegmentElements;
   const std::int32_t count = static_cast<std::int32_t>(work.run.count);
   const std::int32_t head = static_cast<std::int32_t>(work.run.head);
-  const std::int32_t start = static_cast<std::int32_t>(threadIdx.x / kThreadsPerSegment * kSegmentElements);
-  const std::int32_t end = start + static_cast<std::int32_t>(kSegmentElements) < count
-                               ? start + static_cast<std::int32_t>(kSegmentElements)
-                               : count;
-  const std::uint32_t part = threadIdx.x % kThreadsPerSegment;
-  const bool wraps = head != 0 && part == kThreadsPerSegment - 1;
-  std::int32_t e = start + head + static_cast<std::int32_t>(part * kVector);
-  if (wraps) e -= static_cast<std::int32_t>(norms::kRow);
+  const std::int32_t part = threadIdx.x % kThreadsPerSegment;
+  const std::int32_t start = static_cast<std::int32_t>(threadIdx.x / kThreadsPerSegment) * kLength;
+  const std::int32_t end = start + kLength < count ? start + kLength : count;
+  const bool wraps = head != 0 && part == static_cast<std::int32_t>(kThreadsPerSegment) - 1;
+  std::int32_t e = start + head + part * kWide;
+  if (wraps) e -= kStride;
 #pragma unroll 1
-  for (; e < end; e += static_cast<std::int32_t>(norms::kRow)) {
-    if (e >= start && e + static_cast<std::int32_t>(kVector) <= end) {
-      elements<Form, kVector>(work, sums, pass, terms, static_cast<std::uint32_t>(e));
-      continue;
+  while (e < end) {
+    if constexpr (Form::kRowsAtOnce > 1) {
+      constexpr std::int32_t kAtOnce = Form::kRowsAtOnce;
+      if (e >= start && e + (kAtOnce - 1) * kStride + kWide <= end) {
+        elements<Form, kVector, Form::kRowsAtOnce>(work, sums, pass, terms, static_cast<std::uint32_t>(e));
+        e += kAtOnce * kStride;
+        continue;
+      }
     }
+    if (e >= start && e + kWide <= end) {
+      elements<Form, kVector, 1>(work, sums, pass, terms, static_cast<std::uint32_t>(e));
+    } else {
 #pragma unroll 1
-    for (std::int32_t j = e; j < e + static_cast<std::int32_t>(kVector); ++j) {
-      if (j >= start && j < end) elements<Form, 1>(work, sums, pass, terms, static_cast<std::uint32_t>(j));
+      for (std::int32_t j = e; j < e + kWide; ++j) {
+        if (j >= start && j < end) elements<Form, 1, 1>(work, sums, pass, terms, static_cast<std::uint32_t>(j));
+      }
     }
+    e += kStride;
   }
 }
 

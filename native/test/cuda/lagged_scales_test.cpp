@@ -191,6 +191,7 @@ TEST_F(LaggedScales, TakeOneLaunchForTermsThatHaveComeBefore) {
   EXPECT_EQ(of_term(1), 1u);
   EXPECT_EQ(of_term(0), 2u);
   EXPECT_EQ(launches_of([&] { optimizer.update(); }), 1u);
+  training.place(gradients);
   std::unique_ptr<CapturedStep> step;
   EXPECT_EQ(launches_of([&] { step = training.capture(); }), 2u) << "the third term has not come";
   EXPECT_EQ(of_step(), 2u);
@@ -198,6 +199,18 @@ TEST_F(LaggedScales, TakeOneLaunchForTermsThatHaveComeBefore) {
   EXPECT_EQ(of_term(2), 1u);
   optimizer.update();
   EXPECT_EQ(launches_of([&] { step = training.capture(); }), 1u);
+  training.add_term(1);
+  Gradients more = gradients;
+  more.push_back({{}, {}, {}});
+  const auto of_more = [&] { return launches_of([&] { training.step(more); }); };
+  EXPECT_EQ(of_more(), 2u);
+  EXPECT_EQ(of_more(), 1u);
+  more[3] = gradients[0];
+  EXPECT_EQ(of_more(), 2u) << "the new term had no gradient before";
+  EXPECT_EQ(of_more(), 1u);
+  training.remove_term(3);
+  EXPECT_EQ(of_step(), 2u);
+  EXPECT_EQ(of_step(), 1u);
   optimizer.begin_restore();
   optimizer.end_restore(3, true);
   EXPECT_EQ(of_step(), 2u);

@@ -71,7 +71,7 @@ using kernels::LaggedMoments;
 template <bool kSkips, bool kWhole>
 UpdateKernel lagged_kernel(const Tables& tables) {
   check_form(tables);
-  constexpr std::uint32_t kTerms = kWhole ? kernels::kMostLaggedTerms : 1;
+  constexpr std::uint32_t kTerms = kWhole ? cuda::kMostLaggedTerms : 1;
   if (tables.one_v) {
     return &kernels::lagged_kernel<LaggedForm<kTerms, LaggedMoments::kBothSummed, false, kSkips, kWhole>>;
   }

@@ -76,12 +76,12 @@ class MeasuredDevice final : public Device {
   void update(const Tables& tables, const Call& call, Stream stream) override {
     measure(tables, call, [&] { device_.update(tables, call, stream); });
   }
-  bool step_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+  bool step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override {
     bool done = false;
     measure(tables, call, [&] { done = device_.step_in_one_pass(tables, call, pass); });
     return done;
   }
-  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const Pass& pass) override {
+  bool accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override {
     bool done = false;
     measure(tables, call, [&] { done = device_.accumulate_in_one_pass(tables, call, pass); });
     return done;

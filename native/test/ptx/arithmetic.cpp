@@ -206,6 +206,7 @@ Table make_table() {
   table["brev.b32"] = as([](u32 a) { return reversed(a); });
   table["bfind.shiftamt.u32"] = as([](u32 a) { return a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)); });
   table["max.s32"] = as([](s32 a, s32 b) { return std::max(a, b); });
+  table["min.s32"] = as([](s32 a, s32 b) { return std::min(a, b); });
   add_floats<f32>(table, "f32");
   add_floats<f64>(table, "f64");
   add_conversions(table);

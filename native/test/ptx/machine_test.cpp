@@ -171,6 +171,7 @@ TEST(Ptx, Converts) {
   EXPECT_EQ(result("mov.u32 %r1, -1;\nmul.wide.u32 %rd0, %r1, 3;"), 0x2fffffffdu);
   EXPECT_EQ(result("mov.u16 %rs1, -1;\nmul.wide.u16 %r0, %rs1, 3;\ncvt.u64.u32 %rd0, %r0;"), 0x2fffdu);
   EXPECT_EQ(result("mov.u32 %r1, -7;\nmax.s32 %r0, %r1, -9;\ncvt.s64.s32 %rd0, %r0;"), static_cast<std::uint64_t>(-7));
+  EXPECT_EQ(result("mov.u32 %r1, -7;\nmin.s32 %r0, %r1, 9;\ncvt.s64.s32 %rd0, %r0;"), static_cast<std::uint64_t>(-7));
 }
 
 // ---- Memory ----
