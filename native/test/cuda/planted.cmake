@@ -249,8 +249,8 @@ planted_bug(
 planted_bug(
   first_elements_of_a_misaligned_segment_left_out
   FILE cuda/kernels/lagged.cuh
-  PATTERN [=[  if (wraps) e -= kStride;]=]
-  REPLACEMENT ""
+  PATTERN [=[if (wraps) e -= kStride;]=]
+  REPLACEMENT [=[if (wraps && e < 0) e -= kStride;]=]
   SCENARIO one_launch
   FOUND_BY plain "wrong: ")
 
