@@ -24,12 +24,14 @@ class Order : public test::OnExecutor {
  protected:
   void TearDown() override { test::set_grid(0); }
 
-  static Snapshot train(const Model& model, const std::vector<Gradients>& steps) {
-    Training training(model, open(), Alignment::kAnyhow);
+  static Snapshot train(Training&& training, const std::vector<Gradients>& steps) {
     for (std::size_t step = 0; step < steps.size(); ++step) {
       step % 2 == 1 ? training.step(steps[step]) : training.stream(steps[step]);
     }
     return training.snapshot();
+  }
+  static Snapshot train(const Model& model, const std::vector<Gradients>& steps) {
+    return train(Training(model, open(), Alignment::kAnyhow), steps);
   }
 };
 
@@ -55,6 +57,28 @@ TEST_F(Order, ChangesNothing) {
                 << " resident, order " << static_cast<int>(order) << ", seed " << seed;
           }
         }
+      }
+    }
+  }
+}
+
+// In one launch after the first step, also with pairs that come late.
+TEST_F(Order, ChangesNothingWithLaggedScales) {
+  Random random(93);
+  for (const int sums : {0, 1, 2}) {
+    Model model = test::with_lagged_scales(random, test::random_model(random, {5, 0, 9000, 300, 4097, 0, 40}, 4));
+    model.options.form.summed = sums > 0;
+    model.options.form.one_v = sums > 1;
+    model.options.form.amsgrad = false;
+    const std::vector<Gradients> steps = test::random_steps(random, model, 4, {0, 0.3, 0.1, 0.1});
+    const Snapshot expected = train(Training(model, 1), steps);
+    std::uint64_t seed = 0;
+    for (const unsigned grid : {0u, 1u, 2u, 5u, 100u}) {
+      for (const unsigned resident : {1u, 16u}) {
+        test::set_grid(grid);
+        simt::configure({simt::Order::kRandom, ++seed, resident});
+        ASSERT_TRUE(same_state(expected, train(model, steps)))
+            << sums << " sums, a grid of " << grid << ", " << resident << " resident, seed " << seed;
       }
     }
   }
