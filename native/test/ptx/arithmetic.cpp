@@ -188,6 +188,8 @@ Table make_table() {
   add_unordered_comparisons<f64>(table, "f64");
   table["setp.eq.b32"] = table["setp.eq.u32"];
   table["setp.ne.b32"] = table["setp.ne.u32"];
+  table["setp.eq.b64"] = table["setp.eq.u64"];
+  table["setp.ne.b64"] = table["setp.ne.u64"];
   add_moves<u16>(table, "16");
   add_moves<u32>(table, "32");
   add_moves<u64>(table, "64");

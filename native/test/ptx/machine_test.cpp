@@ -172,6 +172,8 @@ TEST(Ptx, Converts) {
   EXPECT_EQ(result("mov.u16 %rs1, -1;\nmul.wide.u16 %r0, %rs1, 3;\ncvt.u64.u32 %rd0, %r0;"), 0x2fffdu);
   EXPECT_EQ(result("mov.u32 %r1, -7;\nmax.s32 %r0, %r1, -9;\ncvt.s64.s32 %rd0, %r0;"), static_cast<std::uint64_t>(-7));
   EXPECT_EQ(result("mov.u32 %r1, -7;\nmin.s32 %r0, %r1, 9;\ncvt.s64.s32 %rd0, %r0;"), static_cast<std::uint64_t>(-7));
+  EXPECT_EQ(result("mov.u64 %rd1, 4294967296;\nsetp.eq.b64 %p0, %rd1, 0;\nselp.b64 %rd0, 1, 2, %p0;"), 2u);
+  EXPECT_EQ(result("mov.u64 %rd1, 4294967296;\nsetp.ne.b64 %p0, %rd1, 0;\nselp.b64 %rd0, 1, 2, %p0;"), 1u);
 }
 
 // ---- Memory ----
