@@ -12,7 +12,7 @@
 // as the norms' kernel does, which writes the state: until then, every block of the layer has read it.
 //
 // The scales of a layer may wait for a norm of this very step. Its blocks then only add up squares, and the last one
-// takes the step of the whole layer alone. The host avoids that wherever it can: it is slow, but right.
+// takes the step of the whole layer alone. That is slow: the host chooses two launches where it knows of the case.
 
 namespace mtadam::kernels {
 
@@ -35,7 +35,7 @@ struct LaggedForm {
   static constexpr std::uint32_t kParts = (kTermCount + kGroup - 1) / kGroup * kGroup;
   /// Rows of a segment whose loads a thread has in flight: with fewer, those of one term would not hide the latency.
   static constexpr std::uint32_t kRowsAtOnce = kTermCount > 1 ? 1 : kOneV && !kWholeStep ? 4 : 2;
-  /// Blocks that a multiprocessor must hold. More registers than these leave spill on no architecture.
+  /// Blocks that a multiprocessor must hold: 128 registers a thread, with which no architecture spills.
   static constexpr std::uint32_t kBlocks = 4;
 };
 
@@ -48,11 +48,10 @@ using update::TensorRun;
 using update::TermRun;
 
 constexpr std::uint32_t kThreadsPerSegment = norms::kThreadsPerSegment;
-constexpr std::uint32_t kRows = norms::kRows;
 constexpr std::uint32_t kSums = norms::kSegments * kChunkLanes;  // of one term
 static_assert(kSums == kVector * kNormThreads);
 
-/// Which of the two jobs a pass over a chunk does.
+/// Which of its two jobs a pass over a chunk does: to add up the squares, to take the steps from 5 on.
 enum class Pass { kBoth, kSquares, kMoments };
 
 /// A chunk with its scalars, for the threads of a block.
