@@ -20,7 +20,7 @@ endfunction()
 # library that a program brings itself. No text may hold a semicolon, since CMake's lists would split it.
 function(gpu_steps_variant name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "KERNELS;REPLACE")
-  set(native ${MTADAM_SOURCES}/native)
+  set(native ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../../native)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/variants/${name})
   set(changed "")
   while(arg_REPLACE)

@@ -10,8 +10,8 @@
 //     --describe          prints what this machine and this build have, and ends
 //
 // Prints the bandwidth of a copy, then a table with tabs between the cells, a row per shape, number of terms and form:
-// microseconds of the norms, of the update and of the whole step, that step from a graph, the same streamed, and what
-// the calls cost the host. Shares are of the bandwidth of the copy. One set of buffers: what fits in the caches stays
+// microseconds of the norms, of the update and of the whole step, that step from a graph, the same streamed, what the
+// calls cost the host, and the step with lagged scales. Shares are of the bandwidth of the copy. One set of buffers: what fits in the caches stays
 // there. Exits with 2, and the reason, where there is no device to measure.
 
 #include <algorithm>
@@ -144,7 +144,7 @@ double copy_bandwidth(Timer& timer) {
 /// A model in device memory, with a gradient per term.
 class Model {
  public:
-  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, bool summed)
+  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, bool summed, bool lagged = false)
       : device_(std::move(device)), gradients_(device_, terms, static_cast<std::uint32_t>(shape.lengths.size())) {
     const auto tensors = static_cast<std::uint32_t>(shape.lengths.size());
     auto addresses = std::make_unique<AddressTable>(device_, 1, tensors);
@@ -158,6 +158,8 @@ class Model {
     OptimizerOptions chosen;
     chosen.terms = terms;
     chosen.form.summed = summed;
+    chosen.form.lagged = lagged;
+    if (lagged) chosen.form.non_finite = NonFinite::kSkipElement;
     optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), chosen, std::move(addresses));
     optimizer_->set_groups({{1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}});
   }
@@ -248,6 +250,9 @@ class TimedDevice final : public Device {
   }
   std::unique_ptr<Event> make_event() override { return device_.make_event(); }
   std::unique_ptr<Event> all_done() override { return device_.all_done(); }
+  bool step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) override {
+    return device_.step_in_one_pass(tables, call, pass);
+  }
   std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& calls) override {
     return device_.capture(stream, calls);
   }
@@ -314,6 +319,8 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
       },
       2);
   const double host = host_time(model);
+  Model lagged_model(device, shape, terms, summed, true);
+  const double lagged = timer.median([&] { lagged_model.optimizer().step(lagged_model.gradients(), 1); });
 
   const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
   const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;
@@ -321,7 +328,8 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   std::printf("\t%.1f\t%.1f", device->norms_time, share(4.0 * terms, device->norms_time));
   std::printf("\t%.1f\t%.1f", device->update_time, share(resident_bytes - 4.0 * terms, device->update_time));
   std::printf("\t%.1f\t%.1f\t%.1f", step, share(resident_bytes, step), graph);
-  std::printf("\t%.1f\t%.1f\t%.1f\n", streamed, share(streamed_bytes, streamed), host);
+  std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(streamed_bytes, streamed), host);
+  std::printf("\t%.1f\t%.1f\n", lagged, share(resident_bytes - 4.0 * terms, lagged));
   std::fflush(stdout);
 }
 
@@ -331,7 +339,7 @@ void measure_all() {
   Timer timer;
   const double bandwidth = copy_bandwidth(timer);
   std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
-  std::printf("shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\n");
+  std::printf("shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\tlagged µs\t%%\n");
   for (const Shape& shape : shapes()) {
     const auto& names = options.shapes;
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;

@@ -43,7 +43,7 @@ T* to_device(Device& device, std::vector<std::unique_ptr<Memory>>& memory, const
 struct Optimizer::TermTables {
   Places places{};
   std::vector<std::byte> values;
-  std::vector<bool> accumulated;
+  std::vector<bool> accumulated, known;
   std::unique_ptr<Memory> values_memory;
   std::unique_ptr<Memory> terms_memory;
 };
@@ -173,6 +173,7 @@ Agreement Optimizer::agreement(const char* call, Hash values) const {
 Optimizer::TermTables Optimizer::make_tables(const std::vector<Term>& terms, Stream stream) {
   TermTables made;
   made.accumulated.resize(terms.size());
+  made.known.resize(terms.size());
   Tables tables = tables_;
   tables.term_count = static_cast<std::uint32_t>(terms.size());
   const auto load = [&](const Tables& used) {
@@ -201,7 +202,7 @@ void Optimizer::adopt(TermTables made) noexcept {
   places_ = made.places;
   values_ = std::move(made.values);
   accumulated_ = std::move(made.accumulated);
-  known_.assign(accumulated_.size(), false);
+  known_ = std::move(made.known);
   sent_.clear();
   values_memory_ = std::move(made.values_memory);
   terms_memory_ = std::move(made.terms_memory);

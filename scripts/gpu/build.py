@@ -10,8 +10,8 @@ import tarfile
 from .commit import head
 from .products import BENCHMARK_ROOF, BUILD, COMMIT, NODE_TRAVELS, PROGRAMS, ROOT, STEPS, TESTS, program
 
-# The commit of the first run on a GPU; its kernels are compared with the current ones.
-BEFORE = "c77ae65"
+# The commit of the last kernels that a GPU has run, which are compared with the current ones.
+BEFORE = "a66057f"
 
 # The limit for the files that are copied to another machine.
 MOST_BYTES = 60 * 1024 * 1024
@@ -62,10 +62,13 @@ def variants():
 
 
 def before(architecture):
-    """Builds gpu_steps with the kernels of an earlier commit, if git has it."""
+    """Builds gpu_steps of an earlier commit, with its kernels, if git has it."""
     try:
         archive = subprocess.run(
-            ["git", "archive", BEFORE, "CMakeLists.txt", "native"], cwd=ROOT, capture_output=True, check=False
+            ["git", "archive", BEFORE, "CMakeLists.txt", "native", "bench/speed"],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
         )
     except OSError:
         archive = None
@@ -77,8 +80,8 @@ def before(architecture):
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(sources)
     folder = os.path.join(BUILD, "before")
-    options = options_for(architecture, False)
-    cmake("bench/speed", folder, [*options, f"-DMTADAM_SOURCES={sources}", "-DMTADAM_GPU_VARIANTS=OFF"], [STEPS])
+    options = [*options_for(architecture, False), "-DMTADAM_GPU_VARIANTS=OFF"]
+    cmake(os.path.join(sources, "bench", "speed"), folder, options, [STEPS])
     shutil.copy2(os.path.join(folder, "bin", STEPS), program(f"{STEPS}_before"))
 
 

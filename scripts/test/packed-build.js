@@ -45,7 +45,11 @@ function link(folder, names) {
 function expectCode(code, folder, ...args) {
   // A compiler cache that knows the checkout's sources finds them in the package, which has the same ones.
   const env = { ...process.env, CCACHE_BASEDIR: path.join(folder, "node_modules", "mtadam", "native") };
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: folder,
+    env,
+    encoding: "utf8",
+  });
   if (status === code) return;
   throw new Error(`\`node ${args.join(" ")}\` ended with ${status}, not ${code}:\n${stdout}${stderr}`);
 }
