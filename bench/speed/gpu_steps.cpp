@@ -11,8 +11,8 @@
 //
 // Prints the bandwidth of a copy, then a table with tabs between the cells, a row per shape, number of terms and form:
 // microseconds of the norms, of the update and of the whole step, that step from a graph, the same streamed, what the
-// calls cost the host, and the step with lagged scales. Shares are of the bandwidth of the copy. One set of buffers: what fits in the caches stays
-// there. Exits with 2, and the reason, where there is no device to measure.
+// calls cost the host, and the step with lagged scales. Shares are of the bandwidth of the copy. One set of buffers:
+// what fits in the caches stays there. Exits with 2, and the reason, where there is no device to measure.
 
 #include <algorithm>
 #include <chrono>
@@ -339,7 +339,9 @@ void measure_all() {
   Timer timer;
   const double bandwidth = copy_bandwidth(timer);
   std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
-  std::printf("shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\tlagged µs\t%%\n");
+  std::printf(
+      "shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\tlagged "
+      "µs\t%%\n");
   for (const Shape& shape : shapes()) {
     const auto& names = options.shapes;
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
