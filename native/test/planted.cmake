@@ -306,6 +306,13 @@ planted_cpu_bug(
   FOUND_BY Exchange.TakesTheStepsOfOneProcess)
 
 planted_cpu_bug(
+  any_arrays_sent_from_where_they_lie
+  FILE engine/exchange.cpp
+  PATTERN [=[    whole_ &= end_ == 0 || address == end_;]=]
+  REPLACEMENT ""
+  FOUND_BY Exchange.SendsWhatLiesInTheOrderOfSlotsFromThere)
+
+planted_cpu_bug(
   sums_of_chunks_not_exchanged
   FILE engine/exchange.cpp
   PATTERN [=[  collective().gather(all, parts, stream);]=]

@@ -758,8 +758,8 @@ planted_nccl_bug(
 
 planted_nccl_bug(
   sum_in_the_place_of_the_first_rank
-  PATTERN [=[all + parts.starts[rank_], count, kFloat32]=]
-  REPLACEMENT [=[all, count, kFloat32]=]
+  PATTERN [=[reduce_scatter(all, sum, parts.counts[rank_],]=]
+  REPLACEMENT [=[reduce_scatter(all, sum - parts.starts[rank_], parts.counts[rank_],]=]
   FOUND_BY SumsEachRanksPart)
 
 planted_nccl_bug(
