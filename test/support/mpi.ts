@@ -1,8 +1,10 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { temporaryFolder } from "./folder";
 import { endOf, type Ended } from "./process";
+
+const folder = temporaryFolder();
 
 const has = (command: string): boolean => spawnSync(command, ["--version"]).status === 0;
 
@@ -45,15 +47,10 @@ export async function exitCodesOfRanks(
   program: string,
   ...values: string[]
 ): Promise<number[]> {
-  const folder = mkdtempSync(path.join(tmpdir(), "mtadam-codes-"));
-  const file = path.join(folder, "codes");
+  const file = path.join(mkdtempSync(path.join(folder, "codes-")), "codes");
   const script = 'file=$1; shift; "$@"; code=$?; echo $code >> "$file"; exit $code';
-  try {
-    await launch(launcher, ranks, ["sh", "-c", script, "sh", file, ...commandOf(program), ...values]);
-    return readFileSync(file, "utf8").trim().split("\n").map(Number);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  await launch(launcher, ranks, ["sh", "-c", script, "sh", file, ...commandOf(program), ...values]);
+  return readFileSync(file, "utf8").trim().split("\n").map(Number);
 }
 
 const commandOf = (program: string): string[] => [
@@ -62,19 +59,12 @@ const commandOf = (program: string): string[] => [
 ];
 
 /** A library that makes a rank sleep while it waits, which Open MPI's do by themselves. */
-let patience: string | undefined;
-
-afterAll(() => {
-  if (patience !== undefined) rmSync(path.dirname(patience), { recursive: true });
-});
-
 function patient(): string {
-  if (patience === undefined) {
-    const library = path.join(mkdtempSync(path.join(tmpdir(), "mtadam-patient-")), "libpatient.so");
+  const library = path.join(folder, "libpatient.so");
+  if (!existsSync(library)) {
     execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, path.join(__dirname, "ranks/patient.c")]);
-    patience = library;
   }
-  return patience;
+  return library;
 }
 
 function launch(launcher: string, ranks: number, command: readonly string[]): Promise<Ended> {

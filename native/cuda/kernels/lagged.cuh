@@ -144,29 +144,6 @@ __device__ __forceinline__ void add_squares(double* sums, const Lanes<kN>& g, st
   }
 }
 
-/// Step 7 where both moments are summed, from G.
-template <class Form, std::uint32_t kN>
-__device__ __forceinline__ void adam_elements(const Lanes<kN>& gathered, Lanes<kN> m, Lanes<kN> v, Lanes<kN> x,
-                                              Lanes<kN> theta, const TensorRun& run, std::uint32_t e) {
-  const GroupElements& k = run.group;
-#pragma unroll
-  for (std::uint32_t j = 0; j < kN; ++j) {
-    const float ghat = k.coupled != 0 ? decayed_gradient<true>(gathered.e[j], theta.e[j], k)
-                                      : decayed_gradient<false>(gathered.e[j], theta.e[j], k);
-    m.e[j] = first_moment(m.e[j], ghat, k);
-    v.e[j] = second_moment(v.e[j], ghat, k);
-    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
-    const float u = step_part(m.e[j], run.shared.c);
-    const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);
-    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
-    theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
-  }
-  update::store<kN>(run.sum + e, m);
-  update::store<kN>(run.sum_v + e, v);
-  if constexpr (Form::kAmsgrad) update::store<kN>(run.sum_x + e, x);
-  update::store<kN>(run.theta + e, theta);
-}
-
 /// What elements e .. e + kN need: of so many terms as are loaded side by side, and of the values that all share.
 template <class Form, std::uint32_t kN>
 struct Loaded {
@@ -256,7 +233,7 @@ __device__ __forceinline__ void step_elements(Loaded<Form, kN>& in, const Work<F
   }
   if (!run.present) return;
   if constexpr (Form::kOneV) {
-    adam_elements<Form, kN>(step.u, in.sum, in.sum_v, in.sum_x, in.theta, run, e);
+    update::move_by_gathered<Form, kN>(step.u, in.sum, in.sum_v, in.sum_x, in.theta, run, e);
   } else {
     update::move<Form, kN>(step, in.theta, run, e);
   }

@@ -318,11 +318,33 @@ __device__ __forceinline__ void update_elements(const TensorRun& run, std::uint3
   move<Form, kN>(step, theta, run, e);
 }
 
+/// Step 7 of elements e .. e + kN where both moments are summed, from G.
+template <class Form, std::uint32_t kN>
+__device__ __forceinline__ void move_by_gathered(const Lanes<kN>& gathered, Lanes<kN> m, Lanes<kN> v, Lanes<kN> x,
+                                                 Lanes<kN> theta, const TensorRun& run, std::uint32_t e) {
+  const GroupElements& k = run.group;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kN; ++j) {
+    const float ghat = k.coupled != 0 ? decayed_gradient<true>(gathered.e[j], theta.e[j], k)
+                                      : decayed_gradient<false>(gathered.e[j], theta.e[j], k);
+    m.e[j] = first_moment(m.e[j], ghat, k);
+    v.e[j] = second_moment(v.e[j], ghat, k);
+    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
+    const float u = step_part(m.e[j], run.shared.c);
+    const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);
+    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
+    theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
+  }
+  store<kN>(run.sum + e, m);
+  store<kN>(run.sum_v + e, v);
+  if constexpr (Form::kAmsgrad) store<kN>(run.sum_x + e, x);
+  store<kN>(run.theta + e, theta);
+}
+
 /// Elements e .. e + kN where both moments are summed: G of the terms, or as it was gathered, then Adam's step.
 template <class Form, std::uint32_t kN, std::uint32_t kGroup, class PartOf>
 __device__ __forceinline__ void adam_elements(const TensorRun& run, std::uint32_t terms, const PartOf& part_of,
                                               std::uint32_t e) {
-  const GroupElements& k = run.group;
   Lanes<kN> sum{}, m, v, x{}, theta;
   const auto load_shared = [&] {
     m = load<kN>(run.sum + e);
@@ -361,22 +383,7 @@ __device__ __forceinline__ void adam_elements(const TensorRun& run, std::uint32_
 #pragma unroll 1
     for (std::uint32_t first = 0; first < terms; first += kGroup) group(first, false);
   }
-#pragma unroll
-  for (std::uint32_t j = 0; j < kN; ++j) {
-    const float ghat = k.coupled != 0 ? decayed_gradient<true>(sum.e[j], theta.e[j], k)
-                                      : decayed_gradient<false>(sum.e[j], theta.e[j], k);
-    m.e[j] = first_moment(m.e[j], ghat, k);
-    v.e[j] = second_moment(v.e[j], ghat, k);
-    if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
-    const float u = step_part(m.e[j], run.shared.c);
-    const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);
-    const float q = run.w != 1 ? adam_step<true>(u, d, run.w) : adam_step<false>(u, d, run.w);
-    theta.e[j] = k.decoupled != 0 ? moved<true>(theta.e[j], q, k) : moved<false>(theta.e[j], q, k);
-  }
-  store<kN>(run.sum + e, m);
-  store<kN>(run.sum_v + e, v);
-  if constexpr (Form::kAmsgrad) store<kN>(run.sum_x + e, x);
-  store<kN>(run.theta + e, theta);
+  move_by_gathered<Form, kN>(sum, m, v, x, theta, run, e);
 }
 
 /// update_elements() or adam_elements(), by the form.
