@@ -53,14 +53,12 @@ double record_squares(const Tables& tables, const Call& call, std::uint32_t term
 }
 
 /// Takes a term into the open step with the norm before it.
-void expect_norm(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index) {
+void take_former_norm(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t layer_index) {
   const Term& state = tables.terms[term];
   const Layer& layer = tables.layers[layer_index];
-  NormState& norm = state.norms[layer_index];
-  norm.step = *tables.shared.step;
-  norm.occurred = kOccurred;
+  expect_norm(tables, term, layer_index);
   if (!tables.network) {
-    state.lagged_norms[layer_index] = norm.n;
+    state.lagged_norms[layer_index] = state.norms[layer_index].n;
     return;
   }
   for (std::uint32_t k = 0; k < layer.members; ++k) {
@@ -213,7 +211,7 @@ bool begin_layer_ahead(const Tables& tables, const Call& call, std::uint32_t lay
   }
   if (tables.network) join_network(tables, layer_index);
   for (std::uint32_t term = call.first; term < end; ++term) {
-    if (present_in_layer(tables, call, term, layer)) expect_norm(tables, call, term, layer_index);
+    if (present_in_layer(tables, call, term, layer)) take_former_norm(tables, call, term, layer_index);
   }
   if (!is_joined(tables, layer_index)) scale_layer(tables, call, layer_index);
   begin_tensors(tables, call, layer_index);

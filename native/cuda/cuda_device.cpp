@@ -29,14 +29,9 @@ SharedContext open_context(int index) {
 // Every block looks at all tensors of its chunk's layer.
 constexpr std::uint32_t kLargestLayer = 256;
 
-// The first gradients of a term are better taken in two launches: one block would take the step of a whole layer.
-bool takes_one_launch(const Tables& tables, const OnePass& pass) {
-  return has_lagged(tables) && pass.known && pass.largest_layer <= kLargestLayer;
-}
-
 }  // namespace
 
-CudaDevice::CudaDevice(int index)
+CudaDevice::CudaDevice(int index, std::optional<std::uint64_t> cache_bytes)
     : context_(open_context(index)),
       pointer_check_(context_),
       own_(context_),
@@ -48,6 +43,7 @@ CudaDevice::CudaDevice(int index)
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   name_ = properties.name;
   multiprocessors_ = static_cast<std::uint32_t>(properties.multiProcessorCount);
+  cache_bytes_ = cache_bytes.value_or(static_cast<std::uint64_t>(properties.l2CacheSize));
 }
 
 Stream CudaDevice::default_stream() const {
@@ -144,15 +140,23 @@ void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
   launch_update(tables, &call, multiprocessors_, native(stream));
 }
 
+// The first gradients of a term are better read twice: one block would take the step of a whole layer, or add up its
+// squares. Where the network is one unit, reading once takes one launch more than reading twice, and so it must save
+// reads that the second-level cache does not serve.
+bool CudaDevice::reads_once(const Tables& tables, const Call& call, const OnePass& pass) const {
+  if (!has_lagged(tables) || !pass.known || pass.largest_layer > kLargestLayer) return false;
+  return !tables.network || tables.element_count * call.count * sizeof(float) > cache_bytes_;
+}
+
 bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
-  if (!takes_one_launch(tables, pass)) return false;
+  if (!reads_once(tables, call, pass)) return false;
   const CurrentContext current(*context_);
   launch_lagged_step(tables, call, native(pass.stream));
   return true;
 }
 
 bool CudaDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
-  if (!takes_one_launch(tables, pass)) return false;
+  if (!reads_once(tables, call, pass)) return false;
   const CurrentContext current(*context_);
   launch_lagged_term(tables, call, native(pass.stream));
   return true;

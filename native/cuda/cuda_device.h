@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cuda/memory.h"
@@ -13,8 +15,9 @@ namespace mtadam::cuda {
 /// itself with all that the user does on blocking streams.
 class CudaDevice final : public Device {
  public:
-  /// Throws Error (NO_DEVICE, DRIVER, CUDA) where there is no such device or it cannot be used.
-  explicit CudaDevice(int index);
+  /// Throws Error (NO_DEVICE, DRIVER, CUDA) where there is no such device or it cannot be used. `cache_bytes`: what the
+  /// second-level cache is taken to hold, for tests.
+  explicit CudaDevice(int index, std::optional<std::uint64_t> cache_bytes = std::nullopt);
 
   std::string name() const override { return name_; }
   bool immediate() const override { return false; }
@@ -50,9 +53,12 @@ class CudaDevice final : public Device {
   void widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, Stream stream) override;
 
  private:
+  bool reads_once(const Tables& tables, const Call& call, const OnePass& pass) const;
+
   SharedContext context_;
   std::string name_;
   std::uint32_t multiprocessors_ = 0;
+  std::uint64_t cache_bytes_ = 0;  // of the second level
   PointerCheck pointer_check_;
   OwnStream own_;
   std::shared_ptr<EnqueuedWork> work_ = std::make_shared<EnqueuedWork>(context_);

@@ -26,14 +26,15 @@ inline bool has_lean_moments(const Tables& tables) {
 inline bool has_lean_update(const Tables& tables, bool gradients) {
   return tables.state_type != StateType::kFloat32 || tables.narrow_parameters || (gradients && tables.narrow);
 }
-/// With lagged scales, all of a step, or of one term's part of it, in one read of each gradient.
+/// With lagged scales, all of a step, or of one term's part of it, in one read of each gradient; where the network is
+/// one unit, between two small launches.
 void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream);
 void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream);
 /// The most terms that their kernels take, and whether there are such kernels.
 constexpr std::uint32_t kMostLaggedTerms = 8;
 inline bool has_lagged(const Tables& tables) {
-  return tables.lagged && !tables.network && !tables.cosines && tables.state_type == StateType::kFloat32 &&
-         !tables.narrow && !tables.narrow_parameters && tables.term_count <= kMostLaggedTerms;
+  return tables.lagged && !tables.cosines && tables.state_type == StateType::kFloat32 && !tables.narrow &&
+         !tables.narrow_parameters && tables.term_count <= kMostLaggedTerms;
 }
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);

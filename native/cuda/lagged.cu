@@ -49,23 +49,35 @@ Kernel term_kernel(const Tables& tables) {
                         : term_kernel<LaggedMoments::kPerTerm>(tables);
 }
 
-void launch(Kernel kernel, const Tables& tables, const Call& call, cudaStream_t stream) {
-  const std::uint64_t items = std::max<std::uint64_t>(tables.chunk_count, tables.empty_layer_count);
-  check(launch_kernel(kernel, grid_for(items), kernels::kNormThreads, stream, tables, call), "lagged_kernel");
+constexpr Kernel kNetworkBegin = kernels::network_begin_kernel;
+template <bool kWhole>
+constexpr Kernel kNetworkEnd = kernels::network_end_kernel<kWhole>;
+
+void launch(Kernel kernel, Kernel network_end, const Tables& tables, const Call& call, cudaStream_t stream) {
+  const auto launch_one = [&](Kernel one, std::uint64_t items, const char* name) {
+    check(launch_kernel(one, grid_for(items), kernels::kNormThreads, stream, tables, call), name);
+  };
+  if (tables.network) launch_one(kNetworkBegin, tables.layer_count, "network_begin_kernel");
+  launch_one(kernel, std::max<std::uint64_t>(tables.chunk_count, tables.empty_layer_count), "lagged_kernel");
+  if (tables.network) launch_one(network_end, tables.layer_count, "network_end_kernel");
 }
 
 }  // namespace
 
 void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch(step_kernel(tables), tables, call, stream);
+  launch(step_kernel(tables), kNetworkEnd<true>, tables, call, stream);
 }
 
 void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch(term_kernel(tables), tables, call, stream);
+  launch(term_kernel(tables), kNetworkEnd<false>, tables, call, stream);
 }
 
 void load_lagged(const Tables& tables) {
   for (const Kernel kernel : {step_kernel(tables), term_kernel(tables)}) check(load_kernel(kernel), "lagged_kernel");
+  if (!tables.network) return;
+  for (const Kernel kernel : {kNetworkBegin, kNetworkEnd<true>, kNetworkEnd<false>}) {
+    check(load_kernel(kernel), "network_begin_kernel, network_end_kernel");
+  }
 }
 
 }  // namespace mtadam::cuda

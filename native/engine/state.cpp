@@ -122,6 +122,7 @@ SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   steps = places.take(2 * sizeof(std::uint64_t));
   tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
   if (form.network) joined = places.take(layout.layer_count() * sizeof(std::uint64_t));
+  if (form.network && form.lagged) ahead = places.take(layout.layer_count() * sizeof(std::uint64_t));
   if (form.mean) divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
   if (form.mean && form.network) former_divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));
   if (form.summed) {
@@ -163,6 +164,7 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
   shared_.divisors = at_if_any<StepDivisor>(memory, places.divisors);
   shared_.former_divisors = at_if_any<StepDivisor>(memory, places.former_divisors);
   shared_.joined = at_if_any<std::uint64_t>(memory, places.joined);
+  shared_.ahead = at_if_any<std::uint64_t>(memory, places.ahead);
   shared_.m = at_if_any<float>(memory, places.m);
   shared_.v = at_if_any<float>(memory, places.v);
   shared_.x = at_if_any<float>(memory, places.x);

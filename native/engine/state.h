@@ -40,7 +40,7 @@ struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
   std::size_t steps, tickets;  // step and first_step
   std::size_t clocks = 0, former_clocks = 0, coefficients = 0, opener = 0, divisors = 0;
-  std::size_t former_divisors = 0, joined = 0;
+  std::size_t former_divisors = 0, joined = 0, ahead = 0;
   std::size_t m = 0, v = 0, x = 0;
   std::size_t m_codes = 0, v_codes = 0, x_codes = 0;
   std::size_t masters = 0;

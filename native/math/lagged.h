@@ -51,6 +51,13 @@ MTADAM_INLINE void record_lagged_norm(const Tables& tables, std::uint32_t term, 
   record_norm(tables, term, layer_index, n);
 }
 
+/// Takes a term into the open step of a layer. Its steps 1 and 2 follow.
+MTADAM_INLINE void expect_norm(const Tables& tables, std::uint32_t term, std::uint32_t layer_index) {
+  NormState& norm = tables.terms[term].norms[layer_index];
+  norm.step = *tables.shared.step;
+  norm.occurred = kOccurred;
+}
+
 /// The contribution of one tensor to the norm of a term in a unit before the open step.
 struct FormerSquare {
   double q = 0;
@@ -117,11 +124,12 @@ MTADAM_INLINE void scale_lagged_network(const Tables& tables, std::uint32_t term
 // and nobody writes until all have.
 
 /// Whether the scales in a layer wait for the norm of this pair of term and tensor, if the call has a gradient for it.
+/// needs_norm() is the same for all tensors of a layer.
 MTADAM_INLINE bool pair_waits(const Tables& tables, const Call& call, std::uint32_t term, std::uint32_t tensor,
                               std::uint32_t layer_index) {
   if (gradient_of(tables, call, term, tensor) == nullptr) return false;
   const Term& state = tables.terms[term];
-  return state.norms[layer_index].occurred == 0 || state.clocks[tensor].t == 0;
+  return (!tables.network && state.norms[layer_index].occurred == 0) || state.clocks[tensor].t == 0;
 }
 
 /// f, c and b of a term of the call that takes part in a tensor's step. `anchor`: lagged_anchor_of_layer().

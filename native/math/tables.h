@@ -150,6 +150,7 @@ struct NetworkUnit {
   std::uint64_t withdrawn;  // the last step in which the term was not finite or too large in the unit
   float f;                  // s/σ
   double lagged_norm;       // as Term::lagged_norms
+  std::uint64_t waits;  // of the first term of a call in one pass: the step if some scales wait for norms of the call
 };
 
 /// W of `stepScale: "mean"` in one tensor, as terms are processed.
@@ -213,11 +214,12 @@ struct Shared {
   Coefficients* coefficients;  // of T (c and b)
   Clock* former_clocks;        // as in Term
   StepDivisor* former_divisors;
-  std::uint64_t* joined;        // per layer: the open step, if the layer is part of the network's unit in it
-  std::uint32_t* opener;        // per tensor, the first term of the open step: it decays M
-  StepDivisor* divisors;        // per tensor, where the step is the mean of the terms' steps; else null
-  std::uint64_t* step;          // the number of the open step; update advances it
-  std::uint64_t* first_step;    // the number that stands for no completed step, for draws
+  std::uint64_t* joined;      // per layer: the open step, if the layer is part of the network's unit in it
+  std::uint64_t* ahead;       // per layer: whether it has begun the call without its norms; on CUDA, with lagged scales
+  std::uint32_t* opener;      // per tensor, the first term of the open step: it decays M
+  StepDivisor* divisors;      // per tensor, where the step is the mean of the terms' steps; else null
+  std::uint64_t* step;        // the number of the open step; update advances it
+  std::uint64_t* first_step;  // the number that stands for no completed step, for draws
   unsigned long long* tickets;  // per layer, then two more: finished parts of a launch; 0 between launches
 };
 

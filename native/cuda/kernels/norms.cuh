@@ -183,19 +183,13 @@ __device__ inline double former_norm(const Tables& tables, const Call& call, std
   return existed ? sqrt(total) : n;
 }
 
-/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block; n and s are left to
-/// finish_network() where the layer is part of the network's unit. False, in every thread, where a norm that is not
-/// finite is a reason to go back on other layers. Each stage is a chain of dependent reads, so terms go through it side
-/// by side: a warp or a thread each.
+/// Steps 1 and 2 for one layer and all terms of the call, by one block, a warp for each term in turn; in a layer that
+/// has joined the network's unit, n is left to finish_network(). Returns whether this thread met a norm that is a
+/// reason to go back on other layers.
 template <bool kNetwork, bool kLagged>
-__device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+__device__ inline bool take_norms(const Tables& tables, const Call& call, std::uint32_t layer_index, bool joined) {
   const Layer& layer = tables.layers[layer_index];  // a copy would take the registers that make the kernel spill
   const std::uint32_t lane = threadIdx.x % kChunkLanes;
-  if constexpr (kNetwork) {
-    if (threadIdx.x == 0) join_network(tables, layer_index);
-    __syncthreads();
-  }
-  const bool joined = kNetwork && is_joined(tables, layer_index);
   bool bad = false;
   for (std::uint32_t k = threadIdx.x / kChunkLanes; k < call.count; k += kNormThreads / kChunkLanes) {
     const std::uint32_t term = call.first + k;
@@ -224,7 +218,16 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
       if (lane == 0) record_norm(tables, term, layer_index, next_norm(tables, term, layer_index));
     }
   }
-  __syncthreads();  // all norms before the anchor: it may be any term
+  return bad;
+}
+
+/// Steps 3 and 4 and the clocks for one layer, whose norms are known, by one block; in a layer that has joined the
+/// network's unit, s is left to finish_network(). `bad`: the result of take_norms(). False, in every thread, where some
+/// norm is a reason to go back on other layers.
+template <bool kLagged>
+__device__ inline bool scale_and_advance(const Tables& tables, const Call& call, std::uint32_t layer_index, bool joined,
+                                         bool bad) {
+  const Layer& layer = tables.layers[layer_index];
   MTADAM_SHARED(double, anchor, 1);
   bool withdrawn = false;
   if (threadIdx.x == 0 && !joined) {
@@ -254,6 +257,26 @@ __device__ inline bool begin_layer(const Tables& tables, const Call& call, std::
     begin_shared(tables, call, tables.members[layer.member + k], layer_index);
   }
   return good;
+}
+
+/// Decides whether a layer joins the network's unit in the open step, by one block.
+__device__ inline bool join(const Tables& tables, std::uint32_t layer_index) {
+  if (threadIdx.x == 0) join_network(tables, layer_index);
+  __syncthreads();
+  return is_joined(tables, layer_index);
+}
+
+/// Steps 1 to 4 and the clocks, for one layer and all terms of the call, by one block; n and s are left to
+/// finish_network() where the layer is part of the network's unit. False, in every thread, where a norm that is not
+/// finite is a reason to go back on other layers. Each stage is a chain of dependent reads, so terms go through it side
+/// by side: a warp or a thread each.
+template <bool kNetwork, bool kLagged>
+__device__ inline bool begin_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  bool joined = false;
+  if constexpr (kNetwork) joined = join(tables, layer_index);
+  const bool bad = take_norms<kNetwork, kLagged>(tables, call, layer_index, joined);
+  __syncthreads();  // all norms before the anchor: it may be any term
+  return scale_and_advance<kLagged>(tables, call, layer_index, joined, bad);
 }
 
 /// Marks the terms that are not finite somewhere in the network's unit, by one block.
@@ -373,13 +396,10 @@ enum class Layers : int {
   kSomeBad,
 };
 
-/// begin_layer, and whether it was the last one: the block then has to call end_norms().
-template <bool kNetwork, bool kLagged>
-__device__ inline Layers finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const bool good = begin_layer<kNetwork, kLagged>(tables, call, layer_index);
-  if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return Layers::kSomeLeft;
+/// Counts a layer that a block has finished.
+__device__ inline Layers count_layer(const Tables& tables, bool good) {
   MTADAM_SHARED(Layers, state, 1);
-  __syncthreads();  // all threads' clocks are written
+  __syncthreads();  // what all threads have written to the layer
   if (threadIdx.x == 0) {
     // One counter for both: how many layers are done, and above these 32 bits, how many of them are no good.
     constexpr unsigned long long kBad = 1ull << 32;
@@ -396,6 +416,14 @@ __device__ inline Layers finish_layer(const Tables& tables, const Call& call, st
   }
   __syncthreads();
   return state[0];
+}
+
+/// begin_layer, and whether it was the last one: the block then has to call end_norms().
+template <bool kNetwork, bool kLagged>
+__device__ inline Layers finish_layer(const Tables& tables, const Call& call, std::uint32_t layer_index) {
+  const bool good = begin_layer<kNetwork, kLagged>(tables, call, layer_index);
+  if (tables.non_finite != NonFinite::kSkipStep && !kNetwork) return Layers::kSomeLeft;
+  return count_layer(tables, good);
 }
 
 /// Finishes the network's unit, and rolls the step back if some norm is a reason to, by one block.

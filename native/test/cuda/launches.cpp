@@ -126,14 +126,22 @@ void launch_update(const Tables& tables, const Call* call, std::uint32_t multipr
         "update_kernel");
 }
 
+template <bool kWhole>
+void launch_lagged(UpdateKernel kernel, const Tables& tables, const Call& call, cudaStream_t stream) {
+  const auto launch_one = [&](UpdateKernel one, std::uint64_t items) {
+    check(launch_kernel(one, grid_of(items), kernels::kNormThreads, stream, tables, call), "lagged_kernel");
+  };
+  if (tables.network) launch_one(kernels::network_begin_kernel, tables.layer_count);
+  launch_one(kernel, tables.chunk_count);
+  if (tables.network) launch_one(kernels::network_end_kernel<kWhole>, tables.layer_count);
+}
+
 void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
-  check(launch_kernel(lagged_step(tables), grid_of(tables.chunk_count), kernels::kNormThreads, stream, tables, call),
-        "lagged_kernel");
+  launch_lagged<true>(lagged_step(tables), tables, call, stream);
 }
 
 void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
-  check(launch_kernel(lagged_term(tables), grid_of(tables.chunk_count), kernels::kNormThreads, stream, tables, call),
-        "lagged_kernel");
+  launch_lagged<false>(lagged_term(tables), tables, call, stream);
 }
 
 void load_lagged(const Tables&) {}

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "cuda/errors.h"
 #include "engine/errors.h"
 #include "test/cuda/on_executor.h"

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "cuda/runtime.h"
 #include "engine/errors.h"
 #include "test/cuda/on_executor.h"

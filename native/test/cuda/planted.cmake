@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network one_launch lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
+  foreach(scenario kernels network one_launch network_in_one_read lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
                    replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
                    freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
@@ -233,7 +233,7 @@ planted_bug(
 planted_bug(
   layer_ended_without_waiting_for_others
   FILE cuda/kernels/lagged.cuh
-  PATTERN [=[if (!is_last(tables.shared.tickets + layer_index, layer.slots)) break;]=]
+  PATTERN [=[if (tables.network || !is_last(tables.shared.tickets + layer_index, layer.slots)) break;]=]
   REPLACEMENT [=[if (chunk.index != 0) break;]=]
   SCENARIO one_launch
   FOUND_BY plain "wrong: " tsan "data race.*")
@@ -241,8 +241,8 @@ planted_bug(
 planted_bug(
   layer_scaled_without_its_norms
   FILE cuda/kernels/lagged.cuh
-  PATTERN [=[const bool waits = lagged::scales_wait(tables, call, layer_index);]=]
-  REPLACEMENT [=[const bool waits = false && lagged::scales_wait(tables, call, layer_index);]=]
+  PATTERN [=[const bool waits = !tables.network && lagged]=]
+  REPLACEMENT [=[const bool waits = false && lagged]=]
   SCENARIO one_launch
   FOUND_BY plain "wrong: ")
 
@@ -269,6 +269,39 @@ planted_bug(
   REPLACEMENT [=[run.opens = ahead ? true]=]
   SCENARIO one_launch
   FOUND_BY plain "wrong: ")
+
+planted_bug(
+  network_scaled_without_its_norms
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[layer.slots > 0 && !lagged::scales_wait(]=]
+  REPLACEMENT [=[layer.slots > 0 && call.count > 0 + 0 * lagged::scales_wait(]=]
+  SCENARIO network_in_one_read
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  network_rests_since_the_step_before
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[    state.norms[layer_index].r = NAN;]=]
+  REPLACEMENT ""
+  SCENARIO network_in_one_read
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  norms_of_a_layer_taken_twice
+  FILE cuda/kernels/lagged.cuh
+  PATTERN [=[    if (tables.shared.ahead[layer] != 0) {]=]
+  REPLACEMENT [=[    {]=]
+  SCENARIO network_in_one_read
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  layers_counted_before_they_are_written
+  FILE cuda/kernels/norms.cuh
+  PATTERN [=[  __syncthreads();  // what all threads have written to the layer
+]=]
+  REPLACEMENT ""
+  SCENARIO network_in_one_read
+  FOUND_BY tsan "data race.*")
 
 # ---- Lean state ----
 

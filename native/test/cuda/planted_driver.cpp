@@ -27,7 +27,7 @@ Model small_model(Random& random) {
   return model;
 }
 
-std::shared_ptr<Device> open() { return std::make_shared<cuda::CudaDevice>(0); }
+std::shared_ptr<Device> open() { return std::make_shared<cuda::CudaDevice>(0, 0); }
 
 /// Ends the program where something is wrong: what a bug has left queued might not survive what destructors do.
 void require(const testing::AssertionResult& result) {
@@ -60,6 +60,12 @@ void kernels() {
   }
 }
 
+void silence(Gradients& gradients, std::uint32_t term) {
+  for (std::optional<std::vector<float>>& values : gradients[term]) {
+    if (values) values->assign(values->size(), 0);
+  }
+}
+
 /// The network as one unit, with terms that are silent, not finite or too large somewhere in it.
 void network() {
   Random random(98);
@@ -78,9 +84,7 @@ void network() {
       }
       require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
       // A term that is silent everywhere, in a unit that it has moved.
-      for (std::optional<std::vector<float>>& values : gradients[1]) {
-        if (values) values->assign(values->size(), 0);
-      }
+      silence(gradients, 1);
       for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
       require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
     }
@@ -108,8 +112,8 @@ void lagged() {
   }
 }
 
-/// The same in one launch, with terms that come late in a layer of two tensors.
-void one_launch() {
+/// The same with one read of each gradient, with terms that come late in a layer of two tensors.
+void one_read(bool network) {
   Random random(105);
   for (const int summed : {0, 1, 2}) {
     for (const Alignment alignment : {Alignment::kVectors, Alignment::kAnyhow}) {
@@ -119,12 +123,17 @@ void one_launch() {
       model.options.form.one_v = summed > 1;
       model = with_lagged_scales(random, model);
       model.options.form.non_finite = NonFinite::kSkipElement;
+      model.options.form.network = network;
+      model.options.rest = network;
       Training on_cpu(model, 1), on_cuda(model, open(), alignment);
-      for (const Gradients& gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
+      for (Gradients gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
         for (Training* const training : {&on_cpu, &on_cuda}) {
           training->step(gradients);
           training->stream(gradients);
         }
+        require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+        silence(gradients, 1);
+        for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
         require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
       }
     }
@@ -493,7 +502,8 @@ void run(const std::string& scenario) {
   if (scenario == "lent") return lent();
   if (scenario == "network") return network();
   if (scenario == "lagged") return lagged();
-  if (scenario == "one_launch") return one_launch();
+  if (scenario == "one_launch") return one_read(false);
+  if (scenario == "network_in_one_read") return one_read(true);
   if (scenario == "lean") return lean();
   if (scenario == "narrow") return narrow();
   if (scenario == "narrow_parameters") return narrow_parameters();

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "engine/narrow_values.h"
 #include "test/cuda/on_device.h"
 #include "test/ptx/on_ptx.h"
@@ -37,7 +38,7 @@ Model model_of(Random& random, std::uint32_t terms, unsigned form, Decay decay) 
 }
 
 void expect_same_steps(Random& random, const Model& model, test::Alignment alignment) {
-  Training on_cpu(model, 1), on_ptx(model, cuda::open(0), alignment);
+  Training on_cpu(model, 1), on_ptx(model, test::OnDevice::open(), alignment);
   for (const Gradients& gradients : test::random_steps(random, model, 2)) {
     for (Training* const training : {&on_cpu, &on_ptx}) {
       training->step(gradients);
