@@ -18,6 +18,7 @@ using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 using s8 = std::int8_t;
+using s16 = std::int16_t;
 using s32 = std::int32_t;
 using s64 = std::int64_t;
 using f32 = float;
@@ -53,6 +54,12 @@ u32 inserted(u32 part, u32 into, u32 position, u32 length) {
   length = std::min(length & 0xff, 32 - position);
   const u64 mask = ((u64{1} << length) - 1) << position;
   return static_cast<u32>((into & ~mask) | ((u64{part} << position) & mask));
+}
+
+u32 extracted(u32 from, u32 position, u32 length) {
+  position = std::min(position & 0xff, 32u);
+  length = std::min(length & 0xff, 32 - position);
+  return static_cast<u32>(u64{from} >> position & ((u64{1} << length) - 1));
 }
 
 u32 permuted(u32 low, u32 high, u32 selector) {
@@ -162,6 +169,7 @@ void add_conversions(Table& table) {
   table["cvt.u32.u64"] = as([](u64 a) { return static_cast<u32>(a); });
   table["cvt.u64.u32"] = as([](u32 a) { return u64{a}; });
   table["cvt.s32.s8"] = as([](s8 a) { return s32{a}; });
+  table["cvt.s32.s16"] = as([](s16 a) { return s32{a}; });
   table["cvt.s64.s32"] = as([](s32 a) { return s64{a}; });
   table["cvt.f64.f32"] = as([](f32 a) { return f64{a}; });
   table["cvt.rn.f32.f64"] = as([](f64 a) { return static_cast<f32>(a); });
@@ -204,6 +212,7 @@ Table make_table() {
   add_bits<u32, s32>(table, "32");
   add_bits<u64, s64>(table, "64");
   table["bfi.b32"] = as([](u32 a, u32 b, u32 c, u32 d) { return inserted(a, b, c, d); });
+  table["bfe.u32"] = as([](u32 a, u32 b, u32 c) { return extracted(a, b, c); });
   table["prmt.b32"] = as([](u32 a, u32 b, u32 c) { return permuted(a, b, c); });
   table["brev.b32"] = as([](u32 a) { return reversed(a); });
   table["bfind.shiftamt.u32"] = as([](u32 a) { return a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)); });

@@ -153,6 +153,9 @@ TEST(Ptx, MovesBits) {
   };
   EXPECT_EQ(of_two("bfi.b32 %r0, %r1, %r2, 8, 12;"), 0x9ab678f0u);
   EXPECT_EQ(of_two("bfi.b32 %r0, %r1, %r2, 40, 8;"), 0x9abcdef0u);
+  EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 4, 12;"), 0xdefu);
+  EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 28, 32;"), 9u);
+  EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 40, 8;"), 0u);
   EXPECT_EQ(of_two("prmt.b32 %r0, %r1, %r2, 0x7510;"), 0x9ade5678u);
   EXPECT_EQ(of_two("prmt.b32 %r0, %r1, %r2, 0xC888;"), 0xff000000u);
   EXPECT_EQ(of_two("brev.b32 %r0, %r1;"), 0x1e6a2c48u);
@@ -164,6 +167,8 @@ TEST(Ptx, MovesBits) {
 
 TEST(Ptx, Converts) {
   EXPECT_EQ(result("mov.u32 %r1, 0x1ff;\ncvt.s32.s8 %r0, %r1;\ncvt.s64.s32 %rd0, %r0;"), ~std::uint64_t{0});
+  EXPECT_EQ(result("mov.u32 %r1, 0x1ffff;\ncvt.u16.u32 %rs1, %r1;\ncvt.s32.s16 %r0, %rs1;\ncvt.s64.s32 %rd0, %r0;"),
+            ~std::uint64_t{0});
   EXPECT_EQ(result("mov.f64 %fd1, 0d3FE0000000000000;\nmov.b64 %rd0, %fd1;"), std::bit_cast<std::uint64_t>(0.5));
   EXPECT_EQ(result("mov.f64 %fd1, 0dC000CCCCCCCCCCCD;\ncvt.rzi.s32.f64 %r0, %fd1;\ncvt.s64.s32 %rd0, %r0;"),
             static_cast<std::uint64_t>(-2));
