@@ -30,11 +30,14 @@ inline bool has_lean_update(const Tables& tables, bool gradients) {
 /// one unit, between two small launches.
 void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream);
 void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream);
+/// Their kernels where has_lean_update() of a step with gradients, or has_lean_moments().
+using LaggedKernel = void (*)(Tables, Call);
+LaggedKernel lean_lagged_step_kernel(const Tables& tables);
+LaggedKernel lean_lagged_term_kernel(const Tables& tables);
 /// The most terms that their kernels take, and whether there are such kernels.
 constexpr std::uint32_t kMostLaggedTerms = 8;
 inline bool has_lagged(const Tables& tables) {
-  return tables.lagged && !tables.cosines && tables.state_type == StateType::kFloat32 && !tables.narrow &&
-         !tables.narrow_parameters && tables.term_count <= kMostLaggedTerms;
+  return tables.lagged && !tables.cosines && tables.term_count <= kMostLaggedTerms;
 }
 /// Sets the call's gradients to 0.
 void launch_zero(const Tables& tables, const Call& call, cudaStream_t stream);

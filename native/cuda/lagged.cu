@@ -1,4 +1,4 @@
-#include "cuda/kernels/lagged.cuh"
+#include "cuda/kernels/lagged_network.cuh"
 
 #include <algorithm>
 
@@ -11,7 +11,7 @@ namespace {
 
 using kernels::LaggedForm;
 using kernels::LaggedMoments;
-using Kernel = void (*)(Tables, Call);
+using Kernel = LaggedKernel;
 
 template <std::uint32_t kTerms, LaggedMoments kMoments, bool kAmsgrad, bool kSkips>
 constexpr Kernel kStep = kernels::lagged_kernel<LaggedForm<kTerms, kMoments, kAmsgrad, kSkips, true>>;
@@ -31,6 +31,7 @@ Kernel step_kernel(const Tables& tables) {
 }
 
 Kernel step_kernel(const Tables& tables) {
+  if (has_lean_update(tables, true)) return lean_lagged_step_kernel(tables);
   if (tables.one_v) return step_kernel<LaggedMoments::kBothSummed>(tables);
   return tables.summed ? step_kernel<LaggedMoments::kSummed>(tables) : step_kernel<LaggedMoments::kPerTerm>(tables);
 }
@@ -43,6 +44,7 @@ Kernel term_kernel(const Tables& tables) {
 }
 
 Kernel term_kernel(const Tables& tables) {
+  if (has_lean_moments(tables)) return lean_lagged_term_kernel(tables);
   if (tables.one_v) return term_kernel<LaggedMoments::kBothSummed>(tables);
   if (tables.summed) return term_kernel<LaggedMoments::kSummed>(tables);
   return tables.amsgrad ? term_kernel<LaggedMoments::kPerTerm, true>(tables)

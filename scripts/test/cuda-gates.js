@@ -36,6 +36,7 @@ const FILES = {
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   lean: { registers: 104, double: false, vector: {} },
   lagged: { registers: 128, double: true, vector: { loads: /./, stores: /./ } },
+  lean_lagged: { registers: 96, double: true, vector: {} },
   elementwise: { registers: 32, double: false, vector: {} },
 };
 

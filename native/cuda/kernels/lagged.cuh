@@ -40,6 +40,16 @@ struct LaggedForm {
   static constexpr std::uint32_t kRowsAtOnce = kTermCount > 1 ? 1 : kOneV && !kWholeStep ? 4 : 2;
   /// Blocks that a multiprocessor must hold: 128 registers a thread, with which no architecture spills.
   static constexpr std::uint32_t kBlocks = 4;
+
+  using Work = update::Work<LaggedForm>;
+  static __device__ update::TermRun part_of(const Tables& tables, const Call& call, std::uint32_t term,
+                                            const Chunk& chunk, std::uint64_t open) {
+    return update::term_run<LaggedForm>(tables, call, term, chunk, open);
+  }
+  static __device__ update::TermRun& run_of(update::TermRun& part) { return part; }
+  static __device__ void describe(Work& work, const update::TensorRun& run, const Tables&, std::uint64_t) {
+    work.run = run;
+  }
 };
 
 namespace lagged {
@@ -49,6 +59,7 @@ using update::Loads;
 using update::Step;
 using update::TensorRun;
 using update::TermRun;
+using update::Work;
 
 constexpr std::uint32_t kThreadsPerSegment = norms::kThreadsPerSegment;
 constexpr std::uint32_t kSums = norms::kSegments * kChunkLanes;  // of one term
@@ -57,16 +68,10 @@ static_assert(kSums == kVector * kNormThreads);
 /// Which of its two jobs a pass over a chunk does: to add up the squares, to take the steps from 5 on.
 enum class Pass { kBoth, kSquares, kMoments };
 
-/// A chunk with its scalars, for the threads of a block.
-template <class Form>
-struct Work {
-  TensorRun run;
-  TermRun parts[Form::kParts];
-};
-
-/// Where the sum of a segment's lane is kept. Neighbouring threads, which have every fourth lane, meet no bank twice.
+/// Where the sum of a segment's lane is kept. Half a warp, which has 16 neighbouring lanes of a segment or every fourth
+/// of two neighbouring ones, meets no bank twice.
 __device__ __forceinline__ std::uint32_t place_of(std::uint32_t segment, std::uint32_t lane) {
-  return lane % kVector * kNormThreads + segment * kThreadsPerSegment + lane / kVector;
+  return segment * kChunkLanes + (lane ^ lane / (kChunkLanes / 2) ^ segment % 2 * 2);
 }
 
 /// Whether the scales of a layer wait for a norm of this step; by all threads of a block, with a barrier.
@@ -84,43 +89,57 @@ __device__ inline bool scales_wait(const Tables& tables, const Call& call, std::
 /// Fetches the addresses and scalars of a chunk, by one warp. For Pass::kBoth they are computed from the state before
 /// the call, unless the network is one unit; for Pass::kMoments they are in the state.
 template <class Form>
-__device__ inline void fetch(Work<Form>& work, const Tables& tables, const Call& call, const Chunk& chunk,
+__device__ inline void fetch(typename Form::Work& work, const Tables& tables, const Call& call, const Chunk& chunk,
                              std::uint64_t open, Pass pass) {
   const std::uint32_t lane = threadIdx.x;
-  const std::uint32_t layer = tables.tensors[chunk.tensor].layer;
+  const Tensor& tensor = tables.tensors[chunk.tensor];
+  const std::uint32_t term = call.first + lane;
   const bool ahead = pass == Pass::kBoth && !tables.network;
-  TensorRun run = update::tensor_run(tables, chunk);
-  TermRun part{};
+  // Scalars come first: with addresses beside them, their arithmetic would take most of the kernel's registers.
+  const float* g = nullptr;
+  if (lane < call.count && pass != Pass::kMoments) g = gradient_of(tables, call, term, chunk.tensor);
+  const bool takes = ahead && g != nullptr;
+  Coefficients k{};
+  if (takes) {
+    k = coefficients_ahead(tables, term, chunk.tensor, tensor.layer, lagged_anchor_of_layer(tables, tensor.layer));
+  }
+  float w = 1;
+  Coefficients shared{};
+  if constexpr (Form::kWhole) {
+    if (__any_sync(kWholeWarp, takes) != 0 && lane == 0) {
+      if (tables.shared.divisors != nullptr) w = divisor_ahead(tables, call, chunk.tensor);
+      if constexpr (Form::kSummed) shared = shared_coefficients_ahead(tables, chunk.tensor);
+    }
+  }
+  auto part = decltype(Form::part_of(tables, call, term, chunk, open)){};
+  TermRun& own = Form::run_of(part);
   if (lane < call.count) {
-    const std::uint32_t term = call.first + lane;
-    part = update::term_run<Form>(tables, call, term, chunk, open);
-    if (pass != Pass::kMoments) {
-      const float* const g = gradient_of(tables, call, term, chunk.tensor);
-      part.g = g == nullptr ? nullptr : g + first_of_chunk(chunk.index);
-      if (ahead && g != nullptr) {
-        part.present = part.counts = true;
-        part.k = coefficients_ahead(tables, term, chunk.tensor, layer, lagged_anchor_of_layer(tables, layer));
-      }
+    part = Form::part_of(tables, call, term, chunk, open);
+    if (pass != Pass::kMoments) own.g = g == nullptr ? nullptr : gradient_at(tensor, g, first_of_chunk(chunk.index));
+    if (takes) {
+      own.present = own.counts = true;
+      own.k = k;
     }
   }
   if (lane < Form::kParts) work.parts[lane] = part;
-  const unsigned counting = __ballot_sync(kWholeWarp, part.counts);
-  run.b = __shfl_sync(kWholeWarp, part.k.b, counting == 0 ? 0 : __ffs(static_cast<int>(counting)) - 1);
-  const bool several = __any_sync(kWholeWarp, part.counts && part.k.b != run.b) != 0;
+  TensorRun run = update::tensor_run(tables, chunk);
+  const unsigned counting = __ballot_sync(kWholeWarp, own.counts);
+  run.b = __shfl_sync(kWholeWarp, own.k.b, counting == 0 ? 0 : __ffs(static_cast<int>(counting)) - 1);
+  const bool several = __any_sync(kWholeWarp, own.counts && own.k.b != run.b) != 0;
   run.one_b = Form::kOneX || Form::kOneV || !several;
-  run.aligned = __any_sync(kWholeWarp, part.g != nullptr && short_of_boundary(part.g) != run.head) == 0;
-  run.present = pass != Pass::kSquares && __any_sync(kWholeWarp, part.present) != 0;
+  run.aligned = __any_sync(kWholeWarp, own.g != nullptr && short_of_boundary(own.g) != run.head) == 0;
+  run.present = pass != Pass::kSquares && __any_sync(kWholeWarp, own.present) != 0;
   if (lane != 0) return;
   if constexpr (Form::kWhole) {
-    if (ahead && run.present) {
-      if (tables.shared.divisors != nullptr) run.w = divisor_ahead(tables, call, chunk.tensor);
-      if constexpr (Form::kSummed) run.shared = shared_coefficients_ahead(tables, chunk.tensor);
+    if (ahead) {
+      run.w = w;
+      run.shared = shared;
     }
   } else if constexpr (Form::kSummed) {
     run.opens = ahead ? !takes_part(tables.shared.clocks[chunk.tensor], open)
                       : tables.shared.opener[chunk.tensor] == call.first;
   }
-  work.run = run;
+  Form::describe(work, run, tables, open);
 }
 
 /// As update::load(), also from addresses that are on no boundary.
@@ -378,19 +397,19 @@ class ChunksOf {
 
 }  // namespace lagged
 
-/// Steps 1 to 7 for all terms, and the end of the step; or steps 1 to 6 for one term. Any grid of blocks of
-/// kNormThreads, best a block per chunk.
-template <class Form>
-__global__ void __launch_bounds__(kNormThreads, Form::kBlocks) lagged_kernel(Tables tables, Call call) {
+/// Steps 1 to 7 for all terms, and the end of the step; or steps 1 to 6 for one term. By blocks of kNormThreads, which
+/// together call pass_over(work, sums, pass).
+template <class Form, class PassOver>
+__device__ __forceinline__ void take_lagged(const Tables& tables, const Call& call, const PassOver& pass_over) {
   using lagged::Pass;
-  MTADAM_SHARED(lagged::Work<Form>, work, 1);
+  MTADAM_SHARED(typename Form::Work, work, 1);
   MTADAM_SHARED(double, sums, Form::kTerms* lagged::kSums);
   const std::uint64_t open = *tables.shared.step;
   const auto take = [&](const Chunk& chunk, Pass pass) {
     if (threadIdx.x < kWarpThreads) lagged::fetch<Form>(work[0], tables, call, chunk, open, pass);
     for (std::uint32_t k = threadIdx.x; k < call.count * lagged::kSums; k += kNormThreads) sums[k] = 0;
     __syncthreads();
-    lagged::pass_over<Form>(work[0], sums, pass, call.count);
+    pass_over(work[0], sums, pass);
     __syncthreads();
   };
   for (std::uint64_t item = blockIdx.x; item < tables.chunk_count; item += gridDim.x) {
@@ -425,102 +444,12 @@ __global__ void __launch_bounds__(kNormThreads, Form::kBlocks) lagged_kernel(Tab
   if (Form::kWhole && !tables.network) update::end_step(tables, open);
 }
 
-namespace lagged {
-
-/// Steps 3 and 4 and the clocks of one layer, from the norms before the step, by one block.
-__device__ inline void begin_layer_ahead(const Tables& tables, const Call& call, std::uint32_t layer_index) {
-  const Layer& layer = tables.layers[layer_index];
-  const std::uint32_t lane = threadIdx.x % kWarpThreads;
-  const bool joined = norms::join(tables, layer_index);
-  for (std::uint32_t k = threadIdx.x / kWarpThreads; k < call.count; k += kNormThreads / kWarpThreads) {
-    const std::uint32_t term = call.first + k;
-    if (!norms::present(tables, call, term, layer, lane)) continue;
-    const Term& state = tables.terms[term];
-    for (std::uint32_t member = lane; member < layer.members; member += kWarpThreads) {
-      const std::uint32_t tensor = tables.members[layer.member + member];
-      if (gradient_of(tables, call, term, tensor) != nullptr) state.former_squares[tensor] = state.squares[tensor];
-    }
-    __syncwarp();
-    const double former = norms::former_norm(tables, call, term, layer, 0, lane);
-    if (lane != 0) continue;
-    expect_norm(tables, term, layer_index);
-    state.norms[layer_index].r = NAN;  // an r of 0 that is left from a step before would make the unit rest
-    state.lagged_norms[layer_index] = former;
-  }
-  __syncthreads();  // all norms before the anchor
-  norms::scale_and_advance<true>(tables, call, layer_index, joined, false);
-}
-
-/// The sums of squares of all chunks of a layer and all terms of the call, by one block.
-__device__ inline void sum_layer(const Tables& tables, const Call& call, const Layer& layer) {
-  for (ChunksOf chunks(tables, layer); chunks.next();) {
-    const Chunk chunk = chunks.chunk();
-    const Tensor& tensor = tables.tensors[chunk.tensor];
-    const std::uint32_t count = elements_of_chunk(tensor.length, chunk.index);
-    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      const float* const g = gradient_of(tables, call, term, chunk.tensor);
-      const double sum = g == nullptr ? 0
-                                      : norms::chunk_sum<true>(gradient_at(tensor, g, first_of_chunk(chunk.index)),
-                                                               count, tensor.gradient);
-      if (threadIdx.x == 0) tables.terms[term].partial[tensor.slot + chunk.index] = sum;
-      __syncthreads();
-    }
-  }
-}
-
-/// n, r and s of the network's unit, to all layers that show them, by one block.
-__device__ inline void show_network(const Tables& tables, const Call& call) {
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-#pragma unroll 4
-    for (std::uint32_t layer = threadIdx.x; layer < tables.layer_count; layer += kNormThreads) {
-      mtadam::show_network(tables, term, layer);
-    }
-  }
-}
-
-}  // namespace lagged
-
-/// Blocks that a multiprocessor must hold: 128 registers a thread, with which no architecture spills.
-constexpr std::uint32_t kNetworkBeginBlocks = 4;
-
-/// Where the network is one unit, ahead of lagged_kernel: steps 3 and 4 and the clocks, from the norms before the step;
-/// steps 1 to 4 of a layer whose scales wait. Any grid of blocks of kNormThreads, best a block per layer.
-__global__ void __launch_bounds__(kNormThreads, kNetworkBeginBlocks) network_begin_kernel(Tables tables, Call call) {
-  norms::Layers layers = norms::Layers::kSomeLeft;
-  for (std::uint32_t layer_index = blockIdx.x; layer_index < tables.layer_count; layer_index += gridDim.x) {
-    const Layer& layer = tables.layers[layer_index];
-    const bool ahead = layer.slots > 0 && !lagged::scales_wait(tables, call, layer_index);
-    if (threadIdx.x == 0) tables.shared.ahead[layer_index] = ahead ? 1 : 0;
-    if (ahead) {
-      lagged::begin_layer_ahead(tables, call, layer_index);
-    } else {
-      if (layer.slots > 0) lagged::sum_layer(tables, call, layer);
-      norms::begin_layer<true, true>(tables, call, layer_index);
-    }
-    layers = norms::count_layer(tables, true);
-  }
-  // r and n follow in network_end_kernel.
-  if (layers != norms::Layers::kSomeLeft) norms::finish_network<true>(tables, call, true);
-}
-
-/// Behind lagged_kernel: steps 1 and 2 of the layers that have begun ahead, and the end of a whole step. Any grid of
-/// blocks of kNormThreads.
-template <bool kWhole>
-__global__ void __launch_bounds__(kNormThreads, kNetworkBlocks) network_end_kernel(Tables tables, Call call) {
-  norms::Layers layers = norms::Layers::kSomeLeft;
-  for (std::uint32_t layer = blockIdx.x; layer < tables.layer_count; layer += gridDim.x) {
-    if (tables.shared.ahead[layer] != 0) {
-      norms::take_norms<true, true>(tables, call, layer, is_joined(tables, layer));
-    }
-    layers = norms::count_layer(tables, true);
-  }
-  if (layers == norms::Layers::kSomeLeft) return;
-  norms::finish_network<true>(tables, call, true);
-  __syncthreads();
-  lagged::show_network(tables, call);
-  if constexpr (!kWhole) return;
-  __syncthreads();
-  if (threadIdx.x == 0) *tables.shared.step += 1;
+/// Any grid, best a block per chunk.
+template <class Form>
+__global__ void __launch_bounds__(kNormThreads, Form::kBlocks) lagged_kernel(Tables tables, Call call) {
+  take_lagged<Form>(tables, call, [&](const typename Form::Work& work, double* sums, lagged::Pass pass) {
+    lagged::pass_over<Form>(work, sums, pass, call.count);
+  });
 }
 
 }  // namespace mtadam::kernels

@@ -30,7 +30,6 @@ using update::Lanes;
 using update::TensorRun;
 using update::TermRun;
 
-constexpr std::uint32_t kWarps = kUpdateThreads / kWarpThreads;
 static_assert(kWarpThreads * kVector == kCodeBlock);
 
 /// The arrays of one moment in a chunk: codes, or float32 in small tensors.
@@ -55,8 +54,7 @@ struct Part {
   std::uint32_t stream;
 };
 
-constexpr std::uint32_t kParts = 32;
-
+/// A chunk, and the values that all its terms share.
 struct Work {
   TensorRun run;
   StateType type;        // of the tensor's moments
@@ -66,6 +64,12 @@ struct Work {
   std::byte* master;     // of a narrow θ; null without masters
   ChunkKey key;
   Moment m, v, x;  // shared
+};
+
+/// With the first terms' parts.
+template <std::uint32_t kPartCount>
+struct WorkOf : Work {
+  static constexpr std::uint32_t kParts = kPartCount;
   Part parts[kParts];
 };
 
@@ -91,30 +95,9 @@ __device__ inline Part part_of(const Tables& tables, const Call& call, std::uint
   return part;
 }
 
-/// Fetches the addresses and scalars of a chunk for the terms from `first` on, by one warp.
-__device__ inline void fetch(Work& work, const Tables& tables, const Call& call, std::uint32_t first,
-                             std::uint32_t terms, const Chunk& chunk, std::uint64_t open, bool gradients) {
-  const std::uint32_t lane = threadIdx.x % kWarpThreads;
-  TensorRun run = update::tensor_run(tables, chunk);
-  bool counted = false, several = false, present = false;
-  for (std::uint32_t base = 0; base < terms; base += kWarpThreads) {
-    const std::uint32_t k = base + lane;
-    const Part part = k < terms ? part_of(tables, call, first + k, chunk, open, gradients) : Part{};
-    if (k < kParts) work.parts[k] = part;
-    if (gradients && tables.network && k < terms && chunk.index == 0) {
-      show_network(tables, first + k, tables.tensors[chunk.tensor].layer);
-    }
-    present |= part.run.present;
-    const unsigned counting = __ballot_sync(kWholeWarp, part.run.counts);
-    if (counting == 0) continue;
-    const float b = __shfl_sync(kWholeWarp, part.run.k.b, __ffs(static_cast<int>(counting)) - 1);
-    if (!counted) run.b = b;
-    counted = true;
-    several |= part.run.counts && part.run.k.b != run.b;
-  }
-  run.one_b = __any_sync(kWholeWarp, several) == 0;
-  run.present = __any_sync(kWholeWarp, present) != 0;
-  if (lane != 0) return;
+/// What the terms share in a chunk whose scalars are known, by one thread.
+__device__ inline void describe(Work& work, const TensorRun& run, const Tables& tables, std::uint64_t open) {
+  const Chunk chunk = run.chunk;
   const Tensor& tensor = tables.tensors[chunk.tensor];
   const std::uint64_t begin = first_of_chunk(chunk.index);
   const StateType type = tables.state_type;
@@ -130,6 +113,33 @@ __device__ inline void fetch(Work& work, const Tables& tables, const Call& call,
   work.m = moment_at(tables.shared.m, tables.shared.codes.m, type, tensor, begin);
   work.v = moment_at(tables.shared.v, tables.shared.codes.v, type, tensor, begin);
   work.x = moment_at(tables.shared.x, tables.shared.codes.x, type, tensor, begin);
+}
+
+/// Fetches the addresses and scalars of a chunk for the terms from `first` on, by one warp.
+template <class Work>
+__device__ inline void fetch(Work& work, const Tables& tables, const Call& call, std::uint32_t first,
+                             std::uint32_t terms, const Chunk& chunk, std::uint64_t open, bool gradients) {
+  const std::uint32_t lane = threadIdx.x % kWarpThreads;
+  TensorRun run = update::tensor_run(tables, chunk);
+  bool counted = false, several = false, present = false;
+  for (std::uint32_t base = 0; base < terms; base += kWarpThreads) {
+    const std::uint32_t k = base + lane;
+    const Part part = k < terms ? part_of(tables, call, first + k, chunk, open, gradients) : Part{};
+    if (k < Work::kParts) work.parts[k] = part;
+    if (gradients && tables.network && k < terms && chunk.index == 0) {
+      show_network(tables, first + k, tables.tensors[chunk.tensor].layer);
+    }
+    present |= part.run.present;
+    const unsigned counting = __ballot_sync(kWholeWarp, part.run.counts);
+    if (counting == 0) continue;
+    const float b = __shfl_sync(kWholeWarp, part.run.k.b, __ffs(static_cast<int>(counting)) - 1);
+    if (!counted) run.b = b;
+    counted = true;
+    several |= part.run.counts && part.run.k.b != run.b;
+  }
+  run.one_b = __any_sync(kWholeWarp, several) == 0;
+  run.present = __any_sync(kWholeWarp, present) != 0;
+  if (lane == 0) describe(work, run, tables, open);
 }
 
 /// The elements of a thread: `count` of them, up to four, from `first` on.
@@ -336,20 +346,37 @@ __device__ __forceinline__ void store(const Moment& moment, StateType type, bool
   }
 }
 
-/// What a launch agrees on.
+/// What a launch agrees on, and how it sees gradients: see(i, place, g) for those of the call's i-th term.
+template <class See>
 struct Options {
   std::uint32_t terms;
   bool amsgrad;
   bool skips;
   std::uint32_t shared_stream;
+  See see;
 };
 
-/// Step 6 of a term that takes part: m or `sum`, v, and the x of its own.
-template <bool kSummed>
-__device__ __forceinline__ void take_term(const Work& work, const Part& part, const Place& at, const Options& options,
-                                          const Values& theta, bool opens, Values& m, Values& v, Values& x) {
-  const GroupElements& k = work.run.group;
+/// Where norms have been found.
+struct SeeNothing {
+  __device__ __forceinline__ void operator()(std::uint32_t, const Place&, const Values&) const {}
+};
+
+/// Loads elements of the gradient of the i-th term.
+template <class Options>
+__device__ __forceinline__ Values load_gradient(const Work& work, const Part& part, std::uint32_t i, const Place& at,
+                                                const Options& options) {
   const Values g = load_elements(part.run.g, work.gradient, at);
+  options.see(i, at, g);
+  return g;
+}
+
+/// Step 6 of a term that takes part: m or `sum`, v, and the x of its own.
+template <bool kSummed, class Options>
+__device__ __forceinline__ void take_term(const Work& work, const Part& part, std::uint32_t i, const Place& at,
+                                          const Options& options, const Values& theta, bool opens, Values& m, Values& v,
+                                          Values& x) {
+  const GroupElements& k = work.run.group;
+  const Values g = load_gradient(work, part, i, at, options);
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) {
     const float ghat = update::gradient(g.e[j], theta.e[j], part.run.k.f, k);
@@ -393,7 +420,7 @@ __device__ __forceinline__ Values scaled(const Values& m, float c) {
 }
 
 /// One block of a chunk, by a warp. `part_at(i)` is the i-th term's part.
-template <bool kSummed, bool kGradients, class PartAt>
+template <bool kSummed, bool kGradients, class Options, class PartAt>
 __device__ __forceinline__ void update_block(const Work& work, const Place& at, const Options& options,
                                              const PartAt& part_at) {
   const TensorRun& run = work.run;
@@ -413,7 +440,7 @@ __device__ __forceinline__ void update_block(const Work& work, const Place& at, 
     if constexpr (!kSummed) m = load(part.m, work.type, false, at);
     if (!kSummed && options.amsgrad) x = load(part.x, work.type, true, at);
     if (kGradients && part.run.present) {
-      take_term<kSummed>(work, part, at, options, theta, opens, kSummed ? sum : m, v, x);
+      take_term<kSummed>(work, part, i, at, options, theta, opens, kSummed ? sum : m, v, x);
       opens = false;
     }
 #pragma unroll
@@ -440,7 +467,7 @@ __device__ __forceinline__ void update_block(const Work& work, const Place& at, 
 }
 
 /// The same where both moments are summed.
-template <bool kGradients, class PartAt>
+template <bool kGradients, class Options, class PartAt>
 __device__ __forceinline__ void adam_block(const Work& work, const Place& at, const Options& options,
                                            const PartAt& part_at) {
   const TensorRun& run = work.run;
@@ -452,7 +479,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
     for (std::uint32_t i = 0; i < options.terms; ++i) {
       const Part& part = part_at(i);
       if (!part.run.present) continue;
-      const Values g = load_elements(part.run.g, work.gradient, at);
+      const Values g = load_gradient(work, part, i, at, options);
       const float f = part.run.k.f;
 #pragma unroll
       for (std::uint32_t j = 0; j < kVector; ++j) {
@@ -486,23 +513,25 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
 }
 
 /// Step 6 of one term, for accumulate.
-template <bool kSummed>
-__device__ __forceinline__ void moments_block(const Work& work, const Place& at, const Options& options) {
-  const Part& part = work.parts[0];
+template <bool kSummed, class Options>
+__device__ __forceinline__ void moments_block(const Work& work, const Part& part, const Place& at,
+                                              const Options& options) {
   Values theta{}, x{};
   if (work.run.group.coupled != 0) theta = load_theta(work, at);
   Values v = load(part.v, work.type, true, at);
   Values m = load(kSummed ? work.m : part.m, work.type, false, at);
   if (!kSummed && options.amsgrad) x = load(part.x, work.type, true, at);
-  take_term<kSummed>(work, part, at, options, theta, work.run.opens, m, v, x);
+  take_term<kSummed>(work, part, 0, at, options, theta, work.run.opens, m, v, x);
   if (kSummed) store(work.m, work.type, false, at, m, options.shared_stream);
 }
 
 /// The same where both moments are summed: the term is added to G, which it starts if it opens the step.
-__device__ __forceinline__ void gather_block(const Work& work, const Place& at, const Options& options) {
+template <class Options>
+__device__ __forceinline__ void gather_block(const Work& work, const Part& part, const Place& at,
+                                             const Options& options) {
   const TensorRun& run = work.run;
-  const float f = work.parts[0].run.k.f;
-  const Values g = load_elements(work.parts[0].run.g, work.gradient, at);
+  const float f = part.run.k.f;
+  const Values g = load_gradient(work, part, 0, at, options);
   Values sum{};
   if (!run.opens) sum = load_floats(run.gathered, at);
 #pragma unroll
@@ -513,11 +542,13 @@ __device__ __forceinline__ void gather_block(const Work& work, const Place& at, 
   store_floats(run.gathered, at, sum);
 }
 
-/// Calls visit(place) for the blocks of a chunk, each by a whole warp.
-template <class Visit>
+/// Calls visit(place) for the blocks of a chunk, each by a whole warp, which takes kTogether of them in turn.
+template <std::uint32_t kThreads, std::uint32_t kTogether, class Visit>
 __device__ __forceinline__ void for_blocks(const Work& work, const Visit& visit) {
+  constexpr std::uint32_t kWarps = kThreads / kWarpThreads;
   const std::uint32_t lane = threadIdx.x % kWarpThreads;
-  for (std::uint32_t block = threadIdx.x / kWarpThreads; block * kCodeBlock < work.run.count; block += kWarps) {
+  std::uint32_t block = threadIdx.x / kWarpThreads * kTogether;
+  while (block * kCodeBlock < work.run.count) {
     Place at{};
     at.first = block * kCodeBlock + lane * kVector;
     const std::uint32_t left = at.first < work.run.count ? work.run.count - at.first : 0;
@@ -527,6 +558,7 @@ __device__ __forceinline__ void for_blocks(const Work& work, const Visit& visit)
       for (std::uint32_t j = 0; j < kVector; ++j) at.words[j] = element_word(work.key, at.first + j);
     }
     visit(at);
+    block += block % kTogether + 1 == kTogether ? (kWarps - 1) * kTogether + 1 : 1;
   }
 }
 
@@ -547,19 +579,20 @@ __global__ void __launch_bounds__(kUpdateBlockThreads, lean_blocks(kSums, kGradi
   const auto chunk_of = [&](std::uint64_t item) {
     return tables.chunks[kGradients ? tables.chunk_count - 1 - item : item];
   };
-  const lean::Options options{tables.term_count, tables.amsgrad, kGradients && skips_elements(tables.non_finite),
-                              shared_stream()};
-  update::for_chunks<lean::Work>(
+  using Work = lean::WorkOf<32>;
+  const lean::Options<lean::SeeNothing> options{
+      tables.term_count, tables.amsgrad, kGradients && skips_elements(tables.non_finite), shared_stream(), {}};
+  update::for_chunks<Work>(
       tables.chunk_count,
-      [&](lean::Work& work, std::uint64_t item) {
+      [&](Work& work, std::uint64_t item) {
         lean::fetch(work, tables, call, 0, tables.term_count, chunk_of(item), open, kGradients);
       },
-      [&](const lean::Work& work) {
+      [&](const Work& work) {
         if (!work.run.present) return;
         const auto part_at = [&](std::uint32_t i) {
-          return i < lean::kParts ? work.parts[i] : lean::part_of(tables, call, i, work.run.chunk, open, kGradients);
+          return i < Work::kParts ? work.parts[i] : lean::part_of(tables, call, i, work.run.chunk, open, kGradients);
         };
-        lean::for_blocks(work, [&](const lean::Place& at) {
+        lean::for_blocks<kUpdateThreads, 1>(work, [&](const lean::Place& at) {
           if constexpr (kSums == LeanSums::kBoth) {
             lean::adam_block<kGradients>(work, at, options, part_at);
           } else {
@@ -576,23 +609,25 @@ template <LeanSums kSums>
 __global__ void __launch_bounds__(kUpdateBlockThreads, kLeanMomentsBlocks)
     lean_moments_kernel(Tables tables, Call call) {
   const std::uint64_t open = *tables.shared.step;
-  const lean::Options options{1, tables.amsgrad, skips_elements(tables.non_finite), shared_stream()};
-  update::for_chunks<lean::Work>(
+  using Work = lean::WorkOf<1>;
+  const lean::Options<lean::SeeNothing> options{
+      1, tables.amsgrad, skips_elements(tables.non_finite), shared_stream(), {}};
+  update::for_chunks<Work>(
       tables.chunk_count,
-      [&](lean::Work& work, std::uint64_t item) {
+      [&](Work& work, std::uint64_t item) {
         const Chunk chunk = tables.chunks[tables.chunk_count - 1 - item];
         lean::fetch(work, tables, call, call.first, 1, chunk, open, true);
         if (kSums != LeanSums::kNone && threadIdx.x == kUpdateThreads) {
           work.run.opens = tables.shared.opener[chunk.tensor] == call.first;
         }
       },
-      [&](const lean::Work& work) {
+      [&](const Work& work) {
         if (!work.parts[0].run.present) return;
-        lean::for_blocks(work, [&](const lean::Place& at) {
+        lean::for_blocks<kUpdateThreads, 1>(work, [&](const lean::Place& at) {
           if constexpr (kSums == LeanSums::kBoth) {
-            lean::gather_block(work, at, options);
+            lean::gather_block(work, work.parts[0], at, options);
           } else {
-            lean::moments_block<kSums == LeanSums::kFirst>(work, at, options);
+            lean::moments_block<kSums == LeanSums::kFirst>(work, work.parts[0], at, options);
           }
         });
       });

@@ -7,12 +7,13 @@
 #include "cuda/kernels.h"
 #include "cuda/kernels/cosines.cuh"
 #include "cuda/kernels/lagged.cuh"
+#include "cuda/kernels/lagged_network.cuh"
 #include "cuda/kernels/pick_norms.cuh"
 #include "cuda/kernels/update.cuh"
 
 // In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
 // that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers, which also
-// skips elements. A lean state has those of native/cuda/lean.cu.
+// skips elements. A lean state has those of native/cuda/lean.cu and lean_lagged.cu.
 
 namespace mtadam {
 namespace {
@@ -80,10 +81,12 @@ UpdateKernel lagged_kernel(const Tables& tables) {
 }
 
 UpdateKernel lagged_step(const Tables& tables) {
+  if (cuda::has_lean_update(tables, true)) return cuda::lean_lagged_step_kernel(tables);
   return skips_elements(tables) ? lagged_kernel<true, true>(tables) : lagged_kernel<false, true>(tables);
 }
 
 UpdateKernel lagged_term(const Tables& tables) {
+  if (cuda::has_lean_moments(tables)) return cuda::lean_lagged_term_kernel(tables);
   return skips_elements(tables) ? lagged_kernel<true, false>(tables) : lagged_kernel<false, false>(tables);
 }
 

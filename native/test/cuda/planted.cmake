@@ -8,7 +8,7 @@ foreach(flavour IN LISTS SIMT_FLAVOURS)
   simt_add_program(planted_cuda_nothing_${flavour} ${flavour} SOURCES launches.cpp)
   set_target_properties(planted_cuda_nothing_${flavour} PROPERTIES SIMT_UNOPTIMISED ON)
   target_link_libraries(planted_cuda_nothing_${flavour} PRIVATE mtadam_planted_driver_${flavour})
-  foreach(scenario kernels network one_launch network_in_one_read lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
+  foreach(scenario kernels network one_launch network_in_one_read one_launch_of_codes lean narrow narrow_parameters skipped_steps small_grid far_elements many_writes two_streams default_then_own
                    replay_on_another capture_after_step zero_on_another restored_then_step failed_then_restored large_write dropped
                    freed_late event_dropped lent captured captured_without_pools fresh_memory)
     add_test(NAME planted.cuda_nothing.${scenario}.${flavour} COMMAND planted_cuda_nothing_${flavour} ${scenario})
@@ -24,6 +24,8 @@ function(planted_bug name)
     list(APPEND sources ${CMAKE_CURRENT_BINARY_DIR}/planted/cuda_${name}/${arg_FILE})
   elseif(arg_FILE STREQUAL "cuda/kernels/elementwise.cuh")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/elementwise.cu)
+  elseif(arg_FILE STREQUAL "cuda/kernels/lean_lagged.cuh")
+    list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/lean_lagged.cu)
   elseif(arg_FILE MATCHES "cuda/kernels/lean.cuh|cuda/kernels/narrow_io.cuh|math/(element_types|parameter_codes|state_codes).h")
     list(APPEND sources ${CMAKE_SOURCE_DIR}/native/cuda/lean.cu)
   endif()
@@ -272,7 +274,7 @@ planted_bug(
 
 planted_bug(
   network_scaled_without_its_norms
-  FILE cuda/kernels/lagged.cuh
+  FILE cuda/kernels/lagged_network.cuh
   PATTERN [=[layer.slots > 0 && !lagged::scales_wait(]=]
   REPLACEMENT [=[layer.slots > 0 && call.count > 0 + 0 * lagged::scales_wait(]=]
   SCENARIO network_in_one_read
@@ -280,7 +282,7 @@ planted_bug(
 
 planted_bug(
   network_rests_since_the_step_before
-  FILE cuda/kernels/lagged.cuh
+  FILE cuda/kernels/lagged_network.cuh
   PATTERN [=[    state.norms[layer_index].r = NAN;]=]
   REPLACEMENT ""
   SCENARIO network_in_one_read
@@ -288,7 +290,7 @@ planted_bug(
 
 planted_bug(
   norms_of_a_layer_taken_twice
-  FILE cuda/kernels/lagged.cuh
+  FILE cuda/kernels/lagged_network.cuh
   PATTERN [=[    if (tables.shared.ahead[layer] != 0) {]=]
   REPLACEMENT [=[    {]=]
   SCENARIO network_in_one_read
@@ -301,6 +303,30 @@ planted_bug(
 ]=]
   REPLACEMENT ""
   SCENARIO network_in_one_read
+  FOUND_BY tsan "data race.*")
+
+planted_bug(
+  squares_of_half_a_segment
+  FILE cuda/kernels/lean_lagged.cuh
+  PATTERN [=[    double squares = sum;]=]
+  REPLACEMENT [=[    double squares = 0;]=]
+  SCENARIO one_launch_of_codes
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  late_codes_without_their_squares
+  FILE cuda/kernels/lean_lagged.cuh
+  PATTERN [=[if (part_at(i).run.g != nullptr) lean::load_gradient(work, part_at(i), i, at, options);]=]
+  REPLACEMENT ""
+  SCENARIO one_launch_of_codes
+  FOUND_BY plain "wrong: ")
+
+planted_bug(
+  turned_before_all_have_read
+  FILE cuda/kernels/lean_lagged.cuh
+  PATTERN [=[    __syncwarp();  // all lanes have read the block before]=]
+  REPLACEMENT ""
+  SCENARIO one_launch_of_codes
   FOUND_BY tsan "data race.*")
 
 # ---- Lean state ----

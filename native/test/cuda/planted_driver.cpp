@@ -140,6 +140,28 @@ void one_read(bool network) {
   }
 }
 
+/// The same with moments in bfloat16 and in 8 bits, and with narrow gradients and parameters.
+void one_launch_of_codes() {
+  Random random(106);
+  for (const int summed : {0, 1, 2}) {
+    Model model = random_model(random, {5, 4099, 302, 8200}, 3);
+    for (std::uint32_t k = 0; k < 4; ++k) model.parameters[k].layer = k == 3 ? 1 : k;
+    model.options.form = {summed > 0, false};
+    model.options.form.one_v = summed > 1;
+    model = with_state(with_lagged_scales(random, model), summed == 1 ? StateType::k8bit : StateType::kBfloat16);
+    model.options.form.non_finite = NonFinite::kSkipElement;
+    model = with_narrow_parameters(random, with_narrow_gradients(random, model), Rounding::kMaster);
+    Training on_cpu(model, 1), on_cuda(model, open(), Alignment::kAnyhow);
+    for (const Gradients& gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
+      for (Training* const training : {&on_cpu, &on_cuda}) {
+        training->step(gradients);
+        training->stream(gradients);
+      }
+      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+    }
+  }
+}
+
 /// Moments in bfloat16 and in 8 bits.
 void lean() {
   Random random(102);
@@ -504,6 +526,7 @@ void run(const std::string& scenario) {
   if (scenario == "lagged") return lagged();
   if (scenario == "one_launch") return one_read(false);
   if (scenario == "network_in_one_read") return one_read(true);
+  if (scenario == "one_launch_of_codes") return one_launch_of_codes();
   if (scenario == "lean") return lean();
   if (scenario == "narrow") return narrow();
   if (scenario == "narrow_parameters") return narrow_parameters();

@@ -410,6 +410,78 @@ TEST_F(Traffic, WithLaggedScalesIsOneLaunchThatReadsEachGradientOnce) {
   EXPECT_EQ(bytes_of(true, true), 36u);
 }
 
+/// Types of a model.
+struct Types {
+  StateType state;
+  ElementType gradient, theta;  // a bfloat16 θ has a master of two bytes
+
+  std::uint64_t moment() const { return state == StateType::kFloat32 ? 4 : code_bytes(state); }
+};
+
+/// A step with lagged scales reads each gradient once, and reads and writes each moment and parameter. `sums`: 0 of no
+/// moments, 1 of the first, 2 of both.
+std::uint64_t lagged_floor(const Types& types, std::uint64_t terms, std::uint64_t sums) {
+  const std::uint64_t moments = (sums > 0 ? 1 : terms) + (sums > 1 ? 1 : terms);
+  return element_bytes(types.gradient) * terms + 2 * types.moment() * moments + 8;
+}
+
+/// One `accumulate` per term, which reads and writes m or M, and v; then the update, which reads them. With one pair,
+/// an `accumulate` writes G, which the next one reads, or the update; that reads and writes the moments.
+std::uint64_t lagged_streamed_floor(const Types& types, std::uint64_t terms, std::uint64_t sums) {
+  const std::uint64_t gradients = element_bytes(types.gradient) * terms;
+  if (sums > 1) return gradients + 8 * terms + 4 * types.moment() + 8;
+  return gradients + 4 * types.moment() * terms + types.moment() * (terms + (sums > 0 ? 1 : terms)) + 8;
+}
+
+/// The same where moments, gradients or parameters take fewer bytes.
+TEST_F(Traffic, WithLaggedScalesIsThatOfCodesInOneLaunch) {
+  Random random(102);
+  constexpr std::uint64_t kLength = 4096 + 256;
+  constexpr ElementType kWide = ElementType::kFloat32, kNarrow = ElementType::kBfloat16;
+  std::vector<Types> all;
+  for (const StateType state : {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}) {
+    for (const ElementType gradient : {kWide, kNarrow}) {
+      for (const ElementType theta : {kWide, kNarrow}) all.push_back({state, gradient, theta});
+    }
+  }
+  for (const std::uint64_t terms : {1, 3, 8}) {
+    for (const std::uint64_t sums : {0, 1, 2}) {
+      for (const Types& types : all) {
+        const auto alignment = random.pick(test::kAlignments);
+        Model model = test::with_state(model_of(random, {terms, {}, Decay::kNone, alignment}, {kLength}), types.state);
+        model.options.form.summed = sums > 0;
+        model.options.form.one_v = sums > 1;
+        model.options.form.lagged = true;
+        model.options.form.non_finite = NonFinite::kSkipElement;
+        model.options.form.rounding = Rounding::kMaster;
+        model.parameters[0].gradient = types.gradient;
+        model.parameters[0].type = types.theta;
+        SCOPED_TRACE(name({terms, model.options.form, Decay::kNone, alignment}));
+        const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+        const std::uint64_t step = lagged_floor(types, terms, sums);
+        const auto device = std::make_shared<MeasuredDevice>();
+        Training training(model, device, alignment);
+        training.step(gradients);
+        EXPECT_EQ(device->element_bytes(), (step + element_bytes(types.gradient) * terms) * kLength);
+        EXPECT_EQ(device->launches(), 2);
+        training.step(gradients);
+        EXPECT_EQ(device->element_bytes(), step * kLength);
+        EXPECT_EQ(device->launches(), 1);
+        training.stream(gradients);
+        EXPECT_EQ(device->element_bytes(), lagged_streamed_floor(types, terms, sums) * kLength);
+        EXPECT_EQ(device->launches(), static_cast<int>(terms) + 1);
+      }
+    }
+  }
+  for (const ElementType theta : {kWide, kNarrow}) {
+    EXPECT_EQ(lagged_floor({StateType::kBfloat16, kWide, theta}, 3, 2), 28u);
+    EXPECT_EQ(lagged_floor({StateType::k8bit, kWide, theta}, 3, 2), 24u);
+    EXPECT_EQ(lagged_floor({StateType::kFloat32, kNarrow, theta}, 3, 2), 30u);
+    EXPECT_EQ(lagged_floor({StateType::kBfloat16, kNarrow, theta}, 3, 2), 22u);
+    EXPECT_EQ(lagged_floor({StateType::k8bit, kNarrow, theta}, 3, 2), 18u);
+  }
+}
+
 /// How many gradients per element a step reads for cosines: each once if all terms fit in a tile. Otherwise each tile
 /// of terms is paired with every other, and with itself if it has two terms.
 std::uint64_t reads_for_cosines(std::uint64_t terms) {

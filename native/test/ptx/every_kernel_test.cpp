@@ -133,6 +133,15 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
       }
     }
   }
+  for (const std::uint32_t terms : {3, 5}) {
+    for (const unsigned form : {0, 1, 4}) {
+      const Model model = test::with_lagged_scales(random, model_of(random, terms, form, random.pick(kDecays)));
+      Model narrow = with_narrow_gradients(random, with_state(model, StateType::kBfloat16));
+      narrow.options.form.network = false;
+      SCOPED_TRACE("lagged and lean, " + std::to_string(terms) + " terms, form " + std::to_string(form));
+      ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, narrow, random.pick(test::kAlignments)));
+    }
+  }
   for (const unsigned form : {0, 1, 4}) {
     for (const bool lagged : {false, true}) {
       for (const bool network : {false, true}) {

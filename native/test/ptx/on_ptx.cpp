@@ -28,7 +28,7 @@ std::string ptx_path(const std::string& name) { return MTADAM_PTX_FOLDER "/" + n
 ptx::Library& kernels_as_ptx() {
   static ptx::Library library = [] {
     ptx::Library all;
-    for (const char* const name : {"cosines", "elementwise", "lagged", "lean", "norms", "update"})
+    for (const char* const name : {"cosines", "elementwise", "lagged", "lean", "lean_lagged", "norms", "update"})
       all.add_file(ptx_path(name));
     return all;
   }();
