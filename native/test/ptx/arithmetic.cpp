@@ -160,6 +160,7 @@ void add_floats(Table& table, const std::string& type) {
   table["sqrt.rn." + type] = as([](T a) { return std::sqrt(a); });
   table["abs." + type] = as([](T a) { return std::fabs(a); });
   table["neg." + type] = as([](T a) { return -a; });
+  table["copysign." + type] = as([](T sign, T a) { return std::copysign(a, sign); });
 }
 
 void add_conversions(Table& table) {
@@ -213,6 +214,7 @@ Table make_table() {
   add_bits<u64, s64>(table, "64");
   table["bfi.b32"] = as([](u32 a, u32 b, u32 c, u32 d) { return inserted(a, b, c, d); });
   table["bfe.u32"] = as([](u32 a, u32 b, u32 c) { return extracted(a, b, c); });
+  table[kHighHalf] = as([](u32 a) { return static_cast<u16>(a >> 16); });
   table["prmt.b32"] = as([](u32 a, u32 b, u32 c) { return permuted(a, b, c); });
   table["brev.b32"] = as([](u32 a) { return reversed(a); });
   table["bfind.shiftamt.u32"] = as([](u32 a) { return a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)); });

@@ -125,6 +125,8 @@ TEST(Ptx, RoundsOneOperationAtATime) {
   // The product of the smallest normal and a half is kept.
   EXPECT_EQ(float_result("mov.f32 %f1, 0f00800000;\nmov.f32 %f2, 0f3F000000;\nmul.rn.f32 %f0, %f1, %f2;"), 0x00400000u);
   EXPECT_EQ(float_result("mov.f32 %f1, 0fBF800000;\nabs.f32 %f0, %f1;"), 0x3f800000u);
+  EXPECT_EQ(float_result("mov.f32 %f1, 0f80000000;\nmov.f32 %f2, 0f40000000;\ncopysign.f32 %f0, %f1, %f2;"),
+            0xc0000000u);
 }
 
 TEST(Ptx, ComparesWithNan) {
@@ -156,6 +158,7 @@ TEST(Ptx, MovesBits) {
   EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 4, 12;"), 0xdefu);
   EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 28, 32;"), 9u);
   EXPECT_EQ(of_two("bfe.u32 %r0, %r2, 40, 8;"), 0u);
+  EXPECT_EQ(of_two("{ .reg .b16 tmp; mov.b32 {tmp, %rs1}, %r2; }\ncvt.u32.u16 %r0, %rs1;"), 0x9abcu);
   EXPECT_EQ(of_two("prmt.b32 %r0, %r1, %r2, 0x7510;"), 0x9ade5678u);
   EXPECT_EQ(of_two("prmt.b32 %r0, %r1, %r2, 0xC888;"), 0xff000000u);
   EXPECT_EQ(of_two("brev.b32 %r0, %r1;"), 0x1e6a2c48u);

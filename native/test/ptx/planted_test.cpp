@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda.h"
 #include "cuda/errors.h"
 #include "test/cuda/on_device.h"
 #include "test/ptx/on_ptx.h"
@@ -162,7 +163,7 @@ const std::vector<Fault> kFaults{
     {"StoreLeftOut", kThreeTerms, remove(R"(st\.global\.wb\.v4\.f32)", 0), "wrong: "},
     {"OneChunkTooMany", kThreeTerms, replace(R"(setp\.lt\.u64)", "setp.le.u64"), "wrong: |no thread has written"},
     {"BlocksCountedTwice", kThreeTerms, replace(R"((atom\.global\.add\.u64.*), 1;)", "$1, 2;"), "wrong: |neither"},
-    {"LaneReadsFromTheLaneBelow", "norms_kernelILb0ELb0ELb0E", replace(R"(shfl\.sync\.down)", "shfl.sync.up", 0),
+    {"LaneReadsFromTheLaneBelow", "norms_kernelILb0ELb0ELb0E", replace(R"(shfl\.sync\.down)", "shfl.sync.up"),
      "wrong: "},
     {"VoteOfEachLaneAlone", kThreeTerms, replace(R"(vote\.sync\.any\.pred\s+(\S+), (\S+), \S+;)", "mov.pred $1, $2;"),
      "misaligned|wrong: "},

@@ -47,7 +47,7 @@ class Reader {
       const std::string content = trimmed(line.substr(0, line.find("//")));
       begin = end + 1;
       ++number;
-      if (!content.empty()) lines_.push_back({number, content});
+      if (!content.empty()) add(number, content);
     }
   }
 
@@ -67,6 +67,14 @@ class Reader {
   }
 
  private:
+  // nvcc takes the high half of a register in a scope of its own.
+  void add(unsigned number, const std::string& content) {
+    static const std::regex high(R"(\{ \.reg \.b16 tmp; mov\.b32 \{tmp, (%\w+)\}, (%\w+); \})");
+    std::smatch match;
+    if (!std::regex_match(content, match, high)) return lines_.push_back({number, content});
+    lines_.push_back({number, std::string(kHighHalf) + " " + match[1].str() + ", " + match[2].str() + ";"});
+  }
+
   const Line& next() {
     if (at_ + 1 >= lines_.size()) refuse("the file ends within a kernel");
     return lines_[++at_];

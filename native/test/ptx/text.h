@@ -44,6 +44,9 @@ struct Statement {
   std::vector<std::string> operands;  ///< a vector {…} and an address […] are one each
 };
 
+/// The opcode that read_kernels() makes of `{ .reg .b16 tmp; mov.b32 {tmp, x}, y; }`: x is the high half of y.
+inline constexpr const char* kHighHalf = "mov.high.b32";
+
 /// Throws NotUnderstood.
 std::vector<KernelText> read_kernels(const std::string& file, std::string_view text);
 /// An instruction, which ends in a semicolon.
