@@ -35,7 +35,7 @@ const FILES = {
   norms: { registers: 96, double: true, vector: { loads: /norms_kernel/ } },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
   lean: { registers: 104, double: false, vector: {} },
-  lagged: { registers: 128, double: true, vector: { loads: /./, stores: /./ } },
+  lagged: { registers: 128, double: true, vector: { loads: /lagged_kernel/, stores: /lagged_kernel/ } },
   lean_lagged: { registers: 96, double: true, vector: {} },
   elementwise: { registers: 32, double: false, vector: {} },
 };
