@@ -30,7 +30,7 @@ inline bool has_lean_update(const Tables& tables, bool gradients) {
 /// one unit, between two small launches.
 void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream);
 void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream);
-/// Their kernels where has_lean_update() of a step with gradients, or has_lean_moments().
+/// The kernels of a step with has_lean_update(tables, true), and of a term with has_lean_moments().
 using LaggedKernel = void (*)(Tables, Call);
 LaggedKernel lean_lagged_step_kernel(const Tables& tables);
 LaggedKernel lean_lagged_term_kernel(const Tables& tables);

@@ -496,10 +496,7 @@ __device__ __forceinline__ void adam_block(const Work& work, const Place& at, co
   Values v = load(work.v, work.type, true, at);
 #pragma unroll
   for (std::uint32_t j = 0; j < kVector; ++j) {
-    const float ghat = k.coupled != 0 ? decayed_gradient<true>(sum.e[j], theta.e[j], k)
-                                      : decayed_gradient<false>(sum.e[j], theta.e[j], k);
-    m.e[j] = first_moment(m.e[j], ghat, k);
-    v.e[j] = second_moment(v.e[j], ghat, k);
+    update::move_moments(m.e[j], v.e[j], sum.e[j], theta.e[j], k);
   }
   store(work.m, work.type, false, at, m, options.shared_stream);
   store(work.v, work.type, true, at, v, options.shared_stream);

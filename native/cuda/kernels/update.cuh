@@ -178,6 +178,14 @@ __device__ __forceinline__ float gradient(float g, float theta, float f, const G
   return k.coupled != 0 ? balanced_gradient<true>(g, theta, f, k) : balanced_gradient<false>(g, theta, f, k);
 }
 
+/// Step 6 of one element where both moments are summed, from G.
+__device__ __forceinline__ void move_moments(float& m, float& v, float gathered, float theta, const GroupElements& k) {
+  const float ghat =
+      k.coupled != 0 ? decayed_gradient<true>(gathered, theta, k) : decayed_gradient<false>(gathered, theta, k);
+  m = first_moment(m, ghat, k);
+  v = second_moment(v, ghat, k);
+}
+
 /// The denominators of kN elements where terms do not share b. Every element in turn goes through the first register,
 /// since the code is in every kernel once per term: unrolled, it would be half of each.
 template <std::uint32_t kN>
@@ -325,10 +333,7 @@ __device__ __forceinline__ void move_by_gathered(const Lanes<kN>& gathered, Lane
   const GroupElements& k = run.group;
 #pragma unroll
   for (std::uint32_t j = 0; j < kN; ++j) {
-    const float ghat = k.coupled != 0 ? decayed_gradient<true>(gathered.e[j], theta.e[j], k)
-                                      : decayed_gradient<false>(gathered.e[j], theta.e[j], k);
-    m.e[j] = first_moment(m.e[j], ghat, k);
-    v.e[j] = second_moment(v.e[j], ghat, k);
+    move_moments(m.e[j], v.e[j], gathered.e[j], theta.e[j], k);
     if constexpr (Form::kAmsgrad) x.e[j] = larger(v.e[j], x.e[j]);
     const float u = step_part(m.e[j], run.shared.c);
     const float d = denominator(Form::kAmsgrad ? x.e[j] : v.e[j], run.shared.b, k);

@@ -60,6 +60,15 @@ void kernels() {
   }
 }
 
+/// A step at once, then one term by term.
+void require_same_steps(Training& on_cpu, Training& on_cuda, const Gradients& gradients) {
+  for (Training* const training : {&on_cpu, &on_cuda}) {
+    training->step(gradients);
+    training->stream(gradients);
+  }
+  require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+}
+
 void silence(Gradients& gradients, std::uint32_t term) {
   for (std::optional<std::vector<float>>& values : gradients[term]) {
     if (values) values->assign(values->size(), 0);
@@ -78,11 +87,7 @@ void network() {
     const std::vector<Gradients> steps = random_steps(random, model, 6, {0.1, 0.1, 0.1, 0.05, 0.2});
     Training on_cpu(model, 1), on_cuda(model, open());
     for (Gradients gradients : steps) {
-      for (Training* const training : {&on_cpu, &on_cuda}) {
-        training->step(gradients);
-        training->stream(gradients);
-      }
-      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      require_same_steps(on_cpu, on_cuda, gradients);
       // A term that is silent everywhere, in a unit that it has moved.
       silence(gradients, 1);
       for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
@@ -103,11 +108,7 @@ void lagged() {
     model.options.form.non_finite = NonFinite::kSkipElement;
     Training on_cpu(model, 1), on_cuda(model, open());
     for (const Gradients& gradients : random_steps(random, model, 8, {0.1, 0.1, 0.1, 0.2})) {
-      for (Training* const training : {&on_cpu, &on_cuda}) {
-        training->step(gradients);
-        training->stream(gradients);
-      }
-      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      require_same_steps(on_cpu, on_cuda, gradients);
     }
   }
 }
@@ -127,11 +128,7 @@ void one_read(bool network) {
       model.options.rest = network;
       Training on_cpu(model, 1), on_cuda(model, open(), alignment);
       for (Gradients gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
-        for (Training* const training : {&on_cpu, &on_cuda}) {
-          training->step(gradients);
-          training->stream(gradients);
-        }
-        require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+        require_same_steps(on_cpu, on_cuda, gradients);
         silence(gradients, 1);
         for (Training* const training : {&on_cpu, &on_cuda}) training->step(gradients);
         require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
@@ -153,11 +150,7 @@ void one_launch_of_codes() {
     model = with_narrow_parameters(random, with_narrow_gradients(random, model), Rounding::kMaster);
     Training on_cpu(model, 1), on_cuda(model, open(), Alignment::kAnyhow);
     for (const Gradients& gradients : random_steps(random, model, 4, {0.1, 0.4, 0.1, 0.2})) {
-      for (Training* const training : {&on_cpu, &on_cuda}) {
-        training->step(gradients);
-        training->stream(gradients);
-      }
-      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      require_same_steps(on_cpu, on_cuda, gradients);
     }
   }
 }
@@ -172,11 +165,7 @@ void lean() {
       model = with_state(model, type);
       Training on_cpu(model, 1), on_cuda(model, open());
       for (const Gradients& gradients : random_steps(random, model, 3, {0, 0, 0, 0})) {
-        for (Training* const training : {&on_cpu, &on_cuda}) {
-          training->step(gradients);
-          training->stream(gradients);
-        }
-        require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+        require_same_steps(on_cpu, on_cuda, gradients);
       }
     }
   }
@@ -193,11 +182,7 @@ void narrow() {
     Training on_cpu(with_wide_gradients(model), 1), on_cuda(model, open(), Alignment::kAnyhow);
     for (const Gradients& given : random_steps(random, model, 3, {0, 0, 0, 0})) {
       const Gradients gradients = narrowed(random, model, given);
-      for (Training* const training : {&on_cpu, &on_cuda}) {
-        training->step(gradients);
-        training->stream(gradients);
-      }
-      require(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+      require_same_steps(on_cpu, on_cuda, gradients);
     }
   }
 }

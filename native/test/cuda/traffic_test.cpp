@@ -374,8 +374,8 @@ TEST_F(Traffic, OfNarrowParametersIsThatOfTheirCodesAndMasters) {
   }
 }
 
-/// The first step, which takes the same bytes as with current scales, and two more. The launch that comes first where
-/// the network is one unit reads no elements, and is counted with the other.
+/// The first step, which takes the same bytes as with current scales, and two more. Where the network is one unit,
+/// the small launches ahead and behind read no elements, and are counted with it.
 TEST_F(Traffic, WithLaggedScalesIsOneLaunchThatReadsEachGradientOnce) {
   Random random(101);
   for (Case c : cases()) {

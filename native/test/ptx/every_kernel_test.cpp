@@ -122,7 +122,7 @@ TEST_F(EveryKernel, IsLaunchedAndRight) {
       ASSERT_NO_FATAL_FAILURE(expect_same_steps(random, model, random.pick(test::kAlignments)));
     }
   }
-  // After the first step, these are in one launch.
+  // After the first step, these read each gradient once.
   for (const std::uint32_t terms : {1, 3, 5}) {
     for (const unsigned form : {0, 1, 2, 3, 4, 6}) {
       for (const NonFinite rule : {NonFinite::kSkipElement, NonFinite::kPropagate}) {
