@@ -3,7 +3,14 @@ import type { AnyTypedArray } from "../addon/native";
 import { MTAdamError, mustBe } from "../errors";
 import { isArray, isRecord, typedArrayName, typedArrayPlace, typedArrayLength } from "../inspect";
 import { isBuffer, type DeviceBuffer } from "../memory/device";
-import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "../memory/dtype";
+import {
+  checkDType,
+  checkHostArray,
+  DTYPES,
+  type DType,
+  type HostArray,
+  type HostElements,
+} from "../memory/dtype";
 import { checkShape } from "../parameters";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
@@ -15,12 +22,12 @@ import { MAX_HEADER_BYTES, renderHeader, type SafetensorsDType } from "./safeten
 
 /** One tensor to save: a parameter as `new MTAdam` gets it, or an array alone, whose name is its index. */
 export type TensorToSave =
-  | HostArray
+  | HostElements
   | DeviceBuffer
   | {
       /** Unique; by default the index in the list. */
       readonly name?: string | undefined;
-      readonly data: HostArray | DeviceBuffer;
+      readonly data: HostElements | DeviceBuffer;
       /** Its product is the length; by default one dimension. */
       readonly shape?: readonly number[] | undefined;
       /** Needed for a Uint16Array, which holds "float16" or "bfloat16". */
@@ -168,10 +175,11 @@ function checkTensor(item: unknown, index: string): CheckedTensor {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }
   const dtype = checkDType(given["dtype"] ?? dtypeOfData(name, data));
-  const length = isBuffer(data) ? data.length : typedArrayLength(checkHostArray(`${name}.data`, data, dtype));
   if (isBuffer(data) && data.dtype !== dtype)
     throw mustBe("DTYPE", `${name}.dtype`, `be ${data.dtype}`, dtype);
-  return { name, data: data as CheckedTensor["data"], length, shape: checkShape(name, shape, length), dtype };
+  const elements = isBuffer(data) ? data : checkHostArray(`${name}.data`, data, dtype);
+  const length = isBuffer(elements) ? elements.length : typedArrayLength(elements);
+  return { name, data: elements, length, shape: checkShape(name, shape, length), dtype };
 }
 
 function dtypeOfData(name: string, data: unknown): DType {
@@ -181,13 +189,15 @@ function dtypeOfData(name: string, data: unknown): DType {
       return "float32";
     case "Float64Array":
       return "float64";
+    case "Float16Array":
+      return "float16";
     case "Uint16Array":
       throw mustBe("DTYPE", `${name}.dtype`, 'be "float16" or "bfloat16" for a Uint16Array', undefined);
     default:
       throw mustBe(
         "DTYPE",
         `${name}.data`,
-        "be a buffer, a Float32Array, a Float64Array or a Uint16Array",
+        "be a buffer, a Float32Array, a Float64Array, a Uint16Array or a Float16Array",
         data,
       );
   }

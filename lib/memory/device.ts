@@ -3,7 +3,7 @@ import { checkKeys } from "../arguments";
 import { fromNative, fromNativePromise, MTAdamError, mustBe } from "../errors";
 import { nameClass, typedArrayLength, typedArrayName } from "../inspect";
 import { makeUncloneable } from "../uncloneable";
-import { checkDType, checkHostArray, DTYPES, type DType, type HostArray } from "./dtype";
+import { checkDType, checkHostArray, DTYPES, type DType, type HostArray, type HostElements } from "./dtype";
 import { checkStream, type StreamLike } from "./stream";
 
 // A device and its memory, in one file: each refers to the other in its public types.
@@ -77,7 +77,7 @@ export class Device {
    * @param lengthOrArray a number of elements, which start at 0, or a typed array of the dtype, which is copied
    * @throws MTAdamError LENGTH, DTYPE, OUT_OF_MEMORY, DISPOSED
    */
-  buffer<D extends DType = "float32">(lengthOrArray: number | HostArray<D>, dtype?: D): DeviceBuffer<D>;
+  buffer<D extends DType = "float32">(lengthOrArray: number | HostElements<D>, dtype?: D): DeviceBuffer<D>;
   buffer(lengthOrArray: unknown, dtype: unknown = "float32"): DeviceBuffer {
     const type = checkDType(dtype);
     return typedArrayName(lengthOrArray) === undefined && typeof lengthOrArray !== "object"
@@ -154,11 +154,15 @@ export class DeviceBuffer<D extends DType = DType> {
   /**
    * A buffer on `device` with a copy of the elements of `array`.
    *
-   * @param array of the type that holds `dtype`: a Float32Array (float32), Float64Array (float64) or Uint16Array (float16
-   * and bfloat16)
+   * @param array of a type that holds `dtype`: a Float32Array (float32), a Float64Array (float64) or a Uint16Array of the
+   * bits (float16 and bfloat16); for float16 also a Float16Array, where the runtime has it
    * @throws MTAdamError as {@link Device.buffer}
    */
-  static from<D extends DType = "float32">(array: HostArray<D>, device: Device, dtype?: D): DeviceBuffer<D> {
+  static from<D extends DType = "float32">(
+    array: HostElements<D>,
+    device: Device,
+    dtype?: D,
+  ): DeviceBuffer<D> {
     if (!isDevice(device)) throw mustBe("OPTION", "device", "be a device from `openDevice`", device);
     return device.buffer(array, dtype);
   }
@@ -205,7 +209,7 @@ export class DeviceBuffer<D extends DType = DType> {
    * @param options `stream`: on a CUDA device, the stream that the copy is ordered on; default: the default stream
    * @throws MTAdamError LENGTH, DTYPE, OPTION, DISPOSED, OUT_OF_MEMORY, CUDA
    */
-  upload(array: HostArray<D>, options: { stream?: StreamLike | null | undefined } = {}): void {
+  upload(array: HostElements<D>, options: { stream?: StreamLike | null | undefined } = {}): void {
     const stream = checkStream(checkKeys<{ stream: unknown }>("options", options, ["stream"]).stream);
     const source = this.#sameLength("array", array);
     fromNative(() => {
@@ -214,17 +218,19 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /**
-   * Copies the elements to `target`, of the same length, or to a new array. On a CUDA device it waits, off the event
+   * Copies the elements to `target`, of the same length, or to a new array, and returns that. On a CUDA device it waits, off the event
    * loop, for all work enqueued on the device, possibly also for work enqueued before the promise settles.
    *
    * @throws MTAdamError LENGTH, DTYPE, DISPOSED, CUDA (the promise rejects)
    */
-  async download(target?: HostArray<D>): Promise<HostArray<D>> {
+  async download(): Promise<HostArray<D>>;
+  async download<A extends HostElements<D>>(target?: A): Promise<A>;
+  async download(target?: HostElements<D>): Promise<HostElements<D>> {
     const source = this.#alive();
     const array =
       target === undefined ? DTYPES[this.dtype].make(this.length) : this.#sameLength("target", target);
     await fromNativePromise(fromNative(() => source.download(array)));
-    return array as HostArray<D>;
+    return target ?? (array as HostArray<D>);
   }
 
   /** Sets every element to `value`, rounded to the dtype. @throws MTAdamError OPTION, DISPOSED */

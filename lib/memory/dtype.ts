@@ -1,16 +1,20 @@
 import type { AnyTypedArray } from "../addon/native";
 import { mustBe } from "../errors";
-import { typedArrayName } from "../inspect";
+import { typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
 
 /** Element types of a buffer. Parameters and gradients are not "float64". */
 export type DType = "float32" | "float64" | "float16" | "bfloat16";
 
-/** The typed array that holds elements of a dtype on the host. */
+/** The typed array that this package makes for elements of a dtype. Elements of 16 bits are in it as their bits. */
 export type HostArray<D extends DType = DType> = D extends "float32"
   ? Float32Array
   : D extends "float64"
     ? Float64Array
     : Uint16Array;
+
+/** The typed arrays that this package takes for elements of a dtype. */
+export type HostElements<D extends DType = DType> =
+  HostArray<D> | (D extends "float16" ? Float16ArrayLike : never);
 
 /** Element types of a parameter. */
 export type ParameterDtype = "float32" | "float16" | "bfloat16";
@@ -26,25 +30,25 @@ export interface Float16ArrayLike extends ArrayBufferView {
 
 interface DTypeTraits {
   bytes: number;
-  /** The typed array that holds it on the host. */
-  array: "Float32Array" | "Float64Array" | "Uint16Array";
+  /** The names of the typed arrays that hold it on the host. */
+  arrays: readonly string[];
   make(length: number): AnyTypedArray;
   /** The value as an element of the host array: itself, or its bits. */
   encode(value: number): number;
 }
 
 export const DTYPES: Readonly<Record<DType, DTypeTraits>> = {
-  float32: { bytes: 4, array: "Float32Array", make: (n) => new Float32Array(n), encode: (value) => value },
-  float64: { bytes: 8, array: "Float64Array", make: (n) => new Float64Array(n), encode: (value) => value },
+  float32: { bytes: 4, arrays: ["Float32Array"], make: (n) => new Float32Array(n), encode: (value) => value },
+  float64: { bytes: 8, arrays: ["Float64Array"], make: (n) => new Float64Array(n), encode: (value) => value },
   float16: {
     bytes: 2,
-    array: "Uint16Array",
+    arrays: ["Uint16Array", "Float16Array"],
     make: (n) => new Uint16Array(n),
     encode: (value) => floatBits(value, 5, 10),
   },
   bfloat16: {
     bytes: 2,
-    array: "Uint16Array",
+    arrays: ["Uint16Array"],
     make: (n) => new Uint16Array(n),
     encode: (value) => floatBits(value, 8, 7),
   },
@@ -55,11 +59,30 @@ export function checkDType(value: unknown): DType {
   throw mustBe("DTYPE", "dtype", 'be "float32", "float64", "float16" or "bfloat16"', value);
 }
 
-/** The array, if it is of the kind that holds `dtype`. */
+/** Whether a typed array of that name holds elements of `dtype`. */
+export function holds(name: string | undefined, dtype: DType): boolean {
+  return name !== undefined && DTYPES[dtype].arrays.includes(name);
+}
+
+/** Those that hold `dtype`, for messages: "a Uint16Array, a Float16Array or" and the other. */
+export function arraysOf(dtype: DType, other?: string): string {
+  const all = DTYPES[dtype].arrays.map((name) => `a ${name}`);
+  if (other !== undefined) all.push(other);
+  const last = all.pop()!;
+  return all.length === 0 ? last : `${all.join(", ")} or ${last}`;
+}
+
+/** The elements, as native code takes them, of an array of a kind that holds `dtype`. */
 export function checkHostArray(subject: string, value: unknown, dtype: DType): AnyTypedArray {
-  const { array } = DTYPES[dtype];
-  if (typedArrayName(value) === array) return value as AnyTypedArray;
-  throw mustBe("DTYPE", subject, `be a ${array} (${dtype})`, value);
+  if (holds(typedArrayName(value), dtype)) return nativeArray(value as HostElements);
+  throw mustBe("DTYPE", subject, `be ${arraysOf(dtype)} (${dtype})`, value);
+}
+
+/** The array; of a Float16Array its memory in a Uint16Array, which every version of Node-API knows. */
+export function nativeArray<A extends HostElements>(array: A): Exclude<A, Float16ArrayLike> | Uint16Array {
+  if (typedArrayName(array) !== "Float16Array") return array as Exclude<A, Float16ArrayLike>;
+  const { buffer, byteOffset } = typedArrayPlace(array);
+  return new Uint16Array(buffer, byteOffset, typedArrayLength(array));
 }
 
 /** The bits of the nearest float of that form, ties to even. */

@@ -1,6 +1,6 @@
 import { typedArrayLength } from "../inspect";
 import { disposals, isBuffer } from "./device";
-import { isArraySource, recheckSource, type HostElements, type Source } from "./source";
+import { isArraySource, recheckSource, type ArraySource, type Source } from "./source";
 
 /**
  * Memory that was checked, by number, and a fast way to check it again. A counter shows whether any buffer was disposed
@@ -11,14 +11,14 @@ export class SourceList {
   readonly #lengths: number[];
   // The arrays among the sources, a second time. A step checks all of them, and visiting the other objects as well would
   // take ten times as long, because they are no longer in the caches.
-  readonly #arrays: (HostElements | null)[];
+  readonly #arrays: (ArraySource | null)[];
   #arrayCount = 0;
   #disposals = disposals;
 
   constructor(count: number) {
     this.#sources = new Array<Source | null>(count).fill(null);
     this.#lengths = new Array<number>(count).fill(0);
-    this.#arrays = new Array<HostElements | null>(count).fill(null);
+    this.#arrays = new Array<ArraySource | null>(count).fill(null);
   }
 
   get(at: number): Source | null {

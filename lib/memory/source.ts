@@ -1,35 +1,15 @@
 import type { NativeSource } from "../addon/native";
 import { MTAdamError, mustBe, nameOf, type Named } from "../errors";
-import {
-  hasResizableBuffer,
-  isOfAnotherCopy,
-  typedArrayLength,
-  typedArrayName,
-  typedArrayPlace,
-} from "../inspect";
-import type { Float16ArrayLike, GradientDtype } from "./dtype";
+import { hasResizableBuffer, isOfAnotherCopy, typedArrayLength, typedArrayName } from "../inspect";
+import { arraysOf, holds, nativeArray, type GradientDtype, type HostElements } from "./dtype";
 import { isBuffer, isSameMemory, nativeBuffer, type Device, type DeviceBuffer } from "./device";
 import { DevicePointer, isPointerLike, readPointer } from "./device-pointer";
 
-/** The elements of a tensor on the host. */
-export type HostElements = Float32Array | Uint16Array | Float16ArrayLike;
+/** A tensor's memory on the host, checked. */
+export type ArraySource = HostElements<GradientDtype>;
 
 /** A tensor's memory, checked. */
-export type Source = HostElements | DeviceBuffer | DevicePointer;
-
-/** The typed arrays that hold elements of each type on the host. */
-const ARRAYS: Readonly<Record<GradientDtype, readonly string[]>> = {
-  float32: ["Float32Array"],
-  float16: ["Uint16Array", "Float16Array"],
-  bfloat16: ["Uint16Array"],
-};
-
-/** Completes "must", for a tensor on the CPU. */
-const HOST_RULES: Readonly<Record<GradientDtype, string>> = {
-  float32: "be a Float32Array or a float32 buffer",
-  float16: "be a Uint16Array, a Float16Array or a float16 buffer",
-  bfloat16: "be a Uint16Array or a bfloat16 buffer",
-};
+export type Source = ArraySource | DeviceBuffer | DevicePointer;
 
 /**
  * The memory of a tensor of `length` elements of `dtype`, on `device`. Only the form of an address is checked here:
@@ -49,19 +29,19 @@ export function checkSource(
 ): Source {
   if (isBuffer(value)) return checkBuffer(subject, value, length, dtype, device);
   const onHost = device.kind === "cpu";
-  const array = onHost ? typedArrayName(value) : undefined;
-  if (array !== undefined && ARRAYS[dtype].includes(array)) {
-    return checkArray(subject, value as HostElements, length);
+  if (onHost && holds(typedArrayName(value), dtype)) {
+    return checkArray(subject, value as ArraySource, length);
   }
   if (value instanceof DevicePointer || isPointerLike(value)) {
     if (!onHost) return checkPointer(subject, readPointer(subject, value, dtype), length, use);
     throw new MTAdamError(
       "INVALID_POINTER",
-      `\`${nameOf(subject)}\` must be a ${ARRAYS[dtype].join(", a ")} or a buffer of the device; got a bare pointer, which ` +
+      `\`${nameOf(subject)}\` must be ${arraysOf(dtype, "a buffer of the device")}; got a bare pointer, which ` +
         "nothing can vouch for on the CPU.",
     );
   }
-  if (onHost) throw mustBe(codeOfNoSource(value), subject, HOST_RULES[dtype], value);
+  if (onHost)
+    throw mustBe(codeOfNoSource(value), subject, `be ${arraysOf(dtype, `a ${dtype} buffer`)}`, value);
   const inHostMemory =
     ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
   throw mustBe(
@@ -108,7 +88,7 @@ function checkBuffer(
   return buffer;
 }
 
-function checkArray(subject: Named, array: HostElements, length: number): HostElements {
+function checkArray(subject: Named, array: ArraySource, length: number): ArraySource {
   if (hasResizableBuffer(array)) {
     throw new MTAdamError(
       "INVALID_POINTER",
@@ -162,22 +142,12 @@ export function recheckSource(subject: Named, source: Source, length: number): v
   );
 }
 
-export function isArraySource(source: Source | null): source is HostElements {
+export function isArraySource(source: Source | null): source is ArraySource {
   return source !== null && !(source instanceof DevicePointer) && !isBuffer(source);
 }
 
 export function nativeSource(source: Source): NativeSource {
   if (source instanceof DevicePointer) return source.address;
   if (isBuffer(source)) return nativeBuffer(source);
-  return isFloat16Array(source) ? bitsOf(source) : source;
-}
-
-function isFloat16Array(array: HostElements): array is Float16ArrayLike {
-  return typedArrayName(array) === "Float16Array";
-}
-
-/** The same memory in an array that every version of Node-API knows. */
-function bitsOf(array: Float16ArrayLike): Uint16Array {
-  const { buffer, byteOffset } = typedArrayPlace(array);
-  return new Uint16Array(buffer, byteOffset, typedArrayLength(array));
+  return nativeArray(source);
 }

@@ -2,7 +2,7 @@
 "use strict";
 
 // Loads the package in other runtimes than this Node, trains a model in each, and compares the parameters bit for bit.
-// Also runs the TypeScript suite on the CPU in the newest Node:
+// Also runs the tests of Float16Array, or the whole TypeScript suite, on the CPU in the newest Node:
 //   node scripts/test/runtimes.js [--suite]
 // The runtimes come from npm. Linux on x86-64 only.
 
@@ -63,15 +63,21 @@ function training() {
   return suites;
 }
 
-/** The TypeScript suite on the CPU in a Node that has no npm beside it. */
-function suite({ command: [file] }) {
+/** The TypeScript suite, or one file of it, on the CPU in a Node that has no npm beside it. */
+function suite({ command: [file] }, args = []) {
   const report = path.join(folder, "jest.json");
-  runJest("cpu", report, { node: executable(file), env: { ...process.env, npm_execpath: npmScript() } });
+  runJest("cpu", report, {
+    node: executable(file),
+    env: { ...process.env, npm_execpath: npmScript() },
+    args,
+  });
   return jestCounts(report);
 }
 
 setup.build();
 install();
 const suites = training();
-if (process.argv.includes("--suite")) suites[`TypeScript, CPU, ${NEWEST_NODE.name}`] = suite(NEWEST_NODE);
+suites[`TypeScript, CPU, ${NEWEST_NODE.name}`] = process.argv.includes("--suite")
+  ? suite(NEWEST_NODE)
+  : suite(NEWEST_NODE, ["--", "test/api/float16-array-test"]);
 process.exitCode = summarise(suites) ? 0 : 1;

@@ -385,25 +385,6 @@ onCpu("parameters in arrays", () => {
     }
   });
 
-  test("a Float16Array", async () => {
-    const Type = (globalThis as { Float16Array?: new (buffer: ArrayBufferLike) => { length: number } })
-      .Float16Array;
-    if (Type === undefined) return;
-    const codes = randomCodes(randomSource(3), "float16", 50);
-    const [one, other] = [Uint16Array.from(codes), Uint16Array.from(codes)];
-    const gradient = randomTensor(randomSource(4), 50, 1);
-    for (const data of [one, new Type(other.buffer)] as Uint16Array[]) {
-      new MTAdam([{ name: "w", data, dtype: "float16" }], { terms: 1 }).step([[gradient]]);
-    }
-    expect(other).toEqual(one);
-    const refused = {
-      name: "w",
-      data: new Type(other.buffer) as unknown as Uint16Array,
-      dtype: "bfloat16",
-    } as const;
-    checkError(await thrownBy(() => new MTAdam([refused], { terms: 1 })), "ERR_MTADAM_DTYPE");
-  });
-
   test("arrays that overlap, were detached or have another type are refused", async () => {
     const memory = new ArrayBuffer(16);
     const [a, b] = [new Uint16Array(memory, 0, 5), new Uint16Array(memory, 8, 4)];

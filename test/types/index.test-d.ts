@@ -38,7 +38,8 @@ expectType<Promise<void>>(optimizer.stepEach({ content: () => [weight, null], st
 const codes = new Uint16Array(6);
 new MTAdam([{ data: weight, gradientDtype: "bfloat16" }, weight], { terms: 1, gradientDtype: "float16" });
 optimizer.step([[codes, null], null]);
-expectAssignable<Gradient>({} as Float16ArrayLike);
+const half = {} as Float16ArrayLike;
+expectAssignable<Gradient>(half);
 expectNotAssignable<Gradient>(new Float64Array(6));
 expectNotAssignable<OptimizerParameters>([codes]);
 new MTAdam([{ data: codes, dtype: "bfloat16" }], { terms: 1, masterWeights: true, rounding: "nearest" });
@@ -198,6 +199,11 @@ const buffer = openDevice("cpu", { threads: 2 }).buffer(3);
 expectType<DeviceBuffer<"float32">>(buffer);
 expectType<bigint>(buffer.ptr);
 expectAssignable<Disposable>(buffer);
+const narrow = openDevice("cpu").buffer(half, "float16");
+expectType<Promise<Uint16Array>>(narrow.download());
+expectType<Promise<Float16ArrayLike>>(narrow.download(half));
+// @ts-expect-error -- an array of another type
+buffer.upload(half);
 expectAssignable<Error>(new MTAdamError("OPTION", "A sentence."));
 
 // Options.
