@@ -30,4 +30,4 @@ for (const [k, term] of terms.entries()) {
   );
 }
 console.log(`MTAdam ends at ${[...point].map((value) => value.toFixed(2)).join(", ")}: between the corners`);
-console.log(`Adam ends at ${[...other].map((value) => value.toFixed(2)).join(", ")}: at the larger loss's`);
+console.log(`Adam ends at ${[...other].map((value) => value.toFixed(2)).join(", ")}: at the corner of right`);
