@@ -143,22 +143,22 @@ void CudaDevice::update(const Tables& tables, const Call& call, Stream stream) {
 // The first gradients of a term are better read twice: one block would take the step of a whole layer, or add up its
 // squares. Where the network is one unit, reading once takes one launch more than reading twice, and so it must save
 // reads that the second-level cache does not serve.
-bool CudaDevice::reads_once(const Tables& tables, const Call& call, const OnePass& pass) const {
+bool CudaDevice::reads_once(const Tables& tables, const OnePass& pass) const {
   if (!has_lagged(tables) || !pass.known || pass.largest_layer > kLargestLayer) return false;
-  return !tables.network || tables.element_count * call.count * sizeof(float) > cache_bytes_;
+  return !tables.network || pass.gradient_bytes > cache_bytes_;
 }
 
 bool CudaDevice::step_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
-  if (!reads_once(tables, call, pass)) return false;
+  if (!reads_once(tables, pass)) return false;
   const CurrentContext current(*context_);
-  launch_lagged_step(tables, call, native(pass.stream));
+  launch_lagged_step(tables, call, native(pass.stream), pass.begun);
   return true;
 }
 
 bool CudaDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass& pass) {
-  if (!reads_once(tables, call, pass)) return false;
+  if (!reads_once(tables, pass)) return false;
   const CurrentContext current(*context_);
-  launch_lagged_term(tables, call, native(pass.stream));
+  launch_lagged_term(tables, call, native(pass.stream), pass.begun);
   return true;
 }
 

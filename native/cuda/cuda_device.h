@@ -53,7 +53,7 @@ class CudaDevice final : public Device {
   void widen(float* to, const std::uint16_t* from, std::uint64_t count, ElementType type, Stream stream) override;
 
  private:
-  bool reads_once(const Tables& tables, const Call& call, const OnePass& pass) const;
+  bool reads_once(const Tables& tables, const OnePass& pass) const;
 
   SharedContext context_;
   std::string name_;

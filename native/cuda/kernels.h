@@ -5,8 +5,8 @@
 
 namespace mtadam::cuda {
 
-// The launches of a step: one each, however many tensors, layers and terms, on a device of so many multiprocessors.
-// They throw CudaError.
+// The launches of a step: one each unless said otherwise, however many tensors, layers and terms, on a device of so
+// many multiprocessors. They throw CudaError.
 
 /// Steps 1 to 4.
 void launch_norms(const Tables& tables, const Call& call, cudaStream_t stream);
@@ -27,9 +27,9 @@ inline bool has_lean_update(const Tables& tables, bool gradients) {
   return tables.state_type != StateType::kFloat32 || tables.narrow_parameters || (gradients && tables.narrow);
 }
 /// With lagged scales, all of a step, or of one term's part of it, in one read of each gradient; where the network is
-/// one unit, between two small launches.
-void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream);
-void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream);
+/// one unit, between two small launches. `begun` is set once the first launch has succeeded.
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun);
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun);
 /// The kernels of a step with has_lean_update(tables, true), and of a term with has_lean_moments().
 using LaggedKernel = void (*)(Tables, Call);
 LaggedKernel lean_lagged_step_kernel(const Tables& tables);

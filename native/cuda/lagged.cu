@@ -55,9 +55,11 @@ constexpr Kernel kNetworkBegin = kernels::network_begin_kernel;
 template <bool kWhole>
 constexpr Kernel kNetworkEnd = kernels::network_end_kernel<kWhole>;
 
-void launch(Kernel kernel, Kernel network_end, const Tables& tables, const Call& call, cudaStream_t stream) {
+void launch(Kernel kernel, Kernel network_end, const Tables& tables, const Call& call, cudaStream_t stream,
+            bool& begun) {
   const auto launch_one = [&](Kernel one, std::uint64_t items, const char* name) {
     check(launch_kernel(one, grid_for(items), kernels::kNormThreads, stream, tables, call), name);
+    begun = true;
   };
   if (tables.network) launch_one(kNetworkBegin, tables.layer_count, "network_begin_kernel");
   launch_one(kernel, std::max<std::uint64_t>(tables.chunk_count, tables.empty_layer_count), "lagged_kernel");
@@ -66,12 +68,12 @@ void launch(Kernel kernel, Kernel network_end, const Tables& tables, const Call&
 
 }  // namespace
 
-void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch(step_kernel(tables), kNetworkEnd<true>, tables, call, stream);
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun) {
+  launch(step_kernel(tables), kNetworkEnd<true>, tables, call, stream, begun);
 }
 
-void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch(term_kernel(tables), kNetworkEnd<false>, tables, call, stream);
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun) {
+  launch(term_kernel(tables), kNetworkEnd<false>, tables, call, stream, begun);
 }
 
 void load_lagged(const Tables& tables) {

@@ -90,7 +90,10 @@ struct OnePass {
   /// Whether every term of the call has had gradients before, so that it has a norm in most layers. The results are the
   /// same where it has none.
   bool known;
-  std::uint32_t largest_layer;  // its tensors
+  std::uint64_t gradient_bytes;  // of all gradients of the call
+  std::uint32_t largest_layer;   // its tensors
+  /// Set once a part of the call is under way: an error that comes later leaves the state in the middle of the step.
+  bool& begun;
 };
 
 /// A device as the engine uses it. Calls on one stream run in order, perhaps after they have returned. All calls come
@@ -160,8 +163,7 @@ class Device {
   virtual void update(const Tables& tables, const Call& call, Stream stream) = 0;
 
   /// norms() and then update(), or moments(), with each layer's elements soon after its norms, or with lagged scales at
-  /// the same time, so that its gradients are read once. False, and nothing done, where the device cannot. May throw
-  /// before it has begun; from then on it does not fail.
+  /// the same time, so that its gradients are read once. False, and nothing done, where the device cannot.
   virtual bool step_in_one_pass(const Tables&, const Call&, const OnePass&) { return false; }
   virtual bool accumulate_in_one_pass(const Tables&, const Call&, const OnePass&) { return false; }
 

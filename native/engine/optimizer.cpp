@@ -349,10 +349,7 @@ Hash Optimizer::hash_of(const AddressTable& gradients, std::uint32_t first, std:
 void Optimizer::step(AddressTable& gradients, const StepValues& values, Stream given) {
   advance("step", gradients, 0, options_.terms, values, given,
           [&](const Tables& tables, const Call& all, Stream stream) {
-            if (step_in_one_pass(tables, gradients, all, stream)) {
-              broken_ = true;
-              return;
-            }
+            if (step_in_one_pass(tables, gradients, all, stream, broken_)) return;
             norms(tables, all, stream);
             broken_ = true;
             follow_norms(tables, all, stream);
@@ -384,8 +381,9 @@ void Optimizer::cosines(const Tables& tables, const Call& all, Stream stream) {
   device_->cosines(finishing(tables), all, stream);
 }
 
-bool Optimizer::step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream) {
-  return !shares_state() && device_->step_in_one_pass(tables, all, pass_of(gradients, all, stream));
+bool Optimizer::step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream,
+                                 bool& begun) {
+  return !shares_state() && device_->step_in_one_pass(tables, all, pass_of(gradients, all, stream, begun));
 }
 
 // Launches the rest of a whole step after its norms.
@@ -403,10 +401,17 @@ bool Optimizer::comes_first(const AddressTable& gradients, std::uint32_t term) c
   return false;
 }
 
-OnePass Optimizer::pass_of(const AddressTable& gradients, const Call& call, Stream stream) const {
-  bool known = true;
-  for (std::uint32_t k = 0; k < call.count; ++k) known = known && !comes_first(gradients, call.first + k);
-  return {stream, known, largest_layer_};
+OnePass Optimizer::pass_of(const AddressTable& gradients, const Call& call, Stream stream, bool& begun) const {
+  OnePass pass{stream, true, 0, largest_layer_, begun};
+  if (!tables_.lagged) return pass;  // the others do not use it
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
+    pass.known = pass.known && !comes_first(gradients, term);
+    for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
+      if (gradients.get(term, tensor) == nullptr) continue;
+      pass.gradient_bytes += layout_.tensors()[tensor].length * element_bytes(layout_.tensors()[tensor].gradient);
+    }
+  }
+  return pass;
 }
 
 void Optimizer::get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count) {
@@ -432,10 +437,7 @@ void Optimizer::take_term(const Tables& given, const AddressTable& gradients, co
     state_.make_gathered(*device_, layout_);
     tables.shared.gathered = tables_.shared.gathered = state_.shared().gathered;
   }
-  if (!shares_state() && device_->accumulate_in_one_pass(tables, one, pass_of(gradients, one, stream))) {
-    broken_ = true;
-    return;
-  }
+  if (!shares_state() && device_->accumulate_in_one_pass(tables, one, pass_of(gradients, one, stream, broken_))) return;
   if (squares == Squares::kExchanged && shares_state()) {
     device_->norms(finishing(tables), one, stream);
   } else {
@@ -589,7 +591,8 @@ std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, 
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
   std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
-    if (step_in_one_pass(tables_, *own, all, on)) return;
+    bool begun = false;  // only recorded
+    if (step_in_one_pass(tables_, *own, all, on, begun)) return;
     device_->norms(tables_, all, on);
     follow_norms(tables_, all, on);
   });
@@ -608,6 +611,7 @@ void Optimizer::replay(const CapturedStep& step, double gradient_scale) {
     broken_ = true;
   });
   broken_ = false;
+  get_to_know(step.gradients(), 0, options_.terms);
   has_cosines_ = options_.form.cosines;
   completed_ += 1;
 }
@@ -625,7 +629,8 @@ void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_sca
     throw Error("STATE", "`upload` of the prepared gradients must be called before the capture: they have changed.");
   }
   captured_cosines_ = options_.form.cosines;
-  if (step_in_one_pass(tables_, gradients, all, stream)) return;
+  bool begun = false;  // only recorded
+  if (step_in_one_pass(tables_, gradients, all, stream, begun)) return;
   device_->norms(tables_, all, stream);
   follow_norms(tables_, all, stream);
 }

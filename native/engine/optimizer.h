@@ -92,6 +92,7 @@ class CapturedStep {
   CapturedStep(std::unique_ptr<AddressTable> gradients, std::unique_ptr<Graph> graph, std::uint64_t tables)
       : tables_(tables), gradients_(std::move(gradients)), graph_(std::move(graph)) {}
   Graph& graph() const { return *graph_; }
+  const AddressTable& gradients() const { return *gradients_; }
   /// Which of the optimizer's tables it reads.
   std::uint64_t tables() const { return tables_; }
 
@@ -265,10 +266,11 @@ class Optimizer {
   void raise_shared_x(std::uint64_t step);
   void roll_back_shared_clocks(std::uint64_t step);
   void close_step();
-  bool step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream);
+  bool step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream,
+                        bool& begun);
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
   bool comes_first(const AddressTable& gradients, std::uint32_t term) const;
-  OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream) const;
+  OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream, bool& begun) const;
   void get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count);
   void send_values(double gradient_scale, Stream stream);
   template <class T>

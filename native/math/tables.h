@@ -25,8 +25,8 @@ constexpr double kNormFloor = 1e-10;
 /// (docs/algorithm.md, "Finite in, finite out").
 constexpr double kLargestScaledNorm = 1e18;
 
-/// With NonFinite::kSkipElement, the moments of an element rest where |f·g| is larger. Its square, summed over terms,
-/// is well below the largest float32.
+/// With NonFinite::kSkipElement, the moments of an element rest where |f·g| is larger: float32 may not hold its square.
+/// It holds the square of a sum of up to 18 such terms, which is V where both moments are summed.
 constexpr float kLargestElement = 1e18f;
 
 /// Which norm the terms of a layer are scaled to (docs/algorithm.md, step 3).
@@ -150,7 +150,6 @@ struct NetworkUnit {
   std::uint64_t withdrawn;  // the last step in which the term was not finite or too large in the unit
   float f;                  // s/σ
   double lagged_norm;       // as Term::lagged_norms
-  std::uint64_t waits;  // of the first term of a call in one pass: the step if some scales wait for norms of the call
 };
 
 /// W of `stepScale: "mean"` in one tensor, as terms are processed.

@@ -145,6 +145,26 @@ onCuda("a step in a graph of the user's", () => {
     expect((await loaded.optimizer.stateDict()).metadata.iterations).toBe(5);
   });
 
+  const LAGGED: Partial<MTAdamOptions> = { scales: "lagged", betas: [0.9, 0.999, 0.999] };
+  test.each<[string, Partial<MTAdamOptions>]>([
+    ["first moments per term", {}],
+    ["moments in bfloat16", { stateDtype: "bfloat16" }],
+    ["both moments summed", { firstMoment: "summed", secondMoment: "summed" }],
+    ["lagged scales", LAGGED],
+    ["lagged scales in 8 bits", { ...LAGGED, stateDtype: "8bit" }],
+  ])("that is launched while a step is open reads no missing gradient, with %s", async (_, options) => {
+    const own = scene(options);
+    own.optimizer.step(own.prepared, { stream: own.stream });
+    const graph = capture(own);
+    // The graph has no gradient of this term for the last tensor.
+    const all = LENGTHS.map((length) => testDevice().buffer(values(length, 2)));
+    own.optimizer.accumulate("b", all, { stream: own.stream });
+    executor().launchGraph(graph, own.stream);
+    executor().synchronizeStream(own.stream);
+    const theta = await Promise.all(own.theta.map((tensor) => tensor.download()));
+    expect(theta.every((tensor) => tensor.every(Number.isFinite))).toBe(true);
+  });
+
   test("is counted when a parameter group is added", () => {
     const own = scene();
     const graph = capture(own);

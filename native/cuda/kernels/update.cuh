@@ -156,9 +156,11 @@ __device__ inline TermRun term_run(const Tables& tables, const Call& call, std::
   const std::uint64_t first = first_of_chunk(chunk.index);
   const std::uint64_t at = tensor.plane + first;
   TermRun part;
-  part.present = takes_part(clock, step);
+  const float* const g = Form::kGradients ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
+  // A clock alone does not tell: a graph of the user's may run while a term is accumulated that the graph has not.
+  part.present = takes_part(clock, step) && (!Form::kGradients || g != nullptr);
   part.counts = counts<Form>(clock, step);
-  part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) + first : nullptr;
+  part.g = Form::kGradients && part.present ? g + first : nullptr;
   part.m = offset(state.m, at);
   part.v = offset(state.v, at);
   part.x = offset(state.x, at);
@@ -584,7 +586,7 @@ __device__ __forceinline__ void end_step(const Tables& tables, std::uint64_t ope
 }  // namespace update
 
 /// Steps 5 to 7 for all terms, or step 7 from the moments; then the step is over. Any grid of blocks of
-/// kUpdateThreads. Chunks go in the reverse order of the launch before, whose last ones are still in the
+/// kUpdateBlockThreads. Chunks go in the reverse order of the launch before, whose last ones are still in the
 /// second-level cache: backwards after norms (gradients), forwards after moments (moments).
 template <class Form>
 __global__ void __launch_bounds__(kUpdateBlockThreads, Form::kBlocks) update_kernel(Tables tables, Call call) {

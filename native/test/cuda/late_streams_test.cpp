@@ -27,8 +27,10 @@ using LateStreams = test::OnExecutor;
 TEST_F(LateStreams, GiveTheSameBits) {
   Random random(72);
   const int count = rounds(6);
-  for (int round = 0; round < count; ++round) {
-    const Model model = test::random_model(random, {0, 1, 300, 0, 4097, 33}, 3);
+  for (int round = 0; round < 3 * count; ++round) {
+    Model model = test::random_model(random, {0, 1, 300, 0, 4097, 33}, 3);
+    if (round % 3 > 0) model = test::with_lagged_scales(random, model);
+    model.options.form.network = round % 3 == 2;
     const std::vector<Gradients> steps = test::random_steps(random, model, 4);
     Training on_cpu(model, 1);
     for (const Gradients& gradients : steps) on_cpu.step(gradients);

@@ -11,9 +11,9 @@
 #include "cuda/kernels/pick_norms.cuh"
 #include "cuda/kernels/update.cuh"
 
-// In place of native/cuda/cosines.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a few, so
-// that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers, which also
-// skips elements. A lean state has those of native/cuda/lean.cu and lean_lagged.cu.
+// In place of native/cuda/cosines.cu, lagged.cu, norms.cu and update.cu: the same kernels on a grid of any size. Only a
+// few, so that a planted bug compiles in seconds: no amsgrad, three terms unrolled and the loop for other numbers,
+// which also skips elements. A lean state has those of native/cuda/lean.cu and lean_lagged.cu.
 
 namespace mtadam {
 namespace {
@@ -130,21 +130,22 @@ void launch_update(const Tables& tables, const Call* call, std::uint32_t multipr
 }
 
 template <bool kWhole>
-void launch_lagged(UpdateKernel kernel, const Tables& tables, const Call& call, cudaStream_t stream) {
+void launch_lagged(UpdateKernel kernel, const Tables& tables, const Call& call, cudaStream_t stream, bool& begun) {
   const auto launch_one = [&](UpdateKernel one, std::uint64_t items) {
     check(launch_kernel(one, grid_of(items), kernels::kNormThreads, stream, tables, call), "lagged_kernel");
+    begun = true;
   };
   if (tables.network) launch_one(kernels::network_begin_kernel, tables.layer_count);
   launch_one(kernel, tables.chunk_count);
   if (tables.network) launch_one(kernels::network_end_kernel<kWhole>, tables.layer_count);
 }
 
-void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch_lagged<true>(lagged_step(tables), tables, call, stream);
+void launch_lagged_step(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun) {
+  launch_lagged<true>(lagged_step(tables), tables, call, stream, begun);
 }
 
-void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream) {
-  launch_lagged<false>(lagged_term(tables), tables, call, stream);
+void launch_lagged_term(const Tables& tables, const Call& call, cudaStream_t stream, bool& begun) {
+  launch_lagged<false>(lagged_term(tables), tables, call, stream, begun);
 }
 
 void load_lagged(const Tables&) {}

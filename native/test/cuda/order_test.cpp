@@ -65,12 +65,13 @@ TEST_F(Order, ChangesNothing) {
 // In one launch after the first step, also with pairs that come late. The last three forms have a lean state.
 TEST_F(Order, ChangesNothingWithLaggedScales) {
   Random random(93);
-  for (const int form : {0, 1, 2, 3, 4, 5}) {
+  for (const int form : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}) {
     Model model = test::with_lagged_scales(random, test::random_model(random, {5, 0, 9000, 300, 4097, 0, 40}, 4));
     model.options.form.summed = form % 3 > 0;
     model.options.form.one_v = form % 3 > 1;
     model.options.form.amsgrad = false;
-    if (form >= 3) model = test::with_state(model, form == 4 ? StateType::kBfloat16 : StateType::k8bit);
+    model.options.form.network = form >= 6;
+    if (form % 6 >= 3) model = test::with_state(model, form % 6 == 4 ? StateType::kBfloat16 : StateType::k8bit);
     const std::vector<Gradients> steps = test::random_steps(random, model, 4, {0, 0.3, 0.1, 0.1});
     const Snapshot expected = train(Training(model, 1), steps);
     std::uint64_t seed = 0;
