@@ -1,6 +1,7 @@
 import type { NativeCapturedStep } from "./addon/native";
 import type { ReplayOptions } from "./call-options";
 import { MTAdamError } from "./errors";
+import { makeUncloneable } from "./uncloneable";
 
 /** Private to the package, so that no other code can construct the class below. */
 export const capturedKey = Symbol("CapturedStep");
@@ -24,6 +25,7 @@ export class CapturedStep<Term extends string = string> {
     }
     this.#native = step;
     this.#replay = replay;
+    makeUncloneable(this);
   }
 
   /**

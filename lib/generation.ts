@@ -42,6 +42,8 @@ export class Generation {
     for (const [index, { source, length }] of flat.parameters.entries()) {
       this.#sources.set(index, source, length);
     }
+    // Those of an earlier generation may have lost their buffers since.
+    this.#sources.distrust();
   }
 
   /** Whether the native optimizer has as many terms and groups as this generation. */
@@ -81,5 +83,10 @@ export class Generation {
   /** Checks again that the parameters still have their memory. @throws MTAdamError LENGTH, DISPOSED */
   recheckParameters(): void {
     this.#sources.recheck((at) => this.parameters.list[at]!);
+  }
+
+  /** The same for one of them. */
+  recheckParameter(index: number): void {
+    this.#sources.recheck((at) => this.parameters.list[at]!, index, 1);
   }
 }

@@ -85,9 +85,11 @@ export class Guard {
   reading<T>(operation: string, read: () => T): T {
     const outer = this.#reader;
     this.#reader = operation;
-    const result = this.#reading.run(read);
-    this.#reader = outer;
-    return result;
+    try {
+      return this.#reading.run(read);
+    } finally {
+      this.#reader = outer;
+    }
   }
 
   /** Runs a call that waits. Until it settles, other calls are BUSY. */

@@ -44,7 +44,14 @@ export type { CheckpointMetadata, StateDict, StateTensor } from "./checkpoint/st
 export { DeviceBuffer } from "./memory/device";
 export type { Device, DeviceKind } from "./memory/device";
 export type { DevicePointerLike } from "./memory/device-pointer";
-export type { DType, Float16ArrayLike, GradientDtype, HostArray, HostElements, ParameterDtype } from "./memory/dtype";
+export type {
+  DType,
+  Float16ArrayLike,
+  GradientDtype,
+  HostArray,
+  HostElements,
+  ParameterDtype,
+} from "./memory/dtype";
 export { openDevice, describeDevices } from "./memory/open-device";
 export type { CpuDeviceOptions, CudaDeviceDescription, DevicesDescription } from "./memory/open-device";
 export type { StreamLike } from "./memory/stream";

@@ -15,6 +15,7 @@ const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as objec
 const tagOf = reader(typedArrayPrototype, Symbol.toStringTag);
 const bufferOf = reader(typedArrayPrototype, "buffer");
 const offsetOf = reader(typedArrayPrototype, "byteOffset");
+const bytesOf = reader(typedArrayPrototype, "byteLength");
 const isResizable = reader(ArrayBuffer.prototype, "resizable");
 const isGrowable = reader(SharedArrayBuffer.prototype, "growable");
 
@@ -37,6 +38,12 @@ export function typedArrayPlace(array: ArrayBufferView): { buffer: ArrayBufferLi
   return { buffer: bufferOf(array) as ArrayBufferLike, byteOffset: offsetOf(array) as number };
 }
 
+/** The same as bytes. */
+export function typedArrayBytes(array: ArrayBufferView): Uint8Array {
+  const { buffer, byteOffset } = typedArrayPlace(array);
+  return new Uint8Array(buffer, byteOffset, bytesOf(array) as number);
+}
+
 /** Whether a typed array lies over memory whose size may change. */
 export function hasResizableBuffer(array: ArrayBufferView): boolean {
   const buffer = bufferOf(array);
@@ -52,12 +59,23 @@ export function isArray(value: unknown): value is unknown[] {
   }
 }
 
+/** Whether a value is a proxy that was revoked, with which one can do nothing. */
+function isRevoked(value: object): boolean {
+  if (!types.isProxy(value)) return false;
+  try {
+    Array.isArray(value);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 /**
  * An object that holds values by key: an object literal, of any realm, or an instance of a class of yours with fields of
  * its own. Instances of built-in classes have another tag.
  */
 export function isRecord(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null || isArray(value)) return false;
+  if (typeof value !== "object" || value === null || isArray(value) || isRevoked(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype === null || Object.getPrototypeOf(prototype) === null) return true;
   if (Object.prototype.toString.call(value) !== "[object Object]") return false;

@@ -244,7 +244,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     if (outcome === StepOutcome.captured) return;
     if (outcome === StepOutcome.skippedATerm) this.#lookForSkipped(native);
     this.#stepped(native);
-    this.#tell(native);
+    this.#tell(native.iterations);
   }
 
   /**
@@ -299,7 +299,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   update(options?: Pick<StepOptions, "stream">): void {
     const native = this.#guard.usable();
     this.#update(this.#guard.reading("update", () => this.#calls.readStream(options)));
-    this.#tell(native);
+    this.#tell(native.iterations);
   }
 
   /**
@@ -331,6 +331,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       inOrder: readCallbacks(callbacks, this.#generation.terms),
       call: this.#readPart(options),
     }));
+    let iteration = 0; // a call that comes before the promise settles may take another step
     await this.#guard.during("stepEach", async () => {
       for (const [term, callback] of inOrder.entries()) {
         if (callback === undefined || native.isAccumulated(term)) continue;
@@ -338,8 +339,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
         this.#accumulate(term, this.#readTerm(term, gradients, call));
       }
       this.#update(call.stream);
+      iteration = native.iterations;
     });
-    this.#tell(native);
+    this.#tell(iteration);
   }
 
   /**
@@ -395,7 +397,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
         own.replay(values);
       });
       this.#stepped(native);
-      this.#tell(native);
+      this.#tell(native.iterations);
     });
   }
 
@@ -815,8 +817,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /** Calls the listeners, once the step's call allows others. */
-  #tell(native: NativeOptimizer): void {
-    if (!this.#listeners.isEmpty) this.#listeners.tell(native.iterations);
+  #tell(iteration: number): void {
+    if (!this.#listeners.isEmpty) this.#listeners.tell(iteration);
   }
 
   /** Starts a reading, which warns if it shows a skipped term. */
@@ -846,7 +848,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   #stateOwner(native: NativeOptimizer): StateOwner {
-    const { terms, weights, groups, flat } = this.#generation;
+    const generation = this.#generation;
+    const { terms, weights, groups, flat } = generation;
     return {
       native,
       options: { ...this.#options, terms: terms.list },
@@ -856,6 +859,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       layers: flat.layers,
       groups,
       iterations: native.iterations,
+      recheckParameter: (index) => {
+        generation.recheckParameter(index);
+      },
     };
   }
 

@@ -3,6 +3,7 @@ import { fromNative, MTAdamError } from "./errors";
 import type { Gradient, GradientTable } from "./gradients";
 import type { Guard } from "./guard";
 import type { ParameterName } from "./parameters";
+import { makeUncloneable } from "./uncloneable";
 
 /** Private to the package, so that no other code can construct the class below. */
 export const preparedKey = Symbol("PreparedGradients");
@@ -25,6 +26,7 @@ export class PreparedGradients<Term extends string = string, Parameter extends s
     this.#table = table;
     this.#guard = guard;
     this.#stream = stream;
+    makeUncloneable(this);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { types } from "node:util";
 import { mustBe } from "./errors";
+import { customInspect } from "./inspect";
 
 type Method = (this: unknown, ...values: unknown[]) => unknown;
 
@@ -22,6 +23,8 @@ export function checkReceivers(
       const isAsync = types.isAsyncFunction(method);
       const checked: Method = function (...values) {
         if (isOwn(this)) return method.apply(this, values);
+        // console.log must not throw.
+        if (key === customInspect) return `[${className.split(" ")[1]}]`;
         const error = mustBe(
           "OPTION",
           "this",

@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
+import { typedArrayBytes } from "../inspect";
 import { writeAtomically, type Writer } from "./atomic-file";
 import { ChunkReader, ChunkWriter, readUpTo, readWhole } from "./chunked-file";
 import { parseObject, renderObject } from "./json";
@@ -216,7 +217,7 @@ export class CheckpointFile implements StateSource {
         const { key, first, to } = next.value;
         const { begin } = this.#header.tensors.get(key)!;
         const position = this.#start + begin + first * to.BYTES_PER_ELEMENT;
-        const pending = this.#chunks.read(bytesOf(to), position);
+        const pending = this.#chunks.read(typedArrayBytes(to), position);
         if (pending !== undefined) await pending;
         this.#read += to.byteLength;
       }
@@ -339,6 +340,3 @@ function* parseMetadata({ metadata, tensors }: SafetensorsHeader): Steps<unknown
 }
 
 const MAX_EMPTY_GROUPS = 65536;
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: StateTensor): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);

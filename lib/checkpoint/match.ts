@@ -2,7 +2,7 @@ import { describeValue } from "../inspect";
 import { checkGroup, OPTIMIZER_RULES, type CheckedOptions, type GroupOptions } from "../options";
 import { checkBeta3 } from "../parameters";
 import type { Steps } from "./pace";
-import { fail } from "./reader";
+import { describeShape, fail } from "./reader";
 import { BLOCK, type CheckpointMetadata, type StateOwner } from "./state";
 
 /** An entity of the optimizer and its index in the state. */
@@ -51,6 +51,13 @@ export function checkParameter(
   const saved = metadata.parameters[theirs]!;
   if (saved.length !== own.length) {
     fail(`The state must have ${own.length} elements for ${describeValue(own.name)}; got ${saved.length}.`);
+  }
+  // One dimension may be the length of a parameter for which no shape was given.
+  if (own.shape.length > 1 && saved.shape.length > 1 && own.shape.join() !== saved.shape.join()) {
+    fail(
+      `The state must have the shape ${describeShape(own.shape)} for ${describeValue(own.name)}; ` +
+        `got ${describeShape(saved.shape)}.`,
+    );
   }
   const layer = owner.layers[own.layer];
   if (saved.layer !== layer) {

@@ -7,7 +7,7 @@ import { mustBe } from "../errors";
 export type PathLike = string | Uint8Array | FileUrl;
 
 /** The shape of a `URL`, declared here so that the types need neither Node's nor a browser's. */
-interface FileUrl {
+export interface FileUrl {
   readonly href: string;
   readonly protocol: string;
 }

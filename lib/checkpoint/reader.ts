@@ -1,7 +1,7 @@
 import { native, type NativePlane } from "../addon/native";
 import { MTAdamError } from "../errors";
 import { describeValue, isArray } from "../inspect";
-import type { StateDtype } from "../options";
+import { finite32, GROUP_KEYS, type StateDtype } from "../options";
 import {
   BLOCK,
   blocksOf,
@@ -59,7 +59,10 @@ export function checkMetadata(metadata: unknown): CheckpointMetadata {
   if (metadata["version"] !== 1)
     fail(`The state must be of version 1; got ${describeValue(metadata["version"])}.`);
   const { iterations, terms, layers, parameters, options, groups } = metadata;
-  const known = new Set<unknown>(isArray(layers) ? layers : []);
+  const known = {
+    layers: new Set<unknown>(isArray(layers) ? layers : []),
+    groups: isArray(groups) ? groups.length : 0,
+  };
   const isValid =
     isCount(iterations) &&
     iterations <= MAX_COUNT &&
@@ -70,22 +73,24 @@ export function checkMetadata(metadata: unknown): CheckpointMetadata {
     isNames(parameters.map(({ name }) => name)) &&
     isObject(options) &&
     isArray(groups) &&
-    groups.every(isObject);
+    groups.every(isSavedGroup);
   if (!isValid) fail("The state must have complete `metadata`.");
   return metadata as unknown as CheckpointMetadata;
 }
 
 export function weightOf({ options }: CheckpointMetadata, term: number): number {
   const weight: unknown = (options.weights as unknown[] | undefined)?.[term];
-  if (typeof weight === "number" && Number.isFinite(weight) && weight >= 0) return weight;
+  if (finite32(weight) && weight >= 0) return weight;
   fail(`The state must have a finite weight of at least 0 per term; got ${describeValue(weight)}.`);
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null;
+const isSavedGroup = (value: unknown): boolean =>
+  isObject(value) && GROUP_KEYS.every((key) => Object.hasOwn(value, key));
 const isSavedParameter = (
   value: unknown,
-  layers: ReadonlySet<unknown>,
+  known: { readonly layers: ReadonlySet<unknown>; readonly groups: number },
 ): value is { name: string; length: number; layer: string } =>
   isObject(value) &&
   typeof value["name"] === "string" &&
@@ -93,7 +98,9 @@ const isSavedParameter = (
   isArray(value["shape"]) &&
   value["shape"].every(isCount) &&
   value["shape"].reduce((product: number, size) => product * size, 1) === value["length"] &&
-  layers.has(value["layer"]);
+  known.layers.has(value["layer"]) &&
+  isCount(value["group"]) &&
+  value["group"] < known.groups;
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 /** The largest count that can be increased by one. */
 const MAX_COUNT = Number.MAX_SAFE_INTEGER - 1;

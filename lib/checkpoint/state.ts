@@ -103,6 +103,8 @@ export interface StateOwner {
   readonly layers: readonly string[];
   readonly groups: readonly GroupOptions[];
   readonly iterations: number;
+  /** Throws if a parameter has lost its memory, from which masters are read. @throws MTAdamError LENGTH, DISPOSED */
+  recheckParameter(index: number): void;
 }
 
 /** The moments that a form keeps: their planes, and whether each belongs to a term or to all. */
@@ -372,7 +374,8 @@ function ownElements(native: NativeOptimizer, parameter: number): { first: numbe
   return { first: range[0]!, end: range[1]! };
 }
 
-function masterTensor({ native, parameters }: StateOwner, parameter: number): SavedTensor {
+function masterTensor(owner: StateOwner, parameter: number): SavedTensor {
+  const { native, parameters } = owner;
   const { length, shape } = parameters[parameter]!;
   return {
     key: masterKey(parameter),
@@ -380,13 +383,16 @@ function masterTensor({ native, parameters }: StateOwner, parameter: number): Sa
     shape,
     length,
     bytes: Float32Array.BYTES_PER_ELEMENT,
+    // The memory can be lost between any two reads of a state.
     read(first, to) {
+      owner.recheckParameter(parameter);
       fromNative(() => {
         native.readMaster(parameter, first, to as Float32Array);
       });
     },
     own: () => ownElements(native, parameter),
     readOwn(first, to) {
+      owner.recheckParameter(parameter);
       fromNative(() => {
         native.readOwnMaster(parameter, first, to as Float32Array);
       });

@@ -1,13 +1,14 @@
 import { checkKeys } from "../arguments";
 import type { AnyTypedArray } from "../addon/native";
 import { MTAdamError, mustBe } from "../errors";
-import { isArray, isRecord, typedArrayName, typedArrayPlace, typedArrayLength } from "../inspect";
+import { isArray, isRecord, typedArrayBytes, typedArrayLength, typedArrayName } from "../inspect";
 import { isBuffer, type DeviceBuffer } from "../memory/device";
 import {
   checkDType,
   checkHostArray,
   DTYPES,
   type DType,
+  type GradientDtype,
   type HostArray,
   type HostElements,
 } from "../memory/dtype";
@@ -33,6 +34,8 @@ export type TensorToSave =
       /** Needed for a Uint16Array, which holds "float16" or "bfloat16". */
       readonly dtype?: DType | undefined;
       readonly length?: number | undefined;
+      /** A parameter may have these two; the file does not. */
+      readonly gradientDtype?: GradientDtype | undefined;
       readonly layer?: string | undefined;
     };
 
@@ -42,12 +45,14 @@ export interface SaveTensorsOptions {
 }
 
 /** One tensor of a file. Unless its dtype is "float64", `new MTAdam` takes it as a parameter. */
-export interface LoadedTensor<D extends DType = DType> {
-  readonly name: string;
-  readonly data: HostArray<D>;
-  readonly shape: readonly number[];
-  readonly dtype: D;
-}
+export type LoadedTensor<D extends DType = DType> = D extends DType
+  ? {
+      readonly name: string;
+      readonly data: HostArray<D>;
+      readonly shape: readonly number[];
+      readonly dtype: D;
+    }
+  : never;
 
 export interface LoadedTensors {
   /** By name, in the order of their bytes in the file. */
@@ -87,7 +92,7 @@ export async function saveTensors(
     for (const { name, data, length } of checked) {
       const array = isBuffer(data) ? await data.download() : data;
       checkLength(name, array, length);
-      await chunks.append(bytesOf(array));
+      await chunks.append(typedArrayBytes(array));
       checkLength(name, array, length);
     }
     await chunks.flush();
@@ -124,8 +129,8 @@ export async function loadTensors(path: PathLike): Promise<LoadedTensors> {
     for (const { name, dtype, shape, begin, end } of places) {
       const traits = DTYPES[dtype];
       const data = traits.make((end - begin) / traits.bytes);
-      await chunks.read(bytesOf(data), start + begin);
-      tensors.set(name, { name, data: data, shape, dtype });
+      await chunks.read(typedArrayBytes(data), start + begin);
+      tensors.set(name, { name, data, shape, dtype } as LoadedTensor);
     }
     return { tensors, metadata: Object.fromEntries(header.metadata) };
   } finally {
@@ -168,7 +173,7 @@ function checkTensors(value: unknown): CheckedTensor[] {
 
 function checkTensor(item: unknown, index: string): CheckedTensor {
   const isBare = typedArrayName(item) !== undefined || isBuffer(item);
-  const keys = ["name", "data", "shape", "dtype", "length", "layer"];
+  const keys = ["name", "data", "shape", "dtype", "length", "gradientDtype", "layer"];
   const given = checkKeys<Record<string, unknown>>("tensor", isBare ? { data: item } : (item ?? null), keys);
   const { name = index, data, shape } = given;
   if (typeof name !== "string" || name === "") {
@@ -217,9 +222,4 @@ function checkMetadata(value: unknown): Record<string, readonly string[]> {
     pieces[key] = [text];
   }
   return pieces;
-}
-
-function bytesOf(array: ArrayBufferView): Uint8Array {
-  const { buffer, byteOffset } = typedArrayPlace(array);
-  return new Uint8Array(buffer, byteOffset, array.byteLength);
 }

@@ -2,6 +2,7 @@ import type { AnyTypedArray, NativeAddon, NativeBuffer, NativeDevice } from "../
 import { checkKeys } from "../arguments";
 import { fromNative, fromNativePromise, MTAdamError, mustBe } from "../errors";
 import { nameClass, typedArrayLength, typedArrayName } from "../inspect";
+import { checkReceivers } from "../receiver";
 import { makeUncloneable } from "../uncloneable";
 import { checkDType, checkHostArray, DTYPES, type DType, type HostArray, type HostElements } from "./dtype";
 import { checkStream, type StreamLike } from "./stream";
@@ -39,8 +40,9 @@ export class Device {
   #native: NativeDevice | undefined;
 
   static {
-    nameClass(this.prototype, "Device");
     isDevice = (value): value is Device => typeof value === "object" && value !== null && #native in value;
+    checkReceivers("a Device", this.prototype, isDevice);
+    nameClass(this.prototype, "Device");
     addonOf = (device) => device.#addon;
     isSameMemory = (a, b) =>
       a === b || (a.#index !== undefined && a.#index === b.#index && a.#addon === b.#addon);
@@ -126,9 +128,10 @@ export class DeviceBuffer<D extends DType = DType> {
   #native: NativeBuffer | undefined;
 
   static {
-    nameClass(this.prototype, "DeviceBuffer");
     isBuffer = (value): value is DeviceBuffer =>
       typeof value === "object" && value !== null && #native in value;
+    checkReceivers("a DeviceBuffer", this.prototype, isBuffer);
+    nameClass(this.prototype, "DeviceBuffer");
     nativeBuffer = (buffer) => buffer.#alive();
   }
 

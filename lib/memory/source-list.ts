@@ -13,6 +13,7 @@ export class SourceList {
   // take ten times as long, because they are no longer in the caches.
   readonly #arrays: (ArraySource | null)[];
   #arrayCount = 0;
+  /** The counter when all sources were last checked. */
   #disposals = disposals;
 
   constructor(count: number) {
@@ -32,6 +33,11 @@ export class SourceList {
     this.#sources[at] = source;
     this.#lengths[at] = length;
     this.#arrays[at] = array;
+  }
+
+  /** For sources that were checked some time ago: the next {@link recheck} looks at each. */
+  distrust(): void {
+    this.#disposals = -1;
   }
 
   /** Whether a source still has its memory. */

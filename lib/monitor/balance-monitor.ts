@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { promisify } from "node:util";
 import { checkKeys } from "../arguments";
+import type { FileUrl } from "../checkpoint/options";
 import type { Diagnostics } from "../diagnostics";
 import { MTAdamError, mustBe } from "../errors";
 import { isRecord } from "../inspect";
@@ -16,9 +17,9 @@ const STOPPED_CODE = "MTADAM_MONITOR_STOPPED";
 
 export interface MonitorOptions {
   /** A path or a file URL. Lines are appended to an existing file. */
-  file: string | URL;
+  file: string | FileUrl;
   /** Steps from one record to the next. Default 20. */
-  every?: number;
+  every?: number | undefined;
 }
 
 /** The part of a record that is known when the step ends. */

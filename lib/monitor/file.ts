@@ -21,7 +21,7 @@ export function regularFile(subject: string, file: unknown): string {
 function pathOf(file: unknown): string | undefined {
   if (typeof file === "string") return file === "" || file.includes("\0") ? undefined : resolve(file);
   try {
-    return file instanceof URL ? fileURLToPath(file) : undefined;
+    return fileURLToPath(file as URL);
   } catch {
     return undefined;
   }

@@ -71,19 +71,21 @@ const ARRAYS = [
   "anchors",
 ] as const;
 
+const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
+
 function isRecordLine(line: object): line is RecordLine {
   const record = line as Partial<RecordLine>;
   return (
     Number.isSafeInteger(record.iteration) &&
     ARRAYS.every((key) => Array.isArray(record[key])) &&
-    typeof record.values === "object" &&
+    isObject(record.values) &&
     (record.cosines === undefined || Array.isArray(record.cosines))
   );
 }
 
 function isValuesLine(line: object): line is ValuesLine {
   const { values } = line as Partial<ValuesLine>;
-  return typeof values === "object" && !("norms" in line);
+  return isObject(values) && !("norms" in line);
 }
 
 function makeRun(name: string, header: Header, all: readonly { header: Header; record: RecordLine }[]): Run {

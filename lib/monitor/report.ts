@@ -3,6 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { packageRoot } from "../addon/system";
 import { checkKeys } from "../arguments";
+import type { FileUrl } from "../checkpoint/options";
 import { mustBe } from "../errors";
 import { isArray } from "../inspect";
 import { regularFile } from "./file";
@@ -11,9 +12,9 @@ import { readRun } from "./read-run";
 import { STYLE } from "./style";
 
 export interface ReportOptions {
-  title?: string;
+  title?: string | undefined;
   /** Paragraphs of text below the title. */
-  notes?: readonly string[];
+  notes?: readonly string[] | undefined;
 }
 
 /**
@@ -22,8 +23,8 @@ export interface ReportOptions {
  * @throws MTAdamError OPTION, also for a file that is not a monitor's; errors of the file system unchanged
  */
 export async function writeReport(
-  files: readonly (string | URL)[],
-  to: string | URL,
+  files: readonly (string | FileUrl)[],
+  to: string | FileUrl,
   options?: ReportOptions,
 ): Promise<void> {
   const target = regularFile("to", to);

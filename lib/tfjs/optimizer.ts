@@ -1,6 +1,7 @@
 import type { NamedTensorMap, Scalar, serialization, Tensor, Variable } from "@tensorflow/tfjs-core";
 import type { StateDict } from "../checkpoint/state";
 import { MTAdamError, mustBe } from "../errors";
+import { isArray, isRecord } from "../inspect";
 import { loadNow, MTAdam } from "../mtadam";
 import {
   checkLearningRate,
@@ -21,9 +22,9 @@ export interface MTAdamOptimizerOptions<Term extends string = string> extends Om
   "terms" | "gradientDtype"
 > {
   /** The names of the loss terms, or their number. Default: one, "loss". */
-  terms?: number | readonly Term[];
+  terms?: number | readonly Term[] | undefined;
   /** The layer tag of a variable: variables with the same tag are balanced together. Default: none has a tag. */
-  layer?: (variable: Variable) => string | undefined;
+  layer?: ((variable: Variable) => string | undefined) | undefined;
 }
 
 /** A loss per term. A term that is left out is absent in this step. */
@@ -66,10 +67,11 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
   /** @throws MTAdamError OPTION, TERM */
   constructor(options: MTAdamOptimizerOptions<Term> = {}) {
     super();
-    const { layer = () => undefined, ...others } = options;
+    if (!isRecord(options)) throw mustBe("OPTION", "options", "be an object", options);
+    const { layer = () => undefined, terms, ...others }: MTAdamOptimizerOptions<Term> = options;
     if (typeof layer !== "function") throw mustBe("OPTION", "layer", "be a function of a variable", layer);
     this.#layer = layer;
-    this.#options = { terms: ["loss"], ...others };
+    this.#options = { ...others, terms: terms ?? ["loss"] };
     this.#checked = checkOptions(this.#options);
   }
 
@@ -176,6 +178,9 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
       if (given === undefined) continue;
       const ofTerm = new Map<string, Float32Array>();
       for (const [name, gradient] of entriesOf(given)) {
+        if (typeof gradient.dataSync !== "function") {
+          throw mustBe("OPTION", `gradients[${JSON.stringify(term)}]`, "have tensors", gradient);
+        }
         // Only reads: the array may be the tensor's own memory.
         ofTerm.set(name, gradient.dataSync<"float32">());
         names.add(name);
@@ -225,11 +230,14 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     );
   }
 
-  /** The options, for `model.save`. Of a schedule, the current learning rate; `device`, `stream` and `layer` are left out. */
+  /**
+   * The options, for `model.save`. Of a schedule, the current learning rate; `device`, `stream`, `distributed` and `layer` are
+   * left out.
+   */
   override getConfig(): serialization.ConfigDict {
     const { lr } = this;
-    const { anchor } = this.#options;
-    const options = Object.entries(this.#options).filter(([key]) => key !== "device" && key !== "stream");
+    const { anchor, seed } = this.#options;
+    const options = Object.entries(this.#options).filter(([key]) => !LEFT_OUT.includes(key));
     return {
       ...Object.fromEntries<serialization.ConfigDictValue>(
         options as [string, serialization.ConfigDictValue][],
@@ -239,6 +247,7 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
       // TensorFlow.js changes strings to snake case and back, except under the key "name".
       terms: this.terms.map((name) => ({ name })),
       ...(anchor === undefined ? {} : { anchor: { name: anchor } }),
+      ...(typeof seed === "bigint" ? { seed: { name: String(seed) } } : {}), // JSON has no bigint
     };
   }
 
@@ -246,12 +255,13 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     cls: serialization.SerializableConstructor<T>,
     config: serialization.ConfigDict,
   ): T {
-    const { terms, anchor, ...options } = config as unknown as SavedConfig;
+    const { terms, anchor, seed, ...options } = config as unknown as SavedConfig;
     delete options.customObjects;
     return new cls({
       ...options,
       terms: terms.map(({ name }) => name),
       ...(anchor === undefined ? {} : { anchor: anchor.name }),
+      ...(seed === undefined ? {} : { seed: typeof seed === "object" ? BigInt(seed.name) : seed }),
     });
   }
 
@@ -274,6 +284,8 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
    * @throws MTAdamError CHECKPOINT
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
+    if (!isArray(weights))
+      throw mustBe("CHECKPOINT", "weights", "be the tensors that `getWeights` gave", weights);
     const tensors = weights.filter(({ name }) => name !== "iter");
     if (tensors.length === 0 && weights.length === 1 && this.#inner === undefined) return;
     const state = await decodeState(tensors);
@@ -327,9 +339,13 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
 }
 
 /** What {@link MTAdamOptimizer.getConfig} gave. */
-interface SavedConfig extends Omit<MTAdamOptions, "terms" | "anchor"> {
+/** Options that belong to the process. */
+const LEFT_OUT: readonly string[] = ["device", "stream", "distributed"] satisfies (keyof MTAdamOptions)[];
+
+interface SavedConfig extends Omit<MTAdamOptions, "terms" | "anchor" | "seed"> {
   terms: { name: string }[];
   anchor?: { name: string };
+  seed?: number | { name: string };
   /** Added by `loadLayersModel`. */
   customObjects?: unknown;
 }

@@ -1,6 +1,7 @@
 import type { Tensor } from "@tensorflow/tfjs-core";
 import { Buffer } from "node:buffer";
-import type { CheckpointMetadata, StateDict, StateTensor, TensorType } from "../checkpoint/state";
+import { checkMetadata } from "../checkpoint/reader";
+import type { CheckpointMetadata, StateDict, StateTensor } from "../checkpoint/state";
 import { MTAdamError } from "../errors";
 import { typedArrayName } from "../inspect";
 import { tf } from "./core";
@@ -32,7 +33,7 @@ export function encodeState(state: StateDict): NamedTensor[] {
 
 function encode(array: StateTensor): Tensor {
   if (array instanceof Float32Array) return tf.tensor1d(array, "float32");
-  if (array instanceof Uint8Array) return ints(Int32Array.from(array));
+  if (array instanceof Uint8Array || array instanceof Uint16Array) return ints(Int32Array.from(array));
   return ints(new Int32Array(array.buffer, array.byteOffset, array.byteLength / 4));
 }
 
@@ -47,7 +48,10 @@ export async function decodeState(tensors: readonly NamedTensor[]): Promise<Stat
   );
   const state: Record<string, unknown> = {};
   for (const [key, type, values] of entries) {
-    state[key] = key === METADATA ? parse(values as Int32Array) : decode(values, type as TensorType);
+    state[key] =
+      key === METADATA
+        ? checkMetadata(parse(values as Int32Array))
+        : decode(values, type, `${PREFIX}${key}:${type}`);
   }
   if (state[METADATA] === undefined) throw foreign(tensors[0]?.name ?? "no tensor");
   return state as StateDict;
@@ -70,11 +74,21 @@ function parse(bytes: Int32Array): unknown {
   }
 }
 
-function decode(values: ArrayLike<number>, type: TensorType): unknown {
-  if (type === "Float32Array") return values;
-  if (type === "Uint8Array") return Uint8Array.from(values);
-  const { buffer } = Int32Array.from(values);
-  return type === "Float64Array" ? new Float64Array(buffer) : new BigInt64Array(buffer);
+function decode(values: ArrayLike<number>, type: string | undefined, name: string): unknown {
+  switch (type) {
+    case "Float32Array":
+      return values;
+    case "Uint8Array":
+      return Uint8Array.from(values);
+    case "Uint16Array":
+      return Uint16Array.from(values);
+    case "Float64Array":
+      return new Float64Array(Int32Array.from(values).buffer);
+    case "BigInt64Array":
+      return new BigInt64Array(Int32Array.from(values).buffer);
+    default:
+      throw foreign(name);
+  }
 }
 
 /** A parameter's name and shape. */

@@ -4,9 +4,9 @@ import {
   describeValue,
   isArray,
   isRecord,
+  typedArrayBytes,
   typedArrayLength,
   typedArrayName,
-  typedArrayPlace,
 } from "../inspect";
 
 // How values cross to Python and back: as JSON, with the elements of arrays behind it. An object with the key "$" stands for
@@ -142,11 +142,11 @@ class Encoder {
     }
     const length = typedArrayLength(array);
     if (shape !== null) checkShape(subject, shape, length);
-    const { buffer, byteOffset } = typedArrayPlace(array);
-    const bytes = length * (array as Uint8Array).BYTES_PER_ELEMENT;
+    const piece = typedArrayBytes(array);
     const offset = this.bytes;
-    this.pieces.push(new Uint8Array(buffer, byteOffset, bytes), new Uint8Array(padded(bytes) - bytes));
-    this.bytes += padded(bytes);
+    const bytes = padded(piece.length);
+    this.pieces.push(piece, new Uint8Array(bytes - piece.length));
+    this.bytes += bytes;
     return { $: ["tensor", dtype, offset, length, shape] };
   }
 }

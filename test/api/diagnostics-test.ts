@@ -182,6 +182,24 @@ describe("onStep", () => {
     expect(told).toEqual([1, 2, 3]);
   });
 
+  test("tells of each step once, also of one that follows stepEach before it settles", async () => {
+    const optimizer = make();
+    const told: number[] = [];
+    optimizer.onStep((iteration) => told.push(iteration));
+    const settled = optimizer.stepEach([null, null, null]);
+    const isBusy = async (): Promise<boolean> => {
+      try {
+        optimizer.step([null, null, null]);
+        return false;
+      } catch {
+        return Promise.resolve(true);
+      }
+    };
+    while (await isBusy());
+    await settled;
+    expect(told.sort()).toEqual([1, 2]);
+  });
+
   test("may step, end a later listener and dispose", () => {
     const optimizer = make();
     const told: string[] = [];

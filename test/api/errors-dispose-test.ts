@@ -86,6 +86,18 @@ describe("use after dispose", () => {
     ),
   ]);
 
+  test("of a parameter's buffer: refused by step after terms have come and gone", async () => {
+    const { optimizer, b, g } = onDevice();
+    b.dispose();
+    for (const change of [() => optimizer.addTerm("new"), () => optimizer.removeTerm("new")]) {
+      change();
+      const error = await thrownBy(() => optimizer.step({ content: g }));
+      checkError(error, "ERR_MTADAM_DISPOSED");
+      expect(error.message).toMatch(/^`b` must be a live buffer/);
+      checkError(await thrownBy(() => optimizer.update()), "ERR_MTADAM_DISPOSED");
+    }
+  });
+
   test("of the optimizer: refused by its prepared gradients", async () => {
     const { optimizer } = onDevice();
     const prepared = optimizer.prepare([null, null]);

@@ -287,6 +287,17 @@ describe("a call from a value that another call reads is refused, and the other 
     expect(optimizer.weights).toEqual([2, 2]);
     expect(optimizer.terms).toHaveLength(2);
   });
+
+  test("also if the setter failed", () => {
+    const { optimizer, g } = inBuffers();
+    const { iterations } = optimizer;
+    const outer = withGetter([1, 1], 1, () => {
+      expect(() => (optimizer.weights = [-1, 2])).toThrow(/at least 0/);
+      expect(() => optimizer.update()).toThrow(/^`step` is reading its values/);
+    });
+    optimizer.step([g, g], { weights: outer });
+    expect(optimizer.iterations).toBe(iterations + 1);
+  });
 });
 
 describe("a step in the middle of another", () => {

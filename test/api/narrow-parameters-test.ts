@@ -1,5 +1,7 @@
 /** Parameters in float16 and bfloat16, from the user's view. */
 
+import { readdirSync } from "node:fs";
+import path from "node:path";
 import {
   loadTensors,
   MTAdam,
@@ -357,6 +359,44 @@ test("the metadata has the types, and the seed where it is used", async () => {
   const mastered = await metadata({ masterWeights: true });
   expect(mastered.options.seed).toBeUndefined();
   expect(mastered.options.masterWeights).toBe(true);
+});
+
+describe("masters of a parameter that has lost its memory", () => {
+  // Large enough that the system takes the pages back.
+  const LENGTH = 1 << 22;
+  const mastered = (data: DeviceBuffer<"bfloat16"> | Uint16Array): MTAdam =>
+    new MTAdam([{ name: "w", data, dtype: "bfloat16" }], { terms: 1, masterWeights: true, device });
+
+  test("are not saved", async () => {
+    const buffer = device.buffer(LENGTH, "bfloat16");
+    const optimizer = mastered(buffer);
+    optimizer.update();
+    buffer.dispose();
+    for (const call of [() => optimizer.stateDict(), () => optimizer.save(path.join(folder, "state"))]) {
+      const error = await thrownBy(call);
+      checkError(error, "ERR_MTADAM_DISPOSED");
+      expect(error.message).toMatch(/^`w` must be a live buffer/);
+    }
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test("are not saved further", async () => {
+    const buffer = device.buffer(LENGTH, "bfloat16");
+    const optimizer = mastered(buffer);
+    const onProgress = (): void => {
+      buffer.dispose();
+    };
+    const error = await thrownBy(() => optimizer.save(path.join(folder, "state"), { onProgress }));
+    checkError(error, "ERR_MTADAM_DISPOSED");
+  });
+
+  test("are not saved from a detached array", async () => {
+    if (device.kind !== "cpu") return;
+    const codes = new Uint16Array(LENGTH);
+    const optimizer = mastered(codes);
+    structuredClone(codes.buffer, { transfer: [codes.buffer] });
+    checkError(await thrownBy(() => optimizer.stateDict()), "ERR_MTADAM_LENGTH");
+  });
 });
 
 test.each(["float64", "Float16", 16, null])("the dtype %j is refused", async (dtype) => {

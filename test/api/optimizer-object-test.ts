@@ -56,6 +56,7 @@ describe("cloned", () => {
     ["optimizer", scene().optimizer],
     ["buffer", inBuffer(1)],
     ["device", device],
+    ["prepared", scene().optimizer.prepare([null, null])],
   ];
   test.each(objects())("%s", (_, object) => {
     if (markAsUncloneable !== undefined) {
@@ -83,6 +84,33 @@ describe("proxied", () => {
       code: "ERR_MTADAM_OPTION",
       message: "`this` must be an MTAdam of this copy of the package, not a proxy of one; got a proxy.",
     });
+  });
+
+  test("it can be shown", () => {
+    expect(inspect(proxy())).toBe("[MTAdam]");
+    expect(inspect(Object.create(scene().optimizer))).toBe("[MTAdam]");
+  });
+
+  test("a device and a buffer are refused with a code", async () => {
+    for (const call of [
+      () => new Proxy(device, {}).buffer(1),
+      () => new Proxy(device, {}).disposed,
+      () => new Proxy(inBuffer(1), {}).ptr,
+      () => {
+        new Proxy(inBuffer(1), {}).fill(1);
+      },
+      () => new Proxy(inBuffer(1), {}).download(),
+      () => new MTAdam([new Proxy(inBuffer(1), {})], { terms: 1 }),
+      () => new MTAdam([inBuffer(1)], { terms: 1, device: new Proxy(device, {}) }),
+    ]) {
+      expect((await caught(call)).code).toBe("ERR_MTADAM_OPTION");
+    }
+  });
+
+  test("options by a proxy that was revoked are refused", async () => {
+    const { proxy: options, revoke } = Proxy.revocable({ terms: 1 }, {});
+    revoke();
+    expect((await caught(() => new MTAdam([inBuffer(1)], options))).code).toBe("ERR_MTADAM_OPTION");
   });
 
   test("asynchronous methods reject", async () => {

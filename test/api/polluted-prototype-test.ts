@@ -56,15 +56,22 @@ async function use(): Promise<[number[], StateDict]> {
   optimizer.addParamGroup({ parameters: [buffer(1)] });
   await optimizer.loadStateDict(await optimizer.stateDict(), {});
   w.upload(await w.download(), {});
+  optimizer.lr = 0.25;
+  optimizer.paramGroups[1]!.lr = (iterations) => 1 / (1 + iterations);
+  await optimizer.loadStateDict(await optimizer.stateDict());
   openDevice("cpu", {}).dispose();
   const bare = new MTAdam([buffer(1)], { terms: 1 });
   bare.step([[buffer(1)]]);
   return [[...(await w.download())], await optimizer.stateDict()];
 }
 
-test.each(pollution)("Object.prototype.%s", async (key, value) => {
+const everyWay = pollution.flatMap(([key, value]) =>
+  [false, true].map((listed) => [key, listed, value] as const),
+);
+
+test.each(everyWay)("Object.prototype.%s, enumerable: %s", async (key, enumerable, value) => {
   const expected = await use();
-  Object.defineProperty(Object.prototype, key, { value, configurable: true, writable: true });
+  Object.defineProperty(Object.prototype, key, { value, configurable: true, enumerable, writable: true });
   let actual;
   try {
     actual = await use();

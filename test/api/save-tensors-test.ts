@@ -35,6 +35,25 @@ test("a list of parameters is a list of parameters again, with the same bits", a
   expect(readdirSync(folder)).toEqual(["model.safetensors"]);
 });
 
+test("a parameter's own options are left out, and a subclass cannot shorten its data", async () => {
+  class Short extends Float32Array {
+    override get byteLength(): number {
+      return 4;
+    }
+  }
+  const parameters = [
+    { name: "w", data: Float32Array.of(1, 2), layer: "first", gradientDtype: "bfloat16" as const },
+    { name: "b", data: new Short([3, 4]) },
+  ];
+  new MTAdam(parameters, { terms: 1, device });
+  await saveTensors(file, parameters);
+  const { tensors } = await loadTensors(file);
+  expect([...tensors.values()]).toEqual([
+    { name: "w", data: Float32Array.of(1, 2), shape: [2], dtype: "float32" },
+    { name: "b", data: Float32Array.of(3, 4), shape: [2], dtype: "float32" },
+  ]);
+});
+
 test("every dtype, any names and lengths, as a second implementation reads them", async () => {
   const dtypes = { float32: "F32", float64: "F64", float16: "F16", bfloat16: "BF16" } as const;
   const make = { float32: Float32Array, float64: Float64Array, float16: Uint16Array, bfloat16: Uint16Array };

@@ -201,6 +201,11 @@ describe("a state that does not match throws an error with a code, and nothing i
     ["counts too few", (s) => (s["skipped"] = new BigInt64Array(5))],
     ["counts of null", (s) => ((s as Record<string, unknown>)["skipped"] = null)],
     ["a negative weight", (s) => (s.metadata.options.weights[1] = -1)],
+    ["a weight beyond float32", (s) => (s.metadata.options.weights[0] = 1e39)],
+    ["groups without options", (s) => (s.metadata.groups = [{} as never])],
+    ["a group without one of its options", (s) => delete (s.metadata.groups[0] as { eps?: number }).eps],
+    ["a parameter in no group", (s) => (s.metadata.parameters[1]!.group = 1)],
+    ["a parameter in a group of another type", (s) => (s.metadata.parameters[1]!.group = "length" as never)],
     ["a learning rate below 0", (s) => s.metadata.groups.forEach((group) => (group.lr = -1))],
     ["summed first moments", (s) => (s.metadata.options.firstMoment = "summed")],
     ["amsgrad", (s) => (s.metadata.options.amsgrad = true)],
@@ -224,6 +229,27 @@ describe("a state that does not match throws an error with a code, and nothing i
     });
     expect(await optimizer.stateDict()).toEqual(before);
   });
+});
+
+test("a state loads for the same shape alone; one dimension is any", async () => {
+  const withShape = (shape?: number[]): MTAdam =>
+    new MTAdam([{ name: "w", data: new Float32Array(6), shape }], { terms: 1 });
+  const of = async (shape?: number[]): Promise<StateDict> => await withShape(shape).stateDict();
+  for (const shape of [undefined, [2, 3], [6]]) {
+    await withShape([2, 3]).loadStateDict(await of(shape));
+    await withShape(shape).loadStateDict(await of([2, 3]));
+  }
+  for (const shape of [
+    [3, 2],
+    [1, 6],
+    [2, 3, 1],
+  ]) {
+    const state = await of(shape);
+    await expect(withShape([2, 3]).loadStateDict(state)).rejects.toMatchObject({
+      code: "ERR_MTADAM_CHECKPOINT",
+      message: `The state must have the shape 2 × 3 for "w"; got ${shape.join(" × ")}.`,
+    });
+  }
 });
 
 test("stateBytes is the size of the state: 2·I planes, I + 1 if m is summed, 2 if both are", () => {

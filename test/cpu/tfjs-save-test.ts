@@ -1,6 +1,7 @@
 import path from "node:path";
 import { MTAdam } from "../../lib";
 import { MTAdamOptimizer } from "../../lib/tfjs";
+import type { NamedTensor } from "../../lib/tfjs/weights";
 import { caught } from "../support/caught";
 import { temporaryFolder } from "../support/folder";
 import { layers, onBackends, saveAndLoad, tf, variable, waves } from "../support/tfjs";
@@ -53,6 +54,41 @@ onBackends(() => {
     train(second, after, 3);
     expect(second.iterations).toBe(7);
     expect(after.map(bitsOf)).toEqual(expected.map(bitsOf));
+  });
+
+  test.each(["bfloat16", "8bit"] as const)("a state in %s is restored, of any length", async (stateDtype) => {
+    for (const length of [4096, 4097, 4098, 4099]) {
+      const options = { terms: ["near_by", "Far"], stateDtype, seed: 2n ** 63n, lr: 0.02 };
+      const own = [variable<tf.Rank.R1>([length]), variable<tf.Rank.R1>([length], 1)];
+      const first = new MTAdamOptimizer(options);
+      train(first, own, 2);
+      const config = JSON.parse(JSON.stringify(first.getConfig())) as tf.serialization.ConfigDict;
+      const second = MTAdamOptimizer.fromConfig<MTAdamOptimizer>(MTAdamOptimizer, config);
+      await second.setWeights(await first.getWeights());
+      const before = own.map((values) => values.clone());
+      train(first, own, 2);
+      const expected = own.map(bitsOf);
+      own.forEach((values, k) => {
+        values.assign(before[k]!);
+      });
+      train(second, own, 2);
+      expect(own.map(bitsOf)).toEqual(expected);
+      tf.dispose(before);
+      first.dispose();
+    }
+  });
+
+  test("values that are not the weights of an optimizer are refused", async () => {
+    const weights = (name: string): NamedTensor[] => [{ name, tensor: tf.tensor1d([123, 125], "int32") }];
+    for (const wrong of [null, {}, weights("m.0"), weights("mtadam/m.0.0:Map"), weights("mtadam/metadata")]) {
+      const error = await caught(() => new MTAdamOptimizer().setWeights(wrong as never));
+      expect(error.code).toBe("ERR_MTADAM_CHECKPOINT");
+      tf.dispose(wrong ?? []);
+    }
+    expect((await caught(() => new MTAdamOptimizer(null as never))).code).toBe("ERR_MTADAM_OPTION");
+    const notTensor = { loss: { [variable([2]).name]: Float32Array.of(1, 2) } } as never;
+    const error = await caught(() => new MTAdamOptimizer().applyTermGradients(notTensor));
+    expect(error.code).toBe("ERR_MTADAM_OPTION");
   });
 
   test("a state is found by name where not all variables have a gradient", async () => {

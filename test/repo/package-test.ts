@@ -133,6 +133,8 @@ describe("a consumer of the checkout", () => {
           strict: true,
           noEmit: true,
           target: ts.ScriptTarget.ES2022,
+          // Without the types of a browser, as without Node's.
+          lib: ["lib.es2022.d.ts", "lib.esnext.disposable.d.ts"],
           module: ts.ModuleKind.NodeNext,
           types: [],
         });

@@ -2,7 +2,9 @@
 
 import { expectAssignable, expectNotAssignable, expectType } from "tsd";
 import {
+  BalanceMonitor,
   describeDevices,
+  loadTensors,
   MTAdam,
   MTAdamError,
   openDevice,
@@ -25,6 +27,13 @@ const optimizer = new MTAdam([{ name: "weight", data: weight, shape: [2, 3] }, n
   terms: ["content", "style"],
   lr: (iterations) => 1 / (1 + iterations),
 });
+
+// What a file has is a parameter, unless it is float64.
+const { tensors } = await loadTensors("model.safetensors");
+for (const tensor of tensors.values()) {
+  if (tensor.dtype !== "float64") new MTAdam([tensor], { terms: 1 });
+}
+new BalanceMonitor(optimizer, { file: "run.jsonl", every: undefined });
 
 // A step, three ways.
 optimizer.step([[weight, null], null]);
