@@ -79,12 +79,25 @@ class DisplacedDevice final : public Device {
     return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(array) - count * sizeof(T));
   }
 
-  /// A copy of a table on the device, with `change` applied to each entry.
-  template <class T, class Change>
-  const T* changed(const T* entries, std::uint64_t count, const Change& change) {
+  /// The address of a tensor's memory, of elements of `type`, as if far elements came before it.
+  template <class T>
+  static T* displaced(T* tensor, ElementType type) {
+    if (tensor == nullptr) return nullptr;
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(tensor) - kFarElements * element_bytes(type));
+  }
+
+  template <class T>
+  std::vector<T> copy_of(const T* entries, std::uint64_t count) {
     std::vector<T> copy(count);
     device_->read(copy.data(), entries, count * sizeof(T), nullptr);
-    for (T& entry : copy) change(entry);
+    return copy;
+  }
+
+  /// A copy of a table on the device, with `change` applied to each entry and its index.
+  template <class T, class Change>
+  const T* changed(const T* entries, std::uint64_t count, const Change& change) {
+    std::vector<T> copy = copy_of(entries, count);
+    for (std::uint64_t k = 0; k < count; ++k) change(copy[k], k);
     copies_.push_back(device_->allocate(count * sizeof(T)));
     device_->write(copies_.back()->data(), copy.data(), count * sizeof(T), nullptr);
     return reinterpret_cast<const T*>(copies_.back()->data());
@@ -92,16 +105,20 @@ class DisplacedDevice final : public Device {
 
   Tables displaced(const Tables& tables) {
     Tables moved = tables;
-    moved.tensors = changed(tables.tensors, tables.tensor_count, [](Tensor& tensor) {
+    const std::vector<Tensor> tensors = copy_of(tables.tensors, tables.tensor_count);
+    moved.tensors = changed(tables.tensors, tables.tensor_count, [](Tensor& tensor, std::uint64_t) {
       tensor.length += kFarElements;
       tensor.plane -= kFarElements;
       tensor.gathered -= kFarElements;
+      tensor.master -= kFarElements * master_bytes(tensor.type);
     });
-    moved.chunks = changed(tables.chunks, tables.chunk_count, [](Chunk& chunk) { chunk.index += kFarChunks; });
-    moved.layers = changed(tables.layers, tables.layer_count, [](Layer& layer) { layer.slot += kFarChunks; });
-    moved.parameters =
-        changed(tables.parameters, tables.tensor_count, [](float*& theta) { theta = displaced(theta, kFarElements); });
-    moved.terms = changed(tables.terms, tables.term_count, [](Term& term) {
+    moved.chunks =
+        changed(tables.chunks, tables.chunk_count, [](Chunk& chunk, std::uint64_t) { chunk.index += kFarChunks; });
+    moved.layers =
+        changed(tables.layers, tables.layer_count, [](Layer& layer, std::uint64_t) { layer.slot += kFarChunks; });
+    moved.parameters = changed(tables.parameters, tables.tensor_count,
+                               [&](float*& theta, std::uint64_t k) { theta = displaced(theta, tensors[k].type); });
+    moved.terms = changed(tables.terms, tables.term_count, [](Term& term, std::uint64_t) {
       term.partial = displaced(term.partial, kFarChunks);
       term.dots = displaced(term.dots, kFarChunks);
     });
@@ -110,8 +127,11 @@ class DisplacedDevice final : public Device {
 
   Call displaced(const Tables& tables, const Call& call) {
     Call moved = call;
+    const std::vector<Tensor> tensors = copy_of(tables.tensors, tables.tensor_count);
     moved.gradients = changed(call.gradients, std::uint64_t{call.count} * tables.tensor_count,
-                              [](const float*& gradient) { gradient = displaced(gradient, kFarElements); });
+                              [&](const float*& gradient, std::uint64_t k) {
+                                gradient = displaced(gradient, tensors[k % tensors.size()].gradient);
+                              });
     return moved;
   }
 

@@ -125,6 +125,36 @@ TEST_F(Digests, AreTheSameOnEveryMachineWhereBothMomentsAreSummed) {
   }
 }
 
+/// Of trainings with lagged scales, with the network as one unit, and with elements of 16 and 8 bits.
+constexpr std::array<const char*, 8> kDigestsOfForms{"62d9661a4bc27f66", "a9ceaa6a32f979c2", "10a19c8fa0569df9",
+                                                     "2b4726aa71648435", "9a00470490585271", "49155c0d6839e9b6",
+                                                     "d1c01c5da70b7f95", "d528a08d0b0c1f90"};
+
+Seeded seeded_form(std::uint32_t number) {
+  Random random(2000 + number);
+  Seeded seeded = seeded_training(number);
+  Model& model = seeded.model;
+  model.options.form.amsgrad = model.options.form.amsgrad && number % 4 == 0;
+  if (number % 4 >= 2) model = test::with_state(model, number < 4 ? StateType::kBfloat16 : StateType::k8bit);
+  if (number >= 4) {
+    model = test::with_narrow_gradients(random, model);
+    model = test::with_narrow_parameters(random, model, number == 4 ? Rounding::kMaster : Rounding::kStochastic);
+  }
+  if (number != 2) model = test::with_lagged_scales(random, model);
+  model.options.form.network = number % 2 == 1;
+  seeded.steps = test::random_steps(random, model, 6, {0.1, 0.15, 0.05, 0.02});
+  return seeded;
+}
+
+TEST_F(Digests, AreTheSameOnEveryMachineInEveryForm) {
+  for (std::uint32_t number = 0; number < kDigestsOfForms.size(); ++number) {
+    const Seeded seeded = seeded_form(number);
+    const std::string on_cpu = digest_after(seeded, Training(seeded.model, 1));
+    EXPECT_EQ(on_cpu, digest_after(seeded, Training(seeded.model, open(), seeded.alignment))) << "training " << number;
+    EXPECT_EQ(on_cpu, kDigestsOfForms[number]) << "training " << number;
+  }
+}
+
 TEST(Digest, ChangesWithEveryBit) {
   const Snapshot state{{{1, -0.0f}, {}}, {{3}}, {4}, {5}, {std::nan("")}};
   const std::vector<Snapshot> others{
