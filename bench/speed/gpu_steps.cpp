@@ -11,8 +11,9 @@
 //
 // Prints the bandwidth of a copy, then a table with tabs between the cells, a row per shape, number of terms and form:
 // microseconds of the norms, of the update and of the whole step, that step from a graph, the same streamed, what the
-// calls cost the host, and the step with lagged scales. Shares are of the bandwidth of the copy. One set of buffers:
-// what fits in the caches stays there. Exits with 2, and the reason, where there is no device to measure.
+// calls cost the host, the step with lagged scales, and that with the network as one unit, with gradients read once, in
+// three launches, and twice, in two. Shares are of the bandwidth of the copy. One set of buffers: what fits in the
+// caches stays there. Exits with 2, and the reason, where there is no device to measure.
 
 #include <algorithm>
 #include <chrono>
@@ -144,7 +145,7 @@ double copy_bandwidth(Timer& timer) {
 /// A model in device memory, with a gradient per term.
 class Model {
  public:
-  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, bool summed, bool lagged = false)
+  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, const StateForm& form)
       : device_(std::move(device)), gradients_(device_, terms, static_cast<std::uint32_t>(shape.lengths.size())) {
     const auto tensors = static_cast<std::uint32_t>(shape.lengths.size());
     auto addresses = std::make_unique<AddressTable>(device_, 1, tensors);
@@ -157,11 +158,9 @@ class Model {
     for (std::uint32_t term = 0; term < terms; ++term) place(gradients_, term, shape);
     OptimizerOptions chosen;
     chosen.terms = terms;
-    chosen.form.summed = summed;
-    chosen.form.lagged = lagged;
-    if (lagged) chosen.form.non_finite = NonFinite::kSkipElement;
+    chosen.form = form;
     optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), chosen, std::move(addresses));
-    optimizer_->set_groups({{1e-3, 0.9, 0.999, 0.9, 1e-8, 0, false, false}});
+    optimizer_->set_groups({{1e-3, 0.9, 0.999, form.lagged ? 0.999 : 0.9, 1e-8, 0, false, false}});
   }
 
   Optimizer& optimizer() { return *optimizer_; }
@@ -297,11 +296,25 @@ double host_time(Model& model) {
   return took.count() / calls;
 }
 
+/// The time of a step with lagged scales on a device that has this much cache.
+double lagged_time(const Shape& shape, std::uint32_t terms, bool summed, bool network, std::uint64_t cache_bytes,
+                   Timer& timer) {
+  StateForm form;
+  form.summed = summed;
+  form.lagged = true;
+  form.network = network;
+  form.non_finite = NonFinite::kSkipElement;
+  Model model(std::make_shared<cuda::CudaDevice>(0, cache_bytes), shape, terms, form);
+  return timer.median([&] { model.optimizer().step(model.gradients(), 1); });
+}
+
 const char* form_name(bool summed) { return summed ? "summed" : "per-term"; }
 
 void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, bool summed,
              Timer& timer, double bandwidth) {
-  Model model(device, shape, terms, summed);
+  StateForm form;
+  form.summed = summed;
+  Model model(device, shape, terms, form);
   Optimizer& optimizer = model.optimizer();
   double elements = 0;
   for (const std::uint64_t length : shape.lengths) elements += static_cast<double>(length);
@@ -319,8 +332,9 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
       },
       2);
   const double host = host_time(model);
-  Model lagged_model(device, shape, terms, summed, true);
-  const double lagged = timer.median([&] { lagged_model.optimizer().step(lagged_model.gradients(), 1); });
+  const double lagged = lagged_time(shape, terms, summed, false, 0, timer);
+  const double network_once = lagged_time(shape, terms, summed, true, 0, timer);
+  const double network_twice = lagged_time(shape, terms, summed, true, ~std::uint64_t{0}, timer);
 
   const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
   const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;
@@ -329,7 +343,8 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   std::printf("\t%.1f\t%.1f", device->update_time, share(resident_bytes - 4.0 * terms, device->update_time));
   std::printf("\t%.1f\t%.1f\t%.1f", step, share(resident_bytes, step), graph);
   std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(streamed_bytes, streamed), host);
-  std::printf("\t%.1f\t%.1f\n", lagged, share(resident_bytes - 4.0 * terms, lagged));
+  std::printf("\t%.1f\t%.1f", lagged, share(resident_bytes - 4.0 * terms, lagged));
+  std::printf("\t%.1f\t%.1f\n", network_once, network_twice);
   std::fflush(stdout);
 }
 
@@ -341,7 +356,7 @@ void measure_all() {
   std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
   std::printf(
       "shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\tlagged "
-      "µs\t%%\n");
+      "µs\t%%\tnetwork once µs\tnetwork twice µs\n");
   for (const Shape& shape : shapes()) {
     const auto& names = options.shapes;
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
