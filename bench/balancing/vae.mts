@@ -148,8 +148,9 @@ export class VaeProblem implements Problem {
 
   #fill(set: SmallMnist["train"], index: (row: number) => number): void {
     for (let row = 0; row < this.#rows; ++row) {
-      this.#labels[row] = set.label(index(row));
-      set.picture(index(row), this.#pictures, row * SMALL);
+      const picture = index(row); // once: it may be drawn
+      this.#labels[row] = set.label(picture);
+      set.picture(picture, this.#pictures, row * SMALL);
     }
   }
 

@@ -24,6 +24,7 @@ interface Measured {
     ownDenominators: number[];
   };
   layered: Record<string, number[]>;
+  batches: Record<string, { pictures: number[]; labels: number[] }>;
   pictures: { isBlack: boolean; turns: number[][][]; thumbnail: number[]; label: number };
   losses: { crossEntropy: number; squaredError: number; wrong: number };
   solutionErrors: number[];
@@ -92,6 +93,14 @@ describe("gradients of problems made of layers agree with central differences:",
     expect(errors).toHaveLength(terms);
     for (const error of errors) expect(error).toBeLessThan(1e-5);
   });
+});
+
+test("each picture of a batch has its own label", () => {
+  expect(Object.keys(measured.batches)).toEqual(["DigitsProblem", "VaeProblem"]);
+  for (const { pictures, labels } of Object.values(measured.batches)) {
+    expect(new Set(pictures).size).toBeGreaterThan(30);
+    expect(labels).toEqual(pictures);
+  }
 });
 
 test("losses have the values of their definitions", () => {

@@ -63,6 +63,25 @@ export async function layeredProblems() {
   };
 }
 
+/** By problem, the pictures and the labels that a batch is made of, by their numbers. */
+export async function batches() {
+  const { DigitsProblem } = await load("digits");
+  const { VaeProblem } = await load("vae");
+  return Object.fromEntries(
+    [DigitsProblem, VaeProblem].map((Problem) => {
+      const [pictures, labels] = [[], []];
+      const train = {
+        count: 1000,
+        picture: (index) => void pictures.push(index),
+        label: (index) => labels.push(index) && 0,
+        thumbnail: () => undefined,
+      };
+      new Problem({ train, test: train }, 1).draw();
+      return [Problem.name, { pictures, labels }];
+    }),
+  );
+}
+
 /** Pictures before and after they are made small and turned. */
 export async function pictures() {
   const { BACKGROUND, SIDE, SMALL, SmallDigits, turn } = await load("small-digits");

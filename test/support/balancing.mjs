@@ -3,7 +3,7 @@
 
 import process from "node:process";
 import { rivals } from "./balancing-rivals.mjs";
-import { gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
+import { batches, gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
 const load = (name) => import(`../../build/bench/${name}.mjs`);
@@ -298,6 +298,7 @@ console.log(
     trunkGradients: trunkGradients(),
     pinnGradients: pinnGradients(),
     layered: await layeredProblems(),
+    batches: await batches(),
     pictures: await pictures(),
     losses: await losses(),
     solutionErrors: solutionErrors(),
