@@ -2,19 +2,29 @@ import { Buffer } from "node:buffer";
 import type { Duplex } from "node:stream";
 import { decode, HEAD_BYTES } from "./wire";
 
-/** Sends and receives the messages of wire.ts over a socket. */
+/** Sends and receives the messages of wire.ts over a socket. The other side may write anything. */
 export class Channel {
   readonly #socket: Duplex;
   readonly #onMessage: (message: unknown) => void;
+  #isBroken = false;
   /** The part of a message that is being received, and how much of it has come. */
   #part: Buffer = Buffer.alloc(HEAD_BYTES);
   #come = 0;
   #next: (part: Buffer) => void = this.#head;
 
-  constructor(socket: Duplex, onMessage: (message: unknown) => void) {
+  /** @param onBroken called at most once, with the error of a message that cannot be read; no other message follows */
+  constructor(socket: Duplex, onMessage: (message: unknown) => void, onBroken: (cause: unknown) => void) {
     this.#socket = socket;
     this.#onMessage = onMessage;
-    socket.on("data", (data: Buffer) => this.#receive(data));
+    socket.on("data", (data: Buffer) => {
+      if (this.#isBroken) return;
+      try {
+        this.#receive(data);
+      } catch (error) {
+        this.#isBroken = true;
+        onBroken(error);
+      }
+    });
     socket.on("error", () => undefined); // the process has ended
   }
 

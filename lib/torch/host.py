@@ -33,6 +33,7 @@ PR_SET_PDEATHSIG = 1
 HEAD = struct.Struct("<IQ")
 ALIGNMENT = 64  # bytes
 MAX_SAFE_INTEGER = 2**53 - 1
+RESULT_DTYPES = ("float32", "float64", "int8", "uint8", "int16", "int32", "int64")  # those that wire.ts knows
 
 
 class Refusal(Exception):
@@ -104,9 +105,9 @@ class Channel:
         return data
 
     def receive(self):
+        """The message, not yet decoded, and its arrays."""
         text, arrays = HEAD.unpack(self.read(HEAD.size))
-        message = json.loads(self.read(text))
-        return decode(message, self.read(arrays))
+        return json.loads(self.read(text)), self.read(arrays)
 
     def send(self, message):
         arrays = []
@@ -189,6 +190,8 @@ def encode_tensor(tensor, arrays):
         tensor, dtype = tensor.to(torch.float32), "float32"
     elif dtype.startswith("complex"):
         raise Refusal("A result must have no complex numbers.")
+    if dtype not in RESULT_DTYPES:
+        raise Refusal(f"A result must have tensors of bool, float16, bfloat16, {', '.join(RESULT_DTYPES)}; got {dtype}.")
     tensor = tensor.cpu().to_dense() if tensor.layout != torch.strided else tensor.cpu()
     offset = sum(padded(len(array)) for array in arrays)
     # Through a buffer rather than NumPy, which need not be installed.
@@ -213,6 +216,23 @@ def described(error, file):
     )
     message = str(error)
     return {"type": type(error).__name__, "message": message, "line": line, "traceback": text.rstrip()}
+
+
+def check_apart(parameters):
+    """Parameters that overlap would be two in Node, and no longer move together."""
+    ranges = []
+    for name, parameter in parameters:
+        if parameter.numel() > 0 and parameter.layout == torch.strided:
+            last = sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride()))
+            begin = parameter.data_ptr()
+            ranges.append((begin, begin + (last + 1) * parameter.element_size(), name))
+    ranges.sort()
+    for (_, end, one), (begin, _, other) in zip(ranges, ranges[1:]):
+        if begin < end:
+            raise Refusal(
+                f"The parameters `{one}` and `{other}` must not share memory. "
+                "To tie them, use one torch.nn.Parameter in both places."
+            )
 
 
 class HostMemory:
@@ -291,13 +311,15 @@ class Host:
 
     def serve(self):
         while True:
-            request = self.channel.receive()
+            request, arrays = self.channel.receive()
             self.interruptible.request += 1
             command = request.pop("command")
             if command == "close":
                 return
             try:
-                self.channel.send({"value": self.commands[command](**request)})
+                if torch_error is not None:
+                    raise Refusal(f"`python` must have PyTorch 1.10 or newer; got {sys.executable}: {torch_error}.")
+                self.channel.send({"value": self.commands[command](**decode(request, arrays))})
             except Refusal as refusal:
                 self.channel.send({"error": {"refusal": str(refusal)}})
             except KeyboardInterrupt:
@@ -308,8 +330,6 @@ class Host:
                 self.channel.send({"error": described(error, self.file)})
 
     def open(self, file, args, memory):
-        if torch_error is not None:
-            raise Refusal(f"`python` must have PyTorch 1.10 or newer; got {sys.executable}: {torch_error}.")
         self.file = file
         sys.path[0] = os.path.dirname(file)  # as Python does for the file that it runs
         sys.argv = [file]
@@ -355,6 +375,7 @@ class Host:
                     f"The parameter `{name}` must be float32, float16 or bfloat16 on {where}; "
                     f"got {dtype_name(parameter)} on {parameter.device}."
                 )
+        check_apart(trained)
         self.names = [name for name, _ in trained]
         self.parameters = [parameter for _, parameter in trained]
 

@@ -93,7 +93,15 @@ export class TorchProcess {
     guards.set(this.#child, new native.Child(this.#child.pid));
     // Errors of the sockets: the process has ended, which its own event tells.
     this.#control.on("error", () => undefined);
-    this.#channel = new Channel(this.#child.stdio[3] as Socket, (message) => this.#answer(message as Answer));
+    this.#channel = new Channel(
+      this.#child.stdio[3] as Socket,
+      (message) => this.#answer(message as Answer),
+      (cause) => {
+        const text = `The Python process of ${path.basename(options.file)} wrote a message that cannot be read.`;
+        this.#kill();
+        this.#end(new MTAdamError("TORCH", text, { cause }));
+      },
+    );
     const stderr = this.#child.stderr!;
     stderr.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-SHOWN_STDERR);
@@ -258,7 +266,7 @@ export class TorchProcess {
   }
 
   #end(failure: MTAdamError): void {
-    this.#failure = failure;
+    this.#failure ??= failure;
     const request = this.#request;
     this.#request = undefined;
     if (this.#child.pid !== undefined) this.#hold(false);

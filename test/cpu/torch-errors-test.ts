@@ -38,6 +38,11 @@ withTorch("a model file", () => {
       /^The parameter `w` must be float32, float16 or bfloat16 on the CPU; got float32 on meta\.$/,
     ],
     [
+      "with parameters over one storage",
+      inInit("self.u = nn.Parameter(self.w.data[1:])"),
+      /^The parameters `w` and `u` must not share memory\. To tie them, use one torch\.nn\.Parameter in both places\.$/,
+    ],
+    [
       "with a syntax error",
       "\n\nclass Model(:\n",
       /^`Model` raised SyntaxError: .*\(model\d+\.py, line 3\)$/,
@@ -190,6 +195,12 @@ withTorch("a call of the model", () => {
     def complex(self):
         return torch.zeros(2, dtype=torch.complex64)
 
+    def quantized(self):
+        return {"a": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)}
+
+    def take(self, value):
+        return 1
+
     def spin(self):
         self.spinning = True
         while True:
@@ -238,6 +249,39 @@ withTorch("a call of the model", () => {
     expect(odd.message).toMatch(/^A result must consist of .*; got one of type object\.$/);
     const complex = await caught(() => model.call("complex"));
     expect(complex.message).toBe("A result must have no complex numbers.");
+    const quantized = await caught(() => model.call("quantized"));
+    expect(quantized.message).toMatch(/^A result must have tensors of bool, float16, .*; got quint8\.$/);
+    expect(await model.call("answer")).toBe(42);
+  });
+
+  test("whose arguments Python cannot hold fails, and the model goes on", async () => {
+    // Python 3.11 and newer read at most 4,300 digits.
+    const [outcome] = await Promise.allSettled([model.call("take", [10n ** 5000n])]);
+    if (outcome.status === "rejected") expect(outcome.reason).toMatchObject({ code: "ERR_MTADAM_TORCH" });
+    expect(await model.call("answer")).toBe(42);
+  });
+
+  test.each([
+    ["no JSON", "b'junk'", 0],
+    ["null", "b'null'", 0],
+    ["an array that no memory holds", "b'{}'", 2 ** 50],
+    ["a tensor of an unknown type", `b'{"value": {"$": ["tensor", "uint16", 0, 0, [0]]}}'`, 0],
+  ])("whose answer is %s ends the process with an error", async (_, json, arrays) => {
+    const write = `
+    def write(self):
+        import os, struct
+        os.write(3, struct.pack("<IQ", len(${json}), ${arrays}) + ${json})
+        import time
+        time.sleep(600)
+`;
+    const broken = await models.open(SMALL + write);
+    const error = await caught(() => broken.call("write"));
+    expect(error.code).toBe("ERR_MTADAM_TORCH");
+    expect(error.message).toMatch(
+      /^The Python process of model\d+\.py wrote a message that cannot be read\.$/,
+    );
+    expect(error.cause).toHaveProperty("message");
+    expect((await caught(() => broken.call("write"))).message).toBe(error.message);
   });
 
   test("before the last has settled is BUSY", async () => {
@@ -354,10 +398,13 @@ describe("opening a model", () => {
       const place = path.join(folder, name);
       mkdirSync(place);
       writeFileSync(path.join(place, "torch.py"), text);
-      const error = await caught(() => openTorch(models.file(SMALL), { env: { PYTHONPATH: place } }));
-      expect(error.code).toBe("ERR_MTADAM_TORCH");
-      expect(error.message).toMatch(/^`python` must have PyTorch 1\.10 or newer; got .*python/);
-      expect(error.message).toContain(message);
+      for (const args of [[], [Float32Array.of(1, 2)]]) {
+        const opened = openTorch(models.file(SMALL), { env: { PYTHONPATH: place }, args });
+        const error = await caught(() => opened);
+        expect(error.code).toBe("ERR_MTADAM_TORCH");
+        expect(error.message).toMatch(/^`python` must have PyTorch 1\.10 or newer; got .*python/);
+        expect(error.message).toContain(message);
+      }
     }
   });
 

@@ -29,10 +29,11 @@ const optimizer = new MTAdam([{ name: "weight", data: weight, shape: [2, 3] }, n
 });
 
 // What a file has is a parameter, unless it is float64.
-const { tensors } = await loadTensors("model.safetensors");
-for (const tensor of tensors.values()) {
-  if (tensor.dtype !== "float64") new MTAdam([tensor], { terms: 1 });
-}
+void loadTensors("model.safetensors").then(({ tensors }) => {
+  for (const tensor of tensors.values()) {
+    if (tensor.dtype !== "float64") new MTAdam([tensor], { terms: 1 });
+  }
+});
 new BalanceMonitor(optimizer, { file: "run.jsonl", every: undefined });
 
 // A step, three ways.
