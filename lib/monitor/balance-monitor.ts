@@ -66,8 +66,8 @@ export class BalanceMonitor {
 
   /**
    * Hands in losses, or other numbers, by name; null, such as the loss of an absent term, is left out. A line has the mean of
-   * each since the line before; call this before the step that the numbers belong to. The report has one chart for names without a slash, and one per group, such as
-   * `recall` of `recall/0` and `recall/1`.
+   * each since the line before; call this before the step that the numbers belong to. The report has one chart for names
+   * without a slash, and one per group, such as `recall` of `recall/0` and `recall/1`.
    *
    * @throws MTAdamError OPTION, DISPOSED after {@link close}
    */
@@ -102,11 +102,11 @@ export class BalanceMonitor {
   async #close(): Promise<void> {
     await this.#written;
     try {
-      if (this.#values.size > 0 && this.#header !== undefined && this.#error === undefined) {
-        const values = this.#takeValues();
-        const { iterations: iteration } = this.#optimizer;
-        await appendFile(this.#file, line({ iteration, time: Date.now(), values }));
-      }
+      if (this.#values.size > 0 && this.#error === undefined) await this.#writeRest();
+    } catch (error) {
+      this.#error ??= { error };
+    }
+    try {
       await closeFile(this.#file);
     } catch (error) {
       this.#error ??= { error };
@@ -114,12 +114,27 @@ export class BalanceMonitor {
     if (this.#error !== undefined) throw this.#error.error as Error;
   }
 
+  /** What came after the last record. Where there is none yet, it becomes one, if the optimizer still has diagnostics. */
+  async #writeRest(): Promise<void> {
+    const { iterations: iteration } = this.#optimizer;
+    if (this.#header !== undefined) {
+      const values = this.#takeValues();
+      await appendFile(this.#file, line({ iteration, time: Date.now(), values }));
+      return;
+    }
+    const diagnostics =
+      iteration === 0 ? undefined : await this.#optimizer.diagnostics().catch(() => undefined);
+    if (diagnostics === undefined) return;
+    const header = this.#headerLine(diagnostics);
+    await appendFile(this.#file, header + recordLine(diagnostics, this.#stepValues(iteration)));
+  }
+
+  #stepValues(iteration: number): StepValues {
+    return { time: Date.now(), lr: this.#learningRates(iteration - 1), values: this.#takeValues() };
+  }
+
   #record(iteration: number): void {
-    const values: StepValues = {
-      time: Date.now(),
-      lr: this.#learningRates(iteration - 1),
-      values: this.#takeValues(),
-    };
+    const values = this.#stepValues(iteration);
     const reading = this.#optimizer.diagnostics();
     // It may reject before the lines in front of it are written.
     reading.catch(() => undefined);
@@ -138,7 +153,7 @@ export class BalanceMonitor {
   #learningRates(iterations: number): (number | null)[] {
     return this.#optimizer.paramGroups.map(({ lr }) => {
       try {
-        return typeof lr === "function" ? rounded([lr(iterations)])[0]! : lr;
+        return rounded([typeof lr === "function" ? lr(iterations) : lr])[0]!;
       } catch {
         return null;
       }

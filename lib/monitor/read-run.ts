@@ -10,31 +10,68 @@ const MOST_VALUES = 600_000;
 type Header = Pick<HeaderLine, "terms" | "layers">;
 
 /**
- * The records of a monitor's file. Records that a run repeats after it has resumed replace the earlier ones, and a line
+ * Reads the lines of a monitor's file. Records that a run repeats after it has resumed replace the earlier ones, and a line
  * that a crash or a writer has cut off is left out. Terms and layers are those of the last header.
- *
- * @param subject the file, for messages
- * @throws MTAdamError OPTION if the text is not that of a monitor
  */
-export function readRun(name: string, text: string, subject: string): Run {
-  let header: Header | undefined;
-  const records: { header: Header; record: RecordLine }[] = [];
-  for (const line of text.split("\n")) {
+export class RunReader {
+  readonly #name: string;
+  readonly #subject: string;
+  #header: Header | undefined;
+  #isEmpty = true;
+  readonly #records: { header: Header; record: RecordLine }[] = [];
+
+  /** @param subject the file, for messages */
+  constructor(name: string, subject: string) {
+    this.#name = name;
+    this.#subject = subject;
+  }
+
+  /** @throws MTAdamError OPTION if the line is not of a monitor */
+  add(line: string): void {
+    this.#isEmpty &&= line === "";
     const parsed = parse(line);
-    if (parsed === undefined) continue;
-    if ("format" in parsed) header = checkHeader(parsed, subject);
-    else if (header === undefined) break;
+    if (parsed === undefined) return;
+    const records = this.#records;
+    if ("format" in parsed) this.#header = this.#check(parsed);
+    else if (this.#header === undefined) throw this.#foreign();
     else if (isRecordLine(parsed)) {
       while (records.length > 0 && records.at(-1)!.record.iteration >= parsed.iteration) records.pop();
-      records.push({ header, record: parsed });
+      records.push({ header: this.#header, record: parsed });
     } else if (isValuesLine(parsed) && records.length > 0) {
       const { record } = records.at(-1)!;
       record.values = { ...record.values, ...parsed.values };
     }
   }
-  if (header === undefined) throw new MTAdamError("OPTION", `${subject} is not a file of a BalanceMonitor.`);
-  return makeRun(name, header, records);
+
+  /**
+   * The run of the lines so far; before the first, one without terms.
+   *
+   * @throws MTAdamError OPTION if none was of a monitor
+   */
+  run(): Run {
+    if (this.#header === undefined && !this.#isEmpty) throw this.#foreign();
+    return makeRun(this.#name, this.#header ?? { terms: [], layers: [] }, this.#records);
+  }
+
+  #check(line: object): Header {
+    const header = line as Partial<HeaderLine>;
+    if (header.format !== FORMAT) throw this.#foreign();
+    if (header.version !== VERSION) {
+      const version = JSON.stringify(header.version);
+      const text = `${this.#subject} must have version ${VERSION} of the monitor's format; got ${version}.`;
+      throw new MTAdamError("OPTION", text);
+    }
+    if (isNames(header.terms) && isNames(header.layers)) return header as HeaderLine;
+    throw this.#foreign();
+  }
+
+  #foreign(): MTAdamError {
+    return new MTAdamError("OPTION", `${this.#subject} is not a file of a BalanceMonitor.`);
+  }
 }
+
+const isNames = (names: unknown): boolean =>
+  Array.isArray(names) && names.every((name) => typeof name === "string");
 
 function parse(line: string): object | undefined {
   try {
@@ -43,21 +80,6 @@ function parse(line: string): object | undefined {
   } catch {
     return undefined;
   }
-}
-
-function checkHeader(line: object, subject: string): HeaderLine {
-  const header = line as Partial<HeaderLine>;
-  if (header.format === FORMAT && header.version !== VERSION) {
-    throw new MTAdamError(
-      "OPTION",
-      `${subject} must have version ${VERSION} of the monitor's format; got ${JSON.stringify(header.version)}.`,
-    );
-  }
-  const isNames = (names: unknown): boolean =>
-    Array.isArray(names) && names.every((name) => typeof name === "string");
-  if (header.format === FORMAT && isNames(header.terms) && isNames(header.layers))
-    return header as HeaderLine;
-  throw new MTAdamError("OPTION", `${subject} is not a file of a BalanceMonitor.`);
 }
 
 const ARRAYS = [

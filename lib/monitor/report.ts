@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { createReadStream, statSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { packageRoot } from "../addon/system";
@@ -7,8 +8,8 @@ import type { FileUrl } from "../checkpoint/options";
 import { mustBe } from "../errors";
 import { isArray } from "../inspect";
 import { regularFile } from "./file";
-import type { PageData } from "./page-data";
-import { readRun } from "./read-run";
+import type { PageData, Run } from "./page-data";
+import { RunReader } from "./read-run";
 import { STYLE } from "./style";
 
 export interface ReportOptions {
@@ -20,7 +21,8 @@ export interface ReportOptions {
 /**
  * Writes a page about the files of one or more {@link BalanceMonitor}s: one HTML file, which needs nothing else.
  *
- * @throws MTAdamError OPTION, also for a file that is not a monitor's; errors of the file system unchanged
+ * @throws MTAdamError OPTION, also for a file that is not a monitor's, and if the page would replace one; errors of the file
+ * system unchanged
  */
 export async function writeReport(
   files: readonly (string | FileUrl)[],
@@ -28,20 +30,44 @@ export async function writeReport(
   options?: ReportOptions,
 ): Promise<void> {
   const target = regularFile("to", to);
-  await writeFile(target, await reportPage(await reportData(files, options)));
+  const data = await reportData(files, options);
+  for (const file of files) {
+    if (isSameFile(regularFile("files", file), target)) {
+      throw mustBe("OPTION", "to", "be another file than those that are read", String(to));
+    }
+  }
+  await writeFile(target, await reportPage(data));
 }
 
 /** @throws MTAdamError OPTION; errors of the file system unchanged */
 export async function reportData(files: unknown, options?: ReportOptions): Promise<PageData> {
   if (!isArray(files) || files.length === 0) throw mustBe("OPTION", "files", "be an array of paths", files);
   const { title, notes = [] } = checkKeys<ReportOptions>("options", options, ["title", "notes"]);
+  if (title !== undefined && typeof title !== "string") throw mustBe("OPTION", "title", "be a string", title);
+  if (!isArray(notes) || !notes.every((note) => typeof note === "string")) {
+    throw mustBe("OPTION", "notes", "be an array of strings", notes);
+  }
   const paths = files.map((file, k) => regularFile(`files[${k}]`, file));
-  const runs = await Promise.all(
-    paths.map(async (file) =>
-      readRun(path.parse(file).name, await readFile(file, "utf8"), JSON.stringify(file)),
-    ),
-  );
+  const runs = await Promise.all(paths.map(runOf));
   return { title: title ?? `Balance of ${runs.map(({ name }) => name).join(", ")}`, notes, runs };
+}
+
+/** In pieces, since a file may be longer than a string can be. */
+async function runOf(file: string): Promise<Run> {
+  const reader = new RunReader(path.parse(file).name, JSON.stringify(file));
+  let rest = "";
+  for await (const piece of createReadStream(file, "utf8")) {
+    const lines = (rest + (piece as string)).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) reader.add(line);
+  }
+  reader.add(rest);
+  return reader.run();
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((file) => statSync(file, { throwIfNoEntry: false }));
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
 }
 
 /** The scripts of page/, in the order in which they need each other. */

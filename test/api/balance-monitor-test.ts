@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { BalanceMonitor, MTAdam, type MTAdamOptions } from "../../lib";
+import { BalanceMonitor, MTAdam, writeReport, type MTAdamOptions } from "../../lib";
 import { caught } from "../support/caught";
 import { temporaryFolder } from "../support/folder";
 import { device, inBuffer } from "../support/scene";
@@ -113,6 +113,34 @@ describe("a monitor", () => {
       time: expect.any(Number) as number,
       values: { accuracy: 0.75 },
     });
+  });
+
+  test("that is closed before its first record writes one", async () => {
+    for (const [steps, lines] of [
+      [0, []],
+      [1, [{ terms: ["one", "two"] }, { iteration: 1, values: { loss: 2 } }]],
+    ] as const) {
+      const optimizer = make();
+      const file = newFile();
+      const monitor = new BalanceMonitor(optimizer, { file });
+      monitor.record({ loss: 1 });
+      monitor.record({ loss: 3 });
+      for (let k = 0; k < steps; ++k) step(optimizer, 1);
+      await monitor.close();
+      expect(linesOf(file)).toMatchObject(lines);
+      await writeReport([file], `${file}.html`);
+    }
+  });
+
+  test("that is closed before its first record and after its optimizer writes none", async () => {
+    const optimizer = make();
+    const file = newFile();
+    const monitor = new BalanceMonitor(optimizer, { file });
+    monitor.record({ loss: 1 });
+    step(optimizer, 1);
+    optimizer.dispose();
+    await monitor.close();
+    expect(linesOf(file)).toEqual([]);
   });
 
   test("writes a new header where terms change, and appends to a file, whose last line may be cut off", async () => {

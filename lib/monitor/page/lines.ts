@@ -17,7 +17,9 @@ const onMove: (() => void)[] = [];
 function lineChart(title: string, series: readonly Series[]): HTMLElement {
   const columns = currentRun().steps.length;
   const known = series.flatMap(({ values }) => values.filter((value) => value !== null));
-  const [least, most] = [Math.min(...known), Math.max(...known)];
+  // There may be more values than a call can have arguments.
+  const least = known.reduce((one, other) => Math.min(one, other), Infinity);
+  const most = known.reduce((one, other) => Math.max(one, other), -Infinity);
   const isLogarithmic = least > 0 && most / least > 30;
   const height = (value: number): number => {
     const position = isLogarithmic

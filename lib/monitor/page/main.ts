@@ -92,11 +92,13 @@ async function watch(): Promise<void> {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 2000));
     try {
-      const text = await (await fetch("data.json")).text();
+      const answer = await fetch("data.json");
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(text);
       if (text !== last) replaceData(JSON.parse(text) as PageData);
       last = text;
     } catch (error) {
-      say(`The server does not answer: ${String(error)}`);
+      say(`No new data: ${String(error)}`);
     }
   }
 }

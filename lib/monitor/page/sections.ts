@@ -33,7 +33,7 @@ function sharesSection(run: Run): HTMLElement {
       return shares[column]![term * run.layers.length + layer];
     };
     const name = run.layers[layer]!;
-    const position = (share: number): number => share / largest;
+    const position = (share: number): number => (largest > 0 ? share / largest : 0);
     const map = (label: string, shares: readonly Values[]): HTMLElement[] =>
       heatMap({ label: `${name}, ${label}`, rows: run.terms, value: values(shares), position });
     const beside = grid(

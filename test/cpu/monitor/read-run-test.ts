@@ -1,6 +1,7 @@
 /** Files of a monitor, as the report reads them. */
 
-import { readRun } from "../../../lib/monitor/read-run";
+import type { Run } from "../../../lib/monitor/page-data";
+import { RunReader } from "../../../lib/monitor/read-run";
 import { caught } from "../../support/caught";
 
 const header = (terms = ["a", "b"], layers = ["w"]): object => ({
@@ -24,10 +25,13 @@ const record = (iteration: number, pairs: (number | null)[], more: object = {}):
   anchors: [1],
   ...more,
 });
-const text = (...lines: (object | string)[]): string =>
-  lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n");
-const read = (...lines: (object | string)[]): ReturnType<typeof readRun> =>
-  readRun("run", text(...lines), '"run.jsonl"');
+function readRun(text: string): Run {
+  const reader = new RunReader("run", '"run.jsonl"');
+  for (const line of text.split("\n")) reader.add(line);
+  return reader.run();
+}
+const read = (...lines: (object | string)[]): Run =>
+  readRun(lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n"));
 
 test("has an entry per record, and the last header's names", () => {
   const run = read(header(), record(20, [1, null]), record(40, [3, 4]));
@@ -167,19 +171,21 @@ test("stays small with many layers", () => {
   expect(run.steps.at(-1)).toBe(59);
 });
 
-test("a file without records has none", () => {
+test("a file without records has none, also one whose monitor has just begun", () => {
   expect(read(header())).toMatchObject({ steps: [], records: 0, terms: ["a", "b"] });
+  for (const text of ["", "\n"]) {
+    expect(readRun(text)).toMatchObject({ steps: [], records: 0, terms: [], layers: [] });
+  }
 });
 
 test.each([
-  ["an empty text", ""],
   ["another text", "hello\nworld"],
   ["other JSON", '{"a":1}\n[1]'],
-  ["a record before the header", text(record(1, [1, 1]), header())],
+  ["a record before the header", `${JSON.stringify(record(1, [1, 1]))}\n${JSON.stringify(header())}`],
   ["a header without layers", '{"format":"mtadam-monitor","version":1,"terms":["a"]}'],
   ["another format", '{"format":"other","version":1,"terms":[],"layers":[]}'],
 ])("%s is refused", async (_, content) => {
-  expect(await caught(() => readRun("run", content, '"run.jsonl"'))).toMatchObject({
+  expect(await caught(() => readRun(content))).toMatchObject({
     code: "ERR_MTADAM_OPTION",
     message: '"run.jsonl" is not a file of a BalanceMonitor.',
   });

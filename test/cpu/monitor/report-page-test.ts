@@ -1,12 +1,12 @@
 /** The report in a browser. */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import type { Server } from "node:http";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Page } from "playwright-core";
-import { writeReport } from "../../../lib";
+import { BalanceMonitor, MTAdam, writeReport } from "../../../lib";
 import { serveReport } from "../../../lib/monitor/server";
 import { caught } from "../../support/caught";
 import { withChromium } from "../../support/chromium";
@@ -44,6 +44,27 @@ test.each([
     message: expect.stringMatching(message) as string,
   });
 });
+
+test("does not replace a file that it reads", async () => {
+  const before = readFileSync(run);
+  const link = path.join(folder, "link.jsonl");
+  linkSync(run, link);
+  for (const to of [run, pathToFileURL(run), link]) {
+    expect(await caught(() => writeReport([run], to))).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: expect.stringMatching(/^`to` must be another file than those that are read; got /) as string,
+    });
+  }
+  expect(readFileSync(run)).toEqual(before);
+});
+
+test.each([{ title: 5 }, { notes: "text" }, { notes: [5] }, { notes: null }])(
+  "refuses %j",
+  async (options) => {
+    const error = await caught(() => writeReport([run], page, options as never));
+    expect(error.code).toBe("ERR_MTADAM_OPTION");
+  },
+);
 
 withChromium("the page", (browser) => {
   /** The page in a window, and what it has written to the console. */
@@ -192,11 +213,30 @@ withChromium("the page", (browser) => {
     await view.close();
   });
 
+  test("shows a run whose gradients are all 0, and one with a thousand values", async () => {
+    const file = path.join(folder, "unusual.jsonl");
+    const optimizer = new MTAdam([new Float32Array(2)], { terms: ["a", "b"], lr: 0.1 });
+    const monitor = new BalanceMonitor(optimizer, { file, every: 1 });
+    const recalls = Object.fromEntries(Array.from({ length: 1000 }, (_, k) => [`recall/${k}`, k]));
+    for (let step = 0; step < 240; ++step) {
+      monitor.record(recalls);
+      optimizer.step([[new Float32Array(2)], [new Float32Array(2)]]);
+    }
+    await monitor.close();
+    const to = path.join(folder, "unusual.html");
+    await writeReport([file], to);
+    const { view, errors } = await open(pathToFileURL(to).href);
+    expect(errors).toEqual([]);
+    await view.getByRole("heading", { name: "Step 240" }).waitFor();
+    expect(await view.locator("figure", { hasText: "recall" }).locator(".legend li").count()).toBe(1000);
+    await view.close();
+  });
+
   test("follows a file that grows", async () => {
     const growing = path.join(folder, "growing.jsonl");
     const lines = readFileSync(run, "utf8").split("\n");
     const write = (count: number): void => writeFileSync(growing, lines.slice(0, count).join("\n"));
-    write(1);
+    write(0);
     const { server, url } = await serveReport([growing], 0);
     const { view, errors } = await open(url);
     expect(await view.locator("main").textContent()).toContain("There are no records yet.");
@@ -242,6 +282,14 @@ describe("the server", () => {
     expect((await answer(url, { host: "evil.example" }))[0]).toBe(403);
     expect((await answer(url, { host: `localhost:${new URL(url).port}` }))[0]).toBe(200);
     expect((await answer(url, {}, "POST"))[0]).toBe(403);
+    for (const [site, status] of [
+      ["none", 200],
+      ["same-origin", 200],
+      ["same-site", 403],
+      ["cross-site", 403],
+    ] as const) {
+      expect((await answer(`${url}data.json`, { "sec-fetch-site": site }))[0]).toBe(status);
+    }
     await ended(server);
   });
 
