@@ -51,7 +51,7 @@ export function exponential(lr: number, options: ScheduleOptions): LearningRate 
   const { first, end, steps } = check(lr, options, undefined);
   if (first === 0) throw mustBe("OPTION", "lr", "be above 0 for `exponential`", first);
   if (end === 0) throw mustBe("OPTION", "end", "be above 0 for `exponential`", end);
-  const ratio = Math.log(end / first);
+  const ratio = Math.log(end) - Math.log(first); // the quotient may overflow
   return (iterations) => (iterations >= steps ? end : first * Math.exp((ratio * iterations) / steps));
 }
 

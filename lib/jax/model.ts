@@ -50,6 +50,9 @@ export async function openJax<Tree, Batch extends readonly unknown[], Name exten
   const names = namesOf(structure);
   if (names.length === 0) throw mustBe("OPTION", "parameters", "be a tree of arrays", parameters);
   for (const [k, leaf] of leaves.entries()) checkLeaf(names[k]!, leaf);
+  const twice = names.find((name, k) => names.indexOf(name) < k);
+  if (twice !== undefined)
+    throw mustBe("OPTION", "parameters", "have a path of its own for each array", twice);
   const arrays = (leaves as JaxArray[]).map((leaf) => ({ leaf, shape: [...leaf.shape] }));
   const described = await Promise.all(
     arrays.map(async ({ leaf, shape }, k): Promise<JaxParameter> => {
@@ -148,6 +151,7 @@ export class JaxModel<
   }
 
   async #gradients(term: Term, batch: Batch): Promise<JaxTermGradients> {
+    if (this.#isClosed) throw new MTAdamError("DISPOSED", "The model has been closed.");
     const { tree } = this.#jax;
     const held = tree.leaves(batch as never).filter(isArrayOfJax);
     const counts = held.map(({ refCount }) => refCount);

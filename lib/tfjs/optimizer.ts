@@ -176,11 +176,16 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     for (const [k, term] of this.terms.entries()) {
       const given = (inOrder[k] ?? undefined) as VariableGradients | undefined;
       if (given === undefined) continue;
+      const subject = `gradients[${JSON.stringify(term)}]`;
+      if (!isArray(given) && !isRecord(given)) {
+        throw mustBe("OPTION", subject, "be an object or a list of named tensors", given);
+      }
       const ofTerm = new Map<string, Float32Array>();
       for (const [name, gradient] of entriesOf(given)) {
         if (typeof gradient.dataSync !== "function") {
-          throw mustBe("OPTION", `gradients[${JSON.stringify(term)}]`, "have tensors", gradient);
+          throw mustBe("OPTION", `${subject}[${JSON.stringify(name)}]`, "be a Tensor", gradient);
         }
+        checkShape(`${subject}[${JSON.stringify(name)}]`, gradient, registered(name));
         // Only reads: the array may be the tensor's own memory.
         ofTerm.set(name, gradient.dataSync<"float32">());
         names.add(name);
@@ -338,10 +343,17 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
   }
 }
 
-/** What {@link MTAdamOptimizer.getConfig} gave. */
+/** Refuses what has as many elements, but is a transpose, for example. @throws MTAdamError LENGTH */
+function checkShape(subject: string, { size, shape }: Tensor, variable: Variable | undefined): void {
+  if (variable === undefined || size !== variable.size || tf.util.arraysEqual(shape, variable.shape)) return;
+  const [own, other] = [variable.shape, shape].map((sizes) => `[${sizes.join(", ")}]`);
+  throw new MTAdamError("LENGTH", `\`${subject}\` must have the shape ${own}; got ${other}.`);
+}
+
 /** Options that belong to the process. */
 const LEFT_OUT: readonly string[] = ["device", "stream", "distributed"] satisfies (keyof MTAdamOptions)[];
 
+/** What {@link MTAdamOptimizer.getConfig} gave. */
 interface SavedConfig extends Omit<MTAdamOptions, "terms" | "anchor" | "seed"> {
   terms: { name: string }[];
   anchor?: { name: string };

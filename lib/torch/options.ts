@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { checkKeys } from "../arguments";
 import { Place } from "../checkpoint/path";
 import { MTAdamError, mustBe } from "../errors";
@@ -84,7 +84,7 @@ export function checkOptions(file: unknown, options: unknown): CheckedOptions {
   if (typeof python !== "string" || python === "" || python.includes("\0")) {
     throw mustBe("OPTION", "python", "be the name or the path of a program", python);
   }
-  if (cwd !== undefined && (typeof cwd !== "string" || !existsSync(cwd))) {
+  if (cwd !== undefined && !(typeof cwd === "string" && isFolder(cwd))) {
     throw mustBe("OPTION", "cwd", "be the path of a folder that exists", cwd);
   }
   if (!isRecord(env) || !Object.values(env).every((value) => typeof value === "string")) {
@@ -106,6 +106,10 @@ export function checkOptions(file: unknown, options: unknown): CheckedOptions {
   };
 }
 
+function isFolder(path: string): boolean {
+  return !path.includes("\0") && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
 function checkFile(file: unknown): string {
   const { path } = Place.of(file);
   if (typeof path !== "string") throw mustBe("OPTION", "file", "be a path in UTF-8", file);
@@ -123,7 +127,9 @@ export function checkArguments(subject: string, args: unknown): PythonArguments 
 /** @throws MTAdamError OPTION */
 export function checkSignal(signal: unknown): AbortSignalLike | undefined {
   if (signal === undefined) return undefined;
-  const { aborted } = (signal ?? {}) as Partial<AbortSignalLike>;
-  if (typeof aborted === "boolean") return signal as AbortSignalLike;
+  const { aborted, throwIfAborted, addEventListener } = (signal ?? {}) as Partial<AbortSignalLike>;
+  const methods = [throwIfAborted, addEventListener];
+  if (typeof aborted === "boolean" && methods.every((method) => typeof method === "function"))
+    return signal as AbortSignalLike;
   throw mustBe("OPTION", "signal", "be an AbortSignal", signal);
 }

@@ -188,12 +188,22 @@ describe("errors", () => {
     });
   });
 
+  test("of two arrays of one name", async () => {
+    const tree = { "a.b": array([2], 0), a: { b: array([2], 1) } };
+    expect(await open(jax, tree, { loss })).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: '`parameters` must have a path of its own for each array; got "a.b".',
+    });
+  });
+
   test("of a model that was closed", async () => {
     const model = await openJax(jax, array([2], 0), { loss });
     await model.gradients();
+    const later = model.callbacks().loss;
     model.close();
     model.close();
     expect(await caught(() => model.gradients())).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
+    expect(await caught(() => later())).toMatchObject({ code: "ERR_MTADAM_DISPOSED" });
   });
 });
 

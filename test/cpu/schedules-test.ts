@@ -45,6 +45,7 @@ test("cosine is halfway in the middle, and ends at 0 by default", () => {
 });
 
 test("exponential is the geometric mean in the middle", () => {
+  expect(exponential(1e-300, { steps: 10, end: 1e38 })(5) / 1e-131).toBeCloseTo(1, 9);
   expect(exponential(1e-2, { steps: 8, end: 1e-4 })(4)).toBeCloseTo(1e-3, 12);
 });
 

@@ -70,6 +70,24 @@ onBackends(() => {
     gradient.dispose();
   });
 
+  test("gradients that are transposed, or no gradients, change nothing", async () => {
+    const w = variableOf<tf.Rank.R2>(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
+    const optimizer = new MTAdamOptimizer();
+    const gradient = tf.ones([3, 2]);
+    const error = await caught(() => optimizer.applyTermGradients({ loss: { [w.name]: gradient } }));
+    expect(error).toMatchObject({
+      code: "ERR_MTADAM_LENGTH",
+      message: `\`gradients["loss"]["${w.name}"]\` must have the shape [2, 3]; got [3, 2].`,
+    });
+    for (const wrong of [5, "x", true]) {
+      const { code } = await caught(() => optimizer.applyTermGradients({ loss: wrong as never }));
+      expect(code).toBe("ERR_MTADAM_OPTION");
+    }
+    expect([...w.dataSync()]).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(optimizer.iterations).toBe(0);
+    gradient.dispose();
+  });
+
   test("an optimizer that was disposed of takes no step", async () => {
     const w = variable<tf.Rank.R1>([2]);
     const optimizer = new MTAdamOptimizer();

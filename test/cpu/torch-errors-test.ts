@@ -367,6 +367,12 @@ describe("opening a model", () => {
       [__filename, { cwd: "/nowhere" }],
       /^`cwd` must be the path of a folder that exists/,
     ],
+    ["a cwd that is a file", [__filename, { cwd: __filename }], /^`cwd` must be the path of a folder/],
+    [
+      "a signal without methods",
+      [__filename, { signal: { aborted: false } }],
+      /^`signal` must be an AbortSignal/,
+    ],
     ["an env of other values", [__filename, { env: { A: 1 } }], /^`env` must be an object of strings/],
     ["a listener that is none", [__filename, { onStderr: 1 }], /^`onStderr` must be a function/],
     ["a signal that is none", [__filename, { signal: {} }], /^`signal` must be an AbortSignal/],
