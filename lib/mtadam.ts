@@ -610,7 +610,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects once the state is
    * loaded; it is not called again
    * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit; OPTION, also where
-   * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; errors of the file system unchanged. Nothing
+   * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; DISTRIBUTED where ranks load different
+   * states; errors of the file system unchanged. Nothing
    * is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
    * meanwhile): all calls but another load are then STATE. Until the promise settles, other calls are BUSY
    */
@@ -628,7 +629,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       const file = await CheckpointFile.open(place, most, report);
       try {
         const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
-        if (distributed !== undefined) agree(distributed, "load of a checked file");
+        if (distributed !== undefined) agree(distributed, `load of ${file.digest.slice(0, 16)}`);
         const finish = this.#beginRestoring(restoration, strict);
         await file.restore(restoration);
         finish();

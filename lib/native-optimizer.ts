@@ -69,6 +69,7 @@ function nativeSharing({ distributed, shard, reduction, wire }: CheckedOptions):
 }
 
 function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape {
+  const isShared = options.distributed !== undefined;
   const isLean = options.stateDtype !== "float32";
   const isNarrow = flat.parameters.some(({ dtype }) => dtype !== "float32");
   const hasNarrowGradients = flat.parameters.some(({ gradientDtype }) => gradientDtype !== "float32");
@@ -92,8 +93,10 @@ function nativeShape(flat: FlatParameters, options: CheckedOptions): NativeShape
     rest: options.silence === "rest",
     stateDtype: options.stateDtype,
     seed: BigInt(options.seed),
-    parameterNames: roundsAtRandom(options, flat.parameters) ? flat.parameters.map(({ name }) => name) : [],
-    termNames: isLean ? options.terms : [],
+    // Random numbers depend on names, and ranks must have the same.
+    parameterNames:
+      isShared || roundsAtRandom(options, flat.parameters) ? flat.parameters.map(({ name }) => name) : [],
+    termNames: isShared || isLean ? options.terms : [],
     rounding: options.masterWeights ? "master" : options.rounding,
     dtypes: isNarrow ? flat.parameters.map(({ dtype }) => dtype) : [],
     gradientDtypes: hasNarrowGradients ? flat.parameters.map(({ gradientDtype }) => gradientDtype) : [],

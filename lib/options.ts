@@ -275,8 +275,8 @@ export const OPTIMIZER_RULES: { readonly [K in keyof Defaulted]: Rule<Defaulted[
   gradientDtype: oneOf("float32", "float16", "bfloat16"),
   initialNorm: {
     default: "first",
-    rule: 'be "first" or a finite number above 0',
-    accepts: (value) => value === "first" || (finite(value) && value > 0),
+    rule: `be "first", or a finite number above 0, ${FINITE_32}`,
+    accepts: (value) => value === "first" || isAbove0(value),
   },
   anchor: {
     default: "first",

@@ -88,6 +88,7 @@ export class Communicator {
   close(): Promise<void> {
     return this.#call(() => {
       this.#native.close();
+      forget(this.#native);
     });
   }
 
@@ -148,9 +149,20 @@ export function checkLibrary({ library, timeout = 60 }: LibraryOptions): {
   return { library, timeout };
 }
 
+/** What is not closed yet. */
+const open = new Set<NativeCommunicator>();
+
 /** Closes at the end of a process that has not failed: one that has must not wait for ranks that are to be ended. */
 export function closeAtExit(own: NativeCommunicator): void {
-  process.on("exit", (code) => {
-    if (code === 0) own.close();
-  });
+  if (open.size === 0) process.on("exit", closeAll);
+  open.add(own);
+}
+
+function closeAll(code: number): void {
+  if (code !== 0) return;
+  for (const own of open) own.close();
+}
+
+function forget(own: NativeCommunicator): void {
+  if (open.delete(own) && open.size === 0) process.off("exit", closeAll);
 }

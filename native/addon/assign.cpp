@@ -6,10 +6,9 @@ namespace {
 /// Without those of Object.prototype, to which other code may have added some.
 Napi::Array own_names(const Napi::Object& object) {
   napi_value names = nullptr;
-  const napi_status status =
-      napi_get_all_property_names(object.Env(), object, napi_key_own_only,
-                                  static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols),
-                                  napi_key_numbers_to_strings, &names);
+  const napi_status status = napi_get_all_property_names(
+      object.Env(), object, napi_key_own_only,
+      static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols), napi_key_numbers_to_strings, &names);
   NAPI_THROW_IF_FAILED(object.Env(), status, Napi::Array(object.Env(), nullptr));
   return {object.Env(), names};
 }

@@ -1,7 +1,7 @@
 #include "cpu/thread_pool.h"
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 
 #include "cpu/backoff.h"
 #include "engine/float_environment.h"
@@ -18,15 +18,27 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::start() {
-  started_ = true;
   workers_.reserve(threads_ - 1);
+  started_ = true;
   try {
     while (workers_.size() + 1 < threads_) {
       workers_.emplace_back([this, thread = static_cast<unsigned>(workers_.size() + 1)] { work(thread); });
     }
-  } catch (const std::system_error&) {
-    // The system has no more threads for us: go on with those that started, or with the caller alone.
+  } catch (const std::exception&) {
+    // The system has no more threads or memory for us: go on with those that started, or with the caller alone.
   }
+}
+
+void ThreadPool::make_room(std::size_t stages) {
+  lines_ = (stages + Counters::kCount - 1) / Counters::kCount;
+  if (taken_.size() < lines_ * threads_) taken_ = std::vector<Counters>(lines_ * threads_);
+}
+
+void ThreadPool::ready() {
+  if (threads_ == 1) return;
+  const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
+  make_room(1);
+  if (!started_) start();
 }
 
 void ThreadPool::wake(std::size_t count) {
@@ -49,11 +61,10 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
   }
   const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
   if (!started_) start();
+  make_room(stages.size());
   function_ = function;
   context_ = context;
   stages_ = stages;
-  lines_ = (stages.size() + Counters::kCount - 1) / Counters::kCount;
-  if (taken_.size() < lines_ * threads_) taken_ = std::vector<Counters>(lines_ * threads_);
   for (std::size_t k = 0; k < lines_ * threads_; ++k) {
     for (std::atomic<std::size_t>& taken : taken_[k].of) taken.store(0, std::memory_order_relaxed);
   }

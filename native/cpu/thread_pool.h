@@ -33,6 +33,10 @@ class ThreadPool {
 
   unsigned threads() const { return threads_; }
 
+  /// Starts the threads, if that was not done, and makes room for jobs of one stage. Throws bad_alloc; such jobs do not
+  /// from then on.
+  void ready();
+
   /// Runs task(stage, k) for every stage and every k in [0, its tasks); returns when all have run. Tasks must not
   /// throw. Every task runs under the default floating-point environment.
   template <class Task>
@@ -63,6 +67,7 @@ class ThreadPool {
 
   void run(std::span<const Stage> stages, Function function, const void* context);
   void start();
+  void make_room(std::size_t stages);
   void wake(std::size_t count);
   void work(unsigned thread);
   void take_part(unsigned thread);

@@ -1,8 +1,10 @@
 #include "engine/optimizer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "engine/code_plane.h"
@@ -337,7 +339,10 @@ void Optimizer::advance(const char* name, AddressTable& gradients, std::uint32_t
 Hash Optimizer::hash_of(const AddressTable& gradients, std::uint32_t first, std::uint32_t count,
                         const StepValues& values) const {
   Hash hash;
-  hash.add(first).add(values.reduced).add(values_.data(), values_.size());
+  // The weights of other terms may be left from a call that was refused.
+  hash.add(first).add(values.reduced).add(values.gradient_scale);
+  hash.add(values_.data() + places_.weights + first * sizeof(double), count * sizeof(double));
+  hash.add(values_.data() + places_.groups, values_.size() - places_.groups);
   for (std::uint32_t term = first; term < first + count; ++term) {
     for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
       hash.add(gradients.get(term, tensor) != nullptr);
@@ -422,7 +427,10 @@ void Optimizer::get_to_know(const AddressTable& gradients, std::uint32_t first, 
 
 void Optimizer::accumulate(AddressTable& gradients, std::uint32_t term, const StepValues& values, Stream given) {
   if (exchange_ != nullptr && exchange_->overlaps() && !values.reduced) {
-    return begin_term(gradients, term, values, given);
+    begin_term(gradients, term, values, given);
+    // The caller may free θ before the next call.
+    if (moments_read_parameters()) settle(given);
+    return;
   }
   advance("accumulate", gradients, term, 1, values, given, [&](const Tables& tables, const Call& one, Stream stream) {
     take_term(tables, gradients, one, Squares::kLocal, stream);
@@ -446,6 +454,14 @@ void Optimizer::take_term(const Tables& given, const AddressTable& gradients, co
   broken_ = true;
   device_->moments(tables, one, stream);
   get_to_know(gradients, one.first, 1);
+}
+
+// Whether steps 5 and 6 of a term read θ.
+bool Optimizer::moments_read_parameters() const {
+  if (options_.form.one_v) return false;
+  std::vector<GroupElements> groups(options_.groups);
+  std::memcpy(groups.data(), values_.data() + places_.group_elements, groups.size() * sizeof(GroupElements));
+  return std::any_of(groups.begin(), groups.end(), [](const GroupElements& group) { return group.coupled != 0; });
 }
 
 // The options are on the device from here on: nothing sends others before settle().
@@ -672,8 +688,23 @@ void Optimizer::send_first_step() {
 void Optimizer::begin_restore() {
   if (is_open() || broken_) leave_step();
   known_.assign(known_.size(), false);
+  forget_cosines();
   broken_ = !is_whole();
   restoring_ = true;
+}
+
+// Those on the device may be read again, since launches of graphs of the caller bring some without a notice.
+void Optimizer::forget_cosines() {
+  has_cosines_ = false;
+  if (!captured_cosines_) return;
+  constexpr std::uint32_t kNan = std::bit_cast<std::uint32_t>(std::numeric_limits<float>::quiet_NaN());
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    std::size_t rows = 0;
+    for (const Term& term : state_.terms()) {
+      rows += 1;
+      device_->fill(term.cosines, kNan, sizeof(float), rows * layout_.layer_count() * sizeof(float), stream);
+    }
+  });
 }
 
 void Optimizer::end_restore(std::int64_t iterations, bool complete) {
@@ -725,7 +756,6 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
 }
 
 void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved) {
-  has_cosines_ = false;
   std::vector<NormState> norm_states;
   norm_states.reserve(saved.size());
   for (const SavedNorm& one : saved) norm_states.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? kOccurred : 0});

@@ -108,7 +108,8 @@ class Optimizer {
  public:
   /// `parameters` has one row, the addresses of θ on the device. With a collective in `sharing`, all ranks make the
   /// same calls, and those that exchange data or must agree throw Error (DISTRIBUTED) where ranks differ: this
-  /// constructor, step(), accumulate(), update() and, where the state is shared out, read_plane() and read_stored().
+  /// constructor, step(), accumulate(), update() and, where the state is shared out, read_plane(), read_stored() and
+  /// read_master().
   Optimizer(std::shared_ptr<Device> device, Layout layout, const OptimizerOptions& options,
             std::unique_ptr<AddressTable> parameters, Sharing sharing = {});
 
@@ -269,6 +270,8 @@ class Optimizer {
   bool step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream,
                         bool& begun);
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
+  bool moments_read_parameters() const;
+  void forget_cosines();
   bool comes_first(const AddressTable& gradients, std::uint32_t term) const;
   OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream, bool& begun) const;
   void get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count);

@@ -75,8 +75,6 @@ CodePlanes codes_at(const Memory& memory, const SomePlaces& places, const Layout
           codes_at(memory, places.x_codes, layout)};
 }
 
-std::uint64_t slots_of(const Layout& layout) { return layout.slot_count(); }
-
 void start_clocks(Device& device, Clock* clocks, std::size_t count, Stream stream) {
   const std::vector<Clock> fresh(count, Clock{0, 1, 1, 0});
   device.write(clocks, fresh.data(), count * sizeof(Clock), stream);
@@ -93,7 +91,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   norms = places.take(layout.layer_count() * sizeof(NormState));
   clocks = places.take(layout.tensor_count() * sizeof(Clock));
   coefficients = places.take(layout.tensor_count() * sizeof(Coefficients));
-  partial = places.take(slots_of(layout) * sizeof(double));
+  partial = places.take(layout.slot_count() * sizeof(double));
   former_norms = places.take(layout.layer_count() * sizeof(NormState));
   if (keeps_former(form.non_finite, form.network)) {
     former_clocks = places.take(layout.tensor_count() * sizeof(Clock));
@@ -105,7 +103,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
   }
   if (form.lagged) lagged_norms = places.take(layout.layer_count() * sizeof(double));
   if (form.cosines) {
-    dots = places.take(ordinal * slots_of(layout) * sizeof(double));
+    dots = places.take(ordinal * layout.slot_count() * sizeof(double));
     cosines = places.take((ordinal + 1) * layout.layer_count() * sizeof(float));
   }
   if (!form.summed) m = places.take_plane(layout.plane_elements(), first);

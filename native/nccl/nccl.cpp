@@ -180,10 +180,16 @@ class NcclWorld final : public Collective {
     while (!stopped_) {
       changed_.wait_until(lock, Clock::now() + kBetweenLooks);
       if (stopped_ || comm_ == nullptr) continue;
-      look();
-      if (Clock::now() <= deadline_) continue;
-      deadline_ = Clock::time_point::max();
-      if (!after_->is_reached()) abort(late("a collective"));
+      try {
+        look();
+        if (Clock::now() <= deadline_) continue;
+        deadline_ = Clock::time_point::max();
+        if (!after_->is_reached()) abort(late("a collective"));
+      } catch (const std::exception& error) {
+        // The driver may be gone: nothing can be aborted any more, and nobody can catch this here.
+        failure_ = error.what();
+        comm_ = nullptr;
+      }
     }
   }
 

@@ -186,7 +186,7 @@ describe("an option of the optimizer out of range", () => {
     amsgrad: [0, 1, "true", null],
     firstMoment: ["both", "", 1, null],
     secondMoment: ["both", "summed", "", 1, null],
-    initialNorm: [0, -0, -1, "last", ...notNumbers],
+    initialNorm: [0, -0, -1, 1e39, 1e-46, "last", ...notNumbers],
     anchor: ["", "c", "First", 0, 1, null, {}, ["first"]],
     balance: [-0.1, 1.1, "0.5", ...notNumbers],
     stepScale: ["max", "Mean", 1, null],

@@ -16,6 +16,7 @@ interface Line {
   library: string;
   comparisons: number;
   digest: string;
+  outcomes: Record<string, string | number>;
 }
 
 /** Runs a program that must end well; returns what it prints, a line per rank. */
@@ -91,6 +92,28 @@ withMpi("training on several ranks", (launcher) => {
       }
     });
   }
+
+  test("tells all ranks where they differ, and outlives a parameter that is lost", async () => {
+    const refused = "ERR_MTADAM_DISTRIBUTED";
+    for (const { outcomes } of await linesOfRanks(launcher, 2, "differences.mjs", newFolder())) {
+      expect(outcomes).toEqual({
+        "other weights": refused,
+        "a term after them": "ok",
+        "other terms": refused,
+        "other parameters": refused,
+        "other terms removed": refused,
+        "discard: update": "ERR_MTADAM_LENGTH",
+        discard: "ok",
+        "synchronizeSync: update": "ERR_MTADAM_LENGTH",
+        synchronizeSync: "ok",
+        "one state": "ok",
+        "a step after one state": "ok",
+        "other states": refused,
+        "a step after other states": "ok",
+        "listeners after close": 0,
+      });
+    }
+  });
 
   test("exchanges flat tensors with the bits of one process", async () => {
     for (const { comparisons } of await linesOfRanks(launcher, 3, "flat.mjs")) expect(comparisons).toBe(16);

@@ -162,6 +162,33 @@ onCuda("each failure of the machine", () => {
     rmSync(file, { force: true });
   });
 
+  // The first job of several threads allocates; here it is not the first that a step does.
+  test.each([
+    ["a step", (at: MTAdam, gradients: Float32Array[][]) => at.step(gradients)],
+    ["a term", (at: MTAdam, gradients: Float32Array[][]) => at.accumulate(0, gradients[0]!)],
+  ])("allocation of the addon in %s with lagged scales on two threads", async (_, call) => {
+    const options = { terms: 2, scales: "lagged", betas: [0.9, 0.999, 0.99] } as const;
+    const gradients = [1, 2].map((value) => [new Float32Array(40_000).fill(value)]);
+    const make = (threads: number): MTAdam =>
+      new MTAdam([new Float32Array(40_000).fill(1)], { ...options, device: openExecutorCpu(threads) });
+    const trained = make(1);
+    trained.step(gradients);
+    const start = await trained.stateDict();
+    let failed = 0;
+    for (let n = 1; ; ++n) {
+      const optimizer = make(2);
+      await optimizer.loadStateDict(start);
+      machine.failNew(n);
+      const code = await codeOf(() => {
+        call(optimizer, gradients);
+      });
+      if (machine.clearFaults()) break;
+      failed += Number(code !== "none");
+      if (code !== "none") expect(await optimizer.stateDict()).toEqual(start);
+    }
+    expect(failed).toBeGreaterThan(3);
+  });
+
   const cases = Object.entries(KINDS).flatMap(([kind, { fail, device }]) =>
     Object.entries(CALLS)
       .filter(([, { cpu }]) => device === testDevice || cpu !== false)

@@ -199,6 +199,22 @@ onCuda("a step in a graph of the user's", () => {
     }
   });
 
+  test("leaves no cosines of before in a state that was loaded", async () => {
+    const own = scene({ cosines: true });
+    const graph = capture(own);
+    const { state: start } = await state(own);
+    step(own, graph, 1);
+    executor().synchronizeStream(own.stream);
+    const cosines = async (): Promise<number[]> => [...((await own.optimizer.diagnostics()).cosines ?? [])];
+    const before = await cosines();
+    expect(before.some(Number.isFinite)).toBe(true);
+    await own.optimizer.loadStateDict(start);
+    expect((await cosines()).every(Number.isNaN)).toBe(true);
+    step(own, graph, 1);
+    executor().synchronizeStream(own.stream);
+    expect(await cosines()).toEqual(before);
+  });
+
   test("calls the runtime for launches only, not to allocate or wait", () => {
     for (const cosines of [false, true]) {
       const own = scene({ cosines });

@@ -85,6 +85,6 @@ export function openExecutor(index = 0): Device {
 }
 
 /** The CPU device of the tests' addon, for `failNew`. */
-export function openExecutorCpu(): Device {
-  return new Device(deviceKey, "cpu", "CPU", 1, addon(), new (addon().Device)("cpu", 1, ""));
+export function openExecutorCpu(threads = 1): Device {
+  return new Device(deviceKey, "cpu", "CPU", threads, addon(), new (addon().Device)("cpu", threads, ""));
 }
