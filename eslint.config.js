@@ -52,7 +52,14 @@ module.exports = tseslint.config(
   },
   {
     files: ["**/*.mjs"],
-    languageOptions: { globals: { process: "readonly", console: "readonly", AbortController: "readonly" } },
+    languageOptions: {
+      globals: {
+        process: "readonly",
+        console: "readonly",
+        AbortController: "readonly",
+        structuredClone: "readonly",
+      },
+    },
   },
   prettier,
 );

@@ -31,7 +31,6 @@ import {
   stateTensors,
   type SavedTensor,
   type StateOwner,
-  type StateTensor,
   type TensorType,
 } from "./state";
 

@@ -33,7 +33,7 @@ export async function writeReport(
   const data = await reportData(files, options);
   for (const file of files) {
     if (isSameFile(regularFile("files", file), target)) {
-      throw mustBe("OPTION", "to", "be another file than those that are read", String(to));
+      throw mustBe("OPTION", "to", "be another file than those that are read", target);
     }
   }
   await writeFile(target, await reportPage(data));
@@ -67,7 +67,7 @@ async function runOf(file: string): Promise<Run> {
 
 function isSameFile(one: string, other: string): boolean {
   const [a, b] = [one, other].map((file) => statSync(file, { throwIfNoEntry: false }));
-  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
+  return a !== undefined && a.dev === b?.dev && a.ino === b.ino;
 }
 
 /** The scripts of page/, in the order in which they need each other. */

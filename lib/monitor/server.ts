@@ -54,5 +54,5 @@ function isOwn({ headers }: IncomingMessage, port: number): boolean {
   const from = headers["sec-fetch-site"] ?? "none";
   const names = ["127.0.0.1", "localhost"];
   const isHost = names.some((name) => host === `${name}:${port}` || (port === 80 && host === name));
-  return isHost && ["none", "same-origin"].includes(String(from));
+  return isHost && ["none", "same-origin"].includes(from);
 }

@@ -345,7 +345,7 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
 
 /** Refuses what has as many elements, but is a transpose, for example. @throws MTAdamError LENGTH */
 function checkShape(subject: string, { size, shape }: Tensor, variable: Variable | undefined): void {
-  if (variable === undefined || size !== variable.size || tf.util.arraysEqual(shape, variable.shape)) return;
+  if (size !== variable?.size || tf.util.arraysEqual(shape, variable.shape)) return;
   const [own, other] = [variable.shape, shape].map((sizes) => `[${sizes.join(", ")}]`);
   throw new MTAdamError("LENGTH", `\`${subject}\` must have the shape ${own}; got ${other}.`);
 }

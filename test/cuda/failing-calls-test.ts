@@ -165,7 +165,7 @@ onCuda("each failure of the machine", () => {
   // The first job of several threads allocates; here it is not the first that a step does.
   test.each([
     ["a step", (at: MTAdam, gradients: Float32Array[][]) => at.step(gradients)],
-    ["a term", (at: MTAdam, gradients: Float32Array[][]) => at.accumulate(0, gradients[0]!)],
+    ["a term", (at: MTAdam, gradients: Float32Array[][]) => at.accumulate(0, gradients[0])],
   ])("allocation of the addon in %s with lagged scales on two threads", async (_, call) => {
     const options = { terms: 2, scales: "lagged", betas: [0.9, 0.999, 0.99] } as const;
     const gradients = [1, 2].map((value) => [new Float32Array(40_000).fill(value)]);
