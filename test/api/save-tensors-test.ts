@@ -45,7 +45,7 @@ test("a parameter's own options are left out, and a subclass cannot shorten its 
     { name: "w", data: Float32Array.of(1, 2), layer: "first", gradientDtype: "bfloat16" as const },
     { name: "b", data: new Short([3, 4]) },
   ];
-  new MTAdam(parameters, { terms: 1, device });
+  new MTAdam(parameters, { terms: 1 });
   await saveTensors(file, parameters);
   const { tensors } = await loadTensors(file);
   expect([...tensors.values()]).toEqual([
