@@ -156,11 +156,12 @@ __device__ inline TermRun term_run(const Tables& tables, const Call& call, std::
   const std::uint64_t first = first_of_chunk(chunk.index);
   const std::uint64_t at = tensor.plane + first;
   TermRun part;
-  const float* const g = Form::kGradients ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
-  // A clock alone does not tell: a graph of the user's may run while a term is accumulated that the graph has not.
-  part.present = takes_part(clock, step) && (!Form::kGradients || g != nullptr);
+  part.present = takes_part(clock, step);
   part.counts = counts<Form>(clock, step);
-  part.g = Form::kGradients && part.present ? g + first : nullptr;
+  part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
+  // A graph of the user's may run while a term is accumulated that the graph has not: any memory will do.
+  if (Form::kGradients && part.g == nullptr) part.g = tables.parameters[chunk.tensor];
+  if (Form::kGradients) part.g += first;
   part.m = offset(state.m, at);
   part.v = offset(state.v, at);
   part.x = offset(state.x, at);
