@@ -104,7 +104,11 @@ test("the figures of docs/choosing.md are those of the balancing page", () => {
       if (figure === "–") continue;
       const setting = cells(head!)[k + 1]!;
       // Two names of one setting: where all arms search their rates, the page names methods.
-      const names = [setting, setting.replace('`preset: "recommended"`', "MTAdam, recommended")];
+      const names = [
+        setting,
+        setting.replace('`preset: "recommended"`', "MTAdam, recommended"),
+        setting.replace("equal weights", "true units"),
+      ];
       const arm = section.split("\n").find((line) => names.includes(cells(line)[0]!))!;
       const known = cells(arm).map((cell) => cell.split(" ")[0]);
       expect([experiment, figure, known.includes(figure)]).toEqual([experiment, figure, true]);
