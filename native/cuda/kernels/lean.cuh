@@ -81,10 +81,13 @@ __device__ inline Part part_of(const Tables& tables, const Call& call, std::uint
   const std::uint64_t first = first_of_chunk(chunk.index);
   const StateType type = tables.state_type;
   Part part{};
-  const float* const g = gradients ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
-  part.run.present = takes_part(clock, open) && (!gradients || g != nullptr);  // as update::term_run()
-  part.run.counts = takes_part(clock, open) || (tables.summed && !tables.amsgrad && !tables.one_v && clock.t > 0);
-  if (gradients && part.run.present) part.run.g = gradient_at(tensor, g, first);
+  part.run.present = takes_part(clock, open);
+  part.run.counts = part.run.present || (tables.summed && !tables.amsgrad && !tables.one_v && clock.t > 0);
+  if (gradients && part.run.present) {
+    const float* const g = gradient_of(tables, call, term, chunk.tensor);
+    part.run.present = g != nullptr;  // see update::term_run()
+    if (part.run.present) part.run.g = gradient_at(tensor, g, first);
+  }
   part.run.k = state.coefficients[chunk.tensor];
   if (gradients && tables.network) part.run.k.f = factor_of(tables, state, part.run.k, tensor.layer);
   part.m = moment_at(state.m, state.codes.m, type, tensor, first);
