@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { inspect } from "node:util";
 import { StepOutcome, type NativeOptimizer, type NativeStream } from "./addon/native";
 import { addGradientPairs, readGradientPairs } from "./add-gradients";
@@ -609,10 +610,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * @param path as for {@link save}
    * @param options `onProgress`: if it throws or returns a promise that rejects, this promise rejects once the state is
    * loaded; it is not called again
-   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit; OPTION, also where
-   * something other than a regular file is at `path`; BUSY, DISPOSED, CUDA; DISTRIBUTED where ranks load different
-   * states; errors of the file system unchanged. Nothing
-   * is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
+   * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit; OPTION, also where something other than a regular
+   * file is at `path`; BUSY, DISPOSED, CUDA; DISTRIBUTED where ranks load different states; errors of the file system
+   * unchanged. Nothing is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
    * meanwhile): all calls but another load are then STATE. Until the promise settles, other calls are BUSY
    */
   async load(path: PathLike, options?: LoadOptions): Promise<void> {
@@ -628,8 +628,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       const most = maxHeaderBytes(this.#stateOwner(this.#guard.alive()), strict);
       const file = await CheckpointFile.open(place, most, report);
       try {
-        const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict);
-        if (distributed !== undefined) agree(distributed, `load of ${file.digest.slice(0, 16)}`);
+        const hash = distributed === undefined ? undefined : createHash("sha256");
+        const restoration = await file.check(this.#stateOwner(this.#guard.alive()), strict, hash);
+        if (hash !== undefined) agree(distributed!, `load of ${hash.digest("hex").slice(0, 16)}`);
         const finish = this.#beginRestoring(restoration, strict);
         await file.restore(restoration);
         finish();

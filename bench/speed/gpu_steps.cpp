@@ -296,14 +296,9 @@ double host_time(Model& model) {
   return took.count() / calls;
 }
 
-/// The time of a step with lagged scales on a device that has this much cache.
-double lagged_time(const Shape& shape, std::uint32_t terms, bool summed, bool network, std::uint64_t cache_bytes,
-                   Timer& timer) {
-  StateForm form;
-  form.summed = summed;
-  form.lagged = true;
-  form.network = network;
-  form.non_finite = NonFinite::kSkipElement;
+/// The time of a step of this form on a device that has this much cache.
+double step_time(const Shape& shape, std::uint32_t terms, const StateForm& form, std::uint64_t cache_bytes,
+                 Timer& timer) {
   Model model(std::make_shared<cuda::CudaDevice>(0, cache_bytes), shape, terms, form);
   return timer.median([&] { model.optimizer().step(model.gradients(), 1); });
 }
@@ -332,9 +327,12 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
       },
       2);
   const double host = host_time(model);
-  const double lagged = lagged_time(shape, terms, summed, false, 0, timer);
-  const double network_once = lagged_time(shape, terms, summed, true, 0, timer);
-  const double network_twice = lagged_time(shape, terms, summed, true, ~std::uint64_t{0}, timer);
+  form.lagged = true;
+  form.non_finite = NonFinite::kSkipElement;
+  const double lagged = step_time(shape, terms, form, 0, timer);
+  form.network = true;
+  const double network_once = step_time(shape, terms, form, 0, timer);
+  const double network_twice = step_time(shape, terms, form, ~std::uint64_t{0}, timer);
 
   const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
   const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;

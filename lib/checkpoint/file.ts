@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
@@ -131,8 +131,6 @@ export class CheckpointFile implements StateSource {
   readonly #finish: () => Promise<void>;
   /** Bytes of tensors read, by the check and by the restoration. */
   #read = 0;
-  /** Of the metadata and of the records per term and layer or parameter, as they are checked. */
-  readonly #hash = createHash("sha256");
 
   private constructor(
     { file, header, start, size }: OpenedFile,
@@ -149,7 +147,6 @@ export class CheckpointFile implements StateSource {
       onProgress({ bytes: Math.floor(this.#read / 2), total: size }),
     );
     this.#finish = () => onProgress({ bytes: size, total: size });
-    this.#hash.update(JSON.stringify(metadata));
   }
 
   /**
@@ -173,17 +170,16 @@ export class CheckpointFile implements StateSource {
     }
   }
 
-  /** @throws MTAdamError as {@link checkState}; errors of the file system */
-  check(owner: StateOwner, strict: boolean): Promise<Restoration> {
+  /**
+   * @param hash gets the metadata, and the records per term and layer or parameter
+   * @throws MTAdamError as {@link checkState}; errors of the file system
+   */
+  check(owner: StateOwner, strict: boolean, hash?: Hash): Promise<Restoration> {
+    hash?.update(this.#header.metadata.get(METADATA_KEY)!);
     return this.#run(checkState(owner, this, { strict }), ({ key, to }) => {
       // The keys of moments and masters have a dot. Hashing those would take as long as reading them.
-      if (!key.includes(".")) this.#hash.update(key).update(typedArrayBytes(to));
+      if (!key.includes(".")) hash?.update(key).update(typedArrayBytes(to));
     });
-  }
-
-  /** After {@link check}: tells this state from other states. */
-  get digest(): string {
-    return this.#hash.copy().digest("hex");
   }
 
   /**

@@ -50,7 +50,8 @@ export async function openJax<Tree, Batch extends readonly unknown[], Name exten
   const names = namesOf(structure);
   if (names.length === 0) throw mustBe("OPTION", "parameters", "be a tree of arrays", parameters);
   for (const [k, leaf] of leaves.entries()) checkLeaf(names[k]!, leaf);
-  const twice = names.find((name, k) => names.indexOf(name) < k);
+  const known = new Set<string>();
+  const twice = names.find((name) => known.size === known.add(name).size);
   if (twice !== undefined)
     throw mustBe("OPTION", "parameters", "have a path of its own for each array", twice);
   const arrays = (leaves as JaxArray[]).map((leaf) => ({ leaf, shape: [...leaf.shape] }));
@@ -122,7 +123,7 @@ export class JaxModel<
    * @throws MTAdamError DISPOSED
    */
   callbacks(...batch: Batch): Record<Name, () => Promise<JaxTermGradients>> {
-    if (this.#isClosed) throw new MTAdamError("DISPOSED", "The model has been closed.");
+    this.#check();
     const entries = this.#terms.map((term) => [term.name, () => this.#gradients(term, batch)]);
     return Object.fromEntries(entries) as Record<Name, () => Promise<JaxTermGradients>>;
   }
@@ -150,8 +151,12 @@ export class JaxModel<
     this.close();
   }
 
-  async #gradients(term: Term, batch: Batch): Promise<JaxTermGradients> {
+  #check(): void {
     if (this.#isClosed) throw new MTAdamError("DISPOSED", "The model has been closed.");
+  }
+
+  async #gradients(term: Term, batch: Batch): Promise<JaxTermGradients> {
+    this.#check(); // the model may have been closed since the callback was made
     const { tree } = this.#jax;
     const held = tree.leaves(batch as never).filter(isArrayOfJax);
     const counts = held.map(({ refCount }) => refCount);

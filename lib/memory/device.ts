@@ -221,8 +221,8 @@ export class DeviceBuffer<D extends DType = DType> {
   }
 
   /**
-   * Copies the elements to `target`, of the same length, or to a new array, and returns that. On a CUDA device it waits, off the event
-   * loop, for all work enqueued on the device, possibly also for work enqueued before the promise settles.
+   * Copies the elements to `target`, of the same length, or to a new array, and returns it. On a CUDA device it waits, off the
+   * event loop, for all work enqueued on the device, possibly also for work enqueued before the promise settles.
    *
    * @throws MTAdamError LENGTH, DTYPE, DISPOSED, CUDA (the promise rejects)
    */

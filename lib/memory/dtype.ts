@@ -64,7 +64,7 @@ export function holds(name: string | undefined, dtype: DType): boolean {
   return name !== undefined && DTYPES[dtype].arrays.includes(name);
 }
 
-/** Those that hold `dtype`, for messages: "a Uint16Array, a Float16Array or" and the other. */
+/** Names the typed arrays that hold `dtype`, and what else is allowed, for messages: "a Float32Array or a float32 buffer". */
 export function arraysOf(dtype: DType, other?: string): string {
   const all = DTYPES[dtype].arrays.map((name) => `a ${name}`);
   if (other !== undefined) all.push(other);

@@ -30,26 +30,28 @@ export async function writeReport(
   options?: ReportOptions,
 ): Promise<void> {
   const target = regularFile("to", to);
-  const data = await reportData(files, options);
-  for (const file of files) {
-    if (isSameFile(regularFile("files", file), target)) {
-      throw mustBe("OPTION", "to", "be another file than those that are read", target);
-    }
+  const paths = pathsOf(files);
+  if (paths.some((file) => isSameFile(file, target))) {
+    throw mustBe("OPTION", "to", "be another file than those that are read", target);
   }
-  await writeFile(target, await reportPage(data));
+  await writeFile(target, await reportPage(await reportData(paths, options)));
 }
 
 /** @throws MTAdamError OPTION; errors of the file system unchanged */
 export async function reportData(files: unknown, options?: ReportOptions): Promise<PageData> {
-  if (!isArray(files) || files.length === 0) throw mustBe("OPTION", "files", "be an array of paths", files);
+  const paths = pathsOf(files);
   const { title, notes = [] } = checkKeys<ReportOptions>("options", options, ["title", "notes"]);
   if (title !== undefined && typeof title !== "string") throw mustBe("OPTION", "title", "be a string", title);
   if (!isArray(notes) || !notes.every((note) => typeof note === "string")) {
     throw mustBe("OPTION", "notes", "be an array of strings", notes);
   }
-  const paths = files.map((file, k) => regularFile(`files[${k}]`, file));
   const runs = await Promise.all(paths.map(runOf));
   return { title: title ?? `Balance of ${runs.map(({ name }) => name).join(", ")}`, notes, runs };
+}
+
+function pathsOf(files: unknown): string[] {
+  if (!isArray(files) || files.length === 0) throw mustBe("OPTION", "files", "be an array of paths", files);
+  return files.map((file, k) => regularFile(`files[${k}]`, file));
 }
 
 /** In pieces, since a file may be longer than a string can be. */

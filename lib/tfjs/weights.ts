@@ -43,15 +43,12 @@ export async function decodeState(tensors: readonly NamedTensor[]): Promise<Stat
     tensors.map(async ({ name, tensor }) => {
       const [key = "", type] = name.slice(PREFIX.length).split(":");
       if (!name.startsWith(PREFIX)) throw foreign(name);
-      return [key, type, await tensor.data()] as const;
+      return { name, key, type, values: await tensor.data() };
     }),
   );
   const state: Record<string, unknown> = {};
-  for (const [key, type, values] of entries) {
-    state[key] =
-      key === METADATA
-        ? checkMetadata(parse(values as Int32Array))
-        : decode(values, type, `${PREFIX}${key}:${type}`);
+  for (const { name, key, type, values } of entries) {
+    state[key] = key === METADATA ? checkMetadata(parse(values as Int32Array)) : decode(values, type, name);
   }
   if (state[METADATA] === undefined) throw foreign(tensors[0]?.name ?? "no tensor");
   return state as StateDict;

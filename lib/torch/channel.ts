@@ -6,7 +6,6 @@ import { decode, HEAD_BYTES } from "./wire";
 export class Channel {
   readonly #socket: Duplex;
   readonly #onMessage: (message: unknown) => void;
-  #isBroken = false;
   /** The part of a message that is being received, and how much of it has come. */
   #part: Buffer = Buffer.alloc(HEAD_BYTES);
   #come = 0;
@@ -16,15 +15,15 @@ export class Channel {
   constructor(socket: Duplex, onMessage: (message: unknown) => void, onBroken: (cause: unknown) => void) {
     this.#socket = socket;
     this.#onMessage = onMessage;
-    socket.on("data", (data: Buffer) => {
-      if (this.#isBroken) return;
+    const receive = (data: Buffer): void => {
       try {
         this.#receive(data);
       } catch (error) {
-        this.#isBroken = true;
+        socket.off("data", receive);
         onBroken(error);
       }
-    });
+    };
+    socket.on("data", receive);
     socket.on("error", () => undefined); // the process has ended
   }
 

@@ -127,9 +127,10 @@ export function checkArguments(subject: string, args: unknown): PythonArguments 
 /** @throws MTAdamError OPTION */
 export function checkSignal(signal: unknown): AbortSignalLike | undefined {
   if (signal === undefined) return undefined;
-  const { aborted, throwIfAborted, addEventListener } = (signal ?? {}) as Partial<AbortSignalLike>;
-  const methods = [throwIfAborted, addEventListener];
-  if (typeof aborted === "boolean" && methods.every((method) => typeof method === "function"))
+  const given = (signal ?? {}) as Partial<AbortSignalLike>;
+  const methods = [given.throwIfAborted, given.addEventListener, given.removeEventListener];
+  if (typeof given.aborted === "boolean" && methods.every((method) => typeof method === "function")) {
     return signal as AbortSignalLike;
+  }
   throw mustBe("OPTION", "signal", "be an AbortSignal", signal);
 }

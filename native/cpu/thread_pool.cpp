@@ -29,7 +29,8 @@ void ThreadPool::start() {
   }
 }
 
-void ThreadPool::make_room(std::size_t stages) {
+void ThreadPool::prepare(std::size_t stages) {
+  if (!started_) start();
   lines_ = (stages + Counters::kCount - 1) / Counters::kCount;
   if (taken_.size() < lines_ * threads_) taken_ = std::vector<Counters>(lines_ * threads_);
 }
@@ -37,8 +38,7 @@ void ThreadPool::make_room(std::size_t stages) {
 void ThreadPool::ready() {
   if (threads_ == 1) return;
   const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
-  make_room(1);
-  if (!started_) start();
+  prepare(1);
 }
 
 void ThreadPool::wake(std::size_t count) {
@@ -60,8 +60,7 @@ void ThreadPool::run(std::span<const Stage> stages, Function function, const voi
     return;
   }
   const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
-  if (!started_) start();
-  make_room(stages.size());
+  prepare(stages.size());
   function_ = function;
   context_ = context;
   stages_ = stages;

@@ -67,7 +67,7 @@ class ThreadPool {
 
   void run(std::span<const Stage> stages, Function function, const void* context);
   void start();
-  void make_room(std::size_t stages);
+  void prepare(std::size_t stages);
   void wake(std::size_t count);
   void work(unsigned thread);
   void take_part(unsigned thread);

@@ -90,9 +90,10 @@ struct OnePass {
   /// Whether every term of the call has had gradients before, so that it has a norm in most layers. The results are the
   /// same where it has none.
   bool known;
-  std::uint64_t gradient_bytes;  // of all gradients of the call
+  std::uint64_t gradient_bytes;  // of all gradients of the call, where the network is one unit
   std::uint32_t largest_layer;   // its tensors
-  /// Set once a part of the call is under way: an error that comes later leaves the state in the middle of the step.
+  /// Set once a part of the call is under way, where an error may come later: it leaves the state in the middle of the
+  /// step.
   bool& begun;
 };
 

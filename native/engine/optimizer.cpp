@@ -411,12 +411,18 @@ OnePass Optimizer::pass_of(const AddressTable& gradients, const Call& call, Stre
   if (!tables_.lagged) return pass;  // the others do not use it
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     pass.known = pass.known && !comes_first(gradients, term);
-    for (std::uint32_t tensor = 0; tensor < gradients.columns(); ++tensor) {
-      if (gradients.get(term, tensor) == nullptr) continue;
-      pass.gradient_bytes += layout_.tensors()[tensor].length * element_bytes(layout_.tensors()[tensor].gradient);
-    }
+    if (tables_.network) pass.gradient_bytes += bytes_of(gradients, term);
   }
   return pass;
+}
+
+std::uint64_t Optimizer::bytes_of(const AddressTable& gradients, std::uint32_t term) const {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t k = 0; k < gradients.columns(); ++k) {
+    const Tensor& tensor = layout_.tensors()[k];
+    if (gradients.get(term, k) != nullptr) bytes += tensor.length * element_bytes(tensor.gradient);
+  }
+  return bytes;
 }
 
 void Optimizer::get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count) {
@@ -606,12 +612,7 @@ std::unique_ptr<CapturedStep> Optimizer::capture(const AddressTable& gradients, 
   std::unique_ptr<AddressTable> own = gradients.copy();
   Call all{nullptr, 0, options_.terms};
   enqueue(device_->default_stream(), [&](Stream on) { all.gradients = own->on_device(0, options_.terms, on); });
-  std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) {
-    bool begun = false;  // only recorded
-    if (step_in_one_pass(tables_, *own, all, on, begun)) return;
-    device_->norms(tables_, all, on);
-    follow_norms(tables_, all, on);
-  });
+  std::unique_ptr<Graph> graph = device_->capture(stream, [&](Stream on) { record_step(*own, all, on); });
   return std::make_unique<CapturedStep>(std::move(own), std::move(graph), tables_made_);
 }
 
@@ -645,7 +646,12 @@ void Optimizer::step_in_graph(const AddressTable& gradients, double gradient_sca
     throw Error("STATE", "`upload` of the prepared gradients must be called before the capture: they have changed.");
   }
   captured_cosines_ = options_.form.cosines;
-  bool begun = false;  // only recorded
+  record_step(gradients, all, stream);
+}
+
+// Launches a step while the stream is captured.
+void Optimizer::record_step(const AddressTable& gradients, const Call& all, Stream stream) {
+  bool begun = false;  // nothing runs yet
   if (step_in_one_pass(tables_, gradients, all, stream, begun)) return;
   device_->norms(tables_, all, stream);
   follow_norms(tables_, all, stream);

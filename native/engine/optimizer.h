@@ -269,11 +269,13 @@ class Optimizer {
   void close_step();
   bool step_in_one_pass(const Tables& tables, const AddressTable& gradients, const Call& all, Stream stream,
                         bool& begun);
+  void record_step(const AddressTable& gradients, const Call& all, Stream stream);
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
   bool moments_read_parameters() const;
   void forget_cosines();
   bool comes_first(const AddressTable& gradients, std::uint32_t term) const;
   OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream, bool& begun) const;
+  std::uint64_t bytes_of(const AddressTable& gradients, std::uint32_t term) const;
   void get_to_know(const AddressTable& gradients, std::uint32_t first, std::uint32_t count);
   void send_values(double gradient_scale, Stream stream);
   template <class T>

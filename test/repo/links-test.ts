@@ -103,7 +103,8 @@ test("the figures of docs/choosing.md are those of the balancing page", () => {
     for (const [k, figure] of figures.entries()) {
       if (figure === "–") continue;
       const setting = cells(head!)[k + 1]!;
-      // Two names of one setting: where all arms search their rates, the page names methods.
+      // Other names of one setting: where all arms search their rates, the page names methods, and where units are
+      // arbitrary, equal weights are those in true units.
       const names = [
         setting,
         setting.replace('`preset: "recommended"`', "MTAdam, recommended"),

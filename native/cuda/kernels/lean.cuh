@@ -85,7 +85,7 @@ __device__ inline Part part_of(const Tables& tables, const Call& call, std::uint
   part.run.counts = part.run.present || (tables.summed && !tables.amsgrad && !tables.one_v && clock.t > 0);
   if (gradients && part.run.present) {
     const float* const g = gradient_of(tables, call, term, chunk.tensor);
-    part.run.present = g != nullptr;  // see update::term_run()
+    part.run.present = g != nullptr;  // as in update::term_run(), but a narrow θ may be shorter than the gradient
     if (part.run.present) part.run.g = gradient_at(tensor, g, first);
   }
   part.run.k = state.coefficients[chunk.tensor];

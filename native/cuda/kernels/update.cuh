@@ -159,7 +159,8 @@ __device__ inline TermRun term_run(const Tables& tables, const Call& call, std::
   part.present = takes_part(clock, step);
   part.counts = counts<Form>(clock, step);
   part.g = Form::kGradients && part.present ? gradient_of(tables, call, term, chunk.tensor) : nullptr;
-  // A graph of the user's may run while a term is accumulated that the graph has not: any memory will do.
+  // A graph of the user's may run while a term is accumulated for which it has no gradient. What it does then is not
+  // defined, so it may read any memory that is there.
   if (Form::kGradients && part.g == nullptr) part.g = tables.parameters[chunk.tensor];
   if (Form::kGradients) part.g += first;
   part.m = offset(state.m, at);
