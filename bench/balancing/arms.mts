@@ -21,6 +21,9 @@ const BALANCED: readonly Arm[] = [
 
 const EQUAL: Arm = { key: "adam", name: "Adam, equal weights" };
 
+/** The arms of problems without other methods. */
+export const ADAM_AND_BALANCED: readonly Arm[] = [EQUAL, TUNED, ...BALANCED];
+
 /** The arms of problems with a search for the learning rate. */
 export const ARMS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS];
 

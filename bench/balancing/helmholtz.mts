@@ -1,5 +1,6 @@
 import { randomFor } from "../../examples/common/random.mjs";
-import { COMMON, type Experiment } from "../common/experiment.mjs";
+import { ADAM_AND_BALANCED } from "./arms.mjs";
+import { COMMON, ratesAround, type Experiment } from "../common/experiment.mjs";
 import { LAPLACIAN, Pinn } from "./pinn.mjs";
 import {
   HIDDEN,
@@ -13,7 +14,8 @@ import {
   type Residual,
   type Term,
 } from "./pinn-terms.mjs";
-import { USUAL, train } from "./problem.mjs";
+import { USUAL, train, training } from "./problem.mjs";
+import { alsoWithWrongWeights } from "./wrong-weights.mjs";
 
 const { PI, sin } = Math;
 
@@ -63,17 +65,32 @@ function problem(seed: number): PinnProblem {
   return new PinnProblem(network, terms(network), random, () => relativeError(network, -1, solution));
 }
 
-export const helmholtz: Experiment = {
+const COMPARED = {
   ...USUAL,
-  key: "helmholtz",
   measure: "relative L2 error of the solution",
-  variants: ["five terms"],
-  arms: COMMON,
   grid: {
     exponents: [0, 1, 2, 3],
-    describe: (exponent) => `1 for the equation, ${10 ** exponent} for each side`,
+    describe: (exponent: number) => `1 for the equation, ${10 ** exponent} for each side`,
   },
-  seeds: 3,
   steps: 3000,
+} as const;
+
+export const helmholtz: Experiment = {
+  ...COMPARED,
+  key: "helmholtz",
+  variants: ["five terms"],
+  arms: COMMON,
+  seeds: 3,
   run: async (arm, task) => train(problem(task.seed), arm, task, 3e-3),
 };
+
+/** The same with a search for the learning rates. */
+export const helmholtzRates: Experiment = alsoWithWrongWeights({
+  ...COMPARED,
+  key: "helmholtz-rates",
+  arms: ADAM_AND_BALANCED,
+  terms: ["equation", "left side", "right side", "lower side", "upper side"],
+  rates: ratesAround(3e-3),
+  seeds: 5,
+  run: training(problem),
+});

@@ -5,12 +5,14 @@ import { burgers } from "./burgers.mjs";
 import { digits } from "./digits.mjs";
 import { runCommand } from "../common/command.mjs";
 import type { Experiment } from "../common/experiment.mjs";
+import { gan } from "./gan.mjs";
 import { heat } from "./heat.mjs";
-import { helmholtz } from "./helmholtz.mjs";
+import { helmholtz, helmholtzRates } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
-import { regression, twoTasks } from "./regression.mjs";
+import { regression, tenTasks, twoTasks } from "./regression.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
 import { states } from "./states.mjs";
+import { summarize } from "./summary.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
 import { vae } from "./vae.mjs";
 
@@ -21,6 +23,9 @@ const EXPERIMENTS: readonly Experiment[] = [
   mnist,
   states,
   twoTasks,
+  tenTasks,
+  helmholtzRates,
+  gan,
   heat,
   burgers,
   digits,
@@ -34,5 +39,8 @@ await runCommand({
     "How well MTAdam balances, against Adam with equal and with tuned weights, and against other methods.",
   experiments: EXPERIMENTS,
   out: "docs/balancing",
-  finish: (out) => writeFile(join(out, "silent-anchor.svg"), `${silentAnchor()}\n`),
+  finish: async (out) => {
+    await writeFile(join(out, "silent-anchor.svg"), `${silentAnchor()}\n`);
+    await summarize(EXPERIMENTS, out);
+  },
 });

@@ -34,6 +34,7 @@ const ARMS: readonly Arm[] = [
     options: { stepScale: "mean", betas: [0.9, 0.999, 0.999] },
   },
   { key: "balance", name: "balance: 0.5", options: { balance: 0.5 } },
+  { key: "recommended", name: 'preset: "recommended"', options: { preset: "recommended" } },
 ];
 
 interface Materials {

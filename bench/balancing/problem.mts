@@ -3,6 +3,8 @@ import { randomFor } from "../../examples/common/random.mjs";
 import type { Arm, Experiment, Outcome, Task } from "../common/experiment.mjs";
 import type { Gradient } from "../common/gradient.mjs";
 import { Trainer } from "../common/trainer.mjs";
+import { randomUnits } from "./units.mjs";
+import { WRONG, WronglyWeighted } from "./wrong-weights.mjs";
 
 /** A training problem with several terms. */
 export interface Problem {
@@ -35,12 +37,14 @@ export const USUAL = {
   show: (value: number) => value.toPrecision(2),
 } as const;
 
-/** `run` of an experiment with the variants of {@link USUAL}. */
+/** `run` of an experiment with the variants of {@link USUAL}, and with wrong weights. */
 export function training(make: (seed: number) => Problem | Promise<Problem>): Experiment["run"] {
   return async (arm, task) => {
-    const factor = SCHEDULES.get(task.variant)!;
+    const factor = SCHEDULES.get(task.variant) ?? (() => 1);
+    const problem = await make(task.seed);
+    const units = () => randomUnits(problem.gradients.length, randomFor(1, task.seed, "wrong weights"));
     return train(
-      await make(task.seed),
+      task.variant === WRONG ? new WronglyWeighted(problem, units()) : problem,
       arm,
       task,
       (iterations) => arm.rate! * factor(iterations / task.steps),

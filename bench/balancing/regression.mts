@@ -1,5 +1,5 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
-import { ARMS } from "./arms.mjs";
+import { ADAM_AND_BALANCED, ARMS } from "./arms.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
 import { COMMON, ratesAround, type Experiment, type Outcome } from "../common/experiment.mjs";
@@ -8,6 +8,7 @@ import { squaredError } from "./losses.mjs";
 import { USUAL, train, training, type Problem } from "./problem.mjs";
 import { SharedTrunk } from "./shared-trunk.mjs";
 import { mean } from "../common/statistics.mjs";
+import { alsoWithWrongWeights } from "./wrong-weights.mjs";
 
 const INPUTS = 20;
 const OUTPUTS = 5;
@@ -146,7 +147,7 @@ export const regression: Experiment = {
 };
 
 /** Two of the tasks with all methods and a search for the learning rates. */
-export const twoTasks: Experiment = {
+export const twoTasks: Experiment = alsoWithWrongWeights({
   ...COMPARED,
   key: "two-tasks",
   arms: ARMS,
@@ -154,4 +155,15 @@ export const twoTasks: Experiment = {
   rates: ratesAround(0.01),
   seeds: 10,
   run: training((seed) => new RegressionProblem(2, seed)),
-};
+});
+
+/** Ten of the tasks with a search for the learning rates. */
+export const tenTasks: Experiment = alsoWithWrongWeights({
+  ...COMPARED,
+  key: "ten-tasks",
+  arms: ADAM_AND_BALANCED,
+  terms: scales(10).map((scale) => `task of σ = ${scale.toPrecision(3)}`),
+  rates: ratesAround(0.01),
+  seeds: 5,
+  run: training((seed) => new RegressionProblem(10, seed)),
+});

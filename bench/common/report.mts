@@ -8,7 +8,7 @@ import { results, type Choices, type Extent } from "./runner.mjs";
 import type { Store } from "./store.mjs";
 import { furtherTable, gallery, table } from "./table.mjs";
 
-/** Writes an experiment's plot and its part of README.md in `folder`; the text around that part stays. */
+/** Writes an experiment's plots and its part of README.md in `folder`. */
 export async function report(
   experiment: Experiment,
   store: Store,
@@ -22,10 +22,14 @@ export async function report(
   if (experiment.curves) {
     await writeFile(join(folder, `${experiment.key}-curves.svg`), `${experiment.curves.draw(found)}\n`);
   }
+  await writePart(folder, experiment.key, part(experiment, store, choices, extent, found));
+}
+
+/** Writes the part of README.md in `folder` that belongs to `key`; the text around it stays. */
+export async function writePart(folder: string, key: string, content: string): Promise<void> {
   const path = join(folder, "README.md");
   const text = (await readIfThere(path)) ?? "# Results\n";
-  const filled = fill(text, experiment.key, part(experiment, store, choices, extent, found));
-  await writeFile(path, await format(filled, { parser: "markdown", printWidth: 110 }));
+  await writeFile(path, await format(fill(text, key, content), { parser: "markdown", printWidth: 110 }));
 }
 
 function valuesByArm({ measure, logarithmic, show }: Experiment, found: Results): string {
@@ -78,8 +82,9 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
         return variants.length > 1 ? `${variant}: ${text}` : text;
       });
   const lines: string[] = [];
-  if (grid && arms.includes(TUNED)) {
-    const weights = byVariant(TUNED, ({ exponent }) => grid.describe(exponent!));
+  const tuned = arms.find(({ key }) => key === TUNED.key);
+  if (grid && tuned) {
+    const weights = byVariant(tuned, ({ exponent }) => grid.describe(exponent!));
     lines.push(`Tuned weights, the best of ${grid.exponents.length} on ${seeds}: ${weights.join("; ")}.`);
   }
   for (const arm of arms) {

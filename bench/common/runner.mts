@@ -233,7 +233,7 @@ async function cost({ better }: Experiment, trainings: Trainings, arm: Arm, task
 
 /** The settings that an arm is tuned over. */
 function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
-  const exponents = arm === TUNED ? grid!.exponents.map(fixed) : [arm];
+  const exponents = arm.key === TUNED.key ? grid!.exponents.map(fixed) : [arm];
   return exponents.flatMap((one) => (rates ?? [undefined]).map((rate) => atRate(one, rate)));
 }
 

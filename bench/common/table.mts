@@ -1,6 +1,11 @@
 import type { Experiment, FurtherMeasure, Results, Row } from "./experiment.mjs";
 import { mean, withDeviation } from "./statistics.mjs";
 
+/** A Markdown table of rows; the second has the alignments. */
+export function markdownTable(rows: readonly (readonly string[])[]): string {
+  return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
 /** A Markdown table: a row per arm, a column per variant; the best mean of each column is bold. */
 export function table(
   { arms, variants, better, show }: Pick<Experiment, "arms" | "variants" | "better" | "show">,
@@ -12,7 +17,7 @@ export function table(
     ["---", ...variants.map(() => "---:")],
     ...arms.map(({ name }, i) => [code(name), ...columns.map((cells) => cells[i]!)]),
   ];
-  return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+  return markdownTable(rows);
 }
 
 /** The same table of a further measure. */
@@ -43,7 +48,7 @@ export function gallery({ arms, variants }: Experiment, results: Results): strin
       ...pictures[row]!.map((path, i) => (path ? `![${name}, ${variants[i]!}](${path})` : "–")),
     ]),
   ];
-  return rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+  return markdownTable(rows);
 }
 
 function column(rows: readonly Row[], better: Experiment["better"], show: Experiment["show"]): string[] {

@@ -1,3 +1,4 @@
+import type { MTAdamOptions } from "mtadam";
 import { normals, randomFor } from "../common/random.mjs";
 import { featureDistance, surpriseThatFake, surpriseThatReal } from "./losses.mjs";
 import { Network } from "./network.mjs";
@@ -18,28 +19,37 @@ export interface Arm {
   /** A folder's name. */
   key: string;
   name: string;
-  /** Whether MTAdam balances the terms. If not, it gets their sum as one term and is Adam. */
+  /** Whether MTAdam balances the terms. If not, it gets their weighted sum as one term and is Adam. */
   balanced: boolean;
-  preset?: "paper" | "recommended";
-  lr: number;
-  /** The factor of the feature distance, which stands for an arbitrary unit. */
-  matchingScale: number;
+  /** Options of both optimizers. */
+  options: Partial<MTAdamOptions>;
+  /** The weight of `matching` and of `penalty`; the other terms have 1. */
+  weight: number;
+  /** Factors of losses, which stand for arbitrary units. */
+  units?: Readonly<Record<string, number>>;
 }
+
+// Little momentum, as usual for GANs: each step of the other side changes the loss.
+const BETAS = [0.5, 0.99, 0.99] as const;
+
+// The paper's setting does better at a higher learning rate. The weights hold for any unit of the losses, because
+// balancing makes the norms equal.
+const PAPER = { balanced: true, options: { lr: 8e-3, betas: BETAS }, weight: 0.1 } as const;
+const ADAM = { balanced: false, options: { lr: 4e-3, betas: BETAS }, weight: 1 } as const;
+const SCALED = { matching: 64 } as const;
 
 export const ARMS: readonly Arm[] = [
   {
     key: "recommended",
     name: "MTAdam, recommended",
     balanced: true,
-    preset: "recommended",
-    lr: 4e-3,
-    matchingScale: 1,
+    options: { lr: 4e-3, preset: "recommended", betas: [0.5, 0.99, 0.999] },
+    weight: 0.1,
   },
-  // The paper's setting does better at a higher learning rate.
-  { key: "mtadam", name: "MTAdam", balanced: true, lr: 8e-3, matchingScale: 1 },
-  { key: "mtadam-scaled", name: "MTAdam, matching × 64", balanced: true, lr: 8e-3, matchingScale: 64 },
-  { key: "adam", name: "Adam on the sum", balanced: false, lr: 4e-3, matchingScale: 1 },
-  { key: "adam-scaled", name: "Adam, matching × 64", balanced: false, lr: 4e-3, matchingScale: 64 },
+  { key: "mtadam", name: "MTAdam", ...PAPER },
+  { key: "mtadam-scaled", name: "MTAdam, matching × 64", ...PAPER, units: SCALED },
+  { key: "adam", name: "Adam on the sum", ...ADAM },
+  { key: "adam-scaled", name: "Adam, matching × 64", ...ADAM, units: SCALED },
 ];
 
 export interface GanOptions {
@@ -56,25 +66,21 @@ export class Gan {
   readonly generator: Player;
   readonly discriminator: Player;
   readonly #seed: number;
-  readonly #matchingScale: number;
 
   constructor({ device, arm, seed }: GanOptions) {
     this.#seed = seed;
-    this.#matchingScale = arm.matchingScale;
-    // Little momentum, as usual for GANs: each step of the other side changes the loss.
-    const { lr, preset = "paper" } = arm;
-    const training = { lr, preset, betas: [0.5, 0.99, preset === "paper" ? 0.99 : 0.999] } as const;
+    const { balanced, options, units, weight } = arm;
     const player = (name: string, network: Network, weights: Record<string, number>) =>
       new Player(name, network, {
         device,
-        balanced: arm.balanced,
+        balanced,
         initial: network.initialValues(randomFor(seed, 0, name)),
         weights,
-        training,
+        units: units ?? {},
+        options,
       });
-    // The weights hold for any unit of the losses, because balancing makes the norms equal.
-    this.generator = player("generator", GENERATOR, { adversarial: 1, matching: 0.1 });
-    this.discriminator = player("discriminator", DISCRIMINATOR, { real: 1, made: 1, penalty: 0.1 });
+    this.generator = player("generator", GENERATOR, { adversarial: 1, matching: weight });
+    this.discriminator = player("discriminator", DISCRIMINATOR, { real: 1, made: 1, penalty: weight });
   }
 
   /** Steps taken so far. */
@@ -117,13 +123,7 @@ export class Gan {
         .gradients;
     await this.generator.step({
       adversarial: () => through(surpriseThatReal(made.at(-1)!).slopes),
-      matching: () => {
-        const { slopes } = featureDistance(real[FEATURES]!, made[FEATURES]!, HIDDEN);
-        return through(
-          slopes.map((slope) => this.#matchingScale * slope),
-          FEATURES,
-        );
-      },
+      matching: () => through(featureDistance(real[FEATURES]!, made[FEATURES]!, HIDDEN).slopes, FEATURES),
     });
   }
 

@@ -16,15 +16,19 @@ export interface PlayerOptions {
   /** Whether the terms are balanced. If not, they are added up to one term, and MTAdam is Adam. */
   balanced: boolean;
   initial: Values;
-  /** The names of the terms, in order, each with its weight after balancing. */
+  /** The names of the terms, in order, each with its weight: after balancing, or in the sum. */
   weights: Readonly<Record<string, number>>;
-  training: Pick<MTAdamOptions, "lr" | "betas" | "preset">;
+  /** Factors of losses. */
+  units: Readonly<Record<string, number>>;
+  options: Partial<MTAdamOptions>;
 }
 
 /** One side of the game: a network's parameters on a device, and an optimizer with its own terms. */
 export class Player {
   readonly optimizer: MTAdam;
   readonly #balanced: boolean;
+  /** What each term's gradient is multiplied by. */
+  readonly #factors: Readonly<Record<string, number>>;
   readonly #parameters: readonly DeviceBuffer<"float32">[];
   /** One set for all terms: the optimizer has used it before stepEach calls the next term. */
   readonly #gradients: readonly DeviceBuffer<"float32">[];
@@ -32,15 +36,18 @@ export class Player {
   constructor(
     readonly name: string,
     readonly network: Network,
-    { device, balanced, initial, weights, training }: PlayerOptions,
+    { device, balanced, initial, weights, units, options }: PlayerOptions,
   ) {
     this.#balanced = balanced;
+    this.#factors = Object.fromEntries(
+      Object.entries(weights).map(([term, weight]) => [term, (units[term] ?? 1) * (balanced ? 1 : weight)]),
+    );
     // A device's buffer() works for CPU and CUDA; the code below does not depend on the device.
     this.#parameters = initial.map((values) => device.buffer(values));
     this.#gradients = initial.map((values) => device.buffer(values.length));
     this.optimizer = new MTAdam(
       network.parameters.map(({ name, shape }, k) => ({ name, shape, data: this.#parameters[k]! })),
-      { ...training, ...(balanced ? { terms: Object.keys(weights), weights } : { terms: ["sum"] }), device },
+      { ...options, ...(balanced ? { terms: Object.keys(weights), weights } : { terms: ["sum"] }), device },
     );
   }
 
@@ -51,7 +58,10 @@ export class Player {
 
   /** A step of this side. The backward passes are called in the order of the optimizer's terms. */
   async step(backward: Backward): Promise<void> {
-    const terms = this.#balanced ? backward : { sum: () => sumOf(Object.values(backward)) };
+    const scaled = Object.fromEntries(
+      Object.entries(backward).map(([term, pass]) => [term, () => times(this.#factors[term] ?? 1, pass())]),
+    );
+    const terms = this.#balanced ? scaled : { sum: () => sumOf(Object.values(scaled)) };
     await this.optimizer.stepEach(
       Object.fromEntries(Object.entries(terms).map(([term, pass]) => [term, () => this.#place(pass())])),
     );
@@ -89,6 +99,11 @@ export class Player {
       return this.#gradients[k]!;
     });
   }
+}
+
+function times(factor: number, gradients: Gradients): Gradients {
+  if (factor === 1) return gradients;
+  return gradients.map((values) => values?.map((value) => factor * value) ?? null);
 }
 
 /** The gradient of the sum of the terms. */

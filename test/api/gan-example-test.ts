@@ -5,6 +5,8 @@ import { temporaryFolder } from "../support/folder";
 interface Round {
   /** Digests of the parameters and the state of generator and discriminator. */
   arms: Record<string, { through: [string, string]; resumed: [string, string] }>;
+  /** Digests of Adam on the sum, with units that its weights undo. */
+  weighted: [string, string];
   /** Whether a step of one side changed generator and discriminator. */
   byGenerator: [boolean, boolean];
   byDiscriminator: [boolean, boolean];
@@ -45,6 +47,10 @@ describe("the GAN example", () => {
 
   test("gives biases no gradient of the penalty: absent, not zero", () => {
     expect(onDevice.biasesOfPenalty).toBe(3);
+  });
+
+  test("weighs the terms of the sum for Adam", () => {
+    expect(onDevice.weighted).toEqual(onDevice.arms["adam"]?.through);
   });
 
   test("is independent of the unit of a loss with MTAdam, but not with Adam", () => {

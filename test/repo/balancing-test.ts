@@ -47,6 +47,10 @@ interface Measured {
     weighted: string;
     table: string[];
   };
+  wrong: {
+    factors: { losses: number[]; gradients: (number[] | null)[]; weights: number[] };
+    ofWrong: number;
+  };
   filled: string;
   appended: string;
   refusals: string[];
@@ -225,6 +229,46 @@ describe("a bench with learning rates and weights to find", () => {
     expect(text).toContain(
       "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",
     );
+  });
+});
+
+describe("wrong weights and the summary", () => {
+  const page = () => readFileSync(path.join(folder, "pretended", "wrong", "README.md"), "utf8");
+
+  test("multiply losses and gradients, and divide the weights in true units", () => {
+    const { losses, gradients, weights } = measured.wrong.factors;
+    expect(losses).toEqual([28, 4]);
+    expect(gradients).toEqual([[4, 8], null, [2.5, 3], [1.5]]);
+    expect(weights).toEqual([1 / 4, 20]);
+  });
+
+  test("train Adam and MTAdam only, and say what is recovered", () => {
+    expect(page()).toContain("each recovers: MTAdam: 88 %.");
+    expect(page()).toMatch(/\| Adam +\| +3\.0 ± 0\.0 \| +9\.0 ± 0\.0 \|/);
+    expect(page()).toMatch(/\| Other +\| +8\.0 ± 0\.0 \| +– \|/);
+  });
+
+  test("compare each arm with tuned weights over the problems that are complete", () => {
+    const rows = page()
+      .split("<!-- results of summary -->")[1]!
+      .split("\n")
+      .filter((line) => line.startsWith("|"));
+    const cells = rows.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim())); // prettier-ignore
+    expect(cells[0]).toEqual([
+      "",
+      "mean of 1 column with other methods",
+      "worst",
+      "mean of all 2 columns",
+      "worst",
+    ]);
+    const at = "(a, constant rate)";
+    expect(cells.slice(2)).toEqual([
+      ["Adam / Adam, as it comes", "3.00", `3.0 ${at}`, "3.00", `3.0 ${at}`],
+      ["Adam, tuned weights", "1.00", `1.0 ${at}`, "1.00", `1.0 ${at}`],
+      ["MTAdam", "2.00", `2.0 ${at}`, "2.00", `2.0 ${at}`],
+      ["Other", "8.00", `8.0 ${at}`, "–", "–"],
+    ]);
+    expect(measured.wrong.ofWrong).toBe(0);
   });
 });
 

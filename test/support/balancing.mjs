@@ -3,6 +3,7 @@
 
 import process from "node:process";
 import { rivals } from "./balancing-rivals.mjs";
+import { wrongWeights } from "./balancing-wrong.mjs";
 import { batches, gradientErrors, layeredProblems, losses, pictures, widen } from "./balancing-problems.mjs";
 
 const [folder] = process.argv.slice(2);
@@ -306,6 +307,7 @@ console.log(
     errorOfNothing: errorOfNothing(),
     pretended: await pretended(),
     searched: await searched(),
+    wrong: await wrongWeights(`${folder}/wrong`),
     rivals: await rivals(),
     filled: fill("before\n<!-- results of a -->old<!-- end of a -->\nafter", "a", "new"),
     appended: fill("before\n", "a", "new"),

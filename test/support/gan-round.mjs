@@ -117,10 +117,13 @@ for (const arm of ARMS) {
   const gan = await steps(start(arm), STEPS);
   arms[arm.key] = { through: await digests(gan), resumed: await digests(await resumed(arm)) };
 }
+const adam = ARMS.find(({ key }) => key === "adam");
+const undone = { ...adam, weight: adam.weight / 2, units: { matching: 2, penalty: 2 } };
 const gan = await steps(start(ARMS[0]), 1);
 console.log(
   JSON.stringify({
     arms,
+    weighted: await digests(await steps(start(undone), STEPS)),
     byGenerator: await disturbs(gan, gan.generator),
     byDiscriminator: await disturbs(gan, gan.discriminator),
     biasesOfPenalty: (await gradientsOf(start(ARMS[0]))).discriminator.penalty.filter((part) => part === null)

@@ -1,0 +1,64 @@
+import { openDevice, type MTAdamOptions } from "mtadam";
+import { randomFor } from "../../examples/common/random.mjs";
+import { Gan, type Arm as GanArm } from "../../examples/gan/gan.mjs";
+import { qualityOf } from "../../examples/gan/ring.mjs";
+import { ADAM_AND_BALANCED } from "./arms.mjs";
+import { ratesAround, type Arm, type Experiment, type Finished, type Task } from "../common/experiment.mjs";
+import { randomUnits } from "./units.mjs";
+import { alsoWithWrongWeights, WRONG } from "./wrong-weights.mjs";
+
+const POINTS = 4000;
+/** β₁ and β₂ of all arms, and β₃ of those that do not set it, as in the example. */
+const [BETA1, BETA2, BETA3] = [0.5, 0.99, 0.99];
+/** The weight of feature matching and of the penalty in all of MTAdam's arms. */
+const WEIGHT = 0.1;
+const TERMS = ["real", "made", "penalty", "adversarial", "matching"];
+
+const device = openDevice("cpu");
+
+/** The form of an arm that the example trains. */
+function armOf(arm: Arm, { variant, seed }: Task): GanArm {
+  const { options = {} } = arm;
+  const beta3 = options.preset === "recommended" ? 0.999 : BETA3;
+  const own: Partial<MTAdamOptions> = { ...options, lr: arm.rate!, betas: [BETA1, BETA2, beta3] };
+  const factors = randomUnits(TERMS.length, randomFor(1, seed, "wrong weights"));
+  return {
+    key: arm.key,
+    name: arm.name,
+    balanced: arm.options !== undefined,
+    options: own,
+    weight: arm.options === undefined ? 10 ** (arm.exponent ?? 0) : WEIGHT,
+    ...(variant === WRONG && { units: Object.fromEntries(TERMS.map((term, i) => [term, factors[i]!])) }),
+  };
+}
+
+/** Trains the example's generator and discriminator: how many of its points lie near a mode. */
+async function run(arm: Arm, task: Task): Promise<Finished> {
+  const gan = new Gan({ device, arm: armOf(arm, task), seed: task.seed });
+  while (gan.steps < task.steps) await gan.step();
+  const { modes, near, distance } = qualityOf(await gan.sample(POINTS));
+  gan.dispose();
+  return { value: near, details: { modes, distance: Number(distance.toFixed(4)) } };
+}
+
+/** The GAN of examples/gan with a search for the learning rates. */
+export const gan: Experiment = alsoWithWrongWeights({
+  key: "gan",
+  measure: "points near a mode in %",
+  better: "higher",
+  variants: ["constant rate"],
+  arms: ADAM_AND_BALANCED.filter(({ dialOf }) => !dialOf),
+  grid: {
+    exponents: [0, -1, -2, -3],
+    describe: (exponent) => `${10 ** exponent} for matching and penalty, 1 for the other terms`,
+  },
+  rates: ratesAround(4e-3),
+  tuningSeeds: [101, 102],
+  seeds: 8,
+  steps: 1500,
+  show: (value) => (100 * value).toFixed(1),
+  further: [
+    { detail: "modes", measure: "modes covered, of 8", better: "higher", show: (value) => value.toFixed(1) },
+  ],
+  run,
+});

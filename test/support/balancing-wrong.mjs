@@ -1,0 +1,73 @@
+// Wrong weights and the summary of bench/balancing: what balancing.mjs prints of them.
+
+const load = (name) => import(`../../build/bench/${name}.mjs`);
+
+const { TUNED } = await load("common/experiment");
+const { report } = await load("common/report");
+const { run } = await load("common/runner");
+const { Store } = await load("common/store");
+const { columnsOf, summarize } = await load("balancing/summary");
+const { alsoWithWrongWeights, WRONG, WronglyWeighted } = await load("balancing/wrong-weights");
+
+const CONDITIONS = { again: false, deadline: Infinity, log: () => undefined };
+
+/** A problem of two terms with the factors 4 and 1/2: losses, gradients, weights. */
+function factors() {
+  const [shared, head] = [new Float32Array([1, 2]), new Float32Array([3])];
+  const gradients = [
+    [shared, null],
+    [new Float32Array([5, 6]), head],
+  ];
+  const problem = {
+    parameters: [],
+    gradients,
+    backward: () => [7, 8],
+    weights: (exponent) => [1, 10 ** exponent],
+  };
+  const wrong = new WronglyWeighted(problem, [4, 0.5]);
+  const losses = wrong.backward();
+  return { losses, gradients: gradients.flat().map((part) => part && [...part]), weights: wrong.weights(1) };
+}
+
+/** An experiment that takes no time: Adam's error is 9 with wrong weights, 3 else; tuned weights' 1; MTAdam's 2. */
+function experiment(key, rival) {
+  const arms = [
+    { key: "adam", name: key === "a" ? "Adam" : "Adam, as it comes" },
+    TUNED,
+    { key: "default", name: "MTAdam", options: {} },
+    ...(rival ? [{ key: "other", name: "Other", rival: {} }] : []),
+  ];
+  return {
+    ...{
+      key,
+      arms,
+      measure: "error",
+      better: "lower",
+      rates: [1, 2],
+      tuningSeeds: [101],
+      seeds: 2,
+      steps: 3,
+    },
+    variants: ["constant rate"],
+    grid: { exponents: [0, 1], describe: String },
+    show: (value) => value.toFixed(1),
+    run: async (arm, { variant }) => {
+      if (arm.key.startsWith("adam")) return { value: variant === WRONG ? 9 : 3 };
+      if (arm.exponent !== undefined) return { value: 2 - arm.exponent };
+      return { value: arm.key.startsWith("other") ? 8 : 2 };
+    },
+  };
+}
+
+/** Writes the tables of two problems and their summary; a third lacks its trainings. */
+export async function wrongWeights(folder) {
+  const experiments = [alsoWithWrongWeights(experiment("a", true)), experiment("b", false)];
+  for (const own of experiments) {
+    const store = await Store.open(folder, own.key);
+    const choices = await run(own, store, own, CONDITIONS);
+    await report(own, store, choices, own, folder);
+  }
+  await summarize([...experiments, experiment("missing", false)], folder);
+  const columns = columnsOf(experiments[0], new Map([[WRONG, []]]));
+  return { factors: factors(), ofWrong: columns.length };
+}
