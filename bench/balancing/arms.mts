@@ -19,13 +19,25 @@ const BALANCED: readonly Arm[] = [
   { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED },
 ];
 
+const TAGGED: Arm = { ...RECOMMENDED, key: "tagged", name: "… with heads tagged", tagsHeads: true };
+
+/** For networks with a head per term. */
+const WITH_TAGS: readonly Arm[] = [
+  ...BALANCED,
+  TAGGED,
+  { key: "tagged-dial", name: "… with heads tagged, found weights", dialOf: TAGGED },
+];
+
 const EQUAL: Arm = { key: "adam", name: "Adam, equal weights" };
 
 /** The arms of problems without other methods. */
 export const ADAM_AND_BALANCED: readonly Arm[] = [EQUAL, TUNED, ...BALANCED];
 
-/** The arms of problems with a search for the learning rate. */
-export const ARMS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS];
+/** The same with a head per term. */
+export const ADAM_AND_TAGGED: readonly Arm[] = [EQUAL, TUNED, ...WITH_TAGS];
+
+/** The arms of problems with a search for the learning rate and a head per term. */
+export const ARMS_WITH_HEADS: readonly Arm[] = [...ADAM_AND_TAGGED, ...RIVALS];
 
 /** The arms of differential equations. */
 export const ARMS_OF_PINNS: readonly Arm[] = [EQUAL, TUNED, ...BALANCED, ...RIVALS_OF_PINNS];

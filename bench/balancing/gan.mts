@@ -54,7 +54,7 @@ export const gan: Experiment = alsoWithWrongWeights({
   },
   rates: ratesAround(4e-3),
   tuningSeeds: [101, 102],
-  seeds: 8,
+  seeds: 5,
   steps: 1500,
   show: (value) => (100 * value).toFixed(1),
   further: [

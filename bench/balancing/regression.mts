@@ -1,5 +1,5 @@
 import { randomFor, type Random } from "../../examples/common/random.mjs";
-import { ADAM_AND_BALANCED, ARMS } from "./arms.mjs";
+import { ADAM_AND_TAGGED, ARMS_WITH_HEADS } from "./arms.mjs";
 import { forward, type Dense } from "./dense.mjs";
 import { normal } from "./draws.mjs";
 import { COMMON, ratesAround, type Experiment, type Outcome } from "../common/experiment.mjs";
@@ -150,7 +150,7 @@ export const regression: Experiment = {
 export const twoTasks: Experiment = alsoWithWrongWeights({
   ...COMPARED,
   key: "two-tasks",
-  arms: ARMS,
+  arms: ARMS_WITH_HEADS,
   terms: ["task of σ = 1", "task of σ = 100"],
   rates: ratesAround(0.01),
   seeds: 10,
@@ -161,7 +161,7 @@ export const twoTasks: Experiment = alsoWithWrongWeights({
 export const tenTasks: Experiment = alsoWithWrongWeights({
   ...COMPARED,
   key: "ten-tasks",
-  arms: ADAM_AND_BALANCED,
+  arms: ADAM_AND_TAGGED,
   terms: scales(10).map((scale) => `task of σ = ${scale.toPrecision(3)}`),
   rates: ratesAround(0.01),
   seeds: 5,

@@ -37,26 +37,28 @@ function startsFor(seed: number): readonly Point[] {
   return STARTS.map(() => [20 * random() - 10, 20 * random() - 10]);
 }
 
-/** Trains from all five starts at once: each is a separate tensor, which MTAdam balances by itself. */
+/** Trains from all five starts, each with an optimizer of its own. */
 async function run(arm: Arm, { variant, seed, steps }: Task): Promise<Outcome> {
   const scale = Number(variant.replace("scale ", ""));
   const parameters = startsFor(seed).map((start) => Float32Array.from(start));
-  const gradients = [0, 1].map(() => parameters.map(() => new Float32Array(2)));
+  const gradients = parameters.map(() => [[new Float32Array(2)], [new Float32Array(2)]] as const);
   const weights = [10 ** (arm.exponent ?? 0), 1];
-  const trainer = new Trainer(arm, parameters, gradients, { lr: 1e-3, weights });
+  const trainers = parameters.map(
+    (parameter, i) => new Trainer(arm, [parameter], gradients[i]!, { lr: 1e-3, weights }),
+  );
   const here = () => parameters.map((parameter) => [parameter[0]!, parameter[1]!] as const);
   const paths = here().map((point) => [...point]);
   for (let step = 1; step <= steps; ++step) {
     for (const [i, point] of here().entries()) {
       const [first, second] = objectives(point).gradients;
-      gradients[0]![i]!.set([scale * first[0], scale * first[1]]);
-      gradients[1]![i]!.set(second);
+      gradients[i]![0][0].set([scale * first[0], scale * first[1]]);
+      gradients[i]![1][0].set(second);
+      trainers[i]!.step();
     }
-    trainer.step();
     if (step % Math.ceil(steps / POINTS) === 0)
       for (const [i, point] of here().entries()) paths[i]!.push(...point);
   }
-  trainer.dispose();
+  for (const trainer of trainers) trainer.dispose();
   const distances = here().map(distanceToParetoSet);
   const rounded = (values: readonly number[], decimals: number) =>
     values.map((value) => Number(value.toFixed(decimals)));

@@ -10,7 +10,7 @@ export const WRONG = "wrong weights";
 const RIGHT = "constant rate";
 
 /** The keys of the arms that are trained with wrong weights. */
-const TRAINED = ["adam", "default", "recommended"];
+const TRAINED = ["adam", "default", "recommended", "lagged", "dial", "tagged", "tagged-dial"];
 
 /** An experiment with a further variant, for some of its arms. */
 export function alsoWithWrongWeights(experiment: Experiment): Experiment {

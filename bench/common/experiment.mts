@@ -9,6 +9,8 @@ export interface Arm {
   name: string;
   /** Options of MTAdam on the separate terms. Without options and rival: Adam on the weighted sum of the terms. */
   options?: Partial<MTAdamOptions>;
+  /** Each term's head, the tensors that it alone reaches, gets a layer tag, for MTAdam. */
+  tagsHeads?: true;
   /** Parameters in bfloat16, for experiments that have them. */
   narrow?: true;
   /** Another method that computes a step from the terms' gradients. */

@@ -75,12 +75,13 @@ class Balanced implements Method {
   readonly #gradients: ReturnType<MTAdam["prepare"]>;
 
   constructor(
-    { options }: Arm,
+    { options, tagsHeads }: Arm,
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
     lr: number | LearningRate,
   ) {
-    this.#optimizer = new MTAdam(parameters, { ...options, lr, terms: gradients.length, device });
+    const tensors = tagsHeads ? withHeadsTagged(parameters, gradients) : parameters;
+    this.#optimizer = new MTAdam(tensors, { ...options, lr, terms: gradients.length, device });
     this.#gradients = this.#optimizer.prepare(gradients);
   }
 
@@ -91,6 +92,14 @@ class Balanced implements Method {
   dispose(): void {
     this.#optimizer.dispose();
   }
+}
+
+/** The parameters, with a layer tag for the tensors that one term alone reaches. */
+function withHeadsTagged(parameters: readonly Float32Array[], gradients: readonly Gradient[]) {
+  return parameters.map((data, k) => {
+    const reached = gradients.flatMap((gradient, term) => (gradient[k] ? [term] : []));
+    return { data, shape: [data.length], ...(reached.length === 1 && { layer: `head of ${reached[0]}` }) };
+  });
 }
 
 /** Adam on one gradient that is combined from the terms' gradients. */

@@ -1,13 +1,14 @@
-import { parseArgs } from "node:util";
 import * as jax from "@jax-js/jax";
 import { jit, nn, numpy as np } from "@jax-js/jax";
 import { MTAdam } from "mtadam";
 import { openJax } from "mtadam/jax";
+import { parseArguments, wholeNumber } from "../common/command-line.mjs";
 import { randomFor } from "../common/random.mjs";
 import { BATCH, CLASSES, intensities, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
 
 // One network names the digit of an image and paints the image again, trained by MTAdam: one pass over MNIST, by default.
-const { values } = parseArgs({ options: { steps: { type: "string", default: "937" } } });
+const values = parseArguments(process.argv.slice(2), { steps: { type: "string" } });
+const steps = wholeNumber("steps", values.steps) ?? 937;
 
 await jax.init("wasm");
 jax.defaultDevice("wasm");
@@ -57,7 +58,7 @@ const model = await openJax(
 );
 const optimizer = new MTAdam(model.parameters, { terms: model.terms, lr: 2e-3 });
 
-for (let step = 0; step < Number(values.steps); ++step) {
+for (let step = 0; step < steps; ++step) {
   const first = (step % batches) * BATCH;
   const x = images(train, first, first + BATCH);
   const labels = nn.oneHot(

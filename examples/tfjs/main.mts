@@ -1,12 +1,13 @@
-import { parseArgs } from "node:util";
 import "@tensorflow/tfjs-backend-wasm";
 import * as tf from "@tensorflow/tfjs-core";
 import * as layers from "@tensorflow/tfjs-layers";
 import { MTAdamOptimizer } from "mtadam/tfjs";
+import { parseArguments, wholeNumber } from "../common/command-line.mjs";
 import { BATCH, CLASSES, intensities, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
 
 // One network names the digit of an image and paints the image again, trained by MTAdam: one pass over MNIST, by default.
-const { values } = parseArgs({ options: { steps: { type: "string", default: "937" } } });
+const values = parseArguments(process.argv.slice(2), { steps: { type: "string" } });
+const steps = wholeNumber("steps", values.steps) ?? 937;
 
 await tf.setBackend("wasm");
 const { train, test } = await loadMnist();
@@ -30,7 +31,7 @@ const painter = layers.model({
 });
 
 const optimizer = new MTAdamOptimizer({ terms: ["digits", "pixels"], lr: 2e-3 });
-for (let step = 0; step < Number(values.steps); ++step) {
+for (let step = 0; step < steps; ++step) {
   const first = (step % batches) * BATCH;
   const x = images(train, first, first + BATCH);
   const digits = tf.tensor1d(Int32Array.from(train.labels.subarray(first, first + BATCH)), "int32");

@@ -1,16 +1,16 @@
-import { parseArgs } from "node:util";
 import { MTAdam } from "mtadam";
 import { openTorch } from "mtadam/torch";
+import { parseArguments, wholeNumber } from "../common/command-line.mjs";
 import { BATCH, loadMnist, PIXELS, type Dataset } from "../mnist/data.mjs";
 
 // A convolutional network in PyTorch (model.py), trained by MTAdam from here: one pass over MNIST, by default.
-const { values } = parseArgs({
-  options: {
-    python: { type: "string", default: "python3" },
-    steps: { type: "string", default: "938" },
-    seed: { type: "string", default: "0" },
-  },
+const { python, ...values } = parseArguments(process.argv.slice(2), {
+  python: { type: "string", default: "python3" },
+  steps: { type: "string" },
+  seed: { type: "string" },
 });
+const steps = wholeNumber("steps", values.steps) ?? 938;
+const seed = wholeNumber("seed", values.seed, 0) ?? 0;
 
 const { train, test } = await loadMnist();
 const images = ({ pixels }: Dataset, first: number, end: number) => {
@@ -20,10 +20,10 @@ const images = ({ pixels }: Dataset, first: number, end: number) => {
 
 // This program is compiled to build/examples/torch.
 const file = new URL("../../../examples/torch/model.py", import.meta.url);
-const model = await openTorch(file, { python: values.python, args: { seed: Number(values.seed) } });
+const model = await openTorch(file, { python, args: { seed } });
 const optimizer = new MTAdam(model.parameters, { terms: model.terms, lr: 4e-3 });
 
-for (let step = 0; step < Number(values.steps); ++step) {
+for (let step = 0; step < steps; ++step) {
   const first = (step * BATCH) % train.count;
   const gradients = await model.gradients({
     images: images(train, first, first + BATCH),

@@ -49,6 +49,7 @@ interface Measured {
   };
   wrong: {
     factors: { losses: number[]; gradients: (number[] | null)[]; weights: number[] };
+    heads: Record<"plain" | "byTrainer" | "byHand", number[][]>;
     ofWrong: number;
   };
   filled: string;
@@ -230,6 +231,13 @@ describe("a bench with learning rates and weights to find", () => {
       "Learning rates, the best of 0.1, 0.3, 0.9 on 2 other seeds (constant, decaying): Adam: 0.3, 0.3; Lost: 0.1, 0.1; MTAdam: 0.3, 0.3;",
     );
   });
+});
+
+test("the tensors that one term alone reaches get its tag", () => {
+  const { plain, byTrainer, byHand } = measured.wrong.heads;
+  expect(byTrainer).toEqual(byHand);
+  // Without a tag, the first step scales the smaller term's head as it scales the trunk.
+  expect(plain[1]).not.toEqual(byTrainer[1]);
 });
 
 describe("wrong weights and the summary", () => {

@@ -1,11 +1,14 @@
 // Wrong weights and the summary of bench/balancing: what balancing.mjs prints of them.
 
+import { MTAdam } from "mtadam";
+
 const load = (name) => import(`../../build/bench/${name}.mjs`);
 
 const { TUNED } = await load("common/experiment");
 const { report } = await load("common/report");
 const { run } = await load("common/runner");
 const { Store } = await load("common/store");
+const { Trainer } = await load("common/trainer");
 const { columnsOf, summarize } = await load("balancing/summary");
 const { alsoWithWrongWeights, WRONG, WronglyWeighted } = await load("balancing/wrong-weights");
 
@@ -59,6 +62,32 @@ function experiment(key, rival) {
   };
 }
 
+/** Parameters after two steps of two terms with a head of two tensors each, of which the first term's may have a tag. */
+function heads() {
+  const options = { preset: "recommended" };
+  const start = () => [0.5, 1, 1.5, 2, 2.5].map((value) => new Float32Array([value, -value]));
+  const ones = (factor) => (k) => new Float32Array([factor * (k + 1), factor]);
+  const gradients = [
+    [0, 1, 2].map(ones(1)).concat([null, null]),
+    [ones(100)(0), null, null, ones(100)(3), ones(100)(4)],
+  ];
+  const trained = (own) => {
+    const parameters = start();
+    const trainer = new Trainer({ options, ...own }, parameters, gradients, { lr: 0.1, weights: [1, 1] });
+    for (let step = 0; step < 2; ++step) trainer.step();
+    trainer.dispose();
+    return parameters.map((values) => [...values]);
+  };
+  const tagged = start();
+  const layers = [undefined, "one", "one", "two", "two"];
+  const optimizer = new MTAdam(
+    tagged.map((data, k) => ({ data, shape: [2], ...(layers[k] && { layer: layers[k] }) })),
+    { ...options, lr: 0.1, terms: 2 },
+  );
+  for (let step = 0; step < 2; ++step) optimizer.step(gradients);
+  return { plain: trained({}), byTrainer: trained({ tagsHeads: true }), byHand: tagged.map((v) => [...v]) };
+}
+
 /** Writes the tables of two problems and their summary; a third lacks its trainings. */
 export async function wrongWeights(folder) {
   const experiments = [alsoWithWrongWeights(experiment("a", true)), experiment("b", false)];
@@ -69,5 +98,5 @@ export async function wrongWeights(folder) {
   }
   await summarize([...experiments, experiment("missing", false)], folder);
   const columns = columnsOf(experiments[0], new Map([[WRONG, []]]));
-  return { factors: factors(), ofWrong: columns.length };
+  return { factors: factors(), heads: heads(), ofWrong: columns.length };
 }
