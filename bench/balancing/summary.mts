@@ -23,7 +23,7 @@ export async function summarize(experiments: readonly Experiment[], folder: stri
   const searched = experiments.filter(({ better, rates }) => better === "lower" && rates);
   const columns: Column[] = [];
   for (const experiment of searched) {
-    const store = await Store.open(folder, experiment.key);
+    const store = await Store.open(folder, experiment);
     const choices = await run(experiment, store, experiment, NOTHING_NEW);
     if (choices) columns.push(...columnsOf(experiment, results(experiment, store, choices, experiment)));
   }

@@ -1,7 +1,7 @@
-import { isIn, TUNED, type Arm, type Experiment, type Results } from "../common/experiment.mjs";
+import { TUNED, type Experiment } from "../common/experiment.mjs";
 import type { Gradient } from "../common/gradient.mjs";
+import { recovered } from "../common/recovered.mjs";
 import type { Problem } from "./problem.mjs";
-import { mean } from "../common/statistics.mjs";
 
 /** The variant with wrong weights: every term is multiplied by a factor of its own; the learning rate is constant. */
 export const WRONG = "wrong weights";
@@ -14,12 +14,14 @@ const TRAINED = ["adam", "default", "recommended", "lagged", "dial", "tagged", "
 
 /** An experiment with a further variant, for some of its arms. */
 export function alsoWithWrongWeights(experiment: Experiment): Experiment {
-  const { arms, variants } = experiment;
+  const { arms, better, variants } = experiment;
   return {
     ...experiment,
     variants: [...variants, WRONG],
     arms: arms.map((arm) => (TRAINED.includes(arm.key) ? arm : { ...arm, variants })),
-    remark: recovered,
+    remark: (results) =>
+      "Wrong weights: for each seed every term is multiplied by a factor of its own, log-uniform over four decades. " +
+      recovered(results, { better, wrong: WRONG, right: RIGHT, tuned: TUNED.key }),
   };
 }
 
@@ -60,25 +62,4 @@ export class WronglyWeighted implements Problem {
   outcome() {
     return this.#problem.outcome();
   }
-}
-
-/** How much of the way from Adam with wrong weights to Adam with tuned weights each arm recovers, in a sentence. */
-function recovered(results: Results): string {
-  const average = (variant: string, key: string) =>
-    mean(
-      results
-        .get(variant)!
-        .find(({ arm }) => arm.key === key)!
-        .outcomes.map(({ value }) => value),
-    );
-  const [wrong, tuned] = [average(WRONG, "adam"), average(RIGHT, TUNED.key)];
-  const share = ({ key }: Arm) => Math.round((100 * (wrong - average(WRONG, key))) / (wrong - tuned));
-  const shares = results
-    .get(WRONG)!
-    .filter(({ arm }) => isIn(arm, WRONG) && arm.key !== "adam")
-    .map(({ arm }) => `${arm.name}: ${share(arm)} %`);
-  return (
-    "Wrong weights: for each seed every term is multiplied by a factor of its own, log-uniform over four decades. Of the way " +
-    `from Adam on these terms to Adam with tuned weights at a constant rate, each recovers: ${shares.join("; ")}.`
-  );
 }

@@ -34,7 +34,7 @@ async function bench({ experiments, finish }: Command, options: Options): Promis
   const deadline = options.minutes === undefined ? Infinity : performance.now() + 60_000 * options.minutes;
   const { again, out } = options;
   for (const experiment of experiments.filter(({ key }) => options.experiments.includes(key))) {
-    const store = await Store.open(out, experiment.key);
+    const store = await Store.open(out, experiment);
     const extent = {
       seeds: Math.min(options.seeds ?? Infinity, experiment.seeds),
       steps: options.steps ?? experiment.steps,

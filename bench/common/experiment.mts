@@ -19,7 +19,7 @@ export interface Arm {
   dialOf?: Arm;
   /** Adam, with weights and a learning rate that Hyperband finds on the first tuning seed. */
   hyperband?: true;
-  /** What the search of the weights took. */
+  /** What the search of the weights took, beside that of the rate. */
   search?: { configurations: number; trainings: number };
   /** The variants that the arm is trained in. Left out: all. */
   variants?: readonly string[];
@@ -77,6 +77,10 @@ export interface Experiment {
   grid?: Grid;
   /** Learning rates, of which each arm gets its best. Left out: `run` decides. */
   rates?: readonly number[];
+  /** How many rates may follow beyond each end, in the same ratio, while the rate at the end is the best. Default: 0. */
+  furtherRates?: number;
+  /** What the results depend on besides the arms and tasks, in a text. The store ignores results of another one. */
+  version?: string;
   /** Seeds that no table counts: trainings on them decide between exponents, rates and weights. */
   tuningSeeds?: readonly number[];
   /** The terms' names, for arms whose weights are searched. */
@@ -144,9 +148,9 @@ export function atRate(arm: Arm, rate: number | undefined): Arm {
     : { ...arm, key: `${arm.key} lr ${rate}`, name: `${arm.name}, lr ${rate}`, rate };
 }
 
-/** Adam with these weights and this learning rate. */
-export function withFixedWeights(arm: Arm, weights: readonly number[], rate: number): Arm {
-  return { ...arm, key: `${arm.key} w ${weights.join(" ")} lr ${rate}`, fixedWeights: weights, rate };
+/** Adam with these weights. */
+export function withFixedWeights(arm: Arm, weights: readonly number[]): Arm {
+  return { ...arm, key: `${arm.key} w ${weights.join(" ")}`, fixedWeights: weights };
 }
 
 /** An arm of MTAdam with these weights. */

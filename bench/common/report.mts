@@ -106,7 +106,7 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
       const { configurations, trainings } = search!;
       return `${plural(configurations, "configuration")} in the steps of ${trainings.toFixed(1)} trainings`;
     });
-    lines.push(`The search of ${arm.name}: ${costs.join("; ")}.`);
+    lines.push(`The search of ${arm.name}, beside that of the rate: ${costs.join("; ")}.`);
   }
   if (rates) {
     const each = arms

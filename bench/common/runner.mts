@@ -140,15 +140,17 @@ async function choose(experiment: Experiment, trainings: Trainings, { steps }: E
     const tasks = tuningSeeds.map((seed) => ({ variant, seed, steps }));
     const present = arms.filter((arm) => isIn(arm, variant));
     const byGrid = present.filter(({ hyperband }) => !hyperband).map((arm) => arm.dialOf ?? arm);
-    const tuned = [...new Set(byGrid)].map((arm) => ({ arm, settings: settings(experiment, arm) }));
-    const open = tuned.flatMap(({ settings }) => (settings.length > 1 ? settings : []));
-    await trainings.all(open.flatMap((arm) => tasks.map((task) => ({ arm, task }))));
-    for (const { arm, settings } of tuned) {
-      chosen.set(keyOfChoice(arm, variant), await bestOf(settings, experiment, trainings, tasks));
+    const tuned = [...new Set(byGrid)];
+    const open = tuned
+      .map((arm) => settings(experiment, arm, experiment.rates))
+      .filter(({ length }) => length > 1);
+    await trainings.all(open.flat().flatMap((arm) => tasks.map((task) => ({ arm, task }))));
+    for (const arm of tuned) {
+      chosen.set(keyOfChoice(arm, variant), await bestOf(arm, experiment, trainings, tasks));
     }
     for (const arm of present) {
       if (arm.hyperband) {
-        chosen.set(keyOfChoice(arm, variant), await byHyperband(arm, experiment, trainings, tasks[0]!));
+        chosen.set(keyOfChoice(arm, variant), await byHyperband(arm, experiment, trainings, tasks));
       }
       if (!arm.dialOf) continue;
       const base = chosen.get(keyOfChoice(arm.dialOf, variant))!;
@@ -158,21 +160,36 @@ async function choose(experiment: Experiment, trainings: Trainings, { steps }: E
   return (arm, variant) => chosen.get(keyOfChoice(arm, variant))!;
 }
 
-/** The setting that does best on average over the tasks; a mean that is not finite is the worst. */
+/** The setting of an arm that does best on average over the tasks; a mean that is not finite is the worst. */
 async function bestOf(
-  settings: readonly Arm[],
+  arm: Arm,
   experiment: Experiment,
   trainings: Trainings,
   tasks: readonly Task[],
 ): Promise<Arm> {
-  if (settings.length === 1) return settings[0]!;
-  const costs: number[] = [];
-  for (const arm of settings) {
-    const ofTasks: number[] = [];
-    for (const task of tasks) ofTasks.push(await cost(experiment, trainings, arm, task));
-    costs.push(Number.isFinite(mean(ofTasks)) ? mean(ofTasks) : Infinity);
+  let { rates } = experiment;
+  for (let further = experiment.furtherRates ?? 0; ; --further) {
+    const candidates = settings(experiment, arm, rates);
+    if (candidates.length === 1) return candidates[0]!;
+    const costs: number[] = [];
+    for (const candidate of candidates) {
+      const ofTasks: number[] = [];
+      for (const task of tasks) ofTasks.push(await cost(experiment, trainings, candidate, task));
+      costs.push(Number.isFinite(mean(ofTasks)) ? mean(ofTasks) : Infinity);
+    }
+    const best = candidates[costs.indexOf(Math.min(...costs))]!;
+    const beyond = further > 0 ? rateBeyond(rates!, best.rate!) : undefined;
+    if (beyond === undefined) return best;
+    rates = [...rates!, beyond].sort((a, b) => a - b);
   }
-  return settings[costs.indexOf(Math.min(...costs))]!;
+}
+
+/** The next rate, in the ratio of the others, if this one is at an end; otherwise undefined. */
+function rateBeyond(rates: readonly number[], rate: number): number | undefined {
+  const [least, next, most] = [rates[0]!, rates[1]!, rates.at(-1)!];
+  if (rate !== least && rate !== most) return undefined;
+  const ratio = next / least;
+  return Number((rate === most ? most * ratio : least / ratio).toPrecision(2));
 }
 
 /** An arm with the weights that do best on one task, found in the steps of at most 12 trainings. */
@@ -201,9 +218,18 @@ const [RESOURCE, ETA] = [9, 3] as const;
 /** Each weight is drawn log-uniformly from 1/100 to 100. */
 const DECADES = 2;
 
-/** An arm with the weights and the learning rate that do best on one task, out of Hyperband's configurations. */
-async function byHyperband(arm: Arm, experiment: Experiment, trainings: Trainings, task: Task): Promise<Arm> {
-  const random = randomFor(1, task.seed, "hyperband");
+/**
+ * An arm with the weights that do best on the first task, out of Hyperband's configurations of weights and a learning
+ * rate. With these weights it then gets its best rate as every other arm does.
+ */
+async function byHyperband(
+  arm: Arm,
+  experiment: Experiment,
+  trainings: Trainings,
+  tasks: readonly Task[],
+): Promise<Arm> {
+  const task = tasks[0]!;
+  const random = randomFor(1, task.seed, `hyperband of ${experiment.key}`);
   const between = (least: number, most: number) =>
     Number((least * (most / least) ** random()).toPrecision(4));
   const [slowest, fastest] = [Math.min(...experiment.rates!), Math.max(...experiment.rates!)];
@@ -214,7 +240,7 @@ async function byHyperband(arm: Arm, experiment: Experiment, trainings: Training
     () => {
       ++configurations;
       const weights = experiment.terms!.map(() => between(10 ** -DECADES, 10 ** DECADES));
-      return withFixedWeights(arm, weights, between(slowest, fastest));
+      return atRate(withFixedWeights(arm, weights), between(slowest, fastest));
     },
     (configuration, resource) => {
       const own = Math.max(1, Math.round((task.steps * resource) / RESOURCE));
@@ -222,7 +248,9 @@ async function byHyperband(arm: Arm, experiment: Experiment, trainings: Training
       return cost(experiment, trainings, configuration, { ...task, steps: own });
     },
   );
-  return { ...best, search: { configurations, trainings: steps / task.steps } };
+  const weighted = withFixedWeights(arm, best.fixedWeights!);
+  const chosen = await bestOf(weighted, experiment, trainings, tasks);
+  return { ...chosen, search: { configurations, trainings: steps / task.steps } };
 }
 
 /** The result of a training as a figure to minimise. */
@@ -232,7 +260,7 @@ async function cost({ better }: Experiment, trainings: Trainings, arm: Arm, task
 }
 
 /** The settings that an arm is tuned over. */
-function settings({ grid, rates }: Experiment, arm: Arm): Arm[] {
+function settings({ grid }: Experiment, arm: Arm, rates: readonly number[] | undefined): Arm[] {
   const exponents = arm.key === TUNED.key ? grid!.exponents.map(fixed) : [arm];
   return exponents.flatMap((one) => (rates ?? [undefined]).map((rate) => atRate(one, rate)));
 }

@@ -1,12 +1,14 @@
+import { createHash } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
 import { plural, readIfThere } from "./text.mjs";
-import type { Arm, Finished, Outcome, Task } from "./experiment.mjs";
+import type { Arm, Experiment, Finished, Outcome, Task } from "./experiment.mjs";
 
 /** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
-type Entry = { arm: string; seconds?: number } & Task & Omit<Outcome, "value"> & { value: number | null };
+type Entry = { arm: string; made?: string; seconds?: number } & Task &
+  Omit<Outcome, "value"> & { value: number | null };
 
 interface Content {
   experiment: string;
@@ -21,20 +23,27 @@ export class Store {
   readonly #folder: string;
   readonly #path: string;
   readonly #content: Content;
+  readonly #version: string | undefined;
 
-  private constructor(folder: string, path: string, content: Content) {
+  private constructor(folder: string, path: string, content: Content, version: string | undefined) {
     this.#folder = folder;
     this.#path = path;
     this.#content = content;
+    this.#version = version;
   }
 
   /** The results in `folder`, which is created if it does not exist. */
-  static async open(folder: string, experiment: string): Promise<Store> {
+  static async open(
+    folder: string,
+    { key: experiment, version }: Pick<Experiment, "key" | "version">,
+  ): Promise<Store> {
     await mkdir(folder, { recursive: true });
     const path = join(folder, `${experiment}.json`);
     const text = await readIfThere(path);
     const empty = { experiment, machine: machine(), date: today(), runs: [] };
-    return new Store(folder, path, text === undefined ? empty : (JSON.parse(text) as Content));
+    const content = text === undefined ? empty : (JSON.parse(text) as Content);
+    if (version !== undefined) content.runs = content.runs.filter(({ made }) => made !== undefined);
+    return new Store(folder, path, content, version);
   }
 
   get machine(): string {
@@ -46,7 +55,8 @@ export class Store {
   }
 
   find(arm: Arm, task: Task): Outcome | undefined {
-    const found = this.#content.runs.find((entry) => isOf(entry, arm, task));
+    const made = this.#made(arm);
+    const found = this.#content.runs.find((entry) => isOf(entry, arm, task) && entry.made === made);
     return found && { ...found, value: found.value ?? NaN };
   }
 
@@ -63,13 +73,27 @@ export class Store {
     const content = this.#content;
     const outcome: Outcome = png ? { ...result, picture: await this.#keep(arm, task, png) } : result;
     content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
-    content.runs.push({ arm: arm.key, ...task, ...outcome, ...(seconds !== undefined && { seconds }) });
+    const made = this.#made(arm);
+    content.runs.push({
+      arm: arm.key,
+      ...task,
+      ...outcome,
+      ...(made !== undefined && { made }),
+      ...(seconds !== undefined && { seconds }),
+    });
     content.machine = machine();
     content.date = today();
     const temporary = `${this.#path}.tmp`;
     await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
     await rename(temporary, this.#path);
     return outcome;
+  }
+
+  /** Changes with what an arm's results depend on; undefined for experiments without a version. */
+  #made({ options, rival, fixedWeights, rate }: Arm): string | undefined {
+    if (this.#version === undefined) return undefined;
+    const arm = JSON.stringify({ options, rival, fixedWeights, rate });
+    return createHash("sha256").update(`${this.#version}\n${arm}`).digest("hex").slice(0, 12);
   }
 
   async #keep(arm: Arm, { variant, seed }: Task, png: Uint8Array): Promise<string> {

@@ -3,28 +3,33 @@ import { RIVALS } from "../common/rivals/arms.mjs";
 
 /** The variants: all losses as they are, or each times a factor that is drawn anew for every seed. */
 export const GIVEN = "weights of 1";
-export const VARIANTS: readonly string[] = [GIVEN, "wrong weights"];
+export const WRONG = "wrong weights";
+export const VARIANTS: readonly string[] = [GIVEN, WRONG];
 
 /** Trainings on these seeds are judged on validation images, and decide between rates and weights. */
-export const TUNING_SEEDS: readonly number[] = [101];
+export const TUNING_SEEDS: readonly number[] = [101, 102];
 
 export function isTuning({ seed }: Task): boolean {
   return TUNING_SEEDS.includes(seed);
 }
 
-/** Methods that need the terms' losses besides their gradients. */
-const BY_LOSSES = ["gradnorm", "famo", "uncertainty"];
+/** The arms that are also trained with wrong weights. */
+const ALSO_WRONG = ["adam", "default", "recommended", "one-pair", "dial", "first-norms"];
 
-/** The arms of every experiment, for its β₁. */
-export function armsFor(beta1: number): readonly Arm[] {
+/** A method that computes the losses again after each step. */
+const LOOKS_TWICE = "famo";
+
+/** The arms of every experiment, for its β₁ and the length of its trainings. */
+export function armsFor(beta1: number, steps: number): readonly Arm[] {
   const recommended: Arm = {
     key: "recommended",
     name: "MTAdam, recommended",
-    options: { preset: "recommended", betas: [beta1, 0.999, 0.999] },
+    // β₃ as the guide gives it for the number of steps.
+    options: { preset: "recommended", betas: [beta1, 0.999, 1 - 2 / steps] },
   };
-  return [
+  const arms: readonly Arm[] = [
     { key: "adam", name: "Adam" },
-    { key: "hyperband", name: "Adam, by Hyperband", hyperband: true, variants: [GIVEN] },
+    { key: "hyperband", name: "Adam, by Hyperband", hyperband: true },
     { key: "default", name: "MTAdam", options: { betas: [beta1, 0.999, 0.9] } },
     recommended,
     {
@@ -32,7 +37,8 @@ export function armsFor(beta1: number): readonly Arm[] {
       name: "… with one pair of moments",
       options: { ...recommended.options, firstMoment: "summed", secondMoment: "summed" },
     },
-    { key: "dial", name: "… with found weights", dialOf: recommended, variants: [GIVEN] },
-    ...RIVALS.filter(({ key }) => !BY_LOSSES.includes(key)),
+    { key: "dial", name: "… with found weights", dialOf: recommended },
+    ...RIVALS.filter(({ key }) => key !== LOOKS_TWICE),
   ];
+  return arms.map((arm) => (ALSO_WRONG.includes(arm.key) ? arm : { ...arm, variants: [GIVEN] }));
 }

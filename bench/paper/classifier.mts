@@ -33,8 +33,10 @@ export async function trainedClassifier(data: DataName, steps: number): Promise<
     const accuracy = (await model.call("accuracy", { images, classes })) as number[];
     const percent = accuracy.map((share) => (100 * share).toFixed(1)).join(" and ");
     console.log(`The classifier of ${data} names ${percent} % of pictures and outlines (validation).`);
-    await model.call("save", [`${path}.tmp`]);
-    await rename(`${path}.tmp`, path);
+    // Another run may be training the same one.
+    const temporary = `${path}.${process.pid}.tmp`;
+    await model.call("save", [temporary]);
+    await rename(temporary, path);
   } finally {
     await model.close();
   }

@@ -72,6 +72,12 @@ function part({ pixels, labels }: Dataset, first: number, end: number): Dataset 
   };
 }
 
+/** The first and the second half. */
+export function halves(set: Dataset): [Dataset, Dataset] {
+  const middle = Math.floor(set.count / 2);
+  return [part(set, 0, middle), part(set, middle, set.count)];
+}
+
 /** The examples with these indices. */
 export function choose({ pixels, labels }: Dataset, indices: ArrayLike<number>): Examples {
   const images = new Uint8Array(indices.length * PIXELS);

@@ -4,6 +4,7 @@ import { ratesAround, type Experiment } from "../common/experiment.mjs";
 import { mean } from "../common/statistics.mjs";
 import { CLASSES } from "../../examples/mnist/data.mjs";
 import { TUNING_SEEDS, VARIANTS, armsFor, isTuning } from "./arms.mjs";
+import { FURTHER_RATES, factorsOf, recoveredOf, versionOf } from "./protocol.mjs";
 import { curves } from "./curves.mjs";
 import { bytes, choose, drawn, loadData, type ByteTensor, type Data } from "./data.mjs";
 import { openModel } from "./python.mjs";
@@ -38,7 +39,7 @@ const hard: Kind = {
   key: "hard",
   measure: "mean of the errors and the unexplained variance in %",
   terms: ["class", "turn", "picture"],
-  seeds: 3,
+  seeds: 4,
   steps: 400,
   rate: 1e-3,
   draw: (train, random) => ({ ...drawn(train, BATCH, random), turns: turns(BATCH, random) }),
@@ -50,7 +51,7 @@ const soft: Kind = {
   key: "soft",
   measure: "mean of the errors in %",
   terms: ["class", "turn", "similar"],
-  seeds: 3,
+  seeds: 4,
   steps: 400,
   rate: 1e-3,
   draw: (train, random) => {
@@ -93,14 +94,17 @@ function experimentOf(kind: Kind): Experiment {
     measure,
     better: "lower",
     variants: VARIANTS,
-    arms: armsFor(BETA1),
+    arms: armsFor(BETA1, steps),
     rates: ratesAround(rate),
+    furtherRates: FURTHER_RATES,
+    version: versionOf(key, { BATCH, MNIST_BATCH, BETA1, LABELLED, ...kind }),
     tuningSeeds: TUNING_SEEDS,
     terms,
     seeds,
     steps,
     logarithmic: true,
     show,
+    remark: (results) => `${factorsOf({ key, terms }, seeds)} ${recoveredOf(results)}`,
     further:
       figures.length > 1
         ? figures.map((detail) => ({
@@ -122,9 +126,11 @@ function experimentOf(kind: Kind): Experiment {
       const set = isTuning(task) ? data.validation : data.test;
       const [all, few] = [judgedOf(set, set.count, kind), judgedOf(set, FEW, kind)];
       const subject: Subject = {
+        key,
         open: (seed) => openModel(key, { seed }),
         terms,
         beta1: BETA1,
+        judgements: 1,
         draw: (random) => kind.draw(data.train, random),
         judge: async (model, isLast) => {
           const details = (await model.call("evaluate", isLast ? all : few)) as Record<string, number>;

@@ -3,6 +3,7 @@ import type { PythonValue, TorchModel } from "mtadam/torch";
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import type { Arm, Finished, Task } from "../common/experiment.mjs";
 import { Trainer } from "../common/trainer.mjs";
+import { mean } from "../common/statistics.mjs";
 import { GIVEN, isTuning } from "./arms.mjs";
 
 /** Batches of training data by keyword; further keywords say which losses are needed. */
@@ -16,6 +17,8 @@ export interface Judgement {
 
 /** A model that arms train. */
 export interface Subject {
+  /** The experiment's key. */
+  key: string;
   open(seed: number): Promise<TorchModel>;
   /** The terms that are balanced. */
   terms: readonly string[];
@@ -24,13 +27,18 @@ export interface Subject {
   /** The network that learns against the balanced terms; `rate` is its fixed learning rate, with Adam. */
   critic?: { term: string; rate: number };
   draw(random: Random): Batch;
+  /** At how many moments of the end the model is judged; the result is the mean. */
+  judgements: number;
   /** @param isLast whether the training is finished; otherwise the judgement may use fewer images */
   judge(model: TorchModel, isLast: boolean): Promise<Judgement>;
   /** Makes a picture of samples, called before the first step and at the end of each quarter. */
   sampler?(): { look(model: TorchModel): Promise<void>; png(): Uint8Array };
 }
 
-const MOMENTS = 4;
+const QUARTERS = 4;
+
+/** What part of the training passes between two judgements at its end. */
+const APART = 1 / 25;
 
 /** Trains an arm. Reported trainings also keep the value after each quarter; that of seed 1 keeps samples. */
 export async function train(subject: Subject, arm: Arm, task: Task): Promise<Finished> {
@@ -46,13 +54,14 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
   const { terms, critic } = subject;
   const parameters = model.parameters.filter(({ name }) => !critic || name.startsWith("generator"));
   const names = parameters.map(({ name }) => name);
-  const weights = [...weightsOf(task, terms.length)];
+  const weights = [...weightsOf(subject, task)];
   const opponent = critic && new Opponent(model, critic);
   const random = randomFor(1, task.seed, "batches");
   const sampler = task.seed === 1 ? subject.sampler?.() : undefined;
   const curve: number[] = [];
+  const judgements: Judgement[] = [];
+  const last = lastMoments(task.steps, subject.judgements);
   let trainer: Trainer | undefined;
-  let judgement: Judgement | undefined;
   await sampler?.look(model);
   for (let step = 1; step <= task.steps; ++step) {
     const batch = subject.draw(random);
@@ -74,28 +83,56 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
     );
     trainer.step(terms.map((term) => model.losses[term]!));
     await opponent?.step(batch);
+    const ofCurve = !isTuning(task) && isEndOfQuarter(step, task.steps);
+    const counts = last.includes(step);
+    if (!ofCurve && !counts) continue;
     const isLast = step === task.steps;
-    if (isLast || (!isTuning(task) && isEndOfQuarter(step, task.steps))) {
-      judgement = await subject.judge(model, isLast);
-      curve.push(judgement.value);
-      await sampler?.look(model);
-    }
+    const judgement = await subject.judge(model, isLast);
+    if (counts) judgements.push(judgement);
+    if (!ofCurve) continue;
+    if (!isLast) curve.push(judgement.value);
+    await sampler?.look(model);
   }
   trainer!.dispose();
   opponent?.dispose();
-  const { value, details } = judgement!;
+  const { value, details } = meanOf(judgements);
+  curve.push(value);
   const png = sampler?.png();
   return { value, details: { ...details, curve }, ...(png && { png }) };
 }
 
 function isEndOfQuarter(step: number, steps: number): boolean {
-  return Math.floor((step * MOMENTS) / steps) > Math.floor(((step - 1) * MOMENTS) / steps);
+  return Math.floor((step * QUARTERS) / steps) > Math.floor(((step - 1) * QUARTERS) / steps);
 }
 
-/** The factors of the losses: 1, or drawn log-uniformly from 1/100 to 100. */
-export function weightsOf({ variant, seed }: Task, terms: number): readonly number[] {
-  const random = randomFor(1, seed, "wrong weights");
-  return Array.from({ length: terms }, () => (variant === GIVEN ? 1 : 10 ** (4 * random() - 2)));
+/** The steps after which a training is judged for its result; the last one is among them. */
+export function lastMoments(steps: number, count: number): number[] {
+  return Array.from({ length: count }, (_, k) => steps - Math.round(k * APART * steps)).filter(
+    (step, k, all) => step > 0 && step !== all[k - 1],
+  );
+}
+
+function meanOf(judgements: readonly Judgement[]): Judgement {
+  const keys = Object.keys(judgements[0]!.details ?? {});
+  const meanOfDetail = (key: string) => mean(judgements.map(({ details }) => details![key]!));
+  return {
+    value: mean(judgements.map(({ value }) => value)),
+    details: Object.fromEntries(keys.map((key) => [key, meanOfDetail(key)])),
+  };
+}
+
+/**
+ * The factors of the losses: 1, or drawn log-uniformly from 1/100 to 100. Each even seed has the reciprocals of the
+ * seed before it, so that no loss is mostly enlarged or mostly made smaller.
+ */
+export function weightsOf(
+  { key, terms }: Pick<Subject, "key" | "terms">,
+  { variant, seed }: Pick<Task, "variant" | "seed">,
+): readonly number[] {
+  const odd = seed - ((seed + 1) % 2);
+  const random = randomFor(1, odd, `wrong weights of ${key}`);
+  const exponents = terms.map(() => (seed === odd ? 1 : -1) * (4 * random() - 2));
+  return exponents.map((exponent) => (variant === GIVEN ? 1 : 10 ** exponent));
 }
 
 /** The critic, which Adam trains in the same way for all arms. */

@@ -13,12 +13,24 @@ interface Measured {
   pretended: {
     again: number;
     searched: number[];
+    atRates: [steps: number, weights: string, rate: number][];
+    chosenWeights: string;
     ranges: { weights: number[]; rates: number[] };
     best: number;
     chosen: number;
     reportedInWrong: string[];
   };
-  wrongWeights: { given: number[]; quarters: number[]; repeated: number[]; again: number[] };
+  wrongWeights: {
+    given: number[];
+    quarters: number[];
+    products: number[];
+    pairs: number[][];
+    again: number[];
+    other: number[];
+  };
+  furtherRates: { rates: number[]; chosen: number }[];
+  versions: number[];
+  moments: number[][];
   strip: { size: number[]; values: number[] };
 }
 
@@ -95,6 +107,11 @@ describe("an experiment with a search by Hyperband", () => {
     expect(chosen).toBeCloseTo(best, 12);
   });
 
+  test("then gives them the best of the rates that every arm is trained with", () => {
+    const { atRates, chosenWeights } = measured.pretended;
+    expect(atRates).toEqual([0.1, 0.2, 0.4].map((rate) => [9, chosenWeights, rate]));
+  });
+
   test("draws weights over four decades, and rates between those of the other arms", () => {
     const { weights, rates } = measured.pretended.ranges;
     expect(weights[0]).toBeGreaterThanOrEqual(0.01);
@@ -113,9 +130,11 @@ describe("an experiment with a search by Hyperband", () => {
   test("reports what the searches took, further figures, curves and pictures", () => {
     const text = readFileSync(path.join(folder, "README.md"), "utf8");
     expect(text).toContain(
-      "The search of Hyperband: given: 17 configurations in the steps of 8.7 trainings.",
+      "The search of Hyperband, beside that of the rate: given: 17 configurations in the steps of 8.7 trainings.",
     );
-    expect(text).toMatch(/The search of Dial: given: 5 configurations in the steps of 5\.0 trainings\./);
+    expect(text).toMatch(
+      /The search of Dial, beside that of the rate: given: 5 configurations in the steps of 5\.0 trainings\./,
+    );
     expect(text).toMatch(/Error, lower is better; mean ± s\.d\. over 2 seeds, 9 steps:/);
     expect(text).toMatch(/\| Hyperband +\| \*\*2 ± 1\*\* +\| +– \|/);
     expect(text).toMatch(/\| Adam +\| \*\*2 ± 1\*\* +\| NaN ± NaN \|/);
@@ -124,16 +143,33 @@ describe("an experiment with a search by Hyperband", () => {
     expect(readFileSync(path.join(folder, "pretended-curves.svg"), "utf8")).toMatch(/^<svg /);
     const picture = /!\[Adam, given\]\((pretended\/[^)]+\.png)\)/.exec(text);
     expect(existsSync(path.join(folder, picture![1]!))).toBe(true);
-    expect(text).toMatch(/, 51 trainings in 0 minutes; raw results/);
+    expect(text).toMatch(/, 54 trainings in 0 minutes; raw results/);
   });
 });
 
-test("wrong weights are log-uniform over four decades, and the same for every arm and length", () => {
-  const { given, quarters, repeated, again } = measured.wrongWeights;
+test("wrong weights are log-uniform over four decades, in pairs of reciprocals, and other ones in each experiment", () => {
+  const { given, quarters, products, pairs, again, other } = measured.wrongWeights;
   expect(given).toEqual([1, 1]);
   for (const share of quarters) expect(Math.abs(share - 0.25)).toBeLessThan(0.04);
-  expect(repeated).toEqual(again);
-  expect(new Set(repeated).size).toBe(3);
+  expect(products).toHaveLength(4);
+  for (const product of products) expect(product).toBeCloseTo(1, 12);
+  expect(pairs[0]).toEqual(again);
+  expect(new Set([...pairs.flat(), ...other]).size).toBe(6);
+});
+
+test("the search of the rate goes on beyond an end that is best, as often as the experiment says", () => {
+  const [inside, above, below] = measured.furtherRates;
+  expect(inside).toEqual({ rates: [0.1, 0.3, 0.9], chosen: 0.3 });
+  expect(above).toEqual({ rates: [0.1, 0.3, 0.9, 2.7, 8.1], chosen: 8.1 });
+  expect(below).toEqual({ rates: [0.1, 0.3, 0.9, 0.033, 0.011], chosen: 0.011 });
+});
+
+test("a result of another version or of other options does not count", () => {
+  expect(measured.versions).toEqual([1, 1, 2, 3, 3]);
+});
+
+test("a result is the mean over moments of the last sixth, where an experiment asks for several", () => {
+  expect(measured.moments).toEqual([[1500, 1440, 1380, 1320, 1260], [4, 3], [400]]);
 });
 
 test("a strip shows pictures from black to white, row by row", () => {

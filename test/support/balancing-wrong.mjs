@@ -92,7 +92,7 @@ function heads() {
 export async function wrongWeights(folder) {
   const experiments = [alsoWithWrongWeights(experiment("a", true)), experiment("b", false)];
   for (const own of experiments) {
-    const store = await Store.open(folder, own.key);
+    const store = await Store.open(folder, own);
     const choices = await run(own, store, own, CONDITIONS);
     await report(own, store, choices, own, folder);
   }

@@ -179,7 +179,7 @@ async function pretended() {
   const counts = [];
   const attempt = async (more) => {
     trained.length = 0;
-    const store = await Store.open(folder, "pretended");
+    const store = await Store.open(folder, experiment);
     const choices = await run(experiment, store, extent, conditions(more));
     counts.push([choices !== undefined, trained.length]);
     return { store, choices };
@@ -240,7 +240,7 @@ async function searched() {
     --left;
     return runWhole(...args);
   };
-  const interrupted = await run(experiment, await Store.open(folder, "searched"), extent, {
+  const interrupted = await run(experiment, await Store.open(folder, experiment), extent, {
     ...conditions,
     again: false,
   }).catch((error) => error.message);
@@ -248,7 +248,7 @@ async function searched() {
   experiment.run = runWhole;
   for (const again of [false, false, true]) {
     trained.length = 0;
-    const store = await Store.open(folder, "searched");
+    const store = await Store.open(folder, experiment);
     const choices = await run(experiment, store, extent, { ...conditions, again });
     counts.push(trained.length);
     last = { store, choices };

@@ -18,7 +18,7 @@ const experiment = {
 };
 const extent = { seeds: 2, steps: 4 };
 const conditions = { again: false, deadline: Infinity, log: (line) => console.log(`trained ${line}`) };
-const store = await Store.open(folder, "pix2pix");
+const store = await Store.open(folder, experiment);
 const choices = await run(experiment, store, extent, conditions);
 const outcomes = [1, 2].map((seed) => {
   const { value, details, picture } = store.find(choices(experiment.arms[0], "wrong weights"), {

@@ -9,9 +9,10 @@ const { run } = await load("common/runner");
 const { Store } = await load("common/store");
 const { curves } = await load("paper/curves");
 const { strip } = await load("paper/strip");
-const { weightsOf } = await load("paper/training");
+const { lastMoments, weightsOf } = await load("paper/training");
 
 const folder = process.argv[2];
+const CONDITIONS = { again: false, deadline: Infinity, log: () => undefined };
 
 /** The same numbers as in frechet.py. */
 function samples(seed, count, features, factor, shift, constant = 0) {
@@ -92,19 +93,23 @@ async function pretended() {
   };
   const extent = { seeds: 2, steps: 9 };
   const attempt = async () => {
-    const store = await Store.open(folder, "pretended");
-    const conditions = { again: false, deadline: Infinity, log: () => undefined };
-    return { store, choices: await run(experiment, store, extent, conditions) };
+    const store = await Store.open(folder, experiment);
+    return { store, choices: await run(experiment, store, extent, CONDITIONS) };
   };
   await attempt();
   const [first] = [trained.splice(0)];
   const { store, choices } = await attempt();
   await report(experiment, store, choices, extent, folder);
-  const searched = first.filter(({ key, seed }) => key.startsWith("hyperband") && seed === 101);
+  const ofHyperband = first.filter(({ key, seed }) => key.startsWith("hyperband") && seed === 101);
+  const [searched, atRates] = [false, true].map((isOneOfThree) =>
+    ofHyperband.filter(({ rate }) => experiment.rates.includes(rate) === isOneOfThree),
+  );
   const chosen = choices(experiment.arms[1], "given");
   return {
     again: trained.length,
     searched: searched.map(({ steps }) => steps),
+    atRates: atRates.map(({ steps, weights, rate }) => [steps, weights.join(), rate]),
+    chosenWeights: chosen.fixedWeights.join(),
     ranges: {
       weights: [Math.min, Math.max].map((of) => of(...searched.flatMap(({ weights }) => weights))),
       rates: [Math.min, Math.max].map((of) => of(...searched.map(({ rate }) => rate))),
@@ -121,19 +126,59 @@ async function pretended() {
   };
 }
 
-/** Factors of wrong weights: over a thousand seeds. */
+/** Factors of wrong weights: over a thousand pairs of seeds. */
 function wrongWeights() {
-  const logarithms = Array.from({ length: 1000 }, (_, seed) =>
-    weightsOf({ variant: "wrong weights", seed, steps: 1 }, 2).map(Math.log10),
-  ).flat();
+  const one = { key: "one", terms: ["a", "b"] };
+  const wrong = (seed, subject = one) => weightsOf(subject, { variant: "wrong weights", seed });
+  const logarithms = Array.from({ length: 1000 }, (_, pair) => wrong(2 * pair + 1).map(Math.log10)).flat();
   const quarters = [0, 0, 0, 0];
   for (const value of logarithms) quarters[Math.floor(value + 2)] += 1;
   return {
-    given: weightsOf({ variant: "weights of 1", seed: 1, steps: 1 }, 2),
+    given: weightsOf(one, { variant: "weights of 1", seed: 1 }),
     quarters: quarters.map((count) => count / logarithms.length),
-    repeated: weightsOf({ variant: "wrong weights", seed: 5, steps: 1 }, 3),
-    again: weightsOf({ variant: "wrong weights", seed: 5, steps: 9 }, 3),
+    products: [1, 101].flatMap((seed) => wrong(seed).map((factor, i) => factor * wrong(seed + 1)[i])),
+    pairs: [wrong(1), wrong(3)],
+    again: wrong(1),
+    other: wrong(1, { ...one, key: "other" }),
   };
+}
+
+/** The learning rates that an arm is trained with, whose best is `best`, and the rate that it gets. */
+async function furtherRates(best) {
+  const rates = new Set();
+  const experiment = {
+    ...{ key: `rates-${best}`, arms: [{ key: "adam", name: "Adam" }], variants: ["given"], better: "lower" },
+    ...{ rates: [0.1, 0.3, 0.9], furtherRates: 2, tuningSeeds: [101], seeds: 1, steps: 1, show: String },
+    run: async (arm) => {
+      rates.add(arm.rate);
+      return { value: Math.abs(Math.log(arm.rate / best)) };
+    },
+  };
+  const store = await Store.open(folder, experiment);
+  const choices = await run(experiment, store, experiment, CONDITIONS);
+  return { rates: [...rates], chosen: choices(experiment.arms[0], "given").rate };
+}
+
+/** How often a training is repeated: for the same version and options, another version, other options. */
+async function versions() {
+  let trained = 0;
+  const experiment = (version, options) => ({
+    ...{ key: "versions", version, arms: [{ key: "one", name: "One", options }], variants: ["given"] },
+    ...{ better: "lower", seeds: 1, steps: 1, show: String, run: async () => ({ value: ++trained }) },
+  });
+  const counts = [];
+  for (const own of [
+    ["a", {}],
+    ["a", {}],
+    ["b", {}],
+    ["b", { eps: 1 }],
+    ["b", { eps: 1 }],
+  ]) {
+    const one = experiment(...own);
+    await run(one, await Store.open(folder, one), one, CONDITIONS);
+    counts.push(trained);
+  }
+  return counts;
 }
 
 /** A strip of two rows of one picture: black and, with one bright pixel, grey. */
@@ -154,6 +199,9 @@ console.log(
     search: await search(),
     pretended: await pretended(),
     wrongWeights: wrongWeights(),
+    furtherRates: [await furtherRates(0.3), await furtherRates(9), await furtherRates(0.01)],
+    versions: await versions(),
+    moments: [lastMoments(1500, 5), lastMoments(4, 5), lastMoments(400, 1)],
     strip: await stripOfTwo(),
   }),
 );
