@@ -18,7 +18,7 @@ export const REMEDIES: readonly Remedy[] = [
   { name: 'anchor: "mean"', options: { anchor: "mean" } },
   { name: 'anchor: "b"', options: { anchor: "b" } },
   { name: "absent, not zero", absent: true },
-  { name: "β₃ = 0.999", options: { betas: [0.9, 0.999, 0.999] } },
+  { name: 'silence: "rest"', options: { silence: "rest" } },
 ];
 
 /**

@@ -129,8 +129,19 @@ describe("presets", () => {
 
   test("set options, and explicit options take precedence", async () => {
     expect(await saved({ preset: "recommended" })).toEqual(recommended);
-    const named = { anchor: "first", betas: [0.5, 0.9, 0.99] as const };
-    expect(await saved({ preset: "recommended", ...named })).toEqual({ ...recommended, ...named });
+    for (const named of [
+      { anchor: "first", betas: [0.5, 0.9, 0.99] },
+      { unit: "tensor", silence: "decay" },
+    ] as const) {
+      expect(await saved({ preset: "recommended", ...named })).toEqual({ ...recommended, ...named });
+    }
+  });
+
+  test("leave a group's own betas", async () => {
+    const betas = [0.9, 0.999, 0.9] as const;
+    const groups = [{ parameters: [parameter("p")], betas }];
+    const { metadata } = await new MTAdam(groups, { terms: 2, preset: "recommended" }).stateDict();
+    expect(metadata.groups[0]!.betas).toEqual(betas);
   });
 
   test("other than the two are refused", async () => {

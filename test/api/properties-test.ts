@@ -45,7 +45,7 @@ const lengths = fc.array(fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFr
 });
 
 const TERMS = 3;
-const STEPS = 3;
+const STEPS = 4;
 
 /** Values that depend on the seed alone, however they are split into tensors. */
 const draw = (seed: number, counts: readonly number[], scale: number): Float32Array[] => {
@@ -60,6 +60,31 @@ const gradientsOf = (
 ): Float32Array[][][] =>
   Array.from({ length: STEPS }, (_, step) =>
     scales.map((scale, term) => draw(seed + 100 * step + term + 1, counts, scale)),
+  );
+
+/** Which gradients a training lacks, and which are zeros: heads, terms left out of a step, silent terms. */
+const gaps = fc.record({
+  /** By tensor, for the terms after the first. */
+  heads: fc.array(fc.constantFrom(undefined, 1, 2), { minLength: 5, maxLength: 5 }),
+  leftOut: fc.record({ term: fc.integer({ min: 1, max: 2 }), step: fc.nat(STEPS) }),
+  /** With lagged scales, a term that begins with zeros is only weighted in its next step. So it is silent later. */
+  silent: fc.record({ term: fc.integer({ min: 1, max: 2 }), step: fc.integer({ min: 2, max: STEPS }) }),
+});
+type Gaps = typeof gaps extends fc.Arbitrary<infer T> ? T : never;
+
+/** Gradients with gaps. The first term reaches every tensor in every step. */
+const withGaps = (
+  gradients: readonly (readonly (readonly Float32Array[])[])[],
+  { heads, leftOut, silent }: Gaps,
+): (Float32Array | null)[][][] =>
+  gradients.map((ofStep, step) =>
+    ofStep.map((ofTerm, term) =>
+      ofTerm.map((values, k) => {
+        if (term > 0 && heads[k] === term) return null;
+        if (term === leftOut.term && step === leftOut.step) return null;
+        return term === silent.term && step === silent.step ? new Float32Array(values.length) : values;
+      }),
+    ),
   );
 
 /** Throws unless values that started at `init` differ by no more than the rounding of sums and of θ. */
@@ -83,8 +108,8 @@ describe("a training", () => {
       }),
     );
     await fc.assert(
-      fc.asyncProperty(permuted, options, fc.nat(1e6), async ({ counts, order }, given, seed) => {
-        const gradients = gradientsOf(seed, counts, [1, 100, 0.01]);
+      fc.asyncProperty(permuted, options, fc.nat(1e6), gaps, async ({ counts, order }, given, seed, gaps) => {
+        const gradients = withGaps(gradientsOf(seed, counts, [1, 100, 0.01]), gaps);
         const theta = draw(seed, counts, 1);
         const run = (positions: readonly number[]): Promise<Float32Array[]> =>
           train({
@@ -103,25 +128,39 @@ describe("a training", () => {
     );
   });
 
-  test("does not change when a term that is not the anchor is scaled by a power of two", async () => {
-    await fc.assert(
-      fc.asyncProperty(lengths, options, fc.nat(1e6), fc.integer({ min: -12, max: 12 }), async (...drawn) => {
-        const [counts, given, seed, power] = drawn;
-        const run = (scale: number): Promise<Float32Array[]> =>
-          train({
-            parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
-            options: { ...given, terms: TERMS },
-            gradients: gradientsOf(seed, counts, [1, 7, 0.1]).map((ofStep) =>
-              ofStep.map((ofTerm, term) =>
-                ofTerm.map((values) => (term === 1 ? values.map((value) => value * scale) : values)),
-              ),
-            ),
-          });
-        expect(await run(2 ** power)).toEqual(await run(1));
-      }),
-      runs,
-    );
-  });
+  test.each(["first", "max"] as const)(
+    "does not change when a term that is not the anchor is scaled by a power of two, with anchor: %j",
+    async (anchor) => {
+      const power = fc.integer({ min: -12, max: 12 });
+      await fc.assert(
+        fc.asyncProperty(
+          lengths,
+          options,
+          fc.nat(1e6),
+          power,
+          gaps,
+          async (counts, given, seed, power, gaps) => {
+            // The first term is the largest, too.
+            const gradients = withGaps(gradientsOf(seed, counts, [1e6, 7, 0.1]), gaps);
+            const run = (scale: number): Promise<Float32Array[]> =>
+              train({
+                parameters: draw(seed, counts, 1).map((values) => ({ data: place(values) })),
+                options: { ...given, terms: TERMS, anchor },
+                gradients: gradients.map((ofStep) =>
+                  ofStep.map((ofTerm, term) =>
+                    ofTerm.map((values) =>
+                      term === 1 && values ? values.map((value) => value * scale) : values,
+                    ),
+                  ),
+                ),
+              });
+            expect(await run(2 ** power)).toEqual(await run(1));
+          },
+        ),
+        runs,
+      );
+    },
+  );
 
   test("with its terms in another order changes by no more than rounding", async () => {
     await fc.assert(
@@ -130,8 +169,9 @@ describe("a training", () => {
         options,
         fc.nat(1e6),
         fc.shuffledSubarray([0, 1, 2], { minLength: TERMS }),
-        async (counts, given, seed, order) => {
-          const gradients = gradientsOf(seed, counts, [1, 100, 0.01]);
+        gaps,
+        async (counts, given, seed, order, gaps) => {
+          const gradients = withGaps(gradientsOf(seed, counts, [1, 100, 0.01]), gaps);
           const init = draw(seed, counts, 1);
           const run = (terms: readonly number[]): Promise<Float32Array[]> =>
             train({
@@ -151,11 +191,11 @@ describe("a training", () => {
       .integer({ min: 2, max: 9000 })
       .chain((count) => fc.record({ count: fc.constant(count), at: fc.integer({ min: 1, max: count - 1 }) }));
     await fc.assert(
-      fc.asyncProperty(split, options, fc.nat(1e6), async ({ count, at }, given, seed) => {
+      fc.asyncProperty(split, options, fc.nat(1e6), gaps, async ({ count, at }, given, seed, gaps) => {
         const [init] = draw(seed, [count], 1) as [Float32Array];
-        const gradients = gradientsOf(seed, [count], [1, 100, 0.01]);
-        // The network is one unit without a tag.
-        const tag = given.unit === "tensor" ? { layer: "one" } : {};
+        const gradients = withGaps(gradientsOf(seed, [count], [1, 100, 0.01]), gaps);
+        // Without a tag, the halves would be two units where one term alone has reached them.
+        const tag = { layer: "one" };
         const halves = (values: Float32Array): Float32Array[] => [values.slice(0, at), values.slice(at)];
         const [whole] = (await train({
           parameters: [{ data: place(init), ...tag }],
@@ -165,7 +205,9 @@ describe("a training", () => {
         const parts = await train({
           parameters: halves(init).map((values) => ({ data: place(values), ...tag })),
           options: { ...given, terms: TERMS },
-          gradients: gradients.map((ofStep) => ofStep.map(([values]) => halves(values!))),
+          gradients: gradients.map((ofStep) =>
+            ofStep.map(([values]) => (values ? halves(values) : [null, null])),
+          ),
         });
         expectAlike([Float32Array.from(parts.flatMap((values) => [...values]))], [whole], [init]);
       }),

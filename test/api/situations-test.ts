@@ -234,6 +234,37 @@ describe("the anchor falls silent", () => {
   });
 });
 
+describe("terms pull in opposite directions in a tensor of one element", () => {
+  // A trunk, in which the terms differ by a factor of 3, and a bias, in which they differ by 5 and oppose each other.
+  const gradients = times(30, () => [
+    [ones(20, 3), ones(1, 5)],
+    [ones(20, 1), ones(1, -1)],
+  ]);
+  async function bias(options: Partial<OracleOptions>): Promise<number[]> {
+    const values: number[] = [];
+    const situation = { init: [ones(20), ones(1, 0)], options: { terms: 2, ...options }, gradients };
+    await train(situation, ({ parameters }) => {
+      values.push(parameters[1]![0]!);
+    });
+    return values;
+  }
+
+  test("they cancel for good", async () => {
+    expect(new Set(await bias({}))).toEqual(new Set([0]));
+  });
+
+  test.each<Partial<OracleOptions>>([
+    { unit: "network" },
+    { unit: "network", scales: "lagged", betas: LAGGED_BETAS },
+  ])("with %j it moves by their difference", async (options) => {
+    const values = await bias(options);
+    for (const [step, value] of values.entries()) expect(value).toBeLessThan(values[step - 1] ?? 0);
+    // The second term is scaled to the norm of the first over both tensors.
+    const scale = Math.sqrt((20 * 9 + 25) / (20 + 1));
+    expect(values.at(-1)).toBeCloseTo((30 * 1e-3 * (scale - 5)) / 5, 5);
+  });
+});
+
 describe("a term returns after zeros", () => {
   const LIVELY = 10;
   const AFTER = 20;
@@ -261,8 +292,12 @@ describe("a term returns after zeros", () => {
     if (zeros >= 100) expect(after / before).toBeCloseTo(10, 2);
   });
 
-  test("with lagged scales its norm rests, so that its scale is as before", async () => {
-    const [before, after] = await scalesAround(100, ones(4, 0), { scales: "lagged", betas: LAGGED_BETAS });
+  test.each<Partial<OracleOptions>>([
+    { silence: "rest" },
+    { silence: "rest", unit: "network" },
+    { scales: "lagged", betas: LAGGED_BETAS },
+  ])("with %j its norm rests, so that its scale is as before", async (options) => {
+    const [before, after] = await scalesAround(100, ones(4, 0), options);
     expect(after / before).toBeCloseTo(1, 6);
   });
 

@@ -266,4 +266,6 @@ test("stateBytes is the size of the state: 2·I planes, I + 1 if m is summed, 2 
   near(5, { terms: 3, firstMoment: "summed", amsgrad: true });
   for (const terms of [1, 3, 10]) near(2, { terms, firstMoment: "summed", secondMoment: "summed" });
   near(3, { terms: 3, firstMoment: "summed", secondMoment: "summed", amsgrad: true });
+  near(6, { terms: 3, unit: "network" });
+  near(2, { terms: 3, unit: "network", firstMoment: "summed", secondMoment: "summed" });
 });

@@ -353,7 +353,7 @@ describe("an anchor that falls silent", () => {
     expect(byDefault.last).toBeGreaterThan(1);
   });
 
-  test.each(['anchor: "max"', 'anchor: "b"', "absent, not zero", "β₃ = 0.999"])(
+  test.each(['anchor: "max"', 'anchor: "b"', "absent, not zero", 'silence: "rest"'])(
     "does not with %s",
     (name) => {
       expect(measured.silences.find((silence) => silence.name === name)!.least).toBeGreaterThan(0.8);
