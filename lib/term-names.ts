@@ -20,8 +20,11 @@ export function checkTerms(value: unknown): readonly string[] {
 }
 
 function checkTermName(subject: string, name: unknown, others: ReadonlySet<string>): string {
-  if (typeof name === "string" && name !== "" && !ANCHORS.includes(name) && !others.has(name)) return name;
-  throw mustBe("OPTION", subject, "be unique, and not empty, first, max or mean", name);
+  // Names with a NUL in front stand for the random streams of shared moments and of parameters (math/state_codes.h).
+  const isFree = (own: string): boolean =>
+    own !== "" && !own.startsWith("\0") && !ANCHORS.includes(own) && !others.has(own);
+  if (typeof name === "string" && isFree(name)) return name;
+  throw mustBe("OPTION", subject, "be unique, not empty, first, max or mean, and not begin with a NUL", name);
 }
 
 /** The name of a term to add. @throws MTAdamError OPTION */

@@ -88,20 +88,25 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     }
   });
 
-  test("goes on with the same bits from a state in another order, in memory and in a file", async () => {
-    const whole = new Model({ stateDtype }).train(0, 6);
-    const half = new Model({ stateDtype }).train(0, 3);
-    const order = [...NAMES].reverse();
-    const fromDict = new Model({ stateDtype }, order, await half.values());
-    await fromDict.optimizer.loadStateDict(await half.optimizer.stateDict());
-    await half.optimizer.save(`${folder}/state`);
-    const fromFile = new Model({ stateDtype }, order, await half.values());
-    await fromFile.optimizer.load(`${folder}/state`);
-    for (const resumed of [fromDict, fromFile]) {
-      resumed.train(3, 6);
-      expect(await resumed.values()).toEqual(await whole.values());
-    }
-  });
+  const lagged = { scales: "lagged", betas: [0.9, 0.999, 0.99] } as const;
+  test.each([...FORMS, ...FORMS.map((form) => ({ ...form, ...lagged }))])(
+    "%j goes on with the same bits from a state in another order, in memory and in a file",
+    async (form) => {
+      const options = { stateDtype, ...form };
+      const whole = new Model(options).train(0, 6);
+      const half = new Model(options).train(0, 3);
+      const order = [...NAMES].reverse();
+      const fromDict = new Model(options, order, await half.values());
+      await fromDict.optimizer.loadStateDict(await half.optimizer.stateDict());
+      await half.optimizer.save(`${folder}/state`);
+      const fromFile = new Model(options, order, await half.values());
+      await fromFile.optimizer.load(`${folder}/state`);
+      for (const resumed of [fromDict, fromFile]) {
+        resumed.train(3, 6);
+        expect(await resumed.values()).toEqual(await whole.values());
+      }
+    },
+  );
 
   test.each(FORMS)("%j steps as accumulating and updating does, or rounds M for each term", async (form) => {
     const whole = new Model({ stateDtype, ...form }).train(0, 3);
@@ -230,6 +235,32 @@ describe.each(TYPES)("stateDtype %s", (stateDtype) => {
     }
   });
 });
+
+test.each(FORMS)(
+  "8 bits, %j: a NaN in a gradient spoils its block of 128 elements and no other",
+  async (form) => {
+    const [length, at] = [5000, 300];
+    const data = device.buffer(randomTensor(randomSource(1), length, 1));
+    const optimizer = new MTAdam([data], { terms: 2, stateDtype: "8bit", nonFinite: "propagate", ...form });
+    const gradients = [2, 3].map((seed) => randomTensor(randomSource(seed), length, 1));
+    gradients[1]![at] = NaN;
+    optimizer.step(gradients.map((gradient) => [device.buffer(gradient)]));
+    const spoiled = [...(await data.download()).entries()].flatMap(([k, value]) =>
+      Number.isNaN(value) ? [k] : [],
+    );
+    const first = at - (at % 128);
+    expect(spoiled).toEqual(Array.from({ length: 128 }, (_, k) => first + k));
+    const exponents = Object.entries(await optimizer.stateDict()).filter(
+      ([key]) => key.endsWith(".exponents") && !/^[mv]\.0/.test(key),
+    );
+    expect(exponents).toHaveLength(2);
+    for (const [, values] of exponents) {
+      expect([...(values as Uint8Array).entries()].filter(([, exponent]) => exponent === 255)).toEqual([
+        [Math.floor(at / 128), 255],
+      ]);
+    }
+  },
+);
 
 describe("options of a lean state", () => {
   test("8 bits exclude amsgrad", () => {

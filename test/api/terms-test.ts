@@ -61,7 +61,7 @@ describe("a term that is added", () => {
 
   test("is refused with a bad name", async () => {
     const optimizer = new MTAdam(tensors(9), { terms: ["a", "b"] });
-    for (const name of ["a", "", "first", "max", "mean", 5, undefined, null, {}]) {
+    for (const name of ["a", "", "first", "max", "mean", "\0M", "\0theta", 5, undefined, null, {}]) {
       expect(await caught(() => optimizer.addTerm(name as string))).toMatchObject({
         code: "ERR_MTADAM_OPTION",
         message: expect.stringMatching(/^`name` must be unique/) as string,

@@ -150,7 +150,7 @@ describe("what an addon asks for and shows", () => {
     ]);
   });
 
-  test("24 MB are refused", () => {
+  test("24 MiB are refused", () => {
     expect(size({ length: 24 * 1024 * 1024 - 1 })).toEqual([]);
     expect(size({ length: 24 * 1024 * 1024 })).toHaveLength(1);
   });
