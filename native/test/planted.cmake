@@ -293,6 +293,97 @@ planted_codes_bug(
   REPLACEMENT [=[code < 0 ? 0 : code]=]
   FOUND_BY StateCodes.RoundAllMagnitudesToTheCodesNextToThem)
 
+planted_codes_bug(
+  words_of_another_format
+  PATTERN [=[key.a + element * 0x9e3779b9u]=]
+  REPLACEMENT [=[key.a + element * 0x9e3779bbu]=]
+  FOUND_BY StateCodes.DrawTheWordsOfTheFormat)
+
+planted_codes_bug(
+  streams_alike
+  PATTERN [=[(word ^ stream) * 0x9e3779b1u]=]
+  REPLACEMENT [=[(word ^ (stream & 0)) * 0x9e3779b1u]=]
+  FOUND_BY StateCodes.DrawWithoutCorrelation)
+
+planted_codes_bug(
+  v_a_code_too_high
+  PATTERN [=[(bits - base + draw) >> 20]=]
+  REPLACEMENT [=[(bits - base + draw + 0x100000u) >> 20]=]
+  FOUND_BY StateCodes.KeepEveryCodeOfVWhenRoundedAgain)
+
+planted_codes_bug(
+  m_without_its_highest_bit
+  PATTERN [=[((bits >> 20) & 0x7fu)]=]
+  REPLACEMENT [=[((bits >> 20) & 0x3fu)]=]
+  FOUND_BY StateCodes.KeepEveryCodeOfMWhenRoundedAgain)
+
+planted_codes_bug(
+  base_of_v_halved
+  PATTERN [=[(exponent - 31u) << 23]=]
+  REPLACEMENT [=[(exponent - 32u) << 23]=]
+  FOUND_BY StateCodes.HaveTheValuesOfTheFormat)
+
+planted_codes_bug(
+  too_large_block_not_marked
+  PATTERN [=[return s < 33 ? 33 : s > 253]=]
+  REPLACEMENT [=[return s < 33 ? 33 : s > 254]=]
+  FOUND_BY StateCodes.MarkABlockThatIsNotFiniteOrTooLarge)
+
+planted_codes_bug(
+  ties_of_bfloat16_up
+  PATTERN [=[(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16]=]
+  REPLACEMENT [=[(bits + 0x8000u) >> 16]=]
+  FOUND_BY StateCodes.RoundToBfloat16)
+
+# ---- Trainings with a lean state ----
+
+# planted_lean_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test>): also in the loops
+# over elements, of which these programs have the baseline's alone. Optimised, since the trainings are long.
+function(planted_lean_bug name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "FILE;PATTERN;REPLACEMENT;FOUND_BY" "")
+  set(native ${CMAKE_SOURCE_DIR}/native)
+  set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/lean_${name})
+  simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
+  set(sources cpu/cpu_device.cpp cpu/elements.cpp cpu/instruction_set.cpp cpu/layers.cpp cpu/loops.cpp)
+  list(TRANSFORM sources PREPEND ${native}/)
+  list(TRANSFORM sources REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
+  add_executable(planted_lean_${name} ${sources})
+  target_compile_definitions(planted_lean_${name} PRIVATE MTADAM_LOOPS=loops_baseline)
+  target_compile_options(planted_lean_${name} PRIVATE -O1 -fno-math-errno)
+  target_include_directories(planted_lean_${name} BEFORE PRIVATE ${planted})
+  target_link_libraries(planted_lean_${name} PRIVATE mtadam_planted_tests)
+  add_test(NAME planted.cpu_lean_${name} COMMAND planted_lean_${name} --gtest_filter=${arg_FOUND_BY})
+  set_tests_properties(planted.cpu_lean_${name} PROPERTIES PASS_REGULAR_EXPRESSION "1 FAILED TEST")
+endfunction()
+
+planted_lean_bug(
+  second_moments_rounded_to_nearest
+  FILE math/state_codes.h
+  PATTERN [=[{ return word >> 12; }]=]
+  REPLACEMENT [=[{ return word == 0 ? 0 : 0x80000u; }]=]
+  FOUND_BY LeanState.AveragesAndForgetsSquaresAsFloat32Does)
+
+planted_lean_bug(
+  bfloat16_rounded_to_nearest
+  FILE math/state_codes.h
+  PATTERN [=[{ return word >> 16; }]=]
+  REPLACEMENT [=[{ return word == 0 ? 0 : 0x8000u; }]=]
+  FOUND_BY LeanState.AveragesAndForgetsSquaresAsFloat32Does)
+
+planted_lean_bug(
+  second_moments_rounded_to_zero
+  FILE math/state_codes.h
+  PATTERN [=[code < 1 ? 1 : code]=]
+  REPLACEMENT [=[code < 0 ? 0 : code]=]
+  FOUND_BY LeanState.StepsNoFurtherThanFloat32WhereGradientsSpreadOrAreSparse)
+
+planted_lean_bug(
+  draws_without_the_step
+  FILE cpu/elements.cpp
+  PATTERN [=[  return chunk_key(tables.seed, step, tables.tensors[part.tensor].key, part.first / kChunkElements);]=]
+  REPLACEMENT [=[  return chunk_key(tables.seed, step * 0, tables.tensors[part.tensor].key, part.first / kChunkElements);]=]
+  FOUND_BY LeanState.AveragesAndForgetsSquaresAsFloat32Does)
+
 # ---- Exchange between ranks ----
 
 planted_cpu_bug(

@@ -17,7 +17,7 @@ namespace {
 using test::Random;
 using test::same_bits;
 
-constexpr std::uint32_t kDraws[] = {0, 1, 0x7ffff, 0xfffff};
+constexpr std::uint32_t kDraws[] = {0, 1, 0x7ffff, 0x80000, 0xfffff};
 constexpr std::uint32_t kInfinityBits = 0x7f800000;
 
 TEST(StateCodes, DrawTheWordsOfTheFormat) {
@@ -97,6 +97,12 @@ TEST(StateCodes, MarkABlockThatIsNotFiniteOrTooLarge) {
     EXPECT_EQ(v_exponent(bits), kNanExponent);
     EXPECT_EQ(m_exponent(bits), kNanExponent);
   }
+  // The largest blocks that have an exponent, and the next ones.
+  constexpr std::uint32_t kLargestV = (254u << 23) - 0x100000u, kLargestM = (254u << 23) - 0x100201u;
+  EXPECT_EQ(v_exponent(kLargestV), 253u);
+  EXPECT_EQ(v_exponent(kLargestV + 1), kNanExponent);
+  EXPECT_EQ(m_exponent(kLargestM), 253u);
+  EXPECT_EQ(m_exponent(kLargestM + 1), kNanExponent);
   // Whatever the sign and the payload of a NaN are.
   EXPECT_EQ(v_exponent(magnitude(float_of(0xffffffffu))), kNanExponent);
   EXPECT_EQ(v_exponent(0), 0u);
