@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -32,6 +33,7 @@
 #include "cuda/errors.h"
 #include "cuda/runtime.h"
 #include "engine/optimizer.h"
+#include "math/bits.h"
 
 namespace {
 
@@ -45,7 +47,7 @@ struct Options {
   std::uint64_t divisor = 1;
   std::vector<std::string> shapes;
   std::uint32_t terms = 0;  // 0: each number
-  std::string form;         // empty: both
+  std::string form;         // empty: all
   bool list_shapes = false, describe = false;
 };
 
@@ -55,6 +57,41 @@ struct Shape {
   std::string name;
   std::vector<std::uint64_t> lengths;
 };
+
+/// How moments are summed and stored, and the type of the gradients.
+struct Form {
+  const char* name;
+  bool summed, one_v;
+  StateType state;
+  ElementType gradient;
+
+  /// Bytes per element of a plane of moments, and of a gradient.
+  double moment() const { return state == StateType::kFloat32 ? sizeof(float) : code_bytes(state); }
+  double gradient_bytes() const { return static_cast<double>(element_bytes(gradient)); }
+  double planes(double terms) const { return (summed ? 1 : terms) + (one_v ? 1 : terms); }
+
+  /// Bytes per element of a step, and of one that takes its terms one at a time.
+  double resident(double terms) const { return 2 * gradient_bytes() * terms + 8 + 2 * moment() * planes(terms); }
+  double streamed(double terms) const {
+    const double moments = one_v ? 8 * terms + 4 * moment() : 4 * moment() * terms + moment() * planes(terms);
+    return 2 * gradient_bytes() * terms + 8 + moments;
+  }
+  /// Whether it is measured with three terms only.
+  bool is_special() const { return one_v || state != StateType::kFloat32; }
+};
+
+constexpr Form kForms[] = {
+    {"per-term", false, false, StateType::kFloat32, ElementType::kFloat32},
+    {"summed", true, false, StateType::kFloat32, ElementType::kFloat32},
+    {"one pair", true, true, StateType::kFloat32, ElementType::kFloat32},
+    {"one pair, bfloat16", true, true, StateType::kBfloat16, ElementType::kFloat32},
+    {"one pair and gradients, bfloat16", true, true, StateType::kBfloat16, ElementType::kBfloat16},
+    {"one pair, 8bit", true, true, StateType::k8bit, ElementType::kFloat32},
+    {"summed, 8bit", true, false, StateType::k8bit, ElementType::kFloat32},
+};
+
+/// The terms of the forms that are measured with one number only.
+constexpr std::uint32_t kSpecialTerms = 3;
 
 /// ResNet-50 (He et al. 2015): every convolution has a scale and a shift beside it.
 std::vector<std::uint64_t> resnet50() {
@@ -145,21 +182,22 @@ double copy_bandwidth(Timer& timer) {
 /// A model in device memory, with a gradient per term.
 class Model {
  public:
-  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, const StateForm& form)
+  Model(std::shared_ptr<Device> device, const Shape& shape, std::uint32_t terms, const Form& of, const StateForm& form)
       : device_(std::move(device)), gradients_(device_, terms, static_cast<std::uint32_t>(shape.lengths.size())) {
     const auto tensors = static_cast<std::uint32_t>(shape.lengths.size());
     auto addresses = std::make_unique<AddressTable>(device_, 1, tensors);
     std::vector<ParameterShape> parameters;
-    place(*addresses, 0, shape);
+    place(*addresses, 0, shape, ElementType::kFloat32);
     for (std::uint32_t k = 0; k < tensors; ++k) {
       const auto address = reinterpret_cast<std::uintptr_t>(places_[k]);
-      parameters.push_back({shape.lengths[k], k, 0, static_cast<std::uint32_t>(address / sizeof(float) % 4)});
+      const auto phase = static_cast<std::uint32_t>(address / sizeof(float) % 4);
+      parameters.push_back({shape.lengths[k], k, 0, phase, k, of.gradient});
     }
-    for (std::uint32_t term = 0; term < terms; ++term) place(gradients_, term, shape);
+    for (std::uint32_t term = 0; term < terms; ++term) place(gradients_, term, shape, of.gradient);
     OptimizerOptions chosen;
     chosen.terms = terms;
     chosen.form = form;
-    optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters), chosen, std::move(addresses));
+    optimizer_ = std::make_unique<Optimizer>(device_, Layout(parameters, of.state), chosen, std::move(addresses));
     optimizer_->set_groups({{1e-3, 0.9, 0.999, form.lagged ? 0.999 : 0.9, 1e-8, 0, false, false}});
   }
 
@@ -168,22 +206,28 @@ class Model {
 
  private:
   // Random values, since zeros may move faster.
-  void place(AddressTable& table, std::uint32_t row, const Shape& shape) {
+  void place(AddressTable& table, std::uint32_t row, const Shape& shape, ElementType type) {
+    const std::uint64_t size = element_bytes(type);
     std::uint64_t total = 0;
     for (const std::uint64_t length : shape.lengths) total += length;
-    memory_.push_back(device_->allocate(total * sizeof(float)));
-    auto* const start = reinterpret_cast<float*>(memory_.back()->data());
-    std::vector<float> values(1 << 20);
+    memory_.push_back(device_->allocate(total * size));
+    auto* const start = static_cast<std::byte*>(memory_.back()->data());
+    constexpr std::uint64_t kCount = 1 << 20;
+    std::vector<std::byte> values(kCount * size);
     std::uniform_real_distribution<float> draw(-0.01F, 0.01F);
-    for (float& value : values) value = draw(random_);
-    for (std::uint64_t at = 0; at < total; at += values.size()) {
-      const std::size_t count = std::min<std::uint64_t>(values.size(), total - at);
-      check(cudaMemcpy(start + at, values.data(), count * sizeof(float), cudaMemcpyHostToDevice), "cudaMemcpy");
+    for (std::uint64_t k = 0; k < kCount; ++k) {
+      const std::uint32_t bits = bits_of(draw(random_));
+      const std::uint32_t stored = type == ElementType::kFloat32 ? bits : bits >> 16;
+      std::memcpy(values.data() + k * size, &stored, size);
+    }
+    for (std::uint64_t at = 0; at < total; at += kCount) {
+      const std::size_t bytes = std::min(kCount, total - at) * size;
+      check(cudaMemcpy(start + at * size, values.data(), bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
     }
     places_.clear();
-    float* at = start;
-    for (std::uint32_t k = 0; k < shape.lengths.size(); at += shape.lengths[k++]) {
-      table.set(row, k, at);
+    std::byte* at = start;
+    for (std::uint32_t k = 0; k < shape.lengths.size(); at += size * shape.lengths[k++]) {
+      table.set(row, k, reinterpret_cast<float*>(at));
       places_.push_back(at);
     }
   }
@@ -191,7 +235,7 @@ class Model {
   std::shared_ptr<Device> device_;
   AddressTable gradients_;
   std::vector<std::unique_ptr<Memory>> memory_;
-  std::vector<float*> places_;
+  std::vector<std::byte*> places_;
   std::unique_ptr<Optimizer> optimizer_;
   std::mt19937 random_{7};
 };
@@ -297,19 +341,18 @@ double host_time(Model& model) {
 }
 
 /// The time of a step of this form on a device that has this much cache.
-double step_time(const Shape& shape, std::uint32_t terms, const StateForm& form, std::uint64_t cache_bytes,
-                 Timer& timer) {
-  Model model(std::make_shared<cuda::CudaDevice>(0, cache_bytes), shape, terms, form);
+double step_time(const Shape& shape, std::uint32_t terms, const Form& of, const StateForm& form,
+                 std::uint64_t cache_bytes, Timer& timer) {
+  Model model(std::make_shared<cuda::CudaDevice>(0, cache_bytes), shape, terms, of, form);
   return timer.median([&] { model.optimizer().step(model.gradients(), 1); });
 }
 
-const char* form_name(bool summed) { return summed ? "summed" : "per-term"; }
-
-void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, bool summed,
+void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, const Form& of,
              Timer& timer, double bandwidth) {
   StateForm form;
-  form.summed = summed;
-  Model model(device, shape, terms, form);
+  form.summed = of.summed;
+  form.one_v = of.one_v;
+  Model model(device, shape, terms, of, form);
   Optimizer& optimizer = model.optimizer();
   double elements = 0;
   for (const std::uint64_t length : shape.lengths) elements += static_cast<double>(length);
@@ -329,19 +372,18 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   const double host = host_time(model);
   form.lagged = true;
   form.non_finite = NonFinite::kSkipElement;
-  const double lagged = step_time(shape, terms, form, 0, timer);
+  const double lagged = step_time(shape, terms, of, form, 0, timer);
   form.network = true;
-  const double network_once = step_time(shape, terms, form, 0, timer);
-  const double network_twice = step_time(shape, terms, form, ~std::uint64_t{0}, timer);
+  const double network_once = step_time(shape, terms, of, form, 0, timer);
+  const double network_twice = step_time(shape, terms, of, form, ~std::uint64_t{0}, timer);
 
-  const double resident_bytes = summed ? 16.0 * terms + 16 : 24.0 * terms + 8;
-  const double streamed_bytes = summed ? 28.0 * terms + 12 : 32.0 * terms + 8;
-  std::printf("%s\t%u\t%s", shape.name.c_str(), terms, form_name(summed));
-  std::printf("\t%.1f\t%.1f", device->norms_time, share(4.0 * terms, device->norms_time));
-  std::printf("\t%.1f\t%.1f", device->update_time, share(resident_bytes - 4.0 * terms, device->update_time));
-  std::printf("\t%.1f\t%.1f\t%.1f", step, share(resident_bytes, step), graph);
-  std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(streamed_bytes, streamed), host);
-  std::printf("\t%.1f\t%.1f", lagged, share(resident_bytes - 4.0 * terms, lagged));
+  const double bytes = of.resident(terms), gradients = of.gradient_bytes() * terms;
+  std::printf("%s\t%u\t%s", shape.name.c_str(), terms, of.name);
+  std::printf("\t%.1f\t%.1f", device->norms_time, share(gradients, device->norms_time));
+  std::printf("\t%.1f\t%.1f", device->update_time, share(bytes - gradients, device->update_time));
+  std::printf("\t%.1f\t%.1f\t%.1f", step, share(bytes, step), graph);
+  std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(of.streamed(terms), streamed), host);
+  std::printf("\t%.1f\t%.1f", lagged, share(bytes - gradients, lagged));
   std::printf("\t%.1f\t%.1f\n", network_once, network_twice);
   std::fflush(stdout);
 }
@@ -360,13 +402,14 @@ void measure_all() {
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
     for (const std::uint32_t terms : {1u, 3u, 10u}) {
       if (options.terms != 0 && terms != options.terms) continue;
-      for (const bool summed : {false, true}) {
-        if (!options.form.empty() && options.form != form_name(summed)) continue;
+      for (const Form& form : kForms) {
+        if (!options.form.empty() && options.form != form.name) continue;
+        if (form.is_special() && terms != kSpecialTerms) continue;
         try {
-          measure(device, shape, terms, summed, timer, bandwidth);
+          measure(device, shape, terms, form, timer, bandwidth);
         } catch (const Error& error) {
           if (std::string(error.code()) != "OUT_OF_MEMORY") throw;
-          std::fprintf(stderr, "%s, %u terms, %s: %s\n", shape.name.c_str(), terms, form_name(summed), error.what());
+          std::fprintf(stderr, "%s, %u terms, %s: %s\n", shape.name.c_str(), terms, form.name, error.what());
         }
       }
     }

@@ -25,6 +25,17 @@ COMPARED = ["one tensor of 50M", "ResNet-50", "3,000 tensors of 3,500", "percept
 WITH_PEERS = ["one tensor of 50M", "ResNet-50", "MNIST CNN"]
 TERMS = 3
 
+# What each peer is compared with: how our step stores moments, and whether its scales are lagged. A fused Adam of one
+# term reads and writes as many bytes as three terms do with the last two.
+PER_TERM = [("per-term", False)]
+SUMMED = [("summed", False)]
+FORMS_FOR = {
+    "eager": PER_TERM,
+    "foreach": PER_TERM,
+    "fused": [*SUMMED, ("one pair, bfloat16", True), ("one pair and gradients, bfloat16", True)],
+    "compiled": SUMMED,
+}
+
 # The number of turns of each variant, if there is time.
 TURNS = 5
 
@@ -74,7 +85,7 @@ class Check:
 
     def __init__(self, report):
         self.figures = os.path.splitext(report)[0] + "-speed"
-        self.step_times = {}  # microseconds of a step, by shape and form
+        self.step_times = {}  # microseconds of a step, by shape, terms, form and whether its scales are lagged
 
     # ---- The tests ----
 
@@ -121,7 +132,10 @@ class Check:
     def timings(self, limit):
         execution = execute([program(STEPS)], limit)
         rows = rows_of(execution.output)
-        self.step_times = {(row[0], row[1], row[2]): float(row[7]) for row in rows[1:]}
+        current, lagged = [rows[0].index(name) for name in ("step µs", "lagged µs")] if rows else (0, 0)
+        for row in rows[1:]:
+            self.step_times[(*row[:3], False)] = float(row[current])
+            self.step_times[(*row[:3], True)] = float(row[lagged])
         remark = f"{max(0, len(rows) - 1)} settings measured"
         # It measures the most important settings first, so a run that was cut off is still useful.
         good = len(rows) > 1 and (execution.status == 0 or execution.timed_out)
@@ -206,11 +220,10 @@ class Check:
         deadline = time.monotonic() + limit
         listed = execute([program(STEPS), "--shapes"], limit)
         lengths = dict(rows_of(listed.output))
-        rows = [["peer", "shape", "I", "µs", "÷ our step"]]
+        rows = [["peer", "shape", "I", "µs", "our moments", "÷ our step"]]
         reasons = []
         for index, (name, title) in enumerate(peers.PEERS.items()):
             share = (deadline - time.monotonic()) / (len(peers.PEERS) - index)
-            form = "per-term" if name in ("eager", "foreach") else "summed"
             with peers.Peer(python, name, share) as peer:
                 try:
                     peer.ask("version")
@@ -218,8 +231,11 @@ class Check:
                         if name == "compiled" and lengths[shape].count(",") >= peers.MOST_COMPILED:
                             continue
                         took = peer.step_time(lengths[shape], TERMS)
-                        ours = self.step_times.get((shape, str(TERMS), form))
-                        rows.append([title, shape, TERMS, f"{took:.0f}", f"{took / ours:.2f}" if ours else ""])
+                        for form, is_lagged in FORMS_FOR[name]:
+                            ours = self.step_times.get((shape, str(TERMS), form, is_lagged))
+                            ratio = f"{took / ours:.2f}" if ours else ""
+                            moments = f"{form}, lagged" if is_lagged else form
+                            rows.append([title, shape, TERMS, f"{took:.0f}", moments, ratio])
                 except peers.Silence as silence:
                     reasons.append(f"{title}: {silence}")
         remark = "; ".join(reasons)

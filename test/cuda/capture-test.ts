@@ -35,6 +35,9 @@ onCuda("a captured step", () => {
     ["first moments summed", { firstMoment: "summed", amsgrad: true }],
     ["both moments summed", { firstMoment: "summed", secondMoment: "summed", weightDecay: 0.1 }],
     ["decoupled decay", { weightDecay: 0.1, decoupledWeightDecay: true }],
+    ["the network as one unit", { preset: "recommended" }],
+    ["lagged scales", { scales: "lagged", betas: [0.9, 0.999, 0.99] }],
+    ["both", { preset: "recommended", scales: "lagged" }],
   ];
   test.each(forms)("replayed n times is n steps, with %s", async (_, options) => {
     const right = scene(options);

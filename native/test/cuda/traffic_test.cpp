@@ -272,8 +272,9 @@ class Traffic : public test::OnExecutor {
 
 TEST_F(Traffic, IsTheFloor) {
   Random random(93);
-  for (const Case& c : cases()) {
-    SCOPED_TRACE(name(c));
+  for (Case c : cases()) {
+    c.form.network = random.chance(0.5);
+    SCOPED_TRACE(name(c) + (c.form.network ? ", network" : ""));
     const Model model = model_of(random, c);
     const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
     const auto device = std::make_shared<MeasuredDevice>();
@@ -285,6 +286,18 @@ TEST_F(Traffic, IsTheFloor) {
   }
 }
 
+/// Planes of moments: `sums` of them are shared by all terms.
+std::uint64_t moment_planes(std::uint64_t terms, std::uint64_t sums) {
+  return (sums > 0 ? 1 : terms) + (sums > 1 ? 1 : terms);
+}
+
+/// A tensor of this length; `sums` planes of moments are shared by all terms.
+Model lean_model(Random& random, StateType type, std::uint64_t terms, std::uint64_t sums, std::uint64_t length) {
+  Model model = model_of(random, {terms, {sums > 0, false}, Decay::kNone, Alignment::kVectors}, {length});
+  model.options.form.one_v = sums > 1;
+  return test::with_state(model, type);
+}
+
 // The table of docs/guide.md; exponents count apart. A moment is read and written.
 TEST_F(Traffic, OfALeanStateIsThatOfItsCodes) {
   Random random(97);
@@ -292,18 +305,44 @@ TEST_F(Traffic, OfALeanStateIsThatOfItsCodes) {
   for (const StateType type : {StateType::kBfloat16, StateType::k8bit}) {
     for (const std::uint64_t terms : {1, 3, 9}) {
       for (const std::uint64_t sums : {0, 1, 2}) {
-        const Case c{terms, {}, Decay::kNone, Alignment::kAnyhow};
-        Model model = test::with_state(model_of(random, c, {kLength}), type);
-        model.options.form.summed = sums > 0;
-        model.options.form.one_v = sums > 1;
-        SCOPED_TRACE(name({terms, model.options.form, c.decay, c.alignment}));
-        const std::uint64_t moments = (sums > 0 ? 1 : terms) + (sums > 1 ? 1 : terms);
+        const Model model = lean_model(random, type, terms, sums, kLength);
+        SCOPED_TRACE(name({terms, model.options.form, Decay::kNone, Alignment::kAnyhow}));
+        const std::uint64_t code = code_bytes(type), moments = moment_planes(terms, sums);
         const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
         const auto device = std::make_shared<MeasuredDevice>();
-        Training training(model, device, c.alignment);
+        Training training(model, device, Alignment::kAnyhow);
         training.step(gradients);
-        EXPECT_EQ(device->element_bytes(), (8 * terms + 8 + 2 * code_bytes(type) * moments) * kLength);
+        EXPECT_EQ(device->element_bytes(), (8 * terms + 8 + 2 * code * moments) * kLength);
+        training.stream(gradients);
+        // Each term reads and writes its planes, and the update reads all; a pair is only touched by the update, and
+        // the sum of the gradients, in float32, by all.
+        const std::uint64_t streamed = sums > 1 ? 16 * terms + 4 * code : 8 * terms + 4 * code * terms + code * moments;
+        EXPECT_EQ(device->element_bytes(), (streamed + 8) * kLength);
       }
+    }
+  }
+}
+
+// One byte for 128 codes, read and written, beside the records that every form has.
+TEST_F(Traffic, OfExponentsIsAByteForABlock) {
+  Random random(102);
+  constexpr std::uint64_t kLength = 8192, kTerms = 3;
+  for (const bool lagged : {false, true}) {
+    for (const std::uint64_t sums : {0, 1, 2}) {
+      const auto other_bytes = [&](StateType type) {
+        Model model = lean_model(random, type, kTerms, sums, kLength);
+        model.options.form.lagged = lagged;
+        if (lagged) model.options.form.non_finite = NonFinite::kPropagate;
+        const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+        const auto device = std::make_shared<MeasuredDevice>();
+        Training training(model, device);
+        training.step(gradients);
+        device->other_bytes();
+        training.step(gradients);
+        return device->other_bytes();
+      };
+      const std::uint64_t without = other_bytes(StateType::kBfloat16), with = other_bytes(StateType::k8bit);
+      EXPECT_EQ(with - without, 2 * moment_planes(kTerms, sums) * kLength / kCodeBlock) << sums << ", " << lagged;
     }
   }
 }
@@ -339,12 +378,15 @@ TEST_F(Traffic, OfALeanStateWithNarrowGradientsIsThatOfTheirCodes) {
   Random random(99);
   constexpr std::uint64_t kLength = 8192, kTerms = 3;
   for (const StateType type : {StateType::kBfloat16, StateType::k8bit}) {
-    Model model = model_of(random, {kTerms, {}, Decay::kNone, Alignment::kVectors}, {kLength});
-    model.parameters[0].gradient = ElementType::kBfloat16;
-    const auto device = std::make_shared<MeasuredDevice>();
-    Training training(test::with_state(model, type), device);
-    training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
-    EXPECT_EQ(device->element_bytes(), (4 * kTerms + 8 + 2 * code_bytes(type) * 2 * kTerms) * kLength);
+    for (const std::uint64_t sums : {0, 1, 2}) {
+      Model model = lean_model(random, type, kTerms, sums, kLength);
+      model.parameters[0].gradient = ElementType::kBfloat16;
+      const auto device = std::make_shared<MeasuredDevice>();
+      Training training(model, device);
+      training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
+      const std::uint64_t moments = moment_planes(kTerms, sums);
+      EXPECT_EQ(device->element_bytes(), (4 * kTerms + 8 + 2 * code_bytes(type) * moments) * kLength);
+    }
   }
 }
 
@@ -352,20 +394,19 @@ TEST_F(Traffic, OfALeanStateWithNarrowGradientsIsThatOfTheirCodes) {
 TEST_F(Traffic, OfNarrowParametersIsThatOfTheirCodesAndMasters) {
   Random random(100);
   constexpr std::uint64_t kLength = 8192, kTerms = 3;
-  for (const bool one_v : {false, true}) {
+  for (const std::uint64_t sums : {0, 1, 2}) {
     for (const StateType type : {StateType::kFloat32, StateType::kBfloat16, StateType::k8bit}) {
       for (const ElementType theta : {ElementType::kBfloat16, ElementType::kFloat16}) {
         for (const Rounding rounding : {Rounding::kStochastic, Rounding::kNearest, Rounding::kMaster}) {
-          Model model = model_of(random, {kTerms, {one_v, false}, Decay::kNone, Alignment::kVectors}, {kLength});
-          model.options.form.one_v = one_v;
+          Model model = lean_model(random, type, kTerms, sums, kLength);
           model.options.form.rounding = rounding;
           model.parameters[0].gradient = ElementType::kBfloat16;
           model.parameters[0].type = theta;
           const auto device = std::make_shared<MeasuredDevice>();
-          Training training(test::with_state(model, type), device);
+          Training training(model, device);
           training.step(test::random_gradients(random, model, {0, 0, 0, 0}));
           const std::uint64_t moment = type == StateType::kFloat32 ? 4 : code_bytes(type);
-          const std::uint64_t moments = one_v ? 2 : 2 * kTerms;
+          const std::uint64_t moments = moment_planes(kTerms, sums);
           const std::uint64_t stored = 2 + (rounding == Rounding::kMaster ? master_bytes(theta) : 0);
           EXPECT_EQ(device->element_bytes(), (4 * kTerms + 2 * moments * moment + 2 * stored) * kLength);
         }
