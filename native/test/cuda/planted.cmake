@@ -863,3 +863,19 @@ planted_nccl_bug(
   PATTERN [=[    failure_ = "The communicator has been closed.";]=]
   REPLACEMENT ""
   FOUND_BY ACommunicatorThatIsClosedIsNotUsedAgain)
+
+# ---- Traffic ----
+
+add_library(mtadam_planted_traffic OBJECT traffic_test.cpp on_executor.cpp)
+target_link_libraries(mtadam_planted_traffic PUBLIC mtadam_cuda_access GTest::gtest_main)
+
+simt_add_planted_test(
+  cuda_gradients_read_twice access
+  DRIVER ${CMAKE_SOURCE_DIR}/native/cuda/lagged.cu
+  HEADER cuda/kernels/lagged.cuh
+  PATTERN [=[    if (part.g != nullptr) in.terms[i].g = load_gradient<kN>(part.g + e, work.run.aligned);]=]
+  REPLACEMENT [=[    if (part.g != nullptr) in.terms[i].g = load_gradient<kN>(part.g + e, work.run.aligned);
+    if (part.g != nullptr) in.terms[i].g.e[0] = *static_cast<const volatile float*>(part.g + e);]=]
+  EXPECT "FAILED.*Traffic.WithLaggedScalesIsOneLaunchThatReadsEachGradientOnce"
+  ARGUMENTS --gtest_filter=Traffic.WithLaggedScalesIsOneLaunchThatReadsEachGradientOnce)
+target_link_libraries(planted_cuda_gradients_read_twice_access PRIVATE mtadam_planted_traffic)
