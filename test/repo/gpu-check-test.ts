@@ -209,7 +209,9 @@ describe("gpu-check", () => {
     );
     expect(report).toMatch(/^\| one tensor of 50M .*`update_kernel` \| 2469\.0 \| 88\.5 % /m);
     // A step of one millisecond, compared with 500 µs; the other shapes have no earlier figures.
-    expect(report).toMatch(/^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| 2\.00 +\|$/m);
+    expect(report).toMatch(
+      /^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| per-term +\| 2\.00 +\|$/m,
+    );
     expect(report).not.toMatch(/^\| `torch\.compile` +\| ResNet-50/m);
     expect(report).not.toMatch(/NaN|None|undefined/);
     const prettier = path.join(root, "node_modules/prettier/bin/prettier.cjs");

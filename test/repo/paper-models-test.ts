@@ -316,13 +316,13 @@ withTorch("with PyTorch,", () => {
   const first = (count: number, from = 0) => Array.from({ length: count }, (_, index) => from + index);
   const unlike = (indices: number[]) => new Set(indices).size;
 
-  /** Expects indices of the 50,000 training images; those for validation follow in the same file. */
-  function expectTrained(indices: number[], count: number): void {
+  /** Expects indices of the 50,000 training images, or of a part; those for validation follow in the same file. */
+  function expectTrained(indices: number[], count: number, [start, end] = [0, 50_000]): void {
     expect(indices).toHaveLength(count);
-    expect(Math.min(...indices)).toBeGreaterThanOrEqual(0);
-    expect(Math.max(...indices)).toBeLessThan(50_000);
+    expect(Math.min(...indices)).toBeGreaterThanOrEqual(start);
+    expect(Math.max(...indices)).toBeLessThan(end);
     // Images are drawn from all of them, not from the first ones.
-    expect(Math.max(...indices)).toBeGreaterThan(25_000);
+    expect(Math.max(...indices)).toBeGreaterThan((start + end) / 2);
   }
 
   describe("an experiment with tasks", () => {
@@ -388,12 +388,13 @@ withTorch("with PyTorch,", () => {
 
     test.each(PICTURES)("gives %s training images", (name) => {
       const { images, others } = asked.pictures[name];
-      expectTrained(images, 16);
       if (name !== "cyclegan") {
+        expectTrained(images, 16);
         expect(others).toBeUndefined();
       } else {
-        expectTrained(others!, 16);
-        expect(unlike([...images, ...others!])).toBeGreaterThan(30); // by chance, one may be drawn twice
+        // No picture of one domain has its outline in the other.
+        expectTrained(images, 16, [0, 25_000]);
+        expectTrained(others!, 16, [25_000, 50_000]);
       }
     });
 
