@@ -25,8 +25,8 @@ TEST_F(CapturedSteps, AreStepsWhenReplayed) {
   const int count = rounds(12);
   for (int round = 0; round < count; ++round) {
     const auto terms = static_cast<std::uint32_t>(1 + round % 9);
-    Model drawn = test::with_units(random, test::random_model(random, {5, 0, 4099, 300}, terms));
-    const Model model = test::with_options_of_whole_steps(random, std::move(drawn));
+    Model drawn = test::with_options_of_whole_steps(random, test::random_model(random, {5, 0, 4099, 300}, terms));
+    const Model model = test::with_units(random, std::move(drawn));
     const Gradients gradients = test::random_gradients(random, model, {});
     Training on_cpu(model, 1), on_cuda(model, open());
     on_cpu.place(gradients);
