@@ -66,7 +66,7 @@ export function summaryOf(
       : [];
   });
   const [some, all] = groups.map(({ length }) => plural(length, "column"));
-  const head = ["", `mean of ${some} with other methods`, "worst", `mean of all ${all}`, "worst"];
+  const head = ["", `mean of ${some}, with other methods`, "worst", `mean of all ${all}`, "worst"];
   return markdownTable([head, ["---", "---:", "---", "---:", "---"], ...rows]);
 }
 
@@ -76,5 +76,6 @@ function meanAndWorst(columns: readonly Column[], arm: string): [string, string]
   if (own.length === 0 || own.some(({ ratio }) => Number.isNaN(ratio))) return undefined;
   const worst = own.reduce((a, b) => (b.ratio > a.ratio ? b : a));
   const average = Math.exp(mean(own.map(({ ratio }) => Math.log(ratio))));
-  return [average.toFixed(2), `${worst.ratio.toPrecision(2)} (${worst.name})`];
+  const digits = worst.ratio < 10 ? worst.ratio.toFixed(1) : String(Number(worst.ratio.toPrecision(2)));
+  return [average.toFixed(2), `${digits} (${worst.name})`];
 }

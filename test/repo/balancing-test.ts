@@ -264,7 +264,7 @@ describe("wrong weights and the summary", () => {
     const cells = rows.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim())); // prettier-ignore
     expect(cells[0]).toEqual([
       "",
-      "mean of 1 column with other methods",
+      "mean of 1 column, with other methods",
       "worst",
       "mean of all 2 columns",
       "worst",
