@@ -24,7 +24,12 @@ function checkTermName(subject: string, name: unknown, others: ReadonlySet<strin
   const isFree = (own: string): boolean =>
     own !== "" && !own.startsWith("\0") && !ANCHORS.includes(own) && !others.has(own);
   if (typeof name === "string" && isFree(name)) return name;
-  throw mustBe("OPTION", subject, "be unique, not empty, first, max or mean, and not begin with a NUL", name);
+  throw mustBe(
+    "OPTION",
+    subject,
+    "be unique and not empty, not begin with a NUL, and not be first, max or mean",
+    name,
+  );
 }
 
 /** The name of a term to add. @throws MTAdamError OPTION */

@@ -16,22 +16,24 @@ export interface Column {
 }
 
 /**
- * Writes a table over all problems with an error and with learning rates to search. Problems that lack trainings are
- * left out.
+ * Writes a table over all problems with an error and with learning rates to search; names those that lack trainings.
  */
 export async function summarize(experiments: readonly Experiment[], folder: string): Promise<void> {
   const searched = experiments.filter(({ better, rates }) => better === "lower" && rates);
   const columns: Column[] = [];
+  const missing: string[] = [];
   for (const experiment of searched) {
     const store = await Store.open(folder, experiment);
     const choices = await run(experiment, store, experiment, NOTHING_NEW);
     if (choices) columns.push(...columnsOf(experiment, results(experiment, store, choices, experiment)));
+    else missing.push(experiment.key);
   }
   if (columns.length === 0) return;
   const names = new Map<string, Set<string>>();
   for (const { key, name } of searched.flatMap(({ arms }) => arms))
     names.set(key, (names.get(key) ?? new Set()).add(name));
-  await writePart(folder, "summary", summaryOf(columns, names));
+  const gaps = missing.length > 0 ? [`Without ${missing.join(", ")}, whose trainings are not complete.`] : [];
+  await writePart(folder, "summary", [summaryOf(columns, names), ...gaps].join("\n\n"));
 }
 
 const NOTHING_NEW = { again: false, deadline: -Infinity, log: () => undefined };
@@ -70,12 +72,15 @@ export function summaryOf(
   return markdownTable([head, ["---", "---:", "---", "---:", "---"], ...rows]);
 }
 
-/** The geometric mean of an arm's ratios, and the worst; undefined if it lacks one. */
+/** The geometric mean of an arm's ratios, and the worst; undefined if it lacks one. An arm that diverged has ∞. */
 function meanAndWorst(columns: readonly Column[], arm: string): [string, string] | undefined {
-  const own = columns.map(({ name, ratios }) => ({ name, ratio: ratios.get(arm) ?? NaN }));
-  if (own.length === 0 || own.some(({ ratio }) => Number.isNaN(ratio))) return undefined;
+  if (columns.length === 0 || columns.some(({ ratios }) => !ratios.has(arm))) return undefined;
+  const own = columns.map(({ name, ratios }) => {
+    const ratio = ratios.get(arm)!;
+    return { name, ratio: Number.isFinite(ratio) ? ratio : Infinity };
+  });
   const worst = own.reduce((a, b) => (b.ratio > a.ratio ? b : a));
   const average = Math.exp(mean(own.map(({ ratio }) => Math.log(ratio))));
   const digits = worst.ratio < 10 ? worst.ratio.toFixed(1) : String(Number(worst.ratio.toPrecision(2)));
-  return [average.toFixed(2), `${digits} (${worst.name})`];
+  return [average.toFixed(2), arm === TUNED.key ? digits : `${digits} (${worst.name})`];
 }

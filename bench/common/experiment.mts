@@ -17,7 +17,7 @@ export interface Arm {
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
   dialOf?: Arm;
-  /** Adam, with weights and a learning rate that Hyperband finds on the first tuning seed. */
+  /** Adam, with weights that Hyperband finds together with a rate on the first tuning seed; then with its best rate. */
   hyperband?: true;
   /** What the search of the weights took, beside that of the rate. */
   search?: { configurations: number; trainings: number };

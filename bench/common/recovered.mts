@@ -21,6 +21,7 @@ export function recovered(
     return mean(row.outcomes.map(({ value }) => value));
   };
   const [start, end] = [meanOf(wrong, "adam"), meanOf(right, tuned)];
+  if (!Number.isFinite(start)) return "Adam with wrong weights diverged.";
   if (better === "lower" ? start <= end : start >= end) {
     return "Adam with wrong weights is as good as Adam with tuned weights: there is nothing to recover.";
   }
@@ -28,6 +29,6 @@ export function recovered(
   const shares = results
     .get(wrong)!
     .filter(({ arm, outcomes }) => outcomes.length > 0 && arm.key !== "adam")
-    .map(({ arm }) => `${arm.name}: ${share(arm.key)} %`);
+    .map(({ arm }) => `${arm.name}: ${Number.isFinite(share(arm.key)) ? `${share(arm.key)} %` : "diverged"}`);
   return `Of the way from Adam with wrong weights to Adam with tuned weights, each recovers: ${shares.join("; ")}.`;
 }

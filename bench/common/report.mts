@@ -72,7 +72,10 @@ function part(
 }
 
 /** The choices made on the tuning seeds, one sentence for each kind. */
-function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choices: Choices): string[] {
+function chosen(
+  { arms, variants, grid, rates, furtherRates, tuningSeeds }: Experiment,
+  choices: Choices,
+): string[] {
   const seeds = plural(tuningSeeds?.length ?? 0, "other seed");
   const byVariant = (arm: Arm, describe: (chosen: Arm) => string) =>
     variants
@@ -96,9 +99,9 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
     if (!arm.hyperband) continue;
     const weights = byVariant(
       arm,
-      ({ fixedWeights, rate }) => `${fixedWeights!.join(" : ")} at a rate of ${rate}`,
+      ({ fixedWeights, rate }) => `${fixedWeights!.join(" : ")}, with a rate of ${rate}`,
     );
-    lines.push(`${arm.name}, on another seed: ${weights.join("; ")}.`);
+    lines.push(`${arm.name}, weights on another seed, the rate as for every arm: ${weights.join("; ")}.`);
   }
   for (const arm of arms) {
     if (!arm.dialOf && !arm.hyperband) continue;
@@ -118,7 +121,10 @@ function chosen({ arms, variants, grid, rates, tuningSeeds }: Experiment, choice
         return `${arm.name}: ${ofVariants.join(", ")}`;
       });
     const order = variants.length > 1 ? ` (${variants.join(", ")})` : "";
-    lines.push(`Learning rates, the best of ${rates.join(", ")} on ${seeds}${order}: ${each.join("; ")}.`);
+    const further = furtherRates ? `, and of up to ${furtherRates} beyond a best one at an end,` : "";
+    lines.push(
+      `Learning rates, the best of ${rates.join(", ")}${further} on ${seeds}${order}: ${each.join("; ")}.`,
+    );
   }
   return lines;
 }

@@ -24,6 +24,8 @@ export class Store {
   readonly #path: string;
   readonly #content: Content;
   readonly #version: string | undefined;
+  /** The entries that were asked for or added. */
+  readonly #used = new Set<Entry>();
 
   private constructor(folder: string, path: string, content: Content, version: string | undefined) {
     this.#folder = folder;
@@ -42,7 +44,6 @@ export class Store {
     const text = await readIfThere(path);
     const empty = { experiment, machine: machine(), date: today(), runs: [] };
     const content = text === undefined ? empty : (JSON.parse(text) as Content);
-    if (version !== undefined) content.runs = content.runs.filter(({ made }) => made !== undefined);
     return new Store(folder, path, content, version);
   }
 
@@ -57,15 +58,18 @@ export class Store {
   find(arm: Arm, task: Task): Outcome | undefined {
     const made = this.#made(arm);
     const found = this.#content.runs.find((entry) => isOf(entry, arm, task) && entry.made === made);
-    return found && { ...found, value: found.value ?? NaN };
+    if (!found) return undefined;
+    this.#used.add(found);
+    return { ...found, value: found.value ?? NaN };
   }
 
-  /** What the trainings took, in words; undefined if no time is known. */
+  /** What the trainings took that were asked for or added, in words; undefined if no time is known. */
   get cost(): string | undefined {
-    const times = this.#content.runs.flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
+    const times = [...this.#used].flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
     if (times.length === 0) return undefined;
-    const minutes = times.reduce((a, b) => a + b, 0) / 60;
-    return `${plural(times.length, "training")} in ${minutes.toFixed(0)} minutes`;
+    const minutes = Math.round(times.reduce((a, b) => a + b, 0) / 60);
+    const count = times.length < this.#used.size ? `${times.length} of ` : "";
+    return `${count}${plural(this.#used.size, "training")} in ${plural(minutes, "minute")}`;
   }
 
   /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
@@ -74,13 +78,15 @@ export class Store {
     const outcome: Outcome = png ? { ...result, picture: await this.#keep(arm, task, png) } : result;
     content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
     const made = this.#made(arm);
-    content.runs.push({
+    const entry: Entry = {
       arm: arm.key,
       ...task,
       ...outcome,
       ...(made !== undefined && { made }),
       ...(seconds !== undefined && { seconds }),
-    });
+    };
+    content.runs.push(entry);
+    this.#used.add(entry);
     content.machine = machine();
     content.date = today();
     const temporary = `${this.#path}.tmp`;
@@ -89,10 +95,10 @@ export class Store {
     return outcome;
   }
 
-  /** Changes with what an arm's results depend on; undefined for experiments without a version. */
-  #made({ options, rival, fixedWeights, rate }: Arm): string | undefined {
+  /** Changes with the version and an arm's options, but not with code; undefined for experiments without a version. */
+  #made({ options, rival, fixedWeights, exponent, rate, tagsHeads, narrow }: Arm): string | undefined {
     if (this.#version === undefined) return undefined;
-    const arm = JSON.stringify({ options, rival, fixedWeights, rate });
+    const arm = JSON.stringify({ options, rival, fixedWeights, exponent, rate, tagsHeads, narrow });
     return createHash("sha256").update(`${this.#version}\n${arm}`).digest("hex").slice(0, 12);
   }
 

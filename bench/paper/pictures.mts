@@ -157,7 +157,7 @@ function experimentOf(kind: Kind, effort: Effort): Experiment {
     further: kind.further,
     remark: (results) =>
       `Real pictures against other real pictures, the lowest figure to expect: ${show(floorOf(results))}. ` +
-      `${factorsOf(kind, SEEDS)} ${recoveredOf(results)}`,
+      `${factorsOf(kind, results)} ${recoveredOf(results)}`,
     curves: {
       caption: "classifier-FID over the training",
       draw: (results) => curves(results, { measure, show }),

@@ -18,12 +18,13 @@ export function versionOf(model: string, constants: object): string {
 }
 
 /** The factors of the losses with wrong weights, in a sentence. */
-export function factorsOf(subject: Pick<Subject, "key" | "terms">, seeds: number): string {
+export function factorsOf(subject: Pick<Subject, "key" | "terms">, results: Results): string {
   const ofSeed = (seed: number) =>
     weightsOf(subject, { variant: WRONG, seed })
       .map((factor) => factor.toPrecision(2))
       .join(" : ");
-  const all = Array.from({ length: seeds }, (_, k) => `seed ${k + 1} ${ofSeed(k + 1)}`);
+  const seeds = results.get(WRONG)!.map(({ outcomes }) => outcomes.length);
+  const all = Array.from({ length: Math.max(...seeds) }, (_, k) => `seed ${k + 1} ${ofSeed(k + 1)}`);
   return `The wrong weights of ${subject.terms.join(" : ")} are ${all.join("; ")}.`;
 }
 

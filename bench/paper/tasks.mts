@@ -104,7 +104,7 @@ function experimentOf(kind: Kind): Experiment {
     steps,
     logarithmic: true,
     show,
-    remark: (results) => `${factorsOf({ key, terms }, seeds)} ${recoveredOf(results)}`,
+    remark: (results) => `${factorsOf({ key, terms }, results)} ${recoveredOf(results)}`,
     further:
       figures.length > 1
         ? figures.map((detail) => ({

@@ -40,7 +40,10 @@ const QUARTERS = 4;
 /** What part of the training passes between two judgements at its end. */
 const APART = 1 / 25;
 
-/** Trains an arm. Reported trainings also keep the value after each quarter; that of seed 1 keeps samples. */
+/**
+ * Trains an arm. Reported trainings also keep the value after each of the first quarters, and the result; that of
+ * seed 1 keeps samples.
+ */
 export async function train(subject: Subject, arm: Arm, task: Task): Promise<Finished> {
   const model = await subject.open(task.seed);
   try {

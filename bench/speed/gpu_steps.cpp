@@ -46,8 +46,8 @@ struct Options {
   int rounds = 11;
   std::uint64_t divisor = 1;
   std::vector<std::string> shapes;
-  std::uint32_t terms = 0;  // 0: each number
-  std::string form;         // empty: all
+  std::uint32_t terms = 0;         // 0: each number
+  std::vector<std::string> forms;  // empty: all
   bool list_shapes = false, describe = false;
 };
 
@@ -65,7 +65,7 @@ struct Form {
   StateType state;
   ElementType gradient;
 
-  /// Bytes per element of a plane of moments, and of a gradient.
+  /// Bytes per element of a plane of moments, without exponents (1/128 byte for 8 bits), and of a gradient.
   double moment() const { return state == StateType::kFloat32 ? sizeof(float) : code_bytes(state); }
   double gradient_bytes() const { return static_cast<double>(element_bytes(gradient)); }
   double planes(double terms) const { return (summed ? 1 : terms) + (one_v ? 1 : terms); }
@@ -383,7 +383,8 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   std::printf("\t%.1f\t%.1f", device->update_time, share(bytes - gradients, device->update_time));
   std::printf("\t%.1f\t%.1f\t%.1f", step, share(bytes, step), graph);
   std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(of.streamed(terms), streamed), host);
-  std::printf("\t%.1f\t%.1f", lagged, share(bytes - gradients, lagged));
+  // With more terms it reads gradients twice.
+  std::printf("\t%.1f\t%.1f", lagged, share(terms > cuda::kMostLaggedTerms ? bytes : bytes - gradients, lagged));
   std::printf("\t%.1f\t%.1f\n", network_once, network_twice);
   std::fflush(stdout);
 }
@@ -403,7 +404,8 @@ void measure_all() {
     for (const std::uint32_t terms : {1u, 3u, 10u}) {
       if (options.terms != 0 && terms != options.terms) continue;
       for (const Form& form : kForms) {
-        if (!options.form.empty() && options.form != form.name) continue;
+        const auto& chosen = options.forms;
+        if (!chosen.empty() && std::find(chosen.begin(), chosen.end(), form.name) == chosen.end()) continue;
         if (form.is_special() && terms != kSpecialTerms) continue;
         try {
           measure(device, shape, terms, form, timer, bandwidth);
@@ -448,7 +450,7 @@ bool read_arguments(int count, char** arguments) {
     } else if (name == "--shape") {
       options.shapes.emplace_back(arguments[k]);
     } else if (name == "--form") {
-      options.form = arguments[k];
+      options.forms.emplace_back(arguments[k]);
     } else if (const int number = std::atoi(arguments[k]); number < 1) {
       return false;
     } else if (name == "--rounds") {

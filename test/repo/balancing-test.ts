@@ -51,6 +51,8 @@ interface Measured {
     factors: { losses: number[]; gradients: (number[] | null)[]; weights: number[] };
     heads: Record<"plain" | "byTrainer" | "byHand", number[][]>;
     ofWrong: number;
+    large: string;
+    recovered: string[];
   };
   filled: string;
   appended: string;
@@ -256,6 +258,15 @@ describe("wrong weights and the summary", () => {
     expect(page()).toMatch(/\| Other +\| +8\.0 ± 0\.0 \| +– \|/);
   });
 
+  test("say where wrong weights cost nothing, and what diverged", () => {
+    expect(measured.wrong.recovered).toEqual([
+      "Of the way from Adam with wrong weights to Adam with tuned weights, each recovers: MTAdam: 50 %.",
+      "Adam with wrong weights is as good as Adam with tuned weights: there is nothing to recover.",
+      "Adam with wrong weights diverged.",
+      "Of the way from Adam with wrong weights to Adam with tuned weights, each recovers: MTAdam: diverged.",
+    ]);
+  });
+
   test("compare each arm with tuned weights over the problems that are complete", () => {
     const rows = page()
       .split("<!-- results of summary -->")[1]!
@@ -272,11 +283,13 @@ describe("wrong weights and the summary", () => {
     const at = "(a, constant rate)";
     expect(cells.slice(2)).toEqual([
       ["Adam / Adam, as it comes", "3.00", `3.0 ${at}`, "3.00", `3.0 ${at}`],
-      ["Adam, tuned weights", "1.00", `1.0 ${at}`, "1.00", `1.0 ${at}`],
+      ["Adam, tuned weights", "1.00", "1.0", "1.00", "1.0"],
       ["MTAdam", "2.00", `2.0 ${at}`, "2.00", `2.0 ${at}`],
       ["Other", "8.00", `8.0 ${at}`, "–", "–"],
     ]);
+    expect(page()).toContain("Without missing, whose trainings are not complete.");
     expect(measured.wrong.ofWrong).toBe(0);
+    expect(measured.wrong.large).toBe("| Lost | 150.40 | 150 (x) | 150.40 | 150 (x) |");
   });
 });
 

@@ -106,6 +106,9 @@ function steps(name: string, norms: number, ending = ""): void {
     echo "NVIDIA H200: a copy has 4000 GB/s, read and written."
     printf 'shape\\tI\\tmoments\\tnorms µs\\t%%\\tupdate µs\\t%%\\tstep µs\\t%%\\tgraph µs\\tstreamed µs\\t%%\\thost µs\\tlagged µs\\t%%\\n'
     printf 'one tensor of 50M\\t3\\tper-term\\t${norms}\\t90.0\\t400.0\\t90.0\\t500.0\\t90.0\\t490.0\\t600.0\\t90.0\\t5.0\\t420.0\\t91.0\\n'
+    for form in 'summed' 'one pair, bfloat16' 'one pair and gradients, bfloat16'; do
+      printf "one tensor of 50M\\t3\\t$form\\t90\\t90\\t400\\t90\\t400.0\\t90\\t490\\t600\\t90\\t5\\t250.0\\t91\\n"
+    done
     ${ending}`,
   );
 }
@@ -186,7 +189,7 @@ describe("gpu-check", () => {
     expect(outcomes(report)).toEqual([
       ["device tests", "passed", "digest 0123456789abcdef"],
       ["semantics of the runtime", "passed", "digest 0123456789abcdef"],
-      ["timings", "passed", "1 settings measured"],
+      ["timings", "passed", "4 settings measured"],
       ["ncu", "passed", ""],
       ["A/B builds", "passed", "5 turns"],
       ["compute-sanitizer memcheck", "passed", "digest 0123456789abcdef"],
@@ -212,6 +215,19 @@ describe("gpu-check", () => {
     expect(report).toMatch(
       /^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| per-term +\| 2\.00 +\|$/m,
     );
+    const fused = report.split("\n").filter((line) => /^\| fused Adam.*one tensor of 50M/.test(line));
+    expect(
+      fused.map((line) =>
+        line
+          .split("|")
+          .slice(5, 7)
+          .map((cell) => cell.trim()),
+      ),
+    ).toEqual([
+      ["summed", "2.50"],
+      ["one pair, bfloat16, lagged", "4.00"],
+      ["one pair and gradients, bfloat16, lagged", "4.00"],
+    ]);
     expect(report).not.toMatch(/^\| `torch\.compile` +\| ResNet-50/m);
     expect(report).not.toMatch(/NaN|None|undefined/);
     const prettier = path.join(root, "node_modules/prettier/bin/prettier.cjs");

@@ -9,7 +9,8 @@ const { report } = await load("common/report");
 const { run } = await load("common/runner");
 const { Store } = await load("common/store");
 const { Trainer } = await load("common/trainer");
-const { columnsOf, summarize } = await load("balancing/summary");
+const { recovered } = await load("common/recovered");
+const { columnsOf, summarize, summaryOf } = await load("balancing/summary");
 const { alsoWithWrongWeights, WRONG, WronglyWeighted } = await load("balancing/wrong-weights");
 
 const CONDITIONS = { again: false, deadline: Infinity, log: () => undefined };
@@ -88,6 +89,19 @@ function heads() {
   return { plain: trained({}), byTrainer: trained({ tagsHeads: true }), byHand: tagged.map((v) => [...v]) };
 }
 
+/** What is recovered where more is better: of the values of Adam with wrong weights, MTAdam, and tuned weights. */
+function recoveredOf(adam, balanced, tuned) {
+  const row = (key, name, value) => ({ arm: { key, name }, outcomes: [{ value }] });
+  const results = new Map([
+    [
+      "wrong",
+      [row("adam", "Adam", adam), row("default", "MTAdam", balanced), { arm: { key: "x" }, outcomes: [] }],
+    ],
+    ["right", [row("tuned", "Adam, tuned", tuned)]],
+  ]);
+  return recovered(results, { better: "higher", wrong: "wrong", right: "right", tuned: "tuned" });
+}
+
 /** Writes the tables of two problems and their summary; a third lacks its trainings. */
 export async function wrongWeights(folder) {
   const experiments = [alsoWithWrongWeights(experiment("a", true)), experiment("b", false)];
@@ -98,5 +112,10 @@ export async function wrongWeights(folder) {
   }
   await summarize([...experiments, experiment("missing", false)], folder);
   const columns = columnsOf(experiments[0], new Map([[WRONG, []]]));
-  return { factors: factors(), heads: heads(), ofWrong: columns.length };
+  const column = { name: "x", hasRivals: true, ratios: new Map([["lost", 150.4]]) };
+  const names = new Map([["lost", new Set(["Lost"])]]);
+  const large = summaryOf([column], names).split("\n").at(-1);
+  const values = [[1, 2, 3], [3, 2, 3], [NaN, 2, 3], [1, NaN, 3]]; // prettier-ignore
+  const found = values.map((three) => recoveredOf(...three));
+  return { large, recovered: found, factors: factors(), heads: heads(), ofWrong: columns.length };
 }
