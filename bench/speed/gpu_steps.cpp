@@ -31,6 +31,7 @@
 #include "cuda/cuda.h"
 #include "cuda/cuda_device.h"
 #include "cuda/errors.h"
+#include "cuda/kernels.h"
 #include "cuda/runtime.h"
 #include "engine/optimizer.h"
 #include "math/bits.h"
