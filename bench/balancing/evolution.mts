@@ -15,6 +15,7 @@ import {
   type Term,
 } from "./pinn-terms.mjs";
 import { USUAL, training } from "./problem.mjs";
+import { alsoWithWrongWeights } from "./wrong-weights.mjs";
 
 /** An equation for u(x, t), x from −1 to 1 and t from 0 to 1; t takes the place of y. */
 export interface Evolution {
@@ -43,7 +44,7 @@ export function termsOf({ residual, solution, ends }: Evolution, network: Pinn):
 }
 
 export function evolution(own: Evolution): Experiment {
-  return {
+  return alsoWithWrongWeights({
     ...USUAL,
     key: own.key,
     measure: "relative L2 error of the solution",
@@ -62,5 +63,5 @@ export function evolution(own: Evolution): Experiment {
       const error = (): number => relativeError(network, 0, own.solution);
       return new PinnProblem(network, termsOf(own, network), random, error);
     }),
-  };
+  });
 }
