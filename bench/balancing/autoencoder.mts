@@ -7,7 +7,7 @@ import type { Gradient } from "../common/gradient.mjs";
 import { USUAL, training, type Problem } from "./problem.mjs";
 import { SIDE, SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
-import { randomUnits } from "./units.mjs";
+import { randomUnits } from "../common/units.mjs";
 
 const ROWS = 64;
 const HIDDEN = 64;

@@ -1,15 +1,12 @@
 import { openDevice, type MTAdamOptions } from "mtadam";
-import { randomFor } from "../../examples/common/random.mjs";
-import { Gan, type Arm as GanArm } from "../../examples/gan/gan.mjs";
+import { BETAS, Gan, type Arm as GanArm } from "../../examples/gan/gan.mjs";
 import { qualityOf } from "../../examples/gan/ring.mjs";
 import { ADAM_AND_BALANCED } from "./arms.mjs";
 import { ratesAround, type Arm, type Experiment, type Finished, type Task } from "../common/experiment.mjs";
-import { randomUnits } from "./units.mjs";
-import { alsoWithWrongWeights, WRONG } from "./wrong-weights.mjs";
+import { USUAL } from "./problem.mjs";
+import { alsoWithWrongWeights, WRONG, wrongWeights } from "./wrong-weights.mjs";
 
 const POINTS = 4000;
-/** β₁ and β₂ of all arms, and β₃ of those that do not set it, as in the example. */
-const [BETA1, BETA2, BETA3] = [0.5, 0.99, 0.99];
 /** The weight of feature matching and of the penalty in all of MTAdam's arms. */
 const WEIGHT = 0.1;
 const TERMS = ["real", "made", "penalty", "adversarial", "matching"];
@@ -19,9 +16,10 @@ const device = openDevice("cpu");
 /** The form of an arm that the example trains. */
 function armOf(arm: Arm, { variant, seed }: Task): GanArm {
   const { options = {} } = arm;
-  const beta3 = options.preset === "recommended" ? 0.999 : BETA3;
-  const own: Partial<MTAdamOptions> = { ...options, lr: arm.rate!, betas: [BETA1, BETA2, beta3] };
-  const factors = randomUnits(TERMS.length, randomFor(1, seed, "wrong weights"));
+  const [beta1, beta2, ownBeta3] = BETAS;
+  const beta3 = options.preset === "recommended" ? 0.999 : ownBeta3;
+  const own: Partial<MTAdamOptions> = { ...options, lr: arm.rate!, betas: [beta1, beta2, beta3] };
+  const factors = wrongWeights(TERMS.length, seed);
   return {
     key: arm.key,
     name: arm.name,
@@ -53,7 +51,7 @@ export const gan: Experiment = alsoWithWrongWeights({
     describe: (exponent) => `${10 ** exponent} for matching and penalty, 1 for the other terms`,
   },
   rates: ratesAround(4e-3),
-  tuningSeeds: [101, 102],
+  tuningSeeds: USUAL.tuningSeeds,
   seeds: 5,
   steps: 1500,
   show: (value) => (100 * value).toFixed(1),

@@ -3,8 +3,7 @@ import { randomFor } from "../../examples/common/random.mjs";
 import type { Arm, Experiment, Outcome, Task } from "../common/experiment.mjs";
 import type { Gradient } from "../common/gradient.mjs";
 import { Trainer } from "../common/trainer.mjs";
-import { randomUnits } from "./units.mjs";
-import { WRONG, WronglyWeighted } from "./wrong-weights.mjs";
+import { WRONG, WronglyWeighted, wrongWeights } from "./wrong-weights.mjs";
 
 /** A training problem with several terms. */
 export interface Problem {
@@ -42,9 +41,10 @@ export function training(make: (seed: number) => Problem | Promise<Problem>): Ex
   return async (arm, task) => {
     const factor = SCHEDULES.get(task.variant) ?? (() => 1);
     const problem = await make(task.seed);
-    const units = () => randomUnits(problem.gradients.length, randomFor(1, task.seed, "wrong weights"));
     return train(
-      task.variant === WRONG ? new WronglyWeighted(problem, units()) : problem,
+      task.variant === WRONG
+        ? new WronglyWeighted(problem, wrongWeights(problem.gradients.length, task.seed))
+        : problem,
       arm,
       task,
       (iterations) => arm.rate! * factor(iterations / task.steps),

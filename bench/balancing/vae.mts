@@ -9,7 +9,7 @@ import { crossEntropy, wrong } from "./losses.mjs";
 import { USUAL, training, type Problem } from "./problem.mjs";
 import { SMALL, smallMnist, type SmallMnist } from "./small-digits.mjs";
 import { Stack, clear, tensors } from "./stack.mjs";
-import { randomUnits } from "./units.mjs";
+import { randomUnits } from "../common/units.mjs";
 import { Spread } from "../common/statistics.mjs";
 
 const ROWS = 64;

@@ -1,6 +1,8 @@
-import { TUNED, type Experiment } from "../common/experiment.mjs";
+import { randomFor } from "../../examples/common/random.mjs";
+import { only, TUNED, type Experiment } from "../common/experiment.mjs";
 import type { Gradient } from "../common/gradient.mjs";
 import { recovered } from "../common/recovered.mjs";
+import { randomUnits } from "../common/units.mjs";
 import type { Problem } from "./problem.mjs";
 
 /** The variant with wrong weights: every term is multiplied by a factor of its own; the learning rate is constant. */
@@ -18,11 +20,16 @@ export function alsoWithWrongWeights(experiment: Experiment): Experiment {
   return {
     ...experiment,
     variants: [...variants, WRONG],
-    arms: arms.map((arm) => (TRAINED.includes(arm.key) ? arm : { ...arm, variants })),
+    arms: only(variants, arms, TRAINED),
     remark: (results) =>
       "Wrong weights: for each seed every term is multiplied by a factor of its own, log-uniform over four decades. " +
       recovered(results, { better, wrong: WRONG, right: RIGHT, tuned: TUNED.key }),
   };
+}
+
+/** The wrong weights of a training: a factor per term. */
+export function wrongWeights(terms: number, seed: number): readonly number[] {
+  return randomUnits(terms, randomFor(1, seed, "wrong weights"));
 }
 
 /** A problem whose terms are multiplied by constant factors. */

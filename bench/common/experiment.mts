@@ -113,6 +113,15 @@ export function isIn({ variants }: Arm, variant: string): boolean {
   return variants?.includes(variant) ?? true;
 }
 
+/** Arms that are trained in these variants only, but for those with the keys of `except`, which stay as they are. */
+export function only(
+  variants: readonly string[],
+  arms: readonly Arm[],
+  except: readonly string[],
+): readonly Arm[] {
+  return arms.map((arm) => (except.includes(arm.key) ? arm : { ...arm, variants }));
+}
+
 /** Rows by variant; an arm that is not trained in it has no outcomes. */
 export type Results = ReadonlyMap<string, readonly Row[]>;
 

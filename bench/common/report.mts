@@ -99,9 +99,9 @@ function chosen(
     if (!arm.hyperband) continue;
     const weights = byVariant(
       arm,
-      ({ fixedWeights, rate }) => `${fixedWeights!.join(" : ")}, with a rate of ${rate}`,
+      ({ fixedWeights, rate }) => `${fixedWeights!.join(" : ")} at a rate of ${rate}`,
     );
-    lines.push(`${arm.name}, weights on another seed, the rate as for every arm: ${weights.join("; ")}.`);
+    lines.push(`The weights of ${arm.name}, from another seed: ${weights.join("; ")}.`);
   }
   for (const arm of arms) {
     if (!arm.dialOf && !arm.hyperband) continue;
@@ -121,7 +121,7 @@ function chosen(
         return `${arm.name}: ${ofVariants.join(", ")}`;
       });
     const order = variants.length > 1 ? ` (${variants.join(", ")})` : "";
-    const further = furtherRates ? `, and of up to ${furtherRates} beyond a best one at an end,` : "";
+    const further = furtherRates ? ` and up to ${furtherRates} further ones` : "";
     lines.push(
       `Learning rates, the best of ${rates.join(", ")}${further} on ${seeds}${order}: ${each.join("; ")}.`,
     );

@@ -1,4 +1,4 @@
-import type { Arm, Task } from "../common/experiment.mjs";
+import { only, type Arm, type Task } from "../common/experiment.mjs";
 import { RIVALS } from "../common/rivals/arms.mjs";
 
 /** The variants: all losses as they are, or each times a factor that is drawn anew for every seed. */
@@ -40,5 +40,5 @@ export function armsFor(beta1: number, steps: number): readonly Arm[] {
     { key: "dial", name: "… with found weights", dialOf: recommended },
     ...RIVALS.filter(({ key }) => key !== LOOKS_TWICE),
   ];
-  return arms.map((arm) => (ALSO_WRONG.includes(arm.key) ? arm : { ...arm, variants: [GIVEN] }));
+  return only([GIVEN], arms, ALSO_WRONG);
 }

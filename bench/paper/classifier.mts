@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename } from "node:fs/promises";
+import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { MTAdam } from "mtadam";
 import { randomFor } from "../../examples/common/random.mjs";
 import { ROOT } from "../common/root.mjs";
 import { drawn, loadData, type DataName } from "./data.mjs";
-import { openModel } from "./python.mjs";
+import { openModel, sourcesOf } from "./python.mjs";
 
 const SEED = 1;
 const BATCH = 64;
@@ -17,7 +17,7 @@ const BATCH = 64;
  */
 export async function trainedClassifier(data: DataName, steps: number): Promise<string> {
   const folder = join(ROOT, "build/paper");
-  const path = join(folder, `classifier-${data}-${steps}-${await version()}.pt`);
+  const path = join(folder, `classifier-${data}-${steps}-${version()}.pt`);
   if (existsSync(path)) return path;
   await mkdir(folder, { recursive: true });
   const { train, validation } = await loadData(data);
@@ -44,10 +44,6 @@ export async function trainedClassifier(data: DataName, steps: number): Promise<
 }
 
 /** Changes with the classifier's sources. */
-async function version(): Promise<string> {
-  const hash = createHash("sha256");
-  for (const file of ["nets.py", "classifier.py"]) {
-    hash.update(await readFile(join(ROOT, "bench/paper/models", file)));
-  }
-  return hash.digest("hex").slice(0, 8);
+function version(): string {
+  return createHash("sha256").update(sourcesOf("nets", "classifier")).digest("hex").slice(0, 8);
 }

@@ -1,9 +1,7 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Results } from "../common/experiment.mjs";
 import { recovered } from "../common/recovered.mjs";
-import { ROOT } from "../common/root.mjs";
 import { GIVEN, WRONG } from "./arms.mjs";
+import { sourcesOf } from "./python.mjs";
 import { weightsOf, type Subject } from "./training.mjs";
 
 /** How far the search of the learning rate goes beyond its three rates. */
@@ -11,10 +9,7 @@ export const FURTHER_RATES = 3;
 
 /** A text that changes with a model's sources and with the constants of its experiment. */
 export function versionOf(model: string, constants: object): string {
-  const sources = ["nets", "classifier", model].map((name) =>
-    readFileSync(join(ROOT, "bench/paper/models", `${name}.py`), "utf8"),
-  );
-  return [...sources, JSON.stringify(constants)].join("\n");
+  return sourcesOf("nets", "classifier", model) + JSON.stringify(constants);
 }
 
 /** The factors of the losses with wrong weights, in a sentence. */

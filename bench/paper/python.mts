@@ -1,9 +1,17 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { openTorch, type PythonValue, type TorchModel } from "mtadam/torch";
 import { ROOT } from "../common/root.mjs";
 
+const MODELS = join(ROOT, "bench/paper/models");
+
+/** The sources of models, one after another. */
+export function sourcesOf(...names: string[]): string {
+  return names.map((name) => readFileSync(join(MODELS, `${name}.py`), "utf8")).join("");
+}
+
 /** Opens a model of the folder `models`. `MTADAM_PYTHON` names a Python with PyTorch; otherwise it is `python3`. */
 export function openModel(name: string, args: Record<string, PythonValue>): Promise<TorchModel> {
   const python = process.env["MTADAM_PYTHON"] ?? "python3";
-  return openTorch(join(ROOT, "bench/paper/models", `${name}.py`), { python, args });
+  return openTorch(join(MODELS, `${name}.py`), { python, args });
 }

@@ -3,6 +3,7 @@ import type { PythonValue, TorchModel } from "mtadam/torch";
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import type { Arm, Finished, Task } from "../common/experiment.mjs";
 import { Trainer } from "../common/trainer.mjs";
+import { randomUnits } from "../common/units.mjs";
 import { mean } from "../common/statistics.mjs";
 import { GIVEN, isTuning } from "./arms.mjs";
 
@@ -132,10 +133,10 @@ export function weightsOf(
   { key, terms }: Pick<Subject, "key" | "terms">,
   { variant, seed }: Pick<Task, "variant" | "seed">,
 ): readonly number[] {
+  if (variant === GIVEN) return terms.map(() => 1);
   const odd = seed - ((seed + 1) % 2);
-  const random = randomFor(1, odd, `wrong weights of ${key}`);
-  const exponents = terms.map(() => (seed === odd ? 1 : -1) * (4 * random() - 2));
-  return exponents.map((exponent) => (variant === GIVEN ? 1 : 10 ** exponent));
+  const factors = randomUnits(terms.length, randomFor(1, odd, `wrong weights of ${key}`));
+  return factors.map((factor) => (seed === odd ? factor : 1 / factor));
 }
 
 /** The critic, which Adam trains in the same way for all arms. */

@@ -29,8 +29,8 @@ export interface Arm {
   units?: Readonly<Record<string, number>>;
 }
 
-// Little momentum, as usual for GANs: each step of the other side changes the loss.
-const BETAS = [0.5, 0.99, 0.99] as const;
+/** Little momentum, as usual for GANs: each step of the other side changes the loss. */
+export const BETAS = [0.5, 0.99, 0.99] as const;
 
 // The paper's setting does better at a higher learning rate. The weights hold for any unit of the losses, because
 // balancing makes the norms equal.
@@ -43,7 +43,7 @@ export const ARMS: readonly Arm[] = [
     key: "recommended",
     name: "MTAdam, recommended",
     balanced: true,
-    options: { lr: 4e-3, preset: "recommended", betas: [0.5, 0.99, 0.999] },
+    options: { lr: 4e-3, preset: "recommended", betas: [BETAS[0], BETAS[1], 0.999] },
     weight: 0.1,
   },
   { key: "mtadam", name: "MTAdam", ...PAPER },

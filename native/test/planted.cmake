@@ -5,23 +5,32 @@ add_library(mtadam_planted_tests OBJECT exchange_test.cpp far_elements_test.cpp 
                                          narrow_parameters_test.cpp oracle_test.cpp)
 target_link_libraries(mtadam_planted_tests PUBLIC mtadam_core GTest::gtest_main)
 
-# planted_cpu_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test> [EXPECT <regular
-#                 expression>])
+# planted_cpu_bug(<name> [LOOPS] FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test>
+#                 [EXPECT <regular expression>])
+#
+# LOOPS: the bug is in the loops over elements, too, of which the program then has the baseline's alone.
 function(planted_cpu_bug name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "FILE;PATTERN;REPLACEMENT;FOUND_BY;EXPECT" "")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "LOOPS" "FILE;PATTERN;REPLACEMENT;FOUND_BY;EXPECT" "")
   set(native ${CMAKE_SOURCE_DIR}/native)
   set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/cpu_${name})
   simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
   set(sources cpu/cpu_device.cpp cpu/elements.cpp cpu/layers.cpp)
   if(arg_FILE MATCHES "^engine/")
     set(sources ${arg_FILE})
+  elseif(arg_LOOPS)
+    list(APPEND sources cpu/instruction_set.cpp cpu/loops.cpp)
   endif()
   list(TRANSFORM sources PREPEND ${native}/)
   list(TRANSFORM sources REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
   # Linked before mtadam_core, so that its own copies are left out.
   add_executable(planted_cpu_${name} ${sources})
-  set_target_properties(planted_cpu_${name} PROPERTIES UNITY_BUILD ON) # reads their headers once
-  target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
+  if(arg_LOOPS)
+    target_compile_definitions(planted_cpu_${name} PRIVATE MTADAM_LOOPS=loops_baseline)
+    target_compile_options(planted_cpu_${name} PRIVATE -O1 -fno-math-errno) # their tests are long trainings
+  else()
+    set_target_properties(planted_cpu_${name} PROPERTIES UNITY_BUILD ON) # reads their headers once
+    target_compile_options(planted_cpu_${name} PRIVATE -O0) # compiling takes longer than the tests
+  endif()
   target_include_directories(planted_cpu_${name} BEFORE PRIVATE ${planted})
   target_link_libraries(planted_cpu_${name} PRIVATE mtadam_planted_tests)
   if(NOT arg_EXPECT)
@@ -337,48 +346,29 @@ planted_codes_bug(
 
 # ---- Trainings with a lean state ----
 
-# planted_lean_bug(<name> FILE <path below native/> PATTERN <text> REPLACEMENT <text> FOUND_BY <test>): also in the loops
-# over elements, of which these programs have the baseline's alone. Optimised, since the trainings are long.
-function(planted_lean_bug name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "FILE;PATTERN;REPLACEMENT;FOUND_BY" "")
-  set(native ${CMAKE_SOURCE_DIR}/native)
-  set(planted ${CMAKE_CURRENT_BINARY_DIR}/planted/lean_${name})
-  simt_plant("${native}/${arg_FILE}" "${arg_PATTERN}" "${arg_REPLACEMENT}" "${planted}/${arg_FILE}")
-  set(sources cpu/cpu_device.cpp cpu/elements.cpp cpu/instruction_set.cpp cpu/layers.cpp cpu/loops.cpp)
-  list(TRANSFORM sources PREPEND ${native}/)
-  list(TRANSFORM sources REPLACE ${native}/${arg_FILE} ${planted}/${arg_FILE})
-  add_executable(planted_lean_${name} ${sources})
-  target_compile_definitions(planted_lean_${name} PRIVATE MTADAM_LOOPS=loops_baseline)
-  target_compile_options(planted_lean_${name} PRIVATE -O1 -fno-math-errno)
-  target_include_directories(planted_lean_${name} BEFORE PRIVATE ${planted})
-  target_link_libraries(planted_lean_${name} PRIVATE mtadam_planted_tests)
-  add_test(NAME planted.cpu_lean_${name} COMMAND planted_lean_${name} --gtest_filter=${arg_FOUND_BY})
-  set_tests_properties(planted.cpu_lean_${name} PROPERTIES PASS_REGULAR_EXPRESSION "1 FAILED TEST")
-endfunction()
-
-planted_lean_bug(
-  second_moments_rounded_to_nearest
+planted_cpu_bug(
+  lean_second_moments_rounded_to_nearest LOOPS
   FILE math/state_codes.h
   PATTERN [=[{ return word >> 12; }]=]
   REPLACEMENT [=[{ return word == 0 ? 0 : 0x80000u; }]=]
   FOUND_BY LeanState.AveragesAndForgetsSquaresAsFloat32Does)
 
-planted_lean_bug(
-  bfloat16_rounded_to_nearest
+planted_cpu_bug(
+  lean_bfloat16_rounded_to_nearest LOOPS
   FILE math/state_codes.h
   PATTERN [=[{ return word >> 16; }]=]
   REPLACEMENT [=[{ return word == 0 ? 0 : 0x8000u; }]=]
   FOUND_BY LeanState.AveragesAndForgetsSquaresAsFloat32Does)
 
-planted_lean_bug(
-  second_moments_rounded_to_zero
+planted_cpu_bug(
+  lean_second_moments_rounded_to_zero LOOPS
   FILE math/state_codes.h
   PATTERN [=[code < 1 ? 1 : code]=]
   REPLACEMENT [=[code < 0 ? 0 : code]=]
   FOUND_BY LeanState.StepsNoFurtherThanFloat32WhereGradientsSpreadOrAreSparse)
 
-planted_lean_bug(
-  draws_without_the_step
+planted_cpu_bug(
+  lean_draws_without_the_step LOOPS
   FILE cpu/elements.cpp
   PATTERN [=[  return chunk_key(tables.seed, step, tables.tensors[part.tensor].key, part.first / kChunkElements);]=]
   REPLACEMENT [=[  return chunk_key(tables.seed, step * 0, tables.tensors[part.tensor].key, part.first / kChunkElements);]=]

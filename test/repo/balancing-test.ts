@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
+import { cellsOf } from "../support/markdown";
 
 // bench/balancing: its gradients belong to its losses, its criteria are correct, and it keeps finished trainings.
 
@@ -272,7 +273,7 @@ describe("wrong weights and the summary", () => {
       .split("<!-- results of summary -->")[1]!
       .split("\n")
       .filter((line) => line.startsWith("|"));
-    const cells = rows.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim())); // prettier-ignore
+    const cells = rows.map(cellsOf);
     expect(cells[0]).toEqual([
       "",
       "mean of 1 column, with other methods",

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { tuneWeights } from "../../lib";
+import { cellsOf } from "../support/markdown";
 
 // The table of docs/guide.md, "The dial": searches over the losses of trainings that bench/balancing kept.
 
@@ -28,7 +29,7 @@ const TUNING_SEED = 101;
 /** The rows of the table: what the search took, the weights, the errors with weights of 1 and with these. */
 const table = new Map<string, string[]>();
 for (const line of /^\| +\| rate [^]*?\n\n/m.exec(read("docs/guide.md"))![0].trim().split("\n").slice(2)) {
-  const [title, rate, ...cells] = line.split("|").slice(1, -1).map((cell) => cell.trim()); // prettier-ignore
+  const [title, rate, ...cells] = cellsOf(line);
   const problem = title === "" ? [...table.keys()].at(-1)!.split(", ")[0]! : title!;
   table.set(`${problem}, ${rate}`, cells);
 }

@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { cellsOf } from "../support/markdown";
 
 // scripts/gpu-check as far as it can be tested without a GPU: its output and exit code, its judgement of the output of
 // tools (recorded, or from stand-ins), and its report. scripts/gpu/dry-run runs it with the native programs.
@@ -216,14 +217,7 @@ describe("gpu-check", () => {
       /^\| PyTorch op by op +\| one tensor of 50M \| 3 +\| 1000 +\| per-term +\| 2\.00 +\|$/m,
     );
     const fused = report.split("\n").filter((line) => /^\| fused Adam.*one tensor of 50M/.test(line));
-    expect(
-      fused.map((line) =>
-        line
-          .split("|")
-          .slice(5, 7)
-          .map((cell) => cell.trim()),
-      ),
-    ).toEqual([
+    expect(fused.map((line) => cellsOf(line).slice(4))).toEqual([
       ["summed", "2.50"],
       ["one pair, bfloat16, lagged", "4.00"],
       ["one pair and gradients, bfloat16, lagged", "4.00"],

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
+import { cellsOf } from "../support/markdown";
 
 // The links of the pages, as they are read in the repository and in the package. `npm run docs` checks those of the site.
 
@@ -86,11 +87,7 @@ describe("the check of the site", () => {
 });
 
 test("the figures of docs/choosing.md are those of the balancing page", () => {
-  const cells = (line: string): string[] =>
-    line
-      .split("|")
-      .slice(1, -1)
-      .map((cell) => cell.replaceAll("*", "").trim());
+  const cells = (line: string): string[] => cellsOf(line.replaceAll("*", ""));
   const balancing = read("docs/balancing/README.md");
   const [head, , ...rows] = /^\| experiment [^]*?\n\n/m.exec(read("docs/choosing.md"))![0].trim().split("\n");
   expect(rows.length).toBeGreaterThan(3);

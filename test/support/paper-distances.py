@@ -1,8 +1,5 @@
 """Fréchet distances of the features in the files given, with numpy; prints JSON for paper-models-test.ts.
 
-The root of a product of covariances has the trace that is the sum of the singular values of AB', where A and B are the
-centred samples, each divided by the root of their number less one.
-
 python3 test/support/paper-distances.py FILE…
 """
 
@@ -10,14 +7,8 @@ import json
 from pathlib import Path
 import sys
 
+from frechet import distance
 import numpy as np
-
-
-def distance(a, b):
-    centred = [(of - of.mean(0)) / np.sqrt(len(of) - 1) for of in (a, b)]
-    traces = sum(np.square(of).sum() for of in centred)
-    roots = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
-    return np.square(a.mean(0) - b.mean(0)).sum() + traces - 2 * roots
 
 
 def distances(file):
