@@ -272,10 +272,11 @@ const state: Refusal = ({ world, draw }) => {
   };
   if (fits === undefined) return nonsense;
   const { metadata } = fits;
-  const keys = Object.keys(fits).filter((key) => key !== "metadata" && key !== "skipped"); // may be left out
+  const keys = Object.keys(fits).filter((key) => key !== "metadata");
   const key = draw.one(keys);
+  const required = draw.one(keys.filter((key) => key !== "skipped" && !key.startsWith("master.")));
   const change = draw.one<() => object>([
-    () => ({ ...fits, [key]: undefined }),
+    () => ({ ...fits, [required]: undefined }),
     () => ({ ...fits, [key]: new Float32Array(99_991) }),
     () => ({ ...fits, [key]: draw.one([null, 1, "x", [], {}, new DataView(new ArrayBuffer(8))]) }),
     () => ({ ...fits, metadata: { ...metadata, terms: [...metadata.terms, "more"] } }),
