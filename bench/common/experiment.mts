@@ -13,6 +13,8 @@ export interface Arm {
   tagsHeads?: true;
   /** Parameters in bfloat16, for experiments that have them. */
   narrow?: true;
+  /** One training of this arm gets a page by `BalanceMonitor`, in experiments that make pages. */
+  monitored?: true;
   /** Another method that computes a step from the terms' gradients. */
   rival?: Rival;
   /** The arm of which this one is a copy with weights that `tuneWeights` finds on the first tuning seed. */
@@ -45,10 +47,12 @@ export interface Outcome {
   details?: Record<string, number | number[] | number[][]>;
   /** The path of a PNG, relative to the folder for results. */
   picture?: string;
+  /** The path of a page about the balance, relative to the folder for results. */
+  page?: string;
 }
 
-/** What `run` returns: the store writes the picture to a file. */
-export type Finished = Omit<Outcome, "picture"> & { png?: Uint8Array };
+/** What `run` returns: the store writes the picture and the page to files. */
+export type Finished = Omit<Outcome, "picture" | "page"> & { png?: Uint8Array; html?: string };
 
 /** A further figure of every training, in a table of its own. */
 export interface FurtherMeasure {

@@ -6,7 +6,7 @@ import { dots } from "./plot.mjs";
 import { TUNED, isIn, type Arm, type Experiment, type Results } from "./experiment.mjs";
 import { results, type Choices, type Extent } from "./runner.mjs";
 import type { Store } from "./store.mjs";
-import { furtherTable, gallery, table } from "./table.mjs";
+import { furtherTable, gallery, pages, table } from "./table.mjs";
 
 /** Writes an experiment's plots and its part of README.md in `folder`. */
 export async function report(
@@ -56,6 +56,7 @@ function part(
     furtherTable(experiment, further, found),
   ]);
   const pictures = gallery(experiment, found);
+  const balance = pages(found);
   const cost = store.cost === undefined ? "" : `, ${store.cost}`;
   const paragraphs = [
     heading(experiment),
@@ -66,6 +67,7 @@ function part(
     `![${picture?.caption ?? `${experiment.measure} by setting`}](${key}.svg)`,
     ...(curves ? [`![${curves.caption}](${key}-curves.svg)`] : []),
     ...(pictures === undefined ? [] : [pictures]),
+    ...(balance === undefined ? [] : [balance]),
     `${store.machine}, ${store.date}${cost}; raw results: [${key}.json](${key}.json).`,
   ];
   return paragraphs.join("\n\n");

@@ -73,9 +73,13 @@ export class Store {
   }
 
   /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
-  async add(arm: Arm, task: Task, { png, ...result }: Finished, seconds?: number): Promise<Outcome> {
+  async add(arm: Arm, task: Task, { png, html, ...result }: Finished, seconds?: number): Promise<Outcome> {
     const content = this.#content;
-    const outcome: Outcome = png ? { ...result, picture: await this.#keep(arm, task, png) } : result;
+    const outcome: Outcome = {
+      ...result,
+      ...(png && { picture: await this.#keep(arm, task, "png", png) }),
+      ...(html !== undefined && { page: await this.#keep(arm, task, "html", html) }),
+    };
     content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
     const made = this.#made(arm);
     const entry: Entry = {
@@ -102,11 +106,16 @@ export class Store {
     return createHash("sha256").update(`${this.#version}\n${arm}`).digest("hex").slice(0, 12);
   }
 
-  async #keep(arm: Arm, { variant, seed }: Task, png: Uint8Array): Promise<string> {
+  async #keep(
+    arm: Arm,
+    { variant, seed }: Task,
+    extension: string,
+    file: Uint8Array | string,
+  ): Promise<string> {
     const name = `${variant} ${arm.key} ${seed}`.replace(/[^a-z0-9.]+/gi, "-");
-    const path = `${this.#content.experiment}/${name}.png`;
+    const path = `${this.#content.experiment}/${name}.${extension}`;
     await mkdir(join(this.#folder, this.#content.experiment), { recursive: true });
-    await writeFile(join(this.#folder, path), png);
+    await writeFile(join(this.#folder, path), file);
     return path;
   }
 }

@@ -51,6 +51,17 @@ export function gallery({ arms, variants }: Experiment, results: Results): strin
   return markdownTable(rows);
 }
 
+/** A sentence with links to the pages about the balance; undefined if there are none. */
+export function pages(results: Results): string | undefined {
+  const links = [...results].flatMap(([variant, rows]) =>
+    rows.flatMap(({ arm, outcomes }) => {
+      const page = outcomes.find((outcome) => outcome.page)?.page;
+      return page ? [`[${arm.name}, ${variant}](${page})`] : [];
+    }),
+  );
+  return links.length === 0 ? undefined : `How the terms were balanced: ${links.join("; ")}.`;
+}
+
 function column(rows: readonly Row[], better: Experiment["better"], show: Experiment["show"]): string[] {
   const values = rows.map(({ outcomes }) => outcomes.map(({ value }) => value));
   const means = values.map((ofRow) => show(mean(ofRow)));

@@ -14,6 +14,8 @@ interface TrainerOptions {
   betas?: readonly [number, number];
   /** For rivals that use random numbers. */
   random?: Random;
+  /** Names for diagnostics of MTAdam. */
+  names?: { terms: readonly string[]; parameters: readonly string[] };
 }
 
 /** Takes the steps of an arm on fixed gradient buffers: write the terms' gradients there, then call `step()`. */
@@ -28,6 +30,11 @@ export class Trainer {
     options: TrainerOptions,
   ) {
     this.#method = methodOf(arm, parameters, gradients, options);
+  }
+
+  /** The optimizer of an arm of MTAdam. */
+  get balanced(): MTAdam | undefined {
+    return this.#method.balanced;
   }
 
   /** @param losses of the terms, which some rivals need */
@@ -46,6 +53,7 @@ export class Trainer {
 }
 
 interface Method {
+  readonly balanced?: MTAdam;
   step(losses: readonly number[]): void;
   look?(losses: () => readonly number[]): void;
   dispose(): void;
@@ -55,9 +63,9 @@ function methodOf(
   arm: Arm,
   parameters: readonly Float32Array[],
   gradients: readonly Gradient[],
-  { lr, weights, betas = [0.9, 0.999], random }: TrainerOptions,
+  { lr, weights, betas = [0.9, 0.999], random, names }: TrainerOptions,
 ): Method {
-  if (arm.options) return new Balanced(arm, parameters, gradients, lr);
+  if (arm.options) return new Balanced(arm, parameters, gradients, lr, names);
   if (arm.rival?.kind === "own denominators")
     return new OwnDenominators({ betas, ...arm.rival }, parameters, gradients, lr);
   const start = {
@@ -71,7 +79,7 @@ function methodOf(
 
 /** MTAdam over the terms. */
 class Balanced implements Method {
-  readonly #optimizer: MTAdam;
+  readonly balanced: MTAdam;
   readonly #gradients: ReturnType<MTAdam["prepare"]>;
 
   constructor(
@@ -79,27 +87,31 @@ class Balanced implements Method {
     parameters: readonly Float32Array[],
     gradients: readonly Gradient[],
     lr: number | LearningRate,
+    names: TrainerOptions["names"],
   ) {
-    const tensors = tagsHeads ? withHeadsTagged(parameters, gradients) : parameters;
-    this.#optimizer = new MTAdam(tensors, { ...options, lr, terms: gradients.length, device });
-    this.#gradients = this.#optimizer.prepare(gradients);
+    const tensors = parameters.map((data, k) => ({
+      data,
+      shape: [data.length],
+      ...(names && { name: names.parameters[k]! }),
+      ...(tagsHeads && tagOfHead(gradients, k)),
+    }));
+    this.balanced = new MTAdam(tensors, { ...options, lr, terms: names?.terms ?? gradients.length, device });
+    this.#gradients = this.balanced.prepare(gradients);
   }
 
   step(): void {
-    this.#optimizer.step(this.#gradients);
+    this.balanced.step(this.#gradients);
   }
 
   dispose(): void {
-    this.#optimizer.dispose();
+    this.balanced.dispose();
   }
 }
 
-/** The parameters, with a layer tag for the tensors that one term alone reaches. */
-function withHeadsTagged(parameters: readonly Float32Array[], gradients: readonly Gradient[]) {
-  return parameters.map((data, k) => {
-    const reached = gradients.flatMap((gradient, term) => (gradient[k] ? [term] : []));
-    return { data, shape: [data.length], ...(reached.length === 1 && { layer: `head of ${reached[0]}` }) };
-  });
+/** A layer tag for a tensor that one term alone reaches. */
+function tagOfHead(gradients: readonly Gradient[], tensor: number): { layer?: string } {
+  const reached = gradients.flatMap((gradient, term) => (gradient[tensor] ? [term] : []));
+  return reached.length === 1 ? { layer: `head of ${reached[0]}` } : {};
 }
 
 /** Adam on one gradient that is combined from the terms' gradients. */

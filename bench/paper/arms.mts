@@ -26,6 +26,7 @@ export function armsFor(beta1: number, steps: number): readonly Arm[] {
     name: "MTAdam, recommended",
     // β₃ as the guide gives it for the number of steps.
     options: { preset: "recommended", betas: [beta1, 0.999, 1 - 2 / steps] },
+    monitored: true,
   };
   const arms: readonly Arm[] = [
     { key: "adam", name: "Adam" },

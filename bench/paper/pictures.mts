@@ -18,7 +18,7 @@ import {
 } from "./data.mjs";
 import { frechetDistance, moments, type Moments } from "./frechet.mjs";
 import { openModel } from "./python.mjs";
-import { strip } from "./strip.mjs";
+import { strip } from "../../examples/common/strip.mjs";
 import { train, type Judgement, type Subject } from "./training.mjs";
 
 /** How much a training of pictures costs besides its steps. */

@@ -5,6 +5,9 @@ import { ROOT } from "../common/root.mjs";
 
 const MODELS = join(ROOT, "bench/paper/models");
 
+/** The C library keeps the memory of PyTorch's temporaries, rather than getting it from the kernel each time. */
+const KEEPS_MEMORY = { MALLOC_MMAP_MAX_: "0", MALLOC_TRIM_THRESHOLD_: String(2 ** 32) };
+
 /** The sources of models, one after another. */
 export function sourcesOf(...names: string[]): string {
   return names.map((name) => readFileSync(join(MODELS, `${name}.py`), "utf8")).join("");
@@ -13,5 +16,5 @@ export function sourcesOf(...names: string[]): string {
 /** Opens a model of the folder `models`. `MTADAM_PYTHON` names a Python with PyTorch; otherwise it is `python3`. */
 export function openModel(name: string, args: Record<string, PythonValue>): Promise<TorchModel> {
   const python = process.env["MTADAM_PYTHON"] ?? "python3";
-  return openTorch(join(MODELS, `${name}.py`), { python, args });
+  return openTorch(join(MODELS, `${name}.py`), { python, args, env: KEEPS_MEMORY });
 }

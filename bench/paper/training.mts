@@ -1,4 +1,7 @@
-import { MTAdam } from "mtadam";
+import { readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BalanceMonitor, MTAdam, writeReport } from "mtadam";
 import type { PythonValue, TorchModel } from "mtadam/torch";
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import type { Arm, Finished, Task } from "../common/experiment.mjs";
@@ -41,9 +44,12 @@ const QUARTERS = 4;
 /** What part of the training passes between two judgements at its end. */
 const APART = 1 / 25;
 
+/** Records on a page about the balance. */
+const RECORDS = 60;
+
 /**
  * Trains an arm. Reported trainings also keep the value after each of the first quarters, and the result; that of
- * seed 1 keeps samples.
+ * seed 1 keeps samples, and the page of an arm that is monitored.
  */
 export async function train(subject: Subject, arm: Arm, task: Task): Promise<Finished> {
   const model = await subject.open(task.seed);
@@ -66,6 +72,7 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
   const judgements: Judgement[] = [];
   const last = lastMoments(task.steps, subject.judgements);
   let trainer: Trainer | undefined;
+  let page: BalancePage | undefined;
   await sampler?.look(model);
   for (let step = 1; step <= task.steps; ++step) {
     const batch = subject.draw(random);
@@ -83,8 +90,11 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
         weights: arm.fixedWeights ?? terms.map(() => 1),
         betas: [subject.beta1, 0.999],
         random: randomFor(1, task.seed, "rival"),
+        names: { terms, parameters: names },
       },
     );
+    if (arm.monitored && task.seed === 1) page ??= new BalancePage(trainer.balanced!, task.steps);
+    page?.record(model.losses);
     trainer.step(terms.map((term) => model.losses[term]!));
     await opponent?.step(batch);
     const ofCurve = !isTuning(task) && isEndOfQuarter(step, task.steps);
@@ -97,12 +107,39 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
     if (!isLast) curve.push(judgement.value);
     await sampler?.look(model);
   }
+  const html = await page?.close(`${subject.key}: ${arm.name}, ${task.variant}`);
   trainer!.dispose();
   opponent?.dispose();
   const { value, details } = meanOf(judgements);
   curve.push(value);
   const png = sampler?.png();
-  return { value, details: { ...details, curve }, ...(png && { png }) };
+  return { value, details: { ...details, curve }, ...(png && { png }), ...(html !== undefined && { html }) };
+}
+
+/** The page that `npx mtadam report` makes of a training. */
+class BalancePage {
+  readonly #records = join(tmpdir(), `mtadam-paper-${process.pid}.jsonl`);
+  readonly #monitor: BalanceMonitor;
+
+  constructor(optimizer: MTAdam, steps: number) {
+    const every = Math.ceil(steps / RECORDS);
+    this.#monitor = new BalanceMonitor(optimizer, { file: this.#records, every });
+  }
+
+  /** @param losses before the step that follows */
+  record(losses: TorchModel["losses"]): void {
+    this.#monitor.record(losses);
+  }
+
+  /** Returns the page. */
+  async close(title: string): Promise<string> {
+    await this.#monitor.close();
+    const page = `${this.#records}.html`;
+    await writeReport([this.#records], page, { title });
+    const html = await readFile(page, "utf8");
+    await Promise.all([this.#records, page].map((file) => rm(file)));
+    return html;
+  }
 }
 
 function isEndOfQuarter(step: number, steps: number): boolean {

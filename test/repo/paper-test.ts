@@ -143,6 +143,11 @@ describe("an experiment with a search by Hyperband", () => {
     expect(readFileSync(path.join(folder, "pretended-curves.svg"), "utf8")).toMatch(/^<svg /);
     const picture = /!\[Adam, given\]\((pretended\/[^)]+\.png)\)/.exec(text);
     expect(existsSync(path.join(folder, picture![1]!))).toBe(true);
+    const page =
+      /How the terms were balanced: \[MTAdam, given\]\((pretended\/[^)]+\.html)\); \[Dial, given\]/.exec(
+        text,
+      );
+    expect(readFileSync(path.join(folder, page![1]!), "utf8")).toBe("a page");
     expect(text).toMatch(/, 54 trainings in 0 minutes; raw results/);
   });
 });
@@ -190,6 +195,7 @@ withTorch("with PyTorch,", () => {
     value: number;
     details: { l1: number; floor: number; curve: number[] };
     picture: boolean;
+    pageHas: boolean[];
   }
   let checked: Checked;
 
@@ -254,12 +260,13 @@ withTorch("with PyTorch,", () => {
     expect(second[0]).toContain("seed 2");
     const outcomes = JSON.parse(second.at(-1)!) as Trained[];
     expect(JSON.parse((await trainIn(whole, false)).at(-1)!)).toEqual(outcomes);
-    for (const [index, { value, details, picture }] of outcomes.entries()) {
+    for (const [index, { value, details, picture, pageHas }] of outcomes.entries()) {
       expect(value).toBeGreaterThan(details.floor);
       expect(details.floor).toBeGreaterThan(0);
       expect(details.curve).toHaveLength(4);
       expect(details.curve.at(-1)).toBe(value);
       expect(picture).toBe(index === 0);
+      expect(pageHas).toEqual(index === 0 ? [true, true, true] : []);
     }
   });
 });

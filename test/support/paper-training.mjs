@@ -1,6 +1,6 @@
 // Trains a small pix2pix of bench/paper in the folder given, for paper-test.ts: a line per training, then the results.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
 const load = (name) => import(`../../build/test/paper/bench/${name}.mjs`);
 
@@ -21,11 +21,20 @@ const conditions = { again: false, deadline: Infinity, log: (line) => console.lo
 const store = await Store.open(folder, experiment);
 const choices = await run(experiment, store, extent, conditions);
 const outcomes = [1, 2].map((seed) => {
-  const { value, details, picture } = store.find(choices(experiment.arms[0], "wrong weights"), {
+  const { value, details, picture, page } = store.find(choices(experiment.arms[0], "wrong weights"), {
     variant: "wrong weights",
     seed,
     steps: extent.steps,
   });
-  return { value, details, picture: picture !== undefined && existsSync(`${folder}/${picture}`) };
+  const html = page && readFileSync(`${folder}/${page}`, "utf8");
+  return {
+    value,
+    details,
+    picture: picture !== undefined && existsSync(`${folder}/${picture}`),
+    // The terms, a tensor, and the title.
+    pageHas: html
+      ? ['["adversarial","pixels"]', "generator.up1.bias", "pix2pix: "].map((text) => html.includes(text))
+      : [],
+  };
 });
 console.log(JSON.stringify(outcomes));

@@ -8,7 +8,7 @@ const { report } = await load("common/report");
 const { run } = await load("common/runner");
 const { Store } = await load("common/store");
 const { curves } = await load("paper/curves");
-const { strip } = await load("paper/strip");
+const { strip } = await import("../../build/test/paper/examples/common/strip.mjs");
 const { lastMoments, weightsOf } = await load("paper/training");
 
 const folder = process.argv[2];
@@ -88,7 +88,8 @@ async function pretended() {
       const value = 1 + Math.abs(Math.log10(two / one) - 1) + 1 / steps;
       const png = seed === 1 && variant === "given" ? strip([new Float32Array(1024)]) : undefined;
       const l1 = variant === "given" ? seed : NaN;
-      return { value, details: { l1, curve: [3, 2, NaN, value] }, ...(png && { png }) };
+      const html = seed === 1 && variant === "given" && arm.options ? { html: "a page" } : {};
+      return { value, details: { l1, curve: [3, 2, NaN, value] }, ...(png && { png }), ...html };
     },
   };
   const extent = { seeds: 2, steps: 9 };

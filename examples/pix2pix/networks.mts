@@ -1,0 +1,93 @@
+import * as tf from "@tensorflow/tfjs-core";
+
+/** A function of tensors with variables, all float32. */
+export interface Network<T extends (...inputs: tf.Tensor4D[]) => tf.Tensor4D> {
+  variables: tf.Variable[];
+  apply: T;
+}
+
+type Layer = (of: tf.Tensor4D) => tf.Tensor4D;
+
+/** Deviation of the normal distribution from which filters are drawn. */
+const START = 0.03;
+
+/** Makes the convolutions of a network, and keeps their variables. */
+class Convolutions {
+  readonly variables: tf.Variable[] = [];
+  readonly #network: string;
+  #seed: number;
+
+  constructor(network: string, seed: number) {
+    this.#network = network;
+    this.#seed = seed;
+  }
+
+  /** A convolution of `size` × `size` pixels with a bias; a stride of 2 halves height and width. */
+  layer(size: number, channels: number, filters: number, stride: 1 | 2): Layer {
+    const name = `${this.#network}/${this.variables.length / 2}`;
+    const shape = [size, size, channels, filters];
+    const values = tf.randomNormal(shape, 0, START, "float32", this.#seed++);
+    const filter = tf.variable(values, true, `${name}/filter`) as tf.Variable<tf.Rank.R4>;
+    const bias = tf.variable(tf.zeros([filters]), true, `${name}/bias`);
+    this.variables.push(filter, bias);
+    return (of) => tf.add(tf.conv2d(of, filter, stride, "same"), bias);
+  }
+}
+
+/** A picture to a picture: three convolutions down, three up, with a short cut at each size (a U-Net). */
+export function newGenerator(width: number, seed: number): Network<(given: tf.Tensor4D) => tf.Tensor4D> {
+  const convolutions = new Convolutions("generator", seed);
+  const down1 = convolutions.layer(4, 1, width, 2);
+  const down2 = convolutions.layer(4, width, 2 * width, 2);
+  const down3 = convolutions.layer(4, 2 * width, 4 * width, 2);
+  const up3 = convolutions.layer(3, 4 * width, 2 * width, 1);
+  const up2 = convolutions.layer(3, 4 * width, width, 1);
+  const up1 = convolutions.layer(3, 2 * width, 1, 1);
+  return {
+    variables: convolutions.variables,
+    apply: (given) => {
+      const half = down1(given);
+      const quarter = normalized(down2(leaky(half)));
+      const eighth = normalized(down3(leaky(quarter)));
+      const toQuarter = normalized(up3(enlarged(tf.relu(eighth))));
+      const toHalf = normalized(up2(enlarged(tf.relu(tf.concat([toQuarter, quarter], 3)))));
+      return tf.tanh(up1(enlarged(tf.relu(tf.concat([toHalf, half], 3)))));
+    },
+  };
+}
+
+/** Two pictures to a logit for each of 8 × 8 patches: whether the second one is a true picture (a PatchGAN). */
+export function newCritic(
+  width: number,
+  seed: number,
+): Network<(given: tf.Tensor4D, picture: tf.Tensor4D) => tf.Tensor4D> {
+  const convolutions = new Convolutions("critic", seed);
+  const first = convolutions.layer(4, 2, width, 2);
+  const second = convolutions.layer(4, width, 2 * width, 2);
+  const last = convolutions.layer(3, 2 * width, 1, 1);
+  return {
+    variables: convolutions.variables,
+    apply: (given, picture) => last(leaky(normalized(second(leaky(first(tf.concat([given, picture], 3))))))),
+  };
+}
+
+/** Small where the logits are large: they say that pictures are true. */
+export function real(logits: tf.Tensor4D): tf.Scalar {
+  return tf.mean(tf.softplus(tf.neg(logits)));
+}
+
+/** Small where the logits are far below 0: they say that pictures were made. */
+export function fake(logits: tf.Tensor4D): tf.Scalar {
+  return tf.mean(tf.softplus(logits));
+}
+
+/** Each channel of each picture with mean 0 and variance 1. */
+function normalized(of: tf.Tensor4D): tf.Tensor4D {
+  const { mean, variance } = tf.moments(of, [1, 2], true);
+  return tf.mul(tf.sub(of, mean), tf.rsqrt(tf.add(variance, 1e-5)));
+}
+
+const leaky: Layer = (of) => tf.leakyRelu(of, 0.2);
+
+/** Twice the height and width. */
+const enlarged: Layer = (of) => tf.image.resizeNearestNeighbor(of, [2 * of.shape[1], 2 * of.shape[2]]);
