@@ -18,14 +18,17 @@ interface Content {
   runs: Entry[];
 }
 
-/** The raw results of one experiment in a JSON file. Trainings in it are not repeated. */
+/**
+ * The raw results of one experiment in a JSON file. Trainings in it are not repeated. Several processes may train for one
+ * file, each for arms or variants of its own: no one loses what another has added.
+ */
 export class Store {
   readonly #folder: string;
   readonly #path: string;
-  readonly #content: Content;
+  #content: Content;
   readonly #version: string | undefined;
-  /** The entries that were asked for or added. */
-  readonly #used = new Set<Entry>();
+  /** The entries that were asked for or added, by their keys. */
+  readonly #used = new Map<string, Entry>();
 
   private constructor(folder: string, path: string, content: Content, version: string | undefined) {
     this.#folder = folder;
@@ -41,10 +44,8 @@ export class Store {
   ): Promise<Store> {
     await mkdir(folder, { recursive: true });
     const path = join(folder, `${experiment}.json`);
-    const text = await readIfThere(path);
     const empty = { experiment, machine: machine(), date: today(), runs: [] };
-    const content = text === undefined ? empty : (JSON.parse(text) as Content);
-    return new Store(folder, path, content, version);
+    return new Store(folder, path, (await contentOf(path)) ?? empty, version);
   }
 
   get machine(): string {
@@ -59,13 +60,13 @@ export class Store {
     const made = this.#made(arm);
     const found = this.#content.runs.find((entry) => isOf(entry, arm, task) && entry.made === made);
     if (!found) return undefined;
-    this.#used.add(found);
+    this.#used.set(keyOf(found), found);
     return { ...found, value: found.value ?? NaN };
   }
 
   /** What the trainings took that were asked for or added, in words; undefined if no time is known. */
   get cost(): string | undefined {
-    const times = [...this.#used].flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
+    const times = [...this.#used.values()].flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
     if (times.length === 0) return undefined;
     const minutes = Math.round(times.reduce((a, b) => a + b, 0) / 60);
     const count = times.length < this.#used.size ? `${times.length} of ` : "";
@@ -74,13 +75,11 @@ export class Store {
 
   /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
   async add(arm: Arm, task: Task, { png, html, ...result }: Finished, seconds?: number): Promise<Outcome> {
-    const content = this.#content;
     const outcome: Outcome = {
       ...result,
       ...(png && { picture: await this.#keep(arm, task, "png", png) }),
       ...(html !== undefined && { page: await this.#keep(arm, task, "html", html) }),
     };
-    content.runs = content.runs.filter((entry) => !isOf(entry, arm, task));
     const made = this.#made(arm);
     const entry: Entry = {
       arm: arm.key,
@@ -89,11 +88,16 @@ export class Store {
       ...(made !== undefined && { made }),
       ...(seconds !== undefined && { seconds }),
     };
-    content.runs.push(entry);
-    this.#used.add(entry);
-    content.machine = machine();
-    content.date = today();
-    const temporary = `${this.#path}.tmp`;
+    this.#used.set(keyOf(entry), entry);
+    const { experiment, runs } = (await contentOf(this.#path)) ?? this.#content;
+    const others = runs.filter((other) => !isOf(other, arm, task));
+    const content = (this.#content = {
+      experiment,
+      machine: machine(),
+      date: today(),
+      runs: [...others, entry],
+    });
+    const temporary = `${this.#path}.${process.pid}.tmp`;
     await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
     await rename(temporary, this.#path);
     return outcome;
@@ -118,6 +122,15 @@ export class Store {
     await writeFile(join(this.#folder, path), file);
     return path;
   }
+}
+
+async function contentOf(path: string): Promise<Content | undefined> {
+  const text = await readIfThere(path);
+  return text === undefined ? undefined : (JSON.parse(text) as Content);
+}
+
+function keyOf({ arm, variant, seed, steps }: Entry): string {
+  return JSON.stringify([arm, variant, seed, steps]);
 }
 
 function isOf(entry: Entry, arm: Arm, { variant, seed, steps }: Task): boolean {

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { loadMnist, PIXELS, type Dataset } from "../../examples/mnist/data.mjs";
+import { datasetOf, loadMnist, PIXELS, type Dataset } from "../../examples/mnist/data.mjs";
 import { UsageError } from "../../examples/common/command-line.mjs";
 import { shuffled, type Random } from "../../examples/common/random.mjs";
 
@@ -54,13 +54,13 @@ async function loadFashion(): Promise<{ train: Dataset; test: Dataset }> {
       `Experiments with fashion need Debian's package dataset-fashion-mnist; there is no ${FASHION}.`,
     );
   }
-  const read = async (file: string, header: number) =>
-    gunzipSync(await readFile(`${FASHION}/${file}-ubyte.gz`)).subarray(header);
-  const set = async (name: string) => {
-    const pixels = await read(`${name}-images-idx3`, 16);
-    const labels = await read(`${name}-labels-idx1`, 8);
-    return { count: labels.length, pixels, labels };
-  };
+  const read = async (file: string) => gunzipSync(await readFile(`${FASHION}/${file}-ubyte.gz`));
+  const set = async (name: string) =>
+    datasetOf(
+      `Fashion-MNIST's ${name} set`,
+      await read(`${name}-images-idx3`),
+      await read(`${name}-labels-idx1`),
+    );
   return { train: await set("train"), test: await set("t10k") };
 }
 

@@ -42,26 +42,39 @@ export async function loadMnist(): Promise<{ train: Dataset; test: Dataset }> {
 
 async function readSet(folder: string, name: string): Promise<Dataset> {
   const [pixels, labels] = await Promise.all([
-    readIdx(join(folder, `${name}-images-idx3-ubyte`), [28, 28]),
-    readIdx(join(folder, `${name}-labels-idx1-ubyte`), []),
+    readFile(join(folder, `${name}-images-idx3-ubyte`)),
+    readFile(join(folder, `${name}-labels-idx1-ubyte`)),
   ]);
+  return datasetOf(`MNIST's ${name} set`, pixels, labels);
+}
+
+/** A data set of images of 28 × 28 pixels and their classes, out of the bytes of two IDX files. `name` is for errors. */
+export function datasetOf(name: string, images: Buffer, classes: Buffer): Dataset {
+  const [pixels, labels] = [
+    valuesOf(`${name}, images,`, images, [28, 28]),
+    valuesOf(`${name}, labels,`, classes, []),
+  ];
   if (pixels.length !== labels.length * PIXELS)
-    throw new Error(`MNIST ${name}: images and labels differ in number.`);
+    throw new Error(`${name}: images and labels differ in number.`);
   return { count: labels.length, pixels, labels };
 }
 
 /**
- * The bytes of an IDX file: two zero bytes, the type (8 = unsigned bytes), the number of dimensions, each dimension as
+ * The values of an IDX file: two zero bytes, the type (8 = unsigned bytes), the number of dimensions, each dimension as
  * a big-endian 32-bit number, then the values. `shape` is the required shape of each entry.
  */
-async function readIdx(path: string, shape: number[]): Promise<Uint8Array> {
-  const file = await readFile(path);
+function valuesOf(name: string, file: Buffer, shape: readonly number[]): Uint8Array {
   const header = 4 + 4 * (1 + shape.length);
-  const dimensions = shape.map((_, i) => file.readUInt32BE(8 + 4 * i));
-  const magic = 0x0800 + 1 + shape.length;
-  const expected = header + shape.reduce((product, size) => product * size, file.readUInt32BE(4));
-  if (file.readUInt32BE(0) !== magic || dimensions.join() !== shape.join() || file.length !== expected) {
-    throw new Error(`${path} is not the IDX file of unsigned bytes it should be.`);
+  const isWhole = (): boolean => {
+    const dimensions = shape.map((_, i) => file.readUInt32BE(8 + 4 * i));
+    const size = shape.reduce((product, one) => product * one, file.readUInt32BE(4));
+    const magic = 0x0800 + 1 + shape.length;
+    return (
+      file.readUInt32BE(0) === magic && dimensions.join() === shape.join() && file.length === header + size
+    );
+  };
+  if (file.length < header || !isWhole()) {
+    throw new Error(`${name} should be an IDX file of unsigned bytes, ${["count", ...shape].join(" × ")}.`);
   }
   return file.subarray(header);
 }

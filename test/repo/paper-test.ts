@@ -32,6 +32,8 @@ interface Measured {
   versions: number[];
   moments: number[][];
   strip: { size: number[]; values: number[] };
+  twoAtOnce: { values: number[]; costs: string[] };
+  refusedFiles: (number | string)[];
 }
 
 const root = path.join(__dirname, "../..");
@@ -180,6 +182,21 @@ test("a result is the mean over moments of the last sixth, where an experiment a
 test("a strip shows pictures from black to white, row by row", () => {
   expect(measured.strip.size).toEqual([32, 64, 1]);
   expect(measured.strip.values).toEqual([0, 0, 127, 255]);
+});
+
+test("two processes may add to one file", () => {
+  expect(measured.twoAtOnce.values).toEqual([1, 2, 11, 12]);
+  expect(measured.twoAtOnce.costs).toEqual(["2 trainings in 1 minute", "2 trainings in 1 minute"]);
+});
+
+test("files that are not a data set's are refused", () => {
+  expect(measured.refusedFiles).toEqual([
+    1,
+    "A set, images, should be an IDX file of unsigned bytes, count × 28 × 28.",
+    "A set, images, should be an IDX file of unsigned bytes, count × 28 × 28.",
+    "A set, labels, should be an IDX file of unsigned bytes, count.",
+    "A set: images and labels differ in number.",
+  ]);
 });
 
 withTorch("with PyTorch,", () => {

@@ -1,5 +1,8 @@
 // Runs what bench/paper computes without PyTorch, for paper-test.ts.
 
+import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
+
 const load = (name) => import(`../../build/test/paper/bench/${name}.mjs`);
 
 const { frechetDistance, moments } = await load("paper/frechet");
@@ -8,6 +11,7 @@ const { report } = await load("common/report");
 const { run } = await load("common/runner");
 const { Store } = await load("common/store");
 const { curves } = await load("paper/curves");
+const { datasetOf } = await import("../../build/test/paper/examples/mnist/data.mjs");
 const { strip } = await import("../../build/test/paper/examples/common/strip.mjs");
 const { lastMoments, weightsOf } = await load("paper/training");
 
@@ -182,6 +186,47 @@ async function versions() {
   return counts;
 }
 
+/** What a file has after two processes, or two stores, have added to it in turns; and what each counts as its own. */
+async function twoAtOnce() {
+  const experiment = { key: "two-at-once" };
+  const stores = [await Store.open(folder, experiment), await Store.open(folder, experiment)];
+  for (const [k, store] of stores.entries()) {
+    for (const seed of [1, 2]) {
+      await store.add(
+        { key: `arm ${k}` },
+        { variant: "given", seed, steps: 1 },
+        { value: 10 * k + seed },
+        30,
+      );
+    }
+  }
+  const { runs } = JSON.parse(readFileSync(`${folder}/two-at-once.json`, "utf8"));
+  return { values: runs.map(({ value }) => value), costs: stores.map(({ cost }) => cost) };
+}
+
+/** The errors of files that are not what a data set needs. */
+function refusedFiles() {
+  const header = (...numbers) => Buffer.from(Uint32Array.from(numbers).map(swapped).buffer);
+  const swapped = (value) => new DataView(Uint32Array.of(value).buffer).getUint32(0);
+  const images = Buffer.concat([header(0x803, 1, 28, 28), Buffer.alloc(784)]);
+  const labels = Buffer.concat([header(0x801, 1), Buffer.alloc(1)]);
+  const two = Buffer.concat([header(0x801, 2), Buffer.alloc(2)]);
+  const attempts = [
+    [images, labels],
+    [labels, labels],
+    [images.subarray(0, 500), labels],
+    [images, images],
+    [images, two],
+  ];
+  return attempts.map((files) => {
+    try {
+      return datasetOf("A set", ...files).count;
+    } catch (error) {
+      return error.message;
+    }
+  });
+}
+
 /** A strip of two rows of one picture: black and, with one bright pixel, grey. */
 async function stripOfTwo() {
   const { decode } = await import("fast-png");
@@ -204,5 +249,7 @@ console.log(
     versions: await versions(),
     moments: [lastMoments(1500, 5), lastMoments(4, 5), lastMoments(400, 1)],
     strip: await stripOfTwo(),
+    twoAtOnce: await twoAtOnce(),
+    refusedFiles: refusedFiles(),
   }),
 );
