@@ -60,6 +60,17 @@ test("the links of all pages lead to files, and their anchors to headings", () =
   expect(broken).toEqual([]);
 });
 
+test("links by a name have a definition, which has a line of its own", () => {
+  const broken = pages.flatMap((page) => {
+    const text = prose(page);
+    const defined = new Set(Array.from(text.matchAll(/^\[([^\]]+)\]: \S+$/gm), ([, name]) => name));
+    return Array.from(text.matchAll(/\]\[([^\]]+)\]/g), ([, name]) => ({ page, name })).filter(
+      ({ name }) => !defined.has(name),
+    );
+  });
+  expect(broken).toEqual([]);
+});
+
 describe("the check of the site", () => {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- JavaScript without declarations
   const { brokenLinks } = require("../../scripts/build/docs") as {
