@@ -13,7 +13,7 @@ export interface Arm {
   tagsHeads?: true;
   /** Parameters in bfloat16, for experiments that have them. */
   narrow?: true;
-  /** One training of this arm gets a page by `BalanceMonitor`, in experiments that make pages. */
+  /** In experiments that make pages: the arm's training of seed 1 gets one by `BalanceMonitor`, in each variant. */
   monitored?: true;
   /** Another method that computes a step from the terms' gradients. */
   rival?: Rival;

@@ -19,8 +19,8 @@ interface Content {
 }
 
 /**
- * The raw results of one experiment in a JSON file. Trainings in it are not repeated. Several processes may train for one
- * file, each for arms or variants of its own: no one loses what another has added.
+ * The raw results of one experiment in a JSON file. Trainings in it are not repeated. Another process may add to the file
+ * meanwhile: each keeps what it finds there, and adds all of its own again, in case the other has overwritten some.
  */
 export class Store {
   readonly #folder: string;
@@ -29,6 +29,8 @@ export class Store {
   readonly #version: string | undefined;
   /** The entries that were asked for or added, by their keys. */
   readonly #used = new Map<string, Entry>();
+  /** Those that were added. */
+  readonly #added = new Map<string, Entry>();
 
   private constructor(folder: string, path: string, content: Content, version: string | undefined) {
     this.#folder = folder;
@@ -89,13 +91,14 @@ export class Store {
       ...(seconds !== undefined && { seconds }),
     };
     this.#used.set(keyOf(entry), entry);
+    this.#added.set(keyOf(entry), entry);
     const { experiment, runs } = (await contentOf(this.#path)) ?? this.#content;
-    const others = runs.filter((other) => !isOf(other, arm, task));
+    const others = runs.filter((other) => !this.#added.has(keyOf(other)));
     const content = (this.#content = {
       experiment,
       machine: machine(),
       date: today(),
-      runs: [...others, entry],
+      runs: [...others, ...this.#added.values()],
     });
     const temporary = `${this.#path}.${process.pid}.tmp`;
     await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));

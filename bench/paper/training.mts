@@ -1,4 +1,5 @@
-import { readFile, rm } from "node:fs/promises";
+import { mkdtempSync, rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BalanceMonitor, MTAdam, writeReport } from "mtadam";
@@ -72,7 +73,7 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
   const judgements: Judgement[] = [];
   const last = lastMoments(task.steps, subject.judgements);
   let trainer: Trainer | undefined;
-  let page: BalancePage | undefined;
+  using page = arm.monitored && task.seed === 1 ? new BalancePage(task.steps) : null;
   await sampler?.look(model);
   for (let step = 1; step <= task.steps; ++step) {
     const batch = subject.draw(random);
@@ -93,8 +94,7 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
         names: { terms, parameters: names },
       },
     );
-    if (arm.monitored && task.seed === 1) page ??= new BalancePage(trainer.balanced!, task.steps);
-    page?.record(model.losses);
+    page?.record(trainer.balanced!, model.losses);
     trainer.step(terms.map((term) => model.losses[term]!));
     await opponent?.step(batch);
     const ofCurve = !isTuning(task) && isEndOfQuarter(step, task.steps);
@@ -118,27 +118,34 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
 
 /** The page that `npx mtadam report` makes of a training. */
 class BalancePage {
-  readonly #records = join(tmpdir(), `mtadam-paper-${process.pid}.jsonl`);
-  readonly #monitor: BalanceMonitor;
+  readonly #folder = mkdtempSync(join(tmpdir(), "mtadam-paper-"));
+  readonly #records = join(this.#folder, "records.jsonl");
+  readonly #every: number;
+  #monitor: BalanceMonitor | undefined;
 
-  constructor(optimizer: MTAdam, steps: number) {
-    const every = Math.ceil(steps / RECORDS);
-    this.#monitor = new BalanceMonitor(optimizer, { file: this.#records, every });
+  constructor(steps: number) {
+    this.#every = Math.ceil(steps / RECORDS);
   }
 
   /** @param losses before the step that follows */
-  record(losses: TorchModel["losses"]): void {
+  record(optimizer: MTAdam, losses: TorchModel["losses"]): void {
+    this.#monitor ??= new BalanceMonitor(optimizer, { file: this.#records, every: this.#every });
     this.#monitor.record(losses);
   }
 
   /** Returns the page. */
   async close(title: string): Promise<string> {
-    await this.#monitor.close();
-    const page = `${this.#records}.html`;
+    await this.#monitor!.close();
+    const page = join(this.#folder, "page.html");
     await writeReport([this.#records], page, { title });
-    const html = await readFile(page, "utf8");
-    await Promise.all([this.#records, page].map((file) => rm(file)));
-    return html;
+    return readFile(page, "utf8");
+  }
+
+  /** Also after a training that has thrown. */
+  [Symbol.dispose](): void {
+    // The file is closed later; its errors do not matter any more.
+    void this.#monitor?.close().catch(() => undefined);
+    rmSync(this.#folder, { recursive: true });
   }
 }
 

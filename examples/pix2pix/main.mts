@@ -7,12 +7,12 @@ import { parseArguments, wholeNumber } from "../common/command-line.mjs";
 import { randomFor } from "../common/random.mjs";
 import { strip } from "../common/strip.mjs";
 import { loadMnist } from "../mnist/data.mjs";
-import { fake, newCritic, newGenerator, real } from "./networks.mjs";
+import { fake, newDiscriminator, newGenerator, real } from "./networks.mjs";
 import { drawn, outlinesOf, picturesOf } from "./pictures.mjs";
 import "./wasm-convolutions.mjs";
 
 // Learns to paint digits from their outlines (pix2pix), without Python: the pictures should be near the true ones, and
-// a critic should not tell them from true ones. MTAdam balances the two losses of the generator.
+// a discriminator should not tell them from true ones. MTAdam balances the two losses of the generator.
 const { out, ...values } = parseArguments(process.argv.slice(2), {
   steps: { type: "string" },
   seed: { type: "string" },
@@ -21,32 +21,35 @@ const { out, ...values } = parseArguments(process.argv.slice(2), {
 const steps = wholeNumber("steps", values.steps) ?? 1500;
 const seed = wholeNumber("seed", values.seed, 0) ?? 1;
 
-const [WIDTH, BATCH, SAMPLES, RATE] = [16, 16, 10, 2e-4] as const;
+const [WIDTH, BATCH, SAMPLES] = [16, 16, 10] as const;
+/** Learning rates, those of bench/paper. */
+const [OF_GENERATOR, OF_DISCRIMINATOR] = [6e-4, 2e-4] as const;
 
 await tf.setBackend("wasm");
 const { train, test } = await loadMnist();
 const random = randomFor(seed, 1, "batches");
-const generator = newGenerator(WIDTH, 100 * seed);
-const critic = newCritic(WIDTH, 100 * seed + 50);
+const generator = newGenerator(WIDTH, seed);
+const discriminator = newDiscriminator(WIDTH, seed);
 
 const optimizer = new MTAdamOptimizer({
   terms: ["adversarial", "pixels"],
   preset: "recommended",
-  lr: 3 * RATE,
+  lr: OF_GENERATOR,
   betas: [0.5, 0.999, 1 - 2 / Math.max(steps, 4)],
 });
-const ofCritic = tf.train.adam(RATE, 0.5);
+const ofDiscriminator = tf.train.adam(OF_DISCRIMINATOR, 0.5);
 
-/** Rows of small pictures: outlines, true pictures, then those made at each moment. */
 const truth = picturesOf(
   test,
   Array.from({ length: SAMPLES }, (_, k) => k),
 );
 const given = outlinesOf(truth);
+/** Rows of pictures: outlines, true pictures, then those made at each moment. */
 const rows = [given.dataSync(), truth.dataSync()] as Float32Array[];
 
-function look(step: number, losses: Record<string, number>): void {
+async function look(step: number, losses: Record<string, number>): Promise<void> {
   rows.push(tf.tidy(() => generator.apply(given).dataSync()) as Float32Array);
+  await writeFile(out, strip(rows));
   const shown = Object.entries(losses).map(([term, loss]) => `${term} ${loss.toFixed(3)}`);
   console.log(`step ${step}: ${shown.join(", ")}`);
 }
@@ -56,31 +59,30 @@ for (let step = 1; step <= steps; ++step) {
   const outlines = outlinesOf(pictures);
   const losses = optimizer.minimizeTerms(
     {
-      adversarial: () => real(critic.apply(outlines, generator.apply(outlines))),
+      adversarial: () => real(discriminator.apply(outlines, generator.apply(outlines))),
       pixels: () => tf.mean(tf.abs(tf.sub(generator.apply(outlines), pictures))),
     },
     true,
     generator.variables,
   )!;
   const made = tf.tidy(() => generator.apply(outlines));
-  const judged = ofCritic.minimize(
+  const judged = ofDiscriminator.minimize(
     () =>
       tf.div<tf.Scalar>(
-        tf.add(real(critic.apply(outlines, pictures)), fake(critic.apply(outlines, made))),
+        tf.add(real(discriminator.apply(outlines, pictures)), fake(discriminator.apply(outlines, made))),
         2,
       ),
     true,
-    critic.variables,
+    discriminator.variables,
   )!;
   if (step === 1 || step === steps || step % Math.ceil(steps / 5) === 0) {
-    look(step, {
+    await look(step, {
       adversarial: losses.adversarial!.dataSync()[0]!,
       pixels: losses.pixels!.dataSync()[0]!,
-      critic: judged.dataSync()[0]!,
+      discriminator: judged.dataSync()[0]!,
     });
   }
   tf.dispose([pictures, outlines, losses, made, judged]);
 }
 
-await writeFile(out, strip(rows));
 console.log(`Outlines, true pictures and those made, from the first step to the last: ${out}`);

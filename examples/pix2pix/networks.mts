@@ -1,4 +1,5 @@
 import * as tf from "@tensorflow/tfjs-core";
+import { normals, randomFor } from "../common/random.mjs";
 
 /** A function of tensors with variables, all float32. */
 export interface Network<T extends (...inputs: tf.Tensor4D[]) => tf.Tensor4D> {
@@ -8,14 +9,14 @@ export interface Network<T extends (...inputs: tf.Tensor4D[]) => tf.Tensor4D> {
 
 type Layer = (of: tf.Tensor4D) => tf.Tensor4D;
 
-/** Deviation of the normal distribution from which filters are drawn. */
+/** Standard deviation of the normal distribution from which filters are drawn. */
 const START = 0.03;
 
 /** Makes the convolutions of a network, and keeps their variables. */
 class Convolutions {
   readonly variables: tf.Variable[] = [];
   readonly #network: string;
-  #seed: number;
+  readonly #seed: number;
 
   constructor(network: string, seed: number) {
     this.#network = network;
@@ -25,16 +26,19 @@ class Convolutions {
   /** A convolution of `size` × `size` pixels with a bias; a stride of 2 halves height and width. */
   layer(size: number, channels: number, filters: number, stride: 1 | 2): Layer {
     const name = `${this.#network}/${this.variables.length / 2}`;
-    const shape = [size, size, channels, filters];
-    const values = tf.randomNormal(shape, 0, START, "float32", this.#seed++);
-    const filter = tf.variable(values, true, `${name}/filter`) as tf.Variable<tf.Rank.R4>;
+    const draws = normals(size * size * channels * filters, randomFor(this.#seed, 1, name));
+    const start = tf.tensor4d(
+      draws.map((draw) => START * draw),
+      [size, size, channels, filters],
+    );
+    const filter = tf.variable(start, true, `${name}/filter`);
     const bias = tf.variable(tf.zeros([filters]), true, `${name}/bias`);
     this.variables.push(filter, bias);
     return (of) => tf.add(tf.conv2d(of, filter, stride, "same"), bias);
   }
 }
 
-/** A picture to a picture: three convolutions down, three up, with a short cut at each size (a U-Net). */
+/** A picture to a picture: three convolutions down, three up, and two skip connections between them (a U-Net). */
 export function newGenerator(width: number, seed: number): Network<(given: tf.Tensor4D) => tf.Tensor4D> {
   const convolutions = new Convolutions("generator", seed);
   const down1 = convolutions.layer(4, 1, width, 2);
@@ -56,12 +60,12 @@ export function newGenerator(width: number, seed: number): Network<(given: tf.Te
   };
 }
 
-/** Two pictures to a logit for each of 8 × 8 patches: whether the second one is a true picture (a PatchGAN). */
-export function newCritic(
+/** Two pictures to a map of 8 × 8 logits, one per patch: whether the second is a true picture (a PatchGAN). */
+export function newDiscriminator(
   width: number,
   seed: number,
 ): Network<(given: tf.Tensor4D, picture: tf.Tensor4D) => tf.Tensor4D> {
-  const convolutions = new Convolutions("critic", seed);
+  const convolutions = new Convolutions("discriminator", seed);
   const first = convolutions.layer(4, 2, width, 2);
   const second = convolutions.layer(4, width, 2 * width, 2);
   const last = convolutions.layer(3, 2 * width, 1, 1);
@@ -81,7 +85,7 @@ export function fake(logits: tf.Tensor4D): tf.Scalar {
   return tf.mean(tf.softplus(logits));
 }
 
-/** Each channel of each picture with mean 0 and variance 1. */
+/** Instance normalization: each channel of each picture gets the mean 0 and the variance 1. */
 function normalized(of: tf.Tensor4D): tf.Tensor4D {
   const { mean, variance } = tf.moments(of, [1, 2], true);
   return tf.mul(tf.sub(of, mean), tf.rsqrt(tf.add(variance, 1e-5)));

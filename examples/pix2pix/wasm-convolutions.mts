@@ -1,8 +1,9 @@
+import "@tensorflow/tfjs-backend-wasm"; // registers the kernel that is replaced
 import * as tf from "@tensorflow/tfjs-core";
 
 // The wasm backend of TensorFlow.js 4.22 has no kernel for the gradient of a convolution's filter, so that it can train no
-// convolution, and the one for the gradient of the input takes ten times as long as the convolution itself. Importing
-// this module makes both of them convolutions, which the backend computes fast.
+// convolution, and the one for the gradient of the input, which is also the transposed convolution, takes ten times as
+// long as the convolution itself. Importing this module makes both of them convolutions, which the backend computes fast.
 
 type Shape4D = [number, number, number, number];
 type Info = ReturnType<typeof tf.backend_util.computeConv2DInfo>;
@@ -11,7 +12,6 @@ type Info = ReturnType<typeof tf.backend_util.computeConv2DInfo>;
 interface Attributes {
   strides: number | [number, number];
   pad: Parameters<typeof tf.backend_util.computeConv2DInfo>[4];
-  dataFormat: "NHWC" | "NCHW";
   dimRoundingMode?: "floor" | "round" | "ceil";
 }
 
@@ -82,9 +82,9 @@ function framed(of: tf.Tensor4D, rows: Frame, columns: Frame): tf.Tensor4D {
   );
 }
 
+/** The backend has no other format than NHWC, and TensorFlow.js no gradients of dilated convolutions. */
 function infoOf(inputShape: Shape4D, filterShape: Shape4D, attributes: Attributes): Info {
-  const { strides, pad, dataFormat, dimRoundingMode } = attributes;
-  if (dataFormat !== "NHWC") throw new Error(`Convolutions must be of the format NHWC; got ${dataFormat}.`);
+  const { strides, pad, dimRoundingMode } = attributes;
   return tf.backend_util.computeConv2DInfo(inputShape, filterShape, strides, 1, pad, dimRoundingMode);
 }
 

@@ -24,17 +24,25 @@ function rowsBelow(head: RegExp): string[][] {
   return rows.map((row) => cellsOf(row.replaceAll("`", "")));
 }
 
-/** Bytes of state per element, without what is not there for each: exponents of blocks, norms. */
-function stateOf(dtype: "float32" | "bfloat16" | "float16", options: Partial<MTAdamOptions>): number {
+type Dtype = "float32" | "bfloat16" | "float16";
+
+/** Bytes of state per element, without the exponents of 8-bit moments, a byte for 128 elements of each. */
+function stateOf(dtype: Dtype, options: Partial<MTAdamOptions>): number {
   const data = dtype === "float32" ? new Float32Array(ELEMENTS) : new Uint16Array(ELEMENTS);
   const bytes = MTAdam.stateBytes([{ data, shape: [ELEMENTS], ...(dtype !== "float32" && { dtype }) }], {
     terms: TERMS,
     ...options,
   });
-  return Math.floor(bytes / ELEMENTS);
+  const moments = (options.firstMoment ? 1 : TERMS) + (options.secondMoment ? 1 : TERMS);
+  const exponents = options.stateDtype === "8bit" ? moments / 128 : 0;
+  const found = bytes / ELEMENTS - exponents;
+  // The rest are norms, clocks and sums of chunks.
+  expect(found - Math.round(found)).toBeGreaterThanOrEqual(0);
+  expect(found - Math.round(found)).toBeLessThan(0.05);
+  return Math.round(found);
 }
 
-test("of each type and form of moments", () => {
+test("the bytes of each type and form of moments", () => {
   const rows = rowsBelow(/^\| `stateDtype` \| moments/);
   expect(rows).toHaveLength(9);
   let stateDtype = "";
@@ -51,23 +59,26 @@ test("of each type and form of moments", () => {
   }
 });
 
-test("of narrow gradients and parameters, with one pair and lagged scales", () => {
+test("the bytes of narrow gradients and parameters, with one pair and lagged scales", () => {
   const rows = rowsBelow(/^\| gradients \| parameters/);
   expect(rows).toHaveLength(5);
+  const typesOf = (name: string): Dtype[] => (name === "16 bits" ? ["bfloat16", "float16"] : [name as Dtype]);
   for (const [gradients, parameters, ...cells] of rows) {
-    const [dtype, masters] = [parameters!.split(",")[0]!, parameters!.endsWith("masters")];
-    const isWide = dtype === "float32";
-    const expected = (["float32", "bfloat16", "8bit"] as const).map((stateDtype) => {
-      const state = stateOf(dtype === "16 bits" ? "bfloat16" : (dtype as "float16"), {
-        ...MOMENTS["one pair"],
-        stateDtype,
-        scales: "lagged",
-        betas: [0.9, 0.999, 0.999],
-        masterWeights: masters,
-      });
-      const traffic = 2 * (isWide ? 4 : 2) + TERMS * (gradients === "float32" ? 4 : 2) + 2 * state;
-      return `${state} / ${traffic}`;
-    });
-    expect([gradients, parameters, ...cells]).toEqual([gradients, parameters, ...expected]);
+    const masterWeights = parameters!.endsWith("masters");
+    for (const dtype of typesOf(parameters!.split(",")[0]!)) {
+      for (const gradientDtype of typesOf(gradients!)) {
+        const expected = (["float32", "bfloat16", "8bit"] as const).map((stateDtype) => {
+          const state = stateOf(dtype, {
+            ...MOMENTS["one pair"],
+            ...{ stateDtype, gradientDtype, masterWeights, scales: "lagged", betas: [0.9, 0.999, 0.999] },
+          });
+          const [ofParameter, ofGradient] = [dtype, gradientDtype].map((type) =>
+            type === "float32" ? 4 : 2,
+          );
+          return `${state} / ${2 * ofParameter! + TERMS * ofGradient! + 2 * state}`;
+        });
+        expect([gradients, parameters, ...cells]).toEqual([gradients, parameters, ...expected]);
+      }
+    }
   }
 });

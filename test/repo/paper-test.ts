@@ -185,7 +185,7 @@ test("a strip shows pictures from black to white, row by row", () => {
 });
 
 test("two processes may add to one file", () => {
-  expect(measured.twoAtOnce.values).toEqual([1, 2, 11, 12]);
+  expect(measured.twoAtOnce.values.sort((a, b) => a - b)).toEqual([1, 2, 11, 12]);
   expect(measured.twoAtOnce.costs).toEqual(["2 trainings in 1 minute", "2 trainings in 1 minute"]);
 });
 

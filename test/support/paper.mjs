@@ -190,8 +190,8 @@ async function versions() {
 async function twoAtOnce() {
   const experiment = { key: "two-at-once" };
   const stores = [await Store.open(folder, experiment), await Store.open(folder, experiment)];
-  for (const [k, store] of stores.entries()) {
-    for (const seed of [1, 2]) {
+  for (const seed of [1, 2]) {
+    for (const [k, store] of stores.entries()) {
       await store.add(
         { key: `arm ${k}` },
         { variant: "given", seed, steps: 1 },
