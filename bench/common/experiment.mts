@@ -13,7 +13,7 @@ export interface Arm {
   tagsHeads?: true;
   /** Parameters in bfloat16, for experiments that have them. */
   narrow?: true;
-  /** In experiments that make pages: the arm's training of seed 1 gets one by `BalanceMonitor`, in each variant. */
+  /** The arm's training of seed 1 is recorded by `BalanceMonitor`, in experiments that keep records. */
   monitored?: true;
   /** Another method that computes a step from the terms' gradients. */
   rival?: Rival;
@@ -41,18 +41,23 @@ export interface Task {
   steps: number;
 }
 
+/** A text that names a training, by the key of its arm. */
+export function keyOf(arm: string, { variant, seed, steps }: Task): string {
+  return JSON.stringify([arm, variant, seed, steps]);
+}
+
 /** The result of a training: tables show `value`; the store also keeps the rest. */
 export interface Outcome {
   value: number;
   details?: Record<string, number | number[] | number[][]>;
   /** The path of a PNG, relative to the folder for results. */
   picture?: string;
-  /** The path of a page about the balance, relative to the folder for results. */
-  page?: string;
+  /** The path of a file of `BalanceMonitor`, relative to the folder for results. */
+  records?: string;
 }
 
-/** What `run` returns: the store writes the picture and the page to files. */
-export type Finished = Omit<Outcome, "picture" | "page"> & { png?: Uint8Array; html?: string };
+/** What `run` returns: the store writes the picture and the records to files. */
+export type Finished = Omit<Outcome, "picture" | "records"> & { png?: Uint8Array; jsonl?: Uint8Array };
 
 /** A further figure of every training, in a table of its own. */
 export interface FurtherMeasure {

@@ -6,7 +6,7 @@ import { dots } from "./plot.mjs";
 import { TUNED, isIn, type Arm, type Experiment, type Results } from "./experiment.mjs";
 import { results, type Choices, type Extent } from "./runner.mjs";
 import type { Store } from "./store.mjs";
-import { furtherTable, gallery, pages, table } from "./table.mjs";
+import { furtherTable, gallery, records, table } from "./table.mjs";
 
 /** Writes an experiment's plots and its part of README.md in `folder`. */
 export async function report(
@@ -56,7 +56,7 @@ function part(
     furtherTable(experiment, further, found),
   ]);
   const pictures = gallery(experiment, found);
-  const balance = pages(found);
+  const balance = records(experiment, found);
   const cost = store.cost === undefined ? "" : `, ${store.cost}`;
   const paragraphs = [
     heading(experiment),

@@ -5,6 +5,7 @@ import {
   atRate,
   fixed,
   isIn,
+  keyOf,
   weighted,
   withFixedWeights,
   type Arm,
@@ -115,20 +116,16 @@ class Trainings {
     const finished = await this.#experiment.run(arm, task);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     const outcome = await this.#store.add(arm, task, finished, Number(seconds));
-    this.#done.add(keyOf(arm, task));
+    this.#done.add(keyOf(arm.key, task));
     const where = `${this.#experiment.key}${place}: ${arm.name}, ${task.variant}, seed ${task.seed}`;
     log(`${where}: ${this.#experiment.show(outcome.value)} (${seconds} s)`);
     return outcome;
   }
 
   #find({ arm, task }: Training): Outcome | undefined {
-    if (this.#conditions.again && !this.#done.has(keyOf(arm, task))) return undefined;
+    if (this.#conditions.again && !this.#done.has(keyOf(arm.key, task))) return undefined;
     return this.#store.find(arm, task);
   }
-}
-
-function keyOf({ key }: Arm, { variant, seed, steps }: Task): string {
-  return JSON.stringify([key, variant, seed, steps]);
 }
 
 /** Tunes each arm for each variant. */

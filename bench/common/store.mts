@@ -4,7 +4,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
 import { plural, readIfThere } from "./text.mjs";
-import type { Arm, Experiment, Finished, Outcome, Task } from "./experiment.mjs";
+import { keyOf, type Arm, type Experiment, type Finished, type Outcome, type Task } from "./experiment.mjs";
 
 /** A finished training in the file. JSON has no NaN, so a value that is not finite is null. */
 type Entry = { arm: string; made?: string; seconds?: number } & Task &
@@ -27,9 +27,9 @@ export class Store {
   readonly #path: string;
   #content: Content;
   readonly #version: string | undefined;
-  /** The entries that were asked for or added, by their keys. */
-  readonly #used = new Map<string, Entry>();
-  /** Those that were added. */
+  /** The keys of the entries that were asked for or added. */
+  readonly #used = new Set<string>();
+  /** The entries that were added, by their keys. */
   readonly #added = new Map<string, Entry>();
 
   private constructor(folder: string, path: string, content: Content, version: string | undefined) {
@@ -59,28 +59,29 @@ export class Store {
   }
 
   find(arm: Arm, task: Task): Outcome | undefined {
-    const made = this.#made(arm);
-    const found = this.#content.runs.find((entry) => isOf(entry, arm, task) && entry.made === made);
+    const [key, made] = [keyOf(arm.key, task), this.#made(arm)];
+    const found = this.#content.runs.find((entry) => keyOf(entry.arm, entry) === key && entry.made === made);
     if (!found) return undefined;
-    this.#used.set(keyOf(found), found);
+    this.#used.add(key);
     return { ...found, value: found.value ?? NaN };
   }
 
   /** What the trainings took that were asked for or added, in words; undefined if no time is known. */
   get cost(): string | undefined {
-    const times = [...this.#used.values()].flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
+    const used = this.#content.runs.filter((entry) => this.#used.has(keyOf(entry.arm, entry)));
+    const times = used.flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
     if (times.length === 0) return undefined;
     const minutes = Math.round(times.reduce((a, b) => a + b, 0) / 60);
-    const count = times.length < this.#used.size ? `${times.length} of ` : "";
-    return `${count}${plural(this.#used.size, "training")} in ${plural(minutes, "minute")}`;
+    const count = times.length < used.length ? `${times.length} of ` : "";
+    return `${count}${plural(used.length, "training")} in ${plural(minutes, "minute")}`;
   }
 
   /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
-  async add(arm: Arm, task: Task, { png, html, ...result }: Finished, seconds?: number): Promise<Outcome> {
+  async add(arm: Arm, task: Task, { png, jsonl, ...result }: Finished, seconds?: number): Promise<Outcome> {
     const outcome: Outcome = {
       ...result,
       ...(png && { picture: await this.#keep(arm, task, "png", png) }),
-      ...(html !== undefined && { page: await this.#keep(arm, task, "html", html) }),
+      ...(jsonl && { records: await this.#keep(arm, task, "jsonl", jsonl) }),
     };
     const made = this.#made(arm);
     const entry: Entry = {
@@ -90,10 +91,11 @@ export class Store {
       ...(made !== undefined && { made }),
       ...(seconds !== undefined && { seconds }),
     };
-    this.#used.set(keyOf(entry), entry);
-    this.#added.set(keyOf(entry), entry);
+    const key = keyOf(arm.key, task);
+    this.#used.add(key);
+    this.#added.set(key, entry);
     const { experiment, runs } = (await contentOf(this.#path)) ?? this.#content;
-    const others = runs.filter((other) => !this.#added.has(keyOf(other)));
+    const others = runs.filter((other) => !this.#added.has(keyOf(other.arm, other)));
     const content = (this.#content = {
       experiment,
       machine: machine(),
@@ -116,8 +118,8 @@ export class Store {
   async #keep(
     arm: Arm,
     { variant, seed }: Task,
-    extension: string,
-    file: Uint8Array | string,
+    extension: "png" | "jsonl",
+    file: Uint8Array,
   ): Promise<string> {
     const name = `${variant} ${arm.key} ${seed}`.replace(/[^a-z0-9.]+/gi, "-");
     const path = `${this.#content.experiment}/${name}.${extension}`;
@@ -130,14 +132,6 @@ export class Store {
 async function contentOf(path: string): Promise<Content | undefined> {
   const text = await readIfThere(path);
   return text === undefined ? undefined : (JSON.parse(text) as Content);
-}
-
-function keyOf({ arm, variant, seed, steps }: Entry): string {
-  return JSON.stringify([arm, variant, seed, steps]);
-}
-
-function isOf(entry: Entry, arm: Arm, { variant, seed, steps }: Task): boolean {
-  return entry.arm === arm.key && entry.variant === variant && entry.seed === seed && entry.steps === steps;
 }
 
 function machine(): string {

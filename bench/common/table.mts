@@ -51,15 +51,17 @@ export function gallery({ arms, variants }: Experiment, results: Results): strin
   return markdownTable(rows);
 }
 
-/** A sentence with links to the pages about the balance; undefined if there are none. */
-export function pages(results: Results): string | undefined {
+/** A paragraph with links to the records of the balance; undefined if there are none. */
+export function records({ key }: Pick<Experiment, "key">, results: Results): string | undefined {
   const links = [...results].flatMap(([variant, rows]) =>
     rows.flatMap(({ arm, outcomes }) => {
-      const page = outcomes.find((outcome) => outcome.page)?.page;
-      return page ? [`[${arm.name}, ${variant}](${page})`] : [];
+      const file = outcomes.find((outcome) => outcome.records)?.records;
+      return file ? [`[${arm.name}, ${variant}](${file})`] : [];
     }),
   );
-  return links.length === 0 ? undefined : `How the terms were balanced: ${links.join("; ")}.`;
+  if (links.length === 0) return undefined;
+  const command = `npx mtadam report ${key}/*.jsonl -o report.html`;
+  return `How the terms were balanced: ${links.join("; ")}. \`${command}\` in this folder makes a page of these records.`;
 }
 
 function column(rows: readonly Row[], better: Experiment["better"], show: Experiment["show"]): string[] {

@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { datasetOf, loadMnist, PIXELS, type Dataset } from "../../examples/mnist/data.mjs";
+import { datasetOf, loadMnist, PIXELS, pixelsOf, type Dataset } from "../../examples/mnist/data.mjs";
 import { UsageError } from "../../examples/common/command-line.mjs";
-import { shuffled, type Random } from "../../examples/common/random.mjs";
+import { draws, shuffled, type Random } from "../../examples/common/random.mjs";
 
 /** Handwritten digits, or clothes. */
 export type DataName = "digits" | "fashion";
@@ -79,24 +79,16 @@ export function halves(set: Dataset): [Dataset, Dataset] {
 }
 
 /** The examples with these indices. */
-export function choose({ pixels, labels }: Dataset, indices: ArrayLike<number>): Examples {
-  const images = new Uint8Array(indices.length * PIXELS);
-  for (let row = 0; row < indices.length; ++row) {
-    const from = indices[row]! * PIXELS;
-    images.set(pixels.subarray(from, from + PIXELS), row * PIXELS);
-  }
+export function choose(set: Dataset, indices: ArrayLike<number>): Examples {
   return {
-    images: { data: images, shape: [indices.length, 28, 28] },
-    classes: bytes(Array.from(indices, (index) => labels[index]!)),
+    images: { data: pixelsOf(set, indices), shape: [indices.length, 28, 28] },
+    classes: bytes(Array.from(indices, (index) => set.labels[index]!)),
   };
 }
 
 /** `count` examples drawn with replacement. */
 export function drawn(set: Dataset, count: number, random: Random): Examples {
-  return choose(
-    set,
-    Array.from({ length: count }, () => Math.floor(random() * set.count)),
-  );
+  return choose(set, draws(count, set.count, random));
 }
 
 /** Two disjoint samples of `count` examples. */

@@ -1,5 +1,5 @@
 import type { PythonValue } from "mtadam/torch";
-import { randomFor, type Random } from "../../examples/common/random.mjs";
+import { draws, randomFor, type Random } from "../../examples/common/random.mjs";
 import { ratesAround, type Experiment } from "../common/experiment.mjs";
 import { mean } from "../common/statistics.mjs";
 import { CLASSES } from "../../examples/mnist/data.mjs";
@@ -55,10 +55,7 @@ const soft: Kind = {
   steps: 400,
   rate: 1e-3,
   draw: (train, random) => {
-    const known = choose(
-      train,
-      Array.from({ length: BATCH }, () => Math.floor(random() * LABELLED)),
-    );
+    const known = choose(train, draws(BATCH, LABELLED, random));
     const { images } = drawn(train, BATCH, random);
     return { labelled: known.images, classes: known.classes, images, turns: turns(BATCH, random) };
   },
@@ -153,5 +150,5 @@ function judgedOf(set: Data["test"], count: number, { turned }: Kind): Record<st
 
 /** Quarter turns, 0 to 3. */
 function turns(count: number, random: Random): ByteTensor {
-  return bytes(Array.from({ length: count }, () => Math.floor(4 * random())));
+  return bytes(draws(count, 4, random));
 }

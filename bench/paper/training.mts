@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BalanceMonitor, MTAdam, writeReport } from "mtadam";
+import { BalanceMonitor, MTAdam } from "mtadam";
 import type { PythonValue, TorchModel } from "mtadam/torch";
 import { randomFor, type Random } from "../../examples/common/random.mjs";
 import type { Arm, Finished, Task } from "../common/experiment.mjs";
@@ -45,12 +45,12 @@ const QUARTERS = 4;
 /** What part of the training passes between two judgements at its end. */
 const APART = 1 / 25;
 
-/** Records on a page about the balance. */
+/** Records of a training that is monitored. */
 const RECORDS = 60;
 
 /**
  * Trains an arm. Reported trainings also keep the value after each of the first quarters, and the result; that of
- * seed 1 keeps samples, and the page of an arm that is monitored.
+ * seed 1 keeps samples, and the records of an arm that is monitored.
  */
 export async function train(subject: Subject, arm: Arm, task: Task): Promise<Finished> {
   const model = await subject.open(task.seed);
@@ -73,7 +73,7 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
   const judgements: Judgement[] = [];
   const last = lastMoments(task.steps, subject.judgements);
   let trainer: Trainer | undefined;
-  using page = arm.monitored && task.seed === 1 ? new BalancePage(task.steps) : null;
+  using records = arm.monitored && task.seed === 1 ? new Records(task.steps) : null;
   await sampler?.look(model);
   for (let step = 1; step <= task.steps; ++step) {
     const batch = subject.draw(random);
@@ -94,7 +94,7 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
         names: { terms, parameters: names },
       },
     );
-    page?.record(trainer.balanced!, model.losses);
+    records?.add(trainer.balanced!, model.losses);
     trainer.step(terms.map((term) => model.losses[term]!));
     await opponent?.step(batch);
     const ofCurve = !isTuning(task) && isEndOfQuarter(step, task.steps);
@@ -107,19 +107,19 @@ async function trainModel(model: TorchModel, subject: Subject, arm: Arm, task: T
     if (!isLast) curve.push(judgement.value);
     await sampler?.look(model);
   }
-  const html = await page?.close(`${subject.key}: ${arm.name}, ${task.variant}`);
+  const jsonl = await records?.close();
   trainer!.dispose();
   opponent?.dispose();
   const { value, details } = meanOf(judgements);
   curve.push(value);
   const png = sampler?.png();
-  return { value, details: { ...details, curve }, ...(png && { png }), ...(html !== undefined && { html }) };
+  return { value, details: { ...details, curve }, ...(png && { png }), ...(jsonl && { jsonl }) };
 }
 
-/** The page that `npx mtadam report` makes of a training. */
-class BalancePage {
+/** What `BalanceMonitor` records of a training, in a file that goes away. */
+class Records {
   readonly #folder = mkdtempSync(join(tmpdir(), "mtadam-paper-"));
-  readonly #records = join(this.#folder, "records.jsonl");
+  readonly #file = join(this.#folder, "records.jsonl");
   readonly #every: number;
   #monitor: BalanceMonitor | undefined;
 
@@ -128,17 +128,15 @@ class BalancePage {
   }
 
   /** @param losses before the step that follows */
-  record(optimizer: MTAdam, losses: TorchModel["losses"]): void {
-    this.#monitor ??= new BalanceMonitor(optimizer, { file: this.#records, every: this.#every });
+  add(optimizer: MTAdam, losses: TorchModel["losses"]): void {
+    this.#monitor ??= new BalanceMonitor(optimizer, { file: this.#file, every: this.#every });
     this.#monitor.record(losses);
   }
 
-  /** Returns the page. */
-  async close(title: string): Promise<string> {
+  /** Returns the lines of the file. */
+  async close(): Promise<Uint8Array> {
     await this.#monitor!.close();
-    const page = join(this.#folder, "page.html");
-    await writeReport([this.#records], page, { title });
-    return readFile(page, "utf8");
+    return readFile(this.#file);
   }
 
   /** Also after a training that has thrown. */

@@ -19,6 +19,11 @@ export function randomFor(seed: number, round: number, purpose: string): Random 
   };
 }
 
+/** `count` whole numbers from 0 to `below` − 1, drawn with replacement. */
+export function draws(count: number, below: number, random: Random): number[] {
+  return Array.from({ length: count }, () => Math.floor(random() * below));
+}
+
 /** 0 … length − 1 in random order (Fisher and Yates). */
 export function shuffled(length: number, random: Random): Uint32Array {
   const order = Uint32Array.from({ length }, (_, i) => i);

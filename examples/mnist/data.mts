@@ -79,6 +79,16 @@ function valuesOf(name: string, file: Buffer, shape: readonly number[]): Uint8Ar
   return file.subarray(header);
 }
 
+/** The pixels of the images `indices`, [indices.length × 784]. */
+export function pixelsOf({ pixels }: Dataset, indices: ArrayLike<number>): Uint8Array {
+  const chosen = new Uint8Array(indices.length * PIXELS);
+  for (let row = 0; row < indices.length; ++row) {
+    const from = indices[row]! * PIXELS;
+    chosen.set(pixels.subarray(from, from + PIXELS), row * PIXELS);
+  }
+  return chosen;
+}
+
 /**
  * The images `indices` normalised into `into` ([at least indices.length × 784]); the rest of it becomes zero.
  */

@@ -4,11 +4,11 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-layers"; // registers the gradients
 import { MTAdamOptimizer } from "mtadam/tfjs";
 import { parseArguments, wholeNumber } from "../common/command-line.mjs";
-import { randomFor } from "../common/random.mjs";
+import { draws, randomFor } from "../common/random.mjs";
 import { strip } from "../common/strip.mjs";
 import { loadMnist } from "../mnist/data.mjs";
 import { fake, newDiscriminator, newGenerator, real } from "./networks.mjs";
-import { drawn, outlinesOf, picturesOf } from "./pictures.mjs";
+import { outlinesOf, picturesOf } from "./pictures.mjs";
 import "./wasm-convolutions.mjs";
 
 // Learns to paint digits from their outlines (pix2pix), without Python: the pictures should be near the true ones, and
@@ -55,7 +55,7 @@ async function look(step: number, losses: Record<string, number>): Promise<void>
 }
 
 for (let step = 1; step <= steps; ++step) {
-  const pictures = picturesOf(train, drawn(train, BATCH, random));
+  const pictures = picturesOf(train, draws(BATCH, train.count, random));
   const outlines = outlinesOf(pictures);
   const losses = optimizer.minimizeTerms(
     {

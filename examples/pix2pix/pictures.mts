@@ -1,23 +1,15 @@
 import * as tf from "@tensorflow/tfjs-core";
-import type { Random } from "../common/random.mjs";
-import { PIXELS, type Dataset } from "../mnist/data.mjs";
+import { pixelsOf, type Dataset } from "../mnist/data.mjs";
 
 /** Pixels of ink are lighter than this. */
 const INK = -0.2;
 
 /** Images as pictures of 32 × 32 pixels, [indices.length, 32, 32, 1], from -1, the background, to 1. */
-export function picturesOf({ pixels }: Dataset, indices: readonly number[]): tf.Tensor4D {
-  const values = new Float32Array(indices.length * PIXELS);
-  for (const [row, index] of indices.entries()) {
-    const image = pixels.subarray(index * PIXELS, (index + 1) * PIXELS);
-    values.set(
-      Float32Array.from(image, (grey) => grey / 127.5 - 1),
-      row * PIXELS,
-    );
-  }
+export function picturesOf(set: Dataset, indices: readonly number[]): tf.Tensor4D {
   return tf.tidy(() => {
-    const images = tf.tensor4d(values, [indices.length, 28, 28, 1]);
-    return tf.pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]], -1); // prettier-ignore
+    const pixels = tf.tensor4d(pixelsOf(set, indices), [indices.length, 28, 28, 1], "float32");
+    const greys = tf.sub<tf.Tensor4D>(tf.div(pixels, 127.5), 1);
+    return tf.pad(greys, [[0, 0], [2, 2], [2, 2], [0, 0]], -1); // prettier-ignore
   });
 }
 
@@ -29,9 +21,4 @@ export function outlinesOf(pictures: tf.Tensor4D): tf.Tensor4D {
     const isInside = tf.cast(tf.equal(tf.conv2d(ink, cross, 1, "same"), 4), "float32");
     return tf.sub(tf.mul(2, tf.mul(ink, tf.sub(1, isInside))), 1);
   });
-}
-
-/** The indices of `count` images, drawn with replacement. */
-export function drawn(set: Dataset, count: number, random: Random): number[] {
-  return Array.from({ length: count }, () => Math.floor(random() * set.count));
 }

@@ -49,19 +49,17 @@ function inputGradient(dy: tf.Tensor4D, filter: tf.Tensor4D, info: Info): tf.Ten
 
 /** Zeros between the elements, so that they are as far apart as the stride says. */
 function spread(dy: tf.Tensor4D, { strideHeight, strideWidth }: Info): tf.Tensor4D {
-  if (strideHeight === 1 && strideWidth === 1) return dy;
   const [batch, height, width, filters] = dy.shape;
-  const ofRows = tf.pad(tf.reshape(dy, [batch * height, 1, width * filters]), [
-    [0, 0],
-    [0, strideHeight - 1],
-    [0, 0],
-  ]);
-  const ofColumns = tf.pad(tf.reshape(ofRows, [batch * height * strideHeight * width, 1, filters]), [
-    [0, 0],
-    [0, strideWidth - 1],
-    [0, 0],
-  ]);
-  return tf.reshape(ofColumns, [batch, height * strideHeight, width * strideWidth, filters]);
+  const rows = spaced(dy, batch * height, strideHeight);
+  const columns = spaced(rows, batch * height * strideHeight * width, strideWidth);
+  return tf.reshape(columns, [batch, height * strideHeight, width * strideWidth, filters]);
+}
+
+/** The tensor as `count` parts, each followed by zeros of the size of `stride` − 1 parts. */
+function spaced(of: tf.Tensor, count: number, stride: number): tf.Tensor {
+  if (stride === 1) return of;
+  const padding: [number, number][] = [[0, 0], [0, stride - 1], [0, 0]]; // prettier-ignore
+  return tf.pad(tf.reshape(of, [count, 1, of.size / count]), padding);
 }
 
 /** A place and a size along one axis: it begins `before` elements before the first. */

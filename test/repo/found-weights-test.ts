@@ -3,7 +3,7 @@ import path from "node:path";
 import { tuneWeights } from "../../lib";
 import { cellsOf } from "../support/markdown";
 
-// The table of docs/guide.md, "The dial": searches over the losses of trainings that bench/balancing kept.
+// The table of docs/guide.md, "Weights": searches over the losses of trainings that bench/balancing kept.
 
 const root = path.join(__dirname, "../..");
 const read = (file: string): string => readFileSync(path.join(root, file), "utf8");

@@ -71,6 +71,21 @@ test("links by a name have a definition, which has a line of its own", () => {
   expect(broken).toEqual([]);
 });
 
+test("the rows of a table have as many cells as its head", () => {
+  const broken = pages.flatMap((page) => {
+    const tables = read(page).replaceAll(/^```[^]*?^```$/gm, "").match(/(?:^\|.*\n)+/gm) ?? []; // prettier-ignore
+    return tables.flatMap((table) => {
+      // A bar that is escaped is part of a cell.
+      const [head, ...rows] = table
+        .trimEnd()
+        .split("\n")
+        .map((row) => cellsOf(row.replaceAll("\\|", "")));
+      return rows.filter((row) => row.length !== head!.length).map(([first]) => ({ page, first }));
+    });
+  });
+  expect(broken).toEqual([]);
+});
+
 describe("the check of the site", () => {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- JavaScript without declarations
   const { brokenLinks } = require("../../scripts/build/docs") as {

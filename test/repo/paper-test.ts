@@ -145,11 +145,12 @@ describe("an experiment with a search by Hyperband", () => {
     expect(readFileSync(path.join(folder, "pretended-curves.svg"), "utf8")).toMatch(/^<svg /);
     const picture = /!\[Adam, given\]\((pretended\/[^)]+\.png)\)/.exec(text);
     expect(existsSync(path.join(folder, picture![1]!))).toBe(true);
-    const page =
-      /How the terms were balanced: \[MTAdam, given\]\((pretended\/[^)]+\.html)\); \[Dial, given\]/.exec(
+    const records =
+      /How the terms were balanced: \[MTAdam, given\]\((pretended\/[^)]+\.jsonl)\); \[Dial, given\]/.exec(
         text,
       );
-    expect(readFileSync(path.join(folder, page![1]!), "utf8")).toBe("a page");
+    expect(readFileSync(path.join(folder, records![1]!), "utf8")).toBe("records");
+    expect(text).toContain("`npx mtadam report pretended/*.jsonl -o report.html`");
     expect(text).toMatch(/, 54 trainings in 0 minutes; raw results/);
   });
 });

@@ -1,6 +1,7 @@
 // Trains a small pix2pix of bench/paper in the folder given, for paper-test.ts: a line per training, then the results.
 
 import { existsSync, readFileSync } from "node:fs";
+import { writeReport } from "mtadam";
 
 const load = (name) => import(`../../build/test/paper/bench/${name}.mjs`);
 
@@ -20,14 +21,17 @@ const extent = { seeds: 2, steps: 4 };
 const conditions = { again: false, deadline: Infinity, log: (line) => console.log(`trained ${line}`) };
 const store = await Store.open(folder, experiment);
 const choices = await run(experiment, store, extent, conditions);
-const outcomes = [1, 2].map((seed) => {
-  const { value, details, picture, page } = store.find(choices(experiment.arms[0], "wrong weights"), {
+const outcomes = [];
+for (const seed of [1, 2]) {
+  const { value, details, picture, records } = store.find(choices(experiment.arms[0], "wrong weights"), {
     variant: "wrong weights",
     seed,
     steps: extent.steps,
   });
-  const html = page && readFileSync(`${folder}/${page}`, "utf8");
-  return {
+  const page = `${folder}/page.html`;
+  if (records) await writeReport([`${folder}/${records}`], page, { title: "pix2pix: a title" });
+  const html = records && readFileSync(page, "utf8");
+  outcomes.push({
     value,
     details,
     picture: picture !== undefined && existsSync(`${folder}/${picture}`),
@@ -35,6 +39,6 @@ const outcomes = [1, 2].map((seed) => {
     pageHas: html
       ? ['["adversarial","pixels"]', "generator.up1.bias", "pix2pix: "].map((text) => html.includes(text))
       : [],
-  };
-});
+  });
+}
 console.log(JSON.stringify(outcomes));

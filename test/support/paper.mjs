@@ -92,8 +92,8 @@ async function pretended() {
       const value = 1 + Math.abs(Math.log10(two / one) - 1) + 1 / steps;
       const png = seed === 1 && variant === "given" ? strip([new Float32Array(1024)]) : undefined;
       const l1 = variant === "given" ? seed : NaN;
-      const html = seed === 1 && variant === "given" && arm.options ? { html: "a page" } : {};
-      return { value, details: { l1, curve: [3, 2, NaN, value] }, ...(png && { png }), ...html };
+      const records = seed === 1 && variant === "given" && arm.options ? { jsonl: "records" } : {};
+      return { value, details: { l1, curve: [3, 2, NaN, value] }, ...(png && { png }), ...records };
     },
   };
   const extent = { seeds: 2, steps: 9 };
