@@ -192,8 +192,8 @@ void CpuDevice::update(const Tables& tables, const Call& call, Stream) {
 }
 
 /// Lagged scales, with one read of each gradient but for the first of a term for a tensor: the norms are for the next
-/// step. `step` takes steps 5 to 7 of a range.
-void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep step) {
+/// step. `step` takes steps 5 to 7 of a range, and `step_and_sums` adds up squares, too.
+void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep step, RangeStep step_and_sums) {
   const Loops& loops = *set_.loops;
   std::vector<char> waits(tables.layer_count);  // for its norms
   // Nothing below throws: the first job of many threads might.
@@ -217,11 +217,8 @@ void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep st
   if (tables.network) alone([&] { begin_network_ahead(tables, call); });
   const std::uint64_t piece = piece_of(call.count) * kChunkElements;
   for_ranges(tables, call.count, [&](const ChunkRange& range) {
-    const bool sums = !waits_at(range);
-    for_parts(range, piece, [&](const ChunkRange& part) {
-      if (sums) sum_all(loops, tables, call, part);
-      step(loops, tables, call, part);
-    });
+    const RangeStep take = waits_at(range) ? step : step_and_sums;
+    for_parts(range, piece, [&](const ChunkRange& part) { take(loops, tables, call, part); });
   });
   for_layers(tables, call.count, [&](std::uint32_t layer) {
     if (waits[layer] == 0) end_layer(tables, call, layer, skipped_);
@@ -295,7 +292,7 @@ bool CpuDevice::in_one_pass(const Tables& tables, const Call& call, RangeStep st
 
 bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, const OnePass&) {
   if (tables.lagged && !tables.cosines) {
-    in_one_read(tables, call, update_range);
+    in_one_read(tables, call, update_range, update_and_sums);
   } else if (!in_one_pass(tables, call, update_range)) {
     return false;
   }
@@ -305,7 +302,7 @@ bool CpuDevice::step_in_one_pass(const Tables& tables, const Call& call, const O
 
 bool CpuDevice::accumulate_in_one_pass(const Tables& tables, const Call& call, const OnePass&) {
   if (!tables.lagged) return in_one_pass(tables, call, moments_range);
-  in_one_read(tables, call, moments_range);
+  in_one_read(tables, call, moments_range, moments_and_sums);
   return true;
 }
 

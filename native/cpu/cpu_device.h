@@ -57,7 +57,7 @@ class CpuDevice final : public Device {
   void for_ranges(const Tables& tables, std::uint64_t terms, const Body& body);
   template <class Body>
   void for_layers(const Tables& tables, std::uint64_t cost, const Body& body);
-  void in_one_read(const Tables& tables, const Call& call, RangeStep step);
+  void in_one_read(const Tables& tables, const Call& call, RangeStep step, RangeStep step_and_sums);
   bool in_one_pass(const Tables& tables, const Call& call, RangeStep step);
 
   InstructionSet set_;

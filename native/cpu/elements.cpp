@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/code_plane.h"
 #include "math/network.h"
@@ -12,11 +13,10 @@ namespace {
 
 /// How a tensor's terms take part in a step.
 struct Presence {
-  std::uint32_t count = 0;                // terms in D
-  std::uint32_t present = 0;              // terms that take part
-  std::uint32_t first[kFusedTerms] = {};  // of the terms in D, as many as one loop processes
-  float b = 0;                            // of the first term in D
-  bool one_b = true;                      // all terms in D have this b
+  std::uint32_t count = 0;    // terms in D
+  std::uint32_t present = 0;  // terms that take part
+  float b = 0;                // of the first term in D
+  bool one_b = true;          // all terms in D have this b
 };
 
 /// Whether the term is part of D: it takes part, or first moments are summed and it did before.
@@ -32,7 +32,6 @@ Presence presence_of(const Tables& tables, std::uint32_t tensor, std::uint64_t s
     const float b = tables.terms[term].coefficients[tensor].b;
     if (presence.count == 0) presence.b = b;
     presence.one_b &= b == presence.b;
-    if (presence.count < kFusedTerms) presence.first[presence.count] = term;
     presence.count += 1;
     if (takes_part(clock, step)) presence.present += 1;
   }
@@ -132,6 +131,12 @@ void for_present(const Tables& tables, std::uint32_t tensor, const Visit& visit)
   }
 }
 
+/// Calls visit(term) for each term of a call.
+template <class Visit>
+void for_called(const Call& call, const Visit& visit) {
+  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) visit(term);
+}
+
 /// Whether one loop takes the step of a range: few terms, none of which is absent, W is 1, and no element rests.
 bool is_one_loop(LoopForm form, const Presence& presence) {
   if (form.shortened || form.skips) return false;
@@ -139,15 +144,21 @@ bool is_one_loop(LoopForm form, const Presence& presence) {
                     : presence.count <= kFusedTerms && presence.count == presence.present;
 }
 
+/// An element of a gradient rests only if its square is not at most this.
+double resting_square(float f) {
+  // f·g then stays below the limit even after rounding. Finite for f = 0, too: the element may be infinite.
+  const double largest = 0.9 * double{kLargestElement} / std::abs(double{f});
+  return std::min(largest * largest, std::numeric_limits<double>::max());
+}
+
 /// Whether an element of a term's gradient may rest, by the sums of squares of its chunks: they bound every element,
 /// and are known before any element moves.
 bool may_rest(const Tables& tables, std::uint32_t term, const ChunkRange& range) {
-  constexpr double kBound = 0.9 * double{kLargestElement};  // f·g stays below the limit even after rounding
   const Tensor& tensor = tables.tensors[range.tensor];
   const Term& state = tables.terms[term];
-  const double f = std::abs(factor_of(tables, state, state.coefficients[range.tensor], tensor.layer));
+  const double bound = resting_square(factor_of(tables, state, state.coefficients[range.tensor], tensor.layer));
   const double* const sums = state.partial + tensor.slot + range.first / kChunkElements;
-  return !std::all_of(sums, sums + chunks_of(range.count), [&](double sum) { return f * std::sqrt(sum) <= kBound; });
+  return !std::all_of(sums, sums + chunks_of(range.count), [&](double sum) { return sum <= bound; });
 }
 
 /// The same for all terms that take part in a tensor's step.
@@ -156,6 +167,77 @@ bool may_rest(const Tables& tables, const ChunkRange& range) {
   for_present(tables, range.tensor, [&](std::uint32_t term) { found |= may_rest(tables, term, range); });
   return found;
 }
+
+/// The terms of a loop, kPassTerms at most.
+struct LoopTerms {
+  TermRun runs[kPassTerms];
+  std::uint32_t terms[kPassTerms];
+  double bounds[kPassTerms];  // as resting_square()
+  std::uint32_t count = 0;
+
+  void add(std::uint32_t term, const TermRun& run) {
+    runs[count] = run;
+    terms[count] = term;
+    bounds[count] = resting_square(run.k.f);
+    count += 1;
+  }
+};
+
+// Both go on by so many elements.
+void advance(TensorRun& run, std::uint64_t count) {
+  for (float** const plane : {&run.theta, &run.sum, &run.sum_x, &run.v, &run.gathered}) *plane = offset(*plane, count);
+}
+void advance(TermRun& term, std::uint64_t count) {
+  for (float** const plane : {&term.m, &term.v, &term.x}) *plane = offset(*plane, count);
+  term.g += count;
+}
+
+/// Sums of squares that are added up while a loop passes the gradients, a few elements at a time: memory gives each
+/// gradient once, and one of the two computes while the other waits. Where whole tiles were added up first, a step of
+/// one pair of moments took half as long again.
+class PassedSums {
+ public:
+  /// `together`: elements, a segment or half of one.
+  PassedSums(const Loops& loops, const Tables& tables, std::uint64_t together)
+      : loops_(loops), tables_(tables), together_(together) {}
+
+  /// Calls take(run, term_runs) for a few elements of a range after the other, or careful(part) where an element may
+  /// rest. Ranges come in order, and the first one begins with a chunk.
+  template <class Take, class Careful>
+  void each(const ChunkRange& range, LoopTerms terms, const Take& take, const Careful& careful) {
+    TensorRun run = tensor_run(tables_, range);
+    for_parts(range, together_, [&](const ChunkRange& part) {
+      run.count = part.count;
+      add(part, terms) ? careful(part) : take(run, terms.runs);
+      for (std::uint32_t i = 0; i < terms.count; ++i) advance(terms.runs[i], part.count);
+      advance(run, part.count);
+    });
+  }
+
+ private:
+  /// Returns whether an element may rest.
+  bool add(const ChunkRange& part, const LoopTerms& terms) {
+    const Tensor& tensor = tables_.tensors[part.tensor];
+    const std::uint64_t end = part.first + part.count;
+    const auto first = static_cast<std::uint32_t>(part.first % kChunkElements);
+    bool found = false;
+    for (std::uint32_t i = 0; i < terms.count; ++i) {
+      if (first == 0) lanes_[i] = {};
+      found |= loops_.add_squares(lanes_[i], terms.runs[i].g, first, static_cast<std::uint32_t>(part.count),
+                                  terms.bounds[i]);
+      if (end % kChunkElements != 0 && end != tensor.length) continue;
+      const std::uint64_t slot = tensor.slot + part.first / kChunkElements;
+      tables_.terms[terms.terms[i]].partial[slot] = loops_.total_of_lanes(lanes_[i]);
+    }
+    return found && skips_elements(tables_.non_finite);
+  }
+
+  const Loops& loops_;
+  const Tables& tables_;
+  const std::uint64_t together_;
+  alignas(64) LaneSquares lanes_[kPassTerms];
+};
+static_assert(kWideTile % kSegmentElements == 0);
 
 /// `skips`: whether elements may rest. Loops that skip elements are slow, so they run only where one may.
 LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b, bool skips) {
@@ -224,19 +306,9 @@ void update_tile(const Loops& loops, const Tables& tables, const Call* call, con
   loops.move(form)(run, presence.b, d, u);
 }
 
-/// Steps 5 to 7 from the gradients of all terms, for a range of one tensor, where both moments are summed.
-void adam_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
-                const Presence& presence, WideGradients& wide) {
-  if (is_one_loop(form, presence)) {
-    TermRun terms[kPassTerms];
-    std::uint32_t count = 0;
-    for_present(tables, range.tensor, [&](std::uint32_t term) {
-      terms[count] = term_run(loops, tables, &call, term, range, wide.at(count));
-      count += 1;
-    });
-    loops.adam(count, form)(tensor_run(tables, range), terms);
-    return;
-  }
+/// Steps 5 to 7 of a range where both moments are summed, a tile at a time.
+void adam_tiles(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
+                WideGradients& wide) {
   alignas(64) float gathered[kTileElements];
   for_parts(range, kTileElements, [&](const ChunkRange& tile) {
     TensorRun run = tensor_run(tables, tile);
@@ -397,9 +469,9 @@ class LeanTile {
 };
 
 /// Steps 5 to 7 from the gradients of all terms, where one loop takes them.
-void fused_lean(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form) {
+void fused_lean(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range, LoopForm form,
+                WideGradients& wide) {
   const Tensor& tensor = tables.tensors[range.tensor];
-  WideGradients wide;
   const auto take = [&](const ChunkRange& part) {
     const auto codes = [&](CodePlane plane) {
       return code_plane_at(plane, tables.state_type, tensor.plane + part.first);
@@ -421,11 +493,9 @@ void fused_lean(const Loops& loops, const Tables& tables, const Call& call, cons
   for_parts(range, kChunkElements, [&](const ChunkRange& chunk) { for_wide_parts(tables, chunk, take); });
 }
 
-void update_lean(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,
-                 const Presence& presence, std::uint64_t step) {
-  if (call != nullptr && !form.amsgrad && is_one_loop(form, presence)) {
-    return fused_lean(loops, tables, *call, range, form);
-  }
+/// The same for any form, a tile at a time (with a call), or step 7 alone (without).
+void lean_tiles(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,
+                const Presence& presence, std::uint64_t step) {
   const bool rounds = call != nullptr || form.one_v || form.amsgrad;
   for_parts(range, kLeanTile, [&](const ChunkRange& part) {
     LeanTile tile(loops, tables, part, rounds);
@@ -433,38 +503,131 @@ void update_lean(const Loops& loops, const Tables& tables, const Call* call, con
   });
 }
 
-/// Steps 5 to 7 (with a call) or step 7 alone (without) for a range of one tensor.
-void update_part(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range,
-                 const Presence& presence, std::uint64_t step) {
-  const TensorRun run = tensor_run(tables, range);
-  const bool skips = call != nullptr && skips_elements(tables.non_finite) && may_rest(tables, range);
-  const LoopForm form = loop_form(tables, run, presence.one_b, skips);
-  if (tables.tensors[range.tensor].lean) return update_lean(loops, tables, call, range, form, presence, step);
-  WideGradients wide;
-  const auto take = [&](const ChunkRange& part) {
-    if (form.one_v) {
-      call == nullptr ? loops.adam(0, form)(tensor_run(tables, part), nullptr)
-                      : adam_range(loops, tables, *call, part, form, presence, wide);
-    } else if (is_one_loop(form, presence)) {
-      TermRun terms[kFusedTerms];
-      for (std::uint32_t k = 0; k < presence.count; ++k) {
-        terms[k] = term_run(loops, tables, call, presence.first[k], part, wide.at(k));
-      }
-      loops.fused(presence.count, call != nullptr, form)(tensor_run(tables, part), terms);
-    } else {
-      for_parts(part, kTileElements,
-                [&](const ChunkRange& tile) { update_tile(loops, tables, call, tile, form, presence, step, wide); });
-    }
-  };
-  call == nullptr ? take(range) : for_wide_parts(tables, range, take);
-}
+// ---- The steps of a tensor ----
 
-void update_range(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range) {
-  const std::uint64_t step = *tables.shared.step;
-  const Presence presence = presence_of(tables, range.tensor, step);
-  if (presence.present == 0) return;
-  for_wide_parameters(loops, tables, range, true,
-                      [&](const ChunkRange& part) { update_part(loops, tables, call, part, presence, step); });
+/// Steps 5 to 7 (with a call) or step 7 alone (without) for ranges of one tensor.
+class Update {
+ public:
+  /// `sums`: as update_and_sums(), which needs passes_once().
+  Update(const Loops& loops, const Tables& tables, const Call* call, std::uint32_t tensor, bool sums = false)
+      : loops_(loops),
+        tables_(tables),
+        call_(call),
+        tensor_(tables.tensors[tensor]),
+        step_(*tables.shared.step),
+        presence_(presence_of(tables, tensor, step_)),
+        sums_(sums),
+        passed_(loops, tables, tables.one_v ? kSegmentElements : kSegmentElements / 2) {}
+
+  /// Whether one loop takes all terms of float32 moments, unless elements may rest.
+  bool passes_once(const ChunkRange& range) const {
+    return !tensor_.lean && is_one_loop(form_of(range, false), presence_);
+  }
+
+  void take(const ChunkRange& range) {
+    if (presence_.present == 0) return;
+    for_wide_parameters(loops_, tables_, range, true, [&](const ChunkRange& part) {
+      const bool known = call_ != nullptr && !sums_;  // the sums of the range
+      const bool skips = known && skips_elements(tables_.non_finite) && may_rest(tables_, part);
+      take(part, form_of(part, skips));
+    });
+  }
+
+ private:
+  LoopForm form_of(const ChunkRange& range, bool skips) const {
+    return loop_form(tables_, tensor_run(tables_, range), presence_.one_b, skips);
+  }
+
+  void take(const ChunkRange& range, LoopForm form) {
+    const bool one_loop = is_one_loop(form, presence_);
+    if (tensor_.lean) {
+      if (call_ != nullptr && !form.amsgrad && one_loop) return fused_lean(loops_, tables_, *call_, range, form, wide_);
+      return lean_tiles(loops_, tables_, call_, range, form, presence_, step_);
+    }
+    const auto take_part = [&](const ChunkRange& part) {
+      if (one_loop) return loop(part, form);
+      if (form.one_v) return adam_tiles(loops_, tables_, *call_, part, form, wide_);
+      for_parts(part, kTileElements, [&](const ChunkRange& tile) {
+        update_tile(loops_, tables_, call_, tile, form, presence_, step_, wide_);
+      });
+    };
+    if (call_ == nullptr) {
+      form.one_v ? loops_.adam(0, form)(tensor_run(tables_, range), nullptr) : take_part(range);
+    } else {
+      for_wide_parts(tables_, range, take_part);
+    }
+  }
+
+  void loop(const ChunkRange& part, LoopForm form) {
+    LoopTerms terms;
+    for_present(tables_, part.tensor, [&](std::uint32_t term) {
+      terms.add(term, term_run(loops_, tables_, call_, term, part, wide_.at(terms.count)));
+    });
+    const auto chosen = form.one_v ? loops_.adam(terms.count, form) : loops_.fused(terms.count, call_ != nullptr, form);
+    if (!sums_) return chosen(tensor_run(tables_, part), terms.runs);
+    passed_.each(part, terms, chosen, [&](const ChunkRange& few) { take_carefully(few, form); });
+  }
+
+  /// Where an element may rest.
+  void take_carefully(const ChunkRange& part, LoopForm form) const {
+    form.skips = true;
+    // With room of its own for wide gradients.
+    Update(loops_, tables_, call_, part.tensor).take(part, form);
+  }
+
+  const Loops& loops_;
+  const Tables& tables_;
+  const Call* const call_;
+  const Tensor& tensor_;
+  const std::uint64_t step_;
+  const Presence presence_;
+  const bool sums_;
+  // With v per term, many arrays move at once, and whole segments took a tenth to a quarter more time.
+  PassedSums passed_;
+  WideGradients wide_;
+};
+
+/// Steps 5 and 6 of one term, if it takes part. `sums`: as moments_and_sums().
+void moments_of(const Loops& loops, const Tables& tables, const Call& call, std::uint32_t term, const ChunkRange& range,
+                bool sums) {
+  const Tensor& tensor = tables.tensors[range.tensor];
+  const bool takes = takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step);
+  const bool in_tiles = tensor.lean && !tables.one_v;
+  // Only coupled decay reads θ, and where both moments are summed, it waits for the update.
+  const bool decays = tables.group_elements[tensor.group].coupled != 0 && !tables.one_v;
+  if (sums && (!takes || in_tiles || (decays && tensor.type != ElementType::kFloat32))) {
+    sum_range(loops, tables, call, term, range);
+    sums = false;
+  }
+  if (!takes) return;
+  const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
+  const auto take = [&](const ChunkRange& given) {
+    const bool skips = !sums && skips_elements(tables.non_finite) && may_rest(tables, term, given);
+    LoopForm form = loop_form(tables, tensor_run(tables, given), false, skips);
+    if (in_tiles) {
+      return for_parts(given, kLeanTile, [&](const ChunkRange& part) {
+        LeanTile(loops, tables, part, true).moments(call, term, form, opens);
+      });
+    }
+    const MomentsLoop loop = loops.moments(form);
+    form.skips = true;
+    const MomentsLoop careful = loops.moments(form);
+    alignas(64) float wide[kWideTile];
+    PassedSums passed(loops, tables, kSegmentElements);
+    for_wide_parts(tables, given, [&](const ChunkRange& part) {
+      const TermRun own = term_run(loops, tables, &call, term, part, wide);
+      if (!sums) return loop(tensor_run(tables, part), own, opens);
+      LoopTerms terms;
+      terms.add(term, own);
+      passed.each(
+          part, terms, [&](const TensorRun& run, const TermRun* terms_of_run) { loop(run, *terms_of_run, opens); },
+          [&](const ChunkRange& few) {
+            alignas(64) float room[kSegmentElements];
+            careful(tensor_run(tables, few), term_run(loops, tables, &call, term, few, room), opens);
+          });
+    });
+  };
+  decays ? for_wide_parameters(loops, tables, range, false, take) : take(range);
 }
 
 }  // namespace
@@ -492,43 +655,36 @@ void sum_range(const Loops& loops, const Tables& tables, const Call& call, std::
 }
 
 void sum_all(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-    sum_range(loops, tables, call, term, range);
-  }
+  for_called(call, [&](std::uint32_t term) { sum_range(loops, tables, call, term, range); });
 }
 
 void moments_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  const Tensor& tensor = tables.tensors[range.tensor];
-  const auto take = [&](const ChunkRange& given) {
-    const TensorRun run = tensor_run(tables, given);
-    for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
-      if (!takes_part(tables.terms[term].clocks[given.tensor], *tables.shared.step)) continue;
-      const bool opens = tables.summed && tables.shared.opener[given.tensor] == term;
-      const bool skips = skips_elements(tables.non_finite) && may_rest(tables, term, given);
-      const LoopForm form = loop_form(tables, run, false, skips);
-      if (tensor.lean && !form.one_v) {
-        for_parts(given, kLeanTile, [&](const ChunkRange& part) {
-          LeanTile(loops, tables, part, true).moments(call, term, form, opens);
-        });
-      } else {
-        alignas(64) float wide[kWideTile];
-        for_wide_parts(tables, given, [&](const ChunkRange& part) {
-          loops.moments(form)(tensor_run(tables, part), term_run(loops, tables, &call, term, part, wide), opens);
-        });
-      }
-    }
-  };
-  // Only coupled decay reads θ, and where both moments are summed, it waits for the update.
-  const bool decays = tables.group_elements[tensor.group].coupled != 0 && !tables.one_v;
-  decays ? for_wide_parameters(loops, tables, range, false, take) : take(range);
+  for_called(call, [&](std::uint32_t term) { moments_of(loops, tables, call, term, range, false); });
+}
+
+void moments_and_sums(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  for_called(call, [&](std::uint32_t term) { moments_of(loops, tables, call, term, range, true); });
 }
 
 void update_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  update_range(loops, tables, &call, range);
+  Update(loops, tables, &call, range.tensor).take(range);
 }
 
 void update_range(const Loops& loops, const Tables& tables, const ChunkRange& range) {
-  update_range(loops, tables, nullptr, range);
+  Update(loops, tables, nullptr, range.tensor).take(range);
+}
+
+void update_and_sums(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
+  Update update(loops, tables, &call, range.tensor, true);
+  if (!update.passes_once(range)) {
+    sum_all(loops, tables, call, range);
+    return update_range(loops, tables, call, range);
+  }
+  for_called(call, [&](std::uint32_t term) {
+    const bool passed = takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step);
+    if (!passed) sum_range(loops, tables, call, term, range);
+  });
+  update.take(range);
 }
 
 }  // namespace mtadam

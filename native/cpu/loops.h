@@ -125,10 +125,20 @@ struct NarrowRun {
   ChunkKey key;  // with Rounding::kStochastic
 };
 
+/// The sums of squares of a chunk's lanes while they grow; zeros before its first element.
+struct LaneSquares {
+  double chunk[kChunkLanes];    // of the segments that are complete
+  double segment[kChunkLanes];  // of the one that has begun
+};
+
 /// The element loops of one instruction set. All sets give the same bits.
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
   double (*sum_of_squares)(const float* g, std::uint32_t count);
+  /// The same bit by bit: adds elements, of which the first one is number `first` of the chunk, at most to the end of a
+  /// segment. Whole rows of kChunkLanes, unless the chunk ends. Returns whether a lane's sum is not at most `bound`.
+  bool (*add_squares)(LaneSquares& lanes, const float* g, std::uint32_t first, std::uint32_t count, double bound);
+  double (*total_of_lanes)(const LaneSquares& lanes);
   /// The dot product of two terms' gradients, in the same order.
   double (*dot_product)(const float* a, const float* b, std::uint32_t count);
   MomentsLoop (*moments)(LoopForm form);

@@ -27,8 +27,9 @@ using test::with_one_v;
 using test::with_options_of_whole_steps;
 
 /// Takes a step with both and compares parameters, norms, scales and clocks.
-void step_both(Training& training, Oracle& oracle, const Model& model, const Gradients& gradients) {
-  training.step(gradients);
+void step_both(Training& training, Oracle& oracle, const Model& model, const Gradients& gradients,
+               bool streams = false) {
+  streams ? training.stream(gradients) : training.step(gradients);
   oracle.step(gradients);
   ASSERT_NO_FATAL_FAILURE(expect_close(oracle.theta(), training.theta()));
   for (std::uint32_t term = 0; term < model.options.terms; ++term) {
@@ -197,6 +198,35 @@ TEST(Oracle, AgreesWithLaggedScales) {
     gradients[0] = random_gradients(random, model, kNoMishaps)[0];
     (*gradients[2][1])[5] = 3e38f;
     ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients));
+  }
+}
+
+/// The same where a tensor has many segments and chunks, which a step adds up and takes one after another: elements
+/// rest in a few of them.
+TEST(Oracle, AgreesWithLaggedScalesOverSegments) {
+  constexpr std::uint64_t kLength = 2 * kChunkElements + 3 * kSegmentElements + 50;
+  for (const int summed : {0, 1, 2}) {
+    for (const bool streams : {false, true}) {
+      SCOPED_TRACE(std::to_string(summed) + " moments summed, " + (streams ? "accumulated" : "in a step"));
+      Random random(47);
+      Model model = with_lagged_scales(random, plain_model(summed > 0));
+      model.parameters[0].length = kLength;
+      model.theta[0].assign(kLength, 0.25f);
+      model.options.form.one_v = summed == 2;
+      model.options.form.non_finite = NonFinite::kSkipElement;
+      Training training(model, 1);
+      Oracle oracle(model);
+      for (int step = 0; step < 4; ++step) {
+        Gradients gradients = random_gradients(random, model, kNoMishaps);
+        if (step > 0) {
+          (*gradients[0][0])[kSegmentElements + 3] = std::nanf("");
+          (*gradients[1][0])[kChunkElements - 1] = HUGE_VALF;
+          (*gradients[2][0])[kChunkElements + 5] = 3e38f;
+          (*gradients[0][0])[kLength - 1] = -HUGE_VALF;
+        }
+        ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients, streams)) << "step " << step;
+      }
+    }
   }
 }
 

@@ -482,6 +482,45 @@ planted_cpu_bug(
   REPLACEMENT [=[    if (false) {]=]
   FOUND_BY Exchange.RanksThatDifferAreRefusedOnAllRanks)
 
+# ---- Sums of squares that are added up on the way ----
+
+planted_cpu_bug(
+  passed_elements_that_do_not_rest
+  FILE cpu/elements.cpp
+  PATTERN [=[    return found && skips_elements(tables_.non_finite);]=]
+  REPLACEMENT [=[    return found && !skips_elements(tables_.non_finite);]=]
+  FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
+
+planted_cpu_bug(
+  lanes_of_the_chunk_before
+  FILE cpu/elements.cpp
+  PATTERN [=[      if (first == 0) lanes_[i] = {};]=]
+  REPLACEMENT [=[      if (part.first == 0) lanes_[i] = {};]=]
+  FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
+
+planted_cpu_bug(
+  segment_added_twice
+  LOOPS
+  FILE cpu/loops.cpp
+  PATTERN [=[  for (std::uint32_t lane = 0; lane < kStride; ++lane) lanes.segment[lane] = 0;
+]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
+
+planted_cpu_bug(
+  last_chunk_not_recorded
+  FILE cpu/elements.cpp
+  PATTERN [=[      if (end % kChunkElements != 0 && end != tensor.length) continue;]=]
+  REPLACEMENT [=[      if (end % kChunkElements != 0) continue;]=]
+  FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
+
+planted_cpu_bug(
+  passed_elements_of_one_place
+  FILE cpu/elements.cpp
+  PATTERN [=[      advance(run, part.count);]=]
+  REPLACEMENT [=[      advance(run, 0);]=]
+  FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
+
 # ---- A term that travels while its caller goes on ----
 
 planted_cpu_bug(

@@ -24,6 +24,16 @@ std::vector<std::uint32_t> counts() {
   return all;
 }
 
+/// The sum of squares, so many elements at a time.
+double sum_of_parts(const Loops& loops, const float* values, std::uint32_t count, std::uint32_t together) {
+  LaneSquares lanes{};
+  for (std::uint32_t done = 0; done < count; done += together) {
+    const std::uint32_t part = std::min(together, count - done);
+    EXPECT_FALSE(loops.add_squares(lanes, values + done, done, part, std::numeric_limits<double>::infinity()));
+  }
+  return loops.total_of_lanes(lanes);
+}
+
 // Every instruction set, count and misalignment, bit for bit.
 void expect_canonical(const std::vector<float>& values) {
   for (const std::uint32_t count : counts()) {
@@ -37,6 +47,10 @@ void expect_canonical(const std::vector<float>& values) {
         const double actual = set.loops->sum_of_squares(shifted.data() + shift, count);
         ASSERT_TRUE(same_bits(expected, actual)) << set.name << ", " << count << " elements, " << 4 * shift
                                                  << " bytes past alignment: " << actual << " instead of " << expected;
+        for (const std::uint32_t together : {kChunkLanes, kSegmentElements / 2, kSegmentElements}) {
+          const double added = sum_of_parts(*set.loops, shifted.data() + shift, count, together);
+          ASSERT_TRUE(same_bits(expected, added)) << set.name << ", " << count << " elements, " << together;
+        }
       }
     }
   }
@@ -112,6 +126,25 @@ TEST(SumOfSquares, PropagatesANanOrInfinityFromAnyPosition) {
         values[place] = -kInfinity;
         EXPECT_EQ(set.loops->sum_of_squares(values.data(), count), kInfinity) << set.name << ", " << place;
         values[place] = 1;
+      }
+    }
+  }
+}
+
+TEST(SumOfSquares, TellsWhereALaneExceedsABound) {
+  for (const std::uint32_t count : {1u, 31u, 32u, 33u, 255u, kSegmentElements}) {
+    for (const InstructionSet& set : instruction_sets()) {
+      for (std::uint32_t place = 0; place < count; ++place) {
+        std::vector<float> values(count, 0.0f);
+        const auto exceeds = [&](float value, double bound) {
+          LaneSquares lanes{};
+          values[place] = value;
+          return set.loops->add_squares(lanes, values.data(), 0, count, bound);
+        };
+        ASSERT_FALSE(exceeds(3, 9)) << set.name << ", " << place << " of " << count;
+        ASSERT_TRUE(exceeds(-3, std::nextafter(9, 0))) << set.name << ", " << place << " of " << count;
+        ASSERT_TRUE(exceeds(std::nanf(""), HUGE_VAL)) << set.name << ", " << place << " of " << count;
+        ASSERT_TRUE(exceeds(HUGE_VALF, std::numeric_limits<double>::max())) << set.name << ", " << place;
       }
     }
   }
