@@ -21,6 +21,16 @@ const BALANCED: readonly Arm[] = [
 
 const TAGGED: Arm = { ...RECOMMENDED, key: "tagged", name: "… with heads tagged", tagsHeads: true };
 
+/** With less memory for moments per term, for networks whose tensors are large enough for it. */
+const LEAN: readonly Arm[] = [
+  {
+    key: "bfloat16",
+    name: "… with moments in bfloat16",
+    options: { ...RECOMMENDED.options, stateDtype: "bfloat16" },
+  },
+  { key: "8bit", name: "… with moments in 8 bits", options: { ...RECOMMENDED.options, stateDtype: "8bit" } },
+];
+
 /** For networks with a head per term. */
 const WITH_TAGS: readonly Arm[] = [
   ...BALANCED,
@@ -51,5 +61,6 @@ export const ARMS_IN_RANDOM_UNITS: readonly Arm[] = [
   { key: "true", name: "Adam, true units", exponent: 0 },
   TUNED,
   ...BALANCED,
+  ...LEAN,
   ...RIVALS,
 ];

@@ -11,7 +11,7 @@ import { helmholtz, helmholtzRates } from "./helmholtz.mjs";
 import { mnist } from "./mnist.mjs";
 import { regression, tenTasks, twoTasks } from "./regression.mjs";
 import { silentAnchor } from "./silent-anchor.mjs";
-import { states } from "./states.mjs";
+import { longStates, states } from "./states.mjs";
 import { summarize } from "./summary.mjs";
 import { twoObjectives } from "./two-objectives.mjs";
 import { vae } from "./vae.mjs";
@@ -22,6 +22,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   helmholtz,
   mnist,
   states,
+  longStates,
   twoTasks,
   tenTasks,
   helmholtzRates,

@@ -19,6 +19,11 @@ const PARAMETERS: readonly Arm[] = [
   { key: "nearest", name: '… rounding: "nearest"', options: { rounding: "nearest" } },
   { key: "master", name: "… masterWeights", options: { masterWeights: true } },
   {
+    key: "stochastic 8bit summed",
+    name: "… 8bit, first moments summed",
+    options: { stateDtype: "8bit", firstMoment: "summed" },
+  },
+  {
     key: "stochastic 8bit",
     name: "… 8bit, one pair",
     options: { stateDtype: "8bit", firstMoment: "summed", secondMoment: "summed" },
@@ -30,5 +35,38 @@ const PARAMETERS: readonly Arm[] = [
   narrow: true,
 }));
 
+const ARMS = [...MOMENTS, ...PARAMETERS];
+
 /** The experiment of mnist.mts with less memory for moments and parameters. */
-export const states: Experiment = { ...mnist, key: "states", arms: [...MOMENTS, ...PARAMETERS] };
+export const states: Experiment = { ...mnist, key: "states", arms: ARMS };
+
+/** Arms of long trainings. */
+const LONG = [
+  "float32 per term",
+  "bfloat16 per term",
+  "bfloat16 one pair",
+  "8bit per term",
+  "8bit summed",
+  "parameters stochastic",
+  "parameters nearest",
+  "parameters stochastic 8bit summed",
+];
+
+/** The same for more than five epochs. */
+export const longStates: Experiment = {
+  ...mnist,
+  key: "states-long",
+  variants: ["5,000 steps"],
+  arms: ARMS.filter(({ key }) => LONG.includes(key)),
+  seeds: 3,
+  steps: 5000,
+  show: (value) => (100 * value).toFixed(2),
+  further: [
+    {
+      detail: "loss",
+      measure: "mean cross-entropy of the training images",
+      better: "lower",
+      show: (value) => value.toFixed(4),
+    },
+  ],
+};
