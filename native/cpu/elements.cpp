@@ -192,21 +192,35 @@ void advance(TermRun& term, std::uint64_t count) {
   term.g += count;
 }
 
+/// How many arrays a loop goes through at once.
+std::uint32_t arrays_of(const TensorRun& run, const LoopTerms& terms) {
+  std::uint32_t count = 1;  // θ
+  for (const float* const plane : {run.sum, run.sum_x, run.v}) count += plane == nullptr ? 0 : 1;
+  for (std::uint32_t i = 0; i < terms.count; ++i) {
+    const TermRun& term = terms.runs[i];
+    count += 1;  // the gradient
+    for (const float* const plane : {term.m, term.v, term.x}) count += plane == nullptr ? 0 : 1;
+  }
+  return count;
+}
+
 /// Sums of squares that are added up while a loop passes the gradients, a few elements at a time: memory gives each
 /// gradient once, and one of the two computes while the other waits. Where whole tiles were added up first, a step of
 /// one pair of moments took half as long again.
 class PassedSums {
  public:
-  /// `together`: elements, a segment or half of one.
-  PassedSums(const Loops& loops, const Tables& tables, std::uint64_t together)
-      : loops_(loops), tables_(tables), together_(together) {}
+  PassedSums(const Loops& loops, const Tables& tables) : loops_(loops), tables_(tables) {}
 
   /// Calls take(run, term_runs) for a few elements of a range after the other, or careful(part) where an element may
   /// rest. Ranges come in order, and the first one begins with a chunk.
   template <class Take, class Careful>
   void each(const ChunkRange& range, LoopTerms terms, const Take& take, const Careful& careful) {
     TensorRun run = tensor_run(tables_, range);
-    for_parts(range, together_, [&](const ChunkRange& part) {
+    // So few that what is fetched ahead is not pushed out again: with more arrays, whole segments took a tenth to a
+    // quarter more time, and with fewer, half segments took as much more.
+    constexpr std::uint32_t kFewArrays = 6;
+    const std::uint32_t together = arrays_of(run, terms) > kFewArrays ? kSegmentElements / 2 : kSegmentElements;
+    for_parts(range, together, [&](const ChunkRange& part) {
       run.count = part.count;
       add(part, terms) ? careful(part) : take(run, terms.runs);
       for (std::uint32_t i = 0; i < terms.count; ++i) advance(terms.runs[i], part.count);
@@ -234,7 +248,6 @@ class PassedSums {
 
   const Loops& loops_;
   const Tables& tables_;
-  const std::uint64_t together_;
   alignas(64) LaneSquares lanes_[kPassTerms];
 };
 static_assert(kWideTile % kSegmentElements == 0);
@@ -517,7 +530,7 @@ class Update {
         step_(*tables.shared.step),
         presence_(presence_of(tables, tensor, step_)),
         sums_(sums),
-        passed_(loops, tables, tables.one_v ? kSegmentElements : kSegmentElements / 2) {}
+        passed_(loops, tables) {}
 
   /// Whether one loop takes all terms of float32 moments, unless elements may rest.
   bool passes_once(const ChunkRange& range) const {
@@ -582,7 +595,6 @@ class Update {
   const std::uint64_t step_;
   const Presence presence_;
   const bool sums_;
-  // With v per term, many arrays move at once, and whole segments took a tenth to a quarter more time.
   PassedSums passed_;
   WideGradients wide_;
 };
@@ -613,7 +625,7 @@ void moments_of(const Loops& loops, const Tables& tables, const Call& call, std:
     form.skips = true;
     const MomentsLoop careful = loops.moments(form);
     alignas(64) float wide[kWideTile];
-    PassedSums passed(loops, tables, kSegmentElements);
+    PassedSums passed(loops, tables);
     for_wide_parts(tables, given, [&](const ChunkRange& part) {
       const TermRun own = term_run(loops, tables, &call, term, part, wide);
       if (!sums) return loop(tensor_run(tables, part), own, opens);
