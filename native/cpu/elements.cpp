@@ -211,18 +211,17 @@ class PassedSums {
  public:
   PassedSums(const Loops& loops, const Tables& tables) : loops_(loops), tables_(tables) {}
 
-  /// Calls take(run, term_runs) for a few elements of a range after the other, or careful(part) where an element may
+  /// Calls take(run, term_runs, rests) for a few elements of a range after the other; `rests`: whether one of them may
   /// rest. Ranges come in order, and the first one begins with a chunk.
-  template <class Take, class Careful>
-  void each(const ChunkRange& range, LoopTerms terms, const Take& take, const Careful& careful) {
-    TensorRun run = tensor_run(tables_, range);
+  template <class Take>
+  void each(const ChunkRange& range, TensorRun run, LoopTerms terms, const Take& take) {
     // So few that what is fetched ahead is not pushed out again: with more arrays, whole segments took a tenth to a
     // quarter more time, and with fewer, half segments took as much more.
     constexpr std::uint32_t kFewArrays = 6;
     const std::uint32_t together = arrays_of(run, terms) > kFewArrays ? kSegmentElements / 2 : kSegmentElements;
     for_parts(range, together, [&](const ChunkRange& part) {
       run.count = part.count;
-      add(part, terms) ? careful(part) : take(run, terms.runs);
+      take(run, terms.runs, add(part, terms));
       for (std::uint32_t i = 0; i < terms.count; ++i) advance(terms.runs[i], part.count);
       advance(run, part.count);
     });
@@ -258,6 +257,51 @@ LoopForm loop_form(const Tables& tables, const TensorRun& run, bool one_b, bool 
           run.w != 1,    one_b,          tables.one_v,           skips};
 }
 
+/// Steps 5 and 6 of one term in a range. `sums`: null, or those of the term.
+void take_moments(const Loops& loops, const TensorRun& run, const TermRun& own, std::uint32_t term,
+                  const ChunkRange& range, LoopForm form, bool opens, PassedSums* sums) {
+  const MomentsLoop usual = loops.moments(form);
+  if (sums == nullptr) return usual(run, own, opens);
+  form.skips = true;
+  const MomentsLoop careful = loops.moments(form);
+  LoopTerms terms;
+  terms.add(term, own);
+  sums->each(range, run, terms, [&](const TensorRun& few, const TermRun* moved, bool rests) {
+    (rests ? careful : usual)(few, *moved, opens);
+  });
+}
+
+/// Takes terms over a tile, all with gradients or none, in as few passes as loops allow. `pass`: the next one.
+void take_passes(const Loops& loops, const TensorRun& run, const TermRun* terms, std::uint32_t count, LoopForm form,
+                 TilePass& pass) {
+  while (count > 0) {
+    const bool with_gradients = terms[0].g != nullptr;
+    const TileChoice choice = loops.tile(count, with_gradients, form);
+    choice.loop(run, terms, pass);
+    if (with_gradients) pass.opens = false;
+    pass.first = false;
+    terms += choice.terms;
+    count -= choice.terms;
+  }
+}
+
+/// Steps 5 to 7 of a few elements, of which some may rest. `b`: of all terms, with one_b.
+void step_carefully(const Loops& loops, TensorRun run, const TermRun* terms, std::uint32_t count, LoopForm form,
+                    float b) {
+  alignas(64) float d[kSegmentElements];
+  alignas(64) float u[kSegmentElements];
+  form.skips = true;
+  if (form.one_v) {
+    run.gathered = d;
+    for (std::uint32_t i = 0; i < count; ++i) loops.moments(form)(run, terms[i], i == 0);
+    loops.adam(0, form)(run, nullptr);
+  } else {
+    TilePass pass{d, u, true, true};
+    take_passes(loops, run, terms, count, form, pass);
+    loops.move(form)(run, b, d, u);
+  }
+}
+
 /// Runs a tile's loops over its terms, a few terms per pass.
 class TilePasses {
  public:
@@ -280,14 +324,7 @@ class TilePasses {
   }
 
   void flush() {
-    for (std::uint32_t done = 0; done < count_;) {
-      const bool with_gradients = terms_[0].g != nullptr;
-      const TileChoice choice = loops_.tile(count_ - done, with_gradients, form_);
-      choice.loop(run_, terms_ + done, pass_);
-      done += choice.terms;
-      if (with_gradients) pass_.opens = false;
-      pass_.first = false;
-    }
+    take_passes(loops_, run_, terms_, count_, form_, pass_);
     count_ = 0;
   }
 
@@ -532,7 +569,8 @@ class Update {
         sums_(sums),
         passed_(loops, tables) {}
 
-  /// Whether one loop takes all terms of float32 moments, unless elements may rest.
+  /// Whether one loop takes all terms of float32 moments, unless elements may rest. Only then is it faster to add up
+  /// squares on the way: lean moments are bound by arithmetic, and tiles pass through the caches more than once.
   bool passes_once(const ChunkRange& range) const {
     return !tensor_.lean && is_one_loop(form_of(range, false), presence_);
   }
@@ -577,15 +615,11 @@ class Update {
       terms.add(term, term_run(loops_, tables_, call_, term, part, wide_.at(terms.count)));
     });
     const auto chosen = form.one_v ? loops_.adam(terms.count, form) : loops_.fused(terms.count, call_ != nullptr, form);
-    if (!sums_) return chosen(tensor_run(tables_, part), terms.runs);
-    passed_.each(part, terms, chosen, [&](const ChunkRange& few) { take_carefully(few, form); });
-  }
-
-  /// Where an element may rest.
-  void take_carefully(const ChunkRange& part, LoopForm form) const {
-    form.skips = true;
-    // With room of its own for wide gradients.
-    Update(loops_, tables_, call_, part.tensor).take(part, form);
+    const TensorRun run = tensor_run(tables_, part);
+    if (!sums_) return chosen(run, terms.runs);
+    passed_.each(part, run, terms, [&](const TensorRun& few, const TermRun* moved, bool rests) {
+      rests ? step_carefully(loops_, few, moved, terms.count, form, presence_.b) : chosen(few, moved);
+    });
   }
 
   const Loops& loops_;
@@ -615,28 +649,17 @@ void moments_of(const Loops& loops, const Tables& tables, const Call& call, std:
   const bool opens = tables.summed && tables.shared.opener[range.tensor] == term;
   const auto take = [&](const ChunkRange& given) {
     const bool skips = !sums && skips_elements(tables.non_finite) && may_rest(tables, term, given);
-    LoopForm form = loop_form(tables, tensor_run(tables, given), false, skips);
+    const LoopForm form = loop_form(tables, tensor_run(tables, given), false, skips);
     if (in_tiles) {
       return for_parts(given, kLeanTile, [&](const ChunkRange& part) {
         LeanTile(loops, tables, part, true).moments(call, term, form, opens);
       });
     }
-    const MomentsLoop loop = loops.moments(form);
-    form.skips = true;
-    const MomentsLoop careful = loops.moments(form);
     alignas(64) float wide[kWideTile];
     PassedSums passed(loops, tables);
     for_wide_parts(tables, given, [&](const ChunkRange& part) {
       const TermRun own = term_run(loops, tables, &call, term, part, wide);
-      if (!sums) return loop(tensor_run(tables, part), own, opens);
-      LoopTerms terms;
-      terms.add(term, own);
-      passed.each(
-          part, terms, [&](const TensorRun& run, const TermRun* terms_of_run) { loop(run, *terms_of_run, opens); },
-          [&](const ChunkRange& few) {
-            alignas(64) float room[kSegmentElements];
-            careful(tensor_run(tables, few), term_run(loops, tables, &call, term, few, room), opens);
-          });
+      take_moments(loops, tensor_run(tables, part), own, term, part, form, opens, sums ? &passed : nullptr);
     });
   };
   decays ? for_wide_parameters(loops, tables, range, false, take) : take(range);
