@@ -146,6 +146,8 @@ bool is_one_loop(LoopForm form, const Presence& presence) {
 
 /// An element of a gradient rests only if its square is not at most this.
 double resting_square(float f) {
+  // Not even 0, since f·0 is NaN.
+  if (std::isinf(f)) return -1;
   // f·g then stays below the limit even after rounding. Finite for f = 0, too: the element may be infinite.
   const double largest = 0.9 * double{kLargestElement} / std::abs(double{f});
   return std::min(largest * largest, std::numeric_limits<double>::max());
@@ -171,19 +173,19 @@ bool may_rest(const Tables& tables, const ChunkRange& range) {
 /// The terms of a loop, kPassTerms at most.
 struct LoopTerms {
   TermRun runs[kPassTerms];
-  std::uint32_t terms[kPassTerms];
-  double bounds[kPassTerms];  // as resting_square()
+  std::uint32_t index[kPassTerms];  // of the term
+  double bounds[kPassTerms];        // as resting_square()
   std::uint32_t count = 0;
 
   void add(std::uint32_t term, const TermRun& run) {
     runs[count] = run;
-    terms[count] = term;
+    index[count] = term;
     bounds[count] = resting_square(run.k.f);
     count += 1;
   }
 };
 
-// Both go on by so many elements.
+// Moves the pointers of a run on.
 void advance(TensorRun& run, std::uint64_t count) {
   for (float** const plane : {&run.theta, &run.sum, &run.sum_x, &run.v, &run.gathered}) *plane = offset(*plane, count);
 }
@@ -192,7 +194,7 @@ void advance(TermRun& term, std::uint64_t count) {
   term.g += count;
 }
 
-/// How many arrays a loop goes through at once.
+/// How many arrays a loop of a whole step goes through at once; the loops of step 6 alone, one or two fewer.
 std::uint32_t arrays_of(const TensorRun& run, const LoopTerms& terms) {
   std::uint32_t count = 1;  // θ
   for (const float* const plane : {run.sum, run.sum_x, run.v}) count += plane == nullptr ? 0 : 1;
@@ -205,16 +207,16 @@ std::uint32_t arrays_of(const TensorRun& run, const LoopTerms& terms) {
 }
 
 /// Sums of squares that are added up while a loop passes the gradients, a few elements at a time: memory gives each
-/// gradient once, and one of the two computes while the other waits. Where whole tiles were added up first, a step of
-/// one pair of moments took half as long again.
+/// gradient once, and the processor adds up squares while the loop waits for memory. Where whole tiles were added up
+/// first, a step of one pair of moments took a fifth longer.
 class PassedSums {
  public:
   PassedSums(const Loops& loops, const Tables& tables) : loops_(loops), tables_(tables) {}
 
   /// Calls take(run, term_runs, rests) for a few elements of a range after the other; `rests`: whether one of them may
-  /// rest. Ranges come in order, and the first one begins with a chunk.
+  /// rest. Ranges come in order, and the first one begins with a chunk. The terms' pointers move on.
   template <class Take>
-  void each(const ChunkRange& range, TensorRun run, LoopTerms terms, const Take& take) {
+  void each(const ChunkRange& range, TensorRun run, LoopTerms& terms, const Take& take) {
     // So few that what is fetched ahead is not pushed out again: with more arrays, whole segments took a tenth to a
     // quarter more time, and with fewer, half segments took as much more.
     constexpr std::uint32_t kFewArrays = 6;
@@ -240,7 +242,7 @@ class PassedSums {
                                   terms.bounds[i]);
       if (end % kChunkElements != 0 && end != tensor.length) continue;
       const std::uint64_t slot = tensor.slot + part.first / kChunkElements;
-      tables_.terms[terms.terms[i]].partial[slot] = loops_.total_of_lanes(lanes_[i]);
+      tables_.terms[terms.index[i]].partial[slot] = loops_.total_of_lanes(lanes_[i]);
     }
     return found && skips_elements(tables_.non_finite);
   }
@@ -543,7 +545,7 @@ void fused_lean(const Loops& loops, const Tables& tables, const Call& call, cons
   for_parts(range, kChunkElements, [&](const ChunkRange& chunk) { for_wide_parts(tables, chunk, take); });
 }
 
-/// The same for any form, a tile at a time (with a call), or step 7 alone (without).
+/// Steps 5 to 7 (with a call) or step 7 alone (without), a tile at a time, in any form.
 void lean_tiles(const Loops& loops, const Tables& tables, const Call* call, const ChunkRange& range, LoopForm form,
                 const Presence& presence, std::uint64_t step) {
   const bool rounds = call != nullptr || form.one_v || form.amsgrad;
@@ -558,21 +560,24 @@ void lean_tiles(const Loops& loops, const Tables& tables, const Call* call, cons
 /// Steps 5 to 7 (with a call) or step 7 alone (without) for ranges of one tensor.
 class Update {
  public:
-  /// `sums`: as update_and_sums(), which needs passes_once().
-  Update(const Loops& loops, const Tables& tables, const Call* call, std::uint32_t tensor, bool sums = false)
+  Update(const Loops& loops, const Tables& tables, const Call* call, std::uint32_t tensor)
       : loops_(loops),
         tables_(tables),
         call_(call),
         tensor_(tables.tensors[tensor]),
         step_(*tables.shared.step),
         presence_(presence_of(tables, tensor, step_)),
-        sums_(sums),
         passed_(loops, tables) {}
 
-  /// Whether one loop takes all terms of float32 moments, unless elements may rest. Only then is it faster to add up
-  /// squares on the way: lean moments are bound by arithmetic, and tiles pass through the caches more than once.
-  bool passes_once(const ChunkRange& range) const {
-    return !tensor_.lean && is_one_loop(form_of(range, false), presence_);
+  /// The sums of squares of the range that will be taken: now, or on the way if one loop takes all terms of float32
+  /// moments, unless elements may rest. Lean moments are bound by arithmetic, and tiles pass through the caches more
+  /// than once: they are faster with sums that are there before.
+  void add_up(const ChunkRange& range) {
+    sums_ = !tensor_.lean && is_one_loop(form_of(range, false), presence_);
+    for_called(*call_, [&](std::uint32_t term) {
+      const bool passed = sums_ && takes_part(tables_.terms[term].clocks[range.tensor], step_);
+      if (!passed) sum_range(loops_, tables_, *call_, term, range);
+    });
   }
 
   void take(const ChunkRange& range) {
@@ -628,7 +633,7 @@ class Update {
   const Tensor& tensor_;
   const std::uint64_t step_;
   const Presence presence_;
-  const bool sums_;
+  bool sums_ = false;  // are added up on the way
   PassedSums passed_;
   WideGradients wide_;
 };
@@ -710,15 +715,8 @@ void update_range(const Loops& loops, const Tables& tables, const ChunkRange& ra
 }
 
 void update_and_sums(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range) {
-  Update update(loops, tables, &call, range.tensor, true);
-  if (!update.passes_once(range)) {
-    sum_all(loops, tables, call, range);
-    return update_range(loops, tables, call, range);
-  }
-  for_called(call, [&](std::uint32_t term) {
-    const bool passed = takes_part(tables.terms[term].clocks[range.tensor], *tables.shared.step);
-    if (!passed) sum_range(loops, tables, call, term, range);
-  });
+  Update update(loops, tables, &call, range.tensor);
+  update.add_up(range);
   update.take(range);
 }
 

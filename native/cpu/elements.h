@@ -26,8 +26,8 @@ void moments_range(const Loops& loops, const Tables& tables, const Call& call, c
 /// Steps 5 to 7.
 void update_range(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
 
-/// The same with sum_all(), for lagged scales, with which the sums are those of the next step's norms. Where one loop
-/// takes a step, it reads each gradient once. The range begins with a chunk.
+/// As moments_range() and update_range(), and as sum_all(): with lagged scales, nothing in this step needs the sums. If
+/// one loop takes the range, it reads each gradient once. The range begins with a chunk.
 void moments_and_sums(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
 void update_and_sums(const Loops& loops, const Tables& tables, const Call& call, const ChunkRange& range);
 

@@ -135,9 +135,11 @@ struct LaneSquares {
 struct Loops {
   /// The sum of squares of one chunk, count <= kChunkElements, in the canonical order.
   double (*sum_of_squares)(const float* g, std::uint32_t count);
-  /// The same bit by bit: adds elements, of which the first one is number `first` of the chunk, at most to the end of a
-  /// segment. Whole rows of kChunkLanes, unless the chunk ends. Returns whether a lane's sum is not at most `bound`.
+  /// The same, a few elements at a time. The first of `count` elements is number `first` of the chunk. They are whole
+  /// rows of kChunkLanes up to the end of a segment at most, unless the chunk ends. Returns whether the sum of a lane
+  /// exceeds `bound` or is NaN: in the segment while that is incomplete, else in the chunk.
   bool (*add_squares)(LaneSquares& lanes, const float* g, std::uint32_t first, std::uint32_t count, double bound);
+  /// The sum of squares of a chunk of which all elements have been added.
   double (*total_of_lanes)(const LaneSquares& lanes);
   /// The dot product of two terms' gradients, in the same order.
   double (*dot_product)(const float* a, const float* b, std::uint32_t count);

@@ -230,6 +230,31 @@ TEST(Oracle, AgreesWithLaggedScalesOverSegments) {
   }
 }
 
+/// A scale beyond float32 is infinite, and then even an element of zeros rests, in any segment.
+TEST(Oracle, AgreesWhereALaggedScaleIsInfinite) {
+  constexpr std::uint64_t kLength = kChunkElements + 2 * kSegmentElements;
+  for (const int summed : {0, 1, 2}) {
+    for (const bool streams : {false, true}) {
+      SCOPED_TRACE(std::to_string(summed) + " moments summed, " + (streams ? "accumulated" : "in a step"));
+      Random random(48);
+      Model model = with_lagged_scales(random, plain_model(summed > 0));
+      model.parameters[0].length = kLength;
+      model.theta[0].assign(kLength, 0.25f);
+      model.options.form.one_v = summed == 2;
+      model.options.form.non_finite = NonFinite::kSkipElement;
+      Training training(model, 1);
+      Oracle oracle(model);
+      for (int step = 0; step < 3; ++step) {
+        Gradients gradients = random_gradients(random, model, kNoMishaps);
+        for (float& value : *gradients[0][0]) value = step == 0 ? 1e30f : 1e-3f;
+        for (float& value : *gradients[1][0]) value = 0;
+        if (step != 1) (*gradients[1][0])[0] = 1e-9f;
+        ASSERT_NO_FATAL_FAILURE(step_both(training, oracle, model, gradients, streams)) << "step " << step;
+      }
+    }
+  }
+}
+
 /// A term whose first gradient for a tensor is not finite is absent there.
 TEST(Oracle, AgreesWhereAFirstGradientIsNotFinite) {
   Random random(46);

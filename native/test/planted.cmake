@@ -492,6 +492,14 @@ planted_cpu_bug(
   FOUND_BY Oracle.AgreesWithLaggedScalesOverSegments)
 
 planted_cpu_bug(
+  infinite_scale_of_zeros
+  FILE cpu/elements.cpp
+  PATTERN [=[  if (std::isinf(f)) return -1;
+]=]
+  REPLACEMENT ""
+  FOUND_BY Oracle.AgreesWhereALaggedScaleIsInfinite)
+
+planted_cpu_bug(
   lanes_of_the_chunk_before
   FILE cpu/elements.cpp
   PATTERN [=[      if (first == 0) lanes_[i] = {};]=]

@@ -132,7 +132,7 @@ TEST(SumOfSquares, PropagatesANanOrInfinityFromAnyPosition) {
 }
 
 TEST(SumOfSquares, TellsWhereALaneExceedsABound) {
-  for (const std::uint32_t count : {1u, 31u, 32u, 33u, 255u, kSegmentElements}) {
+  for (const std::uint32_t count : {1u, 31u, 32u, 33u, 128u, 255u, kSegmentElements}) {
     for (const InstructionSet& set : instruction_sets()) {
       for (std::uint32_t place = 0; place < count; ++place) {
         std::vector<float> values(count, 0.0f);
@@ -145,6 +145,7 @@ TEST(SumOfSquares, TellsWhereALaneExceedsABound) {
         ASSERT_TRUE(exceeds(-3, std::nextafter(9, 0))) << set.name << ", " << place << " of " << count;
         ASSERT_TRUE(exceeds(std::nanf(""), HUGE_VAL)) << set.name << ", " << place << " of " << count;
         ASSERT_TRUE(exceeds(HUGE_VALF, std::numeric_limits<double>::max())) << set.name << ", " << place;
+        ASSERT_TRUE(exceeds(0, -1)) << set.name << ", " << place;
       }
     }
   }
