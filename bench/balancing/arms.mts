@@ -7,7 +7,7 @@ const RECOMMENDED: Arm = {
   options: { preset: "recommended" },
 };
 
-const BALANCED: readonly Arm[] = [
+const WITHOUT_DIAL: readonly Arm[] = [
   { key: "default", name: "MTAdam", options: {} },
   RECOMMENDED,
   {
@@ -16,8 +16,11 @@ const BALANCED: readonly Arm[] = [
     options: { ...RECOMMENDED.options, firstMoment: "summed", secondMoment: "summed" },
   },
   { key: "lagged", name: "… with lagged scales", options: { ...RECOMMENDED.options, scales: "lagged" } },
-  { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED },
 ];
+
+const DIAL: Arm = { key: "dial", name: "MTAdam, recommended, found weights", dialOf: RECOMMENDED };
+
+const BALANCED: readonly Arm[] = [...WITHOUT_DIAL, DIAL];
 
 const TAGGED: Arm = { ...RECOMMENDED, key: "tagged", name: "… with heads tagged", tagsHeads: true };
 
@@ -60,7 +63,8 @@ export const ARMS_IN_RANDOM_UNITS: readonly Arm[] = [
   { key: "adam", name: "Adam, as they come" },
   { key: "true", name: "Adam, true units", exponent: 0 },
   TUNED,
-  ...BALANCED,
+  ...WITHOUT_DIAL,
   ...LEAN,
+  DIAL,
   ...RIVALS,
 ];
