@@ -192,8 +192,7 @@ void CpuDevice::update(const Tables& tables, const Call& call, Stream) {
 }
 
 /// Lagged scales, with one read of each gradient but for the first of a term for a tensor: the norms are for the next
-/// step. `step` takes steps 5 and 6 of a
-/// range, or all up to 7; `step_and_sums` adds up its squares, too.
+/// step. `step` takes steps 5 and 6 of a range, or steps 5 to 7; `step_and_sums` also adds up its squares.
 void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep step, RangeStep step_and_sums) {
   const Loops& loops = *set_.loops;
   std::vector<char> waits(tables.layer_count);  // for its norms

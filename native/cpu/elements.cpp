@@ -174,13 +174,11 @@ bool may_rest(const Tables& tables, const ChunkRange& range) {
 struct LoopTerms {
   TermRun runs[kPassTerms];
   std::uint32_t index[kPassTerms];  // of the term
-  double bounds[kPassTerms];        // as resting_square()
   std::uint32_t count = 0;
 
   void add(std::uint32_t term, const TermRun& run) {
     runs[count] = run;
     index[count] = term;
-    bounds[count] = resting_square(run.k.f);
     count += 1;
   }
 };
@@ -221,9 +219,11 @@ class PassedSums {
     // quarter more time, and with fewer, half segments took as much more.
     constexpr std::uint32_t kFewArrays = 6;
     const std::uint32_t together = arrays_of(run, terms) > kFewArrays ? kSegmentElements / 2 : kSegmentElements;
+    double bounds[kPassTerms];
+    for (std::uint32_t i = 0; i < terms.count; ++i) bounds[i] = resting_square(terms.runs[i].k.f);
     for_parts(range, together, [&](const ChunkRange& part) {
       run.count = part.count;
-      take(run, terms.runs, add(part, terms));
+      take(run, terms.runs, add(part, terms, bounds));
       for (std::uint32_t i = 0; i < terms.count; ++i) advance(terms.runs[i], part.count);
       advance(run, part.count);
     });
@@ -231,15 +231,14 @@ class PassedSums {
 
  private:
   /// Returns whether an element may rest.
-  bool add(const ChunkRange& part, const LoopTerms& terms) {
+  bool add(const ChunkRange& part, const LoopTerms& terms, const double* bounds) {
     const Tensor& tensor = tables_.tensors[part.tensor];
     const std::uint64_t end = part.first + part.count;
     const auto first = static_cast<std::uint32_t>(part.first % kChunkElements);
     bool found = false;
     for (std::uint32_t i = 0; i < terms.count; ++i) {
       if (first == 0) lanes_[i] = {};
-      found |= loops_.add_squares(lanes_[i], terms.runs[i].g, first, static_cast<std::uint32_t>(part.count),
-                                  terms.bounds[i]);
+      found |= loops_.add_squares(lanes_[i], terms.runs[i].g, first, static_cast<std::uint32_t>(part.count), bounds[i]);
       if (end % kChunkElements != 0 && end != tensor.length) continue;
       const std::uint64_t slot = tensor.slot + part.first / kChunkElements;
       tables_.terms[terms.index[i]].partial[slot] = loops_.total_of_lanes(lanes_[i]);

@@ -104,6 +104,7 @@ MTADAM_INLINE double sum_of_products(const float* a, const float* b, std::uint32
 // In the order of memory, since it is the first to touch the elements: in that of add_segment(), a whole step took up
 // to 1.7 times as long.
 bool add_squares(LaneSquares& lanes, const float* g, std::uint32_t first, std::uint32_t count, double bound) {
+  // A whole segment needs no sums from before: without its own way, a step of one pair of moments took 9 % longer.
   if (count == kSegmentElements) {
     double sums[kStride] = {};
     add_rows(sums, g, g, kSegmentElements);

@@ -90,6 +90,16 @@ Model plain_model(bool summed) {
   return model;
 }
 
+/// The same with lagged scales. `summed`: how many moments are; `length`: of the first tensor.
+Model plain_lagged_model(Random& random, int summed, std::uint64_t length = 33) {
+  Model model = with_lagged_scales(random, plain_model(summed > 0));
+  model.parameters[0].length = length;
+  model.theta[0].assign(length, 0.25f);
+  model.options.form.one_v = summed == 2;
+  model.options.form.non_finite = NonFinite::kSkipElement;
+  return model;
+}
+
 const Mishaps kNoMishaps{0, 0, 0, 0};
 
 /// The third term first occurs in a step that is rolled back. The second term is absent in the step after that, which
@@ -183,9 +193,7 @@ TEST(Oracle, AgreesWithLaggedScales) {
   for (const int summed : {0, 1, 2}) {
     SCOPED_TRACE(std::to_string(summed) + " moments summed");
     Random random(45);
-    Model model = with_lagged_scales(random, plain_model(summed > 0));
-    model.options.form.one_v = summed == 2;
-    model.options.form.non_finite = NonFinite::kSkipElement;
+    const Model model = plain_lagged_model(random, summed);
     Training training(model, 1);
     Oracle oracle(model);
     Gradients gradients = random_gradients(random, model, kNoMishaps);
@@ -201,19 +209,14 @@ TEST(Oracle, AgreesWithLaggedScales) {
   }
 }
 
-/// The same where a tensor has many segments and chunks, which a step adds up and takes one after another: elements
-/// rest in a few of them.
+/// The same where a tensor has many segments and chunks. Elements rest in a few of them.
 TEST(Oracle, AgreesWithLaggedScalesOverSegments) {
   constexpr std::uint64_t kLength = 2 * kChunkElements + 3 * kSegmentElements + 50;
   for (const int summed : {0, 1, 2}) {
     for (const bool streams : {false, true}) {
       SCOPED_TRACE(std::to_string(summed) + " moments summed, " + (streams ? "accumulated" : "in a step"));
       Random random(47);
-      Model model = with_lagged_scales(random, plain_model(summed > 0));
-      model.parameters[0].length = kLength;
-      model.theta[0].assign(kLength, 0.25f);
-      model.options.form.one_v = summed == 2;
-      model.options.form.non_finite = NonFinite::kSkipElement;
+      const Model model = plain_lagged_model(random, summed, kLength);
       Training training(model, 1);
       Oracle oracle(model);
       for (int step = 0; step < 4; ++step) {
@@ -230,18 +233,14 @@ TEST(Oracle, AgreesWithLaggedScalesOverSegments) {
   }
 }
 
-/// A scale beyond float32 is infinite, and then even an element of zeros rests, in any segment.
+/// A scale beyond float32 is infinite. Then every element of the term rests, also where the gradient is 0.
 TEST(Oracle, AgreesWhereALaggedScaleIsInfinite) {
   constexpr std::uint64_t kLength = kChunkElements + 2 * kSegmentElements;
   for (const int summed : {0, 1, 2}) {
     for (const bool streams : {false, true}) {
       SCOPED_TRACE(std::to_string(summed) + " moments summed, " + (streams ? "accumulated" : "in a step"));
       Random random(48);
-      Model model = with_lagged_scales(random, plain_model(summed > 0));
-      model.parameters[0].length = kLength;
-      model.theta[0].assign(kLength, 0.25f);
-      model.options.form.one_v = summed == 2;
-      model.options.form.non_finite = NonFinite::kSkipElement;
+      const Model model = plain_lagged_model(random, summed, kLength);
       Training training(model, 1);
       Oracle oracle(model);
       for (int step = 0; step < 3; ++step) {
@@ -258,8 +257,7 @@ TEST(Oracle, AgreesWhereALaggedScaleIsInfinite) {
 /// A term whose first gradient for a tensor is not finite is absent there.
 TEST(Oracle, AgreesWhereAFirstGradientIsNotFinite) {
   Random random(46);
-  Model model = with_lagged_scales(random, plain_model(false));
-  model.options.form.non_finite = NonFinite::kSkipElement;
+  const Model model = plain_lagged_model(random, 0);
   Training training(model, 1);
   Oracle oracle(model);
   for (int step = 0; step < 3; ++step) {

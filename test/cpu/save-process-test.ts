@@ -82,7 +82,7 @@ onCpu("a process that is killed while it saves", () => {
     async () => {
       const random = randomSource(19);
       const optimizer = new MTAdam([new Float32Array(COUNT)], { terms: 2 });
-      // Of the last checkpoint. A process without one begins after a step.
+      // The iterations of the last checkpoint. A process that finds none starts from 1.
       let known = 1;
       let inTheMiddle = 0;
       for (let round = 0; round < KILLS; ++round) {
