@@ -1,4 +1,4 @@
-import { runProgram } from "../../examples/common/command-line.mjs";
+import { UsageError, runProgram } from "../../examples/common/command-line.mjs";
 import type { Experiment } from "./experiment.mjs";
 import { optionsHelp, parseOptions, type Options } from "./options.mjs";
 import { report } from "./report.mjs";
@@ -33,7 +33,9 @@ export async function runCommand(command: Command): Promise<void> {
 async function bench({ experiments, finish }: Command, options: Options): Promise<number> {
   const deadline = options.minutes === undefined ? Infinity : performance.now() + 60_000 * options.minutes;
   const { again, out } = options;
-  for (const experiment of experiments.filter(({ key }) => options.experiments.includes(key))) {
+  const isPart = options.arms !== undefined || options.variants !== undefined;
+  for (const whole of experiments.filter(({ key }) => options.experiments.includes(key))) {
+    const experiment = isPart ? partOf(whole, options) : whole;
     const store = await Store.open(out, experiment);
     const extent = {
       seeds: Math.min(options.seeds ?? Infinity, experiment.seeds),
@@ -44,10 +46,34 @@ async function bench({ experiments, finish }: Command, options: Options): Promis
       console.log("The time is over. The same command goes on from here.");
       return 3;
     }
+    if (isPart) continue;
     await report(experiment, store, choices, extent, out);
     if (store.cost !== undefined) console.log(`${experiment.key}: ${store.cost}.`);
+  }
+  if (isPart) {
+    console.log(`Results are in ${out}. The command without --arm and --variant makes tables and plots.`);
+    return 0;
   }
   await finish?.(out);
   console.log(`Results, tables and plots are in ${out}.`);
   return 0;
+}
+
+/** An experiment with the arms and variants that were asked for. Throws a UsageError if it lacks one of them. */
+function partOf(experiment: Experiment, { arms, variants }: Options): Experiment {
+  const chosen = arms ?? experiment.arms.map(({ key }) => key);
+  return {
+    ...experiment,
+    arms: chosen.map((name) => found(experiment.arms, ({ key }) => key, name, "--arm")),
+    variants:
+      variants?.map((name) => found(experiment.variants, String, name, "--variant")) ?? experiment.variants,
+  };
+}
+
+function found<T>(all: readonly T[], nameOf: (one: T) => string, name: string, option: string): T {
+  const one = all.find((candidate) => nameOf(candidate) === name);
+  if (one === undefined) {
+    throw new UsageError(`${option} must be one of ${all.map(nameOf).join(", ")}; got "${name}".`);
+  }
+  return one;
 }

@@ -5,6 +5,10 @@ import { parseArguments, UsageError, wholeNumber } from "../../examples/common/c
 export interface Options {
   /** Keys of the experiments to run. */
   experiments: string[];
+  /** Keys of the arms to train; undefined: all. */
+  arms: string[] | undefined;
+  /** The variants to train; undefined: all. */
+  variants: string[] | undefined;
   /** The largest number of seeds; undefined: the experiment's number. */
   seeds: number | undefined;
   steps: number | undefined;
@@ -21,6 +25,8 @@ export function optionsHelp(out: string, keys: readonly string[]): string {
   return `Results are kept, and what is there is not trained again; tables and plots are then made anew.
 
   --experiment KEY  one experiment; may be repeated (all)
+  --arm KEY         train only this arm, and make no tables; may be repeated
+  --variant NAME    train only this variant, and make no tables; may be repeated
   --seeds N         at most N seeds (as many as the experiment says)
   --steps N         stop every training after N steps, for a quick look; needs --out
   --minutes N       start no training after N minutes; the same command goes on
@@ -42,6 +48,8 @@ export function parseOptions(
 ): Options {
   const values = parseArguments(args, {
     experiment: { type: "string", multiple: true },
+    arm: { type: "string", multiple: true },
+    variant: { type: "string", multiple: true },
     seeds: { type: "string" },
     steps: { type: "string" },
     minutes: { type: "string" },
@@ -61,6 +69,8 @@ export function parseOptions(
   }
   return {
     experiments,
+    arms: values.arm,
+    variants: values.variant,
     seeds: wholeNumber("seeds", values.seeds),
     steps,
     minutes: wholeNumber("minutes", values.minutes),

@@ -114,7 +114,7 @@ const cyclegan: Kind = {
     "outlines identity",
   ],
   criticTerm: "critics",
-  steps: 1500,
+  steps: 1000,
   // Pictures and outlines without pairs: no picture of one domain has its outline in the other.
   draw: (train, random) => {
     const [filled, outlined] = halves(train);

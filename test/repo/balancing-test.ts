@@ -399,6 +399,25 @@ describe("the command", () => {
     expect(second.stdout.split("\n").length).toBe(3);
   });
 
+  test("trains the arms and variants that are asked for, and makes no tables of them", () => {
+    const out = path.join(folder, "part");
+    const args = ["--steps", "2", "--seeds", "1", "--experiment", "helmholtz", "--out", out];
+    const part = bench(...args, "--arm", "default", "--arm", "adam", "--variant", "five terms");
+    expect([part.stderr, part.status]).toEqual(["", 0]);
+    expect(readdirSync(out)).toEqual(["helmholtz.json"]);
+    const { runs } = JSON.parse(readFileSync(path.join(out, "helmholtz.json"), "utf8")) as {
+      runs: { arm: string; variant: string }[];
+    };
+    expect(runs.map(({ arm }) => arm).sort()).toEqual(["adam", "default"]);
+  });
+
+  test.each(["arm", "variant"])("refuses an unknown %s", (option) => {
+    const { status, stderr } = bench("--experiment", "helmholtz", "--out", folder, `--${option}`, "x");
+    expect(status).toBe(2);
+    expect(stderr).toContain(`--${option} must be one of `);
+    expect(stderr).toContain('; got "x".');
+  });
+
   test("refuses invalid options in one sentence", () => {
     expect(measured.refusals).toEqual([
       "--steps must come with --out: a quick look is no result to keep.",

@@ -112,7 +112,8 @@ withTorch("with PyTorch,", () => {
     evaluate: { keys: string[]; shapes: number[][]; figures: Record<string, Pair> };
   }
   interface Formulas {
-    models: Record<"pix2pix" | "srgan" | "cyclegan", Checked & Made> &
+    models: Record<"pix2pix" | "srgan", Checked & Made> &
+      Record<"cyclegan", Checked & Made & { plain: { error: number; size: number } }> &
       Record<"hard" | "soft", Checked & Named> & {
         mnist: Checked & Named & { dropout: { losses: Pair; evaluations: Pair; again: Pair } };
       };
@@ -256,6 +257,12 @@ withTorch("with PyTorch,", () => {
         expect(formulas.models[name].parameters).toEqual(["critic", "generator"]);
       }
     });
+  });
+
+  test("cyclegan's generator computes what pix2pix's does", () => {
+    const { error, size } = formulas.models.cyclegan.plain;
+    expect(size).toBeGreaterThan(0.1);
+    expect(error).toBeLessThan(1e-5 * size);
   });
 
   describe("the figures", () => {

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench/paper/models"))
 from cyclegan import Model as CycleGan  # noqa: E402
 from hard import Model as Hard  # noqa: E402
 from mnist import Model as Mnist  # noqa: E402
-from nets import Classifier  # noqa: E402
+from nets import Classifier, UNet  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.lib.stride_tricks import sliding_window_view  # noqa: E402
 from pix2pix import Model as Pix2Pix  # noqa: E402
@@ -299,7 +299,13 @@ def cyclegan():
     features = {"pictures": (made_filled, filled), "outlines": (made_lines, lines)}
     figures = {"l1": (difference(made_lines, lines) + difference(made_filled, filled)) / 2}
     given, made = np.stack([filled, lines]), np.stack([made_lines, made_filled])
-    return {**answer, **made_pictures(model, features, figures, given, made)}
+    with torch.no_grad():
+        plain = UNet.forward(to_outline, torch.from_numpy(filled)).numpy()
+    return {
+        **answer,
+        **made_pictures(model, features, figures, given, made),
+        "plain": {"error": float(np.abs(plain - made_lines).max()), "size": float(np.abs(plain).max())},
+    }
 
 
 def hard():

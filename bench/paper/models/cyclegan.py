@@ -1,6 +1,28 @@
 from nets import Classifier, Patches, UNet, in_parts, outlines, pictures, scaled
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+# By parity of the row in the enlarged map: how the three rows of a kernel fall on three rows of the small map.
+ROWS = torch.tensor([[[1.0, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]])
+
+
+def enlarged(of, convolution):
+    """The convolution of `of` at twice the size, as one convolution of the small maps for each parity."""
+    kernels = torch.einsum("iak,jbl,ockl->oijcab", ROWS, ROWS, convolution.weight).flatten(0, 2)
+    return F.pixel_shuffle(F.conv2d(of, kernels, convolution.bias.repeat_interleave(4), padding=1), 2)
+
+
+class Generator(UNet):
+    """Computes the same in two thirds of the time: PyTorch is slow at convolutions of large maps to a single one."""
+
+    def forward(self, of):
+        half = self.down1(of)
+        quarter = F.instance_norm(self.down2(F.leaky_relu(half, 0.2)))
+        eighth = F.instance_norm(self.down3(F.leaky_relu(quarter, 0.2)))
+        to_quarter = F.instance_norm(enlarged(F.relu(eighth), self.up3))
+        to_half = F.instance_norm(enlarged(F.relu(torch.cat([to_quarter, quarter], 1)), self.up2))
+        return torch.tanh(enlarged(F.relu(torch.cat([to_half, half], 1)), self.up1))
 
 
 def distance(a, b):
@@ -24,7 +46,7 @@ class Model(nn.Module):
     def __init__(self, seed, width, classifier):
         super().__init__()
         torch.manual_seed(seed)
-        self.generator = nn.ModuleDict({"outline": UNet(width), "fill": UNet(width)})
+        self.generator = nn.ModuleDict({"outline": Generator(width), "fill": Generator(width)})
         self.critic = nn.ModuleDict({"pictures": Patches(1, width), "outlines": Patches(1, width)})
         self.classifier = Classifier.trained(classifier)
         self.made = None
