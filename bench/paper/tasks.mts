@@ -68,7 +68,7 @@ const mnist: Kind = {
   measure: "test error in %",
   terms: Array.from({ length: CLASSES }, (_, digit) => `digit ${digit}`),
   seeds: 10,
-  steps: 300,
+  steps: 200,
   rate: 5e-4,
   draw: (train, random) => {
     // In one batch of a hundred a digit is missing: its term has no loss then.
