@@ -23,7 +23,7 @@ export function alsoWithWrongWeights(experiment: Experiment): Experiment {
     arms: only(variants, arms, TRAINED),
     remark: (results) =>
       "Wrong weights: for each seed every term is multiplied by a factor of its own, log-uniform over four decades. " +
-      recovered(results, { better, wrong: WRONG, right: RIGHT, tuned: TUNED.key }),
+      recovered(results, { better, wrong: WRONG, right: RIGHT, ends: { [TUNED.key]: "tuned weights" } }),
   };
 }
 

@@ -34,8 +34,8 @@ async function bench({ experiments, finish }: Command, options: Options): Promis
   const deadline = options.minutes === undefined ? Infinity : performance.now() + 60_000 * options.minutes;
   const { again, out } = options;
   const isPart = options.arms !== undefined || options.variants !== undefined;
-  for (const whole of experiments.filter(({ key }) => options.experiments.includes(key))) {
-    const experiment = isPart ? partOf(whole, options) : whole;
+  const chosen = experiments.filter(({ key }) => options.experiments.includes(key));
+  for (const experiment of isPart ? chosen.map((one) => partOf(one, options)) : chosen) {
     const store = await Store.open(out, experiment);
     const extent = {
       seeds: Math.min(options.seeds ?? Infinity, experiment.seeds),
@@ -61,19 +61,17 @@ async function bench({ experiments, finish }: Command, options: Options): Promis
 
 /** An experiment with the arms and variants that were asked for. Throws a UsageError if it lacks one of them. */
 function partOf(experiment: Experiment, { arms, variants }: Options): Experiment {
-  const chosen = arms ?? experiment.arms.map(({ key }) => key);
+  const { key: experimentKey } = experiment;
+  const find = <T,>(all: readonly T[], nameOf: (one: T) => string, name: string, option: string): T => {
+    const found = all.find((one) => nameOf(one) === name);
+    if (found !== undefined) return found;
+    const names = all.map(nameOf).join(", ");
+    throw new UsageError(`${option} of ${experimentKey} must be one of ${names}; got "${name}".`);
+  };
   return {
     ...experiment,
-    arms: chosen.map((name) => found(experiment.arms, ({ key }) => key, name, "--arm")),
+    arms: arms?.map((name) => find(experiment.arms, ({ key }) => key, name, "--arm")) ?? experiment.arms,
     variants:
-      variants?.map((name) => found(experiment.variants, String, name, "--variant")) ?? experiment.variants,
+      variants?.map((name) => find(experiment.variants, String, name, "--variant")) ?? experiment.variants,
   };
-}
-
-function found<T>(all: readonly T[], nameOf: (one: T) => string, name: string, option: string): T {
-  const one = all.find((candidate) => nameOf(candidate) === name);
-  if (one === undefined) {
-    throw new UsageError(`${option} must be one of ${all.map(nameOf).join(", ")}; got "${name}".`);
-  }
-  return one;
 }

@@ -35,7 +35,7 @@ export interface Arm {
 
 /** One training of an arm. */
 export interface Task {
-  /** Which variant of the experiment, one of its `cases`. */
+  /** Which variant of the experiment. */
   variant: string;
   seed: number;
   steps: number;
@@ -86,10 +86,10 @@ export interface Experiment {
   grid?: Grid;
   /** Learning rates, of which each arm gets its best. Left out: `run` decides. */
   rates?: readonly number[];
-  /** How many rates may follow beyond each end, in the same ratio, while the rate at the end is the best. Default: 0. */
+  /** How many rates may follow beyond the ends, in the same ratio, while the rate at an end is the best. Default: 0. */
   furtherRates?: number;
   /** What the results depend on besides the arms and tasks, in a text. The store ignores results of another one. */
-  version?: string;
+  version?: () => string;
   /** Seeds that no table counts: trainings on them decide between exponents, rates and weights. */
   tuningSeeds?: readonly number[];
   /** The terms' names, for arms whose weights are searched. */
@@ -168,7 +168,8 @@ export function atRate(arm: Arm, rate: number | undefined): Arm {
 
 /** Adam with these weights. */
 export function withFixedWeights(arm: Arm, weights: readonly number[]): Arm {
-  return { ...arm, key: `${arm.key} w ${weights.join(" ")}`, fixedWeights: weights };
+  const text = weights.join(" ");
+  return { ...arm, key: `${arm.key} w ${text}`, name: `${arm.name}, weights ${text}`, fixedWeights: weights };
 }
 
 /** An arm of MTAdam with these weights. */

@@ -32,10 +32,12 @@ export function hyperband(most: number, eta: number): Bracket[] {
 interface Judged<T> {
   configuration: T;
   cost: number;
+  resource: number;
 }
 
 /**
- * The configuration with the lowest cost that any round of Hyperband saw; of equals the first.
+ * The configuration with the lowest cost among the longest trainings of Hyperband; of equals the first. The paper also
+ * counts shorter trainings; where a cost does not fall steadily, theirs do not compare.
  *
  * @param draw draws a configuration at random
  * @param costOf trains a configuration from the start with this much of the resource; a cost that is not finite is the
@@ -53,12 +55,16 @@ export async function searchByHyperband<T>(
       const judged: Judged<T>[] = [];
       for (const configuration of left.slice(0, configurations)) {
         const cost = await costOf(configuration, resource);
-        judged.push({ configuration, cost: Number.isFinite(cost) ? cost : Infinity });
+        judged.push({ configuration, resource, cost: Number.isFinite(cost) ? cost : Infinity });
       }
       judged.sort((a, b) => a.cost - b.cost);
-      if (!best || judged[0]!.cost < best.cost) best = judged[0];
+      if (!best || isBetter(judged[0]!, best)) best = judged[0];
       left = judged.map(({ configuration }) => configuration);
     }
   }
   return best!.configuration;
+}
+
+function isBetter(one: Judged<unknown>, other: Judged<unknown>): boolean {
+  return one.resource === other.resource ? one.cost < other.cost : one.resource > other.resource;
 }

@@ -27,7 +27,7 @@ export function optionsHelp(out: string, keys: readonly string[]): string {
   --experiment KEY  one experiment; may be repeated (all)
   --arm KEY         train only this arm, and make no tables; may be repeated
   --variant NAME    train only this variant, and make no tables; may be repeated
-  --seeds N         at most N seeds (as many as the experiment says)
+  --seeds N         at most N seeds, for a quick look; needs --out
   --steps N         stop every training after N steps, for a quick look; needs --out
   --minutes N       start no training after N minutes; the same command goes on
   --out FOLDER      where results, tables and plots go (${out})
@@ -64,8 +64,13 @@ export function parseOptions(
     }
   }
   const steps = wholeNumber("steps", values.steps);
-  if (steps !== undefined && values.out === undefined) {
-    throw new UsageError("--steps must come with --out: a quick look is no result to keep.");
+  for (const option of ["steps", "seeds"] as const) {
+    if (values[option] !== undefined && values.out === undefined) {
+      throw new UsageError(`--${option} must come with --out: a quick look is no result to keep.`);
+    }
+  }
+  if (values.again && values.minutes !== undefined) {
+    throw new UsageError("--again cannot come with --minutes: it would begin anew each time.");
   }
   return {
     experiments,

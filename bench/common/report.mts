@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
+import { locked } from "./lock.mjs";
 import { fill, plural, readIfThere } from "./text.mjs";
 import { dots } from "./plot.mjs";
 import { TUNED, isIn, type Arm, type Experiment, type Results } from "./experiment.mjs";
@@ -28,8 +29,10 @@ export async function report(
 /** Writes the part of README.md in `folder` that belongs to `key`; the text around it stays. */
 export async function writePart(folder: string, key: string, content: string): Promise<void> {
   const path = join(folder, "README.md");
-  const text = (await readIfThere(path)) ?? "# Results\n";
-  await writeFile(path, await format(fill(text, key, content), { parser: "markdown", printWidth: 110 }));
+  await locked(path, async () => {
+    const text = (await readIfThere(path)) ?? "# Results\n";
+    await writeFile(path, await format(fill(text, key, content), { parser: "markdown", printWidth: 110 }));
+  });
 }
 
 function valuesByArm({ measure, logarithmic, show }: Experiment, found: Results): string {

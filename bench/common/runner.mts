@@ -217,7 +217,7 @@ const DECADES = 2;
 
 /**
  * An arm with the weights that do best on the first task, out of Hyperband's configurations of weights and a learning
- * rate. With these weights it then gets its best rate as every other arm does.
+ * rate that are trained in full. With these weights it then gets its best rate as every other arm does.
  */
 async function byHyperband(
   arm: Arm,
@@ -245,8 +245,8 @@ async function byHyperband(
       return cost(experiment, trainings, configuration, { ...task, steps: own });
     },
   );
-  const weighted = withFixedWeights(arm, best.fixedWeights!);
-  const chosen = await bestOf(weighted, experiment, trainings, tasks);
+  const withBest = withFixedWeights(arm, best.fixedWeights!);
+  const chosen = await bestOf(withBest, experiment, trainings, tasks);
   return { ...chosen, search: { configurations, trainings: steps / task.steps } };
 }
 

@@ -3,6 +3,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { format } from "prettier";
+import { locked } from "./lock.mjs";
 import { plural, readIfThere } from "./text.mjs";
 import { keyOf, type Arm, type Experiment, type Finished, type Outcome, type Task } from "./experiment.mjs";
 
@@ -20,23 +21,23 @@ interface Content {
 
 /**
  * The raw results of one experiment in a JSON file. Trainings in it are not repeated. Another process may add to the file
- * meanwhile: each keeps what it finds there, and adds all of its own again, in case the other has overwritten some.
+ * meanwhile: each keeps what it finds there.
  */
 export class Store {
   readonly #folder: string;
   readonly #path: string;
   #content: Content;
   readonly #version: string | undefined;
+  readonly #versionNow: Experiment["version"];
   /** The keys of the entries that were asked for or added. */
   readonly #used = new Set<string>();
-  /** The entries that were added, by their keys. */
-  readonly #added = new Map<string, Entry>();
 
-  private constructor(folder: string, path: string, content: Content, version: string | undefined) {
+  private constructor(folder: string, path: string, content: Content, version: Experiment["version"]) {
     this.#folder = folder;
     this.#path = path;
     this.#content = content;
-    this.#version = version;
+    this.#version = version?.();
+    this.#versionNow = version;
   }
 
   /** The results in `folder`, which is created if it does not exist. */
@@ -72,12 +73,20 @@ export class Store {
     const times = used.flatMap(({ seconds }) => (seconds === undefined ? [] : [seconds]));
     if (times.length === 0) return undefined;
     const minutes = Math.round(times.reduce((a, b) => a + b, 0) / 60);
-    const count = times.length < used.length ? `${times.length} of ` : "";
-    return `${count}${plural(used.length, "training")} in ${plural(minutes, "minute")}`;
+    const [trainings, taken] = [plural(used.length, "training"), plural(minutes, "minute")];
+    if (times.length === used.length) return `${trainings} in ${taken}`;
+    return `${trainings}, of which the ${times.length} whose time is known took ${taken}`;
   }
 
-  /** Stores the result of a training and replaces an earlier one. The file is complete at any time. */
+  /**
+   * Stores the result of a training and replaces an earlier one. The file is complete at any time.
+   *
+   * @throws Error if the experiment's version is no longer the one with which the store was opened
+   */
   async add(arm: Arm, task: Task, { png, jsonl, ...result }: Finished, seconds?: number): Promise<Outcome> {
+    if (this.#versionNow?.() !== this.#version) {
+      throw new Error("The sources of the model changed while it was trained. The result is not kept.");
+    }
     const outcome: Outcome = {
       ...result,
       ...(png && { picture: await this.#keep(arm, task, "png", png) }),
@@ -93,18 +102,15 @@ export class Store {
     };
     const key = keyOf(arm.key, task);
     this.#used.add(key);
-    this.#added.set(key, entry);
-    const { experiment, runs } = (await contentOf(this.#path)) ?? this.#content;
-    const others = runs.filter((other) => !this.#added.has(keyOf(other.arm, other)));
-    const content = (this.#content = {
-      experiment,
-      machine: machine(),
-      date: today(),
-      runs: [...others, ...this.#added.values()],
+    await locked(this.#path, async () => {
+      const { experiment, runs } = (await contentOf(this.#path)) ?? this.#content;
+      const others = runs.filter((other) => keyOf(other.arm, other) !== key);
+      this.#content = { experiment, machine: machine(), date: today(), runs: [...others, entry] };
+      const temporary = `${this.#path}.${process.pid}.tmp`;
+      const text = await format(JSON.stringify(this.#content), { parser: "json", printWidth: 110 });
+      await writeFile(temporary, text);
+      await rename(temporary, this.#path);
     });
-    const temporary = `${this.#path}.${process.pid}.tmp`;
-    await writeFile(temporary, await format(JSON.stringify(content), { parser: "json", printWidth: 110 }));
-    await rename(temporary, this.#path);
     return outcome;
   }
 

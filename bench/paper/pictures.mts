@@ -152,7 +152,7 @@ function experimentOf(kind: Kind, effort: Effort): Experiment {
     arms: armsFor(BETA1, kind.steps).filter(({ key }) => kind.arms?.includes(key) ?? true),
     rates: ratesAround(RATE),
     furtherRates: FURTHER_RATES,
-    version: versionOf(kind.model, { BATCH, WIDTH, BETA1, CRITIC_RATE, JUDGEMENTS, ...effort, ...kind }),
+    version: () => versionOf(["classifier", kind.model], constantsOf(kind, effort)),
     tuningSeeds: TUNING_SEEDS,
     terms: kind.terms,
     seeds: SEEDS,
@@ -171,12 +171,20 @@ function experimentOf(kind: Kind, effort: Effort): Experiment {
   };
 }
 
+function constantsOf({ data, terms, criticTerm }: Kind, effort: Effort): object {
+  return { BATCH, WIDTH, BETA1, CRITIC_RATE, JUDGEMENTS, ...effort, data, terms, criticTerm };
+}
+
 function floorOf(results: Results): number {
   const outcomes = [...results.values()].flatMap((rows) => rows.flatMap(({ outcomes }) => outcomes));
   const floors = outcomes.map(({ details }) => details!["floor"] as number);
   // Machines may differ in the last bits.
-  if (Math.max(...floors) > (1 + 1e-4) * Math.min(...floors))
-    throw new Error("The trainings were judged by several classifiers.");
+  if (Math.max(...floors) > (1 + 1e-4) * Math.min(...floors)) {
+    throw new Error(
+      "The trainings were judged by several classifiers, since a machine trains its own. " +
+        "Copy the first one's build/paper, or train all again with --again.",
+    );
+  }
   return mean(floors);
 }
 

@@ -1,29 +1,39 @@
 import type { Results } from "../common/experiment.mjs";
 import { recovered } from "../common/recovered.mjs";
-import { GIVEN, WRONG } from "./arms.mjs";
+import { GIVEN, TUNING_SEEDS, WRONG } from "./arms.mjs";
 import { sourcesOf } from "./python.mjs";
 import { weightsOf, type Subject } from "./training.mjs";
+
+/** The arms that may be the end of the way from Adam with wrong weights, and their weights in words. */
+const ENDS = { adam: "weights of 1", hyperband: "Hyperband's weights" };
 
 /** How far the search of the learning rate goes beyond its three rates. */
 export const FURTHER_RATES = 3;
 
-/** A text that changes with a model's sources and with the constants of its experiment. */
-export function versionOf(model: string, constants: object): string {
-  return sourcesOf("nets", "classifier", model) + JSON.stringify(constants);
+/**
+ * A text that changes with the sources of models and with constants: those that a training depends on, and nothing that
+ * only describes it.
+ */
+export function versionOf(models: readonly string[], constants: object): string {
+  return sourcesOf(...models) + JSON.stringify(constants);
 }
 
-/** The factors of the losses with wrong weights, in a sentence. */
+/** The factors of the losses with wrong weights, in sentences. */
 export function factorsOf(subject: Pick<Subject, "key" | "terms">, results: Results): string {
   const ofSeed = (seed: number) =>
     weightsOf(subject, { variant: WRONG, seed })
       .map((factor) => factor.toPrecision(2))
       .join(" : ");
-  const seeds = results.get(WRONG)!.map(({ outcomes }) => outcomes.length);
-  const all = Array.from({ length: Math.max(...seeds) }, (_, k) => `seed ${k + 1} ${ofSeed(k + 1)}`);
-  return `The wrong weights of ${subject.terms.join(" : ")} are ${all.join("; ")}.`;
+  const counts = results.get(WRONG)!.map(({ outcomes }) => outcomes.length);
+  const list = (seeds: readonly number[]) => seeds.map((seed) => `seed ${seed} ${ofSeed(seed)}`).join("; ");
+  const reported = Array.from({ length: Math.max(...counts) }, (_, k) => k + 1);
+  return (
+    `The wrong weights of ${subject.terms.join(" : ")} are ${list(reported)}. ` +
+    `Rates and weights were chosen with ${list(TUNING_SEEDS)}.`
+  );
 }
 
 /** What each arm recovers of what wrong weights cost Adam, in a sentence. */
 export function recoveredOf(results: Results): string {
-  return recovered(results, { better: "lower", wrong: WRONG, right: GIVEN, tuned: "hyperband" });
+  return recovered(results, { better: "lower", wrong: WRONG, right: GIVEN, ends: ENDS });
 }

@@ -414,7 +414,7 @@ describe("the command", () => {
   test.each(["arm", "variant"])("refuses an unknown %s", (option) => {
     const { status, stderr } = bench("--experiment", "helmholtz", "--out", folder, `--${option}`, "x");
     expect(status).toBe(2);
-    expect(stderr).toContain(`--${option} must be one of `);
+    expect(stderr).toContain(`--${option} of helmholtz must be one of `);
     expect(stderr).toContain('; got "x".');
   });
 
@@ -423,6 +423,8 @@ describe("the command", () => {
       "--steps must come with --out: a quick look is no result to keep.",
       '--experiment must be one of a, b; got "x".',
       '--seeds must be a whole number of at least 1; got "0".',
+      "--seeds must come with --out: a quick look is no result to keep.",
+      "--again cannot come with --minutes: it would begin anew each time.",
       "",
     ]);
     const { status, stderr } = bench("--unknown");

@@ -9,7 +9,7 @@ import { python, withTorch } from "../support/torch";
 interface Measured {
   distances: { general: number; singular: number; itself: number; notFinite: string };
   brackets: [configurations: number, resource: number][][][];
-  search: { best: number; drawn: number; counts: Record<string, number>; resource: number };
+  search: { best: number; expected: number; drawn: number; counts: Record<string, number>; resource: number };
   pretended: {
     again: number;
     searched: number[];
@@ -30,9 +30,11 @@ interface Measured {
   };
   furtherRates: { rates: number[]; chosen: number }[];
   versions: number[];
+  sources: [one: string[], all: string[]];
   moments: number[][];
   strip: { size: number[]; values: number[] };
   twoAtOnce: { values: number[]; costs: string[] };
+  changedMeanwhile: { error: string; kept: number };
   refusedFiles: (number | string)[];
 }
 
@@ -92,12 +94,13 @@ describe("Hyperband", () => {
     expect(measured.brackets[2]).toEqual([[[1, 1]]]);
   });
 
-  test("trains as scheduled, keeps the best, and takes the best seen", () => {
-    const { best, drawn, counts, resource } = measured.search;
+  test("trains as scheduled, keeps the best, and takes the best of the full trainings", () => {
+    const { best, expected, drawn, counts, resource } = measured.search;
     expect(drawn).toBe(17);
     expect(counts).toEqual({ 1: 9, 3: 8, 9: 5 });
     expect(resource).toBe(78);
-    expect(best).toBeCloseTo(0.7, 12);
+    expect(best).toBe(expected);
+    expect(Math.abs(best - 0.5)).toBeLessThan(Math.abs(best - 0.7));
   });
 });
 
@@ -176,6 +179,13 @@ test("a result of another version or of other options does not count", () => {
   expect(measured.versions).toEqual([1, 1, 2, 3, 3]);
 });
 
+test("the sources of a model include what it imports, once", () => {
+  const [one, all] = measured.sources;
+  expect(one).toContain("turned"); // soft imports it from hard
+  expect(one).toContain("new_trunk");
+  expect(one).toEqual(all);
+});
+
 test("a result is the mean over moments of the last sixth, where an experiment asks for several", () => {
   expect(measured.moments).toEqual([[1500, 1440, 1380, 1320, 1260], [4, 3], [400]]);
 });
@@ -188,6 +198,13 @@ test("a strip shows pictures from black to white, row by row", () => {
 test("two processes may add to one file", () => {
   expect(measured.twoAtOnce.values.sort((a, b) => a - b)).toEqual([1, 2, 11, 12]);
   expect(measured.twoAtOnce.costs).toEqual(["2 trainings in 1 minute", "2 trainings in 1 minute"]);
+});
+
+test("a result is not kept if the model's sources changed meanwhile", () => {
+  expect(measured.changedMeanwhile).toEqual({
+    error: "The sources of the model changed while it was trained. The result is not kept.",
+    kept: 1,
+  });
 });
 
 test("files that are not a data set's are refused", () => {

@@ -99,7 +99,12 @@ function recoveredOf(adam, balanced, tuned) {
     ],
     ["right", [row("tuned", "Adam, tuned", tuned)]],
   ]);
-  return recovered(results, { better: "higher", wrong: "wrong", right: "right", tuned: "tuned" });
+  return recovered(results, {
+    better: "higher",
+    wrong: "wrong",
+    right: "right",
+    ends: { tuned: "tuned weights" },
+  });
 }
 
 /** Writes the tables of two problems and their summary; a third lacks its trainings. */

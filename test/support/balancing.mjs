@@ -315,8 +315,10 @@ console.log(
     refusals: [
       refusal("--steps", "2"),
       refusal("--experiment", "x"),
-      refusal("--seeds", "0"),
-      refusal("--seeds", "1", "--experiment", "b"),
+      refusal("--seeds", "0", "--out", "x"),
+      refusal("--seeds", "1"),
+      refusal("--again", "--minutes", "1"),
+      refusal("--seeds", "1", "--experiment", "b", "--out", "x"),
     ],
   }),
 );

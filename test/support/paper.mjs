@@ -13,6 +13,7 @@ const { Store } = await load("common/store");
 const { curves } = await load("paper/curves");
 const { datasetOf } = await import("../../build/test/paper/examples/mnist/data.mjs");
 const { strip } = await import("../../build/test/paper/examples/common/strip.mjs");
+const { sourcesOf } = await load("paper/python");
 const { lastMoments, weightsOf } = await load("paper/training");
 
 const folder = process.argv[2];
@@ -43,9 +44,10 @@ function distances() {
   };
 }
 
-/** A search whose best configuration is 0.7, after trainings of any length; shorter trainings cost more. */
+/** A search whose best configuration is near 0.5 after full trainings; shorter ones cost less, the least at 0.7. */
 async function search() {
   const log = [];
+  const full = [];
   let drawn = 0;
   const best = await searchByHyperband(
     hyperband(9, 3),
@@ -55,11 +57,14 @@ async function search() {
     },
     async (x, resource) => {
       log.push(resource);
-      return x < 0.2 ? NaN : Math.abs(x - 0.7) + 1 / resource;
+      if (resource < 9) return x < 0.2 ? NaN : Math.abs(x - 0.7) - 1;
+      full.push(x);
+      return Math.abs(x - 0.5);
     },
   );
   const counts = Object.fromEntries([1, 3, 9].map((r) => [r, log.filter((one) => one === r).length]));
-  return { best, drawn, counts, resource: log.reduce((a, b) => a + b, 0) };
+  const expected = full.sort((a, b) => Math.abs(a - 0.5) - Math.abs(b - 0.5))[0];
+  return { best, expected, drawn, counts, resource: log.reduce((a, b) => a + b, 0) };
 }
 
 /** An experiment that takes no time, with everything that a report may have. Adam's best weights are 1 : 10. */
@@ -168,7 +173,12 @@ async function furtherRates(best) {
 async function versions() {
   let trained = 0;
   const experiment = (version, options) => ({
-    ...{ key: "versions", version, arms: [{ key: "one", name: "One", options }], variants: ["given"] },
+    ...{
+      key: "versions",
+      version: () => version,
+      arms: [{ key: "one", name: "One", options }],
+      variants: ["given"],
+    },
     ...{ better: "lower", seeds: 1, steps: 1, show: String, run: async () => ({ value: ++trained }) },
   });
   const counts = [];
@@ -186,20 +196,39 @@ async function versions() {
   return counts;
 }
 
-/** What a file has after two processes, or two stores, have added to it in turns; and what each counts as its own. */
+/** The functions that sources define, in order. */
+function definitions(sources) {
+  return [...sources.matchAll(/^def (\w+)/gm)].map(([, name]) => name).sort();
+}
+
+/** The error of a training during which the sources change, and how many results are kept. */
+async function changedMeanwhile() {
+  let version = "a";
+  const experiment = {
+    ...{ key: "changed", version: () => version, arms: [{ key: "one", name: "One" }], variants: ["given"] },
+    ...{ better: "lower", seeds: 2, steps: 1, show: String },
+    run: async (_, { seed }) => {
+      if (seed === 2) version = "b";
+      return { value: 1 };
+    },
+  };
+  const store = await Store.open(folder, experiment);
+  const error = await run(experiment, store, experiment, CONDITIONS).catch(({ message }) => message);
+  const { runs } = JSON.parse(readFileSync(`${folder}/changed.json`, "utf8"));
+  return { error, kept: runs.length };
+}
+
+/** What a file has after two processes, or two stores, have added to it at the same time; and what each counts as its own. */
 async function twoAtOnce() {
   const experiment = { key: "two-at-once" };
   const stores = [await Store.open(folder, experiment), await Store.open(folder, experiment)];
-  for (const seed of [1, 2]) {
-    for (const [k, store] of stores.entries()) {
-      await store.add(
-        { key: `arm ${k}` },
-        { variant: "given", seed, steps: 1 },
-        { value: 10 * k + seed },
-        30,
-      );
+  const add = async (store, k) => {
+    for (const seed of [1, 2]) {
+      const task = { variant: "given", seed, steps: 1 };
+      await store.add({ key: `arm ${k}` }, task, { value: 10 * k + seed }, 30);
     }
-  }
+  };
+  await Promise.all(stores.map(add));
   const { runs } = JSON.parse(readFileSync(`${folder}/two-at-once.json`, "utf8"));
   return { values: runs.map(({ value }) => value), costs: stores.map(({ cost }) => cost) };
 }
@@ -247,9 +276,11 @@ console.log(
     wrongWeights: wrongWeights(),
     furtherRates: [await furtherRates(0.3), await furtherRates(9), await furtherRates(0.01)],
     versions: await versions(),
+    sources: [sourcesOf("soft"), sourcesOf("hard", "nets", "soft")].map(definitions),
     moments: [lastMoments(1500, 5), lastMoments(4, 5), lastMoments(400, 1)],
     strip: await stripOfTwo(),
     twoAtOnce: await twoAtOnce(),
+    changedMeanwhile: await changedMeanwhile(),
     refusedFiles: refusedFiles(),
   }),
 );

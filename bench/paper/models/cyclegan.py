@@ -14,7 +14,10 @@ def enlarged(of, convolution):
 
 
 class Generator(UNet):
-    """Computes the same in two thirds of the time: PyTorch is slow at convolutions of large maps to a single one."""
+    """Computes the same in two thirds of the time: convolutions to a single large map are slow.
+
+    UNet itself stays as it is, since its rounding is that of the results of pix2pix.
+    """
 
     def forward(self, of):
         half = self.down1(of)
