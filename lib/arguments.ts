@@ -39,10 +39,13 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return known.find((one) => one === synonym) ?? known.find((one) => isNear(name, one));
 }
 
+/** The distance of longer names takes too long, a time that grows with the square of their length. */
+const LONGEST_COMPARED = 64;
+
 /** Whether two names differ in case or by a few letters added, dropped or changed (Levenshtein's distance). */
 function isNear(a: string, b: string): boolean {
   const most = Math.min(2, b.length - 1);
-  if (Math.abs(a.length - b.length) > most) return false;
+  if (Math.abs(a.length - b.length) > most || b.length > LONGEST_COMPARED) return false;
   const [from, to] = [a.toLowerCase(), b.toLowerCase()];
   let row = Array.from({ length: to.length + 1 }, (_, k) => k);
   for (let i = 0; i < from.length; ++i) {

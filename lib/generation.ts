@@ -1,6 +1,6 @@
 import type { NativeOptimizer } from "./addon/native";
 import { packValues, valuesLength, type CallValues, type GroupValues } from "./call-options";
-import { fromNative } from "./errors";
+import { fromNative, MTAdamError } from "./errors";
 import { GradientTable } from "./gradients";
 import { addonOf } from "./memory/device";
 import { SourceList } from "./memory/source-list";
@@ -29,6 +29,7 @@ export class Generation {
     weights: readonly number[],
     groups: readonly ParamGroup[],
   ) {
+    checkPairs(terms.length, flat.parameters.length);
     this.flat = flat;
     this.weights = Object.freeze(weights);
     this.groups = Object.freeze(groups);
@@ -89,4 +90,17 @@ export class Generation {
   recheckParameter(index: number): void {
     this.#sources.recheck((at) => this.parameters.list[at]!, index, 1);
   }
+}
+
+/** Of more, the lists of gradients would exceed what V8 keeps as an array: they would take minutes, then all memory. */
+const MOST_PAIRS = 2 ** 25;
+
+/** @throws MTAdamError OPTION */
+function checkPairs(terms: number, parameters: number): void {
+  if (terms * parameters <= MOST_PAIRS) return;
+  const got = `${terms} terms and ${parameters} parameters`;
+  throw new MTAdamError(
+    "OPTION",
+    `There must be at most ${MOST_PAIRS} pairs of a term and a parameter; got ${got}.`,
+  );
 }

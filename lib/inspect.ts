@@ -38,10 +38,11 @@ export function typedArrayPlace(array: ArrayBufferView): { buffer: ArrayBufferLi
   return { buffer: bufferOf(array) as ArrayBufferLike, byteOffset: offsetOf(array) as number };
 }
 
-/** The same as bytes. */
+/** The same as bytes; none once its buffer is detached. */
 export function typedArrayBytes(array: ArrayBufferView): Uint8Array {
   const { buffer, byteOffset } = typedArrayPlace(array);
-  return new Uint8Array(buffer, byteOffset, bytesOf(array) as number);
+  const bytes = bytesOf(array) as number;
+  return bytes === 0 ? new Uint8Array() : new Uint8Array(buffer, byteOffset, bytes);
 }
 
 /** Whether a typed array lies over memory whose size may change. */
@@ -59,8 +60,13 @@ export function isArray(value: unknown): value is unknown[] {
   }
 }
 
+/** A copy of an array by its length, since its iterator may be another than an array's. */
+export function ownEntries(array: readonly unknown[]): unknown[] {
+  return Array.from({ length: array.length }, (_, k) => array[k]);
+}
+
 /** Whether a value is a proxy that was revoked, with which one can do nothing. */
-function isRevoked(value: object): boolean {
+export function isRevoked(value: unknown): boolean {
   if (!types.isProxy(value)) return false;
   try {
     Array.isArray(value);

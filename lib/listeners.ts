@@ -48,7 +48,7 @@ export class Listeners {
       reading ??= start();
       this.#readings.add(reading, (outcome) => {
         if (!this.#ofStats.has(entry)) return;
-        if ("error" in outcome) warnOfLost(iteration, outcome.error);
+        if (outcome.error !== undefined) warnOfLost(iteration, outcome.error);
         else call(entry.listener, outcome.diagnostics);
       });
     }

@@ -259,8 +259,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    */
   refresh(options?: StepOptions<Term>): void {
     this.#guard.idle("refresh");
-    const call = this.#guard.reading("refresh", () => this.#readCall(options, this.weights));
-    if (this.paramGroups.some(({ lr }) => typeof lr === "function")) this.#readIterations(call.stream);
+    const call = this.#guard.reading("refresh", () => this.#readCall(options, this.#generation.weights));
+    if (this.#generation.groups.some(({ lr }) => typeof lr === "function")) this.#readIterations(call.stream);
     const groups = this.#guard.reading("refresh", () => this.#resolveGroups());
     const native = this.#guard.alive();
     const values = this.#pack({ call, groups });
@@ -428,9 +428,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   // eslint-disable-next-line @typescript-eslint/prefer-return-this-type -- the type has more names
   addTerm<Name extends string>(name: Name): MTAdam<Term | Name, Parameter> {
     const native = this.#guard.idle("addTerm");
-    const { flat, groups } = this.#generation;
-    const terms = [...this.terms, checkNewTerm(name, this.terms)];
-    this.#change(new Generation(flat, terms, [...this.weights, 1], groups), () => {
+    // Not by this.terms, which a subclass may replace.
+    const { flat, groups, terms, weights } = this.#generation;
+    const all = [...terms.list, checkNewTerm(name, terms.list)];
+    this.#change(new Generation(flat, all, [...weights, 1], groups), () => {
       native.addTerm(name);
     });
     return this;
@@ -445,14 +446,14 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    */
   removeTerm(term: Term | number): void {
     const native = this.#guard.idle("removeTerm");
-    const index = this.#generation.terms.indexOf(term);
-    const name = this.terms[index]!;
+    const { flat, groups, terms, weights } = this.#generation;
+    const index = terms.indexOf(term);
+    const name = terms.list[index]!;
     if (name === this.#options.anchor) throw mustBe("OPTION", "term", "not be the anchor", name);
-    if (this.terms.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
-    const { flat, groups } = this.#generation;
-    const terms = this.terms.filter((_, other) => other !== index);
-    const weights = this.weights.filter((_, other) => other !== index);
-    this.#change(new Generation(flat, terms, weights, groups), () => {
+    if (terms.list.length === 1) throw mustBe("OPTION", "term", "not be the only one", name);
+    const isLeft = (_: unknown, other: number) => other !== index;
+    const left = new Generation(flat, terms.list.filter(isLeft), weights.filter(isLeft), groups);
+    this.#change(left, () => {
       native.removeTerm(index);
     });
   }
@@ -552,7 +553,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const { strict, source, restoration } = this.#guard.reading("loadStateDict", () => {
       const { strict } = checkFileOptions(options, ["strict"]);
       const source = new DictSource(state);
-      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, { strict });
+      const restoration = checkDict(this.#stateOwner(this.#guard.alive()), source, strict);
       return { strict, source, restoration };
     });
     const finish = this.#beginRestoring(restoration, strict);
@@ -726,16 +727,16 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
 
   /** The same for a call that may continue a step. */
   #readPart(options: unknown): CallValues {
-    return this.#readCall(options, this.#guard.alive().isOpen ? this.#openWeights : this.weights);
+    return this.#readCall(options, this.#guard.alive().isOpen ? this.#openWeights : this.#generation.weights);
   }
 
   #readStep(options: unknown): StepValues {
-    return { call: this.#readCall(options, this.weights), groups: this.#resolveGroups() };
+    return { call: this.#readCall(options, this.#generation.weights), groups: this.#resolveGroups() };
   }
 
   /** A step uses the group options that were current at its first term. */
   #readTerm(term: number, gradients: unknown, call: CallValues): StepValues {
-    this.#guard.checkNew(term, this.terms[term]);
+    this.#guard.checkNew(term, this.#generation.terms.list[term]);
     const groups = this.#guard.alive().isOpen ? undefined : this.#resolveGroups();
     this.#table.assignTerm(term, gradients);
     return { call, groups };
@@ -749,13 +750,14 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   #withGroup(group: ParameterGroup): { native: NativeOptimizer; generation: Generation } {
-    const { flat: oldFlat, groups: oldGroups } = this.#generation;
+    const { flat: oldFlat, groups: oldGroups, terms, weights } = this.#generation;
     // Options may have changed since the groups were made.
     const current = { ...oldFlat, groups: oldGroups.map(recheckGroup) };
     const flat = withGroup(current, group, this.#options);
     this.#readIterations();
     const before = this.#stateOwner(this.#guard.alive());
     const groups = [...oldGroups, ...makeParamGroups(flat, oldGroups.length)];
+    const generation = new Generation(flat, terms.list, weights, groups);
     const native = makeNativeOptimizer(flat, before.options, this.#calls.stream);
     try {
       copyState(before, { ...before, native, parameters: flat.parameters, layers: flat.layers, groups });
@@ -764,7 +766,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       native.dispose();
       throw error;
     }
-    return { native, generation: new Generation(flat, this.terms, this.weights, groups) };
+    return { native, generation };
   }
 
   get #table(): GradientTable {
@@ -773,7 +775,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
 
   #resolveGroups(): GroupValues[] {
     const { groups, flat } = this.#generation;
-    return resolveGroups(groups, flat, () => this.iterations);
+    return resolveGroups(groups, flat, () => this.#guard.iterations);
   }
 
   /** Reading the arguments may have run user code, which may have disposed of the optimizer or its memory. */
@@ -792,7 +794,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const table = this.#table;
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
-    if (!native.isOpen) this.#openWeights = this.weights;
+    if (!native.isOpen) this.#openWeights = this.#generation.weights;
     const { stream, reduced } = given.call;
     const skipped = fromNative(() => native.accumulate(table.native, values, stream, term, reduced));
     if (skipped) this.#lookForSkipped(native);
@@ -832,7 +834,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const reading = this.#startReading(native);
     return new Promise((resolve, reject) => {
       this.#readings.add(reading, (outcome) => {
-        if ("error" in outcome) reject(outcome.error);
+        if (outcome.error !== undefined) reject(outcome.error);
         else resolve(outcome.diagnostics);
       });
       this.#readings.flush();
@@ -840,10 +842,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   #startReading(native: NativeOptimizer): Reading {
-    const { iterations: iteration, terms, layers } = this;
+    const { terms, flat } = this.#generation;
+    const names = { iteration: this.#guard.iterations, terms: terms.list, layers: flat.layers };
     return new Reading({
       native: () => new (addonOf(this.device).Diagnostics)(native),
-      names: { iteration, terms, layers },
+      names,
       cosines: this.#options.cosines,
       warning: this.#nonFiniteWarning,
     });
@@ -874,11 +877,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    */
   #beginRestoring({ iterations, weights, groups }: Restoration, isComplete: boolean): () => void {
     const native = this.#guard.alive();
-    checkWritable(this.paramGroups, groups);
+    checkWritable(this.#generation.groups, groups);
     fromNative(() => {
       native.beginRestore();
     });
-    setGroupOptions(this.paramGroups, groups);
+    setGroupOptions(this.#generation.groups, groups);
     this.#generation.weights = Object.freeze(weights);
     return () => {
       const native = this.#guard.alive();

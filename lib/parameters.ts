@@ -1,6 +1,6 @@
 import { checkKeys } from "./arguments";
 import { MTAdamError, mustBe } from "./errors";
-import { describeValue, isArray, typedArrayLength, typedArrayName } from "./inspect";
+import { describeValue, isArray, isRevoked, typedArrayLength, typedArrayName } from "./inspect";
 import { isBuffer, isDevice, type Device, type DeviceBuffer } from "./memory/device";
 import {
   checkDimensions,
@@ -182,14 +182,13 @@ function readGroups(
 }
 
 function isGroup(item: unknown): item is ParameterGroup {
-  return typeof item === "object" && item !== null && Object.hasOwn(item, "parameters");
+  return isOwner(item, "parameters");
 }
 
 const GROUP_PROPERTIES = ["parameters", ...GROUP_KEYS];
 
 /** Groups of PyTorch have `params`. */
-const isNearlyGroup = (item: unknown): boolean =>
-  typeof item === "object" && item !== null && Object.hasOwn(item, "params") && !hasData(item);
+const isNearlyGroup = (item: unknown): boolean => isOwner(item, "params") && !hasData(item);
 
 const PARAMETER_KEYS = ["name", "data", "length", "shape", "dtype", "gradientDtype", "layer"];
 
@@ -232,17 +231,24 @@ function checkElementDtype(subject: string, value: unknown): asserts value is Gr
 }
 
 function hasData(item: unknown): boolean {
-  return typeof item === "object" && item !== null && Object.hasOwn(item, "data");
+  return isOwner(item, "data");
+}
+
+/** Whether a value is an object with a property of its own of this name. */
+function isOwner(value: unknown, key: string): boolean {
+  return typeof value === "object" && value !== null && !isRevoked(value) && Object.hasOwn(value, key);
 }
 
 function lengthOf(name: string, data: unknown, length: unknown, shape: unknown): number {
+  const memory = "be a Float32Array, a float32 buffer or a device pointer";
+  if (isRevoked(data)) throw mustBe("DTYPE", name, memory, data);
   const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
   if (length === undefined && shape !== undefined && data instanceof DevicePointer) {
     return elementsOf(checkDimensions(`${name}.shape`, shape));
   }
   if (own === undefined && !(data instanceof DevicePointer)) {
-    throw mustBe(codeOfNoSource(data), name, "be a Float32Array, a float32 buffer or a device pointer", data);
+    throw mustBe(codeOfNoSource(data), name, memory, data);
   }
   if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0) {
     throw mustBe("LENGTH", `${name}.length`, "be a whole number of elements", length);

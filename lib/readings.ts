@@ -4,7 +4,9 @@ import { fromNative, fromNativePromise } from "./errors";
 import type { NonFiniteWarning } from "./non-finite-warning";
 
 /** Diagnostics, or why there are none. */
-export type Outcome = { readonly diagnostics: Diagnostics } | { readonly error: Error };
+export type Outcome =
+  | { readonly diagnostics: Diagnostics; readonly error: undefined }
+  | { readonly diagnostics: undefined; readonly error: Error };
 
 /** One reading of diagnostics. It does not include work that is enqueued later, and no work waits for it. */
 export class Reading {
@@ -18,7 +20,7 @@ export class Reading {
       this.#native = fromNative(start.native);
       if (this.#native.isComplete) this.read();
     } catch (error) {
-      this.#outcome = { error: error as Error };
+      this.#outcome = { diagnostics: undefined, error: error as Error };
     }
   }
 
@@ -50,9 +52,9 @@ export class Reading {
         { ...names, skipped: values.subarray(3 * count, 4 * count) },
         values.subarray(count, 2 * count),
       );
-      this.#outcome = { diagnostics };
+      this.#outcome = { diagnostics, error: undefined };
     } catch (error) {
-      this.#outcome = { error: error as Error };
+      this.#outcome = { diagnostics: undefined, error: error as Error };
     }
     return this.#outcome;
   }

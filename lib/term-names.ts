@@ -1,5 +1,5 @@
 import { mustBe } from "./errors";
-import { isArray } from "./inspect";
+import { isArray, ownEntries } from "./inspect";
 
 /** The values of `anchor` that are not names of terms; no term may have one of these names. */
 export const ANCHORS: readonly string[] = ["first", "max", "mean"];
@@ -15,7 +15,7 @@ export function checkTerms(value: unknown): readonly string[] {
     throw mustBe("OPTION", "terms", `be a whole number from 1 to ${MAX_TERMS} or a list of names`, value);
   }
   const seen = new Set<string>();
-  for (const name of value) seen.add(checkTermName("terms", name, seen));
+  for (const name of ownEntries(value)) seen.add(checkTermName("terms", name, seen));
   return [...seen];
 }
 

@@ -109,11 +109,15 @@ export class ChunkReader {
   }
 }
 
+/** Node ends the process if one read is of 2 GiB or more. */
+const MOST_AT_ONCE = 2 ** 30;
+
 /** Fills `bytes` from `position` on, as far as the file goes. @returns how many there were */
 export async function readUpTo(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
   let done = 0;
   while (done < bytes.length) {
-    const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
+    const length = Math.min(bytes.length - done, MOST_AT_ONCE);
+    const { bytesRead } = await file.read(bytes, done, length, position + done);
     if (bytesRead === 0) break;
     done += bytesRead;
   }

@@ -2,7 +2,7 @@ import { fromNative, MTAdamError } from "../errors";
 import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
 import { runAtOnce } from "./pace";
 import type { Reading, StateSource, TensorRead } from "./reader";
-import { checkState, type Restoration, type RestoreOptions } from "./restore";
+import { checkState, propagates, type Restoration } from "./restore";
 import {
   makeTensor,
   stateMetadata,
@@ -76,8 +76,8 @@ export class DictSource implements StateSource {
 }
 
 /** @throws MTAdamError as {@link checkState} */
-export function checkDict(owner: StateOwner, source: DictSource, options: RestoreOptions): Restoration {
-  return run(source, checkState(owner, source, options));
+export function checkDict(owner: StateOwner, source: DictSource, strict: boolean): Restoration {
+  return run(source, checkState(owner, source, { strict, propagates: propagates(owner) }));
 }
 
 /** Restores a checked state synchronously, so that nothing can change it in between. */
@@ -96,7 +96,7 @@ function run<T>(source: DictSource, reading: Reading<T>): T {
 /** Copies the state of one optimizer unchanged to a fresh one with the same terms and at least the same parameters. */
 export function copyState(from: StateOwner, to: StateOwner): void {
   const source = new DictSource(stateDict(from));
-  const restoration = checkDict(to, source, { strict: false, propagates: true });
+  const restoration = run(source, checkState(to, source, { strict: false, propagates: true }));
   fromNative(() => {
     to.native.beginRestore();
   });

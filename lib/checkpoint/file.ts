@@ -1,5 +1,5 @@
 import type { Hash } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, type BigIntStats } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { MTAdamError } from "../errors";
 import { typedArrayBytes } from "../inspect";
@@ -10,7 +10,7 @@ import type { CheckpointProgress, ProgressListener } from "./options";
 import { Pace, type Steps } from "./pace";
 import { checkRegular, type Place } from "./path";
 import { describeShape, type Reading, type StateSource, type TensorRead } from "./reader";
-import { checkState, type Restoration } from "./restore";
+import { checkState, propagates, type Restoration } from "./restore";
 import {
   ForeignFile,
   MAX_HEADER_BYTES,
@@ -126,6 +126,7 @@ export class CheckpointFile implements StateSource {
   readonly #header: SafetensorsHeader;
   /** Where the tensors begin. */
   readonly #start: number;
+  readonly #version: OpenedFile["version"];
   readonly #chunks: ChunkReader;
   readonly #pace: Pace;
   readonly #finish: () => Promise<void>;
@@ -133,7 +134,7 @@ export class CheckpointFile implements StateSource {
   #read = 0;
 
   private constructor(
-    { file, header, start, size }: OpenedFile,
+    { file, header, start, size, version }: OpenedFile,
     metadata: unknown,
     pace: Pace,
     onProgress: (progress: CheckpointProgress) => Promise<void>,
@@ -142,6 +143,7 @@ export class CheckpointFile implements StateSource {
     this.#pace = pace;
     this.#header = header;
     this.#start = start;
+    this.#version = version;
     this.metadata = metadata;
     this.#chunks = new ChunkReader(file, size, () =>
       onProgress({ bytes: Math.floor(this.#read / 2), total: size }),
@@ -176,7 +178,8 @@ export class CheckpointFile implements StateSource {
    */
   check(owner: StateOwner, strict: boolean, hash?: Hash): Promise<Restoration> {
     hash?.update(this.#header.metadata.get(METADATA_KEY)!);
-    return this.#run(checkState(owner, this, { strict }), ({ key, to }) => {
+    const reading = checkState(owner, this, { strict, propagates: propagates(owner) });
+    return this.#run(reading, ({ key, to }) => {
       // The keys of moments and masters have a dot. Hashing those would take as long as reading them.
       if (!key.includes(".")) hash?.update(key).update(typedArrayBytes(to));
     });
@@ -219,7 +222,10 @@ export class CheckpointFile implements StateSource {
   async #run<T>(reading: Reading<T>, onRead: (read: TensorRead) => void = () => undefined): Promise<T> {
     for (;;) {
       const next = reading.next();
-      if (next.done === true) return next.value;
+      if (next.done === true) {
+        await this.#checkUnchanged();
+        return next.value;
+      }
       if (next.value !== undefined) {
         const { key, first, to } = next.value;
         const { begin } = this.#header.tensors.get(key)!;
@@ -233,6 +239,16 @@ export class CheckpointFile implements StateSource {
       if (rest !== undefined) await rest;
     }
   }
+
+  // The records come from a first reading and the moments from a second: of two contents they would be a mixture.
+  async #checkUnchanged(): Promise<void> {
+    const { size, mtimeNs } = await this.#file.stat({ bigint: true });
+    if (size === this.#version.size && mtimeNs === this.#version.mtimeNs) return;
+    throw new MTAdamError(
+      "CHECKPOINT",
+      "The file must stay as it is while it is read; it has been written to.",
+    );
+  }
 }
 
 /** An open file and its header, checked. */
@@ -242,6 +258,8 @@ export interface OpenedFile {
   /** Where the tensors begin. */
   readonly start: number;
   readonly size: number;
+  /** What a write to the file changes. */
+  readonly version: Pick<BigIntStats, "size" | "mtimeNs">;
 }
 
 /**
@@ -254,15 +272,15 @@ export interface OpenedFile {
 export async function openSafetensors(place: Place, pace: Pace, maxHeaderBytes: number): Promise<OpenedFile> {
   const file = await open(place.path, READ_ONLY);
   try {
-    const stats = await file.stat();
-    checkRegular(stats);
-    const { size } = stats;
+    const version = await file.stat({ bigint: true });
+    checkRegular(version);
+    const size = Number(version.size);
     const prefix = new Uint8Array(PREFIX_BYTES);
     const length = parsePrefix(prefix.subarray(0, await readUpTo(file, prefix, 0)), size, maxHeaderBytes);
     const bytes = Buffer.alloc(length);
     const start = PREFIX_BYTES + length;
     await readWhole(file, bytes, PREFIX_BYTES);
-    return { file, header: await pace.run(parseHeader(bytes, size - start)), start, size };
+    return { file, header: await pace.run(parseHeader(bytes, size - start)), start, size, version };
   } catch (error) {
     await file.close();
     if (!(error instanceof ForeignFile)) throw error;

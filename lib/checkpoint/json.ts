@@ -204,8 +204,14 @@ export function* renderObject(object: object): Generator<string, void, void> {
       yield JSON.stringify(value);
       continue;
     }
-    for (let first = 0; first < value.length; first += ELEMENTS) {
-      const text = JSON.stringify(value.slice(first, first + ELEMENTS));
+    let next = 0;
+    while (next < value.length) {
+      const first = next;
+      for (let length = 0; next < value.length && next - first < ELEMENTS && length < LENGTH; ++next) {
+        const element: unknown = value[next];
+        length += typeof element === "string" ? element.length : 0;
+      }
+      const text = JSON.stringify(value.slice(first, next));
       yield `${first === 0 ? "[" : ","}${text.slice(1, -1)}`;
     }
     yield "]";
@@ -213,5 +219,6 @@ export function* renderObject(object: object): Generator<string, void, void> {
   yield before === "{" ? "{}" : "}";
 }
 
-/** Elements of a list in one piece: few enough, however long their names are. */
+/** Elements of a list in one piece, and characters of names after which a piece ends. */
 const ELEMENTS = 512;
+const LENGTH = 2 ** 20;

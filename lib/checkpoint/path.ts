@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { readlinkSync, statSync, type Stats } from "node:fs";
+import { readlinkSync, statSync, type BigIntStats, type Stats } from "node:fs";
 import nodePath from "node:path";
 import { fileURLToPath } from "node:url";
 import { MTAdamError, mustBe } from "../errors";
@@ -77,7 +77,7 @@ export class Place {
 }
 
 /** @throws MTAdamError OPTION */
-export function checkRegular(stats: Stats): void {
+export function checkRegular(stats: Stats | BigIntStats): void {
   if (stats.isFile()) return;
   const kinds = [
     [stats.isDirectory(), "a folder"],

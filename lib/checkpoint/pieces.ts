@@ -1,5 +1,6 @@
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { MTAdamError } from "../errors";
+import { typedArrayBytes } from "../inspect";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
 import { appendElements, openSafetensors, renderState, type OpenedFile } from "./file";
@@ -7,7 +8,7 @@ import type { CheckpointProgress, PathLike } from "./options";
 import { Pace } from "./pace";
 import { Place } from "./path";
 import { MAX_HEADER_BYTES, renderHeader, type TensorInfo } from "./safetensors";
-import { CHUNK_BYTES, type SavedTensor, type StateOwner } from "./state";
+import { CHUNK_BYTES, makeTensor, type SavedTensor, type StateOwner } from "./state";
 
 // A state in pieces, one per rank, for ranks without a common file system. A piece is a safetensors file of bytes of the
 // whole file: each of its tensors has the place of its first byte there as its name. No data is exchanged to write it.
@@ -23,6 +24,8 @@ interface PieceMetadata {
   bytes: number;
   /** SHA-256 of its header. */
   header: string;
+  /** SHA-256 of what every rank has: norms, clocks and counts. They tell trainings apart whose headers are equal. */
+  records: string;
 }
 
 /** The file of a piece: "state.safetensors.3-of-8" for rank 2 of 8. */
@@ -53,9 +56,12 @@ export async function savePiece(
   const pace = new Pace();
   const { tensors, header: whole } = await renderState(owner, pace);
   const ranges: OwnRange[] = [];
+  const records = createHash("sha256");
   let begin = whole.bytes;
   for (const tensor of tensors) {
-    const { first, end } = tensor.own?.() ?? { first: 0, end: rank === 0 ? tensor.length : 0 };
+    const own = tensor.own?.();
+    if (own === undefined) hashTensor(records, tensor);
+    const { first, end } = own ?? { first: 0, end: rank === 0 ? tensor.length : 0 };
     const bytes = (end - first) * tensor.bytes;
     if (bytes > 0) ranges.push({ begin: begin + first * tensor.bytes, bytes, tensor, first, end });
     begin += tensor.length * tensor.bytes;
@@ -69,6 +75,7 @@ export async function savePiece(
     of: size,
     bytes: whole.bytes + whole.dataBytes,
     header: hash.digest("hex"),
+    records: records.digest("hex"),
   };
   const header = await pace.run(
     renderHeader(entries(ranges, rank === 0 ? whole.bytes : 0), {
@@ -91,6 +98,15 @@ export async function savePiece(
   });
 }
 
+function hashTensor(hash: Hash, tensor: SavedTensor): void {
+  const most = CHUNK_BYTES / tensor.bytes;
+  for (let first = 0; first < tensor.length; first += most) {
+    const piece = makeTensor(tensor.type, Math.min(most, tensor.length - first));
+    tensor.read(first, piece);
+    hash.update(typedArrayBytes(piece));
+  }
+}
+
 function* entries(ranges: readonly OwnRange[], headerBytes: number): Generator<[string, TensorInfo]> {
   if (headerBytes > 0) yield ["0", { dtype: "U8", shape: [headerBytes] }];
   for (const { begin, bytes } of ranges) yield [String(begin), { dtype: "U8", shape: [bytes] }];
@@ -106,7 +122,9 @@ export async function mergePieces(paths: readonly PathLike[], output: PathLike):
   const opened: OpenedFile[] = [];
   try {
     for (const path of paths) opened.push(await openSafetensors(Place.of(path), pace, MAX_HEADER_BYTES));
-    const total = checkPieces(opened.map(({ header }, k) => metadataOf(header.metadata, paths[k]!)));
+    const { bytes: total, header } = checkPieces(
+      opened.map(({ header }, k) => metadataOf(header.metadata, paths[k]!)),
+    );
     const parts = opened.flatMap(({ file, header, start, size }) => {
       const chunks = new ChunkReader(file, size, () => Promise.resolve());
       return [...header.tensors].map(([name, { begin, end }]) => ({
@@ -126,12 +144,17 @@ export async function mergePieces(paths: readonly PathLike[], output: PathLike):
     await writeAtomically(Place.of(output).target(), async (file) => {
       const writer = new ChunkWriter(file, () => Promise.resolve());
       const buffer = new Uint8Array(CHUNK_BYTES);
-      for (const { bytes, position, chunks } of parts) {
+      for (const { place, bytes, position, chunks } of parts) {
+        const hash = place === 0 ? createHash("sha256") : undefined;
         for (let done = 0; done < bytes;) {
           const piece = buffer.subarray(0, Math.min(buffer.length, bytes - done));
           await chunks.read(piece, position + done);
+          hash?.update(piece);
           await writer.append(piece);
           done += piece.length;
+        }
+        if (hash !== undefined && hash.digest("hex") !== header) {
+          fail("The pieces must be of one save: the header is another than theirs.");
         }
       }
       await writer.flush();
@@ -153,20 +176,22 @@ function metadataOf(metadata: ReadonlyMap<string, string>, path: PathLike): Piec
   return fail(`${JSON.stringify(String(Place.of(path).path))} is not a piece of a checkpoint.`);
 }
 
-/** Returns the bytes of the whole file. */
-function checkPieces(pieces: readonly PieceMetadata[]): number {
+/** Returns what all of them say of the whole file. */
+function checkPieces(pieces: readonly PieceMetadata[]): Pick<PieceMetadata, "bytes" | "header"> {
   const [first] = pieces;
   if (first === undefined) return fail("There must be at least one piece.");
-  const { of, bytes, header } = first;
+  const { of, bytes, header, records } = first;
   if (pieces.some((other) => other.of !== of || other.bytes !== bytes || other.header !== header)) {
     fail("The pieces must be of one save: their iterations, options or parameters differ.");
   }
+  if (pieces.some((other) => other.records !== records))
+    fail("The pieces must be of one save: their norms differ.");
   const numbers = new Set(pieces.map(({ piece }) => piece));
   for (let piece = 1; piece <= of; ++piece) {
     if (!numbers.has(piece)) fail(`All ${of} pieces must be given; ${piece} is missing.`);
   }
   if (pieces.length !== of) fail(`Each of the ${of} pieces must be given once; got ${pieces.length} files.`);
-  return bytes;
+  return { bytes, header };
 }
 
 function fail(message: string): never {

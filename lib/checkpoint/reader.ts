@@ -75,7 +75,9 @@ export function checkMetadata(metadata: unknown): CheckpointMetadata {
     isArray(groups) &&
     groups.every(isSavedGroup);
   if (!isValid) fail("The state must have complete `metadata`.");
-  return metadata as unknown as CheckpointMetadata;
+  // Without a prototype: other code may have added properties to all objects, and those that are left out count as absent.
+  const own = Object.assign(Object.create(null) as object, options);
+  return { ...(metadata as unknown as CheckpointMetadata), options: own as CheckpointMetadata["options"] };
 }
 
 export function weightOf({ options }: CheckpointMetadata, term: number): number {

@@ -45,9 +45,12 @@ export interface Restoration {
 export interface RestoreOptions {
   /** Whether every term, parameter and layer must have a match. */
   readonly strict: boolean;
-  /** Whether norms and moments may be NaN or infinite. Default: as with the optimizer's `nonFinite`. */
-  readonly propagates?: boolean;
+  /** Whether norms and moments may be NaN or infinite. */
+  readonly propagates: boolean;
 }
+
+/** Whether norms and moments of the optimizer's own states may be NaN or infinite. */
+export const propagates = ({ options }: StateOwner): boolean => options.nonFinite === "propagate";
 
 /**
  * Checks a whole state against the optimizer. Changes nothing.
@@ -57,7 +60,7 @@ export interface RestoreOptions {
 export function* checkState(
   owner: StateOwner,
   source: StateSource,
-  { strict, propagates = owner.options.nonFinite === "propagate" }: RestoreOptions,
+  { strict, propagates: takesAll }: RestoreOptions,
 ): Reading<Restoration> {
   const metadata = checkMetadata(source.metadata);
   yield undefined;
@@ -77,7 +80,7 @@ export function* checkState(
   for (const { ours, theirs } of terms) weights[ours] = weightOf(metadata, theirs);
   yield undefined;
 
-  const reader = new StateReader(source, metadata, propagates);
+  const reader = new StateReader(source, metadata, takesAll);
   const matches = { metadata, terms, parameters, layers };
   const parts = [yield* checkOwn(owner, source, reader, matches)];
   if (owner.options.firstMoment === "summed") {

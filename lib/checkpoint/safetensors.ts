@@ -104,9 +104,6 @@ export function* renderHeader(
   }
   add(text);
   add(" ".repeat(-length & (PREFIX_BYTES - 1)));
-  if (length > MAX_HEADER_BYTES) {
-    fail(`The header of a checkpoint must have at most ${MAX_HEADER_BYTES} bytes; it would have ${length}.`);
-  }
   prefix.writeBigUInt64LE(BigInt(length));
   return { pieces, bytes: PREFIX_BYTES + length, dataBytes };
 
@@ -114,6 +111,9 @@ export function* renderHeader(
     const bytes = Buffer.from(part, "utf8");
     pieces.push(bytes);
     length += bytes.length;
+    if (length > MAX_HEADER_BYTES) {
+      fail(`The header of a checkpoint must have at most ${MAX_HEADER_BYTES} bytes; it would have more.`);
+    }
   }
 
   function* headerParts(): Generator<string, void, void> {

@@ -100,6 +100,15 @@ export async function saveTensors(
   });
 }
 
+function makeArray(name: string, { make }: (typeof DTYPES)[DType], length: number): AnyTypedArray {
+  try {
+    return make(length);
+  } catch (cause) {
+    const message = `There is not enough memory for the ${length} elements of \`${name}\`.`;
+    throw new MTAdamError("OUT_OF_MEMORY", message, { cause });
+  }
+}
+
 /** Other code may have detached or resized the array during a write. @throws MTAdamError LENGTH */
 function checkLength(name: string, array: AnyTypedArray, length: number): void {
   if (typedArrayLength(array) === length) return;
@@ -111,7 +120,7 @@ function checkLength(name: string, array: AnyTypedArray, length: number): void {
  *
  * @param path as for `optimizer.load`
  * @throws MTAdamError CHECKPOINT if the file is damaged or has a tensor that is neither F32, F64, F16 nor BF16; OPTION;
- * errors of the file system unchanged (the promise rejects)
+ * OUT_OF_MEMORY; errors of the file system unchanged (the promise rejects)
  */
 export async function loadTensors(path: PathLike): Promise<LoadedTensors> {
   const place = Place.of(path);
@@ -128,7 +137,7 @@ export async function loadTensors(path: PathLike): Promise<LoadedTensors> {
     const tensors = new Map<string, LoadedTensor>();
     for (const { name, dtype, shape, begin, end } of places) {
       const traits = DTYPES[dtype];
-      const data = traits.make((end - begin) / traits.bytes);
+      const data = makeArray(name, traits, (end - begin) / traits.bytes);
       await chunks.read(typedArrayBytes(data), start + begin);
       tensors.set(name, { name, data, shape, dtype } as LoadedTensor);
     }

@@ -134,11 +134,14 @@ export class JaxModel<
    * @throws MTAdamError DISPOSED; what a loss throws
    */
   async gradients(...batch: Batch): Promise<Record<Name, JaxTermGradients>> {
-    const all = {} as Record<Name, JaxTermGradients>;
-    for (const [term, callback] of Object.entries(this.callbacks(...batch))) {
-      all[term as Name] = await (callback as () => Promise<JaxTermGradients>)();
+    const all: [string, JaxTermGradients][] = [];
+    for (const [term, callback] of Object.entries<() => Promise<JaxTermGradients>>(
+      this.callbacks(...batch),
+    )) {
+      all.push([term, await callback()]);
     }
-    return all;
+    // Not by assignment: a term may be named "__proto__".
+    return Object.fromEntries(all) as Record<Name, JaxTermGradients>;
   }
 
   /** Frees what was compiled. The parameters stay. */

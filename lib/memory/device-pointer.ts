@@ -1,5 +1,5 @@
 import { mustBe, MTAdamError, nameOf, type Named } from "../errors";
-import { describeValue, isArray, isOfAnotherCopy, propertyOf } from "../inspect";
+import { describeValue, isArray, isOfAnotherCopy, ownEntries, propertyOf } from "../inspect";
 import { DTYPES, type GradientDtype } from "./dtype";
 import { toAddress } from "./stream";
 
@@ -156,7 +156,7 @@ export function elementsOf(dimensions: readonly number[]): number {
 
 /** The dimensions of a tensor. @throws MTAdamError OPTION */
 export function checkDimensions(subject: Named, shape: unknown): number[] {
-  const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? [...shape] : undefined;
+  const dimensions = isArray(shape) && shape.length <= MAX_DIMENSIONS ? ownEntries(shape) : undefined;
   const isDimension = (value: unknown): value is number =>
     Number.isSafeInteger(value) && (value as number) >= 0;
   if (dimensions?.every(isDimension) === true) return dimensions;

@@ -1,6 +1,6 @@
 import type { NativeSource } from "../addon/native";
 import { MTAdamError, mustBe, nameOf, type Named } from "../errors";
-import { hasResizableBuffer, isOfAnotherCopy, typedArrayLength, typedArrayName } from "../inspect";
+import { hasResizableBuffer, isOfAnotherCopy, isRevoked, typedArrayLength, typedArrayName } from "../inspect";
 import { arraysOf, holds, nativeArray, type GradientDtype, type HostElements } from "./dtype";
 import { isBuffer, isSameMemory, nativeBuffer, type Device, type DeviceBuffer } from "./device";
 import { DevicePointer, isPointerLike, readPointer } from "./device-pointer";
@@ -32,6 +32,7 @@ export function checkSource(
   if (onHost && holds(typedArrayName(value), dtype)) {
     return checkArray(subject, value as ArraySource, length);
   }
+  if (isRevoked(value)) throw mustBe("DTYPE", subject, "be the memory of a tensor", value);
   if (value instanceof DevicePointer || isPointerLike(value)) {
     if (!onHost) return checkPointer(subject, readPointer(subject, value, dtype), length, use);
     throw new MTAdamError(

@@ -1,10 +1,10 @@
 import type { NativeStream } from "../addon/native";
 import { MTAdamError } from "../errors";
-import { describeValue, propertyOf } from "../inspect";
+import { describeValue, isRevoked, propertyOf } from "../inspect";
 
 /**
  * A CUDA stream of the optimizer's device: its handle (a `cudaStream_t`), or an object that has it as `ptr`. It must
- * exist until the calls that use it have completed: CUDA cannot tell a handle from any other number.
+ * exist until the calls that are given it have returned: CUDA cannot tell a handle from any other number.
  */
 export type StreamLike = bigint | number | { readonly ptr: bigint | number };
 
@@ -23,7 +23,8 @@ const LEGACY = 1n; // cudaStreamLegacy
  */
 export function checkStream(value: unknown): NativeStream {
   if (value === undefined || value === null) return null;
-  const handle = toAddress(typeof value === "object" ? propertyOf(value, "ptr") : value);
+  const isObject = typeof value === "object" && !isRevoked(value);
+  const handle = toAddress(isObject ? propertyOf(value, "ptr") : value);
   if (handle !== undefined) return handle === 0n || handle === LEGACY ? null : handle;
   // Not mustBe: a message names no address.
   const got = typeof value === "number" ? "another number" : describeValue(value);

@@ -4,7 +4,7 @@ import { checkKeys } from "../arguments";
 import type { FileUrl } from "../checkpoint/options";
 import type { Diagnostics } from "../diagnostics";
 import { MTAdamError, mustBe } from "../errors";
-import { isRecord } from "../inspect";
+import { isRecord, isRevoked } from "../inspect";
 import { checkEvery } from "../listeners";
 import { MTAdam } from "../mtadam";
 import { regularFile } from "./file";
@@ -54,14 +54,23 @@ export class BalanceMonitor {
    * @throws MTAdamError OPTION; errors of the file system unchanged
    */
   constructor(optimizer: MTAdam, options: MonitorOptions) {
-    if (!(optimizer instanceof MTAdam)) throw mustBe("OPTION", "optimizer", "be an MTAdam", optimizer);
+    if (isRevoked(optimizer) || !(optimizer instanceof MTAdam)) {
+      throw mustBe("OPTION", "optimizer", "be an MTAdam", optimizer);
+    }
     const { file, every: given = 20 } = checkKeys<MonitorOptions>("options", options, ["file", "every"]);
     const every = checkEvery(given);
+    const path = regularFile("file", file);
     this.#optimizer = optimizer;
-    this.#file = fs.openSync(regularFile("file", file), "a");
+    // Before the file is opened: this refuses what only looks like an optimizer.
     this.#stopListening = optimizer.onStep((iteration) => {
       if (iteration % every === 0) this.#record(iteration);
     });
+    try {
+      this.#file = fs.openSync(path, "a");
+    } catch (error) {
+      this.#stopListening();
+      throw error;
+    }
   }
 
   /**

@@ -6,6 +6,8 @@ import type { Run, Values } from "./page-data";
 const MOST_COLUMNS = 240;
 /** Bounds a page to some megabytes. */
 const MOST_VALUES = 600_000;
+/** Pairs of a term and a layer: a page shows two records of each at least. */
+const MOST_PAIRS = 1_000_000;
 
 type Header = Pick<HeaderLine, "terms" | "layers">;
 
@@ -61,8 +63,14 @@ export class RunReader {
       const text = `${this.#subject} must have version ${VERSION} of the monitor's format; got ${version}.`;
       throw new MTAdamError("OPTION", text);
     }
-    if (isNames(header.terms) && isNames(header.layers)) return header as HeaderLine;
-    throw this.#foreign();
+    if (!isNames(header.terms) || !isNames(header.layers)) throw this.#foreign();
+    const { terms, layers } = header as HeaderLine;
+    if (terms.length * layers.length > MOST_PAIRS) {
+      const got = `${terms.length} terms and ${layers.length} layers`;
+      const text = `${this.#subject} must have at most ${MOST_PAIRS} pairs of a term and a layer; got ${got}.`;
+      throw new MTAdamError("OPTION", text);
+    }
+    return { terms, layers };
   }
 
   #foreign(): MTAdamError {
@@ -118,7 +126,13 @@ function makeRun(name: string, header: Header, all: readonly { header: Header; r
   const columns = Math.max(2, Math.min(MOST_COLUMNS, Math.floor(MOST_VALUES / perRecord)));
   const shown = thinned(all, columns);
   const records = shown.map(({ record }) => record);
-  const places = shown.map((entry) => placesIn(entry.header, header));
+  const known = new Map<Header, Places>();
+  const placesOf = (from: Header): Places => {
+    const places = known.get(from) ?? placesIn(from, header);
+    known.set(from, places);
+    return places;
+  };
+  const places = shown.map((entry) => placesOf(entry.header));
   const pick = (key: "norms" | "scales" | "sharesBefore" | "shares" | "skipped"): Values[] => {
     return records.map((record, k) => places[k]!.pairs.map((at) => numberAt(record[key], at)));
   };
@@ -163,13 +177,18 @@ interface Places {
 }
 
 function placesIn(from: Header, run: Header): Places {
-  const terms = run.terms.map((name) => from.terms.indexOf(name));
-  const layers = run.layers.map((name) => from.layers.indexOf(name));
+  const terms = placesOfNames(run.terms, from.terms);
+  const layers = placesOfNames(run.layers, from.layers);
   const [termCount, layerCount] = [from.terms.length, from.layers.length];
   const pairs = terms.flatMap((term) => {
     return layers.map((layer) => (term < 0 || layer < 0 ? -1 : term * layerCount + layer));
   });
   return { terms, layers, pairs, termCount, layerCount };
+}
+
+function placesOfNames(names: readonly string[], among: readonly string[]): number[] {
+  const places = new Map(among.map((name, at) => [name, at]));
+  return names.map((name) => places.get(name) ?? -1);
 }
 
 function cosinesOf({ cosines = [] }: RecordLine, { terms, layers, termCount, layerCount }: Places): Values {

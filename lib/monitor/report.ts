@@ -51,19 +51,24 @@ export async function reportData(files: unknown, options?: ReportOptions): Promi
 
 function pathsOf(files: unknown): string[] {
   if (!isArray(files) || files.length === 0) throw mustBe("OPTION", "files", "be an array of paths", files);
-  return files.map((file, k) => regularFile(`files[${k}]`, file));
+  // Array.from: holes, too, are refused.
+  return Array.from(files, (file, k) => regularFile(`files[${k}]`, file));
 }
 
 /** In pieces, since a file may be longer than a string can be. */
 async function runOf(file: string): Promise<Run> {
   const reader = new RunReader(path.parse(file).name, JSON.stringify(file));
-  let rest = "";
+  // The pieces of a line that has not ended: joined once, since a line may have many megabytes.
+  let rest: string[] = [];
   for await (const piece of createReadStream(file, "utf8")) {
-    const lines = (rest + (piece as string)).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) reader.add(line);
+    const lines = (piece as string).split("\n");
+    rest.push(lines[0]!);
+    if (lines.length === 1) continue;
+    reader.add(rest.join(""));
+    for (const line of lines.slice(1, -1)) reader.add(line);
+    rest = [lines.at(-1)!];
   }
-  reader.add(rest);
+  reader.add(rest.join(""));
   return reader.run();
 }
 

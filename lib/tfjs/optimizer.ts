@@ -149,17 +149,18 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
   computeTermGradients(losses: TermLosses<Term>, varList?: Variable[]): TermComputation<Term> {
     const inOrder = new Names("term", this.terms).read("losses", losses);
     return tf.tidy(() => {
-      const value: Record<string, Scalar> = {};
-      const grads: Record<string, NamedTensorMap> = {};
+      const value: [string, Scalar][] = [];
+      const grads: [string, NamedTensorMap][] = [];
       for (const [k, term] of this.terms.entries()) {
         const loss = inOrder[k];
         if (loss === undefined) continue;
         if (typeof loss !== "function") throw mustBe("OPTION", `losses.${term}`, "be a function", loss);
         const computed = tf.variableGrads(loss as () => Scalar, varList);
-        value[term] = computed.value;
-        grads[term] = computed.grads;
+        value.push([term, computed.value]);
+        grads.push([term, computed.grads]);
       }
-      return { value, grads };
+      // Not by assignment: a term may be named "__proto__".
+      return { value: Object.fromEntries(value), grads: Object.fromEntries(grads) };
     }) as TermComputation<Term>;
   }
 

@@ -98,8 +98,9 @@ void* DeviceAllocator::take(std::size_t bytes) const {
     return data;
   }
   cudaError_t error = cudaMallocAsync(&data, bytes, zeroing_.get());
-  if (error == cudaErrorMemoryAllocation && work_->wait_for_frees()) {
+  if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // of the failure, which nobody else must find
+    work_->wait_for_frees();
     error = cudaMallocAsync(&data, bytes, zeroing_.get());
   }
   check(error, "cudaMallocAsync");

@@ -115,10 +115,8 @@ void EnqueuedWork::free_after(void* memory) noexcept {
   }
 }
 
-bool EnqueuedWork::wait_for_frees() {
-  if (cudaStreamQuery(freeing_.get()) == cudaSuccess) return false;
+void EnqueuedWork::wait_for_frees() {
   check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize");
-  return true;
 }
 
 CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<EnqueuedWork> work)

@@ -151,7 +151,7 @@ void Exchange::stage(float* to, const Tensor& tensor, const float* gradient, std
   if (tensor.gradient == ElementType::kFloat32) return take(to, from, count * sizeof(float), stream);
   const auto* const elements = reinterpret_cast<const std::uint16_t*>(from);
   if (on_device()) return device_->widen(to, elements, count, tensor.gradient, stream);
-  std::uint16_t* const local = narrow_.of(count, nullptr);
+  std::uint16_t* const local = narrow_.of(count, nullptr, stream);
   device_->read(local, elements, count * sizeof(std::uint16_t), stream);
   widen_values(to, local, count, tensor.gradient);
 }
@@ -214,7 +214,7 @@ AddressTable& Exchange::reduce(const Layout& layout, const AddressTable& gradien
     for_pieces(layout, [&](const std::vector<Slots>& slots) {
       const Piece piece = present_piece(layout, gradients, term, slots, 0);
       if (piece.parts.end() == 0) return;
-      float* const staged = staging_.of(piece.parts.end(), place());
+      float* const staged = staging_.of(piece.parts.end(), place(), stream);
       const float* const lying = lying_as_staged(layout, gradients, term, piece);
       if (lying == nullptr) stage_piece(layout, gradients, term, piece, staged, stream);
       sum_.add_up(lying == nullptr ? staged : lying, piece.parts, staged, stream);
@@ -275,7 +275,7 @@ Parts Exchange::slot_bytes(const Layout& layout) const {
 void Exchange::gather_slots(const Layout& layout, double* values, Stream stream) {
   const Slots slots = own(layout);
   const Parts parts = slot_bytes(layout);
-  double* const all = slots_.of(parts.end() / sizeof(double), place());
+  double* const all = slots_.of(parts.end() / sizeof(double), place(), stream);
   const std::size_t start = parts.starts[collective().rank()] / sizeof(double);
   take(all + start, values + slots.first, (slots.end - slots.first) * sizeof(double), stream);
   collective().gather(all, parts, stream);
@@ -302,7 +302,7 @@ void Exchange::gather_parameters(const Layout& layout, const AddressTable& param
     auto* const lying = device_->in_host_memory() ? run.start<std::byte>() : nullptr;
     if (lying != nullptr) return collective().gather(lying, parts, stream);
     auto* const staged =
-        reinterpret_cast<std::byte*>(staging_.of((parts.end() + sizeof(float) - 1) / sizeof(float), place()));
+        reinterpret_cast<std::byte*>(staging_.of((parts.end() + sizeof(float) - 1) / sizeof(float), place(), stream));
     std::byte* mine = staged + parts.starts[own];
     for_bytes(slots[own], [&](const ParameterBytes& piece) {
       take(mine, piece.first, piece.count, stream);

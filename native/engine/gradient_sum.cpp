@@ -29,10 +29,10 @@ void GradientSum::reduce(const float* gradients, const Parts& parts, float* sum,
   const DefaultFloatEnvironment environment;
   const std::size_t ranks = collective.size(), count = parts.counts[collective.rank()];
   const Parts arriving = equal_parts(ranks, count);
-  float* const received = received_.of(arriving.end(), device_);
+  float* const received = received_.of(arriving.end(), device_, stream);
   if (sharing_.wire == Wire::kBfloat16) {
-    std::uint16_t* const sent = sent_.of(parts.end(), device_);
-    std::uint16_t* const codes = codes_.of(arriving.end(), device_);
+    std::uint16_t* const sent = sent_.of(parts.end(), device_, stream);
+    std::uint16_t* const codes = codes_.of(arriving.end(), device_, stream);
     device_ != nullptr ? device_->narrow(sent, gradients, parts.end(), stream)
                        : narrow_values(sent, gradients, parts.end());
     collective.all_to_all(sent, in_bytes(parts, 2), codes, in_bytes(arriving, 2), stream);

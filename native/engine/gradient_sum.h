@@ -35,16 +35,24 @@ struct Sharing {
 template <class T>
 class Room {
  public:
-  T* of(std::size_t count, Device* device) {
+  /// For work on `stream`. What is there may be lost.
+  T* of(std::size_t count, Device* device, Stream stream) {
     if (device == nullptr) {
       if (host_.size() < count) host_.resize(count);
       return host_.data();
     }
-    if (memory_ == nullptr || memory_->size() < count * sizeof(T)) memory_ = device->allocate(count * sizeof(T));
+    if (memory_ == nullptr || memory_->size() < count * sizeof(T)) grow(count * sizeof(T), *device, stream);
     return reinterpret_cast<T*>(memory_->data());
   }
 
  private:
+  // The call that is under way may have left work in the memory that goes: it is freed after the event.
+  void grow(std::size_t bytes, Device& device, Stream stream) {
+    const std::unique_ptr<Event> used = device.make_event();
+    used->record(stream);
+    memory_ = device.allocate(bytes);
+  }
+
   std::vector<T> host_;
   std::unique_ptr<Memory> memory_;
 };

@@ -109,7 +109,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Layout layout, const Optimi
 
 void Optimizer::place_halves() {
   std::vector<Layer> endless = layout_.layers();
-  for (Layer& layer : endless) layer.slots = std::uint64_t{1} << 40;
+  for (Layer& layer : endless) layer.slots = std::uint64_t{1} << 60;  // tickets are counted on for ever
   std::vector<std::uint32_t> all(layout_.layer_count());
   std::iota(all.begin(), all.end(), 0u);
   halves_.endless_layers = to_device(*device_, memory_, endless, stream_);
@@ -279,10 +279,11 @@ void Optimizer::enqueue(Stream stream, const Body& body) {
 }
 
 // Runs the calls of one optimizer in order, also on different streams. Each call records its event immediately: before
-// the next call, the stream may be destroyed or a capture may forbid the default stream.
+// the next call, the stream may be destroyed or a capture may forbid the default stream. An equal handle may be that of
+// a new stream, since drivers use handles again; only the default stream's is always the same.
 template <class Body>
 void Optimizer::run(Stream stream, const Body& body) {
-  if (stream != stream_) left_->make_wait(stream);
+  if (stream != stream_ || stream != device_->default_stream()) left_->make_wait(stream);
   stream_ = stream;
   try {
     body(stream);
@@ -693,6 +694,8 @@ void Optimizer::send_first_step() {
 // A call that failed midway may also have left records with the number of the open step.
 void Optimizer::begin_restore() {
   if (is_open() || broken_) leave_step();
+  // Launches that the caller has ordered wrongly may have left some.
+  write(state_.shared().tickets, std::vector<unsigned long long>(layout_.layer_count() + 2));
   known_.assign(known_.size(), false);
   forget_cosines();
   broken_ = !is_whole();

@@ -175,9 +175,12 @@ State::State(Device& device, const Layout& layout, StateForm form, std::size_t t
 }
 
 void State::add_term(Device& device, const Layout& layout, StateForm form, Stream stream, std::uint64_t key) {
-  // Both lists grow, or none.
-  memory_.reserve(memory_.size() + 1);
-  terms_.reserve(terms_.size() + 1);
+  // Both lists grow, or none. By half again at least, as they would by themselves: 65,536 terms may come one by one.
+  const auto make_room = [](auto& list) {
+    if (list.size() == list.capacity()) list.reserve(list.size() + list.size() / 2 + 1);
+  };
+  make_room(memory_);
+  make_room(terms_);
   const TermPlaces places(layout, form, terms_.size());
   std::unique_ptr<Memory> own = device.allocate(places.bytes);
   const Memory& memory = *own;

@@ -44,7 +44,8 @@ MTADAM_INLINE std::uint32_t drawn_float16(float x, std::uint32_t word) {
 /// Of a narrow type.
 MTADAM_INLINE std::uint32_t drawn(ElementType type, float x, std::uint32_t word) {
   if (type == ElementType::kFloat16) return drawn_float16(x, word);
-  return (bits_of(x) >> 16 & 0x8000u) | drawn_bfloat16(x, draw_bfloat16(word));
+  const std::uint32_t code = drawn_bfloat16(x, draw_bfloat16(word));
+  return code == kNanBfloat16 ? code : (bits_of(x) >> 16 & 0x8000u) | code;
 }
 
 // ---- With a master. One of zeros stands for θ itself, and what the user writes into θ counts ---------------------

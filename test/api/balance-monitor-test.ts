@@ -246,6 +246,16 @@ test("refuses values that are not numbers, and then records none of them", async
   expect(linesOf(file)[1]!.values).toEqual({});
 });
 
+test("what only looks like an optimizer is refused, and no file is made", () => {
+  const file = path.join(folder, "proxy.jsonl");
+  for (const one of [new Proxy(make(), {}), Object.create(MTAdam.prototype) as MTAdam]) {
+    expect(() => new BalanceMonitor(one, { file })).toThrow(
+      expect.objectContaining({ code: "ERR_MTADAM_OPTION" }) as Error,
+    );
+  }
+  expect(fs.existsSync(file)).toBe(false);
+});
+
 test("a folder that is missing is the file system's own error", () => {
   const file = path.join(folder, "missing", "run.jsonl");
   expect(() => new BalanceMonitor(make(), { file })).toThrow(

@@ -1,6 +1,6 @@
 /** Objects that are not plain, and receivers that are not instances. */
 
-import { DeviceBuffer, MTAdam, MTAdamError } from "../../lib";
+import { BalanceMonitor, DeviceBuffer, MTAdam, MTAdamError, writeReport } from "../../lib";
 import { inBuffers, Mischief, outcome, ownDevice, revoked, throwing } from "../support/hostile";
 import { uses } from "../support/uses";
 
@@ -17,6 +17,26 @@ describe("objects that are not plain ones", () => {
     const other = new MTAdam(parameters as never, nothing({ terms: 1 }) as never);
     other.step([[null]]);
     expect([other.iterations, optimizer.iterations]).toEqual([1, 3]);
+  });
+
+  test("that are revoked proxies are refused with a code, wherever memory, a stream or an optimizer is expected", async () => {
+    const { optimizer, g, prepared } = inBuffers();
+    const calls: Record<string, () => unknown> = {
+      parameter: () => new MTAdam([revoked() as never], { terms: 1 }),
+      data: () => new MTAdam([{ data: revoked() as never, length: 1 }], { terms: 1 }),
+      gradient: () => optimizer.step([[revoked() as never, null], null]),
+      stream: () => optimizer.step([g, g], { stream: revoked() as never }),
+      group: () => optimizer.addParamGroup(revoked() as never),
+      added: () => optimizer.addGradients([revoked()] as never, g),
+      prepared: () => prepared.set(0, 0, revoked() as never),
+      monitor: () => new BalanceMonitor(revoked() as never, { file: "none" }),
+      report: () => writeReport([revoked()] as never, "none.html"),
+      hole: () => writeReport(new Array(1) as never, "none.html"),
+    };
+    const outcomes = await Promise.all(
+      Object.entries(calls).map(async ([key, call]) => [key, await outcome(call)]),
+    );
+    expect(outcomes.filter(([, came]) => !came!.startsWith("ERR_MTADAM_"))).toEqual([]);
   });
 
   test("with names of Object.prototype work like others", async () => {

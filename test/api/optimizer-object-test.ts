@@ -134,6 +134,28 @@ describe("proxied", () => {
   });
 });
 
+test("a subclass may override getters, which the class itself does not use", async () => {
+  class Labelled extends MTAdam {
+    override get terms(): readonly string[] {
+      return [...super.terms, "total"];
+    }
+    override get weights(): readonly number[] {
+      return [...super.weights, 1];
+    }
+    override set weights(_: readonly number[]) {
+      throw new Error("not called");
+    }
+  }
+  const own = (): Float32Array => Float32Array.of(1);
+  const optimizer = new Labelled([own()], { terms: ["a", "b"] });
+  optimizer.step([[own()], [own()]]);
+  optimizer.addTerm("c");
+  optimizer.step([[own()], [own()], [own()]]);
+  optimizer.removeTerm("a");
+  optimizer.step([[own()], [own()]]);
+  expect((await optimizer.stateDict()).metadata.terms).toEqual(["b", "c"]);
+});
+
 test("a subclass works, also one that overrides methods", async () => {
   class Counting extends MTAdam {
     steps = 0;

@@ -37,12 +37,16 @@ const pollution: [string, unknown][] = [
   ["__cuda_array_interface__", {}],
   ["content", null],
   ["w", null],
+  ["error", "polluted"],
+  ["diagnostics", 1],
+  ["propagates", true],
+  ["stateDtype", "bfloat16"],
 ];
 
 const buffer = (...values: number[]): DeviceBuffer => device.buffer(Float32Array.from(values));
 
 /** Calls that take an object, or leave one out. */
-async function use(): Promise<[number[], StateDict]> {
+async function use(): Promise<[number[], StateDict, string]> {
   const w = device.buffer(Float32Array.of(1, 2));
   const optimizer = new MTAdam([{ name: "w", data: w }], { terms: ["content", "style"] });
   const gradients = [buffer(1, 3), buffer(2, -1)].map((gradient) => ({ w: gradient }));
@@ -60,9 +64,13 @@ async function use(): Promise<[number[], StateDict]> {
   optimizer.paramGroups[1]!.lr = (iterations) => 1 / (1 + iterations);
   await optimizer.loadStateDict(await optimizer.stateDict());
   openDevice("cpu", {}).dispose();
-  const bare = new MTAdam([buffer(1)], { terms: 1 });
-  bare.step([[buffer(1)]]);
-  return [[...(await w.download())], await optimizer.stateDict()];
+  const bare = new MTAdam([device.buffer(5000)], { terms: 1 });
+  bare.step([[device.buffer(5000)]]);
+  const state = await bare.stateDict();
+  await bare.loadStateDict(state);
+  const spoilt = { ...state, "m.0.0": new Float32Array(5000).fill(NaN) };
+  const refused = (await caught(() => bare.loadStateDict(spoilt))).message;
+  return [[...(await w.download()), ...(await optimizer.norms())], await optimizer.stateDict(), refused];
 }
 
 const everyWay = pollution.flatMap(([key, value]) =>

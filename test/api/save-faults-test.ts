@@ -1,10 +1,10 @@
 /** Every call of the file system that a save or a load makes fails once. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import fsPromises from "node:fs/promises";
 import path from "node:path";
-import { MTAdam } from "../../lib";
-import { codeOf } from "../support/caught";
+import { MTAdam, type CheckpointProgress, type MTAdamError } from "../../lib";
+import { caught, codeOf } from "../support/caught";
 import { testDevice } from "../support/device";
 import { fileHandlePrototype } from "../support/file-handle";
 import { emptiedFolder } from "../support/folder";
@@ -90,7 +90,7 @@ test.each(["EIO", "ENOSPC"])("a save is complete, or %s and leaves the old file"
 test("a load is EIO and loads nothing, unless only closing the file fails", async () => {
   await after(2).save(file);
   const saved = await after(2).stateDict();
-  const failed = new Set<string>();
+  const [failed, halfway] = [new Set<string>(), [] as string[]];
   for (let n = 0; ; ++n) {
     const optimizer = after(1);
     const before = await optimizer.stateDict();
@@ -101,9 +101,44 @@ test("a load is EIO and loads nothing, unless only closing the file fails", asyn
     failed.add(fault());
     const at = [n, fault(), outcome];
     expect(at).toEqual([n, fault(), `Error: EIO: ${fault()}`]);
-    expect([...at, await optimizer.stateDict()]).toEqual([...at, fault() === "close" ? saved : before]);
+    const now = await optimizer.stateDict().catch((error: unknown) => (error as MTAdamError).code);
+    // The last `stat`, which tells whether the file has changed meanwhile, comes after the state has been written.
+    if (now === "ERR_MTADAM_STATE") halfway.push(fault());
+    else expect([...at, now]).toEqual([...at, fault() === "close" ? saved : before]);
     await optimizer.load(file);
     expect(await optimizer.stateDict()).toEqual(saved);
   }
   expect([...failed].sort()).toEqual(["close", "open", "read", "stat"]);
+  expect(halfway).toEqual(["stat"]);
+});
+
+test.each([0.1, 0.6])("a file that is written to after %d of a load is refused", async (part) => {
+  const length = 1_500_000;
+  const made = (): MTAdam => new MTAdam([device.buffer(length)], { terms: 1 });
+  const [optimizer, gradient] = [made(), device.buffer(new Float32Array(length).fill(1))];
+  const states: Buffer[] = [];
+  for (let k = 0; k < 2; ++k) {
+    optimizer.step([[gradient]], { gradientScale: 2 ** k });
+    await optimizer.save(file);
+    states.push(readFileSync(file));
+  }
+  writeFileSync(file, states[0]!);
+  const loading = made();
+  let isWritten = false;
+  const onProgress = ({ bytes, total }: CheckpointProgress): void => {
+    if (isWritten || bytes < part * total) return;
+    isWritten = true;
+    writeFileSync(file, states[1]!);
+  };
+  const { code, message } = await caught(() => loading.load(file, { onProgress }));
+  expect([code, message]).toEqual([
+    "ERR_MTADAM_CHECKPOINT",
+    "The file must stay as it is while it is read; it has been written to.",
+  ]);
+  // After the check nothing has changed; during the restoration, the state must be loaded again.
+  const after = await loading.stateDict().catch((error: unknown) => (error as MTAdamError).code);
+  if (part < 0.5) expect(after).toEqual(await made().stateDict());
+  else expect(after).toBe("ERR_MTADAM_STATE");
+  await loading.load(file);
+  expect(loading.iterations).toBe(2);
 });

@@ -42,6 +42,15 @@ const NAMES = ["hidden.w", "hidden.b", "heads.0.w", "heads.0.b", "heads.1.w", "h
 
 const bits = (values: Float32Array): number[] => [...new Uint32Array(values.slice().buffer)];
 
+test("a term may be named __proto__", async () => {
+  const losses = Object.fromEntries([["__proto__", (tree: { w: np.Array }) => np.sum(np.square(tree.w))]]);
+  const model = await openJax(jax, { w: np.array([1, 1]) }, losses);
+  const optimizer = new MTAdam(model.parameters, { terms: model.terms, lr: 0.1 });
+  optimizer.step(await model.gradients());
+  expect(model.parameters[0]!.data[0]).toBeLessThan(1);
+  model.close();
+});
+
 describe.each(["step", "stepEach"] as const)("%s", (way) => {
   test("has the bits of MTAdam on the gradients of jax.grad", async () => {
     const [x, y] = [array([32, 10], 6), array([32, 3], 7)];

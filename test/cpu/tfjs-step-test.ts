@@ -37,6 +37,17 @@ function gradientsOf(losses: Record<string, () => tf.Scalar>, variables: tf.Vari
 const bits = (values: Float32Array): number[] => [...new Uint32Array(values.slice().buffer)];
 
 onBackends(() => {
+  test("a term may be named __proto__", () => {
+    const x = variable<tf.Rank.R1>([3], 1);
+    const optimizer = new MTAdamOptimizer({ terms: ["__proto__", "other"], lr: 0.1 });
+    const before = x.dataSync<"float32">().slice();
+    const square = () => tf.sum<tf.Scalar>(tf.square(x));
+    const losses = optimizer.minimizeTerms(Object.fromEntries([["__proto__", square]]) as never, true)!;
+    expect(Object.keys(losses)).toEqual(["__proto__"]);
+    expect(x.dataSync<"float32">()).not.toEqual(before);
+    tf.dispose(Object.values(losses));
+  });
+
   test("steps have the bits of MTAdam on arrays", () => {
     const { weight, bias, losses } = problem();
     const variables = [weight, bias];

@@ -2,9 +2,11 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "cuda/runtime.h"
+#include "engine/gradient_sum.h"
 #include "test/cuda/on_executor.h"
 #include "test/simt/control.h"
 #include "test/training.h"
@@ -44,6 +46,48 @@ TEST_F(LateStreams, GiveTheSameBits) {
       ASSERT_TRUE(same_state(on_cpu.snapshot(), at_once.snapshot())) << "round " << round;
       ASSERT_TRUE(same_state(on_cpu.snapshot(), streamed.snapshot())) << "round " << round;
     }
+  }
+}
+
+// Drivers give a new stream the handle of a destroyed one, whose work may still be queued.
+TEST_F(LateStreams, KeepTheirOrderWhereANewOneHasTheHandleOfAnother) {
+  simt::cuda::Settings settings = simt::cuda::settings();
+  settings.reuse_streams = true;
+  simt::cuda::reset(settings);
+  Random random(99);
+  const Model model = test::random_model(random, {5, 40, 4099}, 3);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  Training on_cpu(model, 1), on_cuda(model, open());
+  on_cpu.place(gradients);
+  on_cuda.place(gradients);
+  cudaDeviceSynchronize();
+  simt::cuda::set_execution(Execution::kLazy);
+  std::set<cudaStream_t> handles;
+  for (int step = 0; step < 4; ++step) {
+    cudaStream_t stream = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    handles.insert(stream);
+    on_cpu.step_again();
+    on_cuda.step_again(stream);
+    cudaStreamDestroy(stream);
+  }
+  on_cuda.optimizer().done()->wait();  // theta is read on the default stream
+  EXPECT_EQ(handles.size(), 1u);
+  EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
+}
+
+TEST_F(LateStreams, LeaveRoomsThatGrowTheirMemoryUntilItsWorkIsDone) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    simt::cuda::set_execution(Execution::kRandom, seed);
+    const std::shared_ptr<Device> device = open();
+    cudaStream_t stream = nullptr;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    Room<float> room;
+    for (const std::size_t count : {1000u, 2000u, 4000u}) {
+      device->fill(room.of(count, device.get(), stream), 0, sizeof(float), count * sizeof(float), stream);
+    }
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << "seed " << seed;
+    cudaStreamDestroy(stream);
   }
 }
 

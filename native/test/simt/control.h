@@ -46,6 +46,8 @@ struct Settings {
   /// Freed device memory is reused once so many bytes have been freed after it. With 0 it is reused at once, as by a
   /// driver, and a pointer to freed memory may point to a new allocation.
   std::size_t quarantine = std::size_t{256} << 20;
+  /// Whether a new stream gets the handle of the stream that was destroyed last, as by a driver.
+  bool reuse_streams = false;
   /// Writes the failure of a kernel or copy to stderr when it happens, since CUDA returns only a code.
   bool print_failures = true;
 };

@@ -197,3 +197,13 @@ test("another version is refused", async () => {
     message: '"run.jsonl" must have version 1 of the monitor\'s format; got 2.',
   });
 });
+
+test("a header with more pairs of a term and a layer than a page can show is refused", async () => {
+  const names = (count: number) => Array.from({ length: count }, (_, k) => String(k));
+  expect(read(header(names(1000), names(1000))).terms).toHaveLength(1000);
+  const { code, message } = await caught(() => read(header(names(1000), names(1001))));
+  expect([code, message]).toEqual([
+    "ERR_MTADAM_OPTION",
+    '"run.jsonl" must have at most 1000000 pairs of a term and a layer; got 1000 terms and 1001 layers.',
+  ]);
+});

@@ -37,6 +37,13 @@ if (mode === "write") {
   assert(existsSync(file));
   const inPieces = path.join(folder, "pieces.safetensors");
   await optimizer.save(inPieces, { pieces: true });
+  // Of another training, with an equal header.
+  const another = new MTAdam(makeParameters(true), { ...options, distributed: comm, shard: "state" });
+  for (let k = 0; k < 3; ++k) step(another, k + 1, { reduced: true });
+  await another.save(path.join(folder, "another"), { pieces: true });
+  const others = Array.from({ length: comm.size }, (_, k) =>
+    path.join(folder, `another.${k + 1}-of-${comm.size}`),
+  );
   await comm.barrier();
   assert(!existsSync(inPieces));
   if (comm.rank === 0) {
@@ -49,6 +56,7 @@ if (mode === "write") {
       [[pieces[0]], "All 2 pieces must be given; 2 is missing."],
       [[...pieces, pieces[1]], "Each of the 2 pieces must be given once; got 3 files."],
       [[pieces[0], file], `"${file}" is not a piece of a checkpoint.`],
+      [[pieces[0], others[1]], "The pieces must be of one save: their norms differ."],
     ];
     for (const [files, sentence] of refusals) {
       const { status, stderr } = merge(...files, "--output", `${file}.none`);

@@ -19,15 +19,18 @@
 
 namespace simt::cuda {
 
-/// Objects behind opaque handles. Handles are never reused, so the use of a destroyed object is always found.
+/// Objects behind opaque handles. Handles are not reused unless asked for, so the use of a destroyed object is found.
 template <class Handle, class Object>
 class Handles {
  public:
   explicit Handles(std::uintptr_t first) : next_(first) {}
 
-  Handle add(std::shared_ptr<Object> object) {
-    next_ += 16;
-    const Handle handle = reinterpret_cast<Handle>(next_);
+  /// @param reuse whether to use the handle that was removed last again, if there is one
+  Handle add(std::shared_ptr<Object> object, bool reuse = false) {
+    const bool again = reuse && removed_.has_value();
+    if (!again) next_ += 16;
+    const Handle handle = again ? *removed_ : reinterpret_cast<Handle>(next_);
+    if (again) removed_.reset();
     objects_.emplace(handle, std::move(object));
     return handle;
   }
@@ -35,12 +38,19 @@ class Handles {
     const auto found = objects_.find(handle);
     return found == objects_.end() ? nullptr : found->second;
   }
-  void remove(Handle handle) { objects_.erase(handle); }
-  void clear() { objects_.clear(); }
+  void remove(Handle handle) {
+    objects_.erase(handle);
+    removed_ = handle;
+  }
+  void clear() {
+    objects_.clear();
+    removed_.reset();
+  }
   const std::map<Handle, std::shared_ptr<Object>>& all() const { return objects_; }
 
  private:
   std::uintptr_t next_;
+  std::optional<Handle> removed_;
   std::map<Handle, std::shared_ptr<Object>> objects_;
 };
 

@@ -289,7 +289,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* handle, unsigned flags) {
   auto created = std::make_shared<Stream>();
   created->device = runtime.thread().device;
   created->flags = flags;
-  *handle = runtime.streams.add(std::move(created));
+  *handle = runtime.streams.add(std::move(created), runtime.settings.reuse_streams);
   return cudaSuccess;
 }
 
