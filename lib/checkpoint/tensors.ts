@@ -100,9 +100,9 @@ export async function saveTensors(
   });
 }
 
-function makeArray(name: string, { make }: (typeof DTYPES)[DType], length: number): AnyTypedArray {
+function makeArray(name: string, traits: (typeof DTYPES)[DType], length: number): AnyTypedArray {
   try {
-    return make(length);
+    return traits.make(length);
   } catch (cause) {
     const message = `There is not enough memory for the ${length} elements of \`${name}\`.`;
     throw new MTAdamError("OUT_OF_MEMORY", message, { cause });

@@ -115,9 +115,7 @@ void EnqueuedWork::free_after(void* memory) noexcept {
   }
 }
 
-void EnqueuedWork::wait_for_frees() {
-  check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize");
-}
+void EnqueuedWork::wait_for_frees() { check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize"); }
 
 CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<EnqueuedWork> work)
     : context_(std::move(context)), work_(std::move(work)) {

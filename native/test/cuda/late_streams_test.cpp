@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cuda/runtime.h"
-#include "engine/gradient_sum.h"
 #include "test/cuda/on_executor.h"
 #include "test/simt/control.h"
 #include "test/training.h"
@@ -74,21 +73,6 @@ TEST_F(LateStreams, KeepTheirOrderWhereANewOneHasTheHandleOfAnother) {
   on_cuda.optimizer().done()->wait();  // theta is read on the default stream
   EXPECT_EQ(handles.size(), 1u);
   EXPECT_TRUE(same_state(on_cpu.snapshot(), on_cuda.snapshot()));
-}
-
-TEST_F(LateStreams, LeaveRoomsThatGrowTheirMemoryUntilItsWorkIsDone) {
-  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    simt::cuda::set_execution(Execution::kRandom, seed);
-    const std::shared_ptr<Device> device = open();
-    cudaStream_t stream = nullptr;
-    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    Room<float> room;
-    for (const std::size_t count : {1000u, 2000u, 4000u}) {
-      device->fill(room.of(count, device.get(), stream), 0, sizeof(float), count * sizeof(float), stream);
-    }
-    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << "seed " << seed;
-    cudaStreamDestroy(stream);
-  }
 }
 
 /// Compares calls on two independent streams with those on the CPU.
