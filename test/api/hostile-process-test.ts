@@ -16,7 +16,7 @@ function isolated(scenario: (library: Library) => unknown, ...flags: string[]): 
       (error) => console.log(error instanceof library.MTAdamError ? error.code : String(error)),
     );`;
   const child = spawn(process.execPath, [...flags, "-e", source], {
-    timeout: 4000,
+    timeout: 60_000, // all of them start at once, on a machine that may be slow
     stdio: ["ignore", "pipe", "ignore"],
   });
   let output = "";
