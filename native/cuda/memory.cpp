@@ -98,9 +98,8 @@ void* DeviceAllocator::take(std::size_t bytes) const {
     return data;
   }
   cudaError_t error = cudaMallocAsync(&data, bytes, zeroing_.get());
-  if (error == cudaErrorMemoryAllocation) {
+  if (error == cudaErrorMemoryAllocation && work_->wait_for_frees()) {
     cudaGetLastError();  // of the failure, which nobody else must find
-    work_->wait_for_frees();
     error = cudaMallocAsync(&data, bytes, zeroing_.get());
   }
   check(error, "cudaMallocAsync");

@@ -115,7 +115,11 @@ void EnqueuedWork::free_after(void* memory) noexcept {
   }
 }
 
-void EnqueuedWork::wait_for_frees() { check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize"); }
+bool EnqueuedWork::wait_for_frees() {
+  if (cudaStreamQuery(freeing_.get()) == cudaSuccess) return false;
+  check(cudaStreamSynchronize(freeing_.get()), "cudaStreamSynchronize");
+  return true;
+}
 
 CudaEvent::CudaEvent(SharedContext context, std::shared_ptr<EnqueuedWork> work)
     : context_(std::move(context)), work_(std::move(work)) {

@@ -53,8 +53,8 @@ class EnqueuedWork {
   void make_wait(cudaStream_t stream);
   /// Frees memory of a pool after all work so far. Does not wait.
   void free_after(void* memory) noexcept;
-  /// Waits until all memory given to free_after() is free. Throws CudaError.
-  void wait_for_frees();
+  /// Waits until all memory given to free_after() is free; false if it is already. Throws CudaError.
+  bool wait_for_frees();
 
  private:
   SharedContext context_;
