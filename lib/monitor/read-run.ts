@@ -187,7 +187,8 @@ function placesIn(from: Header, run: Header): Places {
 }
 
 function placesOfNames(names: readonly string[], among: readonly string[]): number[] {
-  const places = new Map(among.map((name, at) => [name, at]));
+  // Backwards: of equal names the first counts.
+  const places = new Map(among.map((name, at) => [name, at] as const).reverse());
   return names.map((name) => places.get(name) ?? -1);
 }
 

@@ -694,8 +694,8 @@ void Optimizer::send_first_step() {
 // A call that failed midway may also have left records with the number of the open step.
 void Optimizer::begin_restore() {
   if (is_open() || broken_) leave_step();
-  // Launches that the caller has ordered wrongly may have left some.
-  write(state_.shared().tickets, std::vector<unsigned long long>(layout_.layer_count() + 2));
+  // Launches that overlapped, since the caller did not order them, may have left tickets above 0.
+  write(state_.shared().tickets, std::vector<unsigned long long>(ticket_count(layout_)));
   known_.assign(known_.size(), false);
   forget_cosines();
   broken_ = !is_whole();

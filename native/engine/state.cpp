@@ -118,7 +118,7 @@ TermPlaces::TermPlaces(const Layout& layout, StateForm form, std::size_t ordinal
 SharedPlaces::SharedPlaces(const Layout& layout, StateForm form) {
   Places places;
   steps = places.take(2 * sizeof(std::uint64_t));
-  tickets = places.take((layout.layer_count() + 2) * sizeof(unsigned long long));
+  tickets = places.take(ticket_count(layout) * sizeof(unsigned long long));
   if (form.network) joined = places.take(layout.layer_count() * sizeof(std::uint64_t));
   if (form.network && form.lagged) ahead = places.take(layout.layer_count() * sizeof(std::uint64_t));
   if (form.mean) divisors = places.take(layout.tensor_count() * sizeof(StepDivisor));

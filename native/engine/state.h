@@ -35,7 +35,10 @@ struct TermPlaces {
   std::size_t bytes;
 };
 
-/// The same for the state that the terms share.
+/// The counters in Shared::tickets.
+inline std::size_t ticket_count(const Layout& layout) { return layout.layer_count() + std::size_t{2}; }
+
+/// Offsets as those of a term, for the state that the terms share.
 struct SharedPlaces {
   SharedPlaces(const Layout& layout, StateForm form);
   std::size_t steps, tickets;  // step and first_step

@@ -196,7 +196,7 @@ async function versions() {
   return counts;
 }
 
-/** The functions that sources define, in order. */
+/** The names of the functions that sources define, sorted; a source that is there twice has them twice. */
 function definitions(sources) {
   return [...sources.matchAll(/^def (\w+)/gm)].map(([, name]) => name).sort();
 }
