@@ -72,7 +72,7 @@ ${markdown(manyTable(results))}
 ## Peers
 
 How many times as long as \`step(prepared)\` in the same round. Each is a process of its own (\`bench/peers\`) on the same device and was
-held to our parameters after three steps, to 1e-6, before it was timed: ${checked(results)} Its time is that of a batch of
+held to our parameters after three steps, to 1e-6, before it was timed. ${checked(results)} Its time is that of a batch of
 steps, synchronised before and after. A peer has at least three rounds and as many more as three seconds allow. The fused Adam has
 one term, the sum, which is given: less work, and a bound.
 

@@ -21,11 +21,11 @@ export function shapeList({ gpu, settings }: Results): string {
 
 /** Which peers were held to our parameters, and how far they are from them. */
 export function checked({ peers }: Results): string {
-  if (peers.length === 0) return "none was run.";
+  if (peers.length === 0) return "None was run for this report.";
   const versions = [...new Set(peers.flatMap(({ version }) => version ?? []))];
   const held = peers.flatMap(({ name, difference, notRun }) =>
     difference === undefined || notRun !== undefined ? [] : [`${name} ${difference.toExponential(1)}`],
   );
   const of = versions.length === 0 ? "" : ` (PyTorch ${versions.join(", ")})`;
-  return held.length === 0 ? `none passed${of}.` : `largest differences ${held.join("; ")}${of}.`;
+  return held.length === 0 ? `None passed${of}.` : `Largest differences: ${held.join("; ")}${of}.`;
 }

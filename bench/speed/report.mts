@@ -77,7 +77,7 @@ ${markdown(manyTable(results))}
 ## Peers
 
 Time of each peer ÷ time of \`step(prepared)\` in the same round. Each peer is a process of its own (\`bench/peers\`). Before it is
-timed, its parameters after three steps must agree with ours to 1e-6: ${checked(results)} *Malloc keeps memory* tells glibc to keep
+timed, its parameters after three steps must agree with ours to 1e-6. ${checked(results)} *Malloc keeps memory* tells glibc to keep
 temporaries after each step. Otherwise their page faults take a large part of the time; on a virtual machine whose host takes
 free memory back, perhaps most of it. A peer runs for at least three rounds, and for as many more as fit in three seconds. The
 fused Adam has one term, the sum, which it is given: less work, and thus a bound.

@@ -5,7 +5,7 @@ import { MTAdam } from "mtadam";
 const point = new Float32Array(2); // updated in place
 const optimizer = new MTAdam([{ name: "point", data: point }], {
   terms: ["left", "right"],
-  preset: "recommended", // the default, "paper", balances as the paper does
+  preset: "recommended", // the default, "paper", balances as the authors' code does
   lr: 0.01,
 });
 

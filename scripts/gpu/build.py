@@ -77,8 +77,12 @@ def before(architecture):
         return
     sources = os.path.join(BUILD, f"sources-{BEFORE}")
     if not os.path.exists(sources):
+        # A run that ends meanwhile does not leave a part of them under this name.
+        part = f"{sources}.part"
+        shutil.rmtree(part, ignore_errors=True)
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(sources)
+            files.extractall(part)
+        os.rename(part, sources)
     folder = os.path.join(BUILD, "before")
     options = [*options_for(architecture, False), "-DMTADAM_GPU_VARIANTS=OFF"]
     cmake(os.path.join(sources, "bench", "speed"), folder, options, [STEPS])

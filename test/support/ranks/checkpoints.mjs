@@ -52,11 +52,16 @@ if (mode === "write") {
     const { stdout } = merge(...[...pieces].reverse());
     assert.strictEqual(stdout, `Checkpoint: ${inPieces}\n`);
     assert(readFileSync(inPieces).equals(readFileSync(file)), "the merged file is another");
+    const damaged = `${file}.damaged`;
+    const bytes = readFileSync(pieces[0]);
+    bytes[bytes.lastIndexOf("__metadata__")] ^= 1;
+    writeFileSync(damaged, bytes);
     const refusals = [
       [[pieces[0]], "All 2 pieces must be given; 2 is missing."],
       [[...pieces, pieces[1]], "Each of the 2 pieces must be given once; got 3 files."],
       [[pieces[0], file], `"${file}" is not a piece of a checkpoint.`],
       [[pieces[0], others[1]], "The pieces must be of one save: their norms differ."],
+      [[damaged, pieces[1]], "The pieces must be of one save: the header is another than theirs."],
     ];
     for (const [files, sentence] of refusals) {
       const { status, stderr } = merge(...files, "--output", `${file}.none`);
