@@ -1,6 +1,7 @@
 import type { NativeCapturedStep } from "./addon/native";
 import type { ReplayOptions } from "./call-options";
 import { MTAdamError } from "./errors";
+import { checkReceivers } from "./receiver";
 import { makeUncloneable } from "./uncloneable";
 
 /** Private to the package, so that no other code can construct the class below. */
@@ -13,6 +14,12 @@ export const capturedKey = Symbol("CapturedStep");
 export class CapturedStep<Term extends string = string> {
   #native: NativeCapturedStep | undefined;
   readonly #replay: (step: NativeCapturedStep, options: ReplayOptions | undefined) => void;
+
+  static {
+    const isCaptured = (value: unknown): boolean =>
+      typeof value === "object" && value !== null && #replay in value;
+    checkReceivers("a CapturedStep", this.prototype, isCaptured);
+  }
 
   /** @internal */
   constructor(

@@ -29,8 +29,9 @@ export interface MTAdamErrorOptions extends ErrorOptions {
 }
 
 /**
- * The error class of this package. A call that throws it has changed nothing, except a load and a step on CUDA that have
- * failed midway: other calls are then STATE until the whole state is restored.
+ * The error class of this package. A call that throws it has changed nothing, with two exceptions. After `stepEach`, the
+ * terms that had come are part of the open step. After a load or a step on CUDA that failed midway, other calls are STATE
+ * until the whole state is restored.
  */
 export class MTAdamError extends Error {
   readonly code: MTAdamErrorCode;
@@ -74,24 +75,25 @@ export function mustBe(code: ShortCode, subject: Named, rule: string, value: unk
   return new MTAdamError(code, `\`${nameOf(subject)}\` must ${rule}; got ${describeValue(value)}.`);
 }
 
-const SHORT_CODES: ReadonlySet<string> = new Set<ShortCode>([
-  "NO_DEVICE",
-  "DRIVER",
-  "HOST_POINTER",
-  "INVALID_POINTER",
-  "LENGTH",
-  "DTYPE",
-  "OPTION",
-  "TERM",
-  "STATE",
-  "BUSY",
-  "DISPOSED",
-  "OUT_OF_MEMORY",
-  "CUDA",
-  "CHECKPOINT",
-  "TORCH",
-  "DISTRIBUTED",
-]);
+/** Codes that the addon may use. By key, so that the compiler misses one that is left out. */
+const NATIVE_CODES: Readonly<Record<Exclude<ShortCode, "LOAD">, true>> = {
+  NO_DEVICE: true,
+  DRIVER: true,
+  HOST_POINTER: true,
+  INVALID_POINTER: true,
+  LENGTH: true,
+  DTYPE: true,
+  OPTION: true,
+  TERM: true,
+  STATE: true,
+  BUSY: true,
+  DISPOSED: true,
+  OUT_OF_MEMORY: true,
+  CUDA: true,
+  CHECKPOINT: true,
+  TORCH: true,
+  DISTRIBUTED: true,
+};
 
 /** An error of the addon: an Error with some of these fields. */
 export interface NativeError {
@@ -114,7 +116,7 @@ function translated(error: unknown, subject?: Subject): unknown {
   if (code === undefined && BAD_ALLOC.has(message)) {
     return new MTAdamError("OUT_OF_MEMORY", "There is not enough memory on the CPU.", { cause: error });
   }
-  if (typeof code !== "string" || !SHORT_CODES.has(code)) return error;
+  if (typeof code !== "string" || !Object.hasOwn(NATIVE_CODES, code)) return error;
   const named = subject !== undefined && POINTER_CODES.has(code);
   const name = typeof subject === "function" ? subject(native) : subject;
   const text = named ? `\`${name}\` ${String(message)}` : String(message);

@@ -1,7 +1,7 @@
 import { checkKeys } from "./arguments";
 import type { Diagnostics } from "./diagnostics";
 import { mustBe } from "./errors";
-import type { Reading, ReadingQueue } from "./readings";
+import type { DiagnosticsReading, ReadingQueue } from "./readings";
 
 export type StatsListener = (diagnostics: Diagnostics) => void;
 
@@ -41,8 +41,8 @@ export class Listeners {
   }
 
   /** Called after every step. Calls `start` at most once, and no listener. {@link tell} must follow. */
-  read(iteration: number, start: () => Reading): void {
-    let reading: Reading | undefined;
+  read(iteration: number, start: () => DiagnosticsReading): void {
+    let reading: DiagnosticsReading | undefined;
     for (const entry of this.#ofStats) {
       if (iteration % entry.every !== 0) continue;
       reading ??= start();

@@ -59,7 +59,7 @@ import {
 import { NonFiniteWarning } from "./non-finite-warning";
 import { flattenParameters, withGroup, type ParameterGroup, type Parameters } from "./parameters";
 import { preparedKey, PreparedGradients } from "./prepared-gradients";
-import { Reading, ReadingQueue } from "./readings";
+import { DiagnosticsReading, ReadingQueue } from "./readings";
 import { checkReceivers } from "./receiver";
 import { readCallbacks, type TermCallbacks } from "./term-callbacks";
 import { checkNewTerm } from "./term-names";
@@ -275,7 +275,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * `accumulate`.
    *
    * With `connectMpi`, the call copies the gradients, and the ranks exchange them while the caller goes on. The next call
-   * waits for that and throws its errors; a term with an error has not come.
+   * waits for the exchange and throws its errors; a term whose exchange failed counts as not accumulated.
    *
    * @param term its name or index
    * @throws MTAdamError STATE if the step has the term already, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
@@ -295,7 +295,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * Ends the step, step 7: moves the parameters by the accumulated terms. With no term accumulated, the parameters
    * stay, and the call still counts as an iteration.
    *
-   * @throws MTAdamError LENGTH, BUSY, DISPOSED
+   * @throws MTAdamError OPTION, LENGTH, STATE after a call that ended midway, BUSY, DISPOSED, CUDA, DISTRIBUTED
    */
   update(options?: Pick<StepOptions, "stream">): void {
     const native = this.#guard.usable();
@@ -363,7 +363,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * the graph; each replay uses the options and weights that are current then.
    *
    * @param options `stream`: where the step is captured and replayed; not the default stream, which cannot be captured.
-   * Default: a stream of its own, ordered with the default stream
+   * Default: the optimizer's `stream`; without one, a stream of the graph's own, ordered with the default stream
    * @throws MTAdamError OPTION on the CPU, STATE while a step is open, DISPOSED, BUSY, CUDA
    */
   captureStep(
@@ -372,6 +372,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   ): CapturedStep<Term> {
     this.#guard.idle("captureStep");
     const stream = this.#guard.reading("captureStep", () => this.#calls.readStream(options));
+    const { streamOwner } = this.#calls;
     const native = this.#guard.alive();
     const table = PreparedGradients.table(prepared, this.#guard);
     if (table === undefined) {
@@ -383,6 +384,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     const generation = this.#generation;
     return new CapturedStep(capturedKey, step, (own, options) => {
       this.#guard.idle("replay");
+      this.#calls.streamOwner = streamOwner; // this keeps it alive as long as the step can be replayed
       if (!generation.isCurrent) {
         throw new MTAdamError(
           "STATE",
@@ -583,7 +585,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     if (pieces && shard === "none") {
       throw mustBe("OPTION", "pieces", 'be left out without `shard: "state"`', pieces);
     }
-    target.checkRegular();
+    const isShared = distributed !== undefined && shard !== "none";
+    // With other ranks, only where it makes the call fail on all of them.
+    if (!isShared) target.checkRegular();
     await this.#guard.during("save", async () => {
       await this.synchronize(); // so that no read blocks this thread for steps that still run
       this.#readIterations();
@@ -594,7 +598,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
         this.#guard.alive();
       };
       const write = (writer?: Writer): Promise<void> => saveCheckpoint(target, owner, report, writer);
-      if (distributed === undefined || shard === "none") {
+      if (!isShared) {
         await write();
       } else if (pieces) {
         await together(distributed, "save of pieces", () => savePiece(target, owner, distributed, report));
@@ -622,9 +626,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       ...checkFileOptions(options, ["strict", "onProgress"]),
       place: Place.of(path),
     }));
-    place.checkRegular();
     const { report, rethrow } = deferErrors(onProgress);
     const { distributed } = this.#options;
+    if (distributed === undefined) place.checkRegular();
     const load = async (): Promise<void> => {
       const most = maxHeaderBytes(this.#stateOwner(this.#guard.alive()), strict);
       const file = await CheckpointFile.open(place, most, report);
@@ -841,10 +845,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     });
   }
 
-  #startReading(native: NativeOptimizer): Reading {
+  #startReading(native: NativeOptimizer): DiagnosticsReading {
     const { terms, flat } = this.#generation;
     const names = { iteration: this.#guard.iterations, terms: terms.list, layers: flat.layers };
-    return new Reading({
+    return new DiagnosticsReading({
       native: () => new (addonOf(this.device).Diagnostics)(native),
       names,
       cosines: this.#options.cosines,

@@ -95,9 +95,9 @@ export interface OptimizerOptions<Term extends string = string> {
    */
   stateDtype?: StateDtype | undefined;
   /**
-   * For parameters of 16 bits: keep what their type has no room for. The training is then the one in float32, and the
-   * parameters are its values, rounded to the nearest. Takes 2 bytes of state per element of a bfloat16 parameter and 4 of a
-   * float16 one. What you write into a parameter between two steps counts.
+   * For parameters of 16 bits: keep a float32 master of each. The training is then the one in float32, and the parameters
+   * are its values, rounded to the nearest. Takes 2 bytes of state per element of a bfloat16 parameter and 4 of a float16 one.
+   * If you change a parameter between two steps, the next step starts from the changed value.
    */
   masterWeights?: boolean | undefined;
   /**
@@ -159,8 +159,8 @@ export interface OptimizerOptions<Term extends string = string> {
   cosines?: boolean | undefined;
   /**
    * The processes that train together, from `connectMpi()` or `connectNccl()` of `mtadam/distributed`. Every rank has the
-   * same parameters, terms and options and makes the same calls; a difference is DISTRIBUTED on all ranks. A step takes the
-   * gradients of this rank, and is one from their mean over the ranks.
+   * same parameters, terms and options and makes the same calls; a difference is DISTRIBUTED on all ranks. Each rank passes
+   * gradients of its own, and the step uses their mean over all ranks.
    */
   distributed?: Communicator | undefined;
   /**
@@ -455,9 +455,9 @@ function checkOne<T>(key: string, rule: Rule<T>, value: unknown, terms: readonly
 }
 
 /** @throws MTAdamError OPTION */
-export function checkLearningRate(value: unknown): number | LearningRate {
+export function checkLearningRate(value: unknown, subject = "lr"): number | LearningRate {
   if (GROUP_RULES.lr.accepts(value, [])) return value as number | LearningRate;
-  throw mustBe("OPTION", "lr", GROUP_RULES.lr.rule, value);
+  throw mustBe("OPTION", subject, GROUP_RULES.lr.rule, value);
 }
 
 /** The learning rate of a checked group in the next step. @throws MTAdamError OPTION if its schedule returns an invalid one */

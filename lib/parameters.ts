@@ -10,7 +10,7 @@ import {
   readPointer,
   type DevicePointerLike,
 } from "./memory/device-pointer";
-import type { Float16ArrayLike, GradientDtype, ParameterDtype } from "./memory/dtype";
+import { arraysOf, type Float16ArrayLike, type GradientDtype, type ParameterDtype } from "./memory/dtype";
 import { defaultCpu, deviceOfAddress } from "./memory/open-device";
 import { checkSource, codeOfNoSource, type Source } from "./memory/source";
 import {
@@ -211,7 +211,7 @@ function describe(item: unknown, defaults: ParameterDefaults, index: number, gro
     throw mustBe("OPTION", `${name}.layer`, "be a string that is not empty", layer);
   }
   const source = isBuffer(data) || !isPointerLike(data) ? data : readPointer(name, data, dtype);
-  const elements = lengthOf(name, source, length, shape);
+  const elements = lengthOf(name, dtype, { data: source, length, shape });
   return {
     name,
     data: source,
@@ -239,8 +239,12 @@ function isOwner(value: unknown, key: string): boolean {
   return typeof value === "object" && value !== null && !isRevoked(value) && Object.hasOwn(value, key);
 }
 
-function lengthOf(name: string, data: unknown, length: unknown, shape: unknown): number {
-  const memory = "be a Float32Array, a float32 buffer or a device pointer";
+function lengthOf(
+  name: string,
+  dtype: ParameterDtype,
+  { data, length, shape }: Readonly<Record<"data" | "length" | "shape", unknown>>,
+): number {
+  const memory = `be ${arraysOf(dtype, `a ${dtype} buffer`, "a device pointer")}`;
   if (isRevoked(data)) throw mustBe("DTYPE", name, memory, data);
   const own = ownLength(data);
   if (length === undefined && own !== undefined) return own;
@@ -253,10 +257,14 @@ function lengthOf(name: string, data: unknown, length: unknown, shape: unknown):
   if (typeof length !== "number" || !Number.isSafeInteger(length) || length < 0) {
     throw mustBe("LENGTH", `${name}.length`, "be a whole number of elements", length);
   }
-  if (own !== undefined && own !== length) {
-    throw mustBe("LENGTH", `${name}.length`, `be that of its data, ${own}`, length);
-  }
+  if (own !== undefined) checkGivenLength(name, length, own);
   return length;
+}
+
+/** @throws MTAdamError LENGTH unless a length that is given is that of the data */
+export function checkGivenLength(name: string, given: unknown, length: number): void {
+  if (given === undefined || given === length) return;
+  throw mustBe("LENGTH", `${name}.length`, `be that of its data, ${length}`, given);
 }
 
 function ownLength(data: unknown): number | undefined {

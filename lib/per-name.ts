@@ -58,22 +58,22 @@ export class Names {
     }
     for (const name of names) {
       const index = this.#indices.get(name);
-      if (index === undefined) throw this.#unknown(name);
+      if (index === undefined) throw this.#unknown(name, subject);
       inOrder[index] = values[name];
     }
     return inOrder;
   }
 
-  #unknown(given: unknown): MTAdamError {
+  /** @param subject the object that has it as a key */
+  #unknown(given: unknown, subject?: Named): MTAdamError {
     const meant = typeof given === "string" ? nearest(given, this.list.slice(0, MOST_COMPARED)) : undefined;
     const hint = meant === undefined ? "" : ` (did you mean ${describeValue(meant)}?)`;
-    const got = `got ${describeValue(given)}${hint}`;
-    return this.#kind === "parameter"
-      ? new MTAdamError(
-          "OPTION",
-          `\`parameter\` must be the name of a parameter (${this.#shown}) or its index; ${got}.`,
-        )
-      : new MTAdamError("TERM", `\`term\` must be one of the terms (${this.#shown}) or its index; ${got}.`);
+    const rule =
+      subject === undefined
+        ? `\`${this.#kind}\` must be one of the ${this.#kind}s (${this.#shown}) or its index`
+        : `\`${nameOf(subject)}\` must have names of ${this.#kind}s (${this.#shown}) as keys`;
+    const code = this.#kind === "term" ? "TERM" : "OPTION";
+    return new MTAdamError(code, `${rule}; got ${describeValue(given)}${hint}.`);
   }
 
   get #shown(): string {

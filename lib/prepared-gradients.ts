@@ -3,6 +3,7 @@ import { fromNative, MTAdamError } from "./errors";
 import type { Gradient, GradientTable } from "./gradients";
 import type { Guard } from "./guard";
 import type { ParameterName } from "./parameters";
+import { checkReceivers } from "./receiver";
 import { makeUncloneable } from "./uncloneable";
 
 /** Private to the package, so that no other code can construct the class below. */
@@ -17,6 +18,12 @@ export class PreparedGradients<Term extends string = string, Parameter extends s
   /** The guard of the optimizer that made them. */
   readonly #guard: Guard;
   readonly #stream: NativeStream;
+
+  static {
+    const isPrepared = (value: unknown): boolean =>
+      typeof value === "object" && value !== null && #table in value;
+    checkReceivers("a PreparedGradients", this.prototype, isPrepared);
+  }
 
   /** @internal `optimizer.prepare()` makes these. */
   constructor(key: symbol, table: GradientTable, guard: Guard, stream: NativeStream) {

@@ -9,7 +9,7 @@ export type Outcome =
   | { readonly diagnostics: undefined; readonly error: Error };
 
 /** One reading of diagnostics. It does not include work that is enqueued later, and no work waits for it. */
-export class Reading {
+export class DiagnosticsReading {
   readonly #start: ReadingStart;
   #native: NativeDiagnostics | undefined;
   #outcome: Outcome | undefined;
@@ -72,14 +72,14 @@ export class ReadingQueue {
   /** How many readings may be under way. Each holds pinned memory. */
   static readonly mostUnread = 64;
 
-  readonly #pending: { reading: Reading; deliver: (outcome: Outcome) => void }[] = [];
-  readonly #unread = new Set<Reading>();
+  readonly #pending: { reading: DiagnosticsReading; deliver: (outcome: Outcome) => void }[] = [];
+  readonly #unread = new Set<DiagnosticsReading>();
   /** Set while `deliver` runs, which may start further readings. */
   readonly #delivering = new addon.CallMark();
   #waiting: Promise<void> | undefined;
 
   /** Waits for the oldest reading if too many are under way. {@link flush} must follow. `deliver` must not throw. */
-  add(reading: Reading, deliver: (outcome: Outcome) => void): void {
+  add(reading: DiagnosticsReading, deliver: (outcome: Outcome) => void): void {
     this.#pending.push({ reading, deliver });
     if (reading.isRead) return;
     this.#unread.add(reading);

@@ -22,7 +22,7 @@ export interface ScheduleOptions {
  */
 export function warmup(steps: number, next: number | LearningRate): LearningRate {
   const length = checkSteps(steps);
-  const after = checkLearningRate(next);
+  const after = checkLearningRate(next, "next");
   const rate = (i: number): number => (typeof after === "function" ? after(i) : after);
   return (iterations) =>
     iterations < length ? (rate(0) * (iterations + 1)) / (length + 1) : rate(iterations - length);

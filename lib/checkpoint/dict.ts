@@ -1,5 +1,6 @@
 import { fromNative, MTAdamError } from "../errors";
 import { describeValue, typedArrayLength, typedArrayName, typedArrayPlace } from "../inspect";
+import { elementsOf } from "../memory/device-pointer";
 import { runAtOnce } from "./pace";
 import type { Reading, StateSource, TensorRead } from "./reader";
 import { checkState, propagates, type Restoration } from "./restore";
@@ -51,8 +52,7 @@ export class DictSource implements StateSource {
 
   has(key: string, type: TensorType, shape: readonly number[]): boolean {
     const tensor = this.#get(key);
-    const length = shape.reduce((product, size) => product * size, 1);
-    return typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === length;
+    return typedArrayName(tensor) === type && typedArrayLength(tensor as StateTensor) === elementsOf(shape);
   }
 
   lacks(key: string): boolean {

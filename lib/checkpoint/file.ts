@@ -122,11 +122,7 @@ const READ_ONLY =
 /** An open checkpoint whose header has been read and checked. */
 export class CheckpointFile implements StateSource {
   readonly metadata: unknown;
-  readonly #file: FileHandle;
-  readonly #header: SafetensorsHeader;
-  /** Where the tensors begin. */
-  readonly #start: number;
-  readonly #version: OpenedFile["version"];
+  readonly #opened: OpenedFile;
   readonly #chunks: ChunkReader;
   readonly #pace: Pace;
   readonly #finish: () => Promise<void>;
@@ -134,16 +130,14 @@ export class CheckpointFile implements StateSource {
   #read = 0;
 
   private constructor(
-    { file, header, start, size, version }: OpenedFile,
+    opened: OpenedFile,
     metadata: unknown,
     pace: Pace,
     onProgress: (progress: CheckpointProgress) => Promise<void>,
   ) {
-    this.#file = file;
+    const { file, size } = opened;
+    this.#opened = opened;
     this.#pace = pace;
-    this.#header = header;
-    this.#start = start;
-    this.#version = version;
     this.metadata = metadata;
     this.#chunks = new ChunkReader(file, size, () =>
       onProgress({ bytes: Math.floor(this.#read / 2), total: size }),
@@ -216,20 +210,25 @@ export class CheckpointFile implements StateSource {
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.#opened.file.close();
+  }
+
+  get #header(): SafetensorsHeader {
+    return this.#opened.header;
   }
 
   async #run<T>(reading: Reading<T>, onRead: (read: TensorRead) => void = () => undefined): Promise<T> {
     for (;;) {
       const next = reading.next();
       if (next.done === true) {
-        await this.#checkUnchanged();
+        // The records come from a first reading and the moments from a second: of two contents they would be a mixture.
+        await checkUnchanged(this.#opened);
         return next.value;
       }
       if (next.value !== undefined) {
         const { key, first, to } = next.value;
         const { begin } = this.#header.tensors.get(key)!;
-        const position = this.#start + begin + first * to.BYTES_PER_ELEMENT;
+        const position = this.#opened.start + begin + first * to.BYTES_PER_ELEMENT;
         const pending = this.#chunks.read(typedArrayBytes(to), position);
         if (pending !== undefined) await pending;
         this.#read += to.byteLength;
@@ -238,16 +237,6 @@ export class CheckpointFile implements StateSource {
       const rest = this.#pace.rest();
       if (rest !== undefined) await rest;
     }
-  }
-
-  // The records come from a first reading and the moments from a second: of two contents they would be a mixture.
-  async #checkUnchanged(): Promise<void> {
-    const { size, mtimeNs } = await this.#file.stat({ bigint: true });
-    if (size === this.#version.size && mtimeNs === this.#version.mtimeNs) return;
-    throw new MTAdamError(
-      "CHECKPOINT",
-      "The file must stay as it is while it is read; it has been written to.",
-    );
   }
 }
 
@@ -287,6 +276,16 @@ export async function openSafetensors(place: Place, pace: Pace, maxHeaderBytes: 
     const path = JSON.stringify(String(place.path));
     throw new MTAdamError("CHECKPOINT", `${path} is not a safetensors file${error.message}.`);
   }
+}
+
+/** Called when a file has been read. @throws MTAdamError CHECKPOINT where it has been written to since it was opened */
+export async function checkUnchanged({ file, version }: OpenedFile): Promise<void> {
+  const { size, mtimeNs } = await file.stat({ bigint: true });
+  if (size === version.size && mtimeNs === version.mtimeNs) return;
+  throw new MTAdamError(
+    "CHECKPOINT",
+    "The file must stay as it is while it is read; it has been written to.",
+  );
 }
 
 /**

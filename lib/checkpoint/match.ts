@@ -1,8 +1,9 @@
 import { describeValue } from "../inspect";
 import { checkGroup, OPTIMIZER_RULES, type CheckedOptions, type GroupOptions } from "../options";
 import { checkBeta3 } from "../parameters";
+import { fail } from "./fail";
 import type { Steps } from "./pace";
-import { describeShape, fail } from "./reader";
+import { describeShape } from "./reader";
 import { BLOCK, type CheckpointMetadata, type StateOwner } from "./state";
 
 /** An entity of the optimizer and its index in the state. */

@@ -23,10 +23,10 @@ export class Place {
   }
 
   /** @throws MTAdamError OPTION where it is no path; ENOENT where it is relative and the working directory is gone */
-  static of(path: unknown): Place {
+  static of(path: unknown, subject = "path"): Place {
     const text = textOf(path);
     if (text === undefined || text === "" || text.includes("\0")) {
-      throw mustBe("OPTION", "path", "be the path of a file: a string, a file URL or a Buffer", path);
+      throw mustBe("OPTION", subject, "be the path of a file: a string, a file URL or a Buffer", path);
     }
     if (isWindows) return new Place(nodePath.resolve(text));
     return new Place(text.startsWith("/") ? text : `${toText(process.cwd())}/${text}`);
@@ -37,6 +37,13 @@ export class Place {
     if (isWindows) return this.#text;
     const bytes = Buffer.from(this.#text, "latin1");
     return isUtf8(bytes) ? bytes.toString("utf8") : bytes;
+  }
+
+  /** For code that takes no Buffer. @throws MTAdamError OPTION where the bytes are not UTF-8 */
+  string(subject: string): string {
+    const { path } = this;
+    if (typeof path === "string") return path;
+    throw mustBe("OPTION", subject, "be a path in UTF-8", path);
   }
 
   get folder(): Place {
@@ -68,16 +75,16 @@ export class Place {
   }
 
   /** @throws MTAdamError OPTION where there is something other than a regular file */
-  checkRegular(): void {
+  checkRegular(subject = "path"): void {
     // If this check fails, the later system call reports the reason.
     const stats = attempt(() => statSync(this.path, { throwIfNoEntry: false }));
-    if (stats !== undefined) checkRegular(stats);
-    else if (this.#text.endsWith(nodePath.sep)) failRegular("a folder");
+    if (stats !== undefined) checkRegular(stats, subject);
+    else if (this.#text.endsWith(nodePath.sep)) failRegular("a folder", subject);
   }
 }
 
 /** @throws MTAdamError OPTION */
-export function checkRegular(stats: Stats | BigIntStats): void {
+export function checkRegular(stats: Stats | BigIntStats, subject = "path"): void {
   if (stats.isFile()) return;
   const kinds = [
     [stats.isDirectory(), "a folder"],
@@ -85,11 +92,11 @@ export function checkRegular(stats: Stats | BigIntStats): void {
     [stats.isSocket(), "a socket"],
     [true, "a device"],
   ] as const;
-  failRegular(kinds.find(([is]) => is)![1]);
+  failRegular(kinds.find(([is]) => is)![1], subject);
 }
 
-function failRegular(kind: string): never {
-  throw new MTAdamError("OPTION", `\`path\` must be the path of a regular file; got that of ${kind}.`);
+function failRegular(kind: string, subject: string): never {
+  throw new MTAdamError("OPTION", `\`${subject}\` must be the path of a regular file; got that of ${kind}.`);
 }
 
 /** Undefined if the value is not a path. */

@@ -1,9 +1,9 @@
 import { createHash, type Hash } from "node:crypto";
-import { MTAdamError } from "../errors";
 import { typedArrayBytes } from "../inspect";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
-import { appendElements, openSafetensors, renderState, type OpenedFile } from "./file";
+import { fail } from "./fail";
+import { appendElements, checkUnchanged, openSafetensors, renderState, type OpenedFile } from "./file";
 import type { CheckpointProgress, PathLike } from "./options";
 import { Pace } from "./pace";
 import { Place } from "./path";
@@ -158,6 +158,7 @@ export async function mergePieces(paths: readonly PathLike[], output: PathLike):
         }
       }
       await writer.flush();
+      for (const piece of opened) await checkUnchanged(piece);
       await file.sync();
     });
   } finally {
@@ -192,8 +193,4 @@ function checkPieces(pieces: readonly PieceMetadata[]): Pick<PieceMetadata, "byt
   }
   if (pieces.length !== of) fail(`Each of the ${of} pieces must be given once; got ${pieces.length} files.`);
   return { bytes, header };
-}
-
-function fail(message: string): never {
-  throw new MTAdamError("CHECKPOINT", message);
 }

@@ -1,7 +1,8 @@
 import { native, type NativePlane } from "../addon/native";
-import { MTAdamError } from "../errors";
 import { describeValue, isArray } from "../inspect";
+import { elementsOf } from "../memory/device-pointer";
 import { finite32, GROUP_KEYS, type StateDtype } from "../options";
+import { fail } from "./fail";
 import {
   BLOCK,
   blocksOf,
@@ -50,10 +51,6 @@ export interface RestorePart {
   moments(writes: boolean): Reading<void>;
 }
 
-export function fail(message: string, cause?: unknown): never {
-  throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
-}
-
 export function checkMetadata(metadata: unknown): CheckpointMetadata {
   if (!isObject(metadata)) fail("The state must have an object as `metadata`.");
   if (metadata["version"] !== 1)
@@ -99,7 +96,7 @@ const isSavedParameter = (
   isCount(value["length"]) &&
   isArray(value["shape"]) &&
   value["shape"].every(isCount) &&
-  value["shape"].reduce((product: number, size) => product * size, 1) === value["length"] &&
+  elementsOf(value["shape"]) === value["length"] &&
   known.layers.has(value["layer"]) &&
   isCount(value["group"]) &&
   value["group"] < known.groups;
@@ -261,10 +258,7 @@ export class StateReader {
   /** Reads a whole tensor. */
   *#record<T extends TensorType>(key: string, type: T, shape: readonly number[]): Reading<TensorTypes[T]> {
     this.#check(key, type, shape);
-    const to = makeTensor(
-      type,
-      shape.reduce((product, size) => product * size, 1),
-    );
+    const to = makeTensor(type, elementsOf(shape));
     yield { key, type, first: 0, to };
     return to as TensorTypes[T];
   }

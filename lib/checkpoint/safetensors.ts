@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { MTAdamError } from "../errors";
+import { fail } from "./fail";
 import { members, parse, parseString, type Member, type Range } from "./json";
 import type { Steps } from "./pace";
 
@@ -66,10 +66,6 @@ export interface RenderedHeader {
   readonly pieces: readonly Uint8Array[];
   readonly bytes: number;
   readonly dataBytes: number;
-}
-
-function fail(message: string, cause?: unknown): never {
-  throw new MTAdamError("CHECKPOINT", message, cause === undefined ? undefined : { cause });
 }
 
 /** A file that most likely has another format. The message completes "… is not a safetensors file". */

@@ -7,7 +7,7 @@ import type { Place } from "./path";
 // writes it: `mtadam-<file>-<machine>-<pid>-<start>-<random>.tmp`. It is short even if the target's name is long.
 
 /** A process, as the names of its temporary files identify it. */
-interface Writer {
+interface WriterProcess {
   /** Identifies the boot of the system and the numbering of processes, of which each container has its own. */
   readonly machine: string;
   readonly pid: number;
@@ -56,14 +56,19 @@ export async function removeStale(target: Place, ours: Place): Promise<void> {
   }
 }
 
-async function isStale(place: Place, writer: Writer, self: Writer, now: number): Promise<boolean> {
+async function isStale(
+  place: Place,
+  writer: WriterProcess,
+  self: WriterProcess,
+  now: number,
+): Promise<boolean> {
   const life = writer.machine === self.machine ? await lifeOf(writer) : "unknown";
   if (life !== "unknown") return life === "dead";
   const { mtimeMs } = await stat(place.path);
   return now - mtimeMs > ABANDONED;
 }
 
-async function lifeOf({ pid, start }: Writer): Promise<"alive" | "dead" | "unknown"> {
+async function lifeOf({ pid, start }: WriterProcess): Promise<"alive" | "dead" | "unknown"> {
   try {
     process.kill(pid, 0); // sends nothing
   } catch (error) {
@@ -75,7 +80,7 @@ async function lifeOf({ pid, start }: Writer): Promise<"alive" | "dead" | "unkno
   return found.start === start && !found.isZombie ? "alive" : "dead";
 }
 
-async function thisProcess(): Promise<Writer> {
+async function thisProcess(): Promise<WriterProcess> {
   const { pid } = process;
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => hostname());
   const numbers = await readlink("/proc/self/ns/pid").catch(() => "");

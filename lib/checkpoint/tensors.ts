@@ -3,6 +3,7 @@ import type { AnyTypedArray } from "../addon/native";
 import { MTAdamError, mustBe } from "../errors";
 import { isArray, isRecord, typedArrayBytes, typedArrayLength, typedArrayName } from "../inspect";
 import { isBuffer, type DeviceBuffer } from "../memory/device";
+import { isPointerLike } from "../memory/device-pointer";
 import {
   checkDType,
   checkHostArray,
@@ -12,10 +13,10 @@ import {
   type HostArray,
   type HostElements,
 } from "../memory/dtype";
-import { checkShape } from "../parameters";
+import { checkGivenLength, checkShape } from "../parameters";
 import { writeAtomically } from "./atomic-file";
 import { ChunkReader, ChunkWriter } from "./chunked-file";
-import { openSafetensors } from "./file";
+import { checkUnchanged, openSafetensors } from "./file";
 import type { PathLike } from "./options";
 import { Pace } from "./pace";
 import { Place } from "./path";
@@ -125,7 +126,8 @@ function checkLength(name: string, array: AnyTypedArray, length: number): void {
 export async function loadTensors(path: PathLike): Promise<LoadedTensors> {
   const place = Place.of(path);
   place.checkRegular();
-  const { file, header, start, size } = await openSafetensors(place, new Pace(), MAX_HEADER_BYTES);
+  const opened = await openSafetensors(place, new Pace(), MAX_HEADER_BYTES);
+  const { file, header, start, size } = opened;
   try {
     const places = [...header.tensors].map(([name, tensor]) => ({
       name,
@@ -141,6 +143,7 @@ export async function loadTensors(path: PathLike): Promise<LoadedTensors> {
       await chunks.read(typedArrayBytes(data), start + begin);
       tensors.set(name, { name, data, shape, dtype } as LoadedTensor);
     }
+    await checkUnchanged(opened);
     return { tensors, metadata: Object.fromEntries(header.metadata) };
   } finally {
     await file.close();
@@ -167,6 +170,9 @@ interface CheckedTensor {
 /** The entry of a header that is no tensor. */
 const RESERVED = "__metadata__";
 
+/** What can be saved. */
+const HELD = "a buffer, a Float32Array, a Float64Array, a Uint16Array or a Float16Array";
+
 function checkTensors(value: unknown): CheckedTensor[] {
   if (!isArray(value)) throw mustBe("OPTION", "tensors", "be a list", value);
   const names = new Set<string>([RESERVED]);
@@ -188,11 +194,16 @@ function checkTensor(item: unknown, index: string): CheckedTensor {
   if (typeof name !== "string" || name === "") {
     throw mustBe("OPTION", "name", "be a string that is not empty", name);
   }
+  if (isPointerLike(data) && !isBuffer(data)) {
+    // Not mustBe: a message names no address.
+    throw new MTAdamError("DTYPE", `\`${name}.data\` must be ${HELD}; got a bare pointer.`);
+  }
   const dtype = checkDType(given["dtype"] ?? dtypeOfData(name, data));
   if (isBuffer(data) && data.dtype !== dtype)
     throw mustBe("DTYPE", `${name}.dtype`, `be ${data.dtype}`, dtype);
   const elements = isBuffer(data) ? data : checkHostArray(`${name}.data`, data, dtype);
   const length = isBuffer(elements) ? elements.length : typedArrayLength(elements);
+  checkGivenLength(name, given["length"], length);
   return { name, data: elements, length, shape: checkShape(name, shape, length), dtype };
 }
 
@@ -208,12 +219,7 @@ function dtypeOfData(name: string, data: unknown): DType {
     case "Uint16Array":
       throw mustBe("DTYPE", `${name}.dtype`, 'be "float16" or "bfloat16" for a Uint16Array', undefined);
     default:
-      throw mustBe(
-        "DTYPE",
-        `${name}.data`,
-        "be a buffer, a Float32Array, a Float64Array, a Uint16Array or a Float16Array",
-        data,
-      );
+      throw mustBe("DTYPE", `${name}.data`, `be ${HELD}`, data);
   }
 }
 

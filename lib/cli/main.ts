@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { packageFacts } from "../addon/system";
+import { MTAdamError } from "../errors";
 import { build } from "./build";
 import { CommandError } from "./command-error";
 import { inspect } from "./inspect";
@@ -41,7 +42,7 @@ const COMMANDS = new Map([
 async function main([command, ...args]: string[]): Promise<number> {
   if (command === undefined)
     throw new CommandError("No command was given; `npx mtadam --help` lists the commands.");
-  if (command === "--help" || command === "-h" || args.includes("--help")) {
+  if (command === "--help" || command === "-h" || args.includes("--help") || args.includes("-h")) {
     process.stdout.write(HELP);
     return 0;
   }
@@ -70,8 +71,8 @@ main(process.argv.slice(2)).then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    const isUsers = error instanceof CommandError;
-    process.stderr.write(`${isUsers ? error.message : String(error)}\n`);
-    process.exitCode = isUsers ? 2 : 1;
+    const isKnown = error instanceof CommandError || error instanceof MTAdamError;
+    process.stderr.write(`${isKnown ? error.message : String(error)}\n`);
+    process.exitCode = error instanceof CommandError ? 2 : 1;
   },
 );

@@ -1,5 +1,4 @@
 import { parseArgs } from "node:util";
-import { MTAdamError } from "../errors";
 import { CommandError } from "./command-error";
 
 const PIECE = /\.\d+-of-\d+$/;
@@ -15,13 +14,7 @@ export async function merge(args: string[]): Promise<number> {
   }
   // Not before: the other commands must run where the addon cannot be loaded.
   const { mergePieces } = await import("../checkpoint/pieces.js");
-  try {
-    await mergePieces(files, output);
-  } catch (error) {
-    if (!(error instanceof MTAdamError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    return 1;
-  }
+  await mergePieces(files, output);
   process.stdout.write(`Checkpoint: ${output}\n`);
   return 0;
 }

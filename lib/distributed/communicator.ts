@@ -2,6 +2,7 @@ import type { NativeCommunicator } from "../addon/native";
 import { fromNative, MTAdamError, mustBe } from "../errors";
 import { nameClass } from "../inspect";
 import type { Device } from "../memory/device";
+import { checkReceivers } from "../receiver";
 import { makeUncloneable } from "../uncloneable";
 import { makeFlat, type FlatOptions, type FlatTensors, type Shape } from "./flat";
 
@@ -30,9 +31,10 @@ export class Communicator {
   readonly #native: NativeCommunicator;
 
   static {
-    nameClass(this.prototype, "Communicator");
     isCommunicator = (value): value is Communicator =>
       typeof value === "object" && value !== null && #native in value;
+    checkReceivers("a Communicator", this.prototype, isCommunicator);
+    nameClass(this.prototype, "Communicator");
     nativeCommunicator = (communicator) => communicator.#native;
   }
 

@@ -98,16 +98,18 @@ async function meet(
   timeout: number,
   makeId: () => Uint8Array,
 ): Promise<Uint8Array> {
+  if (world === 1) return makeId();
   const { MASTER_ADDR, MASTER_PORT } = process.env;
   const place = given ?? (MASTER_ADDR && MASTER_PORT ? `${MASTER_ADDR}:${MASTER_PORT}` : undefined);
   const parts = typeof place === "string" ? /^\[?([^\]]+?)\]?:(\d{1,5})$/.exec(place) : null;
-  if (parts === null) {
+  const port = Number(parts?.[2]);
+  if (parts === null || port < 1 || port > 65535) {
     const rule = 'be "host:port", here or in the environment\'s MASTER_ADDR and MASTER_PORT';
     throw mustBe("OPTION", "rendezvous", rule, place);
   }
-  const where = { host: parts[1]!, port: Number(parts[2]), rank, world, timeout };
+  const where = { host: parts[1]!, port, rank, world, timeout };
   if (rank > 0) return receiveId(where, ID_BYTES);
   const id = makeId();
-  if (world > 1) await serveId(where, id);
+  await serveId(where, id);
   return id;
 }

@@ -1,5 +1,6 @@
 import { MTAdamError, mustBe } from "../errors";
 import { isRecord, nameClass } from "../inspect";
+import { checkReceivers } from "../receiver";
 import type { JaxArray, JaxFunction, JaxModule, JaxTreeStructure } from "./module";
 import { reachedInputs } from "./reach";
 
@@ -202,6 +203,8 @@ export class JaxModel<
   }
 
   static {
+    const isModel = (value: unknown): boolean => typeof value === "object" && value !== null && #jax in value;
+    checkReceivers("a JaxModel", this.prototype, isModel);
     nameClass(this.prototype, "JaxModel");
   }
 }

@@ -65,9 +65,8 @@ export function holds(name: string | undefined, dtype: DType): boolean {
 }
 
 /** Names the typed arrays that hold `dtype`, and what else is allowed, for messages: "a Float32Array or a float32 buffer". */
-export function arraysOf(dtype: DType, other?: string): string {
-  const all = DTYPES[dtype].arrays.map((name) => `a ${name}`);
-  if (other !== undefined) all.push(other);
+export function arraysOf(dtype: DType, ...others: string[]): string {
+  const all = [...DTYPES[dtype].arrays.map((name) => `a ${name}`), ...others];
   const last = all.pop()!;
   return all.length === 0 ? last : `${all.join(", ")} or ${last}`;
 }

@@ -20,6 +20,12 @@ export interface CpuDeviceOptions {
 
 const MAX_THREADS = 1024;
 
+interface CheckedCpuOptions {
+  readonly threads: number;
+  /** "" for the widest. */
+  readonly instructionSet: string;
+}
+
 /**
  * Opens a device: "auto" takes the first CUDA device that can be used, else the CPU; "cuda" is "cuda:0".
  *
@@ -28,15 +34,17 @@ const MAX_THREADS = 1024;
 export function openDevice(name?: "auto" | "cpu", options?: CpuDeviceOptions): Device;
 export function openDevice(name: string): Device;
 export function openDevice(name: unknown = "auto", options: unknown = {}): Device {
-  if (name === "cpu") return openCpu(options);
-  if (name === "auto") return openFirstCuda() ?? openCpu(options);
+  if (name === "cpu" || name === "auto") {
+    const checked = checkCpuOptions(options);
+    return (name === "auto" ? openFirstCuda() : undefined) ?? openCpu(checked);
+  }
   const index = typeof name === "string" ? /^cuda(?::(\d{1,6}))?$/.exec(name) : null;
   if (index === null) throw mustBe("OPTION", "device", 'be "auto", "cpu", "cuda" or "cuda:<number>"', name);
   checkKeys("options", options, []);
   return openCuda(native, Number(index[1] ?? 0));
 }
 
-function openCpu(options: unknown): Device {
+function checkCpuOptions(options: unknown): CheckedCpuOptions {
   const given = checkKeys<CpuDeviceOptions>("options", options, ["threads", "instructionSet"]);
   const threads = given.threads ?? defaultThreads();
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
@@ -46,6 +54,10 @@ function openCpu(options: unknown): Device {
   if (typeof instructionSet !== "string") {
     throw mustBe("OPTION", "instructionSet", "be a string", instructionSet);
   }
+  return { threads, instructionSet };
+}
+
+function openCpu({ threads, instructionSet }: CheckedCpuOptions): Device {
   const device = fromNative(() => new native.Device("cpu", threads, instructionSet));
   return new Device(deviceKey, "cpu", `${cpuModel()} (${device.name})`, threads, native, device);
 }
@@ -79,7 +91,7 @@ const sharedCuda: (Device | undefined)[] = [];
 
 /** @internal */
 export function defaultCpu(): Device {
-  if (sharedCpu === undefined || sharedCpu.disposed) sharedCpu = openCpu({});
+  if (sharedCpu === undefined || sharedCpu.disposed) sharedCpu = openCpu(checkCpuOptions({}));
   return sharedCpu;
 }
 

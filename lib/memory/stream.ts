@@ -4,7 +4,8 @@ import { describeValue, isRevoked, propertyOf } from "../inspect";
 
 /**
  * A CUDA stream of the optimizer's device: its handle (a `cudaStream_t`), or an object that has it as `ptr`. It must
- * exist until the calls that are given it have returned: CUDA cannot tell a handle from any other number.
+ * exist until the calls that are given it have returned, and that of a captured step as long as it is replayed: CUDA cannot
+ * tell a handle from any other number.
  */
 export type StreamLike = bigint | number | { readonly ptr: bigint | number };
 

@@ -7,6 +7,7 @@ import { MTAdamError, mustBe } from "../errors";
 import { isRecord, isRevoked } from "../inspect";
 import { checkEvery } from "../listeners";
 import { MTAdam } from "../mtadam";
+import { checkReceivers } from "../receiver";
 import { regularFile } from "./file";
 import { FORMAT, rounded, VERSION, type HeaderLine, type RecordLine, type ValuesLine } from "./format";
 
@@ -49,6 +50,12 @@ export class BalanceMonitor {
   #written: Promise<void> = Promise.resolve();
   #error: { readonly error: unknown } | undefined;
   #closed: Promise<void> | undefined;
+
+  static {
+    const isMonitor = (value: unknown): boolean =>
+      typeof value === "object" && value !== null && #optimizer in value;
+    checkReceivers("a BalanceMonitor", this.prototype, isMonitor);
+  }
 
   /**
    * @throws MTAdamError OPTION; errors of the file system unchanged
@@ -106,6 +113,11 @@ export class BalanceMonitor {
   close(): Promise<void> {
     this.#stopListening();
     return (this.#closed ??= this.#close());
+  }
+
+  /** The same as {@link close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {

@@ -43,7 +43,7 @@ export interface TermComputation<Term extends string = string> {
  * MTAdam as an optimizer of TensorFlow.js. {@link minimizeTerms} is `minimize` for a loss of several terms; with one term,
  * `minimize` and `model.fit` work too.
  *
- * The variables that get a gradient are its parameters; one that comes later joins then.
+ * A variable becomes a parameter with its first gradient.
  *
  * @example
  * const optimizer = new MTAdamOptimizer({ terms: ["content", "style"], lr: 1e-3 });
@@ -97,6 +97,8 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
   set lr(lr: number | LearningRate) {
     this.#options.lr = checkLearningRate(lr);
     if (this.#inner !== undefined) this.#inner.lr = lr;
+    // A loaded state would bring its own rate back.
+    for (const group of this.#pending?.metadata.groups ?? []) group.lr = typeof lr === "function" ? null : lr;
   }
 
   /**
@@ -194,6 +196,8 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
       byTerm.set(term, ofTerm);
     }
     const moving = [...names];
+    if (moving.length === 0 && this.#inner === undefined)
+      throw mustBe("OPTION", "gradients", "reach a variable in the first step", gradients);
     const inner = this.build(
       moving.map((name) => {
         const variable = registered(name);

@@ -80,12 +80,13 @@ function decode(values: ArrayLike<number>, type: string | undefined, name: strin
     case "Uint16Array":
       return Uint16Array.from(values);
     case "Float64Array":
+      if (values.length % 2 !== 0) break;
       return new Float64Array(Int32Array.from(values).buffer);
     case "BigInt64Array":
+      if (values.length % 2 !== 0) break;
       return new BigInt64Array(Int32Array.from(values).buffer);
-    default:
-      throw foreign(name);
   }
+  throw foreign(name);
 }
 
 /** A parameter's name and shape. */

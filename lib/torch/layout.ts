@@ -1,3 +1,4 @@
+import { elementsOf } from "../memory/device-pointer";
 import { DTYPES, type ParameterDtype } from "../memory/dtype";
 import { padded } from "./wire";
 
@@ -17,7 +18,7 @@ export function placeTensors(
   parameters: readonly { shape: readonly number[]; dtype: ParameterDtype }[],
   terms: number,
 ): Layout {
-  const one = parameters.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
+  const one = parameters.map(({ shape }) => elementsOf(shape));
   const all = Array.from({ length: (1 + terms) * one.length }, (_, k) => k % one.length);
   const lengths = Float64Array.from(all, (k) => one[k]!);
   const dtypes = all.map((k) => parameters[k]!.dtype);

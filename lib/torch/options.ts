@@ -111,8 +111,7 @@ function isFolder(path: string): boolean {
 }
 
 function checkFile(file: unknown): string {
-  const { path } = Place.of(file);
-  if (typeof path !== "string") throw mustBe("OPTION", "file", "be a path in UTF-8", file);
+  const path = Place.of(file, "file").string("file");
   if (!existsSync(path))
     throw new MTAdamError("OPTION", `\`file\` must be a Python file; ${path} does not exist.`);
   return path;

@@ -145,10 +145,10 @@ export class TorchProcess {
       if (this.#request === request) this.#interrupt();
     };
     signal?.addEventListener("abort", interrupt);
-    this.#count += 1;
-    this.#hold(true);
-    this.#channel?.send(pieces);
     try {
+      this.#count += 1;
+      this.#hold(true);
+      this.#channel?.send(pieces);
       return await answer;
     } finally {
       signal?.removeEventListener("abort", interrupt);
@@ -197,6 +197,7 @@ export class TorchProcess {
   }
 
   #interrupt(): void {
+    if (this.#child.pid === undefined) return; // its error is about to come
     const request = this.#request;
     const number = Buffer.alloc(8);
     number.writeBigUInt64LE(BigInt(this.#count));
@@ -213,7 +214,9 @@ export class TorchProcess {
 
   /** Whether this process waits for the other one before it ends. */
   #hold(isHeld: boolean): void {
-    const { stdio } = this.#child;
+    const { pid, stdio } = this.#child;
+    // Without descriptors, a process that could not be started has no streams.
+    if (pid === undefined) return;
     for (const handle of [this.#child, stdio[2] as Socket, stdio[3] as Socket, this.#control]) {
       if (isHeld) handle.ref();
       else handle.unref();
@@ -269,7 +272,7 @@ export class TorchProcess {
     this.#failure ??= failure;
     const request = this.#request;
     this.#request = undefined;
-    if (this.#child.pid !== undefined) this.#hold(false);
+    this.#hold(false);
     if (request === undefined) return;
     if (request.signal?.aborted === true) request.reject(request.signal.reason);
     else if (this.#isClosed) request.reject(new MTAdamError("DISPOSED", "The model has been closed."));

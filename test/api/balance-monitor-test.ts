@@ -209,7 +209,7 @@ test.each([
   [
     () => new BalanceMonitor(make(), {} as never),
     "OPTION",
-    /^`file` must be the path of a file or a file URL; got/,
+    /^`file` must be the path of a file: a string, a file URL or a Buffer; got/,
   ],
   [
     () => new BalanceMonitor(make(), { file: folder }),
@@ -219,7 +219,7 @@ test.each([
   [
     () => new BalanceMonitor(make(), { file: new URL("http://a/b") }),
     "OPTION",
-    /^`file` must be the path of a file or a file URL/,
+    /^`file` must be the path of a file: a string, a file URL or a Buffer/,
   ],
   [
     () => new BalanceMonitor(make(), { file: newFile(), every: 0 }),

@@ -258,13 +258,13 @@ describe("a term or a parameter that does not exist", () => {
         ({ optimizer, g }: Subject) => optimizer.prepare([g, g]).set(term as string, "w", null),
       ),
     ]),
-    refusal("step by name", /^`term` must .*"nobody"/, ({ optimizer, g }) =>
+    refusal("step by name", /^`gradients` must have names of terms .*"nobody"/, ({ optimizer, g }) =>
       optimizer.step({ content: g, nobody: g }),
     ),
-    refusal("prepare by name, though it is absent", /^`term` must .*"nobody"/, ({ optimizer, g }) =>
+    refusal("prepare by name, though it is absent", /^`gradients` must .*"nobody"/, ({ optimizer, g }) =>
       optimizer.prepare({ content: g, nobody: null }),
     ),
-    refusal("stepEach by name", /^`term` must .*"nobody"/, ({ optimizer, g }) =>
+    refusal("stepEach by name", /^`callbacks` must .*"nobody"/, ({ optimizer, g }) =>
       optimizer.stepEach({ content: () => g, nobody: () => g }),
     ),
   ]);
@@ -281,7 +281,7 @@ describe("a term or a parameter that does not exist", () => {
     ...["nobody", "", "0", 2, -1, 0.5, "constructor", null, undefined, 0n, Symbol("w")].map((parameter) =>
       refusal(
         `prepared.set ${write(parameter)}`,
-        /^`parameter` must be the name of a parameter \(w, b\) or its index; got /,
+        /^`parameter` must be one of the parameters \(w, b\) or its index; got /,
         ({ optimizer, g }: Subject) => optimizer.prepare([g, g]).set(0, parameter as string, null),
       ),
     ),

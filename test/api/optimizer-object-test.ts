@@ -1,11 +1,14 @@
 /** The optimizer as an object among others: shown, turned into JSON, cloned, proxied, extended. */
 
+import path from "node:path";
 import { inspect } from "node:util";
 import * as workers from "node:worker_threads";
-import { MTAdam, MTAdamError } from "../../lib";
+import { BalanceMonitor, MTAdam, MTAdamError } from "../../lib";
 import { caught } from "../support/caught";
+import { temporaryFolder } from "../support/folder";
 import { device, inBuffer, Scene } from "../support/scene";
 
+const folder = temporaryFolder();
 const scene = (): Scene => new Scene(inBuffer);
 
 describe("shown", () => {
@@ -91,7 +94,8 @@ describe("proxied", () => {
     expect(inspect(Object.create(scene().optimizer))).toBe("[MTAdam]");
   });
 
-  test("a device and a buffer are refused with a code", async () => {
+  test("objects of other classes are refused with a code", async () => {
+    await using monitor = new BalanceMonitor(scene().optimizer, { file: path.join(folder, "run.jsonl") });
     for (const call of [
       () => new Proxy(device, {}).buffer(1),
       () => new Proxy(device, {}).disposed,
@@ -101,6 +105,10 @@ describe("proxied", () => {
       },
       () => new Proxy(inBuffer(1), {}).download(),
       () => new MTAdam([new Proxy(inBuffer(1), {})], { terms: 1 }),
+      () => {
+        new Proxy(scene().optimizer.prepare([null, null]), {}).zero();
+      },
+      () => new Proxy(monitor, {}).close(),
       () => new MTAdam([inBuffer(1)], { terms: 1, device: new Proxy(device, {}) }),
     ]) {
       expect((await caught(call)).code).toBe("ERR_MTADAM_OPTION");

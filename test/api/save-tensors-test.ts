@@ -189,6 +189,20 @@ describe("refused, and an old file stays", () => {
       undefined,
       /^`0\.shape` must have the 1 elements of its data; /,
     ],
+    [
+      "another length",
+      "LENGTH",
+      [{ data: one, length: 2 }],
+      undefined,
+      /^`0\.length` must be that of its data, 1; got 2\.$/,
+    ],
+    [
+      "an address, which no message names",
+      "DTYPE",
+      [{ data: 4096 }],
+      undefined,
+      /^`0\.data` must be a buffer, [^0-9]*32Array, [^0-9]*64Array, [^0-9]*16Array or a Float16Array; got a bare pointer\.$/,
+    ],
     ["a buffer that was disposed of", "DISPOSED", [disposed], undefined, /disposed/],
     [
       "metadata that is no text",

@@ -43,17 +43,32 @@ test.each<[string, () => unknown, string]>([
   [
     "a term in step",
     () => make().step({ Content: null }),
-    '`term` must be one of the terms (content, style) or its index; got "Content" (did you mean "content"?).',
+    '`gradients` must have names of terms (content, style) as keys; got "Content" (did you mean "content"?).',
   ],
   [
     "a term like none",
     () => make().step({ noise: null }),
-    '`term` must be one of the terms (content, style) or its index; got "noise".',
+    '`gradients` must have names of terms (content, style) as keys; got "noise".',
+  ],
+  [
+    "indices as keys",
+    () => make().step({ 0: null, 1: null }),
+    '`gradients` must have names of terms (content, style) as keys; got "0".',
+  ],
+  [
+    "weights of another term",
+    () => make({ weights: { noise: 1 } }),
+    '`weights` must have names of terms (content, style) as keys; got "noise".',
   ],
   [
     "a parameter",
     () => make().accumulate(0, { wieght: data }),
-    '`parameter` must be the name of a parameter (weight) or its index; got "wieght" (did you mean "weight"?).',
+    '`gradients["content"]` must have names of parameters (weight) as keys; got "wieght" (did you mean "weight"?).',
+  ],
+  [
+    "an array for a parameter of 16 bits",
+    () => make({}, [{ name: "w", data: [1, 2], dtype: "bfloat16" }]),
+    "`w` must be a Uint16Array, a bfloat16 buffer or a device pointer; got an array of 2.",
   ],
   [
     "a Promise",

@@ -117,7 +117,7 @@ describe("ERR_MTADAM_OPTION", () => {
     [
       "warmup to a text",
       () => warmup(1, "0.1" as never),
-      '`lr` must be a finite number of at least 0, also when it is rounded to float32, or a function of the iterations that returns one; got "0.1".',
+      '`next` must be a finite number of at least 0, also when it is rounded to float32, or a function of the iterations that returns one; got "0.1".',
     ],
   ])("%s", async (_, call, message) => {
     expect(await caught(call)).toMatchObject({ code: "ERR_MTADAM_OPTION", message });

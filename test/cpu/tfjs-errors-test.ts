@@ -46,6 +46,18 @@ onBackends(() => {
     );
   });
 
+  test("the first step must reach a variable", async () => {
+    const message = "`gradients` must reach a variable in the first step; got an object.";
+    for (const call of [
+      () => new MTAdamOptimizer().minimizeTerms({}),
+      () => {
+        new MTAdamOptimizer().applyTermGradients({ loss: {} });
+      },
+    ]) {
+      expect(await caught(call)).toMatchObject({ code: "ERR_MTADAM_OPTION", message });
+    }
+  });
+
   test("gradients must be of variables of float32", async () => {
     const optimizer = new MTAdamOptimizer();
     const gradient = tf.tensor1d([1]);

@@ -80,7 +80,18 @@ onBackends(() => {
 
   test("values that are not the weights of an optimizer are refused", async () => {
     const weights = (name: string): NamedTensor[] => [{ name, tensor: tf.tensor1d([123, 125], "int32") }];
-    for (const wrong of [null, {}, weights("m.0"), weights("mtadam/m.0.0:Map"), weights("mtadam/metadata")]) {
+    const odd = [
+      { name: "mtadam/metadata", tensor: tf.tensor1d([123, 125], "int32") },
+      { name: "mtadam/norms:Float64Array", tensor: tf.tensor1d([1], "int32") },
+    ];
+    for (const wrong of [
+      null,
+      {},
+      weights("m.0"),
+      weights("mtadam/m.0.0:Map"),
+      weights("mtadam/metadata"),
+      odd,
+    ]) {
       const error = await caught(() => new MTAdamOptimizer().setWeights(wrong as never));
       expect(error.code).toBe("ERR_MTADAM_CHECKPOINT");
       tf.dispose(wrong ?? []);
@@ -89,6 +100,21 @@ onBackends(() => {
     const notTensor = { loss: { [variable([2]).name]: Float32Array.of(1, 2) } } as never;
     const error = await caught(() => new MTAdamOptimizer().applyTermGradients(notTensor));
     expect(error.code).toBe("ERR_MTADAM_OPTION");
+  });
+
+  test("a rate that is set after loading holds from the first step on", async () => {
+    const first = new MTAdamOptimizer({ terms: ["near_by", "Far"], lr: 0.02 });
+    train(first, trained(), 1);
+    for (const lr of [1e-5, () => 1e-5]) {
+      const second = new MTAdamOptimizer({ terms: ["near_by", "Far"] });
+      await second.setWeights(await first.getWeights());
+      second.lr = lr;
+      train(second, trained(), 1);
+      expect(second.lr).toBe(lr);
+      expect(second.inner!.currentLr).toBe(1e-5);
+      second.dispose();
+    }
+    first.dispose();
   });
 
   test("a state is found by name where not all variables have a gradient", async () => {

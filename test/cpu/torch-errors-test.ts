@@ -1,9 +1,11 @@
+import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { openTorch, type TorchModel } from "../../lib/torch";
 import { caught } from "../support/caught";
 import { temporaryFolder } from "../support/folder";
+import { endOf } from "../support/process";
 import { Models, SMALL, python, withTorch } from "../support/torch";
 
 const folder = temporaryFolder();
@@ -353,7 +355,7 @@ describe("opening a model", () => {
       ["/nowhere/model.py"],
       "`file` must be a Python file; /nowhere/model.py does not exist.",
     ],
-    ["a file that is no path", [5], /^`path` must be the path of a file/],
+    ["a file that is no path", [5], /^`file` must be the path of a file/],
     ["an unknown option", [__filename, { pyton: "" }], /did you mean `python`\?/],
     [
       "a python that is no name",
@@ -394,6 +396,25 @@ describe("opening a model", () => {
       code: "ERR_MTADAM_TORCH",
       message: "`python` cannot be started: spawn /nowhere/python ENOENT.",
     });
+  });
+
+  test("needs descriptors, and refuses where there are none", async () => {
+    const program = `
+      const { openTorch } = require(${JSON.stringify(path.resolve("dist/torch"))});
+      const { openSync, closeSync } = require("node:fs");
+      openTorch("none.py").catch(() => 0); // loads what it needs
+      const open = [];
+      try {
+        for (;;) open.push(openSync("/dev/null"));
+      } catch {}
+      for (let k = 0; k < 3; ++k) closeSync(open.pop());
+      openTorch(${JSON.stringify(models.file(SMALL))}).catch(({ code, message }) => console.log(code, message));
+    `;
+    const ended = await endOf(
+      spawn("sh", ["-c", `ulimit -n 64; exec "$0" -e "$1"`, process.execPath, program]),
+    );
+    expect(ended).toMatchObject({ code: 0, stderr: "" });
+    expect(ended.stdout).toMatch(/^ERR_MTADAM_TORCH `python` cannot be started: spawn \S+ EMFILE\.\n$/);
   });
 
   test("needs a PyTorch that has what the model needs", async () => {

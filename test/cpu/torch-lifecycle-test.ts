@@ -1,6 +1,6 @@
 /**
- * Ends of the two processes: none may outlive the other, and no memory may stay. Each test has processes of its own, which
- * use the built package.
+ * Ends of the two processes: none may outlive the other. The memory that they share has no name, so it ends with them. Each
+ * test has processes of its own, which use the built package.
  */
 
 import { spawn, type ChildProcess } from "node:child_process";
@@ -111,14 +111,8 @@ class Program {
 withTorch("a Node process with a model", () => {
   const models = new Models();
   let file = "";
-  const shared = (): string[] => readdirSync("/dev/shm").sort();
-  let before: string[] = [];
   beforeAll(() => {
     file = models.file(SMALL + METHODS);
-    before = shared();
-  });
-  afterEach(() => {
-    expect(shared()).toEqual(before);
   });
 
   test.concurrent.each([

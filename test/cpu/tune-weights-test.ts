@@ -378,7 +378,7 @@ describe("refusals", () => {
       "a row of another term",
       { terms: ["a", "b"], resume: [{ ...row, weights: { a: 1, c: 1 } }] },
       "TERM",
-      '`term` must be one of the terms (a, b) or its index; got "c".',
+      '`resume[…].weights` must have names of terms (a, b) as keys; got "c".',
     ],
     [
       "a row without a weight",

@@ -111,13 +111,13 @@ onCuda("connectNccl", () => {
     [{ rank: 1 }, "`rank` must be less than `world`, 1; got 1."],
     [{ world: 0 }, "`world` must be at least 1; got 0."],
     [{ id: new Uint8Array(3) }, /^`id` must be the 128 bytes that `ncclId\(\)` returned; got /],
-    [
-      { rendezvous: "host" },
-      '`rendezvous` must be "host:port", here or in the environment\'s MASTER_ADDR and MASTER_PORT; got "host".',
-    ],
+    ...["host", "host:0", "host:65536"].map((rendezvous): [object, string] => [
+      { world: 2, rendezvous },
+      `\`rendezvous\` must be "host:port", here or in the environment's MASTER_ADDR and MASTER_PORT; got "${rendezvous}".`,
+    ]),
     [{ timeout: 0 }, "`timeout` must be a number of seconds above 0, at most 1000000; got 0."],
   ])("%j", async (changed, message) => {
-    const error = await caught(() => connectNccl({ ...good, ...changed } as NcclOptions));
+    const error = await caught(() => connectNccl({ ...good, ...changed }));
     expect(error.code).toBe("ERR_MTADAM_OPTION");
     expect(error.message).toMatch(message);
   });
@@ -170,7 +170,7 @@ onCuda("connectNccl", () => {
     executor().reset(MACHINE);
     const own = testDevice();
     executor().useNccl(STAND_IN);
-    const comm = await connectNccl({ device: own, rank: 0, world: 1, rendezvous: "h:1", library: STAND_IN });
+    const comm = await connectNccl({ device: own, rank: 0, world: 1, library: STAND_IN });
     const make = (where: typeof own): MTAdam =>
       new MTAdam([where.buffer(Float32Array.of(1))], { terms: 1, distributed: comm });
     expect((await caught(() => make(otherDevice()))).message).toBe(

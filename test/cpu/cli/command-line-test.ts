@@ -6,7 +6,7 @@ import { install, version, type Ended } from "../../support/installed";
 const installed = install();
 
 test("--help lists the commands, also after a command", () => {
-  for (const args of [["--help"], ["-h"], ["inspect", "--help"], ["build", "--help"], ["report", "--help"]]) {
+  for (const args of [["--help"], ["-h"], ["inspect", "--help"], ["build", "--help"], ["report", "-h"]]) {
     const { status, stdout, stderr } = installed.mtadam(args);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toMatch(

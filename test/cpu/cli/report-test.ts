@@ -36,7 +36,7 @@ test("a file that is missing, or not a monitor's, is exit code 1 and one line", 
   const page = path.join(installed.folder, "none.html");
   for (const [name, message] of [
     [path.join(installed.folder, "missing.jsonl"), /^Error: ENOENT: .*\n$/],
-    [foreign, /^MTAdamError: ".*foreign.txt" is not a file of a BalanceMonitor\.\n$/],
+    [foreign, /^".*foreign.txt" is not a file of a BalanceMonitor\.\n$/],
   ] as const) {
     const { status, stdout, stderr } = installed.mtadam(["report", name, "-o", page]);
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });

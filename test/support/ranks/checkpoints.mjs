@@ -33,8 +33,13 @@ if (mode === "write") {
     optimizer.save(path.join(folder, "missing", "file")),
     comm.rank === 0 ? { code: "ENOENT" } : { code: "ERR_MTADAM_DISTRIBUTED" },
   );
-  await optimizer.save(file);
+  // Ranks that do not write do not look at the path either.
+  await optimizer.save(comm.rank === 0 ? file : folder);
   assert(existsSync(file));
+  // A path that one rank cannot read from fails on all, without waiting.
+  await assert.rejects(optimizer.load(comm.rank === 1 ? folder : file), {
+    code: comm.rank === 1 ? "ERR_MTADAM_OPTION" : "ERR_MTADAM_DISTRIBUTED",
+  });
   const inPieces = path.join(folder, "pieces.safetensors");
   await optimizer.save(inPieces, { pieces: true });
   // Of another training, with an equal header.
