@@ -1,4 +1,5 @@
 import { native, type NativePlane } from "../addon/native";
+import { fromNative } from "../errors";
 import { describeValue, isArray } from "../inspect";
 import { elementsOf } from "../memory/device-pointer";
 import { finite32, GROUP_KEYS, type StateDtype } from "../options";
@@ -200,7 +201,11 @@ export class StateReader {
     const dtype = this.#dtypes.get(key);
     if (dtype === undefined) yield { key, type: "Float32Array", first, to };
     const codes = dtype === undefined ? undefined : yield* this.#codes(dtype, key, first, to.length);
-    if (codes !== undefined) native.decodeState(codes.dtype, plane, codes.codes, codes.exponents, to);
+    if (codes !== undefined) {
+      fromNative(() => {
+        native.decodeState(codes.dtype, plane, codes.codes, codes.exponents, to);
+      });
+    }
     this.checkMoment(plane, key, to);
     return codes;
   }

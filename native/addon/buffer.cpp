@@ -40,7 +40,8 @@ Buffer::Buffer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Buffer>(info) 
   device_ = unwrap<Device>(info[0]).get();
   size_ = static_cast<std::size_t>(info[1].As<Napi::Number>().Int64Value());
   guarded(info.Env(), [&] { memory_ = memory_of(info); });
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(size_));
+  if (info[2].IsUndefined()) own_bytes_ = static_cast<std::int64_t>(size_);
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), own_bytes_);
 }
 
 std::shared_ptr<Memory> Buffer::memory_of(const Napi::CallbackInfo& info) const {
@@ -62,7 +63,7 @@ void Buffer::release() {
   if (memory_ == nullptr) return;
   memory_.reset();
   device_.reset();
-  Napi::MemoryManagement::AdjustExternalMemory(Env(), -static_cast<int64_t>(size_));
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -own_bytes_);
 }
 
 mtadam::Device& Buffer::device() const {

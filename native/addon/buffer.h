@@ -35,6 +35,7 @@ class Buffer final : public Napi::ObjectWrap<Buffer> {
   void release();
 
   std::size_t size_ = 0;
+  std::int64_t own_bytes_ = 0;  // that V8 is told of: not those of a part, nor of another process
   std::shared_ptr<mtadam::Device> device_;
   // Declared after device_, so that it is destroyed first. Downloads under way share it.
   std::shared_ptr<Memory> memory_;

@@ -33,7 +33,9 @@ void put_norms(double* values, const HostCopies& copies, std::size_t layers) {
   }
 }
 
-/// Step 3 with the norms of each layer: the index of the term whose norm is the anchor; −1 where it is no term's.
+/// Step 3 with the norms of each layer: the index of the term whose norm is the anchor; −1 where it is no term's. A
+/// norm of the network's unit that a term only shows counts where the layer is part of the unit: at least two terms
+/// reach it.
 void put_anchors(double* values, const HostCopies& copies, std::size_t layers, Anchor anchor,
                  std::uint32_t anchor_term) {
   Tables tables{};
@@ -41,9 +43,15 @@ void put_anchors(double* values, const HostCopies& copies, std::size_t layers, A
   tables.anchor = anchor;
   tables.anchor_term = anchor_term;
   for (std::size_t layer = 0; layer < layers; ++layer) {
+    std::uint32_t reached = 0;
+    for (std::uint32_t term = 0; term < tables.term_count; ++term) {
+      if (norms_of(copies, term)[layer].occurred == kOccurred) reached += 1;
+    }
     const std::uint32_t term = anchor_norm(tables, [&](std::uint32_t candidate) {
                                  const NormState& norm = norms_of(copies, candidate)[layer];
-                                 return norm.occurred == kOccurred ? norm.n : 0;
+                                 const bool counts =
+                                     norm.occurred == kOccurred || (norm.occurred == kShown && reached > 1);
+                                 return counts ? norm.n : 0;
                                }).term;
     values[layer] = term == kNoTerm ? -1 : term;
   }

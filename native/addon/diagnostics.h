@@ -13,7 +13,8 @@ class Diagnostics final : public Napi::ObjectWrap<Diagnostics> {
  public:
   static Napi::Function define(Napi::Env env);
 
-  /// (optimizer: Optimizer). Starts the copies; nothing waits for them. Throws (DISPOSED, STATE, CUDA, OUT_OF_MEMORY).
+  /// (optimizer: Optimizer). Starts the copies; nothing waits for them. Throws (DISPOSED, CUDA, DISTRIBUTED,
+  /// OUT_OF_MEMORY).
   explicit Diagnostics(const Napi::CallbackInfo& info);
 
  private:

@@ -12,8 +12,8 @@
 
 namespace mtadam::addon {
 
-/// JavaScript's handle on the engine's optimizer. Some of its methods are in files of their own: state.h, diagnostics.h
-/// and add_gradients.h.
+/// JavaScript's handle on the engine's optimizer. Some of its methods are in files of their own: state.h and
+/// add_gradients.h.
 class Optimizer final : public Napi::ObjectWrap<Optimizer> {
  public:
   static constexpr napi_type_tag kTypeTag = {0x6d74616461640003, 0x6f7074696d697a};

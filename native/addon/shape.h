@@ -17,8 +17,8 @@ struct Shape {
 };
 
 /// Reads { lengths: Float64Array, layers: Uint32Array, groups: Uint32Array, groupCount, terms, summed, oneV, amsgrad,
-/// mean, nonFinite, cosines, anchor, balance, initialNorm, stateDtype, seed, parameterNames, termNames, rounding,
-/// dtypes, gradientDtypes }. Throws (OPTION) where an index is out of range.
+/// mean, nonFinite, cosines, network, lagged, rest, anchor, balance, initialNorm, stateDtype, seed, parameterNames,
+/// termNames, rounding, dtypes, gradientDtypes }. Throws (OPTION) where an index is out of range.
 Shape shape_of(const Napi::Value& value);
 
 /// Of a `stateDtype`.

@@ -270,13 +270,15 @@ void decode_state(const Napi::CallbackInfo& info) {
   const StateType type = state_type_of(info[0]);
   const std::size_t count = element_count(info[4]);
   float* const to = elements<float>(info[4], count);
-  Codes codes(type, count);
-  std::copy_n(codes_of(type, info[2], count), count * code_bytes(type), codes.codes());
-  if (type == StateType::k8bit) {
-    std::copy_n(elements<std::uint8_t>(info[3], code_blocks(count)), code_blocks(count), codes.exponents());
-  }
-  const std::vector<float> values = codes.decoded(plane_of(info[1]) != Plane::m);
-  std::copy(values.begin(), values.end(), to);
+  guarded(info.Env(), [&] {
+    Codes codes(type, count);
+    std::copy_n(codes_of(type, info[2], count), count * code_bytes(type), codes.codes());
+    if (type == StateType::k8bit) {
+      std::copy_n(elements<std::uint8_t>(info[3], code_blocks(count)), code_blocks(count), codes.exponents());
+    }
+    const std::vector<float> values = codes.decoded(plane_of(info[1]) != Plane::m);
+    std::copy(values.begin(), values.end(), to);
+  });
 }
 
 }  // namespace mtadam::addon

@@ -196,8 +196,6 @@ void CpuDevice::update(const Tables& tables, const Call& call, Stream) {
 void CpuDevice::in_one_read(const Tables& tables, const Call& call, RangeStep step, RangeStep step_and_sums) {
   const Loops& loops = *set_.loops;
   std::vector<char> waits(tables.layer_count);  // for its norms
-  // Nothing below throws: the first job of many threads might.
-  if (std::max(tables.element_count, kLayerCost * tables.layer_count) * call.count > kAloneElements) pool_.ready();
   std::atomic<bool> any = false;
   for_layers(tables, call.count, [&](std::uint32_t layer) {
     if (begin_layer_ahead(tables, call, layer)) return;

@@ -18,8 +18,6 @@ class CpuDevice final : public Device {
   /// Throws Error (OPTION) for an instruction set that this machine lacks; "" is the widest.
   explicit CpuDevice(unsigned threads, const std::string& instruction_set = "");
 
-  unsigned threads() const { return pool_.threads(); }
-
   /// The instruction set.
   std::string name() const override { return set_.name; }
   bool immediate() const override { return true; }

@@ -17,8 +17,8 @@ double sum_of_chunks(const double* partial, std::uint64_t slots) {
   return sum.total();
 }
 
-/// The norm before the open step from the q of that time, in a layer whose clocks have not advanced; `n` where the term
-/// had no q.
+/// The norm before the open step from the q of that time, in a layer that the term has reached before or whose clocks
+/// have not advanced; `n` where the term had no q.
 double former_norm(const Tables& tables, const Call& call, std::uint32_t term, const Layer& layer, double n) {
   LaneSum q;
   bool existed = false;
@@ -165,8 +165,6 @@ NetworkSums network_sums(const Tables& tables, std::uint32_t term) {
   sums.squares = squares.total();
   return sums;
 }
-
-bool is_called(const Call& call, std::uint32_t term) { return term - call.first < call.count; }
 
 /// r and n of one term in the network's unit.
 void finish_term(const Tables& tables, const Call& call, std::uint32_t term) {

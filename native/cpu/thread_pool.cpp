@@ -8,7 +8,9 @@
 
 namespace mtadam {
 
-ThreadPool::ThreadPool(unsigned threads) : threads_(std::max(threads, 1u)) {}
+ThreadPool::ThreadPool(unsigned threads) : threads_(std::max(threads, 1u)), taken_(threads_) {
+  workers_.reserve(threads_ - 1);
+}
 
 ThreadPool::~ThreadPool() {
   ending_.store(true);
@@ -18,7 +20,6 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::start() {
-  workers_.reserve(threads_ - 1);
   started_ = true;
   try {
     while (workers_.size() + 1 < threads_) {
@@ -33,12 +34,6 @@ void ThreadPool::prepare(std::size_t stages) {
   if (!started_) start();
   lines_ = (stages + Counters::kCount - 1) / Counters::kCount;
   if (taken_.size() < lines_ * threads_) taken_ = std::vector<Counters>(lines_ * threads_);
-}
-
-void ThreadPool::ready() {
-  if (threads_ == 1) return;
-  const std::lock_guard<std::mutex> lock(one_job_at_a_time_);
-  prepare(1);
 }
 
 void ThreadPool::wake(std::size_t count) {

@@ -25,17 +25,14 @@ struct Stage {
 /// than cores cost little.
 class ThreadPool {
  public:
-  /// `threads` includes the caller; at least 1. The others start with the first job that can use them.
+  /// `threads` includes the caller; at least 1. The others start with the first job that can use them. Throws bad_alloc;
+  /// jobs of up to Counters::kCount stages do not, since they find all the memory that they need.
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   unsigned threads() const { return threads_; }
-
-  /// Starts the threads, if that was not done, and makes room for jobs of one stage. Throws bad_alloc; such jobs do not
-  /// from then on.
-  void ready();
 
   /// Runs task(stage, k) for every stage and every k in [0, its tasks); returns when all have run. Tasks must not
   /// throw. Every task runs under the default floating-point environment.

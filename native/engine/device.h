@@ -98,7 +98,7 @@ struct OnePass {
 };
 
 /// A device as the engine uses it. Calls on one stream run in order, perhaps after they have returned. All calls come
-/// from one thread, except read() and those that say otherwise.
+/// from one thread, except read(), make_current(), own_stream() and those that say otherwise.
 class Device {
  public:
   Device() = default;

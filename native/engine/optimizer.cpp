@@ -466,9 +466,13 @@ void Optimizer::take_term(const Tables& given, const AddressTable& gradients, co
 // Whether steps 5 and 6 of a term read θ.
 bool Optimizer::moments_read_parameters() const {
   if (options_.form.one_v) return false;
-  std::vector<GroupElements> groups(options_.groups);
-  std::memcpy(groups.data(), values_.data() + places_.group_elements, groups.size() * sizeof(GroupElements));
-  return std::any_of(groups.begin(), groups.end(), [](const GroupElements& group) { return group.coupled != 0; });
+  // One by one, without memory of their own: the term has come when this is called.
+  for (std::uint32_t k = 0; k < options_.groups; ++k) {
+    GroupElements group;
+    std::memcpy(&group, values_.data() + places_.group_elements + k * sizeof group, sizeof group);
+    if (group.coupled != 0) return true;
+  }
+  return false;
 }
 
 // The options are on the device from here on: nothing sends others before settle().
@@ -527,14 +531,15 @@ void Optimizer::discard() {
 // records belong to no step.
 void Optimizer::leave_step() {
   const std::uint64_t step = read(state_.shared().step, 1)[0];
+  const std::vector<std::uint64_t> next{step + 1};
   const bool was_broken = broken_;
-  broken_ = true;
   if (is_open() && options_.form.one_v) {
     roll_back_shared_clocks(step);
   } else if (is_open() && options_.form.summed && options_.form.amsgrad) {
     raise_shared_x(step);
   }
-  write(state_.shared().step, std::vector<std::uint64_t>{step + 1});
+  broken_ = true;
+  write(state_.shared().step, next);
   first_step_ += 1;
   send_first_step();
   broken_ = was_broken;
@@ -543,8 +548,9 @@ void Optimizer::leave_step() {
 }
 
 // The accumulated terms have changed v where they have a gradient. Raises x accordingly, since no update follows that
-// would.
+// would. Where it fails midway, the step stays open: a later call raises x to the same values.
 void Optimizer::raise_shared_x(std::uint64_t step) {
+  const DefaultFloatEnvironment environment;
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   const auto read = [&](const PlaneRange& range, std::vector<float>& to) {
     read_elements(range, to.data(),
@@ -574,6 +580,7 @@ void Optimizer::roll_back_shared_clocks(std::uint64_t step) {
   for (std::size_t tensor = 0; tensor < clocks.size(); ++tensor) {
     if (takes_part(clocks[tensor], step)) clocks[tensor] = former[tensor];
   }
+  broken_ = true;
   write(state_.shared().clocks, clocks);
 }
 
@@ -776,6 +783,7 @@ std::vector<double> Optimizer::squares(std::uint32_t term) {
 }
 
 void Optimizer::restore_squares(std::uint32_t term, const std::vector<double>& saved) {
+  const DefaultFloatEnvironment environment;
   write(state_.terms()[term].squares, saved);
   const std::vector<Layer>& layers = layout_.layers();
   std::vector<NormState> norms = norm_states(term);

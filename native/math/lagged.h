@@ -14,7 +14,7 @@
 namespace mtadam {
 
 /// Whether the call's gradients of a term for a layer include one for a tensor that the term has not reached yet. To be
-/// called before the clocks advance.
+/// called before the clocks advance; false after begin_layer_ahead(), which refuses such layers.
 MTADAM_INLINE bool reaches_first(const Tables& tables, const Call& call, std::uint32_t term,
                                  std::uint32_t layer_index) {
   const Layer& layer = tables.layers[layer_index];
@@ -37,9 +37,9 @@ MTADAM_INLINE bool skips_elements(const Tables& tables, const Call& call, std::u
   return skips_elements(tables.non_finite) && !reaches_first(tables, call, term, layer_index);
 }
 
-/// Whether q or n stays as it is because r is not finite.
-MTADAM_INLINE bool keeps_average(const Tables& tables, double r) {
-  return skips_elements(tables.non_finite) && !std::isfinite(r);
+/// Whether q or n stays as it is because r, or the sum of squares that it comes from, is not finite.
+MTADAM_INLINE bool keeps_average(const Tables& tables, double value) {
+  return skips_elements(tables.non_finite) && !std::isfinite(value);
 }
 
 /// record_norm() of a layer that is a unit, from its r.

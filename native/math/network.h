@@ -43,7 +43,7 @@ MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index)
 }
 
 /// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced
-/// yet. `resting`: whether an existing q stays unchanged.
+/// yet, or, after begin_layer_ahead(), the term has reached the tensor before. `resting`: whether an existing q stays unchanged.
 MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                                  double sum_of_squares, bool resting) {
   const Term& state = tables.terms[term];
@@ -122,7 +122,7 @@ MTADAM_INLINE void mark_withdrawn(const Tables& tables, std::uint32_t term) {
 /// sets `leaves`. Terms of earlier calls have moved, and stay.
 MTADAM_INLINE double network_anchor(const Tables& tables, const Call& call, bool& leaves) {
   const AnchorNorm anchor = anchor_norm(tables, [&](std::uint32_t term) { return tables.terms[term].network->norm.n; });
-  if (anchor.term - call.first >= call.count) return anchor.n;
+  if (!is_called(call, anchor.term)) return anchor.n;
   leaves = leaves_float32(tables, tables.terms[anchor.term].network->norm, tables.weights[anchor.term]);
   if (leaves) mark_withdrawn(tables, anchor.term);
   return anchor.n;
@@ -153,7 +153,7 @@ MTADAM_INLINE void withdraw_from(const Tables& tables, const Call& call, std::ui
   const Shared& shared = tables.shared;
   // The divisor and the clock T are computed again without the withdrawn terms.
   if (shared.divisors != nullptr) shared.divisors[tensor] = shared.former_divisors[tensor];
-  if (tables.summed && shared.opener[tensor] - call.first < call.count) roll_back_shared(tables, tensor);
+  if (tables.summed && is_called(call, shared.opener[tensor])) roll_back_shared(tables, tensor);
   for (std::uint32_t term = call.first; term < call.first + call.count; ++term) {
     if (tables.terms[term].network->withdrawn != step || !reaches(tables, call, term, tensor, layer_index)) continue;
     roll_back_norm(tables, term, layer_index);

@@ -29,6 +29,9 @@ MTADAM_INLINE const float* gradient_at(const Tensor& tensor, const float* gradie
                                         first * element_bytes(tensor.gradient));
 }
 
+/// Whether the call has gradients of a term.
+MTADAM_INLINE bool is_called(const Call& call, std::uint32_t term) { return term - call.first < call.count; }
+
 /// Whether a term takes part in the open step for a tensor; false until its clock has advanced.
 MTADAM_INLINE bool takes_part(const Clock& clock, std::uint64_t step) { return clock.step == step; }
 
@@ -345,7 +348,7 @@ MTADAM_INLINE double anchor_of_layer(const Tables& tables, const Call& call, std
   for (;;) {
     const AnchorNorm anchor =
         anchor_norm(tables, [&](std::uint32_t term) { return norm_of_layer(tables, term, layer_index); });
-    if (anchor.term - call.first >= call.count) return anchor.n;
+    if (!is_called(call, anchor.term)) return anchor.n;
     if (!leaves_float32(tables, tables.terms[anchor.term].norms[layer_index], tables.weights[anchor.term])) {
       return anchor.n;
     }

@@ -123,7 +123,7 @@ struct Clock {
 
 /// Rounded to float32 once per step (docs/algorithm.md, "Scalars").
 struct Coefficients {
-  float f;  // ±s/σ, the factor of a gradient
+  float f;  // ±s/σ, the factor of a gradient; ±1 in the network's unit, whose NetworkUnit has s/σ
   float c;  // lr/(1 − P₁)
   float b;  // √(1 − P₂)
 };
@@ -213,12 +213,12 @@ struct Shared {
   Coefficients* coefficients;  // of T (c and b)
   Clock* former_clocks;        // as in Term
   StepDivisor* former_divisors;
-  std::uint64_t* joined;      // per layer: the open step, if the layer is part of the network's unit in it
-  std::uint64_t* ahead;       // per layer: whether it has begun the call without its norms; on CUDA, with lagged scales
-  std::uint32_t* opener;      // per tensor, the first term of the open step: it decays M
-  StepDivisor* divisors;      // per tensor, where the step is the mean of the terms' steps; else null
-  std::uint64_t* step;        // the number of the open step; update advances it
-  std::uint64_t* first_step;  // the number that stands for no completed step, for draws
+  std::uint64_t* joined;  // per layer: the open step, if the layer is part of the network's unit in it
+  std::uint64_t* ahead;   // per layer: whether it has begun the call without its norms; with lagged scales in one unit
+  std::uint32_t* opener;  // per tensor, the first term of the open step: it decays M
+  StepDivisor* divisors;  // per tensor, where the step is the mean of the terms' steps; else null
+  std::uint64_t* step;    // the number of the open step; update advances it
+  std::uint64_t* first_step;    // the number that stands for no completed step, for draws
   unsigned long long* tickets;  // per layer, then two more: finished parts of a launch; 0 between launches
 };
 

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "engine/errors.h"
@@ -38,7 +39,12 @@ class NcclWorld final : public Collective {
     call("ncclCommInitRankConfig", [&] {
       return api_.comm_init_rank_config(&comm_, static_cast<int>(size_), id, static_cast<int>(rank_), &config);
     });
-    watcher_ = std::thread([this] { watch(); });
+    try {
+      watcher_ = std::thread([this] { watch(); });
+    } catch (const std::system_error& error) {
+      abort("");
+      throw Error("DISTRIBUTED", "NCCL cannot be watched: " + std::string(error.what()) + ".");
+    }
   }
 
   ~NcclWorld() override {

@@ -27,7 +27,7 @@ struct Member {
 
 /// Waits for the other ranks. A collective that takes longer than the time-out, or fails on another rank, is aborted:
 /// work behind it on its stream goes on with undefined values, and every later call throws Error (DISTRIBUTED). All
-/// calls come from the thread that opens it. Throws Error (DISTRIBUTED).
+/// calls but check() come from the thread that opens it. Throws Error (DISTRIBUTED).
 std::shared_ptr<Collective> open(const Member& member);
 
 }  // namespace mtadam::nccl

@@ -1,6 +1,8 @@
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <new>
+#include <tuple>
 
 #include "engine/errors.h"
 #include "failing_new.h"
@@ -52,16 +54,28 @@ const std::vector<Call>& calls() {
   return all;
 }
 
-/// How many moments are summed over terms, 0 to 2.
-class OutOfMemory : public testing::TestWithParam<int> {
+/// How many moments are summed over terms, 0 to 2, and the number of threads. With one, the calls come after a step.
+/// With two, a step comes first, and also computes cosines: the first job that is large enough for both threads.
+class OutOfMemory : public testing::TestWithParam<std::tuple<int, unsigned>> {
  protected:
+  static int summed() { return std::get<0>(GetParam()); }
+  static unsigned threads() { return std::get<1>(GetParam()); }
+
   Model model() const {
     Random random(7);
     Model model = test::random_model(random, {5000, 300, 7}, 3);
-    model.options.form = {GetParam() > 0, true};
-    model.options.form.one_v = GetParam() > 1;
+    model.options.form = {summed() > 0, true};
+    model.options.form.one_v = summed() > 1;
+    model.options.form.cosines = threads() > 1;
     model.weights = {1, 2, 0.5};
     return model;
+  }
+
+  static std::unique_ptr<Training> begin(const Model& model, const Gradients& gradients) {
+    auto training = std::make_unique<Training>(model, threads());
+    training->place(gradients);
+    if (threads() == 1) training->step_again();
+    return training;
   }
 };
 
@@ -71,33 +85,58 @@ TEST_P(OutOfMemory, ChangesNothing) {
   const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
   for (const Call& call : calls()) {
     SCOPED_TRACE(call.name);
-    Training expected(model, 1);
-    expected.step(gradients);
-    call.body(expected);
+    const auto expected = begin(model, gradients);
+    call.body(*expected);
     std::int64_t n = 0;
     for (;; ++n) {
       SCOPED_TRACE(n);
-      Training training(model, 1);
-      training.step(gradients);
-      const test::Snapshot before = training.snapshot();
-      Optimizer& optimizer = training.optimizer();
-      if (!fails(n, [&] { call.body(training); })) break;
+      const auto training = begin(model, gradients);
+      const test::Snapshot before = training->snapshot();
+      Optimizer& optimizer = training->optimizer();
+      const std::int64_t completed = optimizer.completed();
+      if (!fails(n, [&] { call.body(*training); })) break;
       ASSERT_EQ(optimizer.options().terms, model.options.terms);
-      ASSERT_EQ(optimizer.completed(), 1);
+      ASSERT_EQ(optimizer.completed(), completed);
       ASSERT_TRUE(optimizer.is_whole());
-      ASSERT_TRUE(test::same_state(before, training.snapshot()));
-      call.body(training);
+      ASSERT_TRUE(test::same_state(before, training->snapshot()));
+      call.body(*training);
       const std::uint32_t terms = optimizer.options().terms;
-      ASSERT_EQ(terms, expected.optimizer().options().terms);
+      ASSERT_EQ(terms, expected->optimizer().options().terms);
       for (std::uint32_t term = 0; term < terms; ++term) {
-        ASSERT_EQ(optimizer.clocks(term)[0].p2, expected.optimizer().clocks(term)[0].p2);
+        ASSERT_EQ(optimizer.clocks(term)[0].p2, expected->optimizer().clocks(term)[0].p2);
       }
     }
     EXPECT_GT(n, 0);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Moments, OutOfMemory, testing::Range(0, 3));
+TEST_P(OutOfMemory, LeavesAStepOpenThatCannotBeDiscarded) {
+  const Model model = this->model();
+  Random random(9);
+  const Gradients gradients = test::random_gradients(random, model, {0, 0, 0, 0});
+  const auto opened = [&] {
+    auto training = begin(model, gradients);
+    training->accumulate_again(1);
+    return training;
+  };
+  const auto expected = opened();
+  expected->optimizer().discard();
+  for (std::int64_t n = 0;; ++n) {
+    SCOPED_TRACE(n);
+    const auto training = opened();
+    Optimizer& optimizer = training->optimizer();
+    if (!fails(n, [&] { optimizer.discard(); })) {
+      EXPECT_GT(n, 0);
+      return;
+    }
+    ASSERT_TRUE(optimizer.is_whole());
+    ASSERT_TRUE(optimizer.is_open());
+    optimizer.discard();
+    ASSERT_TRUE(test::same_state(expected->snapshot(), training->snapshot()));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Moments, OutOfMemory, testing::Combine(testing::Range(0, 3), testing::Values(1u, 2u)));
 
 }  // namespace
 }  // namespace mtadam

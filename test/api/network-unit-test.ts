@@ -58,6 +58,20 @@ describe("the network as one unit", () => {
     expect((await restored.diagnostics()).at("b", "head").scale).toBeNaN();
   });
 
+  test("has the unit's anchor also where the anchor's term does not reach", async () => {
+    const parameters = [parameter("trunk"), parameter("part")];
+    const make = (): MTAdam => new MTAdam(parameters, { ...network, terms: ["a", "b", "c"] });
+    const optimizer = make();
+    for (let step = 0; step < 2; ++step) {
+      const both = [place(30, 40), place(1, 0)];
+      optimizer.step({ a: [place(3, 4), null], b: both, c: both });
+    }
+    expect([...(await optimizer.diagnostics()).anchors]).toEqual([0, 0]);
+    const restored = make();
+    await restored.loadStateDict(await optimizer.stateDict());
+    expect([...(await restored.diagnostics()).anchors]).toEqual([0, 0]);
+  });
+
   test("withdraws a term from the whole unit if it is not finite in one tensor", async () => {
     const optimizer = new MTAdam([parameter("p"), parameter("q")], network);
     const a = [place(1, 0), place(1, 0)];
