@@ -51,10 +51,16 @@ export async function bench(options: Options, rig: Rig): Promise<void> {
   const path = join(out, "results.json");
   const results = await emptyResults(device, { rounds, quick, gpu: rig.gpu });
   const kept = options.add && existsSync(path) ? await readResults(path) : undefined;
-  if (kept && differences(kept, results).length > 0) {
-    throw new UsageError(
-      `--add must find results of the same machine; got ${differences(kept, results).join("; ")}.`,
-    );
+  if (kept) {
+    const others = differences(kept, results);
+    // The report gives one figure for all of its results.
+    if (kept.rounds !== rounds) others.push(`rounds: ${kept.rounds} → ${rounds}`);
+    if (kept.quick !== quick) others.push(`quick: ${String(kept.quick)} → ${String(quick)}`);
+    if (others.length > 0) {
+      throw new UsageError(
+        `--add must find results of the same machine and length; got ${others.join("; ")}.`,
+      );
+    }
   }
   if (kept) Object.assign(results, { settings: kept.settings, peers: kept.peers });
   const turn = quick ? TURN.quick : TURN[device.kind];

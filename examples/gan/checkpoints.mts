@@ -17,13 +17,14 @@ export class Checkpoints {
   /** Saves the files of `write` as the checkpoint of this step, all or none, and removes the earlier checkpoints. */
   async save(step: number, write: (folder: string) => Promise<void>): Promise<void> {
     const before = await this.#steps();
+    // Saved at the same step already. To replace it would mean a moment without a checkpoint.
+    if (before.includes(step)) return;
     const temporary = `${this.#path(step)}.tmp`;
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { recursive: true });
     await write(temporary);
-    if (before.includes(step)) await rm(this.#path(step), { recursive: true });
     await rename(temporary, this.#path(step));
-    for (const old of before) if (old !== step) await rm(this.#path(old), { recursive: true });
+    for (const old of before) await rm(this.#path(old), { recursive: true });
   }
 
   #path(step: number): string {

@@ -20,7 +20,8 @@ try {
 }
 `;
 
-for (const { require: commonjs } of Object.values(subpaths)) {
+// The package's own entry comes last: the setup takes it as the sign that all are there.
+for (const { require: commonjs } of Object.values(subpaths).reverse()) {
   if (commonjs === undefined) continue;
   const entry = path.join(root, commonjs.default);
   const names = Object.keys(require(entry)).sort();

@@ -165,9 +165,11 @@ function install(tree, name, folder, options) {
   if (options.prebuild && process.platform === "linux") keepDebugInformation(built);
   const target = path.join(folder, "mtadam.node");
   fs.mkdirSync(path.dirname(target), { recursive: true });
-  // Do not write into the old file: a process that has it mapped would crash.
-  fs.rmSync(target, { force: true });
-  fs.copyFileSync(built, target);
+  // Not into the old file: a process that has it mapped would crash. And all at once: part of a file would count as built.
+  const temporary = `${target}.tmp`;
+  fs.copyFileSync(built, temporary);
+  if (process.platform === "win32") fs.rmSync(target, { force: true });
+  fs.renameSync(temporary, target);
 }
 
 function build(options) {

@@ -64,7 +64,7 @@ const NATIVE = [
 
 function typescript() {
   packages();
-  if (isStale("dist/index.mjs", "lib", "tsconfig.json")) {
+  if (isStale("dist/index.mjs", "lib", "tsconfig.json", "package.json", "scripts/build/esm.js")) {
     console.log("Compiling the TypeScript …");
     npm("run", "--silent", "build:ts");
   }

@@ -95,10 +95,11 @@ def native(architecture):
     if not tests:
         print(f"Not built: {TESTS}, since GoogleTest is not here.")
     print("Building the native programs …", flush=True)
-    for stale in glob.glob(os.path.join(PROGRAMS, "*")):
-        if os.path.basename(stale) not in (TESTS, STEPS, *variants()):
-            os.remove(stale)
     targets = [STEPS, *variants(), *([TESTS] if tests else [])]
+    # Also tests of an earlier commit, which would be run as this one's.
+    for stale in glob.glob(os.path.join(PROGRAMS, "*")):
+        if os.path.basename(stale) not in targets:
+            os.remove(stale)
     cmake("bench/speed", BUILD, [*options_for(architecture, tests), "-DMTADAM_WERROR=ON"], targets)
     before(architecture)
     commit = head()

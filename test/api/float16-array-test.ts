@@ -27,9 +27,8 @@ const { Float16Array: Type } = globalThis as { Float16Array?: Constructor };
 
 /** A test of the runtimes that have it. */
 function testOf(name: string, run: (Float16Array: Constructor) => Promise<void>): void {
-  test(name, async () => {
-    if (Type !== undefined) await run(Type);
-  });
+  if (Type === undefined) test.skip(name, () => undefined);
+  else test(name, () => run(Type));
 }
 
 /** Codes of numbers from 1/64 to 1. */

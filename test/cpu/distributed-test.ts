@@ -9,6 +9,7 @@ import { caught } from "../support/caught";
 import { compileExamples } from "../support/examples";
 import { temporaryFolder } from "../support/folder";
 import { exitCodesOfRanks, launchers, runRanks, withMpi } from "../support/mpi";
+import { isAlive } from "../support/process";
 
 interface Line {
   rank: number;
@@ -41,14 +42,6 @@ const newFolder = (): string => mkdtempSync(path.join(folders, "ranks-"));
 
 /** How often each failure is tried; 20 by hand. */
 const REPETITIONS = Number(process.env["MTADAM_RANK_FAILURES"] ?? 1);
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
 
 /** Of θ after every step, for numbers of ranks that divide the four micro-batches: of all launchers. */
 const digests = new Set<string>();
@@ -169,7 +162,7 @@ withMpi("training on several ranks", (launcher) => {
         const pids = readFileSync(list, "utf8").trim().split("\n").map(Number);
         expect(pids).toHaveLength(2);
         // The launcher may end before the last of them.
-        while (pids.some(isRunning)) await setTimeout(20);
+        while (pids.some(isAlive)) await setTimeout(20);
       }
     },
     REPETITIONS * 60_000,

@@ -9,6 +9,7 @@ import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { openTorch } from "../../lib/torch";
 import { caught } from "../support/caught";
+import { isAlive } from "../support/process";
 import { Models, python, SMALL, withTorch } from "../support/torch";
 
 const root = path.join(__dirname, "../..");
@@ -282,12 +283,3 @@ withTorch("the Python process", () => {
     while (isAlive(started)) await pause(10);
   });
 });
-
-/** Whether a process runs; one that is dead and not waited for does not. */
-function isAlive(pid: number): boolean {
-  try {
-    return !readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ");
-  } catch {
-    return false;
-  }
-}

@@ -3,9 +3,9 @@ import { createServer, type AddressInfo } from "node:net";
 import path from "node:path";
 import { endOf, type Ended } from "../support/process";
 import { caught } from "../support/caught";
-import { connectNccl, ncclId, type NcclOptions } from "../../lib/distributed";
+import { connectNccl, ncclId } from "../../lib/distributed";
 import { MTAdam } from "../../lib";
-import { onCuda, otherDevice, testDevice } from "../support/device";
+import { onCuda, onExecutor, otherDevice, testDevice } from "../support/device";
 import { executor, MACHINE } from "../support/executor";
 
 const STAND_IN = path.resolve("build/cmake-executor/Release/libnccl_stand_in.so");
@@ -145,14 +145,16 @@ onCuda("connectNccl", () => {
     expect((await caught(() => connectNccl({ ...common, rank: 1 }))).message).toMatch(
       /^Rank 1 waited 0\.3 s for rank 0 at 127\.0\.0\.1:\d+: connect ECONNREFUSED .*\.$/,
     );
-    if (testDeviceKind !== "executor") return;
+  });
+
+  onExecutor("rank 0, whose others do not come", async () => {
+    const common = { device, world: 3, rendezvous: `127.0.0.1:${await freePort()}`, timeout: 0.3 };
     expect((await caught(() => connectNccl({ ...common, rank: 0, library: STAND_IN }))).message).toMatch(
       /^Rank 0 waited 0\.3 s at 127\.0\.0\.1:\d+ for the other ranks; missing: 1, 2\.$/,
     );
   });
 
-  test("ranks that differ", async () => {
-    if (testDeviceKind !== "executor") return;
+  onExecutor("ranks that differ", async () => {
     const rendezvous = `127.0.0.1:${await freePort()}`;
     const common = { device, rendezvous, timeout: 20, library: STAND_IN };
     const errors = await Promise.all([
@@ -165,8 +167,7 @@ onCuda("connectNccl", () => {
     }
   });
 
-  test("one rank trains on its own device alone, and steps are not captured", async () => {
-    if (testDeviceKind !== "executor") return;
+  onExecutor("one rank trains on its own device alone, and steps are not captured", async () => {
     executor().reset(MACHINE);
     const own = testDevice();
     executor().useNccl(STAND_IN);

@@ -195,7 +195,7 @@ test("a strip shows pictures from black to white, row by row", () => {
   expect(measured.strip.values).toEqual([0, 0, 127, 255]);
 });
 
-test("two processes may add to one file", () => {
+test("two stores may add to one file", () => {
   expect(measured.twoAtOnce.values.sort((a, b) => a - b)).toEqual([1, 2, 11, 12]);
   expect(measured.twoAtOnce.costs).toEqual(["2 trainings in 1 minute", "2 trainings in 1 minute"]);
 });

@@ -146,5 +146,9 @@ describe("a release", () => {
   test("is published from a tag after all other jobs have passed", () => {
     expect([...(publish!.needs as string[])].sort()).toEqual(Object.keys(others).sort());
     expect(release.on["push"]).toEqual({ tags: ["v*"] });
+    const commands = publish!.steps!.map(({ run }) => run).filter((run) => run !== undefined);
+    expect(commands).toEqual([
+      "node scripts/release/publish.js ${{ github.event_name == 'push' && github.ref_name || '--dry-run' }}",
+    ]);
   });
 });

@@ -43,6 +43,9 @@ export function onCpu(what: string, body: Body): void {
   if (testDeviceKind === "cpu") describe(`on the CPU: ${what}`, body);
 }
 
+/** A test that counts calls of CUDA, or needs a library that only the executor has. */
+export const onExecutor = testDeviceKind === "executor" ? test : test.skip;
+
 /** Tests of features of CUDA alone: streams, graphs, pointers. */
 export function onCuda(what: string, body: Body): void {
   if (testDeviceKind !== "cpu") describe(`on CUDA: ${what}`, body);

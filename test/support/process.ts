@@ -1,10 +1,20 @@
 import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { readFileSync } from "node:fs";
 
 export interface Ended {
   code: number | null;
   signal: string | null;
   stdout: string;
   stderr: string;
+}
+
+/** Whether a process runs; one that is dead and not waited for does not. Linux only. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ");
+  } catch {
+    return false;
+  }
 }
 
 /** Runs a script, which must end by itself. */
