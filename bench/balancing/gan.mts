@@ -47,10 +47,11 @@ export const gan: Experiment = alsoWithWrongWeights({
   variants: ["constant rate"],
   arms: ADAM_AND_BALANCED.filter(({ dialOf }) => !dialOf),
   grid: {
-    exponents: [0, -1, -2, -3],
-    describe: (exponent) => `${10 ** exponent} for matching and penalty, 1 for the other terms`,
+    exponents: [0, -1, -2, -3, -4, -5],
+    describe: (exponent) => `${Number(`1e${exponent}`)} for matching and penalty, 1 for the other terms`,
   },
   rates: ratesAround(4e-3),
+  furtherRates: 3,
   tuningSeeds: USUAL.tuningSeeds,
   seeds: 5,
   steps: 1500,
