@@ -225,8 +225,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * @param gradients by term, then by parameter, each in order or by name; or the result of {@link prepare}. An object
    * must name a term; to take a step in which all terms are absent, give null for one
    * @throws MTAdamError STATE while a step is open, and on a stream that is being captured where the gradients are not
-   * prepared or addresses, options or weights would have to be sent to the device; TERM, LENGTH, DTYPE, INVALID_POINTER,
-   * OPTION, BUSY, DISPOSED
+   * prepared or addresses, options or weights would have to be sent to the device; TERM, LENGTH, DTYPE, HOST_POINTER,
+   * INVALID_POINTER, OPTION, BUSY, DISPOSED, CUDA, DISTRIBUTED
    */
   step(
     gradients: Gradients<Term, Parameter> | PreparedGradients<Term, Parameter>,
@@ -278,8 +278,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * waits for the exchange and throws its errors; a term whose exchange failed counts as not accumulated.
    *
    * @param term its name or index
-   * @throws MTAdamError STATE if the step has the term already, TERM, LENGTH, DTYPE, INVALID_POINTER, OPTION (also
-   * with `nonFinite: "skipStep"` or `cosines`), BUSY, DISPOSED
+   * @throws MTAdamError STATE if the step has the term already, TERM, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, OPTION
+   * (also with `nonFinite: "skipStep"` or `cosines`), BUSY, DISPOSED, CUDA, DISTRIBUTED
    */
   accumulate(term: Term | number, gradients: TermGradients<Parameter>, options?: StepOptions<Term>): void {
     this.#guard.usable();
@@ -409,7 +409,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * elements of 16 bits are in float32, and then rounded to the nearest.
    *
    * @param target it must have a gradient wherever `source` has one
-   * @throws MTAdamError OPTION, LENGTH, DTYPE, INVALID_POINTER, BUSY, DISPOSED
+   * @throws MTAdamError OPTION, LENGTH, DTYPE, HOST_POINTER, INVALID_POINTER, BUSY, DISPOSED, CUDA
    */
   addGradients(target: TermGradients<Parameter>, source: TermGradients<Parameter>): void {
     this.#guard.usable();
