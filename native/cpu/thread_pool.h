@@ -25,8 +25,8 @@ struct Stage {
 /// than cores cost little.
 class ThreadPool {
  public:
-  /// `threads` includes the caller; at least 1. The others start with the first job that can use them. Throws bad_alloc;
-  /// jobs of up to Counters::kCount stages do not, since they find all the memory that they need.
+  /// `threads` includes the caller; at least 1. The others start with the first job that can use them. Throws
+  /// bad_alloc; jobs of up to Counters::kCount stages do not, since they find all the memory that they need.
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

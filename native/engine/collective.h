@@ -45,8 +45,8 @@ inline std::string waited_too_long(std::uint32_t rank, double seconds, const std
 /// Arrays lie in host memory, and a call is done when it returns; or, with on_device(), arrays lie in memory of a
 /// device, calls are enqueued on the stream, and all parts of one array have the same size.
 ///
-/// Calls come from one thread, and from jobs of worker(); check() may come from any thread. Those of the thread first wait until all jobs have ended, so
-/// that the library gets all calls in the order in which they were made and posted.
+/// Calls come from one thread, and from jobs of worker(); check() may come from any thread. Those of the thread first
+/// wait until all jobs have ended, so that the library gets all calls in the order in which they were made and posted.
 class Collective {
  public:
   Collective() = default;

@@ -43,7 +43,8 @@ MTADAM_INLINE void join_network(const Tables& tables, std::uint32_t layer_index)
 }
 
 /// q of a term that takes part in a tensor's step (step 2), from the sum of its squares. The clock has not advanced
-/// yet, or, after begin_layer_ahead(), the term has reached the tensor before. `resting`: whether an existing q stays unchanged.
+/// yet, or, after begin_layer_ahead(), the term has reached the tensor before. `resting`: whether an existing q stays
+/// unchanged.
 MTADAM_INLINE void record_square(const Tables& tables, std::uint32_t term, std::uint32_t tensor_index,
                                  double sum_of_squares, bool resting) {
   const Term& state = tables.terms[term];
