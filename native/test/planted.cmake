@@ -186,7 +186,7 @@ planted_cpu_bug(
 planted_cpu_bug(
   anchor_kept_though_it_is_too_large
   FILE math/scalars.h
-  PATTERN [=[    if (anchor.term - call.first >= call.count) return anchor.n;]=]
+  PATTERN [=[    if (!is_called(call, anchor.term)) return anchor.n;]=]
   REPLACEMENT [=[    if (call.count > 0) return anchor.n;]=]
   FOUND_BY Oracle.AgreesWhereGradientsLeaveFloat32)
 

@@ -678,7 +678,7 @@ planted_bug(
 planted_bug(
   streams_not_joined
   FILE engine/optimizer.cpp
-  PATTERN [=[  if (stream != stream_) left_->make_wait(stream);]=]
+  PATTERN [=[  if (stream != stream_ || stream != device_->default_stream()) left_->make_wait(stream);]=]
   REPLACEMENT ""
   SCENARIO two_streams
   FOUND_BY plain "wrong: ")
