@@ -729,8 +729,12 @@ planted_bug(
   replay_without_the_last_stream
   FILE engine/optimizer.cpp
   PATTERN [=[  enqueue(step.graph().stream(), [&](Stream stream) {]=]
-  REPLACEMENT [=[  stream_ = step.graph().stream();
-  enqueue(stream_, [&](Stream stream) {]=]
+  REPLACEMENT [=[  const auto at_once = [&](Stream stream, const auto& body) {
+    body(stream);
+    stream_ = stream;
+    left_->record(stream);
+  };
+  at_once(step.graph().stream(), [&](Stream stream) {]=]
   SCENARIO replay_on_another
   FOUND_BY plain "wrong: ")
 
