@@ -8,7 +8,7 @@ and the arrays. wire.ts says how values are written. Each request is answered by
   map        size, parameters,    the offsets of the parameters, and of each term's gradients; the file has been sized
              gradients            value: the handle of a CUDA device's memory
   gradients  batch, terms,        value: losses by term, and per term the indices of the parameters that it did not
-             parameters           reach; null if the term is absent
+             parameters, add      reach; null if the term is absent. add: to the gradients of earlier calls
   call       name, args           value: the result
   close                           no answer: the process ends
 
@@ -218,21 +218,37 @@ def described(error, file):
     return {"type": type(error).__name__, "message": message, "line": line, "traceback": text.rstrip()}
 
 
-def check_apart(parameters):
-    """Parameters that overlap would be two in Node, and no longer move together."""
+def check_apart(trained, others):
+    """Tensors that overlap a trained parameter would no longer move with it, since it is moved."""
     ranges = []
-    for name, parameter in parameters:
-        if parameter.numel() > 0 and parameter.layout == torch.strided:
-            last = sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride()))
-            begin = parameter.data_ptr()
-            ranges.append((begin, begin + (last + 1) * parameter.element_size(), name))
-    ranges.sort()
-    for (_, end, one), (begin, _, other) in zip(ranges, ranges[1:]):
-        if begin < end:
-            raise Refusal(
-                f"The parameters `{one}` and `{other}` must not share memory. "
-                "To tie them, use one torch.nn.Parameter in both places."
-            )
+    for tensors, is_trained in (trained, True), (others, False):
+        for name, tensor in tensors:
+            if tensor.numel() > 0 and tensor.layout == torch.strided:
+                last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+                begin = tensor.data_ptr()
+                ranges.append((begin, begin + (last + 1) * tensor.element_size(), name, is_trained))
+    reach = {True: (0, None), False: (0, None)}  # the largest end so far, and whose it is
+    for begin, end, name, is_trained in sorted(ranges):
+        for earlier_is_trained in (True, False) if is_trained else (True,):
+            reached, earlier = reach[earlier_is_trained]
+            if begin < reached:
+                raise Refusal(
+                    f"The parameters `{earlier}` and `{name}` must not share memory. "
+                    "To tie them, use one torch.nn.Parameter in both places."
+                    if is_trained and earlier_is_trained
+                    else f"`{earlier}` and `{name}` must not share memory: one of them is not trained, "
+                    "and would not change with the other."
+                )
+        reach[is_trained] = max(reach[is_trained], (end, name))
+
+
+def keep_graphs():
+    """Has torch.compile keep what the backward passes of several terms need."""
+    try:
+        import torch._functorch.config as config
+    except ImportError:
+        return  # PyTorch 1
+    config.donated_buffer = False
 
 
 class HostMemory:
@@ -307,6 +323,7 @@ class Host:
         self.kind = None  # one of MEMORIES
         self.memory = None
         self.shared = []  # the gradients, a list per term
+        self.came = []  # per term, whether it has come, and the indices of the parameters whose gradients have
         self.commands = {"open": self.open, "map": self.map, "gradients": self.gradients, "call": self.call}
 
     def serve(self):
@@ -375,7 +392,8 @@ class Host:
                     f"The parameter `{name}` must be float32, float16 or bfloat16 on {where}; "
                     f"got {dtype_name(parameter)} on {parameter.device}."
                 )
-        check_apart(trained)
+        others = [(name, p) for name, p in self.model.named_parameters() if not p.requires_grad]
+        check_apart(trained, others + list(self.model.named_buffers()))
         self.names = [name for name, _ in trained]
         self.parameters = [parameter for _, parameter in trained]
 
@@ -392,6 +410,7 @@ class Host:
             [self.tensor(parameter, offset) for parameter, offset in zip(self.parameters, offsets)]
             for offsets in gradients
         ]
+        self.came = [(False, set()) for _ in self.terms]
         self.memory.wait()
         return self.memory.handle
 
@@ -401,31 +420,49 @@ class Host:
             return torch.empty_like(parameter)
         return self.memory.flat(parameter.numel(), offset, parameter.dtype).view(parameter.shape)
 
-    def gradients(self, batch, terms, parameters):
+    def gradients(self, batch, terms, parameters, add):
         self.check_places()
+        if not add:
+            for term in terms:
+                self.came[term] = (False, self.came[term][1].difference(parameters))
         with self.interruptible:
             losses = self.losses(batch, terms)
-            absent = [None if losses[term] is None else [] for term in terms]
             present = [term for term in terms if losses[term] is not None]
-            wanted = [k for k in parameters if self.parameters[k].requires_grad]  # others are frozen just now
             for term in present:
-                found = torch.autograd.grad(
-                    losses[term],
-                    [self.parameters[k] for k in wanted],
-                    retain_graph=term != present[-1],  # one forward pass serves all terms
-                    allow_unused=True,
-                )
-                gradients = dict(zip(wanted, found))
+                came = self.came[term][1]
+                self.came[term] = (True, came)
+                # One forward pass serves all terms.
+                self.backward(losses[term], parameters, retain_graph=term != present[-1])
                 for k in parameters:
-                    gradient = gradients.get(k)
+                    gradient = self.parameters[k].grad
                     if gradient is None:
-                        absent[terms.index(term)].append(k)
                         continue
                     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
-                    self.shared[term][k].copy_(dense)
+                    shared = self.shared[term][k]
+                    shared.add_(dense) if k in came else shared.copy_(dense)
+                    came.add(k)
+            self.forget_gradients()
             values = {self.terms[k]: None if loss is None else loss.item() for k, loss in losses.items()}
             self.memory.wait()
+        absent = [[k for k in parameters if k not in came] if has_come else None
+                  for has_come, came in (self.came[term] for term in terms)]  # fmt: skip
         return {"losses": values, "absent": absent}
+
+    def backward(self, loss, parameters, retain_graph):
+        """Leaves the gradients of one loss in the parameters' `grad`; None where it does not reach them.
+
+        Not by torch.autograd.grad, which does not enter a reentrant checkpoint and, in PyTorch 1, runs no hooks.
+        """
+        self.forget_gradients()
+        trained = [k for k, parameter in enumerate(self.parameters) if parameter.requires_grad]  # not frozen just now
+        wanted = [k for k in parameters if self.parameters[k].requires_grad]
+        if wanted:
+            chosen = None if len(wanted) == len(trained) else [self.parameters[k] for k in wanted]
+            loss.backward(retain_graph=retain_graph, inputs=chosen)
+
+    def forget_gradients(self):
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def losses(self, batch, terms):
         """The losses by the term's index, checked; None where the term is absent."""
@@ -453,7 +490,7 @@ class Host:
         with self.interruptible:
             result = method(**args) if isinstance(args, dict) else method(*args)
             self.memory.wait()
-            return result
+            return None if result is self.model else result  # as train() and eval() return it
 
     def check_places(self):
         current = {id(parameter) for parameter in self.model.parameters()}
@@ -462,6 +499,13 @@ class Host:
                 raise Refusal(
                     f"The parameter `{name}` must keep its memory; it was moved, replaced or removed after the model "
                     "was opened."
+                )
+        own = {id(parameter) for parameter in self.parameters}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and id(parameter) not in own:
+                raise Refusal(
+                    f"The parameter `{name}` must require a gradient when the model is opened; it was added or "
+                    "unfrozen later. Freeze it only once the model is open."
                 )
 
 
@@ -472,6 +516,7 @@ if __name__ == "__main__":  # not in the processes that multiprocessing starts a
         import torch  # after the line above, since it takes seconds
 
         torch_error = None if hasattr(torch, "frombuffer") else f"it has {torch.__version__}"
+        keep_graphs()
     except ImportError as error:
         torch_error = str(error)
     Host(interruptible).serve()

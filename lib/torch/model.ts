@@ -11,6 +11,7 @@ import { makeUncloneable } from "../uncloneable";
 import { CudaMemory } from "./cuda-memory";
 import { placeTensors } from "./layout";
 import {
+  checkAdd,
   checkArguments,
   checkOptions,
   checkSignal,
@@ -185,19 +186,26 @@ export class TorchModel<Data extends TorchData = Float32Array> {
 
   /**
    * Calls `losses(batch)` once, and computes the gradient of each term: `optimizer.step(await model.gradients(batch))`.
-   * The batch's arrays must not change until the promise has settled.
+   * The batch's arrays must not change until the promise has settled. With `add: true`, the result is the sum with the
+   * gradients of the calls before: for micro-batches.
    *
    * @throws MTAdamError TORCH where Python raised an exception or the process ended; OPTION, TERM, DTYPE, LENGTH, BUSY,
    *   DISPOSED
    */
   async gradients(batch: PythonValue, options?: TorchGradientsOptions): Promise<TorchGradients<Data>> {
-    const given = checkKeys<TorchGradientsOptions>("options", options, ["signal", "terms", "parameters"]);
+    const given = checkKeys<TorchGradientsOptions>("options", options, [
+      "signal",
+      "terms",
+      "parameters",
+      "add",
+    ]);
+    const add = checkAdd(given.add);
     const terms = select("terms", this.#terms, given.terms);
     const parameters = select("parameters", this.#names, given.parameters);
     if (this.#tensors.ready !== undefined) await this.#tensors.ready();
     const answer = (await this.#process.request(
       "gradients",
-      { command: "gradients", batch, terms, parameters },
+      { command: "gradients", batch, terms, parameters, add },
       { signal: checkSignal(given.signal), owner: this },
     )) as GradientsAnswer;
     this.#losses = answer.losses;

@@ -55,6 +55,11 @@ export interface TorchGradientsOptions extends TorchCallOptions {
   terms?: readonly string[] | undefined;
   /** The names of the parameters that gradients are computed for. Default: all. */
   parameters?: readonly string[] | undefined;
+  /**
+   * Whether to add to the gradients of the calls before, for micro-batches: false in the first, true in the others. A
+   * gradient is absent only if it was absent in all of them. Default false.
+   */
+  add?: boolean | undefined;
 }
 
 export interface CheckedOptions {
@@ -121,6 +126,12 @@ function checkFile(file: unknown): string {
 export function checkArguments(subject: string, args: unknown): PythonArguments {
   if (isArray(args) || isRecord(args)) return args as PythonArguments;
   throw mustBe("OPTION", subject, "be a list of arguments, or an object of them by keyword", args);
+}
+
+/** @throws MTAdamError OPTION */
+export function checkAdd(add: unknown = false): boolean {
+  if (typeof add !== "boolean") throw mustBe("OPTION", "add", "be true or false", add);
+  return add;
 }
 
 /** @throws MTAdamError OPTION */

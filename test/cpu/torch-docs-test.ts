@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { temporaryFolder } from "../support/folder";
 import { python, withTorch } from "../support/torch";
@@ -50,6 +50,19 @@ withTorch("docs/torch.md", () => {
     },
     "layers.mjs": (output) => {
       expect(output).toBe("[ 'layer inner', 'layer outer' ]\n");
+    },
+    "micro-batches.mjs": (output) => {
+      expect(output).toBe("1\n");
+    },
+    "saved.mjs": (output) => {
+      expect(output).toMatch(/^10 \{/);
+      const files = ["model.pt", "optimizer.safetensors"].map((name) => path.join(folder, name));
+      const resumed = run("saved.mjs");
+      expect(resumed).toMatch(/^20 \{/);
+      for (const file of files) rmSync(file);
+      const text = readFileSync(path.join(folder, "saved.mjs"), "utf8");
+      writeFileSync(path.join(folder, "at-once.mjs"), text.replace("iterations + 10", "iterations + 20"));
+      expect(run("at-once.mjs")).toBe(resumed);
     },
     "half.mjs": (output) => {
       expect(output).toMatch(/^\{ fit: [\d.e-]+, smooth: [\d.e-]+ \} bfloat16\n$/);

@@ -40,6 +40,19 @@ withTorch("a model file", () => {
       /^The parameter `w` must be float32, float16 or bfloat16 on the CPU; got float32 on meta\.$/,
     ],
     [
+      "with a buffer over a parameter's storage",
+      inInit('self.register_buffer("u", self.w.detach()[1:])'),
+      /^`w` and `u` must not share memory: one of them is not trained, and would not change with the other\.$/,
+    ],
+    [
+      "with a frozen parameter and a buffer over a parameter's storage",
+      inInit(
+        "self.u = nn.Parameter(self.w.data, requires_grad=False); " +
+          'self.register_buffer("u2", self.u.detach()[:1])',
+      ),
+      /^`[uw]2?` and `[uw]2?` must not share memory: one of them is not trained/,
+    ],
+    [
       "with parameters over one storage",
       inInit("self.u = nn.Parameter(self.w.data[1:])"),
       /^The parameters `w` and `u` must not share memory\. To tie them, use one torch\.nn\.Parameter in both places\.$/,
@@ -113,7 +126,9 @@ withTorch("losses", () => {
   let model: TorchModel;
   beforeAll(async () => {
     model = await models.open(
-      withLosses(`    def losses(self, batch):
+      withLosses(`        self.fixed = nn.Parameter(torch.zeros(2), requires_grad=False)
+
+    def losses(self, batch):
         return eval(batch)
 
     def run(self, text):
@@ -157,17 +172,17 @@ class NoWayBack(torch.autograd.Function):
 
   test("that raise an exception give its type, text, place and traceback", async () => {
     const error = await caught(() => model.gradients("1 // 0"));
-    expect(error.message).toMatch(/^`gradients` raised ZeroDivisionError: .* \(model\d+\.py, line 13\)$/);
+    expect(error.message).toMatch(/^`gradients` raised ZeroDivisionError: .* \(model\d+\.py, line 15\)$/);
     expect(error.cause).toMatchObject({ name: "ZeroDivisionError" });
     expect((error.cause as Error).stack).toMatch(
-      /^Traceback \(most recent call last\):\n {2}File ".*model\d+\.py", line 13, in losses\n[^]*ZeroDivisionError: /,
+      /^Traceback \(most recent call last\):\n {2}File ".*model\d+\.py", line 15, in losses\n[^]*ZeroDivisionError: /,
     );
     expect((error.cause as Error).stack).not.toMatch(/host\.py/);
   });
 
   test("whose backward pass fails say so", async () => {
     const error = await caught(() => model.gradients('{"size": NoWayBack.apply(self.w)}'));
-    expect(error.message).toMatch(/^`gradients` raised ValueError: no way back \(model\d+\.py, line 27\)$/);
+    expect(error.message).toMatch(/^`gradients` raised ValueError: no way back \(model\d+\.py, line 29\)$/);
   });
 
   test.each([
@@ -183,6 +198,25 @@ class NoWayBack(torch.autograd.Function):
     await model.call("run", [repair]);
     await model.gradients('{"size": self.w.sum()}');
   });
+
+  test.each([
+    ["added", "late", "self.late = nn.Parameter(torch.zeros(2))", "del self.late"],
+    ["unfrozen", "fixed", "self.fixed.requires_grad_()", "self.fixed.requires_grad_(False)"],
+  ])(
+    "need all parameters at the opening: one that is %s later is refused",
+    async (_, name, change, repair) => {
+      await model.call("run", [change]);
+      const error = await caught(() => model.gradients('{"size": self.w.sum()}'));
+      expect(error).toMatchObject({
+        code: "ERR_MTADAM_TORCH",
+        message:
+          `The parameter \`${name}\` must require a gradient when the model is opened; ` +
+          "it was added or unfrozen later. Freeze it only once the model is open.",
+      });
+      await model.call("run", [repair]);
+      await model.gradients('{"size": self.w.sum()}');
+    },
+  );
 });
 
 withTorch("a call of the model", () => {
@@ -222,6 +256,9 @@ withTorch("a call of the model", () => {
 
     def answer(self):
         return 42
+
+    def is_training(self):
+        return self.training
 `;
   let model: TorchModel;
   beforeAll(async () => {
@@ -244,6 +281,13 @@ withTorch("a call of the model", () => {
       code: "ERR_MTADAM_TORCH",
       message: `\`Model\` has no method \`${name}\`.`,
     });
+  });
+
+  test("whose result is the model gives null, as for `eval`", async () => {
+    expect(await model.call("eval")).toBeNull();
+    expect(await model.call("is_training")).toBe(false);
+    expect(await model.call("train")).toBeNull();
+    expect(await model.call("is_training")).toBe(true);
   });
 
   test("whose result is no plain data is refused", async () => {

@@ -1,5 +1,5 @@
 import { MTAdam } from "../../lib";
-import type { PythonValue, TensorValue, TorchModel } from "../../lib/torch";
+import type { PythonValue, TensorValue, TorchGradients, TorchModel } from "../../lib/torch";
 import { caught } from "../support/caught";
 import { Models, SMALL, withTorch } from "../support/torch";
 
@@ -288,6 +288,71 @@ class Model(nn.Module):
 `);
     const { sum } = await model.gradients(Uint8Array.of(2, 2, 0));
     expect(sum!["words.weight"]).toEqual(Float32Array.of(1, 1, 0, 0, 2, 2, 0, 0));
+  });
+
+  test("gives the gradients inside a reentrant checkpoint, and runs hooks", async () => {
+    const model = await models.open(`
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+class Model(nn.Module):
+    terms = ["first", "second"]
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.outer = nn.Parameter(torch.tensor([3.0, 4.0]))
+        self.outer.register_hook(lambda gradient: gradient.clamp(max=1.5))
+
+    def losses(self, batch):
+        dummy = torch.ones(1, requires_grad=True)
+        inner = checkpoint(lambda one: one * self.inner, dummy, use_reentrant=True)
+        return {"first": (inner * self.outer).sum(), "second": inner.sum()}
+`);
+    const { first, second } = await model.gradients(null);
+    expect(first).toEqual({ inner: Float32Array.of(3, 4), outer: Float32Array.of(1, 1.5) });
+    expect(second).toEqual({ inner: Float32Array.of(1, 1), outer: null });
+    const { first: part } = await model.gradients(null, { parameters: ["outer"] });
+    expect(part).toEqual({ outer: Float32Array.of(1, 1.5) });
+  });
+
+  test("adds up the gradients of micro-batches, where absent is not zero", async () => {
+    const model = await models.open(NET);
+    const halves = [0, 1].map((k) => ({
+      x: { data: batch.x.data.subarray(10 * k, 10 * k + 10), shape: [5, 2] },
+      y: batch.y.subarray(5 * k, 5 * k + 5),
+    }));
+    const singles: TorchGradients[] = [];
+    for (const half of halves) singles.push(structuredClone(await model.gradients(half)));
+    await model.gradients({ ...halves[0]!, skip: ["size"] });
+    const sum = await model.gradients(halves[1], { add: true });
+    for (const { name } of model.parameters) {
+      const [first, second] = singles.map(({ fit }) => fit![name]!);
+      expect(sum["fit"]![name]).toEqual(first!.map((value, k) => value + second![k]!));
+      expect(sum["size"]![name]).toEqual(singles[1]!["size"]![name]);
+    }
+    // A term that is absent now has come before.
+    const more = await model.gradients({ ...halves[0]!, skip: ["size"] }, { add: true });
+    expect(more["size"]).toEqual(singles[1]!["size"]);
+    expect(more["size"]!["head.weight"]).toBeNull();
+    const anew = await model.gradients({ ...halves[0]!, skip: ["size"] });
+    expect(anew).toEqual({ fit: singles[0]!["fit"], size: null });
+    const refused = await caught(() => model.gradients(halves[0], { add: 1 as never }));
+    expect(refused).toMatchObject({
+      code: "ERR_MTADAM_OPTION",
+      message: "`add` must be true or false; got 1.",
+    });
+  });
+
+  test("keeps the sums of other parts where only some are added to", async () => {
+    const model = await models.open(NET);
+    const once = structuredClone(await model.gradients(batch));
+    await model.gradients(batch, { terms: ["fit"], parameters: ["body.bias"], add: true });
+    const again = await model.gradients({ ...batch, skip: ["fit", "size"] }, { add: true });
+    expect(again["fit"]!["body.bias"]).toEqual(once["fit"]!["body.bias"]!.map((value) => 2 * value));
+    expect(again["fit"]!["head.weight"]).toEqual(once["fit"]!["head.weight"]);
+    expect(again["size"]).toEqual(once["size"]);
   });
 });
 
