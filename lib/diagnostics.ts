@@ -31,11 +31,14 @@ export class Diagnostics implements DiagnosticsNames {
   readonly layers: readonly string[];
   /** n: the moving averages of the gradient norms; NaN where a pair never occurred. */
   readonly norms: Float32Array;
-  /** s, step 4: the factor of the gradients in the pair's last step; NaN if the pair never occurred. */
+  /**
+   * s, step 4: the factor of the gradients in the pair's last step; NaN where the pair has not occurred since the
+   * optimizer was made, a state was loaded, or parameters were added.
+   */
   readonly scales: Float32Array;
   /**
    * s·r divided by the sum of s·r in the layer, where r is the norm of the last gradient: the term's share of the
-   * movement.
+   * movement. NaN, and not part of the sum, where s is NaN.
    */
   readonly shares: Float32Array;
   /** r divided by the sum of r in the layer: the term's share of the gradients as they were given. */

@@ -85,6 +85,13 @@ interface StepValues {
   groups: readonly GroupValues[] | undefined;
 }
 
+/** The options of a call that may continue a step. */
+interface PartValues {
+  call: CallValues;
+  /** The weights of the step, without those of the call. */
+  stepWeights: readonly number[];
+}
+
 /** {@link MTAdam.loadStateDict}, done when it returns: for the clients. */
 export let loadNow: (optimizer: MTAdam, state: StateDict) => void;
 
@@ -285,10 +292,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     this.#guard.usable();
     checkOneTermAtATime("accumulate", this.#options);
     const index = this.#generation.terms.indexOf(term);
-    const given = this.#guard.reading("accumulate", () =>
-      this.#readTerm(index, gradients, this.#readPart(options)),
-    );
-    this.#accumulate(index, given);
+    const { given, part } = this.#guard.reading("accumulate", () => {
+      const part = this.#readPart(options);
+      return { given: this.#readTerm(index, gradients, part.call), part };
+    });
+    this.#accumulate(index, given, part);
   }
 
   /**
@@ -328,18 +336,18 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   async stepEach(callbacks: TermCallbacks<Term, Parameter>, options?: StepOptions<Term>): Promise<void> {
     const native = this.#guard.usable();
     checkOneTermAtATime("stepEach", this.#options);
-    const { inOrder, call } = this.#guard.reading("stepEach", () => ({
+    const { inOrder, part } = this.#guard.reading("stepEach", () => ({
       inOrder: readCallbacks(callbacks, this.#generation.terms),
-      call: this.#readPart(options),
+      part: this.#readPart(options),
     }));
     let iteration = 0; // a call that comes before the promise settles may take another step
     await this.#guard.during("stepEach", async () => {
       for (const [term, callback] of inOrder.entries()) {
         if (callback === undefined || native.isAccumulated(term)) continue;
         const gradients = await callback();
-        this.#accumulate(term, this.#readTerm(term, gradients, call));
+        this.#accumulate(term, this.#readTerm(term, gradients, part.call), part);
       }
-      this.#update(call.stream);
+      this.#update(part.call.stream);
       iteration = native.iterations;
     });
     this.#tell(iteration);
@@ -440,8 +448,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /**
-   * Removes a term and frees its state; later terms move up. With first moments summed, its part of the sum decays.
-   * Otherwise as {@link addTerm}.
+   * Removes a term and frees its state, its norm included; later terms move up. Where it anchored, the scales of the
+   * others change. With `firstMoment: "summed"` and second moments per term, without `amsgrad`, the summed moment begins
+   * again in the tensors that the term has reached. Otherwise as {@link addTerm}.
    *
    * @param term its name or index; not the anchor, and not the only one
    * @throws MTAdamError TERM, OPTION, STATE while a step is open, BUSY, DISPOSED
@@ -729,9 +738,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     return this.#calls.read(options, this.#generation.terms, weights);
   }
 
-  /** The same for a call that may continue a step. */
-  #readPart(options: unknown): CallValues {
-    return this.#readCall(options, this.#guard.alive().isOpen ? this.#openWeights : this.#generation.weights);
+  /** The same for a call that may continue a step. Weights that the user's code sets from here on are for later steps. */
+  #readPart(options: unknown): PartValues {
+    const stepWeights = this.#guard.alive().isOpen ? this.#openWeights : this.#generation.weights;
+    return { call: this.#readCall(options, stepWeights), stepWeights };
   }
 
   #readStep(options: unknown): StepValues {
@@ -794,11 +804,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     return this.#generation.pack(call, groups);
   }
 
-  #accumulate(term: number, given: StepValues): void {
+  #accumulate(term: number, given: StepValues, { stepWeights }: PartValues): void {
     const table = this.#table;
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
-    if (!native.isOpen) this.#openWeights = this.#generation.weights;
+    this.#openWeights = stepWeights;
     const { stream, reduced } = given.call;
     const skipped = fromNative(() => native.accumulate(table.native, values, stream, term, reduced));
     if (skipped) this.#lookForSkipped(native);

@@ -46,7 +46,7 @@ export type StateDtype = "float32" | "bfloat16" | "8bit";
 export interface OptimizerOptions<Term extends string = string> {
   /** The names of the loss terms, or their number; they are then named "0", "1", … */
   terms: number | readonly Term[];
-  /** Weights w of the terms (step 4), 1 by default. A term of weight 0 moves no parameter; its norms are averaged. */
+  /** Weights w of the terms (step 4), 1 by default. With 0, a term's gradient moves nothing; its norms are averaged. */
   weights?: Weights<Given<Term>> | undefined;
   /** Divide by the largest second moment so far, as the AMSGrad variant of Adam. */
   amsgrad?: boolean | undefined;

@@ -169,6 +169,8 @@ export interface NativeOptimizer {
   /** A value per parameter; term null: the clock T of the summed first moment. */
   readClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
   restoreClocks(term: number | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): void;
+  /** The summed first moment of a parameter and its clock begin again. */
+  restartSum(parameter: number): void;
   /** As many elements as `to` has. */
   readPlane(start: NativePlaneStart, to: Float32Array): void;
   /** Sets `to` to the first and the end of the elements of a parameter's moments that this rank has. */

@@ -154,13 +154,16 @@ function* checkShared(
   owner: StateOwner,
   source: StateSource,
   reader: StateReader,
-  { parameters }: Matches,
+  matches: Matches,
 ): Reading<RestorePart> {
   const { native } = owner;
+  const { parameters } = matches;
   const clocks = readSharedClocks(owner);
   copyClocks(yield* reader.sharedClocks(), 0, clocks, parameters);
+  const unbounded = yield* unboundedSums(owner, reader, matches);
   const places = new Map<string, PlanePlace>();
   for (const { ours: parameter, theirs } of parameters) {
+    if (unbounded.has(parameter)) continue;
     for (const plane of planes(owner.options).shared) {
       places.set(reader.plane(sharedKey(plane, theirs), theirs), { plane, term: 0, parameter });
     }
@@ -168,10 +171,37 @@ function* checkShared(
   }
   return {
     writeRecords() {
-      fromNative(() => native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2));
+      fromNative(() => {
+        native.restoreClocks(null, clocks.t, clocks.P1, clocks.P2);
+        for (const parameter of unbounded) native.restartSum(parameter);
+      });
     },
     moments: (writes) => copyPlanes(owner, source, reader, places, writes),
   };
+}
+
+/**
+ * The parameters whose M holds gradients of a term that is not loaded. Without that term's v, the denominator would not
+ * bound M, so it begins again, as with `removeTerm`.
+ */
+function* unboundedSums(
+  { options }: StateOwner,
+  reader: StateReader,
+  { metadata, terms, parameters }: Matches,
+): Reading<Set<number>> {
+  const unbounded = new Set<number>();
+  if (terms.length === metadata.terms.length) return unbounded;
+  // One v for all terms is loaded with M, and so is the x of amsgrad.
+  if (options.secondMoment === "summed" || options.amsgrad) return unbounded;
+  const loaded = new Set(terms.map(({ theirs }) => theirs));
+  const { t } = yield* reader.clocks();
+  for (let term = 0; term < metadata.terms.length; ++term) {
+    if (loaded.has(term)) continue;
+    const start = term * metadata.parameters.length;
+    for (const { ours, theirs } of parameters) if (t[start + theirs]! > 0n) unbounded.add(ours);
+    yield undefined;
+  }
+  return unbounded;
 }
 
 /** The masters of parameters. One that the state lacks begins again with the parameter's value. */

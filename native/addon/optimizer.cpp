@@ -43,6 +43,7 @@ Napi::Function Optimizer::define(Napi::Env env) {
                       InstanceMethod<&Optimizer::on_engine<restore_squares>>("restoreSquares"),
                       InstanceMethod<&Optimizer::on_engine<read_clocks>>("readClocks"),
                       InstanceMethod<&Optimizer::on_engine<restore_clocks>>("restoreClocks"),
+                      InstanceMethod<&Optimizer::on_engine<restart_sum>>("restartSum"),
                       InstanceMethod<&Optimizer::on_engine<read_plane>>("readPlane"),
                       InstanceMethod<&Optimizer::on_engine<own_range>>("ownRange"),
                       InstanceMethod<&Optimizer::on_engine<read_own_plane>>("readOwnPlane"),

@@ -186,6 +186,10 @@ void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   }
 }
 
+void restart_sum(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
+  engine.restart_sum(index(info[0], engine.layout().tensor_count()));
+}
+
 void read_plane(mtadam::Optimizer& engine, const Napi::CallbackInfo& info) {
   const PlaneRange range = range_of(engine, info);
   engine.read_plane(range, elements<float>(info[1], range.count));

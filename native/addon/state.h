@@ -19,6 +19,8 @@ void restore_squares(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 /// (term | null, t: BigInt64Array, p1: Float64Array, p2: Float64Array): a value per parameter; null is the clock T.
 void read_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 void restore_clocks(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
+/// (parameter): its summed first moment and their clock begin again. lib/ asks only where first moments are summed.
+void restart_sum(mtadam::Optimizer& engine, const Napi::CallbackInfo& info);
 
 /// (start: { plane: "m" | "v" | "x", term, parameter, first }, values: Float32Array): as many elements as there are
 /// values. lib/ asks only for planes that the form has. Throws (LENGTH) where the range leaves the parameter;

@@ -241,11 +241,30 @@ void Optimizer::remove_term(std::uint32_t term) {
   check_whole();
   std::vector<Term> left = state_.terms();
   left.erase(left.begin() + static_cast<std::ptrdiff_t>(term));
+  const std::vector<std::uint32_t> unbounded = unbounded_without(term);
   TermTables made;
-  enqueue(device_->default_stream(), [&](Stream stream) { made = make_tables(left, stream); });
+  enqueue(device_->default_stream(), [&](Stream stream) {
+    made = make_tables(left, stream);
+    broken_ = !unbounded.empty();
+    for (const std::uint32_t tensor : unbounded) restart_sum(tensor, stream);
+  });
+  broken_ = false;
   adopt(std::move(made));
   state_.remove_term(term);
   if (options_.anchor_term > term) tables_.anchor_term = options_.anchor_term -= 1;
+}
+
+// The tensors where M holds gradients of the term, which D no longer bounds once the term's v is gone. With amsgrad x
+// stays, and with one second moment V does.
+std::vector<std::uint32_t> Optimizer::unbounded_without(std::uint32_t term) {
+  std::vector<std::uint32_t> tensors;
+  const StateForm& form = options_.form;
+  if (!form.summed || form.one_v || form.amsgrad) return tensors;
+  const std::vector<Clock> own = clocks(term);
+  for (std::uint32_t tensor = 0; tensor < layout_.tensor_count(); ++tensor) {
+    if (own[tensor].t > 0) tensors.push_back(tensor);
+  }
+  return tensors;
 }
 
 template <class T>
@@ -772,9 +791,12 @@ std::vector<std::unique_ptr<HostCopy>> Optimizer::cosines_later() {
 }
 
 void Optimizer::restore_norms(std::uint32_t term, const std::vector<SavedNorm>& saved) {
+  // The state has no scale; 0 would be one.
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   std::vector<NormState> norm_states;
   norm_states.reserve(saved.size());
-  for (const SavedNorm& one : saved) norm_states.push_back({one.n, 0, 0, 0, one.skipped, one.occurred ? kOccurred : 0});
+  for (const SavedNorm& one : saved)
+    norm_states.push_back({one.n, 0, kUnknown, 0, one.skipped, one.occurred ? kOccurred : 0});
   write(state_.terms()[term].norms, norm_states);
 }
 
@@ -960,6 +982,24 @@ PlaneRange blocks_of(const PlaneRange& range) {
 }
 
 }  // namespace
+
+void Optimizer::restart_sum(std::uint32_t tensor, Stream stream) {
+  constexpr Clock kFresh{0, 1, 1, 0};
+  device_->write(state_.shared().clocks + tensor, &kFresh, sizeof kFresh, stream);
+  const auto clear = [&](Stored kind, const PlaneRange& range) {
+    device_->fill(address_of(kind, range), 0, 1, range.count * bytes_of(kind, tensor), stream);
+  };
+  const Slots own = own_elements(tensor);
+  const PlaneRange range{Plane::m, 0, tensor, own.first, own.end - own.first};
+  if (range.count == 0) return;
+  if (!layout_.tensors()[tensor].lean) return clear(Stored::kFloats, range);
+  clear(Stored::kCodes, range);
+  if (layout_.state_type() == StateType::k8bit) clear(Stored::kExponents, blocks_of(range));
+}
+
+void Optimizer::restart_sum(std::uint32_t tensor) {
+  enqueue(device_->default_stream(), [&](Stream stream) { restart_sum(tensor, stream); });
+}
 
 // read(kind, range, to) reads what is stored.
 template <class Read>

@@ -151,7 +151,7 @@ class Optimizer {
   /// `key`: name_key() of its name, where the state is lean.
   void add_term(std::uint64_t key = 0);
   /// Frees a term's state; later terms move up. The term is neither the only one nor the anchor. Otherwise as
-  /// add_term(). Where first moments are summed, the term's share of M stays.
+  /// add_term(). Where M would be left without the second moment that bounds it, it begins again.
   void remove_term(std::uint32_t term);
 
   /// Sets the gradients of all terms to 0.
@@ -208,6 +208,8 @@ class Optimizer {
   void restore_clocks(std::uint32_t term, const std::vector<SavedClock>& saved);
   std::vector<Clock> shared_clocks();
   void restore_shared_clocks(const std::vector<SavedClock>& saved);
+  /// M of a tensor and its clock T begin again. Where first moments are summed.
+  void restart_sum(std::uint32_t tensor);
   // Where the state is shared out, every rank reads what all ranks have, and writes what it has of a range itself.
 
   /// As float32, also where the tensor is lean.
@@ -273,6 +275,8 @@ class Optimizer {
   void follow_norms(const Tables& tables, const Call& all, Stream stream);
   bool moments_read_parameters() const;
   void forget_cosines();
+  std::vector<std::uint32_t> unbounded_without(std::uint32_t term);
+  void restart_sum(std::uint32_t tensor, Stream stream);
   bool comes_first(const AddressTable& gradients, std::uint32_t term) const;
   OnePass pass_of(const AddressTable& gradients, const Call& call, Stream stream, bool& begun) const;
   std::uint64_t bytes_of(const AddressTable& gradients, std::uint32_t term) const;

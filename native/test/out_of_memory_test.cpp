@@ -64,7 +64,7 @@ class OutOfMemory : public testing::TestWithParam<std::tuple<int, unsigned>> {
   Model model() const {
     Random random(7);
     Model model = test::random_model(random, {5000, 300, 7}, 3);
-    model.options.form = {summed() > 0, true};
+    model.options.form = {summed() > 0, summed() != 1};
     model.options.form.one_v = summed() > 1;
     model.options.form.cosines = threads() > 1;
     model.weights = {1, 2, 0.5};

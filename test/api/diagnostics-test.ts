@@ -48,6 +48,22 @@ describe("diagnostics", () => {
     expect(rounded(shares)).toEqual([0.25, 1, 0.75, NaN, NaN, NaN]);
   });
 
+  test("have no scale for a pair that has not occurred since its state was loaded", async () => {
+    const [saved, optimizer] = [make(), make()];
+    saved.step([[gradient(4), gradient(1)], [gradient(2), null], null]);
+    await optimizer.loadStateDict(await saved.stateDict());
+    const { norms, scales, shares, sharesBefore, effectiveWeights } = await optimizer.diagnostics();
+    expect(rounded(norms)).toEqual([4, 1, 2, NaN, NaN, NaN]);
+    expect(scales).toEqual(new Float32Array(6).fill(NaN));
+    expect(shares).toEqual(new Float32Array(6).fill(NaN));
+    expect(sharesBefore).toEqual(new Float32Array(6).fill(NaN));
+    expect(effectiveWeights).toEqual(new Float32Array(3).fill(NaN));
+    optimizer.step([null, [gradient(2), null], null]);
+    const after = await optimizer.diagnostics();
+    expect(rounded(after.scales)).toEqual([NaN, NaN, 6, NaN, NaN, NaN]);
+    expect(rounded(after.shares)).toEqual([NaN, NaN, 1, NaN, NaN, NaN]);
+  });
+
   const rounded = (values: Float32Array): number[] =>
     Array.from(values, (value) => Math.round(value * 1e4) / 1e4);
 

@@ -198,3 +198,18 @@ test("stepEach continues after a failure with the weights of the step's beginnin
   other.optimizer.step([other.g, other.g]);
   expect(await model.values()).toEqual(await other.values());
 });
+
+test("weights that a callback of stepEach sets are for later steps, also where it fails", async () => {
+  const [model, other] = [new Model(), new Model()];
+  const setsWeights = (): Model["g"] => {
+    model.optimizer.weights = [3, 3];
+    return model.g;
+  };
+  const fails = (): never => {
+    throw new Error("no gradients");
+  };
+  await expect(model.optimizer.stepEach([setsWeights, fails])).rejects.toThrow("no gradients");
+  await model.optimizer.stepEach([fails, () => model.g]);
+  other.optimizer.step([other.g, other.g]);
+  expect(await model.values()).toEqual(await other.values());
+});
