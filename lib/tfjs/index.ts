@@ -1,2 +1,8 @@
 export { MTAdamOptimizer } from "./optimizer";
-export type { MTAdamOptimizerOptions, TermComputation, TermLosses, VariableGradients } from "./optimizer";
+export type {
+  MTAdamOptimizerOptions,
+  TermComputation,
+  TermLosses,
+  TrainableVariable,
+  VariableGradients,
+} from "./optimizer";

@@ -27,8 +27,11 @@ export interface MTAdamOptimizerOptions<Term extends string = string> extends Om
   layer?: ((variable: Variable) => string | undefined) | undefined;
 }
 
-/** A loss per term. A term that is left out is absent in this step. */
-export type TermLosses<Term extends string = string> = Readonly<Partial<Record<Term, () => Scalar>>>;
+/** A loss per term. A term that is left out, or whose loss returns null, is absent in this step. */
+export type TermLosses<Term extends string = string> = Readonly<Partial<Record<Term, () => Scalar | null>>>;
+
+/** A variable, or a weight of a `tf.layers` model, such as those in `model.trainableWeights`. */
+export type TrainableVariable = Variable | { read(): Tensor };
 
 /** A gradient per variable, as `applyGradients` takes it; null: the term does not reach the variable. */
 export type VariableGradients = Readonly<Record<string, Tensor | null>> | readonly NamedTensor[];
@@ -101,6 +104,15 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     for (const group of this.#pending?.metadata.groups ?? []) group.lr = typeof lr === "function" ? null : lr;
   }
 
+  /** The same as {@link lr}, by the name that optimizers of TensorFlow.js have. */
+  get learningRate(): number | LearningRate {
+    return this.lr;
+  }
+
+  set learningRate(lr: number | LearningRate) {
+    this.lr = lr;
+  }
+
   /**
    * Makes the optimizer's state for these variables now, rather than in the first step that has a gradient for them. Those
    * that it has already stay as they are.
@@ -108,8 +120,9 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
    * @returns {@link inner}
    * @throws MTAdamError OPTION, DTYPE, OUT_OF_MEMORY, CHECKPOINT
    */
-  build(variables: readonly Variable[]): MTAdam {
+  build(variables: readonly TrainableVariable[]): MTAdam {
     const fresh = variables
+      .map(variableOf)
       .filter(({ name }) => !this.#variables.has(name))
       .map((variable) => new TrainedVariable(variable));
     if (this.#inner === undefined) this.#inner = this.#open(fresh);
@@ -132,7 +145,7 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
   minimizeTerms(
     losses: TermLosses<Term>,
     returnCost = false,
-    varList?: Variable[],
+    varList?: readonly TrainableVariable[],
   ): Partial<Record<Term, Scalar>> | null {
     const value = tf.tidy(() => {
       const { value, grads } = this.computeTermGradients(losses, varList);
@@ -146,10 +159,15 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
    * The losses and their gradients, by term and by name of the variable. A variable that a term does not reach is absent
    * from its gradients. The caller disposes of all.
    *
-   * @throws MTAdamError TERM; what a loss throws
+   * @throws MTAdamError TERM; OPTION where a loss is not a function, returns something other than a scalar or null, or
+   * depends on no variable; what a loss throws
    */
-  computeTermGradients(losses: TermLosses<Term>, varList?: Variable[]): TermComputation<Term> {
+  computeTermGradients(
+    losses: TermLosses<Term>,
+    varList?: readonly TrainableVariable[],
+  ): TermComputation<Term> {
     const inOrder = new Names("term", this.terms).read("losses", losses);
+    const variables = varList?.map(variableOf);
     return tf.tidy(() => {
       const value: [string, Scalar][] = [];
       const grads: [string, NamedTensorMap][] = [];
@@ -157,7 +175,8 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
         const loss = inOrder[k];
         if (loss === undefined) continue;
         if (typeof loss !== "function") throw mustBe("OPTION", `losses.${term}`, "be a function", loss);
-        const computed = tf.variableGrads(loss as () => Scalar, varList);
+        const computed = differentiate(`losses.${term}`, loss as () => unknown, variables);
+        if (computed === undefined) continue;
         value.push([term, computed.value]);
         grads.push([term, computed.grads]);
       }
@@ -345,6 +364,52 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
     for (const [name, variable] of known) this.#variables.set(name, variable);
     this.#pending = undefined;
     return inner;
+  }
+}
+
+/** @throws MTAdamError OPTION */
+function variableOf(given: TrainableVariable): Variable {
+  const variable = "read" in given ? given.read() : given;
+  if (variable instanceof tf.Variable) return variable as Variable;
+  throw mustBe("OPTION", "variables", "be a list of variables", given);
+}
+
+const ABSENT = Symbol("absent");
+
+/** The loss of a term with its gradients; undefined where it is null. @throws MTAdamError OPTION; what the loss throws */
+function differentiate(
+  subject: string,
+  loss: () => unknown,
+  variables: Variable[] | undefined,
+): ReturnType<typeof tf.variableGrads> | undefined {
+  const state = { isComputed: false };
+  const scalar = (): Scalar => {
+    const value = loss();
+    // Leaves the tape as an error does.
+    // eslint-disable-next-line @typescript-eslint/only-throw-error -- it is caught below
+    if (value === null) throw ABSENT;
+    if (!(value instanceof tf.Tensor)) throw mustBe("OPTION", subject, "return a scalar or null", value);
+    const { rank, shape } = value as Tensor;
+    if (rank > 0) {
+      throw new MTAdamError(
+        "OPTION",
+        `\`${subject}\` must return a scalar or null; got a tensor of shape [${shape.join(", ")}].`,
+      );
+    }
+    state.isComputed = true;
+    return value as Scalar;
+  };
+  try {
+    return tf.variableGrads(scalar, variables);
+  } catch (error) {
+    if (error === ABSENT) return undefined;
+    if (!state.isComputed) throw error;
+    const { message } = error as Error;
+    throw new MTAdamError(
+      "OPTION",
+      `\`${subject}\` must have a gradient, or return null where the term is absent: ${message}`,
+      { cause: error },
+    );
   }
 }
 

@@ -46,6 +46,35 @@ onBackends(() => {
     );
   });
 
+  test.each([
+    [
+      "a vector",
+      () => tf.tensor1d([1, 2]),
+      /^`losses\.style` must return a scalar or null; got a tensor of shape \[2\]\.$/,
+    ],
+    ["a number", () => 3, /^`losses\.style` must return a scalar or null; got 3\.$/],
+    ["nothing", () => undefined, /^`losses\.style` must return a scalar or null; got undefined\.$/],
+    [
+      "a constant",
+      () => tf.scalar(0),
+      /^`losses\.style` must have a gradient, or return null where the term is absent: Cannot find/,
+    ],
+  ])(
+    "a loss that returns %s is refused with its term, and nothing is left over",
+    async (_, style, message) => {
+      const w = variable<tf.Rank.R1>([2]);
+      const optimizer = new MTAdamOptimizer({ terms: ["content", "style"] });
+      const before = tf.memory().numTensors;
+      const error = await caught(() =>
+        optimizer.minimizeTerms({ content: () => tf.sum(w), style: style as never }),
+      );
+      expect(error.code).toBe("ERR_MTADAM_OPTION");
+      expect(error.message).toMatch(message);
+      expect(tf.memory().numTensors).toBe(before);
+      expect(optimizer.iterations).toBe(0);
+    },
+  );
+
   test("the first step must reach a variable", async () => {
     const message = "`gradients` must reach a variable in the first step; got an object.";
     for (const call of [
@@ -63,6 +92,9 @@ onBackends(() => {
     const gradient = tf.tensor1d([1]);
     expect((await caught(() => optimizer.applyTermGradients({ loss: { nobody: gradient } }))).message).toBe(
       '`gradients` must be of variables; got "nobody".',
+    );
+    expect((await caught(() => optimizer.build([gradient as never]))).message).toMatch(
+      /^`variables` must be a list of variables; got /,
     );
     const whole = tf.tidy(() => tf.variable(tf.tensor1d([1], "int32"), true));
     expect(await caught(() => optimizer.build([whole]))).toMatchObject({

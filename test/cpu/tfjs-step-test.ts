@@ -150,6 +150,38 @@ onBackends(() => {
     expect([...(await optimizer.inner!.norms())].map(Number.isNaN)).toEqual([true, true, false, false]);
   });
 
+  test("a term whose loss returns null is absent, and leaves no tensor over", async () => {
+    const { weight, bias, losses } = problem();
+    const optimizer = new MTAdamOptimizer({ terms: ["square", "absolute"] });
+    const inner = optimizer.build([weight, bias]);
+    const before = tf.memory().numTensors;
+    const value = optimizer.minimizeTerms({ ...losses, absolute: () => null }, true)!;
+    expect(Object.keys(value)).toEqual(["square"]);
+    tf.dispose(value.square!);
+    expect(tf.memory().numTensors).toBe(before);
+    const { norms } = await inner.diagnostics();
+    expect(Array.from(norms, Number.isNaN)).toEqual([false, false, true, true]);
+  });
+
+  test("weights of a tf.layers model are variables, and `learningRate` is `lr`", () => {
+    const model = layers.sequential({ layers: [layers.layers.dense({ units: 1, inputShape: [2] })] });
+    const x = tf.ones<tf.Rank.R2>([3, 2]);
+    const optimizer = new MTAdamOptimizer({ lr: 0.1 });
+    const [kernel] = model.trainableWeights;
+    expect(optimizer.build([kernel!]).layers).toEqual([kernel!.name]);
+    const loss = () => tf.sum<tf.Scalar>(model.apply(x) as tf.Tensor);
+    const [before, bias] = model.getWeights().map((each) => each.dataSync<"float32">().slice());
+    optimizer.learningRate = 0.25;
+    expect([optimizer.lr, optimizer.inner!.lr, optimizer.learningRate]).toEqual([0.25, 0.25, 0.25]);
+    optimizer.minimizeTerms({ loss }, false, [kernel!]);
+    const [after, biasAfter] = model.getWeights().map((each) => each.dataSync<"float32">());
+    expect(Array.from(after!, (value, k) => Math.round((before![k]! - value) * 1e4) / 1e4)).toEqual([
+      0.25, 0.25,
+    ]);
+    expect(biasAfter).toEqual(bias);
+    x.dispose();
+  });
+
   test("values that are assigned between steps are trained on", () => {
     const w = variable<tf.Rank.R1>([2]);
     const optimizer = new MTAdamOptimizer({ lr: 0.5 });
