@@ -4,7 +4,8 @@
 //     --rounds <number>   of each measurement, whose median counts; 11
 //     --shape <name>      only this shape; may be given several times
 //     --terms <number>    only so many terms
-//     --form <name>       only this form of state, per-term or summed
+//     --form <name>       only this form of state, such as per-term; may be given several times
+//     --only <which>      only the columns of `step`, the step with current scales, or of `lagged`
 //     --divide <number>   shapes of three tensors at most, so many times smaller: for a machine without a GPU
 //     --shapes            prints the shapes' names and the lengths of their tensors, and ends
 //     --describe          prints what this machine and this build have, and ends
@@ -49,6 +50,7 @@ struct Options {
   std::vector<std::string> shapes;
   std::uint32_t terms = 0;         // 0: each number
   std::vector<std::string> forms;  // empty: all
+  std::string only;                // empty: all columns
   bool list_shapes = false, describe = false;
 };
 
@@ -348,16 +350,42 @@ double step_time(const Shape& shape, std::uint32_t terms, const Form& of, const 
   return timer.median([&] { model.optimizer().step(model.gradients(), 1); });
 }
 
-void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, const Form& of,
-             Timer& timer, double bandwidth) {
+StateForm state_form(const Form& of) {
   StateForm form;
   form.summed = of.summed;
   form.one_v = of.one_v;
-  Model model(device, shape, terms, of, form);
-  Optimizer& optimizer = model.optimizer();
+  return form;
+}
+
+/// Cells of a table, each after a tab.
+template <class... Numbers>
+std::string cells(Numbers... numbers) {
+  std::string text;
+  const auto add = [&](double number) {
+    char cell[32];
+    std::snprintf(cell, sizeof cell, "\t%.1f", number);
+    text += cell;
+  };
+  (add(numbers), ...);
+  return text;
+}
+
+constexpr char kStepHead[] = "\tnorms µs\t%\tupdate µs\t%\tstep µs\t%\tgraph µs\tstreamed µs\t%\thost µs";
+constexpr char kLaggedHead[] = "\tlagged µs\t%\tnetwork once µs\tnetwork twice µs";
+
+/// The share of the bandwidth, in percent, of a step that moves so many bytes per element.
+double share_of(const Shape& shape, double bytes, double time, double bandwidth) {
   double elements = 0;
   for (const std::uint64_t length : shape.lengths) elements += static_cast<double>(length);
-  const auto share = [&](double bytes, double time) { return 100 * elements * bytes / bandwidth / (time * 1e-6); };
+  return 100 * elements * bytes / bandwidth / (time * 1e-6);
+}
+
+std::string measure_step(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms,
+                         const Form& of, Timer& timer, double bandwidth) {
+  const StateForm form = state_form(of);
+  Model model(device, shape, terms, of, form);
+  Optimizer& optimizer = model.optimizer();
+  const auto share = [&](double bytes, double time) { return share_of(shape, bytes, time, bandwidth); };
 
   const auto take = [&] { optimizer.step(model.gradients(), 1); };
   const double step = timer.median(take);
@@ -371,6 +399,14 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
       },
       2);
   const double host = host_time(model);
+  const double bytes = of.resident(terms), gradients = of.gradient_bytes() * terms;
+  return cells(device->norms_time, share(gradients, device->norms_time), device->update_time,
+               share(bytes - gradients, device->update_time), step, share(bytes, step), graph, streamed,
+               share(of.streamed(terms), streamed), host);
+}
+
+std::string measure_lagged(const Shape& shape, std::uint32_t terms, const Form& of, Timer& timer, double bandwidth) {
+  StateForm form = state_form(of);
   form.lagged = true;
   form.non_finite = NonFinite::kSkipElement;
   const double lagged = step_time(shape, terms, of, form, 0, timer);
@@ -378,15 +414,18 @@ void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std
   const double network_once = step_time(shape, terms, of, form, 0, timer);
   const double network_twice = step_time(shape, terms, of, form, ~std::uint64_t{0}, timer);
 
-  const double bytes = of.resident(terms), gradients = of.gradient_bytes() * terms;
-  std::printf("%s\t%u\t%s", shape.name.c_str(), terms, of.name);
-  std::printf("\t%.1f\t%.1f", device->norms_time, share(gradients, device->norms_time));
-  std::printf("\t%.1f\t%.1f", device->update_time, share(bytes - gradients, device->update_time));
-  std::printf("\t%.1f\t%.1f\t%.1f", step, share(bytes, step), graph);
-  std::printf("\t%.1f\t%.1f\t%.1f", streamed, share(of.streamed(terms), streamed), host);
   // With more terms it reads gradients twice.
-  std::printf("\t%.1f\t%.1f", lagged, share(terms > cuda::kMostLaggedTerms ? bytes : bytes - gradients, lagged));
-  std::printf("\t%.1f\t%.1f\n", network_once, network_twice);
+  const double read_once = terms > cuda::kMostLaggedTerms ? 0 : of.gradient_bytes() * terms;
+  const double share = share_of(shape, of.resident(terms) - read_once, lagged, bandwidth);
+  return cells(lagged, share, network_once, network_twice);
+}
+
+void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, const Form& of,
+             Timer& timer, double bandwidth) {
+  std::string row;
+  if (options.only != "lagged") row += measure_step(device, shape, terms, of, timer, bandwidth);
+  if (options.only != "step") row += measure_lagged(shape, terms, of, timer, bandwidth);
+  std::printf("%s\t%u\t%s%s\n", shape.name.c_str(), terms, of.name, row.c_str());
   std::fflush(stdout);
 }
 
@@ -396,9 +435,8 @@ void measure_all() {
   Timer timer;
   const double bandwidth = copy_bandwidth(timer);
   std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
-  std::printf(
-      "shape\tI\tmoments\tnorms µs\t%%\tupdate µs\t%%\tstep µs\t%%\tgraph µs\tstreamed µs\t%%\thost µs\tlagged "
-      "µs\t%%\tnetwork once µs\tnetwork twice µs\n");
+  const bool steps = options.only != "lagged", lagged = options.only != "step";
+  std::printf("shape\tI\tmoments%s%s\n", steps ? kStepHead : "", lagged ? kLaggedHead : "");
   for (const Shape& shape : shapes()) {
     const auto& names = options.shapes;
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
@@ -452,6 +490,9 @@ bool read_arguments(int count, char** arguments) {
       options.shapes.emplace_back(arguments[k]);
     } else if (name == "--form") {
       options.forms.emplace_back(arguments[k]);
+    } else if (name == "--only") {
+      options.only = arguments[k];
+      if (options.only != "step" && options.only != "lagged") return false;
     } else if (const int number = std::atoi(arguments[k]); number < 1) {
       return false;
     } else if (name == "--rounds") {

@@ -32,6 +32,7 @@ CHANNEL, MEMORY, CONTROL = 3, 4, 5  # file descriptors
 PR_SET_PDEATHSIG = 1
 HEAD = struct.Struct("<IQ")
 ALIGNMENT = 64  # bytes
+IPC_BLOCK = 2**21  # bytes. A smaller allocation is part of a block, all of which CUDA shares with the other process
 MAX_SAFE_INTEGER = 2**53 - 1
 RESULT_DTYPES = ("float32", "float64", "int8", "uint8", "int16", "int32", "int64")  # those that wire.ts knows
 
@@ -273,6 +274,7 @@ class CudaMemory:
     device_type = "cuda"
 
     def __init__(self, size, device):
+        size = -(-size // IPC_BLOCK) * IPC_BLOCK
         self.device = device
         with torch.cuda.device(device):
             torch.cuda.synchronize()  # makes the device current, which PyTorch may put off

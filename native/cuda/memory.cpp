@@ -83,26 +83,46 @@ std::unique_ptr<Memory> open_allocation(const SharedContext& context, const cuda
   return std::make_unique<OpenedMemory>(context, static_cast<std::byte*>(data), bytes);
 }
 
-DeviceAllocator::DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work)
-    : context_(std::move(context)), work_(std::move(work)), zeroing_(context_) {
+std::unique_ptr<Pool> Pool::of(const SharedContext& context) {
+  const CurrentContext current(*context);
   int supported = 0;
-  check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, context_->device()),
+  check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, context->device()),
         "cudaDeviceGetAttribute");
-  pooled_ = supported != 0;
+  if (supported == 0) return nullptr;
+  std::unique_ptr<Pool> pool(new Pool(context));
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.handleTypes = cudaMemHandleTypeNone;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = context->device();
+  check(cudaMemPoolCreate(&pool->pool_, &properties), "cudaMemPoolCreate");
+  // Otherwise a pool may reuse memory whose free still waits for work, and make the allocation's stream wait for it.
+  int no = 0;
+  check(cudaMemPoolSetAttribute(pool->pool_, cudaMemPoolReuseAllowInternalDependencies, &no),
+        "cudaMemPoolSetAttribute");
+  return pool;
 }
+
+Pool::~Pool() {
+  if (pool_ == nullptr) return;
+  release_in(context_, [&] { cudaMemPoolDestroy(pool_); });
+}
+
+DeviceAllocator::DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work)
+    : context_(std::move(context)), work_(std::move(work)), zeroing_(context_), pool_(Pool::of(context_)) {}
 
 void* DeviceAllocator::take(std::size_t bytes) const {
   void* data = nullptr;
-  if (!pooled_) {
+  if (pool_ == nullptr) {
     check(cudaMalloc(&data, bytes), "cudaMalloc");
     return data;
   }
-  cudaError_t error = cudaMallocAsync(&data, bytes, zeroing_.get());
+  cudaError_t error = cudaMallocFromPoolAsync(&data, bytes, pool_->get(), zeroing_.get());
   if (error == cudaErrorMemoryAllocation && work_->wait_for_frees()) {
     cudaGetLastError();  // of the failure, which nobody else must find
-    error = cudaMallocAsync(&data, bytes, zeroing_.get());
+    error = cudaMallocFromPoolAsync(&data, bytes, pool_->get(), zeroing_.get());
   }
-  check(error, "cudaMallocAsync");
+  check(error, "cudaMallocFromPoolAsync");
   return data;
 }
 
@@ -111,7 +131,7 @@ std::unique_ptr<Memory> DeviceAllocator::allocate(std::size_t bytes) const {
   // At least one byte, since empty memory needs an address, too.
   auto* const data = static_cast<std::byte*>(take(bytes == 0 ? 1 : bytes));
   std::unique_ptr<Memory> memory;
-  if (pooled_) {
+  if (pool_ != nullptr) {
     memory = std::make_unique<PoolMemory>(context_, work_, data, bytes);
   } else {
     memory = std::make_unique<DeviceMemory>(context_, data, bytes);

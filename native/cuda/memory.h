@@ -12,8 +12,27 @@
 
 namespace mtadam::cuda {
 
+/// A memory pool of a device. It never makes an allocation wait for memory that is still being freed, as the default
+/// pool does. Memory outlives its pool.
+class Pool {
+ public:
+  /// Null where the device has no pools. Throws CudaError.
+  static std::unique_ptr<Pool> of(const SharedContext& context);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  cudaMemPool_t get() const { return pool_; }
+
+ private:
+  explicit Pool(SharedContext context) : context_(std::move(context)) {}
+
+  SharedContext context_;
+  cudaMemPool_t pool_ = nullptr;
+};
+
 /// Allocates memory of a device. Where the device has memory pools, neither allocating nor freeing waits for the
-/// device.
+/// device, unless its memory is full.
 class DeviceAllocator {
  public:
   DeviceAllocator(SharedContext context, std::shared_ptr<EnqueuedWork> work);
@@ -27,7 +46,7 @@ class DeviceAllocator {
   SharedContext context_;
   std::shared_ptr<EnqueuedWork> work_;
   OwnStream zeroing_;
-  bool pooled_ = false;
+  std::unique_ptr<Pool> pool_;  // null where the device has none
 };
 
 /// Memory of another process, opened by the handle of its allocation. Throws CudaError.

@@ -8,27 +8,32 @@ TIME = "gpu__time_duration.sum"
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+)_per_issue_active\.ratio")
 SHOWN_STALLS = 3
 
-HEAD = ["shape", "kernel", "µs", "of the memory's peak", "warps that wait per instruction, and for what"]
+HEAD = ["shape", "moments", "kernel", "µs", "of the memory's peak", "warps that wait per instruction, and for what"]
 
-# A step is two launches: skip two steps, and profile the third. The section has all stalls that this GPU reports.
+# A step is one launch or two; the first steps of a term are two. The section has all stalls that this GPU reports.
 OPTIONS = [
     "--csv",
     *["--page", "raw"],
     *["--print-units", "base"],
     *["--clock-control", "none"],
-    *["--kernel-name", "regex:(norms|update)_kernel"],
-    *["--launch-skip", "4"],
+    *["--kernel-name", "regex:.*(norms|update|lagged)_kernel"],
+    *["--launch-skip", "6"],
     *["--launch-count", "2"],
     *["--section", "WarpStateStats"],
     *["--metrics", f"{TIME},{DRAM}"],
 ]
 
 
+# What ncu prints where the GPU's counters cannot be read, as in a virtual machine.
+REFUSALS = {
+    "ERR_NVGPUCTRPERM": "this user may not read the GPU's counters (ERR_NVGPUCTRPERM)",
+    "LibraryNotLoaded": "ncu cannot load the driver's profiling library (LibraryNotLoaded)",
+}
+
+
 def refusal(output):
     """Why the GPU's counters cannot be read on this machine; None if they can."""
-    if "ERR_NVGPUCTRPERM" in output:
-        return "this user may not read the GPU's counters (ERR_NVGPUCTRPERM)"
-    return None
+    return next((reason for sign, reason in REFUSALS.items() if sign in output), None)
 
 
 def number(text):
@@ -38,7 +43,7 @@ def number(text):
         return None  # "n/a"
 
 
-def row_of(shape, launch):
+def row_of(shape, moments, launch):
     stalls = []
     for name, text in launch.items():
         stall, value = STALL.fullmatch(name), number(text)
@@ -49,6 +54,7 @@ def row_of(shape, launch):
     time, share = number(launch[TIME]), number(launch[DRAM])
     return [
         shape,
+        moments,
         f"`{kernel}`",
         "" if time is None else f"{time / 1000:.1f}",
         "" if share is None else f"{share:.1f} %",
@@ -56,7 +62,11 @@ def row_of(shape, launch):
     ]
 
 
-def rows(shape, log):
-    """The report's rows from a log, which has names, units, and one line per launch."""
+def rows(shape, moments, log):
+    """The report's rows from a log, which has names, units, and one line per launch: the first launch of each kernel."""
     lines = [line for line in log.splitlines() if line.startswith('"')]
-    return [row_of(shape, launch) for launch in csv.DictReader(lines) if launch["ID"] != ""]
+    launches = {}
+    for launch in csv.DictReader(lines):
+        if launch["ID"] != "":
+            launches.setdefault(launch["Kernel Name"], launch)
+    return [row_of(shape, moments, launch) for launch in launches.values()]

@@ -8,7 +8,7 @@ from .execute import execute
 from .products import BENCHMARK, JEST, NODE, ROOT
 
 # Processes take turns on a GPU, and each one takes memory there.
-JEST_WORKERS = 2
+JEST_WORKERS = 4
 
 # Seconds of the benchmark's limit that are kept for the setting that is being measured when the time is up.
 LAST_SETTING = 15

@@ -59,7 +59,7 @@ onCuda("a machine", () => {
       code: "ERR_MTADAM_OUT_OF_MEMORY",
       message: "There is not enough memory on the CUDA device.",
       cudaError: "cudaErrorMemoryAllocation",
-      operation: "cudaMallocAsync",
+      operation: "cudaMallocFromPoolAsync",
     });
     expect(machine.live().deviceBytes).toBe(before);
     device.buffer(100).dispose();

@@ -206,6 +206,15 @@ class BusyStream {
     return state == cudaErrorNotReady;
   }
 
+  /// Has the default stream wait for what is enqueued.
+  void hold_default_stream() {
+    cudaEvent_t end = nullptr;
+    EXPECT_DONE(cudaEventCreateWithFlags(&end, cudaEventDisableTiming));
+    EXPECT_DONE(cudaEventRecord(end, stream_));
+    EXPECT_DONE(cudaStreamWaitEvent(nullptr, end, 0));
+    EXPECT_DONE(cudaEventDestroy(end));
+  }
+
  private:
   static constexpr std::size_t kBytes = std::size_t{1} << 30;
   static constexpr int kOperations = 200;
@@ -250,6 +259,18 @@ TEST_F(RuntimeSemantics, MemoryOfAPoolComesAndGoesWithoutWaiting) {
   }));
   EXPECT_DONE(cudaStreamSynchronize(stream));
   EXPECT_DONE(cudaStreamDestroy(stream));
+}
+
+TEST_F(RuntimeSemantics, AllocatingDoesNotWaitForMemoryThatIsBeingFreed) {
+  const std::shared_ptr<Device> device = open();
+  constexpr std::size_t kBytes = std::size_t{64} << 20;
+  std::unique_ptr<Memory> memory = device->allocate(kBytes), next;
+  BusyStream busy;
+  EXPECT_TRUE(busy.outlasts([&] {
+    busy.hold_default_stream();
+    memory.reset();  // is freed after the calls on the default stream
+    next = device->allocate(kBytes);
+  }));
 }
 
 TEST_F(RuntimeSemantics, MemoryIsFreedWithoutWaitingUnlessItIsLent) {

@@ -151,6 +151,42 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t handle) {
   return simt::cuda::allocate_device(runtime, call, memory, bytes, true);
 }
 
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!pool || !properties) return call.done(cudaErrorInvalidValue);
+  if (!runtime.settings.pools) return call.done(cudaErrorNotSupported);
+  const cudaMemLocation& location = properties->location;
+  const bool known = properties->allocType == cudaMemAllocationTypePinned &&
+                     properties->handleTypes == cudaMemHandleTypeNone && location.type == cudaMemLocationTypeDevice;
+  if (!known || !runtime.valid_device(location.id)) return call.done(cudaErrorInvalidValue);
+  *pool = runtime.pools.add(std::make_shared<int>(location.id));
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  SIMT_CUDA_CALL(kSafe);
+  const bool known = runtime.pools.find(pool) && attribute == cudaMemPoolReuseAllowInternalDependencies && value;
+  return call.done(known ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+// What was allocated from the pool stays.
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  SIMT_CUDA_CALL(kSafe);
+  if (!runtime.pools.find(pool)) return call.done(cudaErrorInvalidValue);
+  runtime.pools.remove(pool);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t pool, cudaStream_t handle) {
+  SIMT_CUDA_CALL(kSafe);
+  const auto stream = runtime.stream(handle);
+  if (!stream) return call.done(cudaErrorInvalidResourceHandle);
+  const std::shared_ptr<int> device = runtime.pools.find(pool);
+  if (!device || *device != runtime.thread().device) return call.done(cudaErrorInvalidValue);
+  if (stream->capture) return call.done(cudaErrorNotYetImplemented);
+  return simt::cuda::allocate_device(runtime, call, memory, bytes, true);
+}
+
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t handle) {
   SIMT_CUDA_CALL(kSafe);
   if (!memory) return cudaSuccess;

@@ -27,6 +27,7 @@ void Runtime::reset(const Settings& changed) {
     pinned->show();
   }
   graphs.clear();
+  pools.clear();
   executables.clear();
   closing.clear();
   faults.clear();

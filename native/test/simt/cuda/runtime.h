@@ -113,7 +113,8 @@ class Runtime {
   Handles<cudaEvent_t, Event> events{0x5200'0000};
   Handles<cudaGraph_t, Graph> graphs{0x5300'0000};
   Handles<cudaGraphExec_t, GraphExecutable> executables{0x5400'0000};
-  std::vector<std::shared_ptr<Stream>> closing;  ///< destroyed streams that are not settled
+  Handles<cudaMemPool_t, int> pools{0x5500'0000};  ///< each with its device
+  std::vector<std::shared_ptr<Stream>> closing;    ///< destroyed streams that are not settled
 
   void reset(const Settings& changed);
   void set_execution(Execution execution, std::uint64_t seed);

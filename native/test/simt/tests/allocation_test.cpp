@@ -151,6 +151,28 @@ TEST_F(AllocationTest, OfAPoolIsFreedInTheOrderOfItsStream) {
   EXPECT_CUDA(cudaEventDestroy(used));
 }
 
+TEST_F(AllocationTest, OfAPoolOfTheProgramOutlivesThePool) {
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  cudaMemPool_t pool = nullptr;
+  EXPECT_CUDA(cudaMemPoolCreate(&pool, &properties));
+  int no = 0;
+  EXPECT_CUDA(cudaMemPoolSetAttribute(pool, cudaMemPoolReuseAllowInternalDependencies, &no));
+  cudaStream_t work = stream();
+  void* memory = nullptr;
+  EXPECT_CUDA(cudaMallocFromPoolAsync(&memory, 64, pool, work));
+  EXPECT_CUDA(cudaMemPoolDestroy(pool));
+  EXPECT_EQ(cudaMemPoolDestroy(pool), cudaErrorInvalidValue);
+  EXPECT_CUDA(cudaMemsetAsync(memory, 1, 64, work));
+  EXPECT_CUDA(cudaFreeAsync(memory, work));
+  EXPECT_CUDA(cudaStreamSynchronize(work));
+  EXPECT_EQ(cuda::live().device_bytes, 0u);
+  EXPECT_EQ(cudaMallocFromPoolAsync(&memory, 64, pool, work), cudaErrorInvalidValue);
+  properties.location.id = 1;
+  EXPECT_EQ(cudaMemPoolCreate(&pool, &properties), cudaErrorInvalidValue);
+}
+
 TEST_F(AllocationTest, OfAPoolThatIsFreedTooEarlyIsFound) {
   settings.execution = cuda::Execution::kLazy;
   restart();
@@ -186,6 +208,9 @@ TEST_F(AllocationTest, HasNoPoolWhereTheDeviceHasNone) {
   EXPECT_EQ(supported, 0);
   void* memory = nullptr;
   EXPECT_EQ(cudaMallocAsync(&memory, 64, nullptr), cudaErrorNotSupported);
+  const cudaMemPoolProps properties{cudaMemAllocationTypePinned, cudaMemHandleTypeNone, {cudaMemLocationTypeDevice, 0}};
+  cudaMemPool_t pool = nullptr;
+  EXPECT_EQ(cudaMemPoolCreate(&pool, &properties), cudaErrorNotSupported);
 }
 
 TEST_F(AllocationTest, TellsTheMemoryOfAPointer) {
