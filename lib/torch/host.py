@@ -325,7 +325,8 @@ class Host:
         self.kind = None  # one of MEMORIES
         self.memory = None
         self.shared = []  # the gradients, a list per term
-        self.came = []  # per term, whether it has come, and the indices of the parameters whose gradients have
+        self.come = set()  # terms that the gradients have
+        self.reached = []  # per term, the parameters that its gradients have
         self.commands = {"open": self.open, "map": self.map, "gradients": self.gradients, "call": self.call}
 
     def serve(self):
@@ -412,7 +413,7 @@ class Host:
             [self.tensor(parameter, offset) for parameter, offset in zip(self.parameters, offsets)]
             for offsets in gradients
         ]
-        self.came = [(False, set()) for _ in self.terms]
+        self.reached = [set() for _ in self.terms]
         self.memory.wait()
         return self.memory.handle
 
@@ -425,29 +426,33 @@ class Host:
     def gradients(self, batch, terms, parameters, add):
         self.check_places()
         if not add:
+            self.come.difference_update(terms)
             for term in terms:
-                self.came[term] = (False, self.came[term][1].difference(parameters))
+                self.reached[term].difference_update(parameters)
         with self.interruptible:
             losses = self.losses(batch, terms)
             present = [term for term in terms if losses[term] is not None]
             for term in present:
-                came = self.came[term][1]
-                self.came[term] = (True, came)
                 # One forward pass serves all terms.
                 self.backward(losses[term], parameters, retain_graph=term != present[-1])
+                self.come.add(term)
                 for k in parameters:
                     gradient = self.parameters[k].grad
                     if gradient is None:
                         continue
                     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
                     shared = self.shared[term][k]
-                    shared.add_(dense) if k in came else shared.copy_(dense)
-                    came.add(k)
+                    if k in self.reached[term]:
+                        shared.add_(dense)
+                    else:
+                        shared.copy_(dense)
+                        self.reached[term].add(k)
             self.forget_gradients()
             values = {self.terms[k]: None if loss is None else loss.item() for k, loss in losses.items()}
             self.memory.wait()
-        absent = [[k for k in parameters if k not in came] if has_come else None
-                  for has_come, came in (self.came[term] for term in terms)]  # fmt: skip
+        absent = [
+            [k for k in parameters if k not in self.reached[term]] if term in self.come else None for term in terms
+        ]
         return {"losses": values, "absent": absent}
 
     def backward(self, loss, parameters, retain_graph):
