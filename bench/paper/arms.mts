@@ -19,8 +19,12 @@ const ALSO_WRONG = ["adam", "default", "recommended", "one-pair", "dial", "first
 /** A method that computes the losses again after each step. */
 const LOOKS_TWICE = "famo";
 
-/** The arms of every experiment, for its β₁ and the length of its trainings. */
-export function armsFor(beta1: number, steps: number): readonly Arm[] {
+/**
+ * The arms of every experiment, for its β₁ and the length of its trainings.
+ *
+ * @param usual the weights that the authors of the experiment's method use
+ */
+export function armsFor(beta1: number, steps: number, usual?: readonly number[]): readonly Arm[] {
   const recommended: Arm = {
     key: "recommended",
     name: "MTAdam, recommended",
@@ -30,6 +34,7 @@ export function armsFor(beta1: number, steps: number): readonly Arm[] {
   };
   const arms: readonly Arm[] = [
     { key: "adam", name: "Adam" },
+    ...(usual ? [{ key: "usual", name: "Adam, usual weights", fixedWeights: usual }] : []),
     { key: "hyperband", name: "Adam, by Hyperband", hyperband: true },
     { key: "default", name: "MTAdam", options: { betas: [beta1, 0.999, 0.9] } },
     recommended,

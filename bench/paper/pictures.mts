@@ -50,6 +50,8 @@ interface Kind {
   /** The keys of its arms. Left out: all. */
   arms?: readonly string[];
   criticTerm: string;
+  /** The weights that the authors of the method use. */
+  usual?: readonly number[];
   steps: number;
   /** The batch that is drawn for a step, by keyword. */
   draw(train: Data["train"], random: Random): Record<string, PythonValue>;
@@ -116,6 +118,7 @@ const cyclegan: Kind = {
     "outlines identity",
   ],
   criticTerm: "critics",
+  usual: [1, 1, 10, 10, 5, 5],
   steps: 1000,
   // Pictures and outlines without pairs: no picture of one domain has its outline in the other.
   draw: (train, random) => {
@@ -149,7 +152,7 @@ function experimentOf(kind: Kind, effort: Effort): Experiment {
     measure,
     better: "lower",
     variants: VARIANTS,
-    arms: armsFor(BETA1, kind.steps).filter(({ key }) => kind.arms?.includes(key) ?? true),
+    arms: armsFor(BETA1, kind.steps, kind.usual).filter(({ key }) => kind.arms?.includes(key) ?? true),
     rates: ratesAround(RATE),
     furtherRates: FURTHER_RATES,
     version: () => versionOf(["classifier", kind.model], constantsOf(kind, effort)),

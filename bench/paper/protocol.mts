@@ -5,7 +5,7 @@ import { sourcesOf } from "./python.mjs";
 import { weightsOf, type Subject } from "./training.mjs";
 
 /** The arms that may be the end of the way from Adam with wrong weights, and their weights in words. */
-const ENDS = { adam: "weights of 1", hyperband: "Hyperband's weights" };
+const ENDS = { adam: "weights of 1", usual: "the usual weights", hyperband: "Hyperband's weights" };
 
 /** How far the search of the learning rate goes beyond its three rates. */
 export const FURTHER_RATES = 3;
@@ -35,5 +35,7 @@ export function factorsOf(subject: Pick<Subject, "key" | "terms">, results: Resu
 
 /** What each arm recovers of what wrong weights cost Adam, in a sentence. */
 export function recoveredOf(results: Results): string {
-  return recovered(results, { better: "lower", wrong: WRONG, right: GIVEN, ends: ENDS });
+  const arms = new Set(results.get(GIVEN)!.map(({ arm }) => arm.key));
+  const ends = Object.fromEntries(Object.entries(ENDS).filter(([key]) => arms.has(key)));
+  return recovered(results, { better: "lower", wrong: WRONG, right: GIVEN, ends });
 }
