@@ -21,7 +21,7 @@ DIGESTS = "Digest*"
 SLOWER = 48
 
 # Seconds of the checker's tools. With racecheck, 27 tests took 34 to 39 s on an H100 and an H200; there are more now.
-SANITIZER_LIMITS = {"memcheck": 45, "initcheck": 45, "synccheck": 45, "racecheck": 200}
+SANITIZER_LIMITS = {"memcheck": 20, "initcheck": 20, "synccheck": 20, "racecheck": 160}
 
 # What ncu looks at: a shape, a form of the moments, and whether it is the step with current or with lagged scales.
 PROFILED = [
@@ -300,14 +300,14 @@ def all_parts(report):
     return [
         Part("device tests", 60, lambda limit: check.tests(f"-{SEMANTICS}", limit)),
         Part("semantics of the runtime", 30, lambda limit: check.tests(SEMANTICS, limit)),
-        Part("timings", 150, check.timings),
-        Part("PyTorch's peers", 75, check.peers),
-        Part("ncu", 75, check.profile),
-        Part("A/B builds", 120, check.variants),
+        Part("timings", 110, check.timings),
+        Part("PyTorch's peers", 60, check.peers),
+        Part("ncu", 45, check.profile),
+        Part("A/B builds", 75, check.variants),
         *(
             Part(f"compute-sanitizer {tool}", limit, lambda limit, tool=tool: check.sanitized(tool, limit))
             for tool, limit in SANITIZER_LIMITS.items()
         ),
-        Part("TypeScript suite", 240, check.type_script),
+        Part("TypeScript suite", 180, check.type_script),
         Part("benchmark", 120, check.benchmark),
     ]

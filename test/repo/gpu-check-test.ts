@@ -191,13 +191,13 @@ describe("gpu-check", () => {
       ["device tests", "passed", "digest 0123456789abcdef"],
       ["semantics of the runtime", "passed", "digest 0123456789abcdef"],
       ["timings", "passed", "4 settings measured"],
+      ["PyTorch's peers", "passed", ""],
       ["ncu", "passed", ""],
       ["A/B builds", "passed", "5 turns"],
       ["compute-sanitizer memcheck", "passed", "digest 0123456789abcdef"],
-      ["compute-sanitizer racecheck", "passed", "digest 0123456789abcdef"],
       ["compute-sanitizer initcheck", "passed", "digest 0123456789abcdef"],
       ["compute-sanitizer synccheck", "passed", "digest 0123456789abcdef"],
-      ["PyTorch's peers", "passed", ""],
+      ["compute-sanitizer racecheck", "passed", "digest 0123456789abcdef"],
       ["TypeScript suite", "passed", ""],
       ["benchmark", "passed", "1 settings measured, 3 left"],
     ]);
@@ -302,13 +302,13 @@ describe("gpu-check", () => {
     const none = "ModuleNotFoundError: No module named 'torch'";
     expect(sections).toBe(
       [
-        "- ncu: this user may not read the GPU's counters (ERR_NVGPUCTRPERM)",
-        "- A/B builds: no variant was built",
-        ...["memcheck", "racecheck", "initcheck", "synccheck"].map(
-          (tool) => `- compute-sanitizer ${tool}: Device not supported`,
-        ),
         `- PyTorch's peers: PyTorch op by op: ${none}; \`torch._foreach\`: ${none}; ` +
           `fused Adam, one term, on the sum: ${none}; \`torch.compile\`: ${none}`,
+        "- ncu: this user may not read the GPU's counters (ERR_NVGPUCTRPERM)",
+        "- A/B builds: no variant was built",
+        ...["memcheck", "initcheck", "synccheck", "racecheck"].map(
+          (tool) => `- compute-sanitizer ${tool}: Device not supported`,
+        ),
         `- TypeScript suite: ${absent}`,
         `- benchmark: ${absent}`,
       ].join("\n"),
