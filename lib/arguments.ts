@@ -25,6 +25,12 @@ export function checkKeys<T extends object>(
   return entries as Partial<T>;
 }
 
+/** @throws MTAdamError OPTION */
+export function checkBoolean(subject: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  throw mustBe("OPTION", subject, "be true or false", value);
+}
+
 /** Names that other libraries use, in lower case and without underscores. */
 const SYNONYMS: Readonly<Record<string, string>> = {
   learningrate: "lr",

@@ -1,5 +1,5 @@
 import type { NativeStream } from "./addon/native";
-import { checkKeys } from "./arguments";
+import { checkBoolean, checkKeys } from "./arguments";
 import { mustBe } from "./errors";
 import { checkStream, type StreamLike } from "./memory/stream";
 import { checkGradientScale, checkWeights, type Weights } from "./options";
@@ -85,10 +85,10 @@ export class CallOptions {
 
   #readReduced(value: unknown): boolean {
     if (value === undefined) return false;
-    if (typeof value !== "boolean") throw mustBe("OPTION", "reduced", "be true or false", value);
+    const reduced = checkBoolean("reduced", value);
     if (this.#ranks === undefined)
       throw mustBe("OPTION", "reduced", "be left out without `distributed`", value);
-    return value;
+    return reduced;
   }
 
   #readStream(stream: unknown): NativeStream {

@@ -292,11 +292,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     this.#guard.usable();
     checkOneTermAtATime("accumulate", this.#options);
     const index = this.#generation.terms.indexOf(term);
-    const { given, part } = this.#guard.reading("accumulate", () => {
-      const part = this.#readPart(options);
-      return { given: this.#readTerm(index, gradients, part.call), part };
-    });
-    this.#accumulate(index, given, part);
+    const given = this.#guard.reading("accumulate", () =>
+      this.#readTerm(index, gradients, this.#readPart(options)),
+    );
+    this.#accumulate(index, given);
   }
 
   /**
@@ -345,7 +344,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
       for (const [term, callback] of inOrder.entries()) {
         if (callback === undefined || native.isAccumulated(term)) continue;
         const gradients = await callback();
-        this.#accumulate(term, this.#readTerm(term, gradients, part.call), part);
+        this.#accumulate(term, this.#readTerm(term, gradients, part));
       }
       this.#update(part.call.stream);
       iteration = native.iterations;
@@ -749,11 +748,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /** A step uses the group options that were current at its first term. */
-  #readTerm(term: number, gradients: unknown, call: CallValues): StepValues {
+  #readTerm(term: number, gradients: unknown, part: PartValues): StepValues & PartValues {
     this.#guard.checkNew(term, this.#generation.terms.list[term]);
     const groups = this.#guard.alive().isOpen ? undefined : this.#resolveGroups();
     this.#table.assignTerm(term, gradients);
-    return { call, groups };
+    return { ...part, groups };
   }
 
   #assign(gradients: unknown): GradientTable {
@@ -804,11 +803,11 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     return this.#generation.pack(call, groups);
   }
 
-  #accumulate(term: number, given: StepValues, { stepWeights }: PartValues): void {
+  #accumulate(term: number, given: StepValues & PartValues): void {
     const table = this.#table;
     const native = this.#recheck({ recheck: () => table.recheck(term) });
     const values = this.#pack(given);
-    this.#openWeights = stepWeights;
+    this.#openWeights = given.stepWeights;
     const { stream, reduced } = given.call;
     const skipped = fromNative(() => native.accumulate(table.native, values, stream, term, reduced));
     if (skipped) this.#lookForSkipped(native);

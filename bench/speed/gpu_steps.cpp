@@ -48,9 +48,9 @@ struct Options {
   int rounds = 11;
   std::uint64_t divisor = 1;
   std::vector<std::string> shapes;
-  std::uint32_t terms = 0;         // 0: each number
-  std::vector<std::string> forms;  // empty: all
-  std::string only;                // empty: all columns
+  std::uint32_t terms = 0;          // 0: each number
+  std::vector<std::string> forms;   // empty: all
+  bool step = true, lagged = true;  // which columns
   bool list_shapes = false, describe = false;
 };
 
@@ -423,8 +423,8 @@ std::string measure_lagged(const Shape& shape, std::uint32_t terms, const Form& 
 void measure(const std::shared_ptr<TimedDevice>& device, const Shape& shape, std::uint32_t terms, const Form& of,
              Timer& timer, double bandwidth) {
   std::string row;
-  if (options.only != "lagged") row += measure_step(device, shape, terms, of, timer, bandwidth);
-  if (options.only != "step") row += measure_lagged(shape, terms, of, timer, bandwidth);
+  if (options.step) row += measure_step(device, shape, terms, of, timer, bandwidth);
+  if (options.lagged) row += measure_lagged(shape, terms, of, timer, bandwidth);
   std::printf("%s\t%u\t%s%s\n", shape.name.c_str(), terms, of.name, row.c_str());
   std::fflush(stdout);
 }
@@ -435,8 +435,7 @@ void measure_all() {
   Timer timer;
   const double bandwidth = copy_bandwidth(timer);
   std::printf("%s: a copy has %.0f GB/s, read and written.\n", device->name().c_str(), bandwidth / 1e9);
-  const bool steps = options.only != "lagged", lagged = options.only != "step";
-  std::printf("shape\tI\tmoments%s%s\n", steps ? kStepHead : "", lagged ? kLaggedHead : "");
+  std::printf("shape\tI\tmoments%s%s\n", options.step ? kStepHead : "", options.lagged ? kLaggedHead : "");
   for (const Shape& shape : shapes()) {
     const auto& names = options.shapes;
     if (!names.empty() && std::find(names.begin(), names.end(), shape.name) == names.end()) continue;
@@ -491,8 +490,10 @@ bool read_arguments(int count, char** arguments) {
     } else if (name == "--form") {
       options.forms.emplace_back(arguments[k]);
     } else if (name == "--only") {
-      options.only = arguments[k];
-      if (options.only != "step" && options.only != "lagged") return false;
+      const std::string which = arguments[k];
+      options.step = which == "step";
+      options.lagged = which == "lagged";
+      if (!options.step && !options.lagged) return false;
     } else if (const int number = std::atoi(arguments[k]); number < 1) {
       return false;
     } else if (name == "--rounds") {

@@ -1,4 +1,4 @@
-import { checkKeys } from "../arguments";
+import { checkBoolean, checkKeys } from "../arguments";
 import { mustBe } from "../errors";
 
 // The public types of saving and loading. They need no types of Node.
@@ -46,10 +46,9 @@ export function checkOptions(
     pieces = false,
     onProgress,
   } = checkKeys<Record<keyof LoadOptions | keyof SaveOptions, unknown>>("options", options, keys);
-  if (typeof strict !== "boolean") throw mustBe("OPTION", "strict", "be true or false", strict);
-  if (typeof pieces !== "boolean") throw mustBe("OPTION", "pieces", "be true or false", pieces);
+  const checked = { strict: checkBoolean("strict", strict), pieces: checkBoolean("pieces", pieces) };
   if (onProgress !== undefined && typeof onProgress !== "function") {
     throw mustBe("OPTION", "onProgress", "be a function", onProgress);
   }
-  return { strict, pieces, onProgress: onProgress as ProgressListener | undefined };
+  return { ...checked, onProgress: onProgress as ProgressListener | undefined };
 }

@@ -432,9 +432,16 @@ class Host:
         with self.interruptible:
             losses = self.losses(batch, terms)
             present = [term for term in terms if losses[term] is not None]
+            trained = [parameter for parameter in self.parameters if parameter.requires_grad]  # not frozen just now
+            wanted = [self.parameters[k] for k in parameters if self.parameters[k].requires_grad]
             for term in present:
-                # One forward pass serves all terms.
-                self.backward(losses[term], parameters, retain_graph=term != present[-1])
+                self.forget_gradients()
+                if wanted:
+                    # torch.autograd.grad does not enter a reentrant checkpoint and, in PyTorch 1, runs no hooks.
+                    losses[term].backward(
+                        retain_graph=term != present[-1],  # one forward pass serves all terms
+                        inputs=None if len(wanted) == len(trained) else wanted,
+                    )
                 self.come.add(term)
                 for k in parameters:
                     gradient = self.parameters[k].grad
@@ -454,18 +461,6 @@ class Host:
             [k for k in parameters if k not in self.reached[term]] if term in self.come else None for term in terms
         ]
         return {"losses": values, "absent": absent}
-
-    def backward(self, loss, parameters, retain_graph):
-        """Leaves the gradients of one loss in the parameters' `grad`; None where it does not reach them.
-
-        Not by torch.autograd.grad, which does not enter a reentrant checkpoint and, in PyTorch 1, runs no hooks.
-        """
-        self.forget_gradients()
-        trained = [k for k, parameter in enumerate(self.parameters) if parameter.requires_grad]  # not frozen just now
-        wanted = [k for k in parameters if self.parameters[k].requires_grad]
-        if wanted:
-            chosen = None if len(wanted) == len(trained) else [self.parameters[k] for k in wanted]
-            loss.backward(retain_graph=retain_graph, inputs=chosen)
 
     def forget_gradients(self):
         for parameter in self.parameters:
@@ -500,16 +495,15 @@ class Host:
             return None if result is self.model else result  # as train() and eval() return it
 
     def check_places(self):
-        current = {id(parameter) for parameter in self.model.parameters()}
+        others = {id(parameter): (name, parameter) for name, parameter in self.model.named_parameters()}
         for name, parameter, place in zip(self.names, self.parameters, self.places):
-            if id(parameter) not in current or parameter.data_ptr() != place:
+            if others.pop(id(parameter), None) is None or parameter.data_ptr() != place:
                 raise Refusal(
                     f"The parameter `{name}` must keep its memory; it was moved, replaced or removed after the model "
                     "was opened."
                 )
-        own = {id(parameter) for parameter in self.parameters}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and id(parameter) not in own:
+        for name, parameter in others.values():
+            if parameter.requires_grad:
                 raise Refusal(
                     f"The parameter `{name}` must require a gradient when the model is opened; it was added or "
                     "unfrozen later. Freeze it only once the model is open."

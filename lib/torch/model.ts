@@ -1,5 +1,5 @@
 import { native } from "../addon/native";
-import { checkKeys } from "../arguments";
+import { checkBoolean, checkKeys } from "../arguments";
 import type { PathLike } from "../checkpoint/options";
 import { fromNative, mustBe } from "../errors";
 import { isArray, nameClass } from "../inspect";
@@ -11,7 +11,6 @@ import { makeUncloneable } from "../uncloneable";
 import { CudaMemory } from "./cuda-memory";
 import { placeTensors } from "./layout";
 import {
-  checkAdd,
   checkArguments,
   checkOptions,
   checkSignal,
@@ -193,19 +192,15 @@ export class TorchModel<Data extends TorchData = Float32Array> {
    *   DISPOSED
    */
   async gradients(batch: PythonValue, options?: TorchGradientsOptions): Promise<TorchGradients<Data>> {
-    const given = checkKeys<TorchGradientsOptions>("options", options, [
-      "signal",
-      "terms",
-      "parameters",
-      "add",
-    ]);
-    const add = checkAdd(given.add);
+    const keys = ["signal", "terms", "parameters", "add"];
+    const given = checkKeys<TorchGradientsOptions>("options", options, keys);
+    const { add = false } = given;
     const terms = select("terms", this.#terms, given.terms);
     const parameters = select("parameters", this.#names, given.parameters);
     if (this.#tensors.ready !== undefined) await this.#tensors.ready();
     const answer = (await this.#process.request(
       "gradients",
-      { command: "gradients", batch, terms, parameters, add },
+      { command: "gradients", batch, terms, parameters, add: checkBoolean("add", add) },
       { signal: checkSignal(given.signal), owner: this },
     )) as GradientsAnswer;
     this.#losses = answer.losses;

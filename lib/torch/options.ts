@@ -129,12 +129,6 @@ export function checkArguments(subject: string, args: unknown): PythonArguments 
 }
 
 /** @throws MTAdamError OPTION */
-export function checkAdd(add: unknown = false): boolean {
-  if (typeof add !== "boolean") throw mustBe("OPTION", "add", "be true or false", add);
-  return add;
-}
-
-/** @throws MTAdamError OPTION */
 export function checkSignal(signal: unknown): AbortSignalLike | undefined {
   if (signal === undefined) return undefined;
   const given = (signal ?? {}) as Partial<AbortSignalLike>;

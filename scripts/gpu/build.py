@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 
 from .commit import head
-from .products import BENCHMARK_ROOF, BUILD, COMMIT, NODE_TRAVELS, PROGRAMS, ROOT, STEPS, TESTS, program
+from .products import BENCHMARK_ROOF, BUILD, COMMIT, NODE_TRAVELS, PROGRAMS, ROOT, STEPS, STEPS_BEFORE, TESTS, program
 
 # The commit of the last kernels that a GPU has run, which are compared with the current ones.
 BEFORE = "a66057f"
@@ -73,7 +73,7 @@ def before(architecture):
     except OSError:
         archive = None
     if archive is None or archive.returncode != 0:
-        print(f"Not built: {STEPS}_before, since git does not have {BEFORE} here.")
+        print(f"Not built: {STEPS_BEFORE}, since git does not have {BEFORE} here.")
         return
     sources = os.path.join(BUILD, f"sources-{BEFORE}")
     if not os.path.exists(sources):
@@ -86,7 +86,7 @@ def before(architecture):
     folder = os.path.join(BUILD, "before")
     options = [*options_for(architecture, False), "-DMTADAM_GPU_VARIANTS=OFF"]
     cmake(os.path.join(sources, "bench", "speed"), folder, options, [STEPS])
-    shutil.copy2(os.path.join(folder, "bin", STEPS), program(f"{STEPS}_before"))
+    shutil.copy2(os.path.join(folder, "bin", STEPS), program(STEPS_BEFORE))
 
 
 def native(architecture):

@@ -10,7 +10,7 @@ from typing import Callable, List, Optional, Tuple
 
 from . import googletest, ncu, node, peers, sanitizer
 from .execute import execute
-from .products import PROGRAMS, STEPS, TESTS, program
+from .products import PROGRAMS, STEPS, STEPS_BEFORE, TESTS, program
 
 # Tests of the executor's assumptions about CUDA's runtime; they make calls that fail.
 SEMANTICS = "RuntimeSemantics.*"
@@ -20,8 +20,9 @@ DIGESTS = "Digest*"
 # A checker that watches each access of a kernel takes up to this many times as long.
 SLOWER = 48
 
-# Seconds of the checker's tools. With racecheck, 27 tests took 34 to 39 s on an H100 and an H200; there are more now.
-SANITIZER_LIMITS = {"memcheck": 20, "initcheck": 20, "synccheck": 20, "racecheck": 160}
+# Seconds that a tool of the checker gets. With racecheck, 27 tests took 34 to 39 s on an H100 and an H200, and with the
+# others up to 4 s; there are more tests now.
+QUICK_TOOL, RACECHECK = 20, 160
 
 # What ncu looks at: a shape, a form of the moments, and whether it is the step with current or with lagged scales.
 PROFILED = [
@@ -46,9 +47,6 @@ FORMS_FOR = {
     "fused": [*SUMMED, ("one pair, bfloat16", True), ("one pair and gradients, bfloat16", True)],
     "compiled": SUMMED,
 }
-
-# The variant that is an earlier commit's program.
-BEFORE = "before"
 
 # The number of turns of each variant, if there is time.
 TURNS = 5
@@ -227,16 +225,16 @@ class Check:
     def variant_times(self, name, deadline):
         """The norms', the update's and the step's times by setting; and what went wrong, or None. A form at a time: the
         earlier commit's program takes no more."""
-        steps = program(STEPS if name is None else f"{STEPS}_{name}")
+        steps = STEPS if name is None else f"{STEPS}_{name}"
         options = ["--rounds", "7", "--terms", str(TERMS)]
-        if name != BEFORE:
+        if steps != STEPS_BEFORE:
             options += ["--only", "step"]
         for shape in COMPARED:
             options += ["--shape", shape]
         times = {}
         for form in ("per-term", "summed"):
             left = deadline - time.monotonic()
-            execution = execute([steps, *options, "--form", form], left)
+            execution = execute([program(steps), *options, "--form", form], left)
             found = {tuple(row[:3]): [float(row[k]) for k in (3, 5, 7)] for row in rows_of(execution.output)[1:]}
             if execution.status != 0 or not found:
                 return times, f"{execution.end(left)}\n{execution.output}"
@@ -305,8 +303,12 @@ def all_parts(report):
         Part("ncu", 45, check.profile),
         Part("A/B builds", 75, check.variants),
         *(
-            Part(f"compute-sanitizer {tool}", limit, lambda limit, tool=tool: check.sanitized(tool, limit))
-            for tool, limit in SANITIZER_LIMITS.items()
+            Part(
+                f"compute-sanitizer {tool}",
+                RACECHECK if tool == "racecheck" else QUICK_TOOL,
+                lambda limit, tool=tool: check.sanitized(tool, limit),
+            )
+            for tool in sanitizer.TOOLS
         ),
         Part("TypeScript suite", 180, check.type_script),
         Part("benchmark", 120, check.benchmark),

@@ -7,6 +7,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 BUILD = os.path.join(ROOT, "build", "gpu")
 PROGRAMS = os.path.join(BUILD, "bin")
 STEPS = "gpu_steps"
+STEPS_BEFORE = f"{STEPS}_before"  # of an earlier commit
 TESTS = "mtadam_gpu_tests"
 
 
