@@ -92,7 +92,10 @@ class Program {
       stdio: ["ignore", "pipe", "inherit"],
     });
     this.child.stdout!.setEncoding("utf8").on("data", (text: string) => (this.#text += text));
-    this.ended = new Promise((resolve) => this.child.once("exit", (code, signal) => resolve(signal ?? code)));
+    // Not "exit", which may come before the last of what the program has written.
+    this.ended = new Promise((resolve) =>
+      this.child.once("close", (code, signal) => resolve(signal ?? code)),
+    );
   }
 
   get text(): string {

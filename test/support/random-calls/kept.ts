@@ -3,7 +3,7 @@ import { Disagreement } from "./shadow";
 
 /**
  * Throws unless terms and parameters that are in both states have kept their values, bit for bit, and new ones start
- * from nothing.
+ * from nothing. So does a summed first moment that holds gradients of a term whose second moment is gone.
  *
  * @throws Disagreement
  */
@@ -50,14 +50,36 @@ export function checkKept(before: StateDict, after: StateDict): void {
   }
   for (const [parameter, { name }] of now.parameters.entries()) {
     const former = names.indexOf(name);
-    for (const plane of ["M", "x"]) {
+    const isNew = former < 0;
+    const begins = isNew || (isBoundedByTerms(old) && hasLostTerm(before, now, former));
+    for (const key of ["T", "T.P1", "T.P2"]) {
+      const list = after[key] as Float64Array | undefined;
+      if (list === undefined) continue;
+      const nothing = key === "T" ? 0n : 1;
+      same(`${key} of ${name}`, list[parameter], begins ? nothing : (before[key] as Float64Array)[former]);
+    }
+    for (const plane of ["M", "V", "x"]) {
       const values = after[`${plane}.${parameter}`] as Float32Array | undefined;
       const formerValues = before[`${plane}.${former}`] as Float32Array | undefined;
+      const isNothing = plane === "M" ? begins : isNew;
       values?.forEach((value, k) => {
-        same(`${plane} of ${name}`, value, former < 0 ? 0 : formerValues![k]);
+        same(`${plane} of ${name}`, value, isNothing ? 0 : formerValues![k]);
       });
     }
   }
+}
+
+/** Whether the second moments of the terms are all that bounds a first moment. */
+function isBoundedByTerms({ options }: StateDict["metadata"]): boolean {
+  return options.firstMoment === "summed" && options.secondMoment !== "summed" && !options.amsgrad;
+}
+
+/** Whether a term is gone that has had gradients for a parameter. */
+function hasLostTerm({ metadata, t }: StateDict, now: StateDict["metadata"], parameter: number): boolean {
+  return metadata.terms.some(
+    (name, term) =>
+      !now.terms.includes(name) && (t as BigInt64Array)[term * metadata.parameters.length + parameter]! > 0n,
+  );
 }
 
 function same(what: string, actual: unknown, expected: unknown): void {
