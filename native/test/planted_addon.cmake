@@ -9,7 +9,7 @@ function(planted_addon bug pattern replacement)
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node")
   target_include_directories(${target} SYSTEM PRIVATE ${CMAKE_JS_INC})
   target_compile_definitions(${target} PRIVATE $<TARGET_PROPERTY:mtadam,COMPILE_DEFINITIONS>)
-  target_link_libraries(${target} PRIVATE mtadam_core mtadam_mpi mtadam_nccl mtadam_simt_plain ${CMAKE_JS_LIB})
+  target_link_libraries(${target} PRIVATE mtadam_core mtadam_mpi mtadam_nccl mtadam_cuda_plain ${CMAKE_JS_LIB})
 endfunction()
 
 # Reads one number past the end of the options of a call.

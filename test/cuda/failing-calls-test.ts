@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import path from "node:path";
-import { serialize } from "node:v8";
+import { serialize, setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import {
   MTAdam,
   type DeviceBuffer,
@@ -15,6 +16,9 @@ import { codeOf } from "../support/caught";
 import { onCuda, testDevice } from "../support/device";
 import { executor, MACHINE, openExecutorCpu } from "../support/executor";
 import { temporaryFolder } from "../support/folder";
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
 
 // Each CUDA call, and each allocation of the addon, fails once in each call of the API. The process goes on. A call that
 // fails has changed nothing and succeeds when it is repeated, or it has left a state that only a whole restore makes
@@ -31,6 +35,7 @@ onCuda("each failure of the machine", () => {
   const LENGTH = 300;
   const OPTIONS: MTAdamOptions = { terms: ["a", "b"], cosines: true, nonFinite: "skipStep" };
   const STREAMED: MTAdamOptions = { terms: ["a", "b"], firstMoment: "summed", amsgrad: true };
+  let scenes = 0;
   const BOTH_SUMMED: MTAdamOptions = { ...STREAMED, secondMoment: "summed" };
 
   interface Scene {
@@ -226,6 +231,8 @@ onCuda("each failure of the machine", () => {
         await run(at, isBroken ? await given.before?.(at) : made);
       }
       expect(await finish(at)).toEqual(right);
+      // The executor's work grows with the streams that there are.
+      if (++scenes % 100 === 0) collectGarbage();
     }
   });
 });

@@ -8,11 +8,12 @@
 namespace simt::cuda {
 
 bool Runtime::refuses_unsafe_calls() {
+  if (Capture::alive == 0) return false;
   bool refused = false;
   const ThreadState& here = thread();
   if (here.capture_mode == cudaStreamCaptureModeRelaxed) return false;
-  for (const auto& stream : all_streams()) {
-    if (!stream->capture || stream->capture->origin.lock() != stream) continue;
+  each_stream([&](const auto& stream) {
+    if (!stream->capture || stream->capture->origin.lock() != stream) return;
     const bool own = stream->capture->thread == std::this_thread::get_id();
     const cudaStreamCaptureMode mode = stream->capture->mode;
     const bool others = mode == cudaStreamCaptureModeGlobal && here.capture_mode == cudaStreamCaptureModeGlobal;
@@ -20,25 +21,28 @@ bool Runtime::refuses_unsafe_calls() {
       stream->capture->invalidated = true;
       refused = true;
     }
-  }
+  });
   return refused;
 }
 
 bool Runtime::refuses_legacy(const Stream& legacy) {
+  if (Capture::alive == 0) return false;
   bool refused = false;
-  for (const auto& stream : all_streams()) {
-    if (!stream->capture || !stream->blocking() || stream->device != legacy.device) continue;
+  each_stream([&](const auto& stream) {
+    if (!stream->capture || !stream->blocking() || stream->device != legacy.device) return;
     stream->capture->invalidated = true;
     refused = true;
-  }
+  });
   return refused;
 }
 
 bool Runtime::captures_with(const Stream& legacy) {
-  for (const auto& stream : all_streams()) {
-    if (stream->capture && stream->blocking() && stream->device == legacy.device) return true;
-  }
-  return false;
+  if (Capture::alive == 0) return false;
+  bool captures = false;
+  each_stream([&](const auto& stream) {
+    captures = captures || (stream->capture && stream->blocking() && stream->device == legacy.device);
+  });
+  return captures;
 }
 
 namespace {
@@ -94,10 +98,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mo
   if (!stream) return call.done(cudaErrorInvalidResourceHandle);
   if (stream->legacy) return call.done(cudaErrorStreamCaptureUnsupported);
   if (stream->capture) return call.done(cudaErrorIllegalState);
-  stream->capture = std::make_shared<Capture>();
-  stream->capture->mode = mode;
-  stream->capture->thread = std::this_thread::get_id();
-  stream->capture->origin = stream;
+  stream->capture = std::make_shared<Capture>(mode, std::this_thread::get_id(), stream);
   stream->capture_tail.clear();
   return cudaSuccess;
 }

@@ -104,7 +104,7 @@ Live live() {
   found.graphs = runtime.graphs.all().size();
   found.graph_executables = runtime.executables.all().size();
   found.retained = runtime.retained_handles + runtime.retained_contexts;
-  for (const auto& stream : runtime.all_streams()) found.queued_operations += stream->queue.size();
+  runtime.each_stream([&](const auto& stream) { found.queued_operations += stream->queue.size(); });
   return found;
 }
 

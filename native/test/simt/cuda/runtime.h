@@ -140,6 +140,17 @@ class Runtime {
   /// Null for an invalid handle.
   std::shared_ptr<Stream> stream(cudaStream_t handle);
   std::vector<std::shared_ptr<Stream>> all_streams();
+  /// Calls visit(stream) for all of them, which must make and destroy none.
+  template <class Visit>
+  void each_stream(const Visit& visit) {
+    for (const auto& each : devices) {
+      if (!each) continue;
+      visit(each->legacy);
+      for (const auto& [thread, stream] : each->per_thread) visit(stream);
+    }
+    for (const auto& [handle, stream] : streams.all()) visit(stream);
+    for (const auto& stream : closing) visit(stream);
+  }
   /// Adds to the stream's queue, or to the graph that it captures.
   cudaError_t enqueue(const std::shared_ptr<Stream>& stream, const Recipe& recipe);
   cudaError_t enqueue_after(const std::shared_ptr<Stream>& stream, const Recipe& recipe, std::vector<Point> after);

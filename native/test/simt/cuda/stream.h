@@ -61,6 +61,16 @@ struct Node {
 using Nodes = std::vector<Node>;
 
 struct Capture {
+  static inline int alive = 0;  ///< where there is none, no stream captures
+
+  Capture(cudaStreamCaptureMode captured_mode, std::thread::id by, const std::weak_ptr<Stream>& first)
+      : mode(captured_mode), thread(by), origin(first) {
+    ++alive;
+  }
+  ~Capture() { --alive; }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
   cudaStreamCaptureMode mode;
   std::thread::id thread;
   std::weak_ptr<Stream> origin;

@@ -57,13 +57,7 @@ std::shared_ptr<Stream> Runtime::stream(cudaStream_t handle) {
 
 std::vector<std::shared_ptr<Stream>> Runtime::all_streams() {
   std::vector<std::shared_ptr<Stream>> found;
-  for (const auto& each : devices) {
-    if (!each) continue;
-    found.push_back(each->legacy);
-    for (const auto& [thread, stream] : each->per_thread) found.push_back(stream);
-  }
-  for (const auto& [handle, stream] : streams.all()) found.push_back(stream);
-  found.insert(found.end(), closing.begin(), closing.end());
+  each_stream([&](const auto& stream) { found.push_back(stream); });
   return found;
 }
 
@@ -89,10 +83,10 @@ cudaError_t Runtime::enqueue_after(const std::shared_ptr<Stream>& stream, const 
 
 void Runtime::push(const std::shared_ptr<Stream>& stream, Operation operation, std::vector<Point> after) {
   if (stream->legacy) {
-    for (const auto& other : all_streams()) {
-      if (other->blocking() && other->device == stream->device && !other->capture)
-        after.push_back({other, other->last});
-    }
+    each_stream([&](const auto& other) {
+      const bool blocks = other->blocking() && other->device == stream->device && !other->capture;
+      if (blocks && other->last > other->observed) after.push_back({other, other->last});
+    });
   } else if (stream->blocking()) {
     const std::shared_ptr<Stream>& legacy = device(stream->device).legacy;
     after.push_back({legacy, legacy->last});
@@ -187,8 +181,10 @@ void Runtime::approach(const Point& point) {
 
 void Runtime::run_some() {
   if (settings.execution != Execution::kRandom) return;
-  std::vector<std::shared_ptr<Stream>> candidates = all_streams();
-  std::erase_if(candidates, [](const auto& stream) { return stream->queue.empty(); });
+  std::vector<std::shared_ptr<Stream>> candidates;
+  each_stream([&](const auto& stream) {
+    if (!stream->queue.empty()) candidates.push_back(stream);
+  });
   if (candidates.empty()) return;
   for (std::uint64_t count = random() % 4; count > 0; --count) step(candidates[random() % candidates.size()]);
 }
@@ -212,12 +208,11 @@ void Runtime::observe(const Point& point) {
 }
 
 bool Runtime::reads_later(const HostRange& range) {
-  for (const auto& stream : all_streams()) {
-    for (const Operation& operation : stream->queue) {
-      if (overlap(operation.source, range)) return true;
-    }
-  }
-  return false;
+  bool reads = false;
+  each_stream([&](const auto& stream) {
+    for (const Operation& operation : stream->queue) reads = reads || overlap(operation.source, range);
+  });
+  return reads;
 }
 
 void Runtime::conceal(Delivery& delivery) {
@@ -240,23 +235,24 @@ void Runtime::deliver(Delivery& delivery) {
 }
 
 bool Runtime::awaits_delivery(const HostRange& range) {
-  for (const auto& stream : all_streams()) {
+  bool awaits = false;
+  each_stream([&](const auto& stream) {
     for (const Operation& operation : stream->queue) {
-      if (operation.delivery && overlap(range_of(*operation.delivery), range)) return true;
+      awaits = awaits || (operation.delivery && overlap(range_of(*operation.delivery), range));
     }
     for (const auto& [number, delivery] : stream->undelivered) {
-      if (!delivery->delivered && overlap(range_of(*delivery), range)) return true;
+      awaits = awaits || (!delivery->delivered && overlap(range_of(*delivery), range));
     }
-  }
-  return false;
+  });
+  return awaits;
 }
 
 void Runtime::deliver_into(const HostRange& range) {
-  for (const auto& stream : all_streams()) {
+  each_stream([&](const auto& stream) {
     for (const auto& [number, delivery] : stream->undelivered) {
       if (overlap(range_of(*delivery), range)) deliver(*delivery);
     }
-  }
+  });
 }
 
 void Runtime::synchronise(const std::shared_ptr<Stream>& stream) {
