@@ -90,7 +90,10 @@ function definitions(options) {
     MTADAM_PREBUILD: options.prebuild ? "ON" : "OFF",
     // Quick to build: the native tests run the wider loops, also under the same sanitizers.
     ...(executor || sanitized ? { MTADAM_WIDE_LOOPS: "OFF" } : {}),
-    ...(sanitized ? { MTADAM_SANITIZE: "address,undefined", CMAKE_CXX_FLAGS_RELEASE: "-O1" } : {}),
+    // GCC warns of more under sanitizers, some of it wrongly.
+    ...(sanitized
+      ? { MTADAM_SANITIZE: "address,undefined", CMAKE_CXX_FLAGS_RELEASE: "-O1", MTADAM_WERROR: "OFF" }
+      : {}),
   };
 }
 

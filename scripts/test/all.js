@@ -18,14 +18,14 @@ function jest(device, files) {
   return jestCounts(report);
 }
 
-function main() {
+async function main() {
   const args = process.argv.slice(2);
   setup.build();
   const suites = {};
   if (args.length === 0) {
     setup.googleTest();
     Object.assign(suites, nativeTests());
-    suites["CUDA kernels, compiled"] = cudaGates();
+    suites["CUDA kernels, compiled"] = await cudaGates();
   }
   const hasExecutor = setup.executor(); // a test of the first suite would have to build it
   suites["TypeScript, CPU"] = jest("cpu", args);
@@ -33,4 +33,4 @@ function main() {
   process.exitCode = summarise(suites) ? 0 : 1;
 }
 
-main();
+void main();

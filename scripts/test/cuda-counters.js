@@ -80,12 +80,12 @@ const inPtx = (text) => loadsAhead(text, /\bld\.global\S*\.v4\.f32/g, /\bst\.glo
 const inSass = (text) => loadsAhead(text, /\bLDG\.E(\.\w+)*\.128/g, /\bSTG\.E(\.\w+)*\.128/);
 
 /** Machine code by kernel, or null if no tool can print it. */
-function sass(name, architecture) {
+async function sass(name, architecture) {
   if (spawnSync("cuobjdump", ["--version"]).status !== 0) return null;
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-counters-"));
   try {
     const cubin = path.join(folder, "kernels.cubin");
-    nvcc(`-arch=sm_${architecture}`, "-cubin", path.join("native", "cuda", `${name}.cu`), "-o", cubin);
+    await nvcc(`-arch=sm_${architecture}`, "-cubin", path.join("native", "cuda", `${name}.cu`), "-o", cubin);
     const { stdout } = spawnSync("cuobjdump", ["-sass", cubin], { encoding: "utf8", maxBuffer: 2 ** 30 });
     return new Map(stdout.split(/Function : /).map((text) => [/^\w+/.exec(text)?.[0] ?? "", text]));
   } finally {
@@ -93,13 +93,13 @@ function sass(name, architecture) {
   }
 }
 
-function counters() {
+async function counters() {
   const rows = [];
   for (const file of ["norms", "update", "lagged"]) {
-    const { kernels, ptx } = compile(file, FILES[file], Object.keys(MACHINES).map(Number));
+    const { kernels, ptx } = await compile(file, FILES[file], Object.keys(MACHINES).map(Number));
     const loads = new Map(ptx.map((each) => [each.slice(0, each.indexOf("(")).trim(), inPtx(each)]));
     for (const [architecture, machine] of Object.entries(MACHINES)) {
-      const code = sass(file, architecture);
+      const code = await sass(file, architecture);
       for (const taken of kernels.filter((one) => one.architecture === `sm_${architecture}`)) {
         const { name, threads, loading } = nameOf(taken.kernel);
         const ahead = loads.get(taken.kernel);
@@ -115,12 +115,12 @@ function counters() {
 
 const kilobytes = (bytes) => (bytes / 1024).toFixed(0);
 
-function main() {
+async function main() {
   if (!hasNvcc()) {
     console.log("cuda-counters: not run, since there is no nvcc here");
     return;
   }
-  const rows = counters();
+  const rows = await counters();
   const head = [
     "kernel",
     "sm",
@@ -156,4 +156,4 @@ function main() {
   }
 }
 
-main();
+void main();

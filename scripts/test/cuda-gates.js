@@ -10,7 +10,7 @@
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
-const { spawnSync } = require("node:child_process");
+const { spawn, spawnSync } = require("node:child_process");
 const { shippedArchitectures } = require("../build/architectures");
 const { root } = require("../build/setup");
 
@@ -30,15 +30,21 @@ const ptxFor = (sm) => (sm < 100 ? 75 : 100);
 // per multiprocessor, whose 98 KB in flight hide the memory's latency. norms: 72 for 8 loads of 16 bytes in flight per
 // thread; its launch bounds enforce that, and 96 if the network is one unit.
 // cosines: scalar loads, a whole line per warp.
+// The file that takes longest to compile comes first.
 const FILES = {
-  cosines: { registers: 80, double: true, vector: {} },
-  norms: { registers: 96, double: true, vector: { loads: /norms_kernel/ } },
   update: { registers: 224, double: false, vector: { loads: /./, stores: /./ } },
-  lean: { registers: 104, double: false, vector: {} },
   lagged: { registers: 128, double: true, vector: { loads: /lagged_kernel/, stores: /lagged_kernel/ } },
   lean_lagged: { registers: 96, double: true, vector: {} },
+  lean: { registers: 104, double: false, vector: {} },
+  norms: { registers: 96, double: true, vector: { loads: /norms_kernel/ } },
+  cosines: { registers: 80, double: true, vector: {} },
   elementwise: { registers: 32, double: false, vector: {} },
 };
+
+// Compilers at a time, and threads of each: the files alone keep few cores busy, the phases of one file fewer.
+const CORES = os.availableParallelism();
+const AT_ONCE = Math.min(CORES, Object.keys(FILES).length);
+const THREADS = Math.ceil(CORES / AT_ONCE);
 
 const COMMON = [
   "-std=c++17",
@@ -50,8 +56,15 @@ const COMMON = [
   "all-warnings",
 ];
 
+/** @returns {Promise<{ status: number | null, stderr: string }>} */
 function nvcc(...args) {
-  return spawnSync("nvcc", [...COMMON, ...args], { cwd: root, encoding: "utf8", maxBuffer: 2 ** 28 });
+  const child = spawn("nvcc", [...COMMON, ...args], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (status) => resolve({ status, stderr }));
+  });
 }
 
 function hasNvcc() {
@@ -64,7 +77,7 @@ function hasNvcc() {
  * @returns registers per thread and shared bytes per block, by kernel and architecture; and the PTX of each kernel for the
  * first of the architectures
  */
-function compile(name, { double }, architectures = ALL) {
+async function compile(name, { double }, architectures = ALL) {
   const warnings = [
     "-v",
     "-warn-spills",
@@ -75,10 +88,10 @@ function compile(name, { double }, architectures = ALL) {
   const source = path.join("native", "cuda", `${name}.cu`);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mtadam-gates-"));
   try {
-    const result = nvcc(
+    const result = await nvcc(
       ...architectures.flatMap((sm) => ["-gencode", `arch=compute_${ptxFor(sm)},code=sm_${sm}`]),
-      ...["--threads", "0", `-Xptxas=${warnings.join(",")}`, "--keep", "--keep-dir", folder],
-      ...["-c", source, "-o", path.join(folder, "kernels.o")],
+      ...["--threads", String(THREADS), `-Xptxas=${warnings.join(",")}`, "--keep", "--keep-dir", folder],
+      ...["-fatbin", source, "-o", path.join(folder, "kernels.fatbin")],
     );
     if (result.status !== 0) throw new Error(`${source} does not compile:\n${result.stderr}`);
     const report =
@@ -106,9 +119,9 @@ function entriesOf(file) {
     .slice(1);
 }
 
-function check(name, file, architectures) {
+async function check(name, file, architectures) {
   const failures = [];
-  const { kernels: compiled, ptx: kernelsOfPtx } = compile(name, file, architectures);
+  const { kernels: compiled, ptx: kernelsOfPtx } = await compile(name, file, architectures);
   if (compiled.length === 0 || compiled.length % architectures.length !== 0) {
     failures.push(
       `${name}.cu: ${compiled.length} kernels are no multiple of ${architectures.length} architectures`,
@@ -135,8 +148,8 @@ function check(name, file, architectures) {
   return failures;
 }
 
-/** @returns {{ passed: number, failed: number, skipped: number, note?: string }} source files */
-function cudaGates(architectures = SHIPPED) {
+/** @returns {Promise<{ passed: number, failed: number, skipped: number, note?: string }>} source files */
+async function cudaGates(architectures = SHIPPED) {
   if (!hasNvcc()) {
     const note = "there is no nvcc here";
     console.log(`cuda-gates: not run, since ${note}`);
@@ -144,16 +157,22 @@ function cudaGates(architectures = SHIPPED) {
   }
   console.log(`cuda-gates: ${architectures.map((sm) => `sm_${sm}`).join(", ")}`);
   const result = { passed: 0, failed: 0, skipped: 0 };
-  for (const [name, file] of Object.entries(FILES)) {
-    const failures = check(name, file, architectures);
-    for (const failure of failures) console.error(`✗ ${failure}`);
-    result[failures.length === 0 ? "passed" : "failed"] += 1;
-  }
+  const files = Object.entries(FILES).values();
+  const checkRest = async () => {
+    for (const [name, file] of files) {
+      const failures = await check(name, file, architectures);
+      for (const failure of failures) console.error(`✗ ${failure}`);
+      result[failures.length === 0 ? "passed" : "failed"] += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, checkRest));
   return result;
 }
 
 module.exports = { FILES, compile, cudaGates, hasNvcc, nvcc };
 
 if (require.main === module) {
-  process.exitCode = cudaGates(ALL).failed === 0 ? 0 : 1;
+  void cudaGates(ALL).then(({ failed }) => {
+    process.exitCode = failed === 0 ? 0 : 1;
+  });
 }
