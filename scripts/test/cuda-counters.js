@@ -10,7 +10,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { spawnSync } = require("node:child_process");
-const { FILES, compile, hasNvcc, nvcc } = require("./cuda-gates");
+const { FILES, compile, hasNvcc, nvcc, ptxFor } = require("./cuda-gates");
 
 /**
  * Limits per multiprocessor are from the table of technical specifications in the CUDA programming guide, bandwidth and
@@ -44,30 +44,64 @@ function residentBlocks({ registers, shared }, threads, machine) {
   return Math.min(byRegisters, byShared, Math.floor(machine.warps / warps), machine.blocks);
 }
 
-/** A kernel's readable name, the threads of its blocks, and how many of those threads load elements. */
+const LAGGED_MOMENTS = ["per term", "summed", "both summed"];
+
+/** The names of the template arguments that are true. */
+const named = (flags, names) => names.filter((_, k) => flags[k] === "1");
+
+/** The moments of a kernel that has flags for a summed first moment and for both. */
+const momentsOf = (summed, both) => LAGGED_MOMENTS[both === "1" ? 2 : Number(summed)];
+
+/** By the mangled name: what a kernel is called here, from its template arguments. */
+const KERNELS = [
+  [
+    /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)E/,
+    ([terms, summed, amsgrad, gradients, both, skips]) => [
+      `${gradients === "1" ? "update" : "update from moments"}, ${terms === "0" ? "any" : terms}`,
+      momentsOf(summed, both),
+      ...named([amsgrad, skips], ["amsgrad", "skips"]),
+    ],
+  ],
+  [
+    /moments_kernelILb(\d)ELb(\d)ELb(\d)ELb(\d)E/,
+    ([summed, amsgrad, both, skips]) => [
+      "moments",
+      momentsOf(summed, both),
+      ...named([amsgrad, skips], ["amsgrad", "skips"]),
+    ],
+  ],
+  [
+    /LaggedFormILj(\d)ELNS\d?_?\d*LaggedMomentsE(\d)ELb(\d)ELb(\d)ELb(\d)E/,
+    ([terms, moments, amsgrad, skips, whole]) => [
+      whole === "1" ? `lagged, ${terms}` : "lagged moments",
+      LAGGED_MOMENTS[moments],
+      ...named([amsgrad, skips], ["amsgrad", "skips"]),
+    ],
+  ],
+  [
+    /norms_kernelILb(\d)ELb(\d)ELb(\d)E/,
+    (flags) => ["norms", ...named(flags, ["network", "lagged", "narrow"])],
+  ],
+  [/network_begin_kernel/, () => ["lagged network, begin"]],
+];
+
+/** A kernel's readable name. */
 function nameOf(kernel) {
-  const form = /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
-  const lagged = /LaggedFormILj(\d)ELNS\d_\d+LaggedMomentsE(\d)ELb(\d)ELb(\d)ELb(\d)/.exec(kernel);
-  const flags = /moments_kernelILb(\d)ELb(\d)ELb(\d)/.exec(kernel);
-  const words = (summed, amsgrad, oneV) =>
-    (oneV === "1" ? ", both summed" : summed === "1" ? ", summed" : "") +
-    (amsgrad === "1" ? ", amsgrad" : "");
-  if (lagged !== null) {
-    const [, terms, moments, amsgrad, skips, whole] = lagged;
-    const what = whole === "1" ? `lagged, ${terms}` : "lagged moments";
-    const rest = skips === "1" ? "" : ", propagate";
-    const sums = words(moments === "0" ? "0" : "1", amsgrad, moments === "2" ? "1" : "0");
-    return { name: what + sums + rest, threads: 128, loading: 128 };
+  for (const [pattern, parts] of KERNELS) {
+    const found = pattern.exec(kernel);
+    if (found !== null) return parts(found.slice(1)).join(", ");
   }
-  if (flags !== null) return { name: `moments${words(...flags.slice(1))}`, threads: 256, loading: 224 };
-  if (form === null) return { name: "norms", threads: 128, loading: 128 };
-  const [, terms, summed, amsgrad, gradients, oneV] = form;
-  const what = gradients === "1" ? "update" : "update from moments";
-  return {
-    name: `${what}, ${terms === "0" ? "any" : terms}${words(summed, amsgrad, oneV)}`,
-    threads: 256,
-    loading: 224,
-  };
+  throw new Error(`scripts/test/cuda-counters.js has no name for ${kernel}`);
+}
+
+/** The other kernels read layers alone. */
+const readsElements = (kernel) => !kernel.includes("network_end_kernel");
+
+/** The threads of a kernel's blocks, and how many of those load elements. */
+function threadsOf(kernel) {
+  return /(update|moments)_kernel/.test(kernel)
+    ? { threads: 256, loading: 224 }
+    : { threads: 128, loading: 128 };
 }
 
 /** Loads before the first store: an iteration waits for all of these at once. */
@@ -96,13 +130,14 @@ async function sass(name, architecture) {
 async function counters() {
   const rows = [];
   for (const file of ["norms", "update", "lagged"]) {
-    const { kernels, ptx } = await compile(file, FILES[file], Object.keys(MACHINES).map(Number));
-    const loads = new Map(ptx.map((each) => [each.slice(0, each.indexOf("(")).trim(), inPtx(each)]));
+    const { kernels, texts } = await compile(file, FILES[file], Object.keys(MACHINES).map(Number));
     for (const [architecture, machine] of Object.entries(MACHINES)) {
       const code = await sass(file, architecture);
       for (const taken of kernels.filter((one) => one.architecture === `sm_${architecture}`)) {
-        const { name, threads, loading } = nameOf(taken.kernel);
-        const ahead = loads.get(taken.kernel);
+        if (!readsElements(taken.kernel)) continue;
+        const name = nameOf(taken.kernel);
+        const { threads, loading } = threadsOf(taken.kernel);
+        const ahead = inPtx(texts.get(ptxFor(architecture)).get(taken.kernel));
         const blocks = residentBlocks(taken, threads, machine);
         const inCode = code === null ? undefined : inSass(code.get(taken.kernel));
         const bytes = blocks * loading * ahead * 16;
@@ -144,7 +179,7 @@ async function main() {
     kilobytes(needed(row.machine)),
   ]);
   for (const line of [head, ...cells]) {
-    console.log(line.map((cell, k) => String(cell).padEnd(k === 0 ? 40 : 14)).join(""));
+    console.log(line.map((cell, k) => String(cell).padEnd(k === 0 ? 48 : 14)).join(""));
   }
   const short = rows.filter((row) => row.bytes < needed(row.machine));
   for (const row of short) console.log(`short of what is asked for: ${row.name} on sm_${row.architecture}`);

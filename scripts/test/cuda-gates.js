@@ -74,8 +74,8 @@ function hasNvcc() {
 /**
  * Compiles for all architectures.
  *
- * @returns registers per thread and shared bytes per block, by kernel and architecture; and the PTX of each kernel for the
- * first of the architectures
+ * @returns registers per thread and shared bytes per block, by kernel and architecture; and each text of PTX, by the
+ * architecture that it is for (see ptxFor) and the name of the kernel
  */
 async function compile(name, { double }, architectures = ALL) {
   const warnings = [
@@ -105,23 +105,24 @@ async function compile(name, { double }, architectures = ALL) {
         shared: Number(shared),
       }),
     );
-    return { kernels, ptx: entriesOf(path.join(folder, `${name}.compute_${ptxFor(architectures[0])}.ptx`)) };
+    const files = fs.readdirSync(folder).filter((file) => file.endsWith(".ptx"));
+    return { kernels, texts: new Map(files.map((file) => entriesOf(path.join(folder, file)))) };
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** The PTX of each kernel in a file. */
+/** The architecture that a file of PTX is for, and the text of each kernel. */
 function entriesOf(file) {
-  return fs
-    .readFileSync(file, "utf8")
-    .split(/\.entry /)
-    .slice(1);
+  const text = fs.readFileSync(file, "utf8");
+  const [, target] = /^\.target sm_(\d+)/m.exec(text);
+  const entries = text.split(/\.entry /).slice(1);
+  return [Number(target), new Map(entries.map((entry) => [/^\w+/.exec(entry)[0], entry]))];
 }
 
 async function check(name, file, architectures) {
   const failures = [];
-  const { kernels: compiled, ptx: kernelsOfPtx } = await compile(name, file, architectures);
+  const { kernels: compiled, texts } = await compile(name, file, architectures);
   if (compiled.length === 0 || compiled.length % architectures.length !== 0) {
     failures.push(
       `${name}.cu: ${compiled.length} kernels are no multiple of ${architectures.length} architectures`,
@@ -130,17 +131,21 @@ async function check(name, file, architectures) {
   for (const { kernel, architecture, registers } of compiled) {
     if (registers > file.registers) failures.push(`${kernel} for ${architecture}: ${registers} registers`);
   }
-  if (kernelsOfPtx.length * architectures.length !== compiled.length) {
-    failures.push(`${name}.cu: ${kernelsOfPtx.length} kernels in PTX`);
+  for (const [target, entries] of texts) {
+    if (entries.size * architectures.length !== compiled.length) {
+      failures.push(`${name}.cu: ${entries.size} kernels in PTX for ${target}`);
+    }
+    for (const [kernel, ptx] of entries) {
+      if (file.vector.loads?.test(kernel) && !/\bld\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
+        failures.push(`${kernel}: no 128-bit load in PTX for ${target}`);
+      }
+      if (file.vector.stores?.test(kernel) && !/\bst\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
+        failures.push(`${kernel}: no 128-bit store in PTX for ${target}`);
+      }
+    }
   }
-  for (const ptx of kernelsOfPtx) {
-    const kernel = ptx.slice(0, ptx.indexOf("("));
-    if (file.vector.loads?.test(kernel) && !/\bld\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
-      failures.push(`${kernel}: no 128-bit load`);
-    }
-    if (file.vector.stores?.test(kernel) && !/\bst\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
-      failures.push(`${kernel}: no 128-bit store`);
-    }
+  if (texts.size !== new Set(architectures.map(ptxFor)).size) {
+    failures.push(`${name}.cu: ${texts.size} texts of PTX`);
   }
   const most = Math.max(...compiled.map(({ registers }) => registers));
   const kernels = compiled.length / architectures.length;
@@ -169,7 +174,7 @@ async function cudaGates(architectures = SHIPPED) {
   return result;
 }
 
-module.exports = { FILES, compile, cudaGates, hasNvcc, nvcc };
+module.exports = { FILES, compile, cudaGates, hasNvcc, nvcc, ptxFor };
 
 if (require.main === module) {
   void cudaGates(ALL).then(({ failed }) => {
