@@ -29,7 +29,10 @@ export class Diagnostics implements DiagnosticsNames {
   readonly iteration: number;
   readonly terms: readonly string[];
   readonly layers: readonly string[];
-  /** n: the moving averages of the gradient norms; NaN where a pair never occurred. */
+  /**
+   * n: the moving averages of the gradient norms; NaN where a pair never occurred, except that with the network as one unit
+   * it may be the norm of the unit.
+   */
   readonly norms: Float32Array;
   /**
    * s, step 4: the factor of the gradients in the pair's last step; NaN where the pair has not occurred since the

@@ -330,7 +330,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * the step stays open: another call continues it with the remaining terms, {@link update} ends it with the
    * accumulated terms, and {@link discard} ends it without moving a parameter.
    *
-   * @throws MTAdamError as {@link accumulate}; until the promise settles, other calls are BUSY
+   * @throws MTAdamError as {@link accumulate}; until the promise settles, other calls that use the state are BUSY
    */
   async stepEach(callbacks: TermCallbacks<Term, Parameter>, options?: StepOptions<Term>): Promise<void> {
     const native = this.#guard.usable();
@@ -486,7 +486,10 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
     return this;
   }
 
-  /** n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. */
+  /**
+   * n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred, except
+   * that with the network as one unit it may be the norm of the unit.
+   */
   async norms(): Promise<Float32Array> {
     return (await this.diagnostics()).norms;
   }
@@ -546,9 +549,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
 
   /**
    * Restores the result of {@link stateDict}: norms, moments, clocks, iterations, weights and the groups' options (a
-   * learning-rate schedule stays). Training then continues with the same bits as without the interruption. Parameters
-   * and terms are matched by name, in any order. A state with first moments per term can be loaded where they are
-   * summed. An open step ends as with {@link discard}.
+   * learning-rate schedule stays). With the same options, `seed` among them, training continues with the same bits.
+   * Parameters and terms are matched by name, in any order. A state with first moments per term can be loaded where they
+   * are summed. An open step ends as with {@link discard}.
    *
    * @param options `strict: false`: load matching entries only
    * @throws MTAdamError CHECKPOINT if the state does not match, OPTION if an option in `paramGroups` is read-only, BUSY,
@@ -581,7 +584,7 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * file; `pieces`: a file per rank
    * @throws MTAdamError STATE while a step is open; OPTION, also where something other than a regular file is at `path`, or
    * one that cannot be replaced because it is a mount point; BUSY, DISPOSED, CUDA; other errors of the file system
-   * unchanged. Until the promise settles, other calls are BUSY
+   * unchanged. Until the promise settles, other calls that use the state are BUSY
    */
   async save(path: PathLike, options?: SaveOptions): Promise<void> {
     this.#guard.idle("save");
@@ -625,8 +628,9 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
    * loaded; it is not called again
    * @throws MTAdamError CHECKPOINT if the file is damaged or does not fit; OPTION, also where something other than a regular
    * file is at `path`; BUSY, DISPOSED, CUDA; DISTRIBUTED where ranks load different states; errors of the file system
-   * unchanged. Nothing is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file that is changed
-   * meanwhile): all calls but another load are then STATE. Until the promise settles, other calls are BUSY
+   * unchanged. Nothing is loaded then, unless reading the tensors again, to load them, fails midway (a disk error, a file
+   * that is changed meanwhile): all calls but another load are then STATE. Until the promise settles, other calls that
+   * use the state are BUSY
    */
   async load(path: PathLike, options?: LoadOptions): Promise<void> {
     this.#guard.free();

@@ -22,9 +22,12 @@ export interface GroupOptions {
   betas: readonly [number, number, number];
   /** ε, added to the denominator in step 7; greater than 0. */
   eps: number;
-  /** Weight decay λ, at least 0. */
+  /**
+   * Weight decay λ, at least 0. λ·θ is added to the gradient of every present term after balancing, with
+   * `secondMoment: "summed"` once, to the sum of the gradients.
+   */
   weightDecay: number;
-  /** Decay the parameters once per step, as AdamW does, instead of adding λ·θ to each term's gradient. */
+  /** Decay the parameters once per step, as AdamW does, instead of adding λ·θ to gradients. */
   decoupledWeightDecay: boolean;
   /** Maximize the losses: gradients are negated. */
   maximize: boolean;
@@ -59,9 +62,9 @@ export interface OptimizerOptions<Term extends string = string> {
   /**
    * The tensors that are balanced together:
    * - "tensor", as in the reference implementation: each tensor by itself
-   * - "network": all tensors that at least two terms have reached; every other tensor by itself
+   * - "network": all tensors without a shared `layer` tag that at least two terms have reached; every other by itself
    *
-   * Tensors that share a `layer` tag are balanced together in both.
+   * Tensors that share a `layer` tag are a unit of their own in both.
    */
   unit?: "tensor" | "network" | undefined;
   /**
@@ -108,7 +111,7 @@ export interface OptimizerOptions<Term extends string = string> {
   rounding?: "stochastic" | "nearest" | undefined;
   /**
    * What the random rounding of `stateDtype` and of parameters starts from: a whole number from 0 to 2⁶⁴ − 1, 0 by default.
-   * The same seed, names and gradients give the same bits, also after a checkpoint.
+   * The same seed, names and gradients give the same bits, also after a load, which does not set it.
    */
   seed?: number | bigint | undefined;
   /**
