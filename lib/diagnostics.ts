@@ -30,8 +30,8 @@ export class Diagnostics implements DiagnosticsNames {
   readonly terms: readonly string[];
   readonly layers: readonly string[];
   /**
-   * n: the moving averages of the gradient norms; NaN where a pair never occurred, except that with the network as one unit
-   * it may be the norm of the unit.
+   * n: the moving averages of the gradient norms; NaN where a pair never occurred. With `unit: "network"`, such a pair may
+   * have the norm of the unit.
    */
   readonly norms: Float32Array;
   /**

@@ -487,8 +487,8 @@ export class MTAdam<Term extends string = string, Parameter extends string = str
   }
 
   /**
-   * n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred, except
-   * that with the network as one unit it may be the norm of the unit.
+   * n: the moving averages of the gradient norms, terms × layers, row by row; NaN where a pair never occurred. With
+   * `unit: "network"`, such a pair may have the norm of the unit.
    */
   async norms(): Promise<Float32Array> {
     return (await this.diagnostics()).norms;

@@ -62,7 +62,7 @@ export interface OptimizerOptions<Term extends string = string> {
   /**
    * The tensors that are balanced together:
    * - "tensor", as in the reference implementation: each tensor by itself
-   * - "network": all tensors without a shared `layer` tag that at least two terms have reached; every other by itself
+   * - "network": all tensors without a shared `layer` tag that at least two terms have reached; every other tensor by itself
    *
    * Tensors that share a `layer` tag are a unit of their own in both.
    */
@@ -111,7 +111,7 @@ export interface OptimizerOptions<Term extends string = string> {
   rounding?: "stochastic" | "nearest" | undefined;
   /**
    * What the random rounding of `stateDtype` and of parameters starts from: a whole number from 0 to 2⁶⁴ − 1, 0 by default.
-   * The same seed, names and gradients give the same bits, also after a load, which does not set it.
+   * The same seed, names and gradients give the same bits, also after a load. A load does not set it.
    */
   seed?: number | bigint | undefined;
   /**

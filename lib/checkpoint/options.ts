@@ -26,7 +26,7 @@ export interface SaveOptions {
   onProgress?: ProgressListener | undefined;
   /**
    * With `shard: "state"`: each rank writes what it has to a file of its own, `path` with ".1-of-4" for rank 0 of 4, and
-   * no state is exchanged, so that ranks need no common file system. All ranks must call it. `npx mtadam merge` makes one
+   * no state is exchanged, so that ranks need no common file system. All ranks must call `save`. `npx mtadam merge` makes one
    * file of them.
    */
   pieces?: boolean | undefined;

@@ -16,7 +16,7 @@ import { tf } from "./core";
 import { registered, TrainedVariable } from "./trained-variable";
 import { decodeState, encodeState, rename, type NamedTensor } from "./weights";
 
-/** Options of {@link MTAdamOptimizer}: those of `MTAdam` but for `gradientDtype`, and `layer`; `terms` may be left out. */
+/** Options of {@link MTAdamOptimizer}: those of `MTAdam` without `gradientDtype`, and `layer`. `terms` may be left out. */
 export interface MTAdamOptimizerOptions<Term extends string = string> extends Omit<
   MTAdamOptions,
   "terms" | "gradientDtype"
@@ -27,7 +27,7 @@ export interface MTAdamOptimizerOptions<Term extends string = string> extends Om
   layer?: ((variable: Variable) => string | undefined) | undefined;
 }
 
-/** A loss per term. A term that is left out, or whose loss returns null, is absent in this step; not all may be. */
+/** A loss per term. A term that is left out, or whose loss returns null, is absent in this step. One must be present. */
 export type TermLosses<Term extends string = string> = Readonly<Partial<Record<Term, () => Scalar | null>>>;
 
 /** A variable, or a weight of a `tf.layers` model, such as those in `model.trainableWeights`. */
@@ -187,7 +187,7 @@ export class MTAdamOptimizer<const Term extends string = string> extends tf.Opti
 
   /**
    * Takes a step with the gradients of {@link computeTermGradients}, which stay the caller's. Absent are: a term that is left
-   * out, a variable that a term's gradients leave out. At least one term must be there.
+   * out, a variable that a term's gradients leave out. At least one term must be present.
    *
    * @throws MTAdamError TERM, OPTION, DTYPE, LENGTH; the variables have not changed then
    */

@@ -44,13 +44,19 @@ function residentBlocks({ registers, shared }, threads, machine) {
   return Math.min(byRegisters, byShared, Math.floor(machine.warps / warps), machine.blocks);
 }
 
-const LAGGED_MOMENTS = ["per term", "summed", "both summed"];
+const MOMENTS = ["per term", "summed", "both summed"];
+
+/** The index in MOMENTS, from flags for a summed first moment and for both summed. */
+const summedOf = (summed, both) => (both === "1" ? 2 : Number(summed));
 
 /** The names of the template arguments that are true. */
 const named = (flags, names) => names.filter((_, k) => flags[k] === "1");
 
-/** The moments of a kernel that has flags for a summed first moment and for both. */
-const momentsOf = (summed, both) => LAGGED_MOMENTS[both === "1" ? 2 : Number(summed)];
+/** What kernels that move moments have in common. */
+const formOf = (moments, amsgrad, skips) => [
+  MOMENTS[moments],
+  ...named([amsgrad, skips], ["amsgrad", "skips"]),
+];
 
 /** By the mangled name: what a kernel is called here, from its template arguments. */
 const KERNELS = [
@@ -58,24 +64,18 @@ const KERNELS = [
     /UpdateFormILj(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)ELb(\d)E/,
     ([terms, summed, amsgrad, gradients, both, skips]) => [
       `${gradients === "1" ? "update" : "update from moments"}, ${terms === "0" ? "any" : terms}`,
-      momentsOf(summed, both),
-      ...named([amsgrad, skips], ["amsgrad", "skips"]),
+      ...formOf(summedOf(summed, both), amsgrad, skips),
     ],
   ],
   [
     /moments_kernelILb(\d)ELb(\d)ELb(\d)ELb(\d)E/,
-    ([summed, amsgrad, both, skips]) => [
-      "moments",
-      momentsOf(summed, both),
-      ...named([amsgrad, skips], ["amsgrad", "skips"]),
-    ],
+    ([summed, amsgrad, both, skips]) => ["moments", ...formOf(summedOf(summed, both), amsgrad, skips)],
   ],
   [
-    /LaggedFormILj(\d)ELNS\d?_?\d*LaggedMomentsE(\d)ELb(\d)ELb(\d)ELb(\d)E/,
+    /LaggedFormILj(\d)ELNS\d_\d+LaggedMomentsE(\d)ELb(\d)ELb(\d)ELb(\d)E/,
     ([terms, moments, amsgrad, skips, whole]) => [
       whole === "1" ? `lagged, ${terms}` : "lagged moments",
-      LAGGED_MOMENTS[moments],
-      ...named([amsgrad, skips], ["amsgrad", "skips"]),
+      ...formOf(moments, amsgrad, skips),
     ],
   ],
   [

@@ -41,6 +41,12 @@ const FILES = {
   elementwise: { registers: 32, double: false, vector: {} },
 };
 
+/** 128-bit accesses in PTX, by their keys in `vector`. */
+const VECTOR = {
+  loads: /\bld\.global(\.\w\w)?\.v4\.[fbu]32/,
+  stores: /\bst\.global(\.\w\w)?\.v4\.[fbu]32/,
+};
+
 // Compilers at a time, and threads of each: the files alone keep few cores busy, the phases of one file fewer.
 const CORES = os.availableParallelism();
 const AT_ONCE = Math.min(CORES, Object.keys(FILES).length);
@@ -136,11 +142,10 @@ async function check(name, file, architectures) {
       failures.push(`${name}.cu: ${entries.size} kernels in PTX for ${target}`);
     }
     for (const [kernel, ptx] of entries) {
-      if (file.vector.loads?.test(kernel) && !/\bld\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
-        failures.push(`${kernel}: no 128-bit load in PTX for ${target}`);
-      }
-      if (file.vector.stores?.test(kernel) && !/\bst\.global(\.\w\w)?\.v4\.[fbu]32/.test(ptx)) {
-        failures.push(`${kernel}: no 128-bit store in PTX for ${target}`);
+      for (const [access, instruction] of Object.entries(VECTOR)) {
+        if (file.vector[access]?.test(kernel) && !instruction.test(ptx)) {
+          failures.push(`${kernel}: no 128-bit ${access} in PTX for ${target}`);
+        }
       }
     }
   }
